@@ -1,0 +1,52 @@
+# Each target sets up what it needs; nothing has to be installed by hand but make and a Python from 3.11 on.
+#   make test PYTHONS=3.13 ARGS="-k view"     one Python, some tests
+#   make bench ARGS="--quick --only dispatch"
+
+ARGS ?=
+export PYTHONS
+
+.PHONY: help demo test lint format docs bench lock clean venv
+
+help:
+	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
+	@echo "make test     all tests, on every Python of this machine"
+	@echo "make lint     style, types, and the arrows between packages"
+	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
+	@echo "make bench    benchmarks, as JSON lines"
+	@echo "make format   let ruff lay out the code"
+	@echo "make lock     pin the newest versions of what developing needs"
+	@echo "make clean    remove what the other targets made"
+
+venv:
+	@tools/venv
+
+demo: venv
+	@.venv/bin/python -m datasync demo $(ARGS)
+
+# Tests start real servers themselves; tools/servers.py installs those that are missing, where it may.
+test:
+	@tools/test $(ARGS)
+
+lint: venv
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/python tools/check_sizes.py
+
+format: venv
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+
+docs: venv
+	.venv/bin/python tools/tables.py
+	.venv/bin/pytest -q tests/test_docs.py tests/test_readme.py tests/test_from_go.py
+
+bench: venv
+	@.venv/bin/python -m bench $(ARGS)
+
+lock:
+	tools/lock
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
