@@ -1,0 +1,66 @@
+"""grpc, told before its first use to leave standard error and forks alone: what fails is raised, and logged here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# Its care for forks can end the child with an abort; a child cannot use what it inherits anyway (`Forked`).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc.aio
+
+import grpc
+
+__all__ = ["CHANNEL_OPTIONS", "certificate_problem", "channel_credentials", "grpc", "untangled"]
+
+T = TypeVar("T")
+
+CHANNEL_OPTIONS = [
+    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own: a snapshot does not hold up writes
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+def channel_credentials(ca: bytes | None, key: bytes | None, cert: bytes | None) -> grpc.ChannelCredentials:
+    """For a client; without `ca` it trusts whom this system trusts, where that is known, else grpc's own list."""
+    path = ssl.get_default_verify_paths().cafile
+    if ca is None and path is not None:
+        ca = Path(path).read_bytes()
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+async def untangled(call: Awaitable[T]) -> T:
+    """Await something of grpc. Its error leaves without the frames that would keep the channel, and with it a thread,
+    alive until the next garbage collection."""
+    try:
+        return await call
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError) as error:
+        raise error.with_traceback(None) from None
+    finally:
+        del call
+
+
+def certificate_problem(error: grpc.aio.AioRpcError) -> str | None:
+    """What is wrong with the certificate of one of the two sides, and the way out; None where it is not that."""
+    text = error.details() or ""
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        return None
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        why = text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK")
+        return (
+            f"its certificate was not accepted ({why or 'it could not be verified'}); name its authority with ?ca=file"
+        )
+    if "TSI_DATA_CORRUPTED" in text:  # it said why, but grpc does not
+        return (
+            "it turned this client's certificate away, or wants one; name one that it trusts with ?cert=file&key=file"
+        )
+    return None

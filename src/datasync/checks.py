@@ -1,0 +1,70 @@
+"""What every write is held against before it reaches a source, whether it comes from here or from afar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasync.errors import BadKey, BadPrefix, UnsupportedOption
+from datasync.source import Check, Delete, Operation, Put, Source
+from datasync.syncbase.scopes import Scopes, is_prefix
+
+__all__ = ["check_key", "check_operations", "check_options", "check_prefix"]
+
+
+def check_key(key: str, rooted: bool) -> None:
+    """Raise `BadKey` unless `key` can name a value."""
+    if not isinstance(key, str):
+        raise BadKey(f"a key is text, not {type(key).__name__}; write for example 'config/interface/eth0'")
+    if not key:
+        raise BadKey("a key is not empty; name what is to be stored")
+    if rooted and key[0] == "/":
+        raise BadKey(f"the key {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise BadKey(f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold") from None
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise `BadPrefix` unless `prefix` is empty or ends in a slash."""
+    if not isinstance(prefix, str):
+        raise BadPrefix(f"a prefix is text, not {type(prefix).__name__}; write for example 'config/interface/'")
+    if not is_prefix(prefix):
+        raise BadPrefix(f"the prefix {prefix!r} would match its neighbours too; write {prefix + '/'!r}")
+
+
+def check_options(source: Source, operations: Sequence[Operation]) -> None:
+    """Raise `UnsupportedOption` where the source lacks what the operations ask for."""
+    can = source.capabilities
+    if not can.writable:
+        raise UnsupportedOption(f"{source.name} takes no writes; write to the store behind it")
+    writes = 0
+    for operation in operations:
+        if type(operation) is Put:
+            writes += 1
+            if operation.ttl is not None and not can.ttl:
+                raise UnsupportedOption(f"{source.name} has no ttl (for {operation.key!r}); delete the key yourself")
+        elif type(operation) is Check:
+            if not can.cas:
+                raise UnsupportedOption(f"{source.name} has no if_revision (for {operation.key!r}); leave it out")
+        else:
+            writes += 1
+    if writes > 1 and not can.transactions:
+        raise UnsupportedOption(f"{source.name} has no transactions; write the keys one by one")
+
+
+def check_operations(operations: Sequence[Operation]) -> None:
+    """Raise `BadKey` where two operations write the same key, or one writes below a prefix that another deletes."""
+    written = set()
+    for operation in operations:
+        if type(operation) is not Check:
+            if operation.key in written:
+                raise BadKey(f"{operation.key!r} is written twice in one transaction; keep the write that is meant")
+            written.add(operation.key)
+    prefixes = Scopes(item.key for item in operations if type(item) is Delete and item.prefix)
+    for item in operations:
+        if type(item) is not Check and item.key in prefixes and not (type(item) is Delete and item.prefix):
+            raise BadKey(
+                f"{item.key!r} lies under a prefix that the same transaction deletes; delete the other keys by name"
+            )

@@ -1,0 +1,106 @@
+"""Everything but protobuf: bytes as they are, the types that msgspec knows as JSON, and pydantic's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from datasync.errors import BadValue, DecodeError
+
+__all__ = ["Bytes", "JsonValues", "PydanticValues"]
+
+T = TypeVar("T")
+
+# What msgspec says of a type mismatch; its other texts may quote the value.
+_SAFE = re.compile(
+    r"(Expected `[^`]*`(?: of length .*| [<>]=? .*)?(?:, got `[^`]*`)?|Object missing required field `[^`]*`)$"
+)
+_AT = re.compile(r" - at `([^`]*)`$")
+
+
+class Bytes:
+    """Bytes, stored as they are."""
+
+    content_type = "application/octet-stream"
+
+    def encode(self, value: bytes) -> bytes:
+        """`value` itself."""
+        return value
+
+    def decode(self, key: str, raw: bytes) -> bytes:
+        """`raw` itself."""
+        return raw
+
+
+class JsonValues(Generic[T]):
+    """JSON of any type that msgspec reads: Structs, dataclasses, TypedDicts, dict, list, str, int, ..."""
+
+    content_type = "application/json"
+
+    def __init__(self, type_: Any) -> None:
+        try:
+            known = not isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.CustomType)
+            self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise BadValue(
+                f"no codec serves {type_!r}; use bytes, a protobuf message, msgspec.Struct, dataclass or model"
+            )
+        self._encode = msgspec.json.Encoder(order="deterministic").encode
+
+    def encode(self, value: T) -> bytes:
+        """The JSON of `value`. Raises `BadValue`."""
+        try:
+            try:
+                return self._encode(value)
+            except TypeError:  # msgspec sorts only keys that are text
+                return self._encode(msgspec.to_builtins(value, str_keys=True))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadValue(f"{error}; store what msgspec can write as JSON") from None
+
+    def decode(self, key: str, raw: bytes) -> T:
+        """The value that the JSON in `raw` stands for. Raises `DecodeError`."""
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise DecodeError(key, _reason(str(error))) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise DecodeError(key, "it is not JSON" if raw else "it is empty") from None
+
+
+def _reason(text: str) -> str:
+    at = _AT.search(text)
+    what = _SAFE.match(text[: at.start()] if at else text)
+    return (what[0] if what else "a value that its type does not allow") + (f" at {at[1]}" if at else "")
+
+
+class PydanticValues(Generic[T]):
+    """JSON of a pydantic model or dataclass, by its aliases, which is how pydantic reads it back."""
+
+    content_type = "application/json"
+
+    def __init__(self, type_: Any) -> None:
+        from pydantic import TypeAdapter, ValidationError
+
+        self._adapter: TypeAdapter[T] = TypeAdapter(type_)
+        self._invalid = ValidationError
+
+    def encode(self, value: T) -> bytes:
+        """The JSON of `value`. Raises `BadValue`."""
+        try:
+            return self._adapter.dump_json(value, by_alias=True, round_trip=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadValue(f"{error}; store what pydantic can write as JSON") from None
+
+    def decode(self, key: str, raw: bytes) -> T:
+        """The value that the JSON in `raw` stands for. Raises `DecodeError`."""
+        try:
+            return self._adapter.validate_json(raw)
+        except self._invalid as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            path = ".".join(map(str, first["loc"]))
+            where = f"field {path!r}: " if path else ""
+            raise DecodeError(key, where + first["type"].replace("_", " ")) from None

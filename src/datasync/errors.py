@@ -1,0 +1,206 @@
+"""Every error that datasync raises, under one root; each message ends with the way out.
+
+`UsageError` marks a mistake of the caller (the command line exits with 2 for it), everything else is
+a failure met while running (exit 1). `Refused` and `Retry` are raised by handlers, not by datasync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasync.events import Verdict
+
+__all__ = [
+    "AlreadyRegistered",
+    "BadKey",
+    "BadPrefix",
+    "BadStore",
+    "BadUrl",
+    "BadValue",
+    "Conflict",
+    "DatasyncError",
+    "DecodeError",
+    "Disconnected",
+    "Forked",
+    "HistoryChanged",
+    "HistoryLost",
+    "MissingExtra",
+    "NotApplied",
+    "NotReady",
+    "OutcomeUnknown",
+    "PartialWrite",
+    "Refused",
+    "Retry",
+    "Unauthorized",
+    "UnsupportedOption",
+    "UsageError",
+    "WatchClosed",
+    "WrongLoop",
+]
+
+
+class DatasyncError(Exception):
+    """The root of all errors of datasync."""
+
+
+class UsageError(DatasyncError):
+    """The call itself is wrong; the message says what to write instead."""
+
+
+class BadUrl(UsageError):
+    """A source URL that cannot be used: its scheme, its form or one of its query keys."""
+
+
+class MissingExtra(UsageError):
+    """The transport or codec needs a package that is not installed; the message names the extra."""
+
+
+class BadPrefix(UsageError):
+    """A prefix that is neither empty nor ends in a slash, so that it would match its neighbours."""
+
+
+class BadKey(UsageError):
+    """A key that is no text, is empty, or starts with a slash below a prefix."""
+
+
+class BadValue(UsageError):
+    """A value that cannot be encoded; the message names its key."""
+
+
+class AlreadyRegistered(UsageError):
+    """A watch name used twice, or a prefix given twice to one watch."""
+
+
+class UnsupportedOption(UsageError):
+    """The source lacks what the option asks for; nothing was done."""
+
+
+class WrongLoop(UsageError):
+    """Used outside the event loop that the DataSync was started in."""
+
+
+class Forked(UsageError):
+    """Used in a child process that inherited it by a fork."""
+
+
+class NotReady(DatasyncError):
+    """Read before the first complete RESYNC of the source."""
+
+
+class WatchClosed(DatasyncError):
+    """The watch, view or DataSync that was waited for has been closed."""
+
+
+class BadStore(DatasyncError):
+    """The store exists but cannot be used: missing, read-only, damaged, or of a newer format."""
+
+
+class Conflict(DatasyncError):
+    """`if_revision` did not hold; nothing was written.
+
+    `key` is the key whose revision differed, `expected` the revision asked for (0: absent).
+    """
+
+    def __init__(self, key: str, expected: int) -> None:
+        wanted = "to be absent" if expected == 0 else f"at revision {expected}"
+        super().__init__(f"{key!r} is not {wanted} any more; read it again and repeat the write")
+        self.key = key
+        self.expected = expected
+
+    def __reduce__(self) -> tuple[type[Conflict], tuple[str, int]]:
+        return type(self), (self.key, self.expected)
+
+
+class DecodeError(DatasyncError):
+    """The stored bytes of `key` are no value of the type asked for."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the value of {key!r} does not decode: {reason}")
+        self.key = key
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
+        return type(self), (self.key, self.reason)
+
+
+class NotApplied(DatasyncError):
+    """The write stands, but the watches did not all accept it.
+
+    `verdict` is the worst verdict, `reasons` maps refused keys to why, `revision` is that of the write.
+    """
+
+    def __init__(self, verdict: Verdict, reasons: Mapping[str, str], revision: int | None) -> None:
+        because = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
+        super().__init__(
+            f"written, but {verdict.value}" + (f" ({because})" if because else "") + "; see status() for the watches"
+        )
+        self.verdict = verdict
+        self.reasons = dict(reasons)
+        self.revision = revision
+
+    def __reduce__(self) -> tuple[type[NotApplied], tuple[Verdict, dict[str, str], int | None]]:
+        return type(self), (self.verdict, self.reasons, self.revision)
+
+
+class OutcomeUnknown(DatasyncError):
+    """The connection died while a write was under way: it may or may not have been done."""
+
+
+class PartialWrite(DatasyncError):
+    """A write to several sources succeeded in some: `done` names them, `failed` maps the others to why."""
+
+    def __init__(self, done: Sequence[str], failed: Mapping[str, Exception]) -> None:
+        lost = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        super().__init__(f"written to {', '.join(done) or 'no source'}, but not to {lost}; repeat the write")
+        self.done = list(done)
+        self.failed = dict(failed)
+
+    def __reduce__(self) -> tuple[type[PartialWrite], tuple[list[str], dict[str, Exception]]]:
+        return type(self), (self.done, self.failed)
+
+
+class Disconnected(DatasyncError):
+    """The source cannot be reached now; a watch retries by itself, a write or read did not happen."""
+
+
+class Unauthorized(DatasyncError):
+    """The source rejected the credentials or the certificate."""
+
+
+class HistoryLost(DatasyncError):
+    """The source cannot continue behind the position asked for; a new snapshot is needed.
+
+    `changed` tells a new history (an emptied or restored store) from a mere compaction.
+    """
+
+    def __init__(self, message: str, *, changed: bool = False) -> None:
+        super().__init__(message)
+        self.changed = changed
+
+
+class HistoryChanged(DatasyncError):
+    """The store was emptied or restored: the revision that was waited for belongs to a history that is gone."""
+
+
+class Refused(DatasyncError):
+    """Raised by a handler: these keys were left as they were, all others were applied.
+
+    `reasons` maps each refused key to the reason that the publisher is told.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{key}: {reason}" for key, reason in reasons.items()))
+        self.reasons = dict(reasons)
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[dict[str, str]]]:
+        return type(self), (self.reasons,)
+
+
+class Retry(DatasyncError):
+    """Raised by a handler: the event could not be applied; bring it again after `after` seconds."""
+
+    def __init__(self, reason: str = "", *, after: float) -> None:
+        super().__init__(reason or f"retry after {after:g} s")
+        self.after = after

@@ -1,0 +1,219 @@
+"""What a watch delivers: key-value pairs, changes, and the two kinds of event, RESYNC and CHANGE."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import msgspec
+
+from datasync.errors import DecodeError
+
+__all__ = ["Change", "ChangeEvent", "KeyVal", "Op", "Record", "ResyncEvent", "Values", "Verdict", "record_type"]
+
+T = TypeVar("T")
+Decode = Callable[[str, bytes], T]
+_UNREAD: Any = msgspec.UNSET
+_NOTHING: Mapping[str, DecodeError] = MappingProxyType({})
+
+
+class Op(enum.Enum):
+    """What a change did to its key (Go: PutDel)."""
+
+    PUT = "put"
+    DELETE = "delete"
+
+
+class Verdict(enum.Enum):
+    """What became of a write at the watches; `NotApplied.verdict` carries the worst of them."""
+
+    ACCEPTED = "accepted"
+    UNWATCHED = "unwatched"
+    REFUSED = "refused"
+    FAILED = "failed"
+    OVERDUE = "overdue"
+
+
+class Record(msgspec.Struct, gc=False, eq=False):
+    """One stored value: its bytes and the revision that wrote it. The type of the record names its source.
+
+    Made once for each write and shared by the mirror and all watches; never changed.
+    """
+
+    raw: bytes
+    revision: int
+    source: ClassVar[str] = ""
+
+
+def record_type(source: str) -> type[Record]:
+    """A type of records that belong to `source`, so that no single record has to carry the name."""
+    return cast(
+        type[Record], msgspec.defstruct("Record", [], bases=(Record,), namespace={"source": source}, gc=False, eq=False)
+    )
+
+
+class KeyVal(msgspec.Struct, Generic[T], gc=False, eq=False):
+    """A key with its value. The value is decoded when it is first read, and then kept."""
+
+    key: str
+    _record: Record
+    _decode: Decode[T]
+    _value: Any = _UNREAD
+
+    @property
+    def value(self) -> T:
+        """The decoded value; raises `DecodeError` when the bytes are no value of the watch's type."""
+        if self._value is _UNREAD:
+            self._value = self._decode(self.key, self._record.raw)
+        return cast(T, self._value)
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes as stored."""
+        return self._record.raw
+
+    @property
+    def revision(self) -> int:
+        """The revision of the write that stored it; 0 where the source has none."""
+        return self._record.revision
+
+    @property
+    def source(self) -> str:
+        """The name of the source, within which the revision counts."""
+        return self._record.source
+
+    def __repr__(self) -> str:
+        return f"KeyVal({self.key!r}, revision={self.revision}, {len(self.raw)} bytes)"
+
+
+class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
+    """One key's step from the value that this watch last accepted to the newest one."""
+
+    key: str
+    revision: int
+    _new: Record | None
+    _old: Record | None
+    _decode: Decode[T]
+    _value: Any = _UNREAD
+    _prev: Any = _UNREAD
+
+    @property
+    def op(self) -> Op:
+        """`Op.PUT` (created or updated) or `Op.DELETE`."""
+        return Op.DELETE if self._new is None else Op.PUT
+
+    @property
+    def value(self) -> T | None:
+        """The new value, decoded on first use; None for a delete. Raises `DecodeError`."""
+        if self._value is _UNREAD:
+            self._value = None if self._new is None else self._decode(self.key, self._new.raw)
+        return cast("T | None", self._value)
+
+    @property
+    def raw(self) -> bytes | None:
+        """The new bytes as stored; None for a delete."""
+        return None if self._new is None else self._new.raw
+
+    @property
+    def prev(self) -> KeyVal[T] | None:
+        """The value before, as this watch last accepted it; None if it accepted none."""
+        if self._prev is _UNREAD:
+            self._prev = None if self._old is None else KeyVal(self.key, self._old, self._decode)
+        return cast("KeyVal[T] | None", self._prev)
+
+    @property
+    def source(self) -> str:
+        """The name of the source of the new value, or of the deleted one."""
+        record = self._new or self._old
+        return "" if record is None else record.source
+
+    def __repr__(self) -> str:
+        return f"Change({self.op.name} {self.key!r}, revision={self.revision})"
+
+
+class Values(Generic[T]):
+    """The key-value pairs under one prefix at the revision of a RESYNC, in key order; iterates anew each time."""
+
+    __slots__ = ("_decode", "_items")
+
+    def __init__(self, items: Sequence[tuple[str, Record]], decode: Decode[T]) -> None:
+        self._items = items
+        self._decode = decode
+
+    def __iter__(self) -> Iterator[KeyVal[T]]:
+        decode = self._decode
+        for key, record in self._items:
+            yield KeyVal(key, record, decode)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def without(self, keys: Container[str]) -> Values[T]:
+        """The same pairs, but for those keys."""
+        return Values([item for item in self._items if item[0] not in keys], self._decode)
+
+
+class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
+    """What both kinds of event share: where they stand, and how to report on them.
+
+    revision: the newest revision that the event contains; 0 where the source has none. source: the name of the source
+    that it belongs to. attempt: 1 at the first delivery, one more at each retry. undecodable: keys that this event
+    leaves out because their values do not decode; they are not missing.
+    """
+
+    revision: int
+    source: str = ""
+    attempt: int = 1
+    undecodable: Mapping[str, DecodeError] = _NOTHING
+    _deferred: bool = False
+    _report: Report | None = None
+    _ticket: Any = None
+
+    def done(self, error: BaseException | None = None) -> None:
+        """Report the outcome: accepted, or refused, failed or to be retried by `error`. Safe from any thread."""
+        if self._report is not None:
+            self._report(self, error)
+
+    def defer(self) -> None:
+        """Keep the event open when the handler returns or the next event is asked for, until `done`."""
+        self._deferred = True
+
+
+Report = Callable[["Event[Any]", "BaseException | None"], None]
+
+
+class ChangeEvent(Event[T], kw_only=True, eq=False):
+    """The changes of one transaction, or of a backlog of them folded into one.
+
+    `changes` holds each key once; `commits` says how many transactions the event stands for.
+    """
+
+    changes: Sequence[Change[T]]
+    commits: int = 1
+
+    def __repr__(self) -> str:
+        return f"ChangeEvent({len(self.changes)} changes, revision={self.revision}, attempt={self.attempt})"
+
+
+class ResyncEvent(Event[T], kw_only=True, eq=False):
+    """All data under the prefixes of a watch, at one revision.
+
+    `values` maps each prefix (and each single key of `keys=`) to its pairs in key order, `reason` says why the
+    RESYNC came about.
+    """
+
+    values: Mapping[str, Values[T]]
+    reason: str
+    _changes: Callable[[], Sequence[Change[T]]] | Sequence[Change[T]]
+
+    @property
+    def changes(self) -> Sequence[Change[T]]:
+        """The difference from what this watch accepted last; at the first RESYNC a PUT for every key."""
+        if callable(self._changes):
+            self._changes = self._changes()
+        return self._changes
+
+    def __repr__(self) -> str:
+        return f"ResyncEvent({self.reason!r}, revision={self.revision}, attempt={self.attempt})"

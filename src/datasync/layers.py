@@ -1,0 +1,61 @@
+"""Which sources a DataSync has, in what order, which of them take the writes, and where its keys live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from datasync.checks import check_prefix
+from datasync.errors import BadPrefix, UsageError
+from datasync.source import Source
+from datasync.transports import open_url
+
+__all__ = ["Layer", "open_layers", "root_of", "targets_of"]
+
+_LABELS = "/vnf-agent/"
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """One of several sources of a DataSync. `optional`: the start goes on without it. `name`: for `write_to=`."""
+
+    source: str | Source
+    optional: bool = False
+    name: str | None = None
+
+
+def root_of(label: str | None, prefix: str | None) -> str:
+    """What is put before every key. Raises `UsageError`, `BadPrefix`."""
+    if label is not None and prefix is not None:
+        raise UsageError("label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'")
+    if label is not None:
+        if not label or "/" in label:
+            raise BadPrefix(f"the label {label!r} is no name; write for example label='vpp1'")
+        return f"{_LABELS}{label}/"
+    if prefix:
+        check_prefix(prefix)
+    return prefix or ""
+
+
+def open_layers(sources: Sequence[str | Source | Layer]) -> list[Layer]:
+    """The sources, each a named Layer of a Source object. Raises `BadUrl`, `MissingExtra`, `UsageError`."""
+    layers: list[Layer] = []
+    for given in sources:
+        layer = given if isinstance(given, Layer) else Layer(given)
+        source = layer.source if isinstance(layer.source, Source) else open_url(layer.source)
+        name = layer.name or source.name
+        if any(other.name == name for other in layers):
+            raise UsageError(f"two sources are named {name!r}; tell them apart with Layer(..., name=...)")
+        layers.append(Layer(source, layer.optional, name))
+    return layers
+
+
+def targets_of(names: Sequence[str], write_to: str | Sequence[str] | None) -> list[int]:
+    """Which layers take the writes, by index; none where that is not decided. Raises `UsageError`."""
+    if write_to is None:
+        return [0] if len(names) == 1 else []
+    chosen = [write_to] if isinstance(write_to, str) else list(write_to)
+    for name in chosen:
+        if name not in names:
+            raise UsageError(f"write_to={name!r} is none of the sources; choose from {', '.join(names)}")
+    return [names.index(name) for name in chosen]

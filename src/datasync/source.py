@@ -1,0 +1,195 @@
+"""The protocol of a transport: it turns its source into ordered frames, and writes. The engine does the rest.
+
+Keys are whole keys here; the engine adds and removes the prefix of a DataSync.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+from datasync.errors import UnsupportedOption
+from datasync.syncbase.frames import (
+    Commit,
+    Frame,
+    Progress,
+    Reply,
+    Result,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
+from datasync.syncbase.scopes import Scopes
+
+__all__ = [
+    "Check",
+    "Commit",
+    "Committed",
+    "Delete",
+    "Frame",
+    "Item",
+    "Operation",
+    "Progress",
+    "PushSession",
+    "Put",
+    "Reply",
+    "Result",
+    "Scopes",
+    "Session",
+    "SnapshotBegin",
+    "SnapshotChunk",
+    "SnapshotEnd",
+    "Source",
+]
+
+Item = tuple[str, bytes, int]
+"""(key, raw value, revision) as a source stores it."""
+
+
+class Put(msgspec.Struct, frozen=True, gc=False):
+    """Store `raw` under `key`, for `ttl` seconds where given. `content_type` tells sources that keep such a thing what
+    the bytes are; None where the application gave bytes."""
+
+    key: str
+    raw: bytes
+    ttl: float | None = None
+    content_type: str | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """Delete `key`, or everything that starts with it where `prefix`."""
+
+    key: str
+    prefix: bool = False
+
+
+class Check(msgspec.Struct, frozen=True, gc=False):
+    """Go on only if `key` is at `revision` (0: absent), else raise `Conflict`."""
+
+    key: str
+    revision: int
+
+
+Operation = Put | Delete | Check
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """What a commit did: its revision (None where the source has none), for each Delete in order whether it found
+    something, and, where `reply` was asked of a source that has it, the verdict of the watches behind it. `by_key`:
+    where each key is ordered for itself, the revision of each of several that were written."""
+
+    revision: int | None
+    existed: Sequence[bool] = ()
+    result: Result | asyncio.Future[Result] | None = None
+    by_key: Mapping[str, int] = {}
+
+    async def verdict(self) -> Result:
+        """The result, waited for where it is still to come; only where `reply` was asked for."""
+        assert self.result is not None
+        return self.result if isinstance(self.result, Result) else await self.result
+
+
+class Session(abc.ABC):
+    """One connection that follows a source: an async iterator of lists of frames.
+
+    Iterating raises `Disconnected` (the engine opens a new session), `HistoryLost` (it opens one that begins with a
+    snapshot) or `Unauthorized`. Ending without an error counts as `Disconnected`. A session is iterated by one task.
+    """
+
+    @abc.abstractmethod
+    def __aiter__(self) -> AsyncIterator[Sequence[Frame]]: ...
+
+    async def ping(self) -> None:  # noqa: B027 - a session over something that cannot hang need not override it
+        """Return once the other side has answered; raise `Disconnected` when it is gone. The engine sets a deadline."""
+
+    async def caught_up(self) -> None:  # noqa: B027
+        """Return once the engine has taken over all that was committed before this call; raise as iterating does.
+
+        For sources without revisions, or with an order by key, that can tell: it is how a confirmed write finds the
+        commit that shows it. Where this returns at once, that is the first commit of the key behind the beginning of
+        the write.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027
+        """Release everything; iterating ends. May be called twice, and while iterating."""
+
+
+class PushSession(Session):
+    """A session in this process: it calls `push` with its frames instead of being iterated.
+
+    The frames that are due already are pushed inside `attach`. The iterator then yields nothing and only ends, or
+    raises, when the session does.
+    """
+
+    @abc.abstractmethod
+    def attach(self, push: Callable[[Sequence[Frame]], None]) -> None: ...
+
+
+class Source(abc.ABC):
+    """A place that data comes from. One object may serve several DataSyncs at a time."""
+
+    name: str
+    """How messages and `status()` call it: its URL without secrets."""
+    capabilities: Capabilities
+    """What it can promise; a source that stands for another may learn of it only when it opens its first session."""
+    create: bool = True
+    """Whether opening may make the store where there is none. Who only reads clears it, before the first use: then a
+    missing store is a `BadStore` at once. Means nothing to sources that make no stores."""
+    relays: bool = False
+    """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability `reply` is missing:
+    those of the DataSyncs that follow this source are not among them, and are asked beside it."""
+
+    def used_by(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
+        """A DataSync starts with this. `status` is its `DataSync.status`, for sources that show it."""
+
+    @abc.abstractmethod
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        """Start a session over `scopes`.
+
+        A scope is a prefix ("" or ending in a slash) or else a single key; nothing outside of them (see `Scopes`) may
+        be in a frame. Without `resume` it begins with a snapshot of all scopes. With it, it continues behind that
+        position (one that a frame of an earlier session carried), and the `added` scopes come as a snapshot in its
+        place of the order. They may take in scopes that are not added, whose commits are shown before it all the same.
+        Sources without `resume` in their capabilities are never given one.
+
+        Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without `resume`),
+        `Unauthorized`, `BadStore`.
+        """
+
+    @abc.abstractmethod
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        """Do all operations atomically, or none. No key is named by two of them, save a Check beside a Put or Delete.
+
+        Returns when the source acknowledged it. With `reply` (only where the capabilities have it) the result carries
+        the verdict. Raises `Conflict`, `Disconnected` (surely not done), `OutcomeUnknown` (perhaps done),
+        `UnsupportedOption`, `Unauthorized`.
+        """
+
+    @abc.abstractmethod
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        """The raw value and revision of one key, or None."""
+
+    @abc.abstractmethod
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        """At most about `limit` items under `prefix` (raw is b"" with `keys_only`), and the token of the next page.
+
+        `token` is None for the first page, and in the answer after the last. In key order, and all pages at one
+        revision, where the source can.
+        """
+
+    async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
+        """Hold just these keys from now on (a RESYNC that a client sends), none at all where it is empty.
+
+        The result carries the verdict. For sources without a store in between; the others raise `UnsupportedOption`.
+        """
+        raise UnsupportedOption(f"{self.name} takes no RESYNC: it is a store; write and delete its keys")
+
+    async def aclose(self) -> None:  # noqa: B027 - nothing to release by default
+        """Release what the source itself holds. Each DataSync that uses it calls this once, its sessions closed."""

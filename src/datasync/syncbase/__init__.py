@@ -1,0 +1,1 @@
+"""The engine: frames in, events out. No transport is imported here."""

@@ -1,0 +1,444 @@
+"""The core: fed with frames, reports and the time, it says what to deliver, to answer and to reopen.
+
+A synchronous state machine without I/O or tasks. Frames go through the mirror and the router into the mailboxes here;
+`Delivery` brings them from there to the handlers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from datasync.capabilities import Capabilities
+from datasync.errors import HistoryLost
+from datasync.events import Record, Verdict
+from datasync.options import Options
+from datasync.syncbase.confirm import Confirmations
+from datasync.syncbase.delivery import NEW_HISTORY, Delivery
+from datasync.syncbase.effects import Reopen
+from datasync.syncbase.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.syncbase.mailbox import Group, batch_of
+from datasync.syncbase.mirror import Diff, Mirror
+from datasync.syncbase.router import Router
+from datasync.syncbase.scopes import Scopes
+from datasync.syncbase.subscriber import Subscriber
+from datasync.syncbase.verdicts import Listener, Tally, Vote
+
+__all__ = ["Core", "Layer"]
+
+_NO_REVISIONS: Mapping[str, int] = MappingProxyType({})
+
+
+class Layer:
+    """What the core knows of one source."""
+
+    def __init__(self, index: int, name: str, capabilities: Capabilities, *, optional: bool) -> None:
+        self.index = index
+        self.name = name
+        self.optional = optional
+        self.promise(capabilities)
+        self.ready = False
+        """A snapshot of it is complete."""
+        self.complete = Scopes()
+        """The scopes that the mirror holds completely."""
+        self.position: Any = None
+        self.revision = 0
+        self.history = ""
+        self.epoch = 0
+        """Counts the histories: waiting for a revision makes sense only within one."""
+        self.fault: str | None = "start"
+        """Why the next full snapshot means a round of RESYNCs; None when it was asked for only to widen the scopes."""
+        self.history_changed = False
+        self.staging: dict[str, Record] | None = None
+        self.staging_scopes = Scopes()
+        self.round_reason: str | None = None
+        self.confirmations = Confirmations()
+
+    def promise(self, can: Capabilities) -> None:
+        """What the source can, which some learn only when they connect."""
+        # the revisions of keys that are ordered each for itself do not tell how far all of them are
+        self.revisions = can.revisions and can.order == "total"
+        self.can_resume = can.resume
+
+
+class Core:
+    """All of one DataSync but its I/O. Its methods return at once; what is to be done then lies in `effects`."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        options: Options,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.layers = list(layers)
+        self.mirror = Mirror([layer.name for layer in layers])
+        self.subscribers: list[Subscriber] = []
+        self.started = False
+        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered)
+        self.effects = self.delivery.effects
+        self._resync_always = options.recovery == "resync"
+        self._router: Router[Subscriber] = Router()
+        self._held_scopes: Counter[str] = Counter()
+        self._order = 0
+        self._seq = 0
+
+    # -- watches -------------------------------------------------------------------------------------------------
+
+    def add(self, sub: Subscriber) -> None:
+        """Register a watch; it comes last in the order."""
+        self._order += 1
+        sub.order = self._order
+        self.subscribers.append(sub)
+        for other in sub.after:
+            other.dependents.append(sub)
+        for scope in sub.scopes:
+            self._router.add(scope, sub)
+        sub.mailbox.fold()
+        if self.started:
+            sub.resync = "registered"
+            self.delivery.rounds.join(sub)
+        self._ask_for(sub.scopes)
+        if self.started:
+            self.delivery.pump(sub)
+
+    def close(self, sub: Subscriber) -> None:
+        """Forget a watch."""
+        if not sub.closed:
+            self.subscribers.remove(sub)
+            for scope in sub.scopes:
+                self._router.remove(scope, sub)
+            self.delivery.close(sub)
+
+    def add_scope(self, sub: Subscriber, scope: str) -> None:
+        """Widen a watch, which is resynced as a whole."""
+        self.delivery.need_resync(sub, "prefix added")
+        behind = sub.mailbox.behind
+        assert behind is not None
+        if not sub.mailbox.fresh:
+            for key, _ in self.mirror.under(scope):
+                if key not in sub.scopes:
+                    behind.setdefault(key, None)
+        sub.scopes = Scopes([*sub.scopes, scope])
+        self._router.add(scope, sub)
+        self._ask_for([scope])
+        self.delivery.pump(sub)
+
+    def remove_scope(self, sub: Subscriber, scope: str) -> None:
+        """Narrow a watch; what it no longer sees shows as deletes in its RESYNC."""
+        self.delivery.need_resync(sub, "prefix removed")
+        behind = sub.mailbox.behind
+        assert behind is not None
+        sub.scopes = Scopes(other for other in sub.scopes if other != scope)
+        self._router.remove(scope, sub)
+        if not sub.mailbox.fresh:
+            for key, record in self.mirror.under(scope):
+                if key not in sub.scopes:
+                    behind.setdefault(key, record)
+        self.delivery.pump(sub)
+
+    def hold(self, scope: str) -> None:
+        """Keep a scope in the mirror though no watch needs it (for views)."""
+        self._held_scopes[scope] += 1
+        self._ask_for([scope])
+
+    def covers(self, scope: str) -> bool:
+        """Whether the mirror holds `scope` completely."""
+        return self.started and all(
+            scope in layer.complete for layer in self.layers if layer.ready or not layer.optional
+        )
+
+    def resync(self, sub: Subscriber | None) -> None:
+        """Resync one watch, or all in a round, because the application asks for it."""
+        if sub is None:
+            if self.started:
+                self._round("requested", (), None)
+        else:
+            self.delivery.need_resync(sub, "requested")
+            self.delivery.pump(sub)
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
+        """What to open the next session with: scopes, position to resume at, and scopes added to those known."""
+        needed = Scopes([*self._held_scopes, *(scope for sub in self.subscribers for scope in sub.scopes)]).minimal()
+        # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
+        known = [scope for scope in layer.complete if scope in needed]
+        complete = Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
+        if complete != layer.complete:
+            layer.complete = complete
+            self.mirror.prune(layer.index, complete)
+        layer.staging = None
+        resume = layer.position if layer.can_resume and layer.ready else None
+        layer.round_reason = None if resume is not None else layer.fault
+        if resume is None:
+            return list(needed), None, []
+        added = [scope for scope in needed if scope not in complete]
+        return list(Scopes([*complete, *added])), resume, added
+
+    def opened(self, layer: Layer, *, resumed: bool) -> None:
+        """A session is open."""
+        if resumed:
+            layer.fault = None
+
+    def lost(self, layer: Layer, error: Exception) -> None:
+        """The session of this layer is gone."""
+        layer.staging = None
+        if isinstance(error, HistoryLost):
+            layer.position = None
+            layer.fault = f"history lost: {error}"
+            layer.history_changed |= error.changed
+        elif layer.ready:
+            layer.fault = layer.fault or "reconnected"
+            if self._resync_always:
+                layer.position = None
+
+    def frame(self, layer: Layer, frame: Frame) -> None:
+        """Take over the next frame of the layer's session."""
+        if type(frame) is Commit:
+            self.commit(layer, frame)
+        elif type(frame) is SnapshotChunk and layer.staging is not None:
+            self.mirror.stage(layer.index, layer.staging, frame.items)
+        elif type(frame) is SnapshotBegin and layer.staging is None:
+            layer.staging, layer.staging_scopes = {}, Scopes(frame.scopes)
+        elif type(frame) is SnapshotEnd and layer.staging is not None:
+            self._snapshot(layer, frame, layer.staging)
+        elif type(frame) is Progress and layer.staging is None:
+            layer.position = frame.position
+            layer.revision = max(layer.revision, frame.revision)
+            if layer.confirmations.active:
+                self._overtake(layer)
+        else:
+            raise TypeError(f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow source.py")
+
+    # -- confirmations -------------------------------------------------------------------------------------------
+
+    def confirm(
+        self,
+        layer: Layer,
+        revision: int | None,
+        writes: Mapping[str, bytes | None],
+        reply: Listener,
+        by_key: Mapping[str, int] = _NO_REVISIONS,
+    ) -> None:
+        """Answer `reply` with what the watches make of a write that has been done. `writes`: the new bytes by key;
+        `by_key`: the revisions of the keys, where each is ordered for itself."""
+        total = Tally()
+        total.listen(reply)
+
+        # of the other keys nobody here will hear
+        writes = {key: raw for key, raw in writes.items() if self._router.match(key)}
+        for mark in [revision] if layer.revisions and writes else writes:
+            total.expected += 1
+            least = by_key.get(str(mark), 0)
+            tally = layer.confirmations.seen(mark, least)
+            if tally is not None:
+                tally.listen(total.add)
+            elif layer.revisions and revision is not None and layer.ready and layer.revision >= revision:
+                self._join(writes, total.add)
+            elif not layer.revisions and self._is_written(str(mark), writes, least):
+                self._join([str(mark)], total.add)
+            else:
+                layer.confirmations.wait_for(mark, list(writes), total.add, least)
+        total.close()
+
+    # -- within --------------------------------------------------------------------------------------------------
+
+    def commit(self, layer: Layer, frame: Commit) -> None:
+        """Take over a commit; what `frame` does with one."""
+        if layer.staging is not None:
+            raise TypeError(f"{layer.name}: Commit within a snapshot; a session must follow source.py")
+        revision = frame.revision
+        diffs, same = self.mirror.apply(layer.index, frame.changes, revision)
+        layer.position = frame.position
+        if revision > layer.revision:
+            layer.revision = revision
+        self.delivery.newest = (layer.revision, layer.name)
+        tally = None
+        if frame.reply is not None:
+            tally = Tally((frame.reply,))
+        if layer.confirmations.active:
+            tally = tally or Tally()
+            if layer.revisions:
+                layer.confirmations.committed([revision], tally)
+                self._overtake(layer)
+            else:
+                layer.confirmations.committed([key for key, _ in frame.changes], tally, revision)
+        self._distribute(diffs, same, revision, layer.name, tally)
+        if tally is not None:
+            tally.close()
+
+    def _distribute(self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None) -> None:
+        """Bring each watch its part of one commit."""
+        self._seq += 1
+        match = self._router.match
+        if len(diffs) == 1 and not same:
+            for sub in match(diffs[0][0]):
+                self._give(sub, diffs, revision, source, tally, mixed=False)
+            return
+        runs: list[tuple[tuple[Subscriber, ...], list[Diff]]] = []
+        last: tuple[Subscriber, ...] | None = None
+        for diff in diffs:
+            subs = match(diff[0])
+            if subs is not last:
+                last = subs
+                run: list[Diff] = []
+                runs.append((subs, run))
+            run.append(diff)
+        if len(runs) == 1 and not same:
+            for sub in runs[0][0]:
+                self._give(sub, runs[0][1], revision, source, tally, mixed=False)
+            return
+        parts: dict[Subscriber, list[Diff]] = {}
+        for subs, run in runs:
+            for sub in subs:
+                parts.setdefault(sub, []).extend(run)
+        mixed = set()
+        for diff in same:
+            for sub in match(diff[0]):
+                if tally is not None:
+                    tally.note(Verdict.ACCEPTED)
+                # what is out, or waits, may yet be refused, and a dirty key is always delivered
+                if sub.batch is not None or sub.mailbox or diff[0] in sub.mailbox.dirty:
+                    parts.setdefault(sub, []).append(diff)
+                    mixed.add(sub)
+        for sub in sorted(parts, key=_by_order):
+            self._give(sub, parts[sub], revision, source, tally, mixed=sub in mixed)
+
+    def _give(
+        self, sub: Subscriber, diffs: list[Diff], revision: int, source: str, tally: Tally | None, *, mixed: bool
+    ) -> None:
+        if tally is not None:
+            tally.expected += 1
+        if sub.plain and sub.asking and sub.batch is None:
+            self.delivery.deliver_now(sub, batch_of(diffs, tally, self._seq, revision, source, sub.decode))
+            return
+        sub.plain = False
+        box = sub.mailbox
+        box.add(Group(self._seq, revision, source, diffs, tally, mixed))
+        if sub.passed:
+            box.answer(Verdict.OVERDUE, {})
+        self.delivery.pump(sub)
+
+    def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: dict[str, Record]) -> None:
+        """A snapshot is complete: take it over, then begin a round or resync those who waited for it."""
+        layer.staging = None
+        diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
+        changed = layer.ready and (
+            layer.history_changed or frame.history != layer.history or frame.revision < layer.revision
+        )
+        layer.history_changed = False
+        layer.epoch += changed
+        reason, layer.round_reason = layer.round_reason, "resync by the source"
+        if frame.same_history:
+            reason = None
+        if self.started and reason == "start":
+            reason = f"{layer.name} joined"
+        if changed:
+            reason = NEW_HISTORY
+        layer.complete = Scopes([*layer.complete, *layer.staging_scopes]).minimal()
+        layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history
+        layer.ready, layer.fault = True, None
+        self.delivery.newest = (layer.revision, layer.name)
+        tally = None
+        if frame.reply is not None:
+            tally = Tally()
+            tally.listen(frame.reply)
+        if not self.started:
+            self.started = all(other.ready or other.optional for other in self.layers)
+            if self.started:
+                self._round("start", (), tally)
+        elif reason is not None:
+            self._round(reason, diffs, tally)
+        else:
+            self._catch_up(diffs, layer, tally)
+            for sub in self.subscribers:
+                if sub.resync is not None:
+                    self.delivery.pump(sub)
+        if tally is not None:
+            tally.close()
+        self._overtake(layer)
+
+    def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
+        """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
+        self._seq += 1
+        parts: dict[Subscriber, list[Diff]] = {}
+        for diff in diffs:
+            for sub in self._router.match(diff[0]):
+                parts.setdefault(sub, []).append(diff)
+        for sub in sorted(parts, key=_by_order):
+            if tally is not None:
+                tally.expected += 1
+            sub.plain = False
+            sub.mailbox.add(Group(self._seq, layer.revision, layer.name, parts[sub], tally))
+            sub.mailbox.fold()
+            if sub.passed:
+                sub.mailbox.answer(Verdict.OVERDUE, {})
+            self.delivery.pump(sub)
+
+    def _round(self, reason: str, diffs: Iterable[Diff], tally: Tally | None) -> None:
+        """Resync all watches in order; `diffs` is what changed unseen, `tally` hears what they make of it."""
+        self._seq += 1
+        for sub in self.subscribers:
+            self.delivery.need_resync(sub, reason)
+        for diff in diffs:
+            for sub in self._router.match(diff[0]):
+                if not sub.mailbox.fresh and sub.mailbox.behind is not None:
+                    sub.mailbox.behind.setdefault(diff[0], diff[1])
+        if tally is not None:
+            for sub in self.subscribers:
+                tally.expected += 1
+                sub.mailbox.owe(Vote(tally), self._seq, *self.delivery.newest)
+                if sub.passed:
+                    sub.mailbox.answer(Verdict.OVERDUE, {})
+        self.delivery.start_round(self.subscribers)
+
+    def _overtake(self, layer: Layer) -> None:
+        """Answer those whose commit will not come by itself any more, for the layer is beyond it."""
+        for keys, listener in layer.confirmations.overtaken(layer.revision if layer.revisions else None):
+            self._join(keys, listener)
+
+    def _join(self, keys: Iterable[str], reply: Listener) -> None:
+        """Answer with the outcome of whatever the watches of these keys have not settled yet."""
+        tally = Tally()
+        tally.listen(reply)
+        owed: dict[Subscriber, set[str]] = {}
+        for key in keys:
+            for sub in self._router.match(key):
+                tally.note(Verdict.ACCEPTED)
+                owed.setdefault(sub, set()).add(key)
+        for sub, mine in owed.items():
+            if sub.mailbox or sub.resync is not None:
+                tally.expected += 1
+                sub.mailbox.owe(Vote(tally, mine), self._seq, *self.delivery.newest)
+                if sub.passed:
+                    sub.mailbox.answer(Verdict.OVERDUE, {})
+            elif sub.batch is not None and not sub.settled:
+                tally.expected += 1
+                sub.batch.votes.append(Vote(tally, mine))
+            elif sub.batch is not None:
+                tally.note(Verdict.OVERDUE)
+        tally.close()
+
+    def _is_written(self, key: str, writes: Mapping[str, bytes | None], least: int) -> bool:
+        record = self.mirror.records.get(key)
+        if record is None:
+            return writes[key] is None
+        return record.raw == writes[key] and record.revision >= least
+
+    def _is_covered(self, sub: Subscriber) -> bool:
+        return all(map(self.covers, sub.scopes))
+
+    def _ask_for(self, scopes: Iterable[str]) -> None:
+        """Before the first snapshot is complete as well: the session that brings it may be open already."""
+        for layer in self.layers:
+            if not all(scope in layer.complete for scope in scopes):
+                self.effects.append(Reopen(layer.index))
+
+
+def _by_order(sub: Subscriber) -> int:
+    return sub.order

@@ -1,0 +1,431 @@
+"""From the mailbox to the handler and back: deliveries, reports, retries, overdue handlers, turns in a round."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from datasync.errors import DecodeError, Refused, Retry
+from datasync.events import ChangeEvent, Event, KeyVal, Record, ResyncEvent, Verdict
+from datasync.options import Options
+from datasync.resync.event import leave_out, make_resync
+from datasync.resync.rounds import Rounds
+from datasync.syncbase.effects import Effect
+from datasync.syncbase.mailbox import Batch
+from datasync.syncbase.mirror import Mirror
+from datasync.syncbase.subscriber import Subscriber
+
+__all__ = ["NEW_HISTORY", "Delivery"]
+
+NEW_HISTORY = "new history: the store was emptied, restored or replaced"
+
+_NO_REASONS: Mapping[str, str] = {}
+
+
+class Delivery:
+    """Moves every watch through its events. Synchronous: what is to be done lands in `effects`."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        options: Options,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        rng: random.Random,
+        covered: Callable[[Subscriber], bool],
+    ) -> None:
+        self.effects: deque[Effect] = deque()
+        self.rounds: Rounds[Subscriber] = Rounds()
+        self.newest: tuple[int, str] = (0, "")
+        """Revision and source of what was taken over last."""
+        self._mirror = mirror
+        self._options = options
+        self.clock = clock
+        self._wall = wall
+        self._rng = rng
+        self._covered = covered
+        self.timers: list[tuple[float, int, Subscriber]] = []
+        """A heap; the time of its first entry, by the clock, is when `tick` wants to be called."""
+        self._counter = itertools.count()
+
+    # -- what the shell calls ------------------------------------------------------------------------------------
+
+    def ask(self, sub: Subscriber) -> None:
+        """The handler is idle, or somebody waits in the stream."""
+        sub.asking = True
+        if sub.event is None:
+            sub.passed = False
+            if sub.retry_at < 0:
+                sub.deadline = math.inf
+            self.pump(sub)
+
+    def unask(self, sub: Subscriber, event: Event[Any] | None) -> None:
+        """Nobody waits in the stream any more; `event` was delivered but not received."""
+        sub.asking = False
+        if event is not None and sub.event is event:
+            sub.held, sub.event = event, None
+            sub.deadline = math.inf
+            self.pump(sub)
+
+    def delivered(self, sub: Subscriber) -> None:
+        """The handler has the event of this watch, and has not reported yet: from now on it may become overdue."""
+        self._arm(sub, self.clock() + (sub.ack_timeout if type(sub.event) is ChangeEvent else sub.resync_timeout))
+
+    def report(self, event: Event[Any], error: BaseException | None) -> None:
+        """What the handler says of the event. Reports on events that are not out any more change nothing."""
+        sub: Subscriber = event._ticket
+        if sub.event is not event:
+            return
+        if error is None and sub.plain:  # what follows boils down to this
+            batch = sub.batch
+            assert batch is not None
+            sub.event = sub.batch = None
+            sub.deadline = math.inf
+            sub.events_settled += 1
+            sub.changes_delivered += len(batch.changes)
+            if batch.tally is not None or batch.votes:
+                batch.answer(Verdict.ACCEPTED, _NO_REASONS)
+            if sub.dependents:
+                self._pump_dependents(sub)
+            return
+        if error is None:
+            self._accept(sub, event, _NO_REASONS)
+        elif isinstance(error, Refused) and error.reasons.keys() <= _keys(sub, event):
+            self._accept(sub, event, error.reasons)
+        elif isinstance(error, DecodeError) and error.key not in sub.bad and error.key in _keys(sub, event):
+            self._leave_out(sub, event, error)
+        else:
+            self._fail(sub, event, error)
+        self.pump(sub)
+
+    def tick(self) -> None:
+        """See to whatever is due by the clock."""
+        now = self.clock()
+        while self.timers and self.timers[0][0] <= now:
+            sub = heapq.heappop(self.timers)[2]
+            sub.timer = math.inf
+            if sub.closed or sub.deadline == math.inf:
+                continue
+            if sub.deadline > now:
+                self._arm(sub, sub.deadline)
+            elif sub.event is None and sub.retry_at >= 0:
+                self._end_wait(sub)
+                self.pump(sub)
+            else:
+                self._pass_by(sub)
+
+    # -- what the core calls -------------------------------------------------------------------------------------
+
+    def start_round(self, subs: Iterable[Subscriber]) -> None:
+        """Resync these watches, which all need it, one after another; a round under way is replaced."""
+        self._turn(self.rounds.start(subs))
+
+    def need_resync(self, sub: Subscriber, reason: str) -> None:
+        """From now on only a RESYNC can reach this watch."""
+        if sub.resync != NEW_HISTORY:  # that has to be said, whatever comes on top of it
+            sub.resync = reason
+        sub.plain = sub.accepted = False
+        if sub.held is not None:
+            self._withdraw(sub, sub.held, dirty=bool(sub.bad))
+            sub.whole, sub.bad = None, {}
+        sub.mailbox.fold()
+        self._end_wait(sub)
+        sub.attempt = 1
+
+    def close(self, sub: Subscriber) -> None:
+        """The watch is gone: it votes no more, and nobody waits for it."""
+        sub.closed = True
+        if sub.batch is not None:
+            sub.batch.abandon()
+        sub.mailbox.clear()
+        sub.event = sub.held = sub.batch = None
+        sub.deadline = math.inf
+        for other in sub.after:
+            other.dependents.remove(sub)
+        self._turn(self.rounds.settled(sub))
+        self._pump_dependents(sub)
+
+    def pump(self, sub: Subscriber) -> None:
+        """Deliver the next event, if there is one and it may go."""
+        while sub.event is None and not sub.closed and sub.retry_at < 0:
+            if sub.held is None:
+                if sub.resync is not None:
+                    if not self._covered(sub) or not self.rounds.allows(sub):
+                        return
+                elif not sub.mailbox:
+                    sub.plain = not (sub.after or sub.mailbox.dirty or sub.refused)
+                    return
+                if not sub.asking:
+                    self._expect_reader(sub)
+                    return
+                if not self._prepare(sub):
+                    continue
+            event, batch = sub.held, sub.batch
+            assert event is not None and batch is not None
+            if sub.after and not isinstance(event, ResyncEvent):
+                last = batch.last_seq
+                if any(other.oldest_unsettled() <= last for other in sub.after):
+                    return
+            if not sub.asking:
+                self._expect_reader(sub)
+                return
+            sub.held = None
+            self._deliver(sub, event)
+
+    def deliver_now(self, sub: Subscriber, batch: Batch) -> None:
+        """Deliver a commit past the empty mailbox of a watch that waits for nothing else."""
+        event: Event[Any] = ChangeEvent(
+            revision=batch.revision, source=batch.source, changes=batch.changes, _report=sub.report, _ticket=sub
+        )
+        sub.batch, sub.event, sub.asking = batch, event, False
+        self.effects.append(event)
+
+    # -- within --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, sub: Subscriber) -> bool:
+        """Make the next event, in `held`. False where nothing differs after all."""
+        if sub.resync is not None:
+            self._prepare_resync(sub, sub.resync)
+            return True
+        batch = sub.mailbox.take(self._mirror.records, sub.decode)
+        if not batch.changes:
+            batch.answer(Verdict.ACCEPTED, _NO_REASONS)
+            sub.failing = None
+            sub.attempt = 1
+            self._pump_dependents(sub)
+            return False
+        sub.batch = batch
+        sub.held = ChangeEvent(
+            changes=batch.changes,
+            revision=batch.revision,
+            source=batch.source,
+            commits=batch.commits,
+            attempt=sub.attempt,
+            _report=sub.report,
+            _ticket=sub,
+        )
+        return True
+
+    def _prepare_resync(self, sub: Subscriber, reason: str) -> None:
+        fresh, dirty = sub.mailbox.fresh, sub.mailbox.dirty
+        before, batch = sub.mailbox.take_fold()
+        scopes = {scope: self._mirror.under(scope) for scope in sub.scopes}
+        changed: dict[str, Record | None] | None = None
+        if not fresh or dirty:
+            changed = {}
+            if fresh:  # then only dirty keys were ever delivered, and in vain
+                changed.update(dict.fromkeys(key for items in scopes.values() for key, _ in items))
+            records = self._mirror.records
+            for key, old in before.items():
+                new = records.get(key) if key in sub.scopes else None
+                if old is not new and (old is None or new is None or old.raw != new.raw):
+                    changed[key] = old
+            changed.update(dirty)
+        revision, source = self.newest
+        sub.base, sub.was_fresh, sub.batch, sub.resync = before, fresh, batch, None
+        sub.plain = False
+        sub.mailbox.fresh = False  # what comes from now on follows this RESYNC
+        sub.resynced_at = self.clock()
+        sub.held = make_resync(
+            scopes,
+            changed,
+            sub.decode,
+            reason=reason,
+            revision=revision,
+            source=source,
+            attempt=sub.attempt,
+            report=sub.report,
+            ticket=sub,
+        )
+
+    def _deliver(self, sub: Subscriber, event: Event[Any]) -> None:
+        sub.event = event
+        sub.asking = False
+        sub.passed = False
+        sub.deadline = math.inf
+        self.effects.append(event)
+
+    def _expect_reader(self, sub: Subscriber) -> None:
+        if sub.deadline == math.inf and not sub.passed:
+            self._arm(sub, self.clock() + sub.ack_timeout)
+
+    def _arm(self, sub: Subscriber, deadline: float) -> None:
+        sub.deadline = deadline
+        if deadline < sub.timer:
+            sub.timer = deadline
+            heapq.heappush(self.timers, (deadline, next(self._counter), sub))
+
+    def _end_wait(self, sub: Subscriber) -> None:
+        if sub.retry_at >= 0:
+            sub.retry_at = -math.inf
+            sub.deadline = math.inf
+
+    def _accept(self, sub: Subscriber, event: Event[Any], refused: Mapping[str, str]) -> None:
+        batch, box = sub.batch, sub.mailbox
+        assert batch is not None
+        if sub.bad:
+            refused = {**{key: f"does not decode: {error.reason}" for key, error in sub.bad.items()}, **refused}
+        if isinstance(event, ResyncEvent):
+            self._accept_resync(sub, event, refused)
+        else:
+            if box.dirty:
+                for change in batch.changes:
+                    box.dirty.pop(change.key, None)
+            if refused:
+                box.dirty.update({change.key: change._old for change in batch.changes if change.key in refused})
+            sub.changes_delivered += len(batch.changes)
+        sub.failing = None
+        if refused or sub.refused:
+            if not sub.refused:
+                sub.failed_at = self._wall()
+            sub.refused = {key: why for key, why in sub.refused.items() if key in box.dirty} | dict(refused)
+        sub.attempt = 1
+        self._settle(sub, Verdict.REFUSED if refused else Verdict.ACCEPTED, refused, its_turn=sub.resync is None)
+
+    def _accept_resync(self, sub: Subscriber, event: ResyncEvent[Any], refused: Mapping[str, str]) -> None:
+        box, before = sub.mailbox, sub.base
+        assert before is not None
+        whole = _whole(sub, event)
+        were_dirty, box.dirty = box.dirty, {}
+        for key in refused:
+            if key in were_dirty:
+                box.dirty[key] = were_dirty[key]
+            elif sub.was_fresh or key in before:
+                box.dirty[key] = before.get(key)
+            else:
+                box.dirty[key] = next((kv._record for kv in _pairs(whole) if kv.key == key), None)
+        sub.base = None
+        sub.accepted = sub.resync is None
+        keys = sum(map(len, event.values.values()))
+        sub.changes_delivered += keys
+        sub.last_resync = (event.reason, self.clock() - sub.resynced_at, keys, self._wall())
+
+    def _leave_out(self, sub: Subscriber, event: Event[Any], error: DecodeError) -> None:
+        """Bring the event again at once, without any of the keys whose values do not decode."""
+        bad = {**sub.bad, error.key: error}
+        for item in event.changes if isinstance(event, ChangeEvent) else _pairs(event):
+            try:
+                item.value  # noqa: B018 - decoded only to see whether it can be
+            except DecodeError as found:
+                bad[item.key] = found
+        again: Event[Any]
+        if isinstance(event, ResyncEvent):
+            again = leave_out(event, bad)
+        else:
+            assert isinstance(event, ChangeEvent)
+            kept = [change for change in event.changes if change.key not in bad]
+            again = msgspec.structs.replace(event, changes=kept, undecodable=bad, _deferred=False)
+        sub.plain = False
+        sub.whole = sub.whole or event
+        sub.bad = bad
+        sub.held, sub.event = again, None
+        sub.deadline = math.inf
+
+    def _fail(self, sub: Subscriber, event: Event[Any], error: BaseException) -> None:
+        sub.plain = False
+        if sub.batch is not None:
+            sub.batch.answer(Verdict.FAILED, _NO_REASONS)
+        if sub.failing is None:
+            sub.failed_at = self._wall()
+        sub.failing = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        superseded = sub.resync is not None  # a newer round waits already: no wait, and its turn is still to come
+        self._withdraw(sub, event, dirty=True)
+        if not superseded:
+            retry = self._options.retry
+            after = error.after if isinstance(error, Retry) else retry.delay(sub.attempt, self._rng)
+            if sub.resync is None and sub.attempt >= self._options.retries:
+                sub.mailbox.fold()
+                sub.resync, sub.accepted = f"{sub.attempt} tries failed: {sub.failing}", False
+            sub.attempt += 1
+            sub.retry_at = self.clock() + after
+            self._arm(sub, sub.retry_at)
+        self._settle(sub, Verdict.FAILED, _NO_REASONS, its_turn=not superseded)
+
+    def _withdraw(self, sub: Subscriber, event: Event[Any], *, dirty: bool) -> None:
+        """Put an event that was not accepted back into the mailbox, folded with all that came behind it."""
+        batch, box = sub.batch, sub.mailbox
+        assert batch is not None
+        box.give_back(batch.changes, batch, dirty=dirty)
+        if isinstance(event, ResyncEvent):
+            assert sub.base is not None and box.behind is not None
+            if sub.was_fresh:
+                box.fresh = True
+                box.behind.clear()
+            box.behind.update(sub.base)
+            if dirty:
+                for change in _whole(sub, event).changes:
+                    box.dirty.setdefault(change.key, change._old)
+            if sub.resync is None or event.reason == NEW_HISTORY:
+                sub.resync = event.reason
+            sub.base = None
+        sub.event = sub.held = sub.batch = None
+        sub.deadline = math.inf
+
+    def _pass_by(self, sub: Subscriber) -> None:
+        """The handler is overdue, or nobody reads the stream: nobody waits for it any longer."""
+        sub.deadline = math.inf
+        sub.plain, sub.passed = False, True
+        if sub.event is not None and sub.failing is None:
+            sub.failed_at = self._wall()
+        sub.settled = sub.batch is not None
+        if sub.batch is not None:
+            sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)
+        sub.mailbox.answer(Verdict.OVERDUE, _NO_REASONS)
+        if sub is self.rounds.current:  # whoever reports before its turn still waits for it
+            self._turn(self.rounds.settled(sub))
+        self._pump_dependents(sub)
+
+    def _settle(self, sub: Subscriber, verdict: Verdict, reasons: Mapping[str, str], *, its_turn: bool) -> None:
+        """The event has an outcome: tell the publishers, let the round and the dependent watches go on."""
+        if sub.batch is not None:
+            sub.batch.answer(verdict, reasons)
+        sub.event = sub.batch = None
+        sub.events_settled += 1
+        if sub.bad:
+            sub.whole, sub.bad = None, {}
+        if sub.retry_at < 0:
+            sub.deadline = math.inf
+        sub.passed = sub.settled = False
+        if its_turn and sub is self.rounds.current:
+            self._turn(self.rounds.settled(sub))
+        if sub.dependents:
+            self._pump_dependents(sub)
+
+    def _turn(self, sub: Subscriber | None) -> None:
+        """Resync the watch whose turn it is; those that are passed by anyway do not hold up the round."""
+        while sub is not None:
+            self.pump(sub)
+            if not sub.passed and self._covered(sub):
+                return
+            sub = self.rounds.settled(sub)
+
+    def _pump_dependents(self, sub: Subscriber) -> None:
+        for dependent in sub.dependents:
+            self.pump(dependent)
+
+
+def _whole(sub: Subscriber, event: ResyncEvent[Any]) -> ResyncEvent[Any]:
+    """The RESYNC as it was before undecodable keys were left out."""
+    return sub.whole if isinstance(sub.whole, ResyncEvent) else event
+
+
+def _pairs(event: Event[Any]) -> Iterable[KeyVal[Any]]:
+    assert isinstance(event, ResyncEvent)
+    return (kv for values in event.values.values() for kv in values)
+
+
+def _keys(sub: Subscriber, event: Event[Any]) -> set[str]:
+    """All keys that the event is about."""
+    keys = {change.key for change in (sub.batch.changes if sub.batch is not None else ())}
+    if isinstance(event, ResyncEvent):
+        whole = _whole(sub, event)
+        keys.update(change.key for change in whole.changes)
+        keys.update(kv.key for kv in _pairs(whole))
+    return keys

@@ -1,0 +1,72 @@
+"""The frames that a session yields: everything that the engine ever learns from a source.
+
+Scopes: see `datasync.syncbase.scopes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.events import Verdict
+
+__all__ = ["Commit", "Frame", "Progress", "Reply", "Result", "SnapshotBegin", "SnapshotChunk", "SnapshotEnd"]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of a commit or a RESYNC at the watches; `reasons` maps refused keys to why."""
+
+    verdict: Verdict
+    reasons: Mapping[str, str] = {}
+
+
+Reply = Callable[[Result], None]
+"""The way back to a publisher. Called once, inside the engine: it only notes the result, and must not raise."""
+
+
+class SnapshotBegin(msgspec.Struct, frozen=True):
+    """A snapshot starts; once complete it replaces all that lies under `scopes`. Only chunks may follow."""
+
+    scopes: Sequence[str]
+
+
+class SnapshotChunk(msgspec.Struct, frozen=True):
+    """A part of a snapshot: (key, raw value, revision) in any order, best in key order."""
+
+    items: Sequence[tuple[str, bytes, int]]
+
+
+class SnapshotEnd(msgspec.Struct, frozen=True):
+    """The snapshot is complete, and stands at `revision`; commits behind `position` follow.
+
+    `history` identifies the history where the source knows it: another value than before means a new one.
+    `same_history`: a session that has followed all along had to read anew, and watches get what differs as a CHANGE;
+    a snapshot in mid-session otherwise means a round of RESYNCs.
+    """
+
+    position: Any
+    revision: int = 0
+    history: str = ""
+    reply: Reply | None = None
+    same_history: bool = False
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """One atomic group: each key at most once, with its new bytes, or None where it was deleted."""
+
+    position: Any
+    revision: int
+    changes: Sequence[tuple[str, bytes | None]]
+    reply: Reply | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """A bookmark: nothing before `position` is missing, though it may have brought no change."""
+
+    position: Any
+    revision: int = 0
+
+
+Frame = SnapshotBegin | SnapshotChunk | SnapshotEnd | Commit | Progress

@@ -1,0 +1,213 @@
+"""The mailbox of a watch: what it has not been given yet, commit by commit, or folded beyond its limit.
+
+Two forms. *Commits*: each waits as it came, and its records chain, so that what a change replaced is its `prev`.
+*Folded* (`behind` is a dict): only the record before the first change of each key is kept; the new value is that of
+the mirror when the fold is taken. A fold thus always ends at the newest position, and costs memory by key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.events import Change, Decode, Record, Verdict
+from datasync.syncbase.mirror import Diff
+from datasync.syncbase.verdicts import Tally, Vote, Votes
+
+__all__ = ["Batch", "Group", "Mailbox", "batch_of"]
+
+
+class Batch(msgspec.Struct):
+    """What becomes one ChangeEvent. Its outcome is that of `tally`, whole, and of `votes`, each in part."""
+
+    changes: list[Change[Any]]
+    commits: int
+    tally: Tally | None
+    votes: list[Vote]
+    first_seq: float
+    last_seq: int
+    revision: int
+    source: str
+
+    def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
+        """Settle what it owes, which it then owes no more."""
+        if self.tally is not None:
+            self.tally.vote(verdict, reasons)
+            self.tally = None
+        if self.votes:
+            votes, self.votes = self.votes, []
+            for vote in votes:
+                vote.cast(verdict, reasons)
+
+    def abandon(self) -> None:
+        """Vote no more: the watch is closed."""
+        if self.tally is not None:
+            self.tally.close()
+        for vote in self.votes:
+            vote.tally.close()
+
+
+class Group(msgspec.Struct, gc=False):
+    """What one commit holds for one watch. `mixed`: some of it may turn out to change nothing."""
+
+    seq: int
+    revision: int
+    source: str
+    diffs: Sequence[Diff]
+    tally: Tally | None = None
+    mixed: bool = False
+
+
+def batch_of(
+    diffs: Sequence[Diff], tally: Tally | None, seq: int, revision: int, source: str, decode: Decode[Any]
+) -> Batch:
+    """One commit as changes."""
+    # a value that a deleted override brings back has the revision of its own source
+    changes = [Change(key, revision if new is None else new.revision, new, old, decode) for key, old, new in diffs]
+    return Batch(changes, 1, tally, [], seq, seq, revision, source)
+
+
+class Mailbox:
+    """`dirty` maps keys whose last delivery was refused or failed to the record that the watch accepted last."""
+
+    __slots__ = ("_commits", "_first_seq", "_last", "_size", "_votes", "behind", "dirty", "fresh", "groups", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.groups: deque[Group] = deque()
+        self.behind: dict[str, Record | None] | None = None
+        self.dirty: dict[str, Record | None] = {}
+        self.fresh = True
+        """Nothing was ever accepted: the state before is empty, whatever the key."""
+        self._size = 0
+        self._commits = 0
+        self._votes = Votes()
+        self._first_seq = math.inf  # the oldest commit in the fold that has no outcome yet
+        self._last: tuple[int, int, str] = (0, 0, "")  # seq, revision, source of the newest commit in it
+
+    def __bool__(self) -> bool:
+        return bool(self.groups) or self.behind is not None
+
+    def __len__(self) -> int:
+        """The number of changes that wait."""
+        return self._size if self.behind is None else len(self.behind)
+
+    @property
+    def first_seq(self) -> float:
+        """The sequence number of the oldest commit in it that has had no outcome yet; infinite where there is none."""
+        return self.groups[0].seq if self.groups else self._first_seq
+
+    def add(self, group: Group) -> None:
+        """Take in one commit; fold everything when that exceeds the limit."""
+        self.groups.append(group)
+        if self.behind is not None:
+            self.fold()
+            return
+        self._size += len(group.diffs)
+        if self._size > self.limit and len(self.groups) > 1:
+            self.fold()
+
+    def fold(self) -> None:
+        """Turn the waiting commits into the folded form, or add them to it."""
+        behind = self.behind
+        if behind is None:
+            behind = self.behind = {}
+        if self.groups:
+            self._first_seq = min(self._first_seq, self.groups[0].seq)
+        for group in self.groups:
+            if not self.fresh:
+                for key, old, _ in group.diffs:
+                    behind.setdefault(key, old)
+            if self._votes:
+                self._votes.overwritten([diff[0] for diff in group.diffs])
+            if group.tally is not None:
+                self._votes.add(Vote(group.tally, {diff[0] for diff in group.diffs}))
+            self._commits += 1
+            self._last = (group.seq, group.revision, group.source)
+        self.groups.clear()
+        self._size = 0
+
+    def owe(self, vote: Vote, seq: int, revision: int, source: str) -> None:
+        """Let the outcome of the next event be the answer to `vote` as well."""
+        self.fold()
+        self._votes.add(vote)
+        self._last = (seq, revision, source)
+
+    def give_back(self, changes: Sequence[Change[Any]], batch: Batch, *, dirty: bool) -> None:
+        """Fold an event that was not accepted (`dirty`), or never delivered, with all that came behind it."""
+        self.fold()
+        behind = self.behind
+        assert behind is not None
+        for change in changes:
+            if dirty:
+                self.dirty.setdefault(change.key, change._old)
+            behind[change.key] = change._old
+        if not dirty:
+            self._first_seq = min(self._first_seq, batch.first_seq)
+        if self._last[0] < batch.last_seq:
+            self._last = (batch.last_seq, batch.revision, batch.source)
+        self._commits += batch.commits
+        if batch.tally is not None:
+            batch.votes.append(Vote(batch.tally, {change.key for change in changes}))
+        for vote in [*batch.votes, *self._votes.take()]:
+            self._votes.add(vote)
+
+    def take(self, records: Mapping[str, Record], decode: Decode[Any]) -> Batch:
+        """The next commit, or the whole fold, as changes; empty where nothing differs after all."""
+        if self.behind is None:
+            return self._take_commit(decode)
+        changes: list[Change[Any]] = []
+        newest, dirty = self._last[1], self.dirty
+        for key, before in self.behind.items():
+            new, old = records.get(key), before
+            if key in dirty:
+                old = dirty[key]
+            elif old is new or (old is not None and new is not None and old.raw == new.raw):
+                continue
+            changes.append(Change(key, newest if new is None else new.revision, new, old, decode))
+        return self._close_fold(changes)
+
+    def take_fold(self) -> tuple[dict[str, Record | None], Batch]:
+        """What a RESYNC makes up for: the record before, by key, of all that changed since, and a batch of nothing."""
+        self.fold()
+        assert self.behind is not None
+        return self.behind, self._close_fold([])
+
+    def _close_fold(self, changes: list[Change[Any]]) -> Batch:
+        seq, revision, source = self._last
+        batch = Batch(changes, self._commits, None, self._votes.take(), self._first_seq, seq, revision, source)
+        self.behind, self._commits, self._first_seq = None, 0, math.inf
+        return batch
+
+    def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
+        """Settle all votes owed by what waits here, which itself stays."""
+        for group in self.groups:
+            if group.tally is not None:
+                Vote(group.tally).cast(verdict, reasons)
+                group.tally = None
+        for vote in self._votes.take():
+            vote.cast(verdict, reasons)
+
+    def clear(self) -> None:
+        """Forget everything: the watch is closed, and votes no more."""
+        for tally in [*(group.tally for group in self.groups), *(vote.tally for vote in self._votes.take())]:
+            if tally is not None:
+                tally.close()
+        self.groups.clear()
+        self.behind, self._first_seq = None, math.inf
+
+    def _take_commit(self, decode: Decode[Any]) -> Batch:
+        group, dirty = self.groups.popleft(), self.dirty
+        self._size -= len(group.diffs)
+        self._last = (group.seq, group.revision, group.source)
+        if dirty or group.mixed:
+            group.diffs = [
+                (key, dirty.get(key, old), new)
+                for key, old, new in group.diffs
+                if key in dirty or (old is not new and (old is None or new is None or old.raw != new.raw))
+            ]
+        return batch_of(group.diffs, group.tally, group.seq, group.revision, group.source, decode)

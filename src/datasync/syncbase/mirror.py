@@ -1,0 +1,159 @@
+"""The mirror: the latest record of every key, layer by layer, shared by all watches."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+
+from datasync.events import Record, record_type
+from datasync.syncbase.scopes import Scopes, is_prefix
+
+__all__ = ["Diff", "Mirror"]
+
+Diff = tuple[str, Record | None, Record | None]
+"""(key, record before, record after) of the merged state."""
+
+_FRESH_LIMIT = 4096
+
+
+class Mirror:
+    """The state of each source (layer), merged: of two layers with the same key the later one wins.
+
+    `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to it.
+    """
+
+    __slots__ = ("_fresh", "_index", "_layers", "_types", "records")
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._types = [record_type(name) for name in sources]
+        self._layers: list[dict[str, Record]] = [{} for _ in sources]
+        self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
+        # the sorted keys (deleted ones may linger), and those that came since it was sorted
+        self._index: list[str] | None = None
+        self._fresh: list[str] = []
+
+    def stage(self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]) -> None:
+        """Add a chunk to a snapshot under way."""
+        make = self._types[layer]
+        for key, raw, revision in items:
+            snapshot[key] = make(raw, revision)
+
+    def apply(
+        self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
+    ) -> tuple[list[Diff], list[Diff]]:
+        """Take over one commit. Returns what differs in the merged state, and what was written but does not."""
+        if len(self._layers) > 1:
+            make = self._types[layer]
+            return self._apply_layered(
+                layer, [(key, None if raw is None else make(raw, revision)) for key, raw in changes]
+            )
+        diffs: list[Diff] = []
+        same: list[Diff] = []
+        records, make, index = self.records, self._types[layer], self._index
+        for key, raw in changes:
+            old = records.get(key)
+            if raw is None:
+                if old is None:
+                    same.append((key, None, None))
+                else:
+                    del records[key]
+                    diffs.append((key, old, None))
+                continue
+            new = records[key] = make(raw, revision)
+            if old is None:
+                diffs.append((key, None, new))
+                if index is not None:
+                    self._fresh.append(key)
+            elif old.raw == raw:
+                same.append((key, old, new))
+            else:
+                diffs.append((key, old, new))
+        if len(self._fresh) > _FRESH_LIMIT:
+            self._forget_order()
+        return diffs, same
+
+    def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:
+        """Take over a complete snapshot of `scopes`, which the mirror then owns. Returns what differs."""
+        mine = self._layers[layer]
+        if not mine and len(self._layers) == 1:
+            self._layers[0] = self.records = snapshot
+            self._forget_order()
+            return ((key, None, new) for key, new in snapshot.items())
+        changes: list[tuple[str, Record | None]] = [
+            (key, None) for key in mine if key not in snapshot and key in scopes
+        ]
+        changes.extend(snapshot.items())
+        self._forget_order()
+        return self._apply_layered(layer, changes)[0]
+
+    def prune(self, layer: int, scopes: Scopes) -> None:
+        """Drop what lies outside `scopes`: nobody watches it any more."""
+        mine = self._layers[layer]
+        for key in [key for key in mine if key not in scopes]:
+            del mine[key]
+            self._merge(key)
+        self._forget_order()
+
+    def under(self, scope: str) -> list[tuple[str, Record]]:
+        """The merged state under one prefix (or of one key), in key order."""
+        records = self.records
+        if not is_prefix(scope):
+            record = records.get(scope)
+            return [] if record is None else [(scope, record)]
+        index = self._sorted()
+        # '0' is the character behind '/': everything below the prefix sorts before it
+        keys = index[bisect_left(index, scope) : bisect_left(index, scope[:-1] + "0")] if scope else index
+        if len(index) == len(records):  # no deleted key lingers
+            return list(zip(keys, map(records.__getitem__, keys), strict=True))
+        return [(key, record) for key in keys if (record := records.get(key)) is not None]
+
+    def _apply_layered(self, layer: int, changes: Sequence[tuple[str, Record | None]]) -> tuple[list[Diff], list[Diff]]:
+        mine = self._layers[layer]
+        diffs: list[Diff] = []
+        same: list[Diff] = []
+        alone = len(self._layers) == 1
+        for key, record in changes:
+            old = self.records.get(key)
+            if record is not None:
+                mine[key] = record
+            else:
+                mine.pop(key, None)
+            new = record if alone else self._merge(key)
+            if old is None:
+                (same if new is None else diffs).append((key, None, new))
+                if new is not None and self._index is not None:
+                    self._fresh.append(key)
+            elif new is None or old.raw != new.raw:
+                diffs.append((key, old, new))
+            else:
+                same.append((key, old, new))
+        if len(self._fresh) > _FRESH_LIMIT:
+            self._forget_order()
+        return diffs, same
+
+    def _merge(self, key: str) -> Record | None:
+        """Make the merged state of `key` that of the highest layer which has it."""
+        for mine in reversed(self._layers):
+            record = mine.get(key)
+            if record is not None:
+                self.records[key] = record
+                return record
+        self.records.pop(key, None)
+        return None
+
+    def _forget_order(self) -> None:
+        self._index = None
+        self._fresh.clear()
+
+    def _sorted(self) -> list[str]:
+        index = self._index
+        if index is None or len(index) > 2 * len(self.records) + _FRESH_LIMIT:
+            self._fresh.clear()
+            index = self._index = sorted(self.records)
+        elif self._fresh:
+            for key in self._fresh:
+                at = bisect_left(index, key)
+                if at == len(index) or index[at] != key:
+                    insort(index, key, at, at)
+            self._fresh.clear()
+        return index

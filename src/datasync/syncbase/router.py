@@ -1,0 +1,71 @@
+"""The router: which watches a key concerns, at a cost that does not depend on how many watches there are."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+from datasync.syncbase.scopes import is_prefix
+
+__all__ = ["Router"]
+
+_CACHE_LIMIT = 65_536
+
+
+class _Ordered(Protocol):
+    @property
+    def order(self) -> int: ...
+
+
+W = TypeVar("W", bound=_Ordered)
+
+
+class Router(Generic[W]):
+    """Maps scopes to watches. A prefix ends in a slash, so the directory of a key decides what matches it."""
+
+    __slots__ = ("_by_directory", "_keys", "_prefixes")
+
+    def __init__(self) -> None:
+        self._prefixes: dict[str, list[W]] = {}
+        self._keys: dict[str, list[W]] = {}
+        self._by_directory: dict[str, tuple[W, ...]] = {}
+
+    def add(self, scope: str, watch: W) -> None:
+        """Route what lies in `scope` to `watch`."""
+        self._table(scope).setdefault(scope, []).append(watch)
+        self._by_directory.clear()
+
+    def remove(self, scope: str, watch: W) -> None:
+        """Undo `add`."""
+        table = self._table(scope)
+        table[scope].remove(watch)
+        if not table[scope]:
+            del table[scope]
+        self._by_directory.clear()
+
+    def match(self, key: str) -> tuple[W, ...]:
+        """The watches that `key` concerns, each once, in the order of registration."""
+        directory = key[: key.rfind("/") + 1]
+        found = self._by_directory.get(directory)
+        if found is None:
+            found = self._walk(directory)
+        if self._keys and key in self._keys:
+            return _in_order({*found, *self._keys[key]})
+        return found
+
+    def _table(self, scope: str) -> dict[str, list[W]]:
+        return self._prefixes if is_prefix(scope) else self._keys
+
+    def _walk(self, directory: str) -> tuple[W, ...]:
+        watches = {*self._prefixes.get("", ())}
+        at = directory.find("/")
+        while at >= 0:
+            watches.update(self._prefixes.get(directory[: at + 1], ()))
+            at = directory.find("/", at + 1)
+        if len(self._by_directory) >= _CACHE_LIMIT:
+            self._by_directory.clear()
+        found = self._by_directory[directory] = _in_order(watches)
+        return found
+
+
+def _in_order(watches: set[W]) -> tuple[W, ...]:
+    return tuple(sorted(watches, key=lambda watch: watch.order))

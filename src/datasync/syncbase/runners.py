@@ -1,0 +1,258 @@
+"""How an event reaches the application: an async handler, a plain function in a thread of its own, or a stream.
+
+A handler runs in a task (or thread) of its own, never inside the engine's or another watch's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from datasync.errors import WatchClosed
+from datasync.events import Event
+from datasync.syncbase.subscriber import Subscriber
+
+__all__ = ["AsyncRunner", "Desk", "Runner", "StreamRunner", "ThreadRunner"]
+
+_EAGER = sys.version_info >= (3, 12)
+
+
+class Desk(Protocol):
+    """Where runners bring what they hear; the shell."""
+
+    def report(self, event: Event[Any], error: BaseException | None) -> None: ...
+    def ask(self, sub: Subscriber) -> None: ...
+    def unask(self, sub: Subscriber, event: Event[Any] | None) -> None: ...
+
+
+class Runner:
+    """Delivers the events of one watch; the base of the three kinds."""
+
+    def __init__(self, sub: Subscriber, desk: Desk) -> None:
+        self._sub = sub
+        self._desk = desk
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id = 0
+
+    def start(self) -> None:
+        """Called in the loop, when the DataSync starts or the watch is added to a running one."""
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+
+    def deliver(self, event: Event[Any]) -> None:
+        """Give the event to the application."""
+        raise NotImplementedError
+
+    def stop(self) -> asyncio.Future[None] | None:
+        """The watch is closed. What runs may finish; returns what to wait for, cancelling it where that helps."""
+        return None
+
+    def report(self, event: Event[Any], error: BaseException | None) -> None:
+        """`event.done`, from any thread."""
+        if threading.get_ident() == self._thread_id:
+            self._desk.report(event, error)
+        elif self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._desk.report, event, error)
+
+    def _finished(self, event: Event[Any], error: BaseException | None) -> None:
+        """The handler has returned, or raised."""
+        if self._sub.event is event and (error is not None or not event._deferred):
+            self._sub.asking = True
+            self._desk.report(event, error)
+        else:
+            self._desk.ask(self._sub)
+
+
+class AsyncRunner(Runner):
+    """An async handler. Each event has a task; where Python can start it eagerly, a handler that does not wait is
+    done before `deliver` returns. Elsewhere one worker task serves them all."""
+
+    def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], Awaitable[None]]) -> None:
+        super().__init__(sub, desk)
+        self._handler = handler
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        self._event: Event[Any] | None = None
+        self._wakeup: asyncio.Event | None = None
+
+    def start(self) -> None:
+        super().start()
+        if not _EAGER:
+            self._wakeup = asyncio.Event()
+            assert self._loop is not None
+            self._task = self._loop.create_task(self._work(), name=f"datasync {self._sub.name}", context=self._context)
+        self._desk.ask(self._sub)
+
+    if sys.version_info >= (3, 12):
+
+        def deliver(self, event: Event[Any]) -> None:
+            task: asyncio.Task[None] = asyncio.Task(
+                self._handler(event),  # type: ignore[arg-type]
+                loop=self._loop,
+                context=self._context,
+                eager_start=True,
+            )
+            if task.done():
+                try:
+                    error = task.exception()
+                except asyncio.CancelledError as cancelled:
+                    error = cancelled
+                self._finished(event, error)
+            else:
+                self._task = task
+                task.set_name(f"datasync {self._sub.name}")
+                task.add_done_callback(lambda task: self._conclude(event, task))
+    else:
+
+        def deliver(self, event: Event[Any]) -> None:
+            assert self._wakeup is not None
+            self._event = event
+            self._wakeup.set()
+
+    def _conclude(self, event: Event[Any], task: asyncio.Task[None]) -> None:
+        self._task = None
+        try:
+            error = task.exception()
+        except asyncio.CancelledError as cancelled:  # by itself; its task is nobody else's
+            error = cancelled
+        self._finished(event, error)
+
+    async def _work(self) -> None:
+        assert self._wakeup is not None
+        while not self._sub.closed:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            event, self._event = self._event, None
+            if event is None:
+                continue
+            error: BaseException | None = None
+            try:
+                await self._handler(event)
+            except asyncio.CancelledError as cancelled:
+                task = asyncio.current_task()
+                if self._sub.closed or (task is not None and task.cancelling()):
+                    raise
+                error = cancelled
+            except Exception as raised:
+                error = raised
+            self._finished(event, error)
+
+    def stop(self) -> asyncio.Future[None] | None:
+        if self._wakeup is not None:
+            self._wakeup.set()
+        return self._task
+
+
+class ThreadRunner(Runner):
+    """A plain function, in a thread of its own. A thread cannot be cancelled: closing waits for it a while only, and a
+    handler that hangs does not keep the process alive."""
+
+    def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], None]) -> None:
+        super().__init__(sub, desk)
+        self._handler = handler
+        self._queue: queue.SimpleQueue[Event[Any] | None] = queue.SimpleQueue()
+        self._ended: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        super().start()
+        assert self._loop is not None
+        self._ended = self._loop.create_future()
+        threading.Thread(target=self._work, name=f"datasync {self._sub.name}", daemon=True).start()
+        self._desk.ask(self._sub)
+
+    def deliver(self, event: Event[Any]) -> None:
+        self._queue.put(event)
+
+    def _work(self) -> None:
+        while (event := self._queue.get()) is not None:
+            error: BaseException | None = None
+            try:
+                self._handler(event)
+            except Exception as raised:
+                error = raised
+            self._call(self._finished, event, error)
+        self._call(self._set_ended)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop was closed while the handler ran on
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _set_ended(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def stop(self) -> asyncio.Future[None] | None:
+        self._queue.put(None)
+        return self._ended
+
+
+class StreamRunner(Runner):
+    """`async for event in watch`: asking for the next event accepts the one before."""
+
+    def __init__(self, sub: Subscriber, desk: Desk) -> None:
+        super().__init__(sub, desk)
+        self._waiter: asyncio.Future[None] | None = None
+        self._arrived: Event[Any] | None = None
+        self._open: Event[Any] | None = None
+        self._generation = 0
+
+    @property
+    def attended(self) -> bool:
+        """Somebody iterates: waits for an event, or holds one."""
+        return self._waiter is not None or self._open is not None
+
+    def iterate(self) -> int:
+        """A new `async for`: fail the event that the last one left open. Returns its number."""
+        self._generation += 1
+        left, self._open = self._open, None
+        if left is not None and not left._deferred:
+            self._desk.report(left, WatchClosed("the loop that was given the event ended without a report"))
+        return self._generation
+
+    def deliver(self, event: Event[Any]) -> None:
+        self._arrived = event
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self, generation: int) -> Event[Any]:
+        """Accept the event before, and wait for the next one. Raises `WatchClosed`."""
+        if generation != self._generation or (self._waiter is not None and not self._waiter.done()):
+            raise WatchClosed(f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time")
+        before, self._open = self._open, None
+        if before is not None:
+            self._finished(before, None)
+        else:
+            self._desk.ask(self._sub)
+        if self._arrived is None:
+            await self._wait()
+        if self._sub.closed:
+            raise WatchClosed(f"{self._sub.name!r} has been closed")
+        event, self._arrived = self._arrived, None
+        assert event is not None
+        self._open = event
+        return event
+
+    async def _wait(self) -> None:
+        if self._sub.closed:
+            return
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            event, self._arrived = self._arrived, None
+            self._desk.unask(self._sub, event)
+            raise
+        finally:
+            self._waiter = None
+
+    def stop(self) -> asyncio.Future[None] | None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        return None

@@ -1,0 +1,84 @@
+"""Sets of scopes: which keys they hold, at a cost that does not depend on how many they are.
+
+A *scope* is a prefix ("" or ending in a slash) or else the name of one single key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+__all__ = ["Scopes", "is_prefix"]
+
+C = TypeVar("C", bound=tuple[str, object] | tuple[str, bytes, int])
+
+_CACHE_LIMIT = 65_536
+_FEW = 8  # prefixes; so few are compared faster than looked up
+
+
+def is_prefix(scope: str) -> bool:
+    """Whether a scope is a prefix, not a single key."""
+    return not scope or scope.endswith("/")
+
+
+class Scopes:
+    """An immutable set of scopes. `key in scopes`: the key (or the whole of a smaller scope) lies in one of them."""
+
+    __slots__ = ("_directories", "_few", "_names")
+
+    def __init__(self, scopes: Iterable[str] = ()) -> None:
+        self._names = frozenset(scopes)
+        self._directories: dict[str, bool] = {}
+        few = len(self._names) <= _FEW and all(map(is_prefix, self._names))
+        self._few = tuple(self._names) if few else None
+
+    def __contains__(self, key: str) -> bool:
+        directory = key[: key.rfind("/") + 1]
+        found = self._directories.get(directory)
+        if found is None:
+            found = self._walk(directory)
+        return found or key in self._names
+
+    def keep(self, changes: Sequence[C]) -> Sequence[C]:
+        """Those of `changes` whose first item, the key, lies in one of the scopes; `changes` itself where all do."""
+        few = self._few
+        if few is None:
+            kept = [change for change in changes if change[0] in self]
+        else:
+            kept = [change for change in changes if change[0].startswith(few)]
+        return changes if len(kept) == len(changes) else kept
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scopes) and self._names == other._names
+
+    def __hash__(self) -> int:
+        return hash(self._names)
+
+    def __repr__(self) -> str:
+        return f"Scopes({list(self)})"
+
+    def minimal(self) -> Scopes:
+        """The same set of keys without scopes that lie in others."""
+        names = self._names
+        return Scopes(name for name in names if not any(parent in names for parent in _parents(name)))
+
+    def _walk(self, directory: str) -> bool:
+        names = self._names
+        found = directory in names or any(parent in names for parent in _parents(directory))
+        if len(self._directories) >= _CACHE_LIMIT:
+            self._directories.clear()
+        self._directories[directory] = found
+        return found
+
+
+def _parents(name: str) -> Iterator[str]:
+    """All prefixes above a scope, itself left out."""
+    if name:
+        yield ""
+    at = name.find("/")
+    while 0 <= at < len(name) - 1:
+        yield name[: at + 1]
+        at = name.find("/", at + 1)

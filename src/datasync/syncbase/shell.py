@@ -1,0 +1,240 @@
+"""The shell: the asyncio part of the engine, around the core. It owns the feeds, the handlers and the timer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from datasync.errors import HistoryChanged, WatchClosed
+from datasync.events import Event
+from datasync.options import Options
+from datasync.source import Source
+from datasync.syncbase.core import Core, Layer
+from datasync.syncbase.effects import Reopen
+from datasync.syncbase.feed import Feed
+from datasync.syncbase.subscriber import Subscriber
+
+__all__ = ["UNCONFIRMED", "Shell"]
+
+UNCONFIRMED = "closed before the watches reported; the write itself stands"
+
+log = logging.getLogger("datasync")
+
+
+class Shell:
+    """Runs a core in the event loop. Nothing here is entered twice: effects are carried out by the outermost call."""
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Source, str, bool]],
+        options: Options,
+        rng: random.Random,
+        wall: Callable[[], float],
+    ) -> None:
+        self._sources = [source for source, _, _ in sources]
+        self._options = options
+        self._rng = rng
+        self._wall = wall
+        layers = [
+            Layer(index, name, source.capabilities, optional=optional)
+            for index, (source, name, optional) in enumerate(sources)
+        ]
+        self.core = Core(layers, options, self._now, wall, rng)
+        self.feeds: list[Feed] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending: set[asyncio.Future[None]] = set()
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
+        self._verdicts: dict[asyncio.Future[Any], None] = {}
+        self.closed = False
+        """Closing has begun: the watches vote no more."""
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect all sources; ends when each has been tried once. Raises what makes no sense to retry."""
+        self._loop = asyncio.get_running_loop()
+        self.core.delivery.clock = self._loop.time
+        for sub in list(self.core.subscribers):
+            sub.runner.start()
+        self.drain()
+        self.feeds = [
+            Feed(source, layer, self.core, self._options, self._rng, self._wall, self.drain)
+            for source, layer in zip(self._sources, self.core.layers, strict=True)
+        ]
+        self._tasks = [
+            self._loop.create_task(feed.run(), name=f"datasync feed {feed.layer.name}") for feed in self.feeds
+        ]
+        required = [feed.first for feed in self.feeds if not feed.layer.optional]
+        await asyncio.gather(*required)
+
+    async def aclose(self) -> None:
+        """End every task, within `close_timeout`; whoever waits gets `WatchClosed`."""
+        self.closed = True
+        # the waiters first, for closing the watches might look like what they wait for; then the watches from the
+        # last to the first, so that none gets the turn of one that is closed
+        for waiter, _ in self._waiters:
+            _fail(waiter, WatchClosed("the DataSync has been closed"))
+        self._waiters.clear()
+        for verdict in self._verdicts:
+            _fail(verdict, WatchClosed(UNCONFIRMED))
+        for sub in reversed(list(self.core.subscribers)):
+            self.close(sub)
+        if self._timer is not None:
+            self._timer.cancel()
+        current = asyncio.current_task()
+        ending = [task for task in (*self._tasks, *self._ending) if task is not current]
+        for task in ending:
+            if isinstance(task, asyncio.Task):
+                task.cancel()
+        if ending:
+            _, stuck = await asyncio.wait(ending, timeout=self._options.close_timeout)
+            for task in stuck:
+                log.warning("closed without %s, which does not end", task)
+        self._tasks.clear()
+
+    # -- watches -------------------------------------------------------------------------------------------------
+
+    def add(self, sub: Subscriber) -> None:
+        """Register a watch, also while running."""
+        self.core.add(sub)
+        if self._loop is not None:
+            sub.runner.start()
+            self.drain()
+
+    def close(self, sub: Subscriber) -> None:
+        """Close a watch. Its handler may finish what it is doing."""
+        if sub.closed:
+            return
+        self.core.close(sub)
+        ending = sub.runner.stop()
+        if ending is not None and not ending.done():
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        self.drain()
+
+    def report(self, event: Event[Any], error: BaseException | None) -> None:
+        """A handler reports on its event."""
+        self.core.delivery.report(event, error)
+        if not self._draining:
+            self.drain()
+
+    def ask(self, sub: Subscriber) -> None:
+        """A handler is idle, or somebody waits in a stream."""
+        self.core.delivery.ask(sub)
+        if not self._draining:
+            self.drain()
+
+    def unask(self, sub: Subscriber, event: Event[Any] | None) -> None:
+        """Whoever waited in the stream has gone away."""
+        self.core.delivery.unask(sub, event)
+        self.drain()
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that the core was told makes `condition` true. Raises what it raises, `WatchClosed`."""
+        if condition():
+            return
+        future = asyncio.get_running_loop().create_future()
+        entry = (future, condition)
+        self._waiters.append(entry)
+        try:
+            await future
+        finally:
+            if entry in self._waiters:
+                self._waiters.remove(entry)
+
+    @contextlib.contextmanager
+    def awaiting(self, verdict: asyncio.Future[Any]) -> Iterator[None]:
+        """Within the block, closing makes `verdict` fail with `WatchClosed`."""
+        self._verdicts[verdict] = None
+        try:
+            yield
+        finally:
+            del self._verdicts[verdict]
+
+    async def caught_up(self, layer: Layer) -> None:
+        """Wait until all that was committed to the layer's source before this call is in the core, if it can tell."""
+        if self.feeds:
+            await self.feeds[layer.index].caught_up()
+
+    async def wait_for_revision(self, layer: Layer, revision: int) -> None:
+        """Wait until the mirror has that revision of the layer. Raises `HistoryChanged`."""
+        epoch = layer.epoch
+
+        def reached() -> bool:
+            if layer.epoch != epoch:
+                raise HistoryChanged(
+                    f"{layer.name} has a new history, revision {revision} belongs to the old one; read again"
+                )
+            return layer.ready and layer.revision >= revision
+
+        await self.wait_until(reached)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Carry out what the core asks for. What that brings about re-enters the core and is carried out here too."""
+        if self._draining:
+            return
+        delivery = self.core.delivery
+        effects = delivery.effects
+        self._draining = True
+        try:
+            while effects:
+                effect = effects.popleft()
+                if not isinstance(effect, Reopen):
+                    sub = effect._ticket
+                    sub.runner.deliver(effect)
+                    if sub.event is effect:
+                        delivery.delivered(sub)
+                elif self.feeds:
+                    self.feeds[effect.layer].reopen()
+        finally:
+            self._draining = False
+        timers = delivery.timers
+        if timers and timers[0][0] < self._timer_at:
+            self._set_timer(timers[0][0])
+        if self._waiters:
+            self._check_waiters()
+
+    def _check_waiters(self) -> None:
+        for future, condition in list(self._waiters):
+            if not future.done():
+                try:
+                    if condition():
+                        future.set_result(None)
+                except Exception as error:
+                    future.set_exception(error)
+
+    def _set_timer(self, when: float) -> None:
+        if self._loop is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self.core.delivery.tick()
+        self.drain()
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # whoever waits may be cancelled before hearing it

@@ -1,0 +1,124 @@
+"""Tallies: the verdicts of all watches that one commit concerns, added up for its publisher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from datasync.events import Verdict
+from datasync.syncbase.frames import Result
+
+__all__ = ["Listener", "Tally", "Vote", "Votes"]
+
+Listener = Callable[[Result], None]
+
+_NO_REASONS: Mapping[str, str] = {}
+# by value, for the hash of an enum member is slow. UNWATCHED stays only where no watch votes at all
+_WORSE = {"unwatched": 0, "accepted": 1, "refused": 2, "failed": 3, "overdue": 4}
+_PLAIN = {verdict.value: Result(verdict) for verdict in Verdict}
+
+
+class Tally(msgspec.Struct, gc=False):
+    """Counts the open votes on one commit or RESYNC; the listeners hear the worst of them, once.
+
+    `expected` starts with one vote, held by whoever hands out the votes, until `close`.
+    """
+
+    _listeners: tuple[Listener, ...] = ()
+    _verdict: Verdict = Verdict.UNWATCHED
+    _reasons: Mapping[str, str] | None = None
+    expected: int = 1
+    result: Result | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with the result, now if it is there. It must only note it."""
+        if self.result is not None:
+            listener(self.result)
+        else:
+            self._listeners = (*self._listeners, listener)
+
+    def vote(self, verdict: Verdict, reasons: Mapping[str, str] = _NO_REASONS) -> None:
+        """The outcome at one of the watches."""
+        if verdict is not self._verdict:
+            self.note(verdict)
+        if reasons:
+            self._reasons = {**(self._reasons or {}), **reasons}
+        self.expected -= 1
+        if not self.expected:
+            self._finish()
+
+    def add(self, result: Result) -> None:
+        """The outcome at one of several groups of watches."""
+        self.vote(result.verdict, result.reasons)
+
+    def note(self, verdict: Verdict) -> None:
+        """The outcome at a watch that nobody expected to vote."""
+        if self._verdict is Verdict.UNWATCHED or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]:
+            self._verdict = verdict
+
+    def close(self) -> None:
+        """Give up one open vote without an outcome: the watch is gone, or all votes are handed out."""
+        self.expected -= 1
+        if not self.expected:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.result = Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
+        for listener in self._listeners:
+            listener(self.result)
+
+
+class Vote(msgspec.Struct, gc=False):
+    """What one watch still owes a tally: the outcome of these keys (all keys of the event where None)."""
+
+    tally: Tally
+    keys: set[str] | None = None
+
+    def cast(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
+        """Vote, as far as the reasons concern these keys."""
+        if verdict is Verdict.REFUSED and self.keys is not None:
+            reasons = {key: reason for key, reason in reasons.items() if key in self.keys}
+            if not reasons:
+                verdict = Verdict.ACCEPTED
+        self.tally.vote(verdict, reasons)
+
+
+class Votes:
+    """The votes that a fold owes. Each is settled once newer commits have written all of its keys."""
+
+    __slots__ = ("_by_key", "_next", "_open")
+
+    def __init__(self) -> None:
+        self._open: dict[int, Vote] = {}
+        self._by_key: dict[str, list[int]] = {}
+        self._next = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def add(self, vote: Vote) -> None:
+        """Owe one more."""
+        number = self._next
+        self._next += 1
+        self._open[number] = vote
+        for key in vote.keys or ():
+            self._by_key.setdefault(key, []).append(number)
+
+    def overwritten(self, keys: Iterable[str]) -> None:
+        """A newer commit writes `keys`: older commits no longer depend on them."""
+        for key in keys:
+            for number in self._by_key.pop(key, ()):
+                vote = self._open[number]
+                assert vote.keys is not None
+                vote.keys.discard(key)
+                if not vote.keys:
+                    del self._open[number]
+                    vote.tally.vote(Verdict.ACCEPTED)
+
+    def take(self) -> list[Vote]:
+        """All that are open, oldest first; from then on none is owed here."""
+        votes = list(self._open.values())
+        self._open.clear()
+        self._by_key.clear()
+        return votes

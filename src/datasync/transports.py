@@ -1,0 +1,140 @@
+"""From a URL to a Source: parsing, and the register of schemes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from datasync.errors import BadUrl, MissingExtra
+from datasync.source import Source
+
+__all__ = ["Url", "open_url", "schemes"]
+
+T = TypeVar("T")
+
+# scheme: (module and factory, extra that brings what it imports)
+_BUILT_IN = {
+    "memory": ("datasync.kvdbsync.memory:from_url", ""),
+    "sqlite": ("datasync.kvdbsync.sqlite:from_url", ""),
+    "etcd": ("datasync.kvdbsync.etcd:from_url", "etcd"),
+    "etcds": ("datasync.kvdbsync.etcd:from_url", "etcd"),
+    "redis": ("datasync.kvdbsync.redis:from_url", "redis"),
+    "rediss": ("datasync.kvdbsync.redis:from_url", "redis"),
+    "redis+sentinel": ("datasync.kvdbsync.redis:from_url", "redis"),
+    "redis+cluster": ("datasync.kvdbsync.redis:from_url", "redis"),
+    "kafka": ("datasync.msgsync.kafka:from_url", "kafka"),
+    "kafkas": ("datasync.msgsync.kafka:from_url", "kafka"),
+    "grpc": ("datasync.grpcsync.source:from_url", "grpc"),
+    "grpcs": ("datasync.grpcsync.source:from_url", "grpc"),
+    "grpc+watch": ("datasync.grpcsync.source:from_url", "grpc"),
+    "grpcs+watch": ("datasync.grpcsync.source:from_url", "grpc"),
+    "rest": ("datasync.restsync.agent:from_url", "rest"),
+    "rests": ("datasync.restsync.agent:from_url", "rest"),
+    "http": ("datasync.restsync.client:from_url", "rest"),
+    "https": ("datasync.restsync.client:from_url", "rest"),
+}
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+class Url:
+    """A parsed source URL. Its text and repr leave out the password and the query, which may hold secrets.
+
+    A factory takes what it knows by `option`, then calls `finish`, so that a misspelt query key is an error.
+    """
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise BadUrl(f"a source is a URL or a Source object, not {type(text).__name__}")
+        scheme, found, rest = text.partition("://")
+        if not found or not scheme:
+            raise BadUrl(f"{text.split('@')[-1]!r} is no URL; write for example memory:// or sqlite:///file.db")
+        # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
+        parts = urlsplit("x://" + rest)
+        self.scheme = scheme.lower()
+        user, at, self.hosts = parts.netloc.rpartition("@")
+        name, _, password = user.partition(":")
+        self.user = unquote(name) if at else None
+        self.password = unquote(password) if at and password else None
+        self.path = unquote(parts.path)
+        self._known: list[str] = []
+        self._query: dict[str, str] = {}
+        for key, value in parse_qsl(parts.query, keep_blank_values=True):
+            if key in self._query:
+                raise BadUrl(f"{self}: {key!r} is given twice; give it once")
+            self._query[key] = value
+        if parts.fragment:
+            raise BadUrl(f"{self}: a source URL has no '#' part; write %23 for the character")
+
+    def option(self, key: str, parse: Callable[[str], T], default: T) -> T:
+        """Take the query key `key`, parsed; `default` where it is absent. Raises `BadUrl` naming the key."""
+        self._known.append(key)
+        if key not in self._query:
+            return default
+        try:
+            return parse(self._query.pop(key))
+        except ValueError as error:
+            raise BadUrl(f"{self}: {key}= {error}") from None
+
+    def finish(self) -> None:
+        """Raise `BadUrl` for query keys that nobody took."""
+        if self._query:
+            known = ", ".join(self._known) or "none"
+            raise BadUrl(f"{self}: unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}")
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        return f"{self.scheme}://{user}{self.hosts}{self.path}"
+
+    __repr__ = __str__
+
+
+def boolean(text: str) -> bool:
+    """A query value that is yes or no."""
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(f"takes 1 or 0, not {text!r}")
+
+
+def seconds(text: str) -> float:
+    """A query value that is a positive number of seconds."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"takes a positive number of seconds, not {text!r}")
+    return value
+
+
+def schemes() -> list[str]:
+    """All schemes that can be used now, third parties' included."""
+    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group="datasync.transports"))})
+
+
+def load(where: str, extra: str, what: str) -> Any:
+    """`name` of `module:name`, for `what`. Raises `MissingExtra` where a package is missing that `extra` brings."""
+    module, _, name = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{what} needs the package {error.name}; install it with: pip install 'datasync[{extra}]'"
+        ) from None
+
+
+def open_url(text: str) -> Source:
+    """Make the Source that a URL names; nothing is connected yet. Raises `BadUrl`, `MissingExtra`."""
+    url = Url(text)
+    if url.scheme in _BUILT_IN:
+        factory = load(*_BUILT_IN[url.scheme], f"{url.scheme}://")
+    else:
+        points = list(entry_points(group="datasync.transports", name=url.scheme))
+        if not points:
+            raise BadUrl(f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}")
+        factory = points[0].load()
+    source = factory(url)
+    assert isinstance(source, Source)
+    url.finish()
+    return source

@@ -1,0 +1,77 @@
+"""A live view: the current state under a prefix, as a read-only mapping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from datasync.errors import NotReady
+from datasync.events import Decode, Record
+from datasync.syncbase.core import Layer
+from datasync.syncbase.shell import Shell
+
+__all__ = ["View"]
+
+T = TypeVar("T")
+
+
+class View(Mapping[str, T]):
+    """The state as of now, key by key, decoded when read. Raises `NotReady` before the first complete snapshot."""
+
+    def __init__(self, shell: Shell, prefix: str, decode: Decode[T], layer: Layer, check: Callable[..., None]) -> None:
+        self._shell = shell
+        self._prefix = prefix
+        self._decode = decode
+        self._layer = layer
+        self._check = check
+        self._decoded: dict[str, tuple[Record, T]] = {}
+
+    def __getitem__(self, key: str) -> T:
+        self._ready()
+        record = self._shell.core.mirror.records.get(key) if key.startswith(self._prefix) else None
+        if record is None:
+            self._decoded.pop(key, None)
+            raise KeyError(key)
+        known = self._decoded.get(key)
+        if known is None or known[0] is not record:
+            known = self._decoded[key] = (record, self._decode(key, record.raw))
+        return known[1]
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys as of now, in order."""
+        self._ready()
+        return iter([key for key, _ in self._shell.core.mirror.under(self._prefix)])
+
+    def __len__(self) -> int:
+        self._ready()
+        return len(self._shell.core.mirror.under(self._prefix))
+
+    def __contains__(self, key: object) -> bool:
+        self._ready()
+        return isinstance(key, str) and key.startswith(self._prefix) and key in self._shell.core.mirror.records
+
+    def revision(self, key: str) -> int:
+        """The revision of the value of `key`; raises `KeyError`."""
+        self._ready()
+        if key not in self:
+            raise KeyError(key)
+        return self._shell.core.mirror.records[key].revision
+
+    async def at_least(self, revision: int, timeout: float | None = None) -> None:
+        """Wait until the view contains `revision` of the source written to, for at most `timeout` seconds.
+
+        Raises `HistoryChanged` when the store is replaced meanwhile, `TimeoutError`, `WatchClosed`.
+        """
+        self._check()
+        async with asyncio.timeout(timeout):
+            await self._shell.wait_for_revision(self._layer, revision)
+            await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix))
+
+    def _ready(self) -> None:
+        self._check(started=False)
+        if not self._shell.core.covers(self._prefix):
+            raise NotReady(f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first")
+
+    def __repr__(self) -> str:
+        return f"View({self._prefix!r})"

@@ -1,0 +1,112 @@
+"""A watch as the application holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Generic, TypeVar
+
+from datasync.checks import check_key, check_prefix
+from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError
+from datasync.events import ChangeEvent, ResyncEvent
+from datasync.syncbase.runners import StreamRunner
+from datasync.syncbase.scopes import is_prefix
+from datasync.syncbase.shell import Shell
+from datasync.syncbase.subscriber import Subscriber, WatchState
+
+__all__ = ["Watch", "scopes_of"]
+
+T = TypeVar("T")
+
+
+class Watch(Generic[T]):
+    """What `DataSync.watch` returns. As a stream, `async for event in watch` brings a RESYNC first, then changes."""
+
+    def __init__(self, shell: Shell, sub: Subscriber, check: Callable[..., None]) -> None:
+        self._shell = shell
+        self._sub = sub
+        self._check = check
+
+    @property
+    def name(self) -> str:
+        """The name that it was registered under."""
+        return self._sub.name
+
+    @property
+    def state(self) -> WatchState:
+        """Where it stands."""
+        return self._sub.state
+
+    def add_prefix(self, prefix: str) -> None:
+        """Watch `prefix` as well. The whole watch is resynced; the event's `changes` are only what is new.
+
+        Raises `BadPrefix`, `AlreadyRegistered`.
+        """
+        self._check(started=False)
+        check_prefix(prefix)
+        if prefix in set(self._sub.scopes):
+            raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
+        self._shell.core.add_scope(self._sub, prefix)
+        self._shell.drain()
+
+    def remove_prefix(self, prefix: str) -> None:
+        """Watch `prefix` no more. The whole watch is resynced; what it no longer sees shows as deletes.
+
+        Raises `BadPrefix` when the watch does not have it, or has nothing else.
+        """
+        self._check(started=False)
+        scopes = set(self._sub.scopes)
+        if prefix not in scopes:
+            raise BadPrefix(f"{self.name!r} does not watch the prefix {prefix!r}; it has {sorted(scopes)}")
+        if len(scopes) == 1:
+            raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
+        self._shell.core.remove_scope(self._sub, prefix)
+        self._shell.drain()
+
+    def close(self) -> None:
+        """End the watch. It shows nothing; whoever waits in the stream gets `WatchClosed`. May be called twice."""
+        self._shell.close(self._sub)
+
+    def __aiter__(self) -> AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]:
+        runner = self._sub.runner
+        if not isinstance(runner, StreamRunner):
+            raise UsageError(f"{self.name!r} has a handler; a watch is either handled or iterated")
+        self._check()
+        return _Stream(runner)
+
+    def __repr__(self) -> str:
+        return f"Watch({self.name!r}, {self.state.value})"
+
+
+class _Stream(AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]):
+    """One `async for` over a watch."""
+
+    def __init__(self, runner: StreamRunner) -> None:
+        self._runner = runner
+        self._turn = runner.iterate()
+
+    async def __anext__(self) -> ResyncEvent[T] | ChangeEvent[T]:
+        event = await self._runner.next(self._turn)
+        assert isinstance(event, ResyncEvent | ChangeEvent)
+        return event
+
+
+def scopes_of(prefixes: Sequence[str], keys: Sequence[str], *, rooted: bool) -> Sequence[str]:
+    """The scopes of a watch, checked. Raises `BadPrefix`, `BadKey`, `AlreadyRegistered`."""
+    if isinstance(keys, str):
+        raise BadKey(f"keys= takes a list; write keys=[{keys!r}]")
+    for prefix in prefixes:
+        check_prefix(prefix)
+        if rooted and prefix.startswith("/"):
+            raise BadPrefix(f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}")
+    for key in keys:
+        check_key(key, rooted)
+        if is_prefix(key):
+            raise BadKey(f"{key!r} is a prefix; give it beside the name, not in keys=")
+    scopes = [*prefixes, *keys]
+    if not scopes:
+        raise UsageError("a watch needs a prefix or keys=; the prefix '' watches everything")
+    for scope, times in Counter(scopes).items():
+        if times > 1:
+            raise AlreadyRegistered(f"{scope!r} is given twice to one watch; give it once")
+    return scopes

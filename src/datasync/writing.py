@@ -1,0 +1,233 @@
+"""Writes: keys and values checked, options held against the source, verdicts waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from datasync.capabilities import Capabilities
+from datasync.checks import check_key, check_operations, check_options
+from datasync.codec import codec_for, encode
+from datasync.errors import (
+    BadKey,
+    BadPrefix,
+    BadValue,
+    NotApplied,
+    PartialWrite,
+    UsageError,
+    WatchClosed,
+)
+from datasync.events import Verdict
+from datasync.options import Options
+from datasync.source import Check, Committed, Delete, Operation, Put, Result, Source
+from datasync.syncbase.core import Layer
+from datasync.syncbase.shell import UNCONFIRMED, Shell
+from datasync.syncbase.verdicts import Tally
+
+__all__ = ["Txn", "Writer"]
+
+
+class Writer:
+    """Writes to the chosen layers of one DataSync."""
+
+    def __init__(
+        self, shell: Shell, targets: Sequence[tuple[Source, Layer]], options: Options, *, rooted: bool
+    ) -> None:
+        self._shell = shell
+        self.targets = targets
+        self._restricted = [source for source, _ in targets if not _takes_everything(source.capabilities)]
+        self._options = options
+        self.rooted = rooted
+
+    def put(self, key: str, value: object, ttl: float | None) -> Put:
+        """The operation, checked. Raises `BadKey`, `BadValue`."""
+        check_key(key, self.rooted)
+        if ttl is not None and not (isinstance(ttl, int | float) and 0 < ttl < float("inf")):
+            raise BadValue(f"the ttl of {key!r} is a positive number of seconds, not {ttl!r}")
+        if type(value) is bytes:  # the hot path
+            return Put(key, value, ttl)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return Put(key, bytes(value), ttl)
+        raw, dialect = encode(key, value, self._options.codec), self._options.codec
+        return Put(key, raw, ttl, codec_for(type(value), dialect).content_type)
+
+    def delete(self, key: str, *, prefix: bool) -> Delete:
+        """The operation, checked. Raises `BadKey`, `BadPrefix`."""
+        if prefix and isinstance(key, str) and (not key or key.endswith("/")):
+            if key.startswith("/") and self.rooted:
+                raise BadKey(f"the prefix {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
+            return Delete(key, prefix=True)
+        check_key(key, self.rooted)
+        if prefix:
+            raise BadPrefix(f"the prefix {key!r} would delete its neighbours too; write {key + '/'!r}")
+        return Delete(key)
+
+    def check(self, key: str, revision: int) -> Check:
+        """The condition, checked. Raises `BadKey`, `BadValue`."""
+        check_key(key, self.rooted)
+        if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+            raise BadValue(f"if_revision of {key!r} is a revision, or 0 for absent, not {revision!r}")
+        return Check(key, revision)
+
+    def commit(self, operations: Sequence[Operation], confirm: bool | float) -> Awaitable[Committed]:
+        """Do them, and wait for the verdict if `confirm` (at most so many seconds where it is a number)."""
+        if not self.targets:
+            raise UsageError("several sources and no write_to=; name the source that takes the writes")
+        for source in self._restricted:
+            check_options(source, operations)
+        if len(self.targets) > 1:
+            return self._to_all(operations, confirm)
+        source, layer = self.targets[0]
+        return source.commit(operations) if confirm is False else self._confirmed(source, layer, operations, confirm)
+
+    async def _to_all(self, operations: Sequence[Operation], confirm: bool | float) -> Committed:
+        done: list[str] = []
+        failed: dict[str, Exception] = {}
+        first: Committed | None = None
+        refused: NotApplied | None = None
+        for source, layer in self.targets:
+            try:
+                if confirm is False:
+                    committed = await source.commit(operations)
+                else:
+                    committed = await self._confirmed(source, layer, operations, confirm)
+            except NotApplied as error:  # written all the same
+                refused = refused or error
+                done.append(layer.name)
+            except Exception as error:
+                failed[layer.name] = error
+            else:
+                first = first or committed
+                done.append(layer.name)
+        if failed:
+            if not done and len({str(error) for error in failed.values()}) == 1:
+                raise next(iter(failed.values()))
+            raise PartialWrite(done, failed)
+        if refused is not None:
+            raise refused
+        assert first is not None
+        return first
+
+    async def _confirmed(
+        self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
+    ) -> Committed:
+        if source.capabilities.reply:
+            committed = await source.commit(operations, reply=True)
+            result = committed.result
+            if not isinstance(result, Result):
+                assert result is not None
+                result = await self._in_time(result, confirm)
+        else:
+            writes = self._writes(operations)
+            began = layer.confirmations.begin()
+            try:
+                committed = await source.commit(operations, reply=source.relays)
+                revision = committed.revision
+                if not layer.revisions:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._limit(confirm)):
+                            await self._shell.caught_up(layer)
+                if self._shell.closed:
+                    raise WatchClosed(UNCONFIRMED)
+                verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+                tally = Tally((_resolver(verdict),), expected=2)
+                _vote(tally, committed.result)
+                if revision is not None and not _changed(operations, committed):
+                    # no commit will come, and what others wrote does not concern this: ask for no revision at all
+                    revision = 0
+                by_key = committed.by_key or dict.fromkeys(writes, revision or 0)
+                self._shell.core.confirm(layer, revision, writes, tally.add, by_key)
+            finally:
+                layer.confirmations.end(began)
+            self._shell.drain()
+            result = verdict.result() if verdict.done() else await self._in_time(verdict, confirm)
+        if result.verdict is not Verdict.ACCEPTED:
+            raise NotApplied(result.verdict, result.reasons, committed.revision)
+        return committed
+
+    def _writes(self, operations: Sequence[Operation]) -> dict[str, bytes | None]:
+        """What the keys will hold; those under a deleted prefix as far as they are known here."""
+        writes: dict[str, bytes | None] = {}
+        for operation in operations:
+            if isinstance(operation, Put):
+                writes[operation.key] = operation.raw
+            elif isinstance(operation, Delete):
+                known = self._shell.core.mirror.under(operation.key) if operation.prefix else ()
+                writes.update(dict.fromkeys([key for key, _ in known] if known else [operation.key]))
+        return writes
+
+    def _limit(self, confirm: bool | float) -> float:
+        """Seconds to wait for a verdict. With `True` that is long enough for what is not stuck."""
+        return self._options.resync_timeout + self._options.ack_timeout if confirm is True else float(confirm)
+
+    async def _in_time(self, verdict: asyncio.Future[Result], confirm: bool | float) -> Result:
+        """The verdict; OVERDUE if it does not come in time."""
+        with self._shell.awaiting(verdict):
+            try:
+                async with asyncio.timeout(self._limit(confirm)):
+                    return await verdict
+            except TimeoutError:
+                return Result(Verdict.OVERDUE)
+
+
+def _changed(operations: Sequence[Operation], committed: Committed) -> bool:
+    return any(committed.existed) or any(type(operation) is Put for operation in operations)
+
+
+def _vote(tally: Tally, elsewhere: Result | asyncio.Future[Result] | None) -> None:
+    """Add what watches elsewhere made of it, now or later."""
+    if elsewhere is None:
+        tally.close()
+    elif isinstance(elsewhere, Result):
+        tally.add(elsewhere)
+    else:
+        elsewhere.add_done_callback(lambda done: None if done.cancelled() else tally.add(done.result()))
+
+
+def _resolver(future: asyncio.Future[Result]) -> Any:
+    return lambda result: None if future.done() else future.set_result(result)
+
+
+def _takes_everything(can: Capabilities) -> bool:
+    return can.writable and can.ttl and can.cas and can.transactions
+
+
+class Txn:
+    """Writes that are done together or not at all; made by `DataSync.txn`. The calls can be chained."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._operations: list[Operation] = []
+        self._keys: set[str] = set()
+
+    def put(self, key: str, value: object, *, ttl: float | None = None) -> Txn:
+        """Store `value` under `key`, for `ttl` seconds where given."""
+        return self._add(self._writer.put(key, value, ttl))
+
+    def delete(self, key: str, *, prefix: bool = False) -> Txn:
+        """Delete `key`, or everything under it where `prefix`."""
+        return self._add(self._writer.delete(key, prefix=prefix))
+
+    def if_revision(self, key: str, revision: int) -> Txn:
+        """Do it all only if `key` is at `revision` (0: absent), else `commit` raises `Conflict`."""
+        self._operations.append(self._writer.check(key, revision))
+        return self
+
+    async def commit(self, *, confirm: bool | float = False) -> int | None:
+        """Do it. Returns the revision; see `DataSync.put` for `confirm` and what it raises."""
+        if not self._operations:
+            return None
+        check_operations(self._operations)
+        return (await self._writer.commit(self._operations, confirm)).revision
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def _add(self, operation: Put | Delete) -> Txn:
+        if operation.key in self._keys:
+            raise BadKey(f"{operation.key!r} is written twice in one transaction; keep the write that is meant")
+        self._keys.add(operation.key)
+        self._operations.append(operation)
+        return self

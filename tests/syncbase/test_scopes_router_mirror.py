@@ -1,0 +1,136 @@
+"""Scopes, router and mirror, each held against the plainest way to say the same."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasync.events import Record
+from datasync.syncbase.mirror import Mirror
+from datasync.syncbase.router import Router
+from datasync.syncbase.scopes import Scopes, is_prefix
+
+names = st.text("ab/", min_size=0, max_size=6)
+keys = st.text("ab/", min_size=1, max_size=7)
+
+
+def lies_in(key: str, scope: str) -> bool:
+    return key.startswith(scope) if is_prefix(scope) else key == scope
+
+
+@given(st.lists(names, max_size=5), st.lists(keys, max_size=8))
+def test_a_key_is_in_scopes_when_it_is_in_one_of_them(scopes: list[str], tried: list[str]) -> None:
+    together = Scopes(scopes)
+    for key in tried:
+        assert (key in together) == any(lies_in(key, scope) for scope in scopes)
+
+
+@given(st.lists(names, max_size=6), st.lists(keys, max_size=8))
+def test_minimal_scopes_hold_the_same_keys_and_none_lies_in_another(scopes: list[str], tried: list[str]) -> None:
+    minimal = Scopes(scopes).minimal()
+    for key in tried:
+        assert (key in minimal) == (key in Scopes(scopes))
+    for scope in minimal:
+        assert not any(lies_in(scope, other) for other in minimal if other != scope)
+
+
+class Watch(msgspec.Struct, eq=False):
+    order: int
+    scopes: list[str]
+
+    def __hash__(self) -> int:
+        return self.order
+
+
+@given(st.lists(st.lists(names, min_size=1, max_size=3, unique=True), max_size=5), st.lists(keys, max_size=8))
+def test_the_router_finds_every_watch_once_and_in_order(scopes: list[list[str]], tried: list[str]) -> None:
+    router: Router[Watch] = Router()
+    watches = [Watch(order, mine) for order, mine in enumerate(scopes)]
+    for watch in reversed(watches):
+        for scope in watch.scopes:
+            router.add(scope, watch)
+
+    def check() -> None:
+        for key in tried:
+            expected = [watch for watch in watches if any(lies_in(key, scope) for scope in watch.scopes)]
+            assert list(router.match(key)) == expected
+
+    check()
+    while watches:
+        gone = watches.pop(0)
+        for scope in gone.scopes:
+            router.remove(scope, gone)
+        check()
+
+
+def test_a_prefix_without_its_slash_would_match_its_neighbours() -> None:
+    assert "a/bc" not in Scopes(["a/b/"])
+    assert "a/b" not in Scopes(["a/b/"])
+    assert "/a" in Scopes(["/"])
+    assert "a" not in Scopes(["/"])
+
+
+def merged(layers: list[dict[str, bytes]]) -> dict[str, bytes]:
+    result: dict[str, bytes] = {}
+    for layer in layers:
+        result.update(layer)
+    return result
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    mirror = Mirror([f"layer {index}" for index in range(count)])
+    model: list[dict[str, bytes]] = [{} for _ in range(count)]
+    universe = [f"{directory}/{name}" for directory in ("a", "b", "a/b") for name in range(4)] + ["top"]
+    for revision in range(1, 60):
+        index = rng.randrange(count)
+        before = merged(model)
+        if rng.random() < 0.15:
+            scopes = Scopes(rng.choice([[""], ["a/"], ["b/", "top"]]))
+            fresh = {key: rng.randbytes(1) for key in universe if key in scopes and rng.random() < 0.5}
+            staging: dict[str, Record] = {}
+            mirror.stage(index, staging, [(key, raw, revision) for key, raw in fresh.items()])
+            diffs = list(mirror.replace(index, scopes, staging))
+            model[index] = {key: raw for key, raw in model[index].items() if key not in scopes} | fresh
+        else:
+            changes = {key: rng.choice([None, b"1", b"2"]) for key in rng.sample(universe, rng.randrange(1, 5))}
+            diffs, same = mirror.apply(index, list(changes.items()), revision)
+            for key, raw in changes.items():
+                if raw is None:
+                    model[index].pop(key, None)
+                else:
+                    model[index][key] = raw
+            assert {diff[0] for diff in diffs} | {diff[0] for diff in same} == set(changes)
+        after = merged(model)
+        assert {key: record.raw for key, record in mirror.records.items()} == after
+        stepped = {key: (old and old.raw, new and new.raw) for key, old, new in diffs}
+        expected = {
+            key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)
+        }
+        assert stepped == expected
+        for scope in ("", "a/", "a/b/", "b/", "top", "c/"):
+            under = mirror.under(scope)
+            assert [key for key, _ in under] == sorted(key for key in after if lies_in(key, scope))
+            assert all(record is mirror.records[key] for key, record in under)
+
+
+def test_records_name_their_layer_and_cost_no_more_for_it() -> None:
+    mirror = Mirror(["low", "high"])
+    mirror.apply(0, [("a", b"1"), ("b", b"1")], 1)
+    mirror.apply(1, [("a", b"2")], 7)
+    assert mirror.records["a"].source == "high"
+    assert mirror.records["b"].source == "low"
+    assert type(mirror.records["a"]).__struct_fields__ == ("raw", "revision")
+
+
+def test_prune_forgets_what_lies_outside() -> None:
+    mirror = Mirror(["only"])
+    mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
+    mirror.prune(0, Scopes(["a/"]))
+    assert [key for key, _ in mirror.under("")] == ["a/1"]

@@ -1,0 +1,204 @@
+"""Several sources in one DataSync: layers, where a later one overrides an earlier one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import datasync
+from datasync import ChangeEvent, DataSync, Layer, ResyncEvent
+from datasync.kvdbsync.memory import MemorySource
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+
+
+class Part:
+    """A handler that keeps the state it was told, and every step to it."""
+
+    def __init__(self, sync: DataSync, name: str = "part", prefix: str = "") -> None:
+        self.state: dict[str, bytes] = {}
+        self.steps: list[tuple[str, bytes | None, bytes | None, str]] = []
+        self.reasons: list[str] = []
+        sync.watcher(prefix, name=name)(self.handle)
+
+    async def handle(self, event: Event) -> None:
+        if isinstance(event, ResyncEvent):
+            self.reasons.append(event.reason)
+            self.state = {kv.key: kv.value for values in event.values.values() for kv in values}
+            return
+        for change in event.changes:
+            assert (change.prev.value if change.prev else None) == self.state.get(change.key)
+            self.steps.append((change.key, self.state.get(change.key), change.value, change.source))
+            if change.value is None:
+                del self.state[change.key]
+            else:
+                self.state[change.key] = change.value
+
+
+def two() -> tuple[MemorySource, MemorySource]:
+    return MemorySource("base"), MemorySource("over")
+
+
+def layered(base: MemorySource, over: MemorySource, **options: Any) -> DataSync:
+    return DataSync(Layer(base, name="base"), Layer(over, name="over"), **options)
+
+
+async def write(source: MemorySource, **values: bytes | None) -> None:
+    async with DataSync(source) as sync:
+        for key, value in values.items():
+            await (sync.delete(key) if value is None else sync.put(key, value))
+
+
+def test_a_later_layer_overrides_and_its_delete_brings_the_lower_value_back(run: Run) -> None:
+    async def main() -> None:
+        base, over = two()
+        await write(base, a=b"base", b=b"base")
+        await write(over, a=b"over")
+        sync = layered(base, over)
+        part = Part(sync)
+        async with sync:
+            await sync.ready(10)
+            assert part.state == {"a": b"over", "b": b"base"}
+            await write(over, a=None)
+            assert part.steps == [("a", b"over", b"base", "base")]
+            await write(base, a=b"base 2")
+            await write(over, a=b"over 2", b=b"over")
+            assert part.state == {"a": b"over 2", "b": b"over"}
+            await write(base, a=b"hidden", b=None)
+            assert part.state == {"a": b"over 2", "b": b"over"}
+            await write(over, b=None)
+            assert part.state == {"a": b"over 2"}
+
+    run(main())
+
+
+def test_a_hidden_write_is_accepted_for_nothing_differs(run: Run) -> None:
+    async def main() -> None:
+        base, over = two()
+        await write(over, a=b"over")
+        sync = layered(base, over, write_to="base")
+        part = Part(sync)
+        async with sync:
+            await sync.ready(10)
+            await sync.put("a", b"hidden", confirm=5)
+            assert part.steps == []
+            found = await sync.get("a")
+            assert found is not None
+            assert found.value == b"over"
+            assert [(kv.key, kv.value) async for kv in sync.list()] == [("a", b"over")]
+
+    run(main())
+
+
+def test_without_write_to_a_write_says_so(run: Run) -> None:
+    async def main() -> None:
+        async with layered(*two()) as sync:
+            with pytest.raises(datasync.UsageError, match="write_to"):
+                await sync.put("a", b"1")
+
+    run(main())
+
+
+def test_write_to_several_layers(run: Run) -> None:
+    async def main() -> None:
+        base, over = two()
+        sync = layered(base, over, write_to=["base", "over"])
+        part = Part(sync)
+        async with sync:
+            await sync.ready(10)
+            await sync.put("a", b"1", confirm=5)
+            assert part.state == {"a": b"1"}
+            assert await base.get("a") is not None
+            assert await over.get("a") is not None
+
+    run(main())
+
+
+class Broken(MemorySource):
+    """Takes no write."""
+
+    async def commit(self, operations: Any, *, reply: bool = False) -> Any:
+        raise datasync.Disconnected("the link is down; try again")
+
+
+def test_a_partial_write_names_what_is_done_and_what_failed(run: Run) -> None:
+    async def main() -> None:
+        base, over = MemorySource("base"), Broken("over")
+        async with layered(base, over, write_to=["base", "over"]) as sync:
+            with pytest.raises(datasync.PartialWrite) as caught:
+                await sync.put("a", b"1")
+            assert caught.value.done == ["base"]
+            assert list(caught.value.failed) == ["over"]
+
+    run(main())
+
+
+class Late(MemorySource):
+    """Cannot be reached until `here` is set."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.here = asyncio.Event()
+
+    async def open(self, *args: Any) -> Any:
+        if not self.here.is_set():
+            raise datasync.Disconnected("not there yet; wait")
+        return await super().open(*args)
+
+
+def test_the_start_waits_for_every_required_layer(run: Run) -> None:
+    async def main() -> None:
+        base, over = MemorySource("base"), Late("over")
+        sync = layered(base, over, reconnect=datasync.Backoff(initial=0.01, maximum=0.01))
+        part = Part(sync)
+        async with sync:
+            with pytest.raises(datasync.NotReady, match="part"):
+                await sync.ready(0.1)
+            over.here.set()
+            await sync.ready(10)
+            assert part.reasons == ["start"]
+
+    run(main())
+
+
+def test_an_optional_layer_joins_late_with_a_round(run: Run) -> None:
+    async def main() -> None:
+        base, over = MemorySource("base"), Late("over")
+        await write(base, a=b"base", b=b"base")
+        over.here.set()
+        await write(over, a=b"over")
+        over.here.clear()
+        sync = DataSync(
+            Layer(base, name="base"),
+            Layer(over, name="over", optional=True),
+            reconnect=datasync.Backoff(initial=0.01, maximum=0.01),
+        )
+        first, second = Part(sync, "first"), Part(sync, "second", "none/")
+        async with sync:
+            await sync.ready(10)
+            assert first.state == {"a": b"base", "b": b"base"}
+            over.here.set()
+            await until(lambda: len(second.reasons) == 2)
+            assert first.state == {"a": b"over", "b": b"base"}
+            assert first.reasons == ["start", "over joined"]
+
+    run(main())
+
+
+async def until(condition: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await pause(0.005)
+
+
+def test_bad_layers() -> None:
+    with pytest.raises(datasync.UsageError, match="two sources are named"):
+        DataSync(MemorySource("x"), MemorySource("x"))
+    with pytest.raises(datasync.UsageError, match="write_to"):
+        DataSync("memory://", write_to="nobody")
+    with pytest.raises(datasync.UsageError, match="needs a source"):
+        DataSync()
