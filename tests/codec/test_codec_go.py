@@ -1,0 +1,149 @@
+"""What Go's encoding/json writes is read here, and what is written here Go reads.
+
+The files in go/written are made by go/main.go, see go/Makefile.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasync.codec import codec_for
+from datasync.codec.wellknown import go_name
+from datasync.errors import DecodeError
+from tests.codec.messages import bits, messages
+from tests.codec.protos.go2_pb2 import Old
+from tests.codec.protos.go3_pb2 import Whole
+
+HERE = Path(__file__).parent / "go"
+WRITTEN = sorted((HERE / "written").glob("*.json"))
+
+
+def read_written(path: Path) -> tuple[type[Message], bytes, Message]:
+    """The class, the JSON that Go wrote, and the message that it wrote."""
+    cls: type[Message] = Old if path.stem.startswith("old") else Whole
+    return cls, path.read_bytes(), cls.FromString(path.with_suffix(".bin").read_bytes())
+
+
+def test_the_files_are_there() -> None:
+    assert len(WRITTEN) >= 18
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_go_json_is_read(path: Path) -> None:
+    cls, raw, message = read_written(path)
+    assert bits(codec_for(cls).decode("k", raw)) == bits(message)
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_go_json_is_read_beside_forms_that_only_protobuf_reads(path: Path) -> None:
+    cls, raw, message = read_written(path)
+    text = json.dumps({**json.loads(raw), "twofold": "1e0"}).encode()
+    message.twofold = 1.0  # type: ignore[attr-defined]
+    assert bits(codec_for(cls).decode("k", text)) == bits(message)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in WRITTEN if "choice" not in p.stem and "largest" not in p.stem], ids=lambda path: path.stem
+)
+def test_the_same_document_is_written(path: Path) -> None:
+    cls, raw, message = read_written(path)
+    expected = json.loads(raw)
+    expected.pop("SomeChoice", None)  # null: nothing chosen
+    assert json.loads(codec_for(cls).encode(message)) == expected
+
+
+def test_members_of_oneofs_are_written_under_their_own_names() -> None:
+    # Go writes {"SomeChoice": {"AText": "t"}}, which Go itself cannot read
+    assert codec_for(Whole).encode(Whole(a_text="t")) == b'{"a_text":"t"}'
+    assert codec_for(Whole).encode(Whole(number_2=0)) == b'{"number_2":0}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"SomeChoice":{"AText":"x"}}', Whole(a_text="x")),
+        ('{"SomeChoice":{"Number_2":"007"}}', Whole(number_2=7)),
+        ('{"SomeChoice":{"APart":null}}', Whole()),
+        ('{"SomeChoice":{}}', Whole()),
+        ('{"SomeChoice":[]}', Whole()),
+        ('{"SomeChoice":5}', Whole()),
+        ('{"SomeChoice":{"NoSuch":5}}', Whole()),
+        ('{"SomeChoice":{"AText":"x","Number_2":5}}', Whole()),
+        ('{"SomeChoice":{"AText":"x"},"a_text":null}', Whole(a_text="x")),
+        ('{"SomeChoice":null,"a_text":"y"}', Whole(a_text="y")),
+        ('{"parts":[{}],"SomeChoice":{"APart":{"number":1}}}', Whole(parts=[{}], a_part={"number": 1})),
+    ],
+)  # fmt: skip
+def test_oneofs_as_go_writes_them(text: str, message: Message) -> None:
+    assert codec_for(Whole).decode("k", text.encode()) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"SomeChoice":{"AText":"x"},"a_text":"y"}',
+        '{"SomeChoice":{"AText":"x"},"number_2":5}',
+        '{"number2":5,"SomeChoice":{"AText":"x"}}',
+        '{"SomeChoice":{"AText":5}}',
+        '{"SomeChoice":{"AText":"x"},"SomeChoice":{"AText":"x"}}',
+        '{"SomeChoice":{"APart":{"a_name":"x","a_name":"x"}}}',
+    ],
+)
+def test_oneofs_as_go_never_writes_them(text: str) -> None:
+    with pytest.raises(DecodeError):
+        codec_for(Whole).decode("k", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("name", "Name"), ("my_field_2", "MyField_2"), ("_x", "XX"), ("_my", "XMy"), ("a1b", "A1B"), ("x_1", "X_1"),
+        ("camelCase", "CamelCase"), ("UPPER_case", "UPPERCase"), ("a__b", "A_B"), ("a_", "A_"), ("a_B", "A_B"),
+        ("some_choice", "SomeChoice"),
+    ],
+)  # fmt: skip
+def test_names_as_go_makes_them(name: str, expected: str) -> None:
+    assert go_name(name) == expected
+
+
+@pytest.fixture(scope="session")
+def go_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Go program, built."""
+    if shutil.which("go") is None:
+        pytest.skip("needs Go: apt-get install golang-go")
+    program = tmp_path_factory.mktemp("go") / "dialect"
+    built = subprocess.run(["go", "build", "-o", program, "."], cwd=HERE, capture_output=True, text=True, check=False)
+    if "dial tcp" in built.stderr or "no such host" in built.stderr:
+        pytest.skip("Go cannot download its module github.com/golang/protobuf v1.0.0 here")
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(messages(Whole), messages(Old)), min_size=40, max_size=60))
+def test_go_reads_what_is_written(go_reader: Path, made: list[Message]) -> None:
+    sent, lines = [], []
+    for message in made:
+        if isinstance(message, Whole):
+            message.ClearField(message.WhichOneof("some_choice") or "name")
+        raw = codec_for(type(message)).encode(message)
+        # Go knows no infinities, and its proto.Marshal of that time takes -0 for 0
+        if not message.IsInitialized() or any(odd in raw for odd in (b"NaN", b"Infinity", b"-0.0")):
+            continue
+        sent.append(message)
+        lines.append(b'{"type":"%s","json":%s}\n' % (type(message).__name__.encode(), raw))
+    out = subprocess.run([go_reader, "read"], input=b"".join(lines), capture_output=True, check=True, timeout=60).stdout
+    answers = out.splitlines()
+    assert len(answers) == len(sent)
+    for message, answer in zip(sent, answers, strict=True):
+        assert not answer.startswith(b"error"), answer
+        assert bits(type(message).FromString(base64.b64decode(answer))) == bits(message)
