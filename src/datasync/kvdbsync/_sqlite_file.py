@@ -1,0 +1,333 @@
+"""One database file as this process has it open: shared by all Sources on it, with a thread that writes and one that
+follows. SQLite's locks belong to the process, so nothing but the library ever opens or closes the file itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from datasync.errors import BadStore, Disconnected, Forked, UnsupportedOption
+from datasync.kvdbsync._sqlite_bell import Bell, Ear
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, Mode, explain, warn_of_defects
+from datasync.kvdbsync._sqlite_follower import Follower
+from datasync.kvdbsync._sqlite_store import prepare
+from datasync.kvdbsync._sqlite_writer import Writer
+
+__all__ = ["Settings", "SharedFile", "acquire"]
+
+_CLOSE_TIMEOUT = 5.0
+_WAL_KEPT = 16 << 20
+
+# where locks or shared memory do not hold between all who see the file
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "glusterfs", "9p"}
+_REMOTE_FUSE = {"sshfs", "ceph", "glusterfs", "s3fs", "rclone", "davfs", "davfs2", "gcsfuse", "juicefs", "smbnetfs"}
+
+
+class Settings(NamedTuple):
+    """What all who share a file in one process must agree on."""
+
+    driver: str
+    keep: int
+    sync: str
+    immutable: bool
+    inotify: bool
+    lock_timeout: float
+
+
+class SharedFile:
+    """The open file. Made by `acquire`, and given back by `release`."""
+
+    def __init__(self, path: str, settings: Settings, library: Driver, *, create: bool) -> None:
+        self.path = path
+        self.settings = settings
+        self.library = library
+        self.read_only = settings.immutable
+        self.lost: str | None = None
+        """Why the file is of no use any more: it was deleted, moved or replaced."""
+        self.users = 0
+        self.pid = os.getpid()
+        self.ready: Future[None] = Future()
+        """Done once the file is open and checked; carries the error where it cannot be used."""
+        self.bell = Bell(path)
+        self.identity: tuple[int, int] | None = None
+        self._create = create
+        self._stopping = False
+        self._lock = threading.Lock()
+        self.follower = Follower(self, Ear(path, inotify=settings.inotify))
+        self.writer: Writer | None = None
+
+    # in the follower's thread
+
+    def prepare(self) -> Connection:
+        """Open the file for the first time: check it, make the store where there is none; a connection to read by."""
+        try:
+            connection = self._open()
+        except BaseException as error:
+            _forget(self)
+            self.ready.set_exception(error)
+            raise
+        with self._lock:
+            if not self.read_only and not self._stopping:
+                self.bell.hang()
+                self.writer = Writer(self)
+                self.writer.start()
+        self.ready.set_result(None)
+        return connection
+
+    def _open(self) -> Connection:
+        directory = os.path.dirname(self.path)
+        if not os.path.isdir(directory):
+            if not self._create:  # it was there before
+                raise Disconnected(f"{directory} is gone; put it back, or start anew to begin with an empty store")
+            raise BadStore(f"there is no directory {directory}; make it with: mkdir -p {directory}")
+        if os.path.isdir(self.path):
+            raise BadStore(f"{self.path} is a directory; name a file in it")
+        if not self.settings.immutable and (kind := remote_kind(self.path, _mounts())):
+            raise BadStore(
+                f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a local disk,"
+                " or read a copy that nobody writes with ?immutable=1"
+            )
+        warn_of_defects(self.library)
+        mode: Mode = "immutable" if self.settings.immutable else "rwc" if self._create else "rw"
+        if not os.path.exists(self.path):
+            if mode == "immutable":
+                raise BadStore(f"there is no file {self.path}; name the file to be read")
+            if mode == "rw":
+                raise Disconnected(f"{self.path} is gone; put it back, or start anew to begin with an empty store")
+            if not os.access(directory, os.W_OK):
+                raise BadStore(f"{self.path} cannot be made in a read-only directory; grant write access to it")
+        elif not os.access(self.path, os.R_OK):
+            raise BadStore(f"{self.path} may not be read by this process; grant it read access")
+        elif mode == "immutable":
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(f"{self.path}-wal").st_size:
+                    raise BadStore(
+                        f"{self.path}-wal holds commits that ?immutable=1 would miss; open the file once without it"
+                    )
+        elif not os.access(self.path, os.W_OK):
+            self.read_only, mode = True, "ro"
+        elif not os.access(directory, os.W_OK):
+            raise BadStore(
+                f"{directory} is read-only, SQLite needs files beside {self.path}; grant write access to the directory,"
+                " or read a file that nobody writes with ?immutable=1"
+            )
+        return self._connect_first(mode)
+
+    def _connect_first(self, mode: Mode) -> Connection:
+        connection = None
+        try:
+            connection = self.library.connect(self.path, mode)
+            connection.run("PRAGMA busy_timeout=5000")
+            self._prepare(connection)
+            found = os.stat(self.path)
+            self.identity = (found.st_dev, found.st_ino)
+            if not self.read_only:
+                connection.run("PRAGMA query_only=1")
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, self.library.error):
+                if mode == "ro" and self.library.code(error) in (8, 14):
+                    raise BadStore(
+                        f"{self.path} and its directory are read-only, SQLite cannot make its -shm file there;"
+                        " read a file that nobody writes with ?immutable=1"
+                    ) from None
+                raise explain(self.library, error, self.path) from error
+            raise
+        return connection
+
+    def _prepare(self, connection: Connection) -> None:
+        deadline = time.monotonic() + self.settings.lock_timeout
+        while True:
+            try:
+                prepare(connection, self.path, write=not self.read_only)
+            except self.library.error as error:
+                # the change to WAL does not wait by itself, so two who make the store at a time meet here
+                if self.library.code(error) != BUSY or time.monotonic() > deadline or self._stopping:
+                    raise
+            else:
+                return
+            time.sleep(0.01)
+
+    # in any thread
+
+    def connect(self, *, write: bool = False) -> Connection:
+        """A further connection, to the same file as the first one, for the thread that asks."""
+        mode: Mode = "immutable" if self.settings.immutable else "ro" if self.read_only else "rw"
+        connection = self.library.connect(self.path, mode)
+        try:
+            connection.run("PRAGMA busy_timeout=5000")
+            connection.all("PRAGMA schema_version")
+            self.check()
+            if write:
+                connection.run(f"PRAGMA synchronous={self.settings.sync}")
+                connection.all(f"PRAGMA journal_size_limit={_WAL_KEPT}")
+                # from here it waits in a loop of its own, which is fairer and can be ended
+                connection.run("PRAGMA busy_timeout=0")
+            else:
+                connection.run("PRAGMA query_only=1")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check(self) -> None:
+        """Raise `Disconnected` unless the path still leads to the file that is open.
+
+        An unlinked file would go on taking commits that nobody else ever sees.
+        """
+        if self.lost is None and (why := self._differs(self.path)):
+            self._lose(why)
+        if self.lost is not None:
+            raise Disconnected(self.lost)
+
+    def check_name(self, name: str) -> None:
+        """Raise `Disconnected` unless `name`, which may go through symbolic links, leads here; others may still."""
+        if name != self.path and (why := self._differs(name)):
+            raise Disconnected(why)
+
+    def _differs(self, name: str) -> str | None:
+        try:
+            found = os.stat(name)
+        except OSError:
+            return f"{name} is gone; put it back, or start anew to begin with an empty store"
+        if (found.st_dev, found.st_ino) != self.identity:
+            return f"{name} was replaced by another file; it is opened anew"
+        return None
+
+    def _lose(self, why: str) -> None:
+        self.lost = why
+        _forget(self)
+        self.follower.wake()
+
+    def explain(self, error: Exception) -> Exception:
+        """The typed error for an error of the library; others as they are."""
+        return explain(self.library, error, self.path) if isinstance(error, self.library.error) else error
+
+    def hold(self) -> None:
+        """Be one more user of it."""
+        with _lock:
+            self.users += 1
+
+    async def release(self) -> None:
+        """Give it back; the last one closes the file, and waits for its threads to end."""
+        with _lock:
+            self.users -= 1
+            if self.users > 0:
+                return
+            _forget(self)
+        self.stop()
+        threads = [self.follower.ended] + ([self.writer.ended] if self.writer is not None else [])
+        done = asyncio.gather(*(asyncio.wrap_future(ended) for ended in threads), return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(done), _CLOSE_TIMEOUT)
+
+    def wait_for_writer(self) -> None:
+        """Return once the writer has closed its connection, if there is one."""
+        if self.writer is not None:
+            with contextlib.suppress(Exception):
+                self.writer.ended.result(_CLOSE_TIMEOUT)
+
+    def stop(self) -> None:
+        """Let both threads end once they have done what they were given."""
+        with self._lock:
+            self._stopping = True
+            writer = self.writer
+        if writer is not None:
+            writer.stop()
+        self.follower.stop()
+
+
+def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> SharedFile:
+    """The file that `name` leads to, opened now or shared with those who have it open; await its `ready`.
+
+    Raises `UnsupportedOption` where they have it open in another way, `Forked` where it was open before a fork.
+    """
+    path = os.path.realpath(name)
+    with _lock:
+        if path in _inherited:
+            raise Forked(f"{path} was open when this process was forked; start the process with 'spawn', or fork first")
+        file = _files.get(path)
+        if file is None:
+            with contextlib.suppress(OSError):
+                found = os.stat(path)
+                for other in _files.values():
+                    if other.identity == (found.st_dev, found.st_ino):
+                        raise BadStore(f"{path} is {other.path} by another hard link; use one name for both")
+            file = _files[path] = SharedFile(path, settings, library, create=create)
+            file.follower.start()
+        elif file.settings != settings:
+            differs = ", ".join(
+                f"{field}={theirs}"
+                for field, ours, theirs in zip(Settings._fields, settings, file.settings, strict=True)
+                if ours != theirs
+            )
+            raise UnsupportedOption(f"{path} is open in this process with {differs}; use the same options everywhere")
+        file.users += 1
+        return file
+
+
+def remote_kind(path: str, mounts: str) -> str | None:
+    """The type of the network file system that `path` lies on, by the lines of /proc/mounts; None for a local one."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].encode().decode("unicode_escape") if "\\" in fields[1] else fields[1]
+        inside = point == "/" or path == point or path.startswith(f"{point}/")
+        # the last mount on one point is the one that is seen
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    driver, _, fuse = kind.partition(".")
+    return kind if driver in _REMOTE or (driver == "fuse" and fuse in _REMOTE_FUSE) else None
+
+
+def _mounts() -> str:
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+_files: dict[str, SharedFile] = {}
+_lock = threading.RLock()
+_inherited: dict[str, Any] = {}
+
+
+def _forget(file: SharedFile) -> None:
+    with _lock:
+        if _files.get(file.path) is file:
+            del _files[file.path]
+
+
+def _after_fork() -> None:
+    global _lock  # the parent's may be held by a thread that does not exist here
+    _lock = threading.RLock()
+    # kept for ever: closing the parent's connections here would do harm
+    _inherited.update(_files)
+    _files.clear()
+
+
+def _at_exit() -> None:
+    files = list(_files.values())
+    for file in files:
+        file.stop()
+    for file in files:
+        for thread in (file.follower, file.writer):
+            if thread is not None:
+                with contextlib.suppress(Exception):
+                    thread.ended.result(timeout=1.0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

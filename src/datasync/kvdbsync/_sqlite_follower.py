@@ -1,0 +1,311 @@
+"""The thread that follows the log of a file for all sessions in the process, and answers its single reads.
+
+It waits on inotify itself, so that a commit of another process needs one change of threads until its frames are in
+the event loop. The log is read once for all sessions that stand at the same place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from datasync.errors import Disconnected, HistoryLost
+from datasync.kvdbsync._sqlite_bell import Ear
+from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.kvdbsync._sqlite_store import Entry, Place, Ranges, changes_behind
+from datasync.syncbase.frames import Commit, Frame, Progress
+
+if TYPE_CHECKING:
+    from datasync.kvdbsync._sqlite_file import SharedFile
+
+__all__ = ["Follower", "Tail", "frames_of", "settle"]
+
+T = TypeVar("T")
+
+_WITH_BELL, _WITHOUT_BELL = 1.0, 0.25
+"""Seconds between two looks at the log and the file itself that nobody asked for."""
+_BATCH, _BATCH_BYTES = 512, 4 << 20
+_AHEAD_BYTES = 8 << 20
+_AHEAD_CHANGE = 100
+
+
+class Tail:
+    """The place of one session in the log, and the way to hand it frames: both are called in its event loop.
+
+    `name` is the path by which it was opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        position: Place,
+        ranges: Ranges,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Callable[[Sequence[Frame], int], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self.name = name
+        self.position = position
+        self.ranges = ranges
+        self.loop = loop
+        self.deliver = deliver
+        self.fail = fail
+        # each is written by one thread only: what was handed over so far, what was taken by the session's reader
+        self.sent = 0
+        self.taken = 0
+        self.paused = False
+
+    def has_room(self) -> bool:
+        """Whether the session is to be read for. One that is not read itself must not fill the memory."""
+        if self.sent - self.taken < _AHEAD_BYTES:
+            return True
+        self.paused = True
+        # the reader may have taken it all before it could see that it must wake us
+        self.paused = self.sent - self.taken >= _AHEAD_BYTES
+        return not self.paused
+
+
+class Follower:
+    """One thread with one connection to read by. `ended` is done when it has ended."""
+
+    def __init__(self, file: SharedFile, ear: Ear) -> None:
+        self.ended: Future[None] = Future()
+        self._file = file
+        self._ear = ear
+        self._tails: list[Tail] = []
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._connection: Connection | None = None
+        self._stopping = False
+        self._awake = self._news = False
+        self._sleeper, self._waker = socket.socketpair()
+        for end in (self._sleeper, self._waker):
+            end.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="datasync-sqlite-follow", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.wake()
+
+    @property
+    def hears(self) -> bool:
+        """Whether the bell wakes it."""
+        return self._ear.hears
+
+    def committed(self, *, rang: bool) -> None:
+        """Told by the writer of this process: wake, unless there is no session, or the bell does so."""
+        if self._tails and not (rang and self._ear.hears):
+            self.wake()
+
+    def wake(self, *, news: bool = True) -> None:
+        """Make it look at the log now, or at the calls only. From any thread."""
+        self._news = self._news or news
+        if not self._awake:
+            self._awake = True
+            try:
+                self._waker.send(b"!")
+            except OSError:
+                return  # it has ended, or is awake as it is
+
+    def add(self, tail: Tail) -> None:
+        """Begin to follow for a session."""
+        self._calls.append(lambda: self._tails.append(tail))
+        self.wake()
+
+    def remove(self, tail: Tail) -> None:
+        """End it. What was handed over before may still arrive."""
+        self._calls.append(lambda: self._tails.remove(tail) if tail in self._tails else None)
+        self.wake()
+
+    async def call(self, read: Callable[[Connection], T]) -> T:
+        """The result of `read`, run in this thread outside of any transaction."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def answer() -> None:
+            try:
+                self._file.check()
+                settle(loop, [(future, read(self._reader()))])
+            except Exception as error:
+                self._failed(error)
+                settle(loop, [(future, self._file.explain(error))])
+
+        self._calls.append(answer)
+        self.wake(news=False)
+        if self._stopping:
+            future.cancel()
+            raise Disconnected(f"{self._file.path} is being closed; open it again")
+        return await future
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._connection = self._file.prepare()
+            except Exception:  # the error is with those who wait for the file
+                return
+            self._loop()
+        finally:
+            # of two that close at the same time neither would be the last one, who tidies the WAL away
+            self._file.wait_for_writer()
+            self._close()
+            self._ear.close()
+            self._sleeper.close()
+            self._waker.close()
+            self.ended.set_result(None)
+
+    def _loop(self) -> None:
+        ear = self._ear
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sleeper, selectors.EVENT_READ)
+            listening = more = False
+            look = 0.0
+            while not self._stopping:
+                if bool(self._tails) != listening:
+                    listening = not listening
+                    if ear.fd >= 0:
+                        (selector.register(ear.fd, selectors.EVENT_READ) if listening else selector.unregister(ear.fd))
+                    look = 0.0
+                wait: float | None = None
+                if listening:
+                    wait = 0.0 if more else max(0.0, look - time.monotonic())
+                for key, _ in selector.select(wait):
+                    if key.fd == ear.fd:
+                        self._news = True
+                        if ear.hear():
+                            look = 0.0
+                    else:
+                        self._drain()
+                while self._calls:
+                    self._calls.popleft()()
+                if time.monotonic() >= look:
+                    if self._tails:
+                        ear.listen()
+                    self._check()
+                    look = time.monotonic() + (_WITH_BELL if ear.hears else _WITHOUT_BELL)
+                    self._news = True
+                if self._news or more:
+                    self._news = False
+                    more = self._follow()
+        self._end(self._tails, Disconnected(f"{self._file.path} is being closed; open it again"))
+        while self._calls:
+            self._calls.popleft()()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._sleeper.recv(4096)
+        # only now: whoever saw it set and sent nothing is served in this very turn
+        self._awake = False
+
+    def _check(self) -> None:
+        if self._tails:
+            try:
+                self._file.check()
+            except Disconnected as error:
+                self._end(self._tails, error)
+        for name in {tail.name for tail in self._tails}:
+            try:
+                self._file.check_name(name)
+            except Disconnected as error:
+                self._end([tail for tail in self._tails if tail.name == name], error)
+
+    def _follow(self) -> bool:
+        """Hand on what is new; whether there is more to be read at once."""
+        places: dict[Place, list[Tail]] = {}
+        for tail in self._tails:
+            if tail.has_room():
+                places.setdefault(tail.position, []).append(tail)
+        more = False
+        for position, tails in places.items():
+            try:
+                entries, rest = changes_behind(self._reader(), position, _BATCH, _BATCH_BYTES)
+            except HistoryLost as error:
+                self._end(tails, error)
+            except Exception as error:
+                self._failed(error)
+                known = self._file.explain(error)
+                # what else is wrong with the file is found when it is opened anew
+                self._end(tails, known if isinstance(known, Disconnected) else Disconnected(str(known)))
+            else:
+                more = more or rest
+                for tail in tails:
+                    self._hand_over(tail, entries)
+        return more
+
+    def _hand_over(self, tail: Tail, entries: list[Entry]) -> None:
+        if entries:
+            frames, size = frames_of(entries, tail.ranges, tail.position[0])
+            tail.position = frames[-1].position
+            tail.sent += size
+            try:
+                tail.loop.call_soon_threadsafe(tail.deliver, frames, size)
+            except RuntimeError:  # its loop was closed without closing the session
+                self._tails.remove(tail)
+
+    def _end(self, tails: list[Tail], error: Exception) -> None:
+        for tail in list(tails):
+            self._tails.remove(tail)
+            try:
+                tail.loop.call_soon_threadsafe(tail.fail, error)
+            except RuntimeError:
+                continue
+
+    def _reader(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._file.connect()
+        return self._connection
+
+    def _failed(self, error: Exception) -> None:
+        """A connection that failed is not used again."""
+        if isinstance(error, self._file.library.error):
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except self._file.library.error:
+                return
+
+
+def frames_of(entries: list[Entry], ranges: Ranges, history: str) -> tuple[list[Commit | Progress], int]:
+    """The entries as frames, up to the last one of them, and roughly their size in memory."""
+    frames: list[Commit | Progress] = []
+    size = 0
+    for revision, nonce, changes, stored in entries:
+        mine = ranges.pick(changes)
+        if mine:
+            frames.append(Commit((history, revision, nonce), revision, mine))
+            size += stored + _AHEAD_CHANGE * (1 + len(mine))
+    revision, nonce, _, _ = entries[-1]
+    if not frames or frames[-1].revision != revision:
+        frames.append(Progress((history, revision, nonce), revision))
+    return frames, size
+
+
+def settle(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    """Give the futures of a loop their results or errors, from another thread."""
+    try:
+        loop.call_soon_threadsafe(_settle, outcomes)
+    except RuntimeError:  # nobody waits any more: the loop was closed
+        return
+
+
+def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():
+            continue  # its caller was cancelled
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

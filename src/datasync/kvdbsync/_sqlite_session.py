@@ -1,0 +1,189 @@
+"""A session on a file: first a snapshot or what is behind a position, read in one go, then the log as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from datasync.errors import HistoryLost
+from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.kvdbsync._sqlite_follower import Tail, frames_of
+from datasync.kvdbsync._sqlite_reader import read_apart
+from datasync.kvdbsync._sqlite_store import Head, Place, Ranges, changes_behind, head, history
+from datasync.source import Frame, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+
+if TYPE_CHECKING:
+    from datasync.kvdbsync._sqlite_file import SharedFile
+
+__all__ = ["SqliteSession"]
+
+_CLOSE_TIMEOUT = 5.0
+_BATCH, _BATCH_BYTES = 512, 4 << 20
+
+
+class SqliteSession(Session):
+    """Holds its file from `start` to `aclose`. `named` gives the history of a snapshot its name for the engine."""
+
+    def __init__(
+        self,
+        file: SharedFile,
+        name: str,
+        scopes: Sequence[str],
+        added: Sequence[str],
+        resume: Place | None,
+        named: Callable[[Connection, str], str],
+        seen: Callable[[Place], None],
+    ) -> None:
+        self._file = file
+        self._name = name
+        self._kept = [scope for scope in scopes if scope not in added]
+        self._added = list(added)
+        self._resume = resume
+        self._named = named
+        self._seen = seen
+        self._loop = asyncio.get_running_loop()
+        self._frames: list[Frame] = []
+        self._size = 0
+        self._error: Exception | None = None
+        self._closed = self._released = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._tail: Tail | None = None
+        file.hold()
+        self._reading = read_apart(file, self._read)
+        self._reading.add_done_callback(lambda _: self._in_loop(self._read_ended))
+
+    async def start(self) -> None:
+        """Return once it stands: the proof of `resume` holds, or the snapshot has begun."""
+        try:
+            await self._opened
+        except BaseException:
+            await self.aclose()
+            raise
+
+    # in the reading thread
+
+    def _read(self, connection: Connection) -> None:
+        name = history(connection)
+        now = head(connection)
+        ranges = Ranges([*self._kept, *self._added])
+        resume = self._resume
+        if resume is None:
+            label = self._named(connection, name)
+            self._in_loop(self._set_opened)
+            self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
+            self._snapshot(connection, [*self._kept, *self._added], now, label)
+            return
+        if resume[0] != name:
+            raise HistoryLost(f"{self._file.path} has another history by now; take a snapshot", changed=True)
+        if not self._added:
+            # the rest is the follower's, which reads no faster than it is read
+            changes_behind(connection, resume, 0, 1)
+            self._in_loop(self._set_opened)
+            self._tail = self._make_tail(resume, ranges)
+            return
+        entries, more = changes_behind(connection, resume, _BATCH, _BATCH_BYTES)
+        self._in_loop(self._set_opened)
+        kept = Ranges(self._kept)
+        while entries and not self._closed:
+            frames, size = frames_of(entries, kept, name)
+            self._in_loop(self._deliver, frames, size)
+            last = entries[-1]
+            entries = []
+            if more:
+                entries, more = changes_behind(connection, (name, last[0], last[1]), _BATCH, _BATCH_BYTES)
+        self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
+        self._snapshot(connection, self._added, now, self._named(connection, name))
+
+    def _make_tail(self, position: Place, ranges: Ranges) -> Tail:
+        return Tail(self._name, position, ranges, self._loop, self._deliver, self._fail)
+
+    def _snapshot(self, connection: Connection, scopes: list[str], now: Head, label: str) -> None:
+        assert self._tail is not None
+        self._in_loop(self._deliver, [SnapshotBegin(scopes)], 0)
+        for rows in Ranges(scopes).read(connection):
+            if self._closed:
+                return
+            self._in_loop(self._deliver, [SnapshotChunk(rows)], 0)
+        self._in_loop(self._deliver, [SnapshotEnd(self._tail.position, now.revision, label)], 0)
+
+    def _in_loop(self, call: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed without closing the session
+            self._loop.call_soon_threadsafe(call, *args)
+
+    # in the loop
+
+    def _set_opened(self) -> None:
+        if not self._opened.done():
+            self._opened.set_result(None)
+
+    def _read_ended(self) -> None:
+        error = self._reading.exception()
+        if error is not None:
+            assert isinstance(error, Exception)
+            if self._opened.done():
+                self._fail(error)
+            else:
+                self._opened.set_exception(error)
+        elif self._tail is not None and not self._closed:
+            self._file.follower.add(self._tail)
+
+    def _deliver(self, frames: Sequence[Frame], size: int) -> None:
+        self._frames.extend(frames)
+        self._size += size
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Frame]:
+        while not self._frames:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        frames, self._frames = self._frames, []
+        size, self._size = self._size, 0
+        if self._tail is not None and size:
+            self._tail.taken += size
+            if self._tail.paused:
+                self._file.follower.wake()
+        position = getattr(frames[-1], "position", None)
+        if position is not None:
+            self._seen(position)
+        return frames
+
+    async def ping(self) -> None:
+        self._file.check_name(self._name)
+        await self._file.follower.call(lambda connection: None)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._frames.clear()
+        self._wake()
+        if self._released:
+            return
+        self._released = True
+        try:
+            reading = asyncio.shield(asyncio.wrap_future(self._reading))
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(reading, _CLOSE_TIMEOUT)
+        finally:
+            if self._tail is not None:
+                self._file.follower.remove(self._tail)
+            await self._file.release()

@@ -1,0 +1,359 @@
+"""What is in the file: its format, its statements, and the proof that it is still the same history.
+
+`kv` holds the current state, `log` one row a transaction with all its changes (msgpack), so that following needs no
+join and no look back. Revisions grow by one a transaction; the newest row of the log is never pruned, so the head of
+the history is always there. Each row carries a random nonce: a backup that was restored and then took other writes
+up to the same revision is told apart. `total` is the running sum of the bytes logged, which makes the size of the
+log the difference of two rows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from datasync.errors import BadStore, Conflict, HistoryLost
+from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.source import Check, Committed, Delete, Item, Operation, Put
+from datasync.syncbase.scopes import Scopes, is_prefix
+
+__all__ = [
+    "KEEP",
+    "Entry",
+    "Head",
+    "Place",
+    "Ranges",
+    "Transactions",
+    "as_place",
+    "changes_behind",
+    "head",
+    "history",
+    "may_come_from",
+    "next_expiry",
+    "prepare",
+    "under",
+]
+
+APPLICATION_ID = 0x6473796E
+FORMAT = 1
+KEEP = 100_000
+"""How many revisions the log keeps unless told otherwise."""
+KEEP_BYTES = 128 << 20
+"""How many bytes of changes the log keeps at most, however few revisions they are."""
+
+_PRUNE_EVERY = 64
+_PRUNE_EVERY_BYTES = 1 << 20
+_PRUNE_STEP = 256
+_EXPIRE_STEP = 1_000
+_CHUNK = 2_000
+_NONCE_MASK = (1 << 53) - 1  # every JSON reader keeps 53 bits
+_LOG_CHUNK = 32
+_BEHIND = (
+    "SELECT revision, nonce, CASE WHEN revision > ? THEN changes END FROM log WHERE revision >= ?"
+    " ORDER BY revision LIMIT ?"
+)
+
+_SCHEMA = (
+    """CREATE TABLE kv(
+        key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, expires REAL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX kv_expires ON kv(expires) WHERE expires IS NOT NULL",
+    "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT NULL, changes BLOB)",
+    "CREATE TABLE meta(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+)
+
+Changes = Sequence[tuple[str, bytes | None]]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Changes).decode
+
+
+Place = tuple[str, int, int]
+"""Where a session stands: the history, the revision and its nonce; plain data, of which one is made a transaction."""
+Entry = tuple[int, int, Changes, int]
+"""One transaction as the log has it: the revision, its nonce, the changes and their size in bytes."""
+
+
+def as_place(position: Any) -> Place:
+    """The place in what an application kept, perhaps as JSON; raises `HistoryLost` where it is none of ours."""
+    try:
+        history, revision, nonce = position
+        place = str(history), int(revision), int(nonce)
+        if not 0 <= place[1] < 1 << 63:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise HistoryLost(f"{position!r} is no position of an SQLite store; take a snapshot", changed=True) from None
+    return place
+
+
+class Head(NamedTuple):
+    revision: int
+    nonce: int
+    total: int
+
+
+def prepare(connection: Connection, path: str, *, write: bool) -> None:
+    """See to it that the file is a store of ours, made now if it is empty.
+
+    Raises `BadStore` for what it must not touch, before anything is written.
+    """
+    ours = _is_ours(connection, path)
+    # a new file has no WAL yet, nor has a backup made by VACUUM INTO
+    if write and "wal" not in (_mode(connection), _mode(connection, "=WAL")):
+        raise BadStore(f"{path} cannot have a WAL on this file system; put it on a local disk")
+    if not ours:
+        if not write:
+            raise BadStore(f"{path} is empty and read-only; grant write access, or name another file")
+        _create(connection)
+        _is_ours(connection, path)
+
+
+def _mode(connection: Connection, change: str = "") -> str:
+    return str(connection.all(f"PRAGMA journal_mode{change}")[0][0])
+
+
+def _is_ours(connection: Connection, path: str) -> bool:
+    """False for an empty file."""
+    application, version = (connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
+    if application == APPLICATION_ID:
+        if version > FORMAT:
+            raise BadStore(
+                f"{path} has format {version}, this datasync knows {FORMAT}; update it: pip install -U datasync"
+            )
+        return True
+    if application or version or connection.all("SELECT 1 FROM sqlite_master LIMIT 1"):
+        raise BadStore(f"{path} is an SQLite file of another program; name another file")
+    return False
+
+
+def _create(connection: Connection) -> None:
+    """Make the store, unless another process has done so in the meantime."""
+    connection.run("BEGIN IMMEDIATE")
+    try:
+        if not connection.all("SELECT 1 FROM sqlite_master LIMIT 1"):
+            for statement in _SCHEMA:
+                connection.run(statement)
+            connection.run("INSERT INTO log VALUES(0, ?, 0, NULL)", (_nonce(),))
+            connection.run("INSERT INTO meta VALUES('history', ?)", (str(uuid.uuid4()),))
+            connection.run(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.run(f"PRAGMA user_version={FORMAT}")
+        connection.run("COMMIT")
+    except BaseException:
+        if connection.in_transaction():
+            connection.run("ROLLBACK")
+        raise
+
+
+def _nonce() -> int:
+    return int.from_bytes(os.urandom(8), "big") & _NONCE_MASK
+
+
+def history(connection: Connection) -> str:
+    """What the store was called when it was made, at random."""
+    return str(connection.all("SELECT value FROM meta WHERE name = 'history'")[0][0])
+
+
+def may_come_from(connection: Connection, place: Place) -> bool:
+    """Whether nothing shows that the store is of another history than `place`."""
+    name, revision, nonce = place
+    if name != history(connection) or revision > head(connection).revision:
+        return False
+    found = connection.all("SELECT nonce FROM log WHERE revision = ?", (revision,))
+    return not found or found[0][0] == nonce
+
+
+def head(connection: Connection) -> Head:
+    """The newest row of the log."""
+    return Head(*connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")[0])
+
+
+def changes_behind(connection: Connection, place: Place, limit: int, size: int) -> tuple[list[Entry], bool]:
+    """The log behind `place`: at most `limit` entries, about `size` bytes, and whether there may be more.
+
+    The row of the place itself is read too, for its nonce proves in the same statement that the history is the same
+    and that nothing was pruned in between. Raises `HistoryLost`.
+    """
+    _, revision, nonce = place
+    entries: list[Entry] = []
+    proven = False
+    rows = connection.chunks(_BEHIND, (revision, revision, limit + 1), _LOG_CHUNK)
+    try:
+        for chunk in rows:
+            if not proven:
+                if chunk[0][:2] != (revision, nonce):
+                    raise _lost(connection, revision)
+                proven = True
+                del chunk[0]
+            for at, mark, blob in chunk:
+                length = len(blob)
+                size -= length
+                entries.append((at, mark, _decode(blob), length))
+            if size <= 0:
+                return entries, True
+    finally:
+        rows.close()
+    if not proven:
+        raise _lost(connection, revision)
+    return entries, len(entries) >= limit
+
+
+def _lost(connection: Connection, revision: int) -> HistoryLost:
+    first = connection.all("SELECT revision FROM log ORDER BY revision LIMIT 1")[0][0]
+    if revision < first:
+        return HistoryLost(f"the log begins at revision {first}, {revision} was pruned; take a snapshot")
+    return HistoryLost(f"revision {revision} is not in this history; take a snapshot", changed=True)
+
+
+class Ranges:
+    """Scopes as what a query and a loop over changes need."""
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        self._scopes = Scopes(scopes).minimal()
+
+    def pick(self, changes: Changes) -> Changes:
+        """The changes in scope; the same list if all are."""
+        return self._scopes.keep(changes)
+
+    def read(self, connection: Connection) -> Iterator[Sequence[Item]]:
+        """The rows in scope, range by range, each key once."""
+        for scope in self._scopes:
+            if is_prefix(scope):
+                yield from under(connection, scope)
+            elif found := connection.all("SELECT key, value, revision FROM kv WHERE key = ?", (scope,)):
+                yield found
+
+
+def under(
+    connection: Connection, prefix: str, what: str = "value", limit: int | None = None
+) -> Generator[Sequence[Item], None, None]:
+    """The rows under a prefix in key order, in chunks; `what` is the column or literal in the place of the value."""
+    where, args = _range(prefix)
+    query = f"SELECT key, {what}, revision FROM kv{where} ORDER BY key LIMIT ?"  # noqa: S608 - no text of a user in it
+    yield from connection.chunks(query, (*args, -1 if limit is None else limit), _CHUNK)
+
+
+def _range(prefix: str) -> tuple[str, tuple[str, ...]]:
+    """The WHERE clause of all keys that start with `prefix`; SQLite compares them by code points, as Python does."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not prefix:
+        return "", ()
+    if not stem:
+        return " WHERE key >= ?", (prefix,)
+    last = ord(stem[-1]) + 1
+    # the surrogates are no characters, the next one after them is
+    return " WHERE key >= ? AND key < ?", (prefix, stem[:-1] + chr(0xE000 if last == 0xD800 else last))
+
+
+class Transactions:
+    """Applies transactions inside one SQLite transaction, which the caller begins and commits."""
+
+    def __init__(self, connection: Connection, keep: int, keep_bytes: int = KEEP_BYTES) -> None:
+        self._connection = connection
+        self._keep = keep
+        self._keep_bytes = keep_bytes
+        self._before = self._head = head(connection)
+        self._nonce = _nonce()
+        self.soonest = math.inf
+        """When the first of the keys written here expires."""
+
+    @property
+    def revision(self) -> int:
+        return self._head.revision
+
+    @property
+    def changed(self) -> bool:
+        return self._head is not self._before
+
+    def apply(self, operations: Sequence[Operation], now: float) -> Committed:
+        """Do one transaction as one revision. Raises `Conflict` before anything of it is done."""
+        revision = self._head.revision + 1
+        changes: dict[str, bytes | None] = {}
+        existed: list[bool] = []
+        rows: list[tuple[str, bytes, int, float | None]] = []
+        for operation in operations:
+            if type(operation) is Check:
+                found = self._connection.all("SELECT revision FROM kv WHERE key = ?", (operation.key,))
+                if (found[0][0] if found else 0) != operation.revision:
+                    raise Conflict(operation.key, operation.revision)
+        for operation in operations:
+            if type(operation) is Put:
+                expires = None
+                if operation.ttl is not None:
+                    expires = now + operation.ttl
+                    self.soonest = min(self.soonest, expires)
+                rows.append((operation.key, operation.raw, revision, expires))
+                changes[operation.key] = operation.raw
+            elif type(operation) is Delete:
+                # the order of the operations counts where a deleted prefix covers a key that is put
+                self._store(rows)
+                gone = self._delete(operation)
+                existed.append(bool(gone))
+                changes.update(dict.fromkeys(gone))
+        self._store(rows)
+        if changes:
+            self._log(revision, changes)
+        return Committed(self._head.revision, existed)
+
+    def _store(self, rows: list[tuple[str, bytes, int, float | None]]) -> None:
+        if len(rows) == 1:
+            self._connection.run("REPLACE INTO kv VALUES(?, ?, ?, ?)", rows[0])
+        elif rows:
+            self._connection.many("REPLACE INTO kv VALUES(?, ?, ?, ?)", rows)
+        rows.clear()
+
+    def _delete(self, operation: Delete) -> list[str]:
+        if not operation.prefix:
+            gone = self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,))
+            return [operation.key] if gone else []
+        where, args = _range(operation.key)
+        keys = [key for (key,) in self._connection.all(f"SELECT key FROM kv{where} ORDER BY key", args)]  # noqa: S608
+        if keys:
+            self._connection.run(f"DELETE FROM kv{where}", args)  # noqa: S608
+        return keys
+
+    def expire(self, now: float) -> bool:
+        """Delete some of what has expired, as one transaction of its own; whether there was anything."""
+        due = "SELECT key FROM kv WHERE expires <= ? ORDER BY expires LIMIT ?"
+        keys = [key for (key,) in self._connection.all(due, (now, _EXPIRE_STEP))]
+        if keys:
+            self._connection.many("DELETE FROM kv WHERE key = ?", [(key,) for key in keys])
+            self._log(self._head.revision + 1, dict.fromkeys(keys))
+        return bool(keys)
+
+    def _log(self, revision: int, changes: dict[str, bytes | None]) -> None:
+        blob = _encode(list(changes.items()))
+        # counting on from a random start tells histories apart as well as a new random number each time
+        self._nonce = self._nonce + 1 & _NONCE_MASK
+        self._head = Head(revision, self._nonce, self._head.total + len(blob))
+        self._connection.run("INSERT INTO log VALUES(?, ?, ?, ?)", (*self._head, blob))
+
+    def prune(self) -> bool:
+        """Delete what the log need not keep, a little for every so many revisions and bytes, whoever wrote them.
+
+        Whether it was time for that.
+        """
+        before, now = self._before, self._head
+        if (
+            before.revision // _PRUNE_EVERY == now.revision // _PRUNE_EVERY
+            and before.total // _PRUNE_EVERY_BYTES == now.total // _PRUNE_EVERY_BYTES
+        ):
+            return False
+        step = 2 * (now.revision - before.revision) + _PRUNE_STEP
+        oldest = self._connection.all("SELECT revision, total FROM log ORDER BY revision LIMIT ?", (step,))
+        upto = -1
+        for revision, total in oldest:
+            if revision <= now.revision - self._keep or total <= now.total - self._keep_bytes:
+                upto = revision
+        if upto >= 0:
+            self._connection.run("DELETE FROM log WHERE revision <= ? AND revision < ?", (upto, now.revision))
+        return True
+
+
+def next_expiry(connection: Connection) -> float:
+    """When the next key expires, as the wall clock tells time; infinity where none does."""
+    found = connection.all("SELECT min(expires) FROM kv WHERE expires IS NOT NULL")[0][0]
+    return math.inf if found is None else float(found)

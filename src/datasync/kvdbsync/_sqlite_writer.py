@@ -1,0 +1,275 @@
+"""The thread that writes to a file for the whole process: group commits, expiry and the bell.
+
+All transactions that wait when it is free go into one SQLite transaction, each with a revision of its own, so they
+share one COMMIT. A Conflict is found before its transaction has written anything, so it needs no savepoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import math
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from datasync.errors import Conflict, DatasyncError, Disconnected, OutcomeUnknown
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, surely_undone
+from datasync.kvdbsync._sqlite_follower import settle
+from datasync.kvdbsync._sqlite_store import Transactions, next_expiry
+from datasync.source import Committed, Operation
+
+if TYPE_CHECKING:
+    from datasync.kvdbsync._sqlite_file import SharedFile
+
+__all__ = ["Writer"]
+
+_GROUP = 4_096
+"""Operations after which a group takes no further transaction, so that others get their turn of the lock."""
+_TICK = 1.0
+"""Seconds after which a key that another process gave a TTL is noticed, should that process have died."""
+_WAL_LIMIT = 64 << 20
+
+
+class _Job(NamedTuple):
+    operations: Sequence[Operation]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Committed]
+
+
+class Writer:
+    """One thread with one connection to write by. `ended` is done when it has ended."""
+
+    def __init__(self, file: SharedFile) -> None:
+        self.ended: Future[None] = Future()
+        self._file = file
+        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._collected: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._connection: Connection | None = None
+        self._due = -math.inf
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="datasync-sqlite-write", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._queue.put(None)
+
+    async def commit(self, operations: Sequence[Operation]) -> Committed:
+        """Do one transaction; returns after its COMMIT."""
+        loop = asyncio.get_running_loop()
+        job = _Job(operations, loop, loop.create_future())
+        collected = self._collected.get(loop)
+        if collected is None:
+            # handed over at the end of this turn of the loop: the tasks that one COMMIT woke write together again
+            self._collected[loop] = collected = []
+            loop.call_soon(self._hand_over, loop)
+        collected.append(job)
+        return await job.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        jobs = self._collected.pop(loop)
+        if self._stopping:
+            self._answer([(job, self._closing()) for job in jobs])
+        else:
+            self._queue.put(jobs)
+            if self.ended.done():
+                self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._answer([(job, self._closing()) for job in self._queue.get_nowait() or ()])
+
+    def _closing(self) -> Disconnected:
+        return Disconnected(f"{self._file.path} is being closed, nothing was written; open it again")
+
+    def _run(self) -> None:
+        waiting: collections.deque[_Job] = collections.deque()
+        try:
+            while self._fill(waiting) or waiting:
+                if time.time() >= self._due:
+                    self._expire()
+                if waiting:
+                    self._write(self._group(waiting))
+        finally:
+            self._close()
+            self._file.bell.close()
+            self.ended.set_result(None)
+            # whoever handed over while the end was decided must not wait for ever
+            self._refuse_rest()
+
+    def _fill(self, waiting: collections.deque[_Job]) -> bool:
+        """Take all that was handed over, waiting for it if need be; False once it is to stop."""
+        try:
+            if not waiting:
+                jobs = self._queue.get(timeout=min(_TICK, max(0.001, self._due - time.time())))
+                if jobs is None:
+                    return False
+                waiting.extend(jobs)
+            while True:
+                jobs = self._queue.get_nowait()
+                if jobs is None:
+                    # again for the next round, when all that is waiting has been done
+                    self._queue.put(None)
+                    return True
+                waiting.extend(jobs)
+        except queue.Empty:
+            if not waiting:
+                # another process may have written a TTL since; also, the clock may have been set
+                self._due = -math.inf
+        return True
+
+    @staticmethod
+    def _group(waiting: collections.deque[_Job]) -> list[_Job]:
+        jobs: list[_Job] = []
+        size = 0
+        while waiting and size < _GROUP:
+            job = waiting.popleft()
+            if not job.future.cancelled():
+                jobs.append(job)
+                size += len(job.operations)
+        return jobs
+
+    def _write(self, jobs: list[_Job]) -> None:
+        outcomes: list[tuple[_Job, Committed | Exception]] = []
+        connection = None
+        try:
+            connection = self._open()
+            self._begin(connection, self._file.settings.lock_timeout)
+            transactions = Transactions(connection, self._file.settings.keep)
+            now = time.time()
+            for job in jobs:
+                try:
+                    outcomes.append((job, transactions.apply(job.operations, now)))
+                except Conflict as conflict:
+                    outcomes.append((job, conflict))
+            pruned = transactions.prune()
+            self._file.check()
+        except Exception as error:
+            self._roll_back(connection, error)
+            if len(jobs) > 1 and self._may_be_of_one(error):
+                for job in jobs:
+                    self._write([job])
+            else:
+                self._answer([(job, self._file.explain(error)) for job in jobs])
+            return
+        if not transactions.changed:
+            connection.run("ROLLBACK")
+        elif (failed := self._commit(connection)) is not None:
+            outcomes = [(job, outcome if isinstance(outcome, Conflict) else failed) for job, outcome in outcomes]
+        else:
+            self._due = min(self._due, transactions.soonest)
+        self._answer(outcomes)
+        if pruned:
+            self._bound_the_wal(connection)
+
+    def _commit(self, connection: Connection) -> Exception | None:
+        """Send the COMMIT; what became of it if it did not succeed."""
+        file = self._file
+        try:
+            connection.run("COMMIT")
+        except Exception as error:
+            undone = isinstance(error, file.library.error) and surely_undone(file.library.code(error))
+            self._roll_back(connection, error)
+            if undone:
+                return file.explain(error)
+            return OutcomeUnknown(
+                f"{file.path}: the commit failed half-way ({error}); read it again to see if it is there"
+            )
+        try:
+            file.check()
+        except Disconnected:
+            return OutcomeUnknown(f"{file.lost}; the commit went to the old file, write it again if need be")
+        finally:
+            file.follower.committed(rang=file.bell.ring())
+        return None
+
+    def _may_be_of_one(self, error: Exception) -> bool:
+        """Whether a smaller transaction might succeed where the group failed."""
+        library = self._file.library
+        if isinstance(error, library.error):
+            return library.code(error) != BUSY and surely_undone(library.code(error))
+        return not isinstance(error, DatasyncError)
+
+    def _begin(self, connection: Connection, patience: float) -> None:
+        """Get the write lock. Short random waits, since another process may write without pause."""
+        deadline = time.monotonic() + patience
+        pause = 0.0002
+        while True:
+            try:
+                connection.run("BEGIN IMMEDIATE")
+            except self._file.library.error as error:
+                if self._file.library.code(error) != BUSY or time.monotonic() > deadline or self._stopping:
+                    raise
+            else:
+                return
+            time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - no secret
+            pause = min(pause * 1.5, 0.004)
+
+    def _expire(self) -> None:
+        """Delete what has expired, some of it at a time, and see when to do so next."""
+        connection = None
+        try:
+            self._file.check()
+            connection = self._open()
+            self._file.bell.hang()
+            if (due := next_expiry(connection)) > time.time():
+                self._due = min(due, time.time() + _TICK)
+                return
+            self._begin(connection, _TICK)
+            transactions = Transactions(connection, self._file.settings.keep)
+            transactions.expire(time.time())
+            transactions.prune()
+            if not transactions.changed:
+                connection.run("ROLLBACK")
+            else:
+                self._commit(connection)
+            self._due = min(next_expiry(connection), time.time() + _TICK)
+        except Exception as error:
+            self._roll_back(connection, error)
+            self._due = time.time() + _TICK
+
+    def _bound_the_wal(self, connection: Connection) -> None:
+        # it is reset when a writer finds no reader in it; many short readers may prevent that for long
+        with contextlib.suppress(OSError, self._file.library.error):
+            if os.stat(f"{self._file.path}-wal").st_size > _WAL_LIMIT:
+                connection.all("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._file.connect(write=True)
+        return self._connection
+
+    def _roll_back(self, connection: Connection | None, error: Exception) -> None:
+        library = self._file.library
+        if connection is not None:
+            try:
+                if connection.in_transaction():
+                    connection.run("ROLLBACK")
+            except library.error:
+                self._close()
+        if isinstance(error, library.error) and library.code(error) != BUSY and not surely_undone(library.code(error)):
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(self._file.library.error):
+                connection.close()
+
+    @staticmethod
+    def _answer(outcomes: Sequence[tuple[_Job, Any]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Committed], Any]]] = {}
+        for job, outcome in outcomes:
+            by_loop.setdefault(job.loop, []).append((job.future, outcome))
+        for loop, pairs in by_loop.items():
+            settle(loop, pairs)

@@ -1,0 +1,275 @@
+"""memory:// - a store in this process: private, or shared by name (Go: kvdbsync/local)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+from datasync.errors import BadUrl, Conflict, HistoryLost
+from datasync.source import (
+    Check,
+    Commit,
+    Committed,
+    Delete,
+    Frame,
+    Item,
+    Operation,
+    Progress,
+    PushSession,
+    Put,
+    Reply,
+    Result,
+    Scopes,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    Source,
+)
+from datasync.syncbase.verdicts import Tally
+from datasync.transports import Url
+
+__all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
+
+_YIELD_EVERY = 128
+_KEEP = 1024
+
+_shared: dict[str, MemorySource] = {}
+
+
+def from_url(url: Url) -> MemorySource:
+    """`memory://` is a store of its own, `memory://name` the one of that name in this process."""
+    if url.path or url.user:
+        raise BadUrl(f"{url}: write memory:// or memory://name")
+    return named(url.hosts) if url.hosts else MemorySource()
+
+
+def named(name: str) -> MemorySource:
+    """The shared store of that name; made on first use, and kept as long as the process lives."""
+    return _shared.setdefault(name, MemorySource(name))
+
+
+def local() -> MemorySource:
+    """The store that all parts of the process share (Go: `local.Get()`); the same as `memory://local`."""
+    return named("local")
+
+
+class MemorySource(Source):
+    """A dict with revisions, transactions, TTL and a log for those who come back. Belongs to one event loop."""
+
+    capabilities = Capabilities(
+        order="total",
+        atomic=True,
+        snapshot="exact",
+        every_value=True,
+        revisions=True,
+        resume=True,
+        ttl=True,
+        cas=True,
+        reply=True,
+        durable=False,
+    )
+
+    def __init__(self, name: str = "") -> None:
+        self.name = f"memory://{name}"
+        self._history = uuid.uuid4().hex
+        self._items: dict[str, tuple[bytes, int]] = {}
+        self._revision = 0
+        self._log: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
+        self._logged = 0
+        self._sessions: list[MemorySession] = []
+        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._writes = 0
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        frames: list[Frame] = []
+        if resume is None:
+            added = scopes
+        else:
+            history, revision = resume
+            oldest = self._log[0][0] if self._log else self._revision + 1
+            if history != self._history:
+                raise HistoryLost(f"{self.name} is another store now", changed=True)
+            if revision + 1 < oldest:
+                raise HistoryLost(f"{self.name} keeps only the last {_KEEP} transactions")
+            frames.extend(Commit((history, at), at, changes) for at, changes in self._log if at > revision)
+        if added or resume is None:
+            frames.extend(self._snapshot(Scopes(added)))
+        return MemorySession(self, Scopes(scopes), frames)
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        self._writes += 1
+        if self._writes >= _YIELD_EVERY:
+            self._writes = 0
+            await asyncio.sleep(0)  # a writer that never waits must not starve the loop
+        items = self._items
+        for operation in operations:
+            if type(operation) is Check:
+                found = items.get(operation.key)
+                if (0 if found is None else found[1]) != operation.revision:
+                    raise Conflict(operation.key, operation.revision)
+        revision = self._revision + 1
+        changes: list[tuple[str, bytes | None]] = []
+        existed: list[bool] = []
+        for operation in operations:
+            if type(operation) is Put:
+                key = operation.key
+                items[key] = (operation.raw, revision)
+                changes.append((key, operation.raw))
+                if operation.ttl is not None or key in self._expiries:
+                    self._expire_in(key, operation.ttl)
+            elif type(operation) is Delete:
+                existed.append(self._delete(operation, changes))
+        outcome = Outcome() if reply else None
+        if changes:
+            self._revision = revision
+            self._publish(changes, revision, outcome)
+        elif outcome is not None:  # nothing is written, yet there is a verdict
+            named = [(operation.key, None) for operation in operations if type(operation) is Delete]
+            self._publish(named, self._revision, outcome)
+        if outcome is None:
+            return Committed(self._revision, existed)
+        return Committed(self._revision, existed, outcome.result or outcome.future())
+
+    @property
+    def followers(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def left(self, session: MemorySession) -> None:
+        """A session is closed."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        return self._items.get(key)
+
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        if token is None:
+            found = sorted((key, raw, at) for key, (raw, at) in self._items.items() if key.startswith(prefix))
+            token = (found, 0)
+        rows, start = token
+        page = rows[start : start + limit]
+        if keys_only:
+            page = [(key, b"", at) for key, _, at in page]
+        return page, None if start + limit >= len(rows) else (rows, start + limit)
+
+    def _snapshot(self, scopes: Scopes, reply: Reply | None = None) -> list[Frame]:
+        items = [(key, raw, at) for key, (raw, at) in self._items.items() if key in scopes]
+        items.sort()
+        end = SnapshotEnd((self._history, self._revision), self._revision, self._history, reply)
+        return [SnapshotBegin(list(scopes)), SnapshotChunk(items), end]
+
+    def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
+        if operation.prefix:
+            keys = sorted(key for key in self._items if key.startswith(operation.key))
+        else:
+            keys = [operation.key] if operation.key in self._items else []
+        for key in keys:
+            del self._items[key]
+            changes.append((key, None))
+            self._expire_in(key, None)
+        return bool(keys)
+
+    def _publish(
+        self, changes: Sequence[tuple[str, bytes | None]], revision: int, outcome: Outcome | None = None
+    ) -> None:
+        sessions = self._sessions
+        position = (self._history, revision)
+        if revision > self._logged:
+            self._logged = revision
+            self._log.append((revision, changes))
+            if len(self._log) > 2 * _KEEP:
+                del self._log[:-_KEEP]
+        if len(sessions) == 1:
+            sessions[0].push((Commit(position, revision, changes, None if outcome is None else outcome.set),))
+        elif outcome is None:
+            commit = (Commit(position, revision, changes),)
+            for session in list(sessions):
+                session.push(commit)
+        else:
+            tally = Tally((outcome.set,), expected=1 + len(sessions))
+            for session in list(sessions):
+                session.push((Commit(position, revision, changes, tally.add),))
+            tally.close()
+
+    def _expire_in(self, key: str, ttl: float | None) -> None:
+        running = self._expiries.pop(key, None)
+        if running is not None:
+            running.cancel()
+        if ttl is not None:
+            self._expiries[key] = asyncio.get_running_loop().call_later(ttl, self._expired, key)
+
+    def _expired(self, key: str) -> None:
+        self._expiries.pop(key, None)
+        if self._items.pop(key, None) is not None:
+            self._revision += 1
+            self._publish([(key, None)], self._revision)
+
+
+class Outcome(msgspec.Struct, gc=False):
+    """What the watches make of one commit, now or later."""
+
+    result: Result | None = None
+    _waiter: asyncio.Future[Result] | None = None
+
+    def set(self, result: Result) -> None:
+        self.result = result
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(result)
+
+    def future(self) -> asyncio.Future[Result]:
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+
+class MemorySession(PushSession):
+    """Pushes the commits of the store into one engine."""
+
+    def __init__(self, source: MemorySource, scopes: Scopes, due: Sequence[Frame]) -> None:
+        self.scopes = scopes
+        self._source = source
+        self._due: list[Frame] = [self._cut(frame) for frame in due]
+        self._push: Callable[[Sequence[Frame]], None] | None = None
+        self._closed = asyncio.Event()
+        source._sessions.append(self)
+
+    def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
+        due, self._due = self._due, []
+        self._push = push
+        push(due)
+
+    def push(self, frames: Sequence[Frame]) -> None:
+        """Bring frames that have just come about, as far as they concern the scopes."""
+        cut = [self._cut(frame) for frame in frames]
+        if self._push is None:
+            self._due += cut
+        else:
+            self._push(cut)
+
+    def _cut(self, frame: Frame) -> Frame:
+        """Leave out what lies outside the scopes."""
+        if type(frame) is not Commit:
+            return frame
+        changes = self.scopes.keep(frame.changes)
+        if changes is frame.changes:
+            return frame
+        if changes or frame.reply is not None:
+            return Commit(frame.position, frame.revision, changes, frame.reply)
+        return Progress(frame.position, frame.revision)
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        await self._closed.wait()
+        return
+        yield  # an async generator that yields nothing
+
+    async def aclose(self) -> None:
+        self._closed.set()
+        self._source.left(self)

@@ -1,0 +1,238 @@
+"""sqlite:///file.db - the embedded default: durable, several processes on one file, a change log to follow.
+
+`sqlite:///file.db` is relative to the working directory, `sqlite:////var/lib/app/file.db` absolute. Query keys:
+
+- `keep=100000`: how many revisions the log keeps for those who resume (128 MiB of changes at most).
+- `sync=normal`: acknowledged writes survive the end of the process; `sync=full`: a power cut too, at a sync for each
+  group of commits.
+- `immutable=1`: read a file that nobody writes, such as one in a read-only directory.
+
+TTLs are ended by whichever process has the file open for writing, by the wall clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Disconnected, Forked, UnsupportedOption
+from datasync.kvdbsync._sqlite_driver import Connection, driver
+from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
+from datasync.kvdbsync._sqlite_reader import read_apart
+from datasync.kvdbsync._sqlite_session import SqliteSession
+from datasync.kvdbsync._sqlite_store import KEEP, Place, as_place, may_come_from, under
+from datasync.source import Committed, Item, Operation, Put, Session, Source
+from datasync.transports import Url, boolean
+
+__all__ = ["SqliteSource", "from_url"]
+
+_LOCK_TIMEOUT = 5.0
+_MAX_VALUE = 500_000_000
+_CAPABILITIES = Capabilities(
+    order="total",
+    atomic=True,
+    snapshot="exact",
+    every_value=True,
+    revisions=True,
+    resume=True,
+    ttl=True,
+    cas=True,
+    reply=False,
+    durable=True,
+)
+_IMMUTABLE = msgspec.structs.replace(_CAPABILITIES, ttl=False, cas=False, transactions=False, writable=False)
+
+
+def from_url(url: Url) -> SqliteSource:
+    """The Source of a `sqlite:` URL. Raises `BadUrl`."""
+    if url.hosts or url.user is not None:
+        raise BadUrl(f"{url} has a host; write sqlite:///file.db or, with four slashes, sqlite:////absolute/file.db")
+    path = url.path[1:]
+    if path == ":memory:":
+        raise BadUrl(f"{url} would be gone at the end; write memory:// for a store in memory")
+    if not path or path.endswith("/") or "\0" in path:
+        raise BadUrl(f"{url} names no file; write sqlite:///file.db or sqlite:////absolute/file.db")
+    return SqliteSource(
+        path,
+        keep=url.option("keep", _revisions, KEEP),
+        sync=url.option("sync", _sync, "normal"),
+        immutable=url.option("immutable", boolean, default=False),
+        name=str(url),
+    )
+
+
+def _revisions(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1 << 40):
+        raise ValueError(f"takes a number of revisions of at least 1, not {text!r}")
+    return int(text)
+
+
+def _sync(text: str) -> str:
+    if text not in ("normal", "full"):
+        raise ValueError(f"takes normal or full, not {text!r}")
+    return text
+
+
+class SqliteSource(Source):
+    """A file as a Source. All Sources on one file share what they have open of it in a process.
+
+    `library` is "apsw" or "sqlite3", by default apsw where it is installed. `lock_timeout` in seconds bounds the wait
+    for another process that holds the write lock. Without `inotify` commits of other processes are polled for.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        keep: int = KEEP,
+        sync: str = "normal",
+        immutable: bool = False,
+        name: str | None = None,
+        library: str | None = None,
+        lock_timeout: float = _LOCK_TIMEOUT,
+        inotify: bool = True,
+    ) -> None:
+        self.name = name or f"sqlite:///{path}"
+        self.capabilities = _IMMUTABLE if immutable else _CAPABILITIES
+        self._path = os.path.abspath(path)
+        self._library = driver(library)
+        self._settings = Settings(self._library.name, keep, sync, immutable, inotify, lock_timeout)
+        self._file: SharedFile | None = None
+        self._was_open = False
+        self._latest: Place | None = None
+        self._restored = 0
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        position = None if resume is None else as_place(resume)
+        file = await self._open_file()
+        session = SqliteSession(file, self._path, scopes, added, position, self._named, self._saw)
+        await session.start()
+        return session
+
+    def _saw(self, position: Place) -> None:
+        self._latest = position
+
+    def _named(self, connection: Connection, history: str) -> str:
+        """A name of the history that changes when a backup was put back, which keeps the name in the file."""
+        latest = self._latest
+        if latest is not None and not may_come_from(connection, latest):
+            self._restored += 1
+            self._latest = None
+        return f"{history}/{self._restored}" if self._restored else history
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        if reply:
+            raise UnsupportedOption(f"{self.name} has no way back from its watches; leave out reply")
+        if self._settings.immutable:
+            raise UnsupportedOption(f"{self.name} was opened with ?immutable=1; leave that out to write")
+        for operation in operations:
+            _validate(operation)
+        file = await self._open_file()
+        if file.writer is None:
+            raise BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
+        return await file.writer.commit(operations)
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        _validate_key(key)
+        file = await self._open_file()
+        query = "SELECT value, revision FROM kv WHERE key = ?"
+        found = await file.follower.call(lambda connection: connection.all(query, (key,)))
+        return (found[0][0], found[0][1]) if found else None
+
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        """As the protocol says. All pages are at one revision: the token holds what is still to come."""
+        if prefix:
+            _validate_key(prefix)
+        rows: Sequence[Item]
+        if token is not None:
+            rows, start = token
+        else:
+            start = 0
+            what = "x''" if keys_only else "value"
+            file = await self._open_file()
+            rows = await file.follower.call(lambda connection: _rows(connection, prefix, what, limit + 1))
+            if len(rows) > limit:
+                # not in the follower's thread, where all would wait for it
+                rows = await asyncio.wrap_future(
+                    read_apart(file, lambda connection: _rows(connection, prefix, what, None))
+                )
+        end = start + limit
+        return rows[start:end], (rows, end) if end < len(rows) else None
+
+    async def aclose(self) -> None:
+        file, self._file = self._file, None
+        if file is not None and file.pid == os.getpid():
+            await file.release()
+
+    async def _open_file(self) -> SharedFile:
+        file = self._file
+        if file is not None and file.pid != os.getpid():
+            raise Forked(f"{self.name} was opened before this process was forked; open it after the fork")
+        if file is None or file.lost is not None or self._leads_elsewhere(file):
+            stale = file
+            self._file = file = self._acquire()
+            if stale is not None:
+                await stale.release()
+        if not file.ready.done():
+            await asyncio.shield(asyncio.wrap_future(file.ready))
+        try:
+            file.ready.result()
+        except BaseException:
+            if self._file is file:
+                self._file = None
+                await file.release()
+            raise
+        self._was_open = True
+        return file
+
+    def _leads_elsewhere(self, file: SharedFile) -> bool:
+        if not file.ready.done():
+            return False
+        try:
+            file.check_name(self._path)
+        except Disconnected:
+            return True
+        return False
+
+    def _acquire(self) -> SharedFile:
+        if not self.create and not self._was_open and not os.path.exists(self._path):
+            raise BadStore(f"there is no file {self._path}; name the file to be read")
+        # a file that is gone again is not made anew behind the back of those who knew it: it may be put back
+        return acquire(self._path, self._settings, self._library, create=self.create and not self._was_open)
+
+
+def _rows(connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
+    rows: list[Item] = []
+    for chunk in under(connection, prefix, what, limit):
+        rows.extend(chunk)
+    return rows
+
+
+def _validate(operation: Operation) -> None:
+    """Find whatever SQLite would refuse, so that nobody else's transaction fails with it."""
+    _validate_key(operation.key, empty=not isinstance(operation, Put))
+    if isinstance(operation, Put):
+        if not isinstance(operation.raw, bytes):
+            raise BadValue(f"the value of {operation.key!r} is {type(operation.raw).__name__}; encode it to bytes")
+        if len(operation.raw) > _MAX_VALUE:
+            raise BadValue(f"the value of {operation.key!r} has more than {_MAX_VALUE} bytes; split it")
+        if operation.ttl is not None and not 0 < operation.ttl < math.inf:
+            raise BadValue(f"the TTL of {operation.key!r} is {operation.ttl!r}; give seconds above 0")
+
+
+def _validate_key(key: str, *, empty: bool = False) -> None:
+    if not isinstance(key, str) or not (key or empty):
+        raise BadKey(f"{key!r} is no key; a key is a text of at least one character")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise BadKey(f"{key!r} cannot be stored as UTF-8; leave out its surrogates") from None
