@@ -1,0 +1,263 @@
+"""G7, the side of the publisher: `confirm` waits for what the watches made of a write."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from datasync import DataSync, NotApplied, Refused, UnsupportedOption, Verdict
+from datasync.testing.contract.feedback import Item
+from datasync.testing.contract.harness import Store, fill
+from datasync.testing.contract.scenario import Base, scenario
+from datasync.testing.contract.waiting import eventually
+
+IN_FLIGHT = 10_000
+
+
+async def verdict_of(sync: DataSync, key: str, value: bytes, confirm: float | bool = True) -> NotApplied:
+    """Put and expect a verdict other than ACCEPTED."""
+    with pytest.raises(NotApplied) as caught:
+        await sync.put(key, value, confirm=confirm)
+    return caught.value
+
+
+class Verdicts(Base):
+    """Verdicts at the publisher (G7)."""
+
+    @scenario(writes=True)
+    async def test_g7_accepted(self, store: Store) -> None:
+        sync = store.open()
+        probes = [store.probe(sync, f"watch {i}", "a/") for i in range(2)]
+        async with sync:
+            await sync.ready(15)
+            revision = await sync.put("a/1", b"1", confirm=True)
+            assert all(probe.state == {"a/1": b"1"} for probe in probes)
+            assert (revision is not None) is store.capabilities.revisions
+            # nothing differs: accepted as well, though no watch hears of it
+            await sync.put("a/1", b"1", confirm=True)
+            assert await sync.delete("a/1", confirm=True) is True
+            assert all(not probe.state for probe in probes)
+            assert [len(probe.changes) for probe in probes] == [2, 2]
+
+    @scenario(writes=True)
+    async def test_g7_a_deleted_prefix_has_its_verdict(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            await fill(sync, {"a/1": b"1", "a/b/2": b"2", "c/1": b"1"}, store.capabilities)
+            await eventually(lambda: len(probe.state) == 2)
+            assert await sync.delete("a/", prefix=True, confirm=True) is True
+            assert not probe.state
+            with pytest.raises(NotApplied) as caught:
+                await sync.delete("c/", prefix=True, confirm=True)
+            assert caught.value.verdict is Verdict.UNWATCHED
+            assert await sync.get("c/1") is None
+
+    @scenario(writes=True)
+    async def test_g7_a_watch_that_is_closed_votes_no_more(self, store: Store) -> None:
+        async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):
+            other = store.probe(sync, "other", "a/")
+            await sync.ready(15)
+            stuck.gate.clear()
+            put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))
+            await eventually(lambda: stuck.changes and other.state == {"a/1": b"1"})
+            assert not put.done()
+            watch.close()
+            await asyncio.wait_for(put, 15)
+            stuck.gate.set()
+
+    @scenario(writes=True)
+    async def test_g7_unwatched(self, store: Store) -> None:
+        sync = store.open()
+        store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            error = await verdict_of(sync, "b/1", b"1")
+            assert error.verdict is Verdict.UNWATCHED
+            kept = await sync.get("b/1")
+            assert kept is not None
+            assert kept.raw == b"1"
+
+    @scenario(writes=True)
+    async def test_g7_refused(self, store: Store) -> None:
+        sync = store.open()
+        probe, willing = store.probe(sync, "probe", "a/"), store.probe(sync, "willing", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.answers.append(Refused({"a/1": "not this one"}))
+            error = await verdict_of(sync, "a/1", b"1")
+            assert error.verdict is Verdict.REFUSED
+            assert error.reasons == {"a/1": "not this one"}
+            assert "not this one" in str(error)
+            # the write itself stands
+            assert willing.state == {"a/1": b"1"}
+            kept = await sync.get("a/1")
+            assert kept is not None
+            if store.capabilities.revisions:
+                assert error.revision == kept.revision
+            await sync.put("a/1", b"2", confirm=True)
+            assert probe.state == {"a/1": b"2"}
+
+    @scenario(writes=True)
+    async def test_g7_failed_at_the_first_try(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.answers.append(ValueError("once"))
+            error = await verdict_of(sync, "a/1", b"1")
+            assert error.verdict is Verdict.FAILED
+            await eventually(lambda: probe.state == {"a/1": b"1"})
+            assert [event.attempt for event in probe.changes] == [1, 2]
+
+    @scenario(writes=True)
+    async def test_g7_overdue(self, store: Store) -> None:
+        sync = store.open(ack_timeout=0.05)
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.gate.clear()
+            error = await verdict_of(sync, "a/1", b"1")
+            assert error.verdict is Verdict.OVERDUE
+            probe.gate.set()
+            await eventually(lambda: probe.state == {"a/1": b"1"})
+            await sync.put("a/1", b"2", confirm=True)
+            assert probe.seen == [("a/1", b"1"), ("a/1", b"2")]
+
+    @scenario(writes=True)
+    async def test_g7_confirm_in_seconds_is_a_limit(self, store: Store) -> None:
+        sync = store.open(ack_timeout=60)
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.gate.clear()
+            error = await verdict_of(sync, "a/1", b"1", confirm=0.05)
+            assert error.verdict is Verdict.OVERDUE
+            probe.gate.set()
+            await eventually(lambda: probe.state == {"a/1": b"1"})
+
+    @scenario(writes=True)
+    async def test_g7_the_worst_verdict_counts(self, store: Store) -> None:
+        sync = store.open()
+        first, second, third = (store.probe(sync, f"watch {i}", "a/") for i in range(3))
+        async with sync:
+            await sync.ready(15)
+            second.answers.append(Refused({"a/1": "not this one"}))
+            assert (await verdict_of(sync, "a/1", b"1")).verdict is Verdict.REFUSED
+            first.answers.append(Refused({"a/1": "nor this"}))
+            third.answers.append(ValueError("once"))
+            error = await verdict_of(sync, "a/1", b"2")
+            assert error.verdict is Verdict.FAILED
+            assert error.reasons.get("a/1") == "nor this"
+
+    @scenario(writes=True)
+    async def test_g7_a_transaction_has_one_verdict(self, store: Store) -> None:
+        sync = store.open()
+        left, right = store.probe(sync, "left", "a/"), store.probe(sync, "right", "b/")
+        async with sync:
+            await sync.ready(15)
+            right.answers.append(Refused({"b/1": "not this one"}))
+            txn = sync.txn().put("a/1", b"1").put("b/1", b"1").put("c/1", b"1")
+            if not store.capabilities.transactions:
+                with pytest.raises(UnsupportedOption):
+                    await txn.commit(confirm=True)
+                return
+            with pytest.raises(NotApplied) as caught:
+                await txn.commit(confirm=True)
+            assert caught.value.verdict is Verdict.REFUSED
+            assert caught.value.reasons == {"b/1": "not this one"}
+            assert left.state == {"a/1": b"1"}
+            await sync.txn().put("a/1", b"2").put("b/1", b"2").commit(confirm=True)
+            assert (left.state, right.state) == ({"a/1": b"2"}, {"b/1": b"2"})
+
+    @scenario(writes=True)
+    async def test_g7_a_value_that_does_not_decode_is_refused(self, store: Store) -> None:
+        sync = store.open()
+
+        @sync.watcher("a/", type=Item)
+        async def handler(event: Any) -> None:
+            for change in event.changes:
+                assert change.value.number == 1
+
+        async with sync:
+            await sync.ready(15)
+            await sync.put("a/1", msgspec.json.encode(Item(1)), confirm=True)
+            error = await verdict_of(sync, "a/2", b"{nonsense")
+            assert error.verdict is Verdict.REFUSED
+            assert set(error.reasons) == {"a/2"}
+
+    @scenario(writes=True)
+    async def test_g7_writes_folded_behind_a_slow_handler_are_all_accepted(self, store: Store) -> None:
+        sync = store.open(ack_timeout=60, backlog=4)
+        probe, quick = store.probe(sync, "probe", "a/"), store.probe(sync, "quick", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.gate.clear()
+            puts = [asyncio.ensure_future(sync.put(f"a/{i % 3}", b"%d" % i, confirm=True)) for i in range(50)]
+            await eventually(lambda: probe.changes)
+            if store.capabilities.every_value:
+                # all are behind the slow one before it goes on
+                await eventually(lambda: quick.commits == len(puts))
+            probe.gate.set()
+            await asyncio.gather(*puts)
+            assert set(probe.state) == {"a/0", "a/1", "a/2"}
+            if store.capabilities.every_value:
+                assert len(probe.changes) < 50
+
+    @scenario(writes=True)
+    async def test_g7_ten_thousand_verdicts_in_flight(self, store: Store) -> None:
+        sync = store.open(ack_timeout=60, backlog=100)
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.gate.clear()
+            puts = [asyncio.ensure_future(sync.put(f"a/{i:05}", b"%d" % i, confirm=True)) for i in range(IN_FLIGHT)]
+            await eventually(lambda: probe.changes)
+            assert not any(put.done() for put in puts)
+            probe.answers.append(ValueError("the first event fails"))
+            probe.gate.set()
+            results = await asyncio.gather(*puts, return_exceptions=True)
+            await eventually(lambda: len(probe.state) == IN_FLIGHT)
+            failed = [result for result in results if isinstance(result, BaseException)]
+            assert all(isinstance(error, NotApplied) and error.verdict is Verdict.FAILED for error in failed)
+            assert len(failed) == len(probe.changes[0].changes)
+
+    @scenario(writes=True)
+    async def test_g7_a_publisher_that_gives_up_does_not_disturb_the_handler(self, store: Store) -> None:
+        sync = store.open(ack_timeout=60)
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            probe.gate.clear()
+            put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))
+            await eventually(lambda: probe.changes)
+            put.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await put
+            assert probe.running
+            probe.gate.set()
+            await eventually(lambda: probe.state == {"a/1": b"1"})
+            assert len(probe.changes) == 1
+
+    @scenario(writes=True)
+    async def test_g7_the_verdict_of_the_watches_behind_the_source(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync, store.open() as publisher:
+            await sync.ready(15)
+            if not store.capabilities.reply:
+                # only the publisher's own watches answer, and it has none
+                error = await verdict_of(publisher, "a/1", b"1")
+                assert error.verdict is Verdict.UNWATCHED
+                await eventually(lambda: probe.state == {"a/1": b"1"})
+                return
+            await publisher.put("a/1", b"1", confirm=True)
+            assert probe.state == {"a/1": b"1"}
+            probe.answers.append(Refused({"a/1": "not this one"}))
+            error = await verdict_of(publisher, "a/1", b"2")
+            assert error.verdict is Verdict.REFUSED
+            assert error.reasons == {"a/1": "not this one"}

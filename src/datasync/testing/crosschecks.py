@@ -1,0 +1,385 @@
+"""The validators that look at several watches, at sessions, or at publishers. Each yields (what it is about, line)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+
+from datasync.source import Scopes
+from datasync.testing import trace as t
+from datasync.testing.history import SourceLog
+from datasync.testing.model import WatchModel
+from datasync.testing.story import SLACK, Story, Told, WatchStory
+
+__all__ = ["ACROSS"]
+
+Lines = Iterator[tuple[str, str]]
+
+_WORSE = ["unwatched", "accepted", "refused", "failed", "overdue"]
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+def bookmarkable(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """Behind a bookmark, or a snapshot, nothing comes that is as old as it, and nothing goes back. Where each key is
+    ordered for itself, revisions of different keys tell nothing."""
+    for opened, frames in story.sessions.values():
+        can = story.sources[opened.source].capabilities
+        if not can.revisions or can.order != "total":
+            continue
+        reached, newest = -1, -1
+        for frame in frames:
+            if frame.kind == "commit":
+                if frame.revision <= reached:
+                    yield f"session {opened.session}", f"commit {frame.revision} comes behind the bookmark {reached}"
+                if frame.revision <= newest:
+                    yield f"session {opened.session}", f"commit {frame.revision} comes behind commit {newest}"
+                newest = max(newest, frame.revision)
+            elif frame.kind in ("progress", "end"):
+                if frame.revision < reached:
+                    yield f"session {opened.session}", f"the bookmark {frame.revision} comes behind {reached}"
+                if frame.kind == "progress" and frame.revision < newest:
+                    yield f"session {opened.session}", f"the bookmark {frame.revision} comes behind commit {newest}"
+                reached = max(reached, frame.revision)
+
+
+def resumable(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """A session that is resumed goes on with the next commit of the log."""
+    source = story.exact
+    if source is None:
+        return
+    for opened, frames in story.sessions.values():
+        if opened.resume is None or opened.resume < 0:
+            continue
+        where = f"session {opened.session}"
+        # what lies in the added scopes may be shown before their snapshot as well, or not
+        ways = [Scopes(scope for scope in opened.scopes if scope not in opened.added), Scopes(opened.scopes)]
+        first = next((frame for frame in frames if frame.kind in ("commit", "begin")), None)
+        if first is None or first.kind == "begin":
+            continue  # a snapshot leaves nothing out, whoever asked for it
+        expected = [
+            next((history.revisions[n - 1] for n, _, _ in history.touched(known, place, len(history))), None)
+            for history in source.histories
+            for place in [history.place(opened.resume)]
+            for known in ways
+        ]
+        if first.revision not in expected:
+            yield where, f"went on behind revision {opened.resume} with {first.revision}, next was {expected[-1]}"
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------------
+
+
+def rounds(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """RESYNCs come in the order of registration, each once those before it have settled theirs (G6)."""
+    for watch in story.in_order:
+        began: Told | None = None
+        for told in watch.events:
+            if not told.is_resync or told.entry.attempt != 1 or _is_again(watch, told):
+                continue
+            # what came at the same moment may have been recorded in another order: readers wake one after another
+            since = -1 if began is None else story.seq_at(began.entry.at - SLACK)
+            began = told
+            if _disturbed(story, watch, since, told.entry.seq):
+                continue
+            for other in story.in_order[: watch.order]:
+                if not _has_settled(story, watch, other, since, told):
+                    yield watch.name, f"{told} comes before {other.name!r} had settled its own"
+
+
+def _is_again(watch: WatchStory, told: Told) -> bool:
+    index = watch.events.index(told)
+    return index > 0 and watch.events[index - 1].outcome == "undecodable"
+
+
+def _disturbed(story: Story, watch: WatchStory, since: int, until: int) -> bool:
+    """It has been widened, narrowed or resynced for itself."""
+    return any(isinstance(record, t.Scoped) and since < record.seq < until for record in watch.records) or any(
+        request.watch == watch.name and since < request.seq < until for request in story.requests
+    )
+
+
+def _came_late(story: Story, watch: WatchStory) -> bool:
+    """It was registered when the first RESYNC was out already."""
+    return any(other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order)
+
+
+def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told) -> bool:
+    until, now = told.entry.seq, told.entry.at
+    if since < 0 and _came_late(story, watch):
+        return True  # nobody can say whether a round was under way
+    if other.entry.seq > until or (other.closed is not None and other.closed.seq < until):
+        return True
+    for event in other.events_between(since, until):
+        if event.is_resync and (event.settled[0] < until or event.settled[1] <= now + SLACK):
+            return True
+    # passed by: it had an event that was overdue, or nobody has read it for a while
+    began = 0.0 if since < 0 else story.trace[min(since + 1, len(story.trace) - 1)].at
+    for event in other.events:
+        if event.entry.seq < until and event.overdue_at <= now + SLACK:
+            reported = math.inf if event.report is None else event.report.at
+            if reported >= max(began, event.overdue_at) - SLACK:
+                return True
+    if other.entry.stream:
+        firsts = [event.report.at for event in other.events if event.report is not None and event.report.seq < until]
+        heard = [r.at for r in other.records if r.seq < until and isinstance(r, t.Asked | t.Delivered)]
+        times = sorted([other.entry.at, *heard, *firsts, now])
+        gaps = itertools.pairwise(times)
+        if any(back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps):
+            return True
+    # waiting for a snapshot of the prefixes it was given
+    widened = [r.seq for r in other.records if isinstance(r, t.Scoped) and r.seq < until]
+    if not widened and not _came_late(story, other):
+        return False
+    last = widened[-1] if widened else other.entry.seq
+    return not any(event.is_resync for event in other.events_between(last, until))
+
+
+# -- publishers --------------------------------------------------------------------------------------------------------
+
+
+def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """A publisher hears the worst of the first outcomes at the watches that its write concerns (G7)."""
+    source = story.exact
+    if source is None:
+        return
+    for answer in story.answers:
+        about = f"the write of {', '.join(answer.keys)} at revision {answer.revision}"
+        if answer.verdict not in _WORSE:
+            yield about, f"has the verdict {answer.verdict!r}"
+            continue
+        if any(answer.began < story.entered(history) and history.seq < answer.seq for history in source.histories[1:]):
+            continue  # a revision of another history than the one followed then: nobody can tell them apart
+        matching: Sequence[WatchStory] = [watch for watch in story.in_order if _concerned(watch, answer)]
+        certain = [watch for watch in matching if _surely(story, watch, answer)]
+        if answer.verdict == "unwatched" and certain:
+            yield about, f"is called unwatched, but {certain[0].name!r} watches it"
+        known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
+        if source.capabilities.reply:  # the answer may have come with that of a whole RESYNC
+            matching = story.in_order
+            known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
+        bad = answer.verdict in ("refused", "failed", "overdue")
+        if bad and not _witnessed(story, answer, matching, known):
+            yield about, f"is {answer.verdict}, but no watch says so"
+        for watch in certain if answer.verdict in ("accepted", "refused", "failed") else ():
+            yield from _settled_in_time(source, answer, watch, about)
+
+
+def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
+    """The watch had any of these keys in its scopes at some moment between the write and the answer."""
+    if watch.entry.seq > answer.seq or (watch.closed is not None and watch.closed.seq < answer.began):
+        return False
+    moments = [answer.began, answer.seq, *(r.seq + 0.5 for r in watch.records if isinstance(r, t.Scoped))]
+    return any(key in watch.scopes_at(moment) for moment in moments if moment <= answer.seq for key in answer.keys)
+
+
+def _surely(story: Story, watch: WatchStory, answer: t.Answered) -> bool:
+    """The watch had them all the time, and is no newcomer that waits for a snapshot of them."""
+    if _came_late(story, watch) and not watch.events_between(-1, answer.began):
+        return False
+    if watch.entry.seq > answer.began or (watch.closed is not None and watch.closed.seq < answer.seq):
+        return False
+    if any(isinstance(record, t.Scoped) and record.seq < answer.seq for record in watch.records):
+        return False
+    return any(key in watch.scopes_at(answer.seq) for key in answer.keys)
+
+
+def _open_meanwhile(watch: WatchStory, answer: t.Answered) -> list[Told]:
+    """The events that were reported on, or not yet, between the write and the answer."""
+    return [
+        told
+        for told in watch.events
+        if told.entry.seq < answer.seq and (told.report is None or told.report.seq >= answer.began)
+    ]
+
+
+def _covering(watch: WatchStory, answer: t.Answered) -> list[Told]:
+    """The events, delivered between the write and the answer, that may contain the write."""
+    return [
+        told for told in watch.events_between(answer.began - 1, answer.seq) if told.entry.revision >= answer.revision
+    ]
+
+
+def _witnessed(
+    story: Story,
+    answer: t.Answered,
+    matching: Sequence[WatchStory],
+    known: list[tuple[WatchStory, Told]],
+) -> bool:
+    if answer.verdict == "overdue":
+        # also whoever was passed by already, and the limit of the publisher itself
+        began = story.trace[answer.began].at if answer.began < len(story.trace) else answer.at
+        shortest = min((watch.entry.ack_timeout for watch in matching), default=0.0)
+        passed = any(
+            told.overdue_at <= answer.at + SLACK and (told.report is None or told.report.at >= began - SLACK)
+            for watch in matching
+            for told in watch.events
+            if told.entry.seq < answer.seq
+        )
+        return passed or answer.at - began >= shortest - SLACK or any(watch.entry.stream for watch in matching)
+    if answer.verdict == "refused":
+        reasons = {item for _, told in known for item in told.reasons.items()}
+        undecodable = {key for _, told in known for key in told.entry.undecodable}
+        return all(item in reasons or item[0] in undecodable for item in answer.reasons.items())
+    return any(told.outcome == "failed" for _, told in known)
+
+
+def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, about: str) -> Lines:
+    """The watch has settled the write when its publisher hears of it, unless there was nothing to settle."""
+    keys = [key for key in answer.keys if key in watch.scopes_at(answer.seq)]
+    events = _covering(watch, answer)
+    if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
+        if answer.verdict == "accepted" and events[0].entry.commits == 1 and events[0].entry.attempt == 1:
+            alone = not events[0].is_resync and events[0].entry.revision == answer.revision
+            if alone and events[0].first not in (None, "accepted"):
+                yield about, f"is accepted, though {watch.name!r} says {events[0].first}"
+        return
+    for history in source.histories:
+        place = bisect_left(history.revisions, answer.revision)
+        if place >= len(history) or history.revisions[place] != answer.revision:
+            continue
+        # nothing to do: no difference, or written again since
+        if all(
+            history.value(key, place) == history.value(key, place + 1)
+            or _raw(history.value(key, place)) == _raw(history.value(key, place + 1))
+            or history.written_in(key, place + 1, len(history)) is not None
+            for key in keys
+        ):
+            return
+    if any(told.entry.seq < answer.seq and told.report is None for told in watch.events):
+        return  # overdue: the publisher does not hear of this one
+    if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
+        return
+    yield about, f"is {answer.verdict} before {watch.name!r} has settled it"
+
+
+def _raw(value: tuple[bytes, int] | None) -> bytes | None:
+    return None if value is None else value[0]
+
+
+def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """The offset of a consumer group never passes an event that has not settled."""
+    for stored in story.offsets:
+        for watch in story.in_order:
+            for told in watch.events:
+                passed = told.entry.source == stored.source and told.entry.revision <= stored.revision
+                if passed and told.entry.seq < stored.seq < told.settled[0]:
+                    yield watch.name, f"{told} has not settled, but the offset {stored.revision} was stored"
+
+
+# -- isolation and the end ---------------------------------------------------------------------------------------------
+
+
+def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """A watch that waits for nothing gets its change at once, however slow the others are (G9)."""
+    source = story.exact
+    if source is None or not story.sessions:
+        return
+    handed: dict[int, float] = {}
+    for _opened, frames in story.sessions.values():
+        for frame in frames:
+            if frame.kind == "commit":
+                handed.setdefault(frame.revision, frame.at)
+    if len(source.histories) > 1:
+        return  # a revision may stand for several commits
+    for watch in story.in_order:
+        if any(story.watches[name].entry.stream for name in watch.entry.after if name in story.watches):
+            continue
+        free = -math.inf
+        for record in watch.records:
+            if isinstance(record, t.Asked | t.Reported):
+                free = record.at
+            elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
+                since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record.seq))
+                if record.at > since + story.latency and since < math.inf:
+                    yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
+
+
+def _waited_for(story: Story, watch: WatchStory, before: int) -> float:
+    latest = -math.inf
+    for name in watch.entry.after:
+        for told in story.watches[name].events if name in story.watches else ():
+            if told.entry.seq < before:
+                latest = max(latest, min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at)
+        other = story.watches.get(name)
+        if other is not None and other.closed is not None and other.closed.seq < before:
+            latest = max(latest, other.closed.at)
+    return latest
+
+
+def dependent(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """A watch with `after=` gets its part of a transaction once those named there have settled theirs (G4)."""
+    if story.exact is None or len(story.exact.histories) > 1:
+        return
+    for watch in story.in_order:
+        others = [story.watches[name] for name in watch.entry.after if name in story.watches]
+        for told in watch.events:
+            if told.is_resync or told.entry.commits > 1 or told.entry.attempt > 1 or told.entry.undecodable:
+                continue
+            for other in others:
+                if other.entry.stream or (other.closed is not None and other.closed.seq < told.entry.seq):
+                    continue  # nobody may read it, and it is then passed by
+                part = [part for part in other.events if _same_commit(part, told)]
+                held_up = any(
+                    before.entry.seq < told.entry.seq < before.settled[0] or before.first == "overdue"
+                    for before in other.events
+                    if before not in part
+                )
+                in_time = told.entry.at < (part[0].overdue_at if part else math.inf) - SLACK
+                if part and in_time and not held_up and part[0].settled[0] > told.entry.seq:
+                    yield watch.name, f"{told} came before {other.name!r} had settled its part, {part[0]}"
+
+
+def _same_commit(part: Told, told: Told) -> bool:
+    return (
+        not part.is_resync
+        and part.entry.commits == part.entry.attempt == 1
+        and part.entry.revision == told.entry.revision
+        and not part.entry.undecodable
+    )
+
+
+def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
+    """Once all is quiet, what a watch has accepted, RESYNC and all CHANGEs folded, equals the store."""
+    if story.quiet is None or story.stored.keys() != story.sources.keys():
+        return
+    merged: dict[str, bytes] = {}
+    for name in story.sources:
+        merged.update(story.stored[name].values)
+    for watch in story.in_order:
+        model = models[watch.name]
+        if watch.closed is not None or (watch.entry.stream and not _attended(watch)):
+            continue
+        if model.last is None:
+            yield watch.name, "has never been given a RESYNC"
+            continue
+        if model.last.report is None:
+            continue  # its handler still sits on it
+        if model.last.outcome == "failed":
+            yield watch.name, f"{model.last} failed and never came again"
+            continue
+        scopes = watch.scopes_at(math.inf)
+        expected = {key: raw for key, raw in merged.items() if key in scopes}
+        for key in sorted(expected.keys() | model.accepted.keys()):
+            if key not in model.dirty and expected.get(key) != model.accepted.get(key):
+                yield watch.name, f"{key!r} ends as {model.accepted.get(key)!r}, the store has {expected.get(key)!r}"
+
+
+def _attended(watch: WatchStory) -> bool:
+    last = next((r for r in reversed(watch.records) if isinstance(r, t.Asked | t.Delivered)), None)
+    return isinstance(last, t.Asked)
+
+
+ACROSS: dict[str, Callable[[Story, dict[str, WatchModel]], Lines]] = {
+    "bookmarkable": bookmarkable,
+    "resumable": resumable,
+    "rounds": rounds,
+    "verdicts": verdicts,
+    "offsets": offsets,
+    "isolation": isolation,
+    "dependent": dependent,
+    "convergence": convergence,
+}

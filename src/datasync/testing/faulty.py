@@ -1,0 +1,346 @@
+"""A source in memory that fails on demand: for tests of handlers, of the engine, and of whatever stands in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from datasync.capabilities import Capabilities
+from datasync.errors import Conflict, Disconnected, HistoryLost, OutcomeUnknown, UnsupportedOption
+from datasync.source import (
+    Check,
+    Committed,
+    Delete,
+    Item,
+    Operation,
+    Put,
+    Result,
+    Scopes,
+    Session,
+    Source,
+)
+from datasync.testing.faulty_session import FaultyPushSession, FaultySession, Logged, Position
+
+__all__ = ["EXACT", "FaultySource", "Observer"]
+
+EXACT = Capabilities(
+    order="total",
+    atomic=True,
+    snapshot="exact",
+    every_value=True,
+    revisions=True,
+    resume=True,
+    ttl=True,
+    cas=True,
+    reply=False,
+    durable=False,
+)
+"""What a FaultySource promises unless told otherwise; vary it by `msgspec.structs.replace`."""
+
+
+class Observer(Protocol):
+    """Who wants to know what is committed; a `Recorder` does."""
+
+    def committed(self, source: str, changes: Mapping[str, bytes | None], revision: int = 0) -> None:
+        """Something was committed."""
+
+    def history_started(self, source: str, history: str, revision: int, items: Sequence[Item]) -> None:
+        """A new history begins with these items."""
+
+
+class FaultySource(Source):
+    """A whole store in this process, and a hand on everything that can go wrong with it.
+
+        source = FaultySource({"config/a": b"1"})
+        sync = datasync.DataSync(source)
+        source.write({"config/a": b"2", "config/b": None})     # a commit by somebody else
+        source.disconnect(after=3)                             # the session breaks behind three more frames
+
+    It behaves as its `capabilities` say, and can imitate any source by them. Faults stay until they are taken back,
+    all at once by `heal()`. Everything is immediate unless `delay` (seconds before each frame) says otherwise; waits
+    are on the clock of the loop, so on a `SimLoop` they take no time.
+
+    chunk: how many items are in one SnapshotChunk; a snapshot is read chunk by chunk, and commits may come between.
+    batch: how many frames at most a session yields at once.
+    partitions: with order="key", how many groups of keys go their own pace.
+    push: sessions push their frames, as in-process sources may; `delay` and `hang` then do not hold frames back.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, bytes] | None = None,
+        *,
+        name: str = "faulty",
+        capabilities: Capabilities = EXACT,
+        chunk: int = 2,
+        batch: int = 4,
+        delay: float = 0.0,
+        partitions: int = 2,
+        push: bool = False,
+        observer: Observer | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if capabilities.snapshot == "fuzzy" and capabilities.resume:
+            raise UnsupportedOption("a FaultySource with fuzzy snapshots cannot resume; set resume=False")
+        self.name = name
+        self.capabilities = capabilities
+        self.chunk = chunk
+        self.batch = batch
+        self.delay = delay
+        self.write_delay = 0.0
+        """Seconds that an acknowledgement of a write takes to come back."""
+        self.partitions = partitions if capabilities.order == "key" else 1
+        self.rng = rng or random.Random(0)  # noqa: S311 - a schedule, no secret
+        self.log: list[Logged] = []
+        """The commits of the present history."""
+        self.state: dict[str, tuple[bytes, int]] = {}
+        """What the store holds: the raw value and revision of each key."""
+        self.revision = 0
+        self.replies: list[tuple[int, Result]] = []
+        """The verdicts that came back for commits written with a reply, by revision."""
+        self.opened = 0
+        """How many sessions were opened so far."""
+        self._observer = observer
+        self._push = push
+        self._histories = 1
+        self._compacted = 0
+        self._sessions: list[FaultySession] = []
+        self._cut_next: tuple[int, Exception] | None = None
+        self._refusals: list[Exception] = []
+        self._down: Exception | None = None
+        self._lost_acknowledgements = 0
+        self._hanging: asyncio.Event | None = None
+        self._hanging_open: asyncio.Event | None = None
+        if observer is not None:
+            self.observe(observer)
+        if values:
+            self.write(values)
+
+    @property
+    def history(self) -> str:
+        """The identity of the present history."""
+        return f"h{self._histories}" if self.capabilities.revisions else ""
+
+    @property
+    def values(self) -> dict[str, bytes]:
+        """The raw value of every key that the store holds now."""
+        return {key: self.state[key][0] for key in sorted(self.state)}
+
+    def partition(self, key: str) -> int:
+        """The group of keys that `key` belongs to; order is kept within it."""
+        return zlib.crc32(key.encode()) % self.partitions if self.partitions > 1 else 0
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` what is there, and from now on what is committed."""
+        self._observer = observer
+        items = [(key, raw, at) for key, (raw, at) in sorted(self.state.items())]
+        observer.history_started(self.name, self.history, self._shown(self.revision), items)
+
+    # -- the data ------------------------------------------------------------------------------------------------
+
+    def write(self, changes: Mapping[str, bytes | None], reply: Callable[[Result], None] | None = None) -> int:
+        """Commit, as somebody else who writes to the same store: new bytes by key, None deletes. Returns the revision.
+
+        `reply` is called with the verdict of the watches behind it, where the source has `reply`. Where it is not
+        `atomic`, each key is a commit of its own.
+        """
+        groups = [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
+        for group in groups:
+            self.revision += 1
+            for key, raw in group.items():
+                if raw is None:
+                    self.state.pop(key, None)
+                else:
+                    self.state[key] = (raw, self._shown(self.revision))
+            last = group is groups[-1]
+            self.log.append(Logged(self.revision, tuple(group.items()), reply if last else None))
+            if self._observer is not None:
+                self._observer.committed(self.name, group, self._shown(self.revision))
+        for session in list(self._sessions):
+            session.wake()
+        return self.revision
+
+    def new_history(self, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
+        """The store is emptied, or replaced by an older backup: it holds `values` at `revision`. All sessions break."""
+        self._histories += 1
+        self.revision = revision
+        self.state = {key: (raw, self._shown(revision)) for key, raw in (values or {}).items()}
+        self.log.clear()
+        self._compacted = 0
+        if self._observer is not None:
+            self.observe(self._observer)
+        self.disconnect()
+
+    def compact(self) -> None:
+        """Forget how it came to the present state: nobody can resume behind an older position."""
+        self._compacted = len(self.log)
+
+    def progress(self) -> None:
+        """Let the sessions say how far they are, though there may be nothing new."""
+        for session in list(self._sessions):
+            session.progress()
+
+    def resync(self, reply: Callable[[Result], None] | None = None) -> None:
+        """Let the sessions hand over everything anew, in its place of the order, as a push source may."""
+        for session in list(self._sessions):
+            session.resync(reply)
+            reply = None
+
+    # -- the faults ----------------------------------------------------------------------------------------------
+
+    def disconnect(self, error: Exception | None = None, *, after: int = 0) -> None:
+        """Break all sessions with `error` (a `Disconnected`), each behind `after` more frames; what it had not handed
+        over is lost with it. With `after`, the next session where none is open."""
+        error = error or Disconnected(f"{self.name}: connection reset")
+        if after and not self._sessions:
+            self._cut_next = (after, error)
+        for session in list(self._sessions):
+            session.cut(after, error)
+
+    def fail_open(self, *errors: Exception) -> None:
+        """Answer the next attempts to open a session with these errors."""
+        self._refusals.extend(errors)
+
+    def down(self, error: Exception | None = None) -> None:
+        """Not reachable at all, until `heal`: every session breaks, every attempt and every write fails."""
+        self._down = error or Disconnected(f"{self.name}: connection refused")
+        self.disconnect(self._down)
+
+    def hang(self) -> None:
+        """Half-open: nothing breaks, nothing comes, and no ping or write is answered, until `heal`."""
+        self._hanging = self._hanging or asyncio.Event()
+
+    def hang_open(self) -> None:
+        """Attempts to open a session are not answered, until `heal`."""
+        self._hanging_open = self._hanging_open or asyncio.Event()
+
+    def lose_acknowledgement(self) -> None:
+        """The next write is done, but the connection dies before it is acknowledged."""
+        self._lost_acknowledgements += 1
+
+    def heal(self) -> None:
+        """End all faults. Sessions that are broken stay broken; the next ones work."""
+        self._down = self._cut_next = None
+        self._refusals.clear()
+        self._lost_acknowledgements = 0
+        for waiting in (self._hanging, self._hanging_open):
+            if waiting is not None:
+                waiting.set()
+        self._hanging = self._hanging_open = None
+        for session in list(self._sessions):
+            session.wake()
+
+    # -- the source ----------------------------------------------------------------------------------------------
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        if self._hanging_open is not None:
+            await self._hanging_open.wait()
+        await self.pause(self.delay)
+        if self._refusals:
+            raise self._refusals.pop(0)
+        if self._down is not None:
+            raise self._down
+        if isinstance(resume, Position):
+            if resume.history != self._histories:
+                raise HistoryLost(f"{self.name}: that position belongs to another history", changed=True)
+            if min(resume.at) < self._compacted:
+                raise HistoryLost(f"{self.name}: that position has been compacted")
+        kind = FaultyPushSession if self._push else FaultySession
+        session = kind(self, self._histories, scopes, resume, added)
+        if self._cut_next is not None:
+            session.cut(*self._cut_next)
+            self._cut_next = None
+        self._sessions.append(session)
+        self.opened += 1
+        return session
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        await self.answer()
+        changes: dict[str, bytes | None] = {}
+        existed = []
+        for operation in operations:
+            match operation:
+                case Check(key, revision):
+                    if self.state.get(key, (b"", 0))[1] != revision:
+                        raise Conflict(key, revision)
+                case Put(key, raw):
+                    changes[key] = raw
+                case Delete(key, prefix):
+                    keys = [known for known in sorted(self.state) if known.startswith(key)] if prefix else [key]
+                    existed.append(any(known in self.state for known in keys))
+                    changes.update(dict.fromkeys(keys))
+        if len(changes) > 1 and not self.capabilities.transactions:
+            raise UnsupportedOption(f"{self.name} has no transactions; write the keys one by one")
+        verdict: asyncio.Future[Result] | None = None
+        if reply:
+            verdict = asyncio.get_running_loop().create_future()
+        revision = self.write(changes, None if verdict is None else _settle(verdict))
+        for operation in operations:
+            if isinstance(operation, Put) and operation.ttl is not None:
+                record = self.state[operation.key]
+                asyncio.get_running_loop().call_later(operation.ttl, self._expire, operation.key, record)
+        if self._lost_acknowledgements:
+            self._lost_acknowledgements -= 1
+            self.disconnect()
+            raise OutcomeUnknown(f"{self.name}: the connection died before the answer; read the key")
+        await self.pause(self.write_delay)
+        return Committed(revision if self.capabilities.revisions else None, existed, verdict)
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        await self.answer()
+        return self.state.get(key)
+
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        await self.answer()
+        keys = [key for key in sorted(self.state) if key.startswith(prefix) and (token is None or key > token)]
+        page = [(key, b"" if keys_only else self.state[key][0], self.state[key][1]) for key in keys[:limit]]
+        return page, keys[limit - 1] if len(keys) > limit else None
+
+    # -- what the sessions need ----------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    @property
+    def hanging(self) -> asyncio.Event | None:
+        """What a session waits for while the source hangs."""
+        return self._hanging
+
+    async def answer(self) -> None:
+        """Answer a request: now, never, or with an error."""
+        if self._hanging is not None:
+            await self._hanging.wait()
+        if self._down is not None:
+            raise self._down
+
+    async def pause(self, seconds: float) -> None:
+        """Wait on the clock of the loop."""
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    def left(self, session: FaultySession) -> None:
+        """A session has ended."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def under(self, scopes: Scopes) -> list[Item]:
+        """What the store holds under these scopes now, in key order."""
+        return [(key, *self.state[key]) for key in sorted(self.state) if key in scopes]
+
+    def _shown(self, revision: int) -> int:
+        return revision if self.capabilities.revisions else 0
+
+    def _expire(self, key: str, record: tuple[bytes, int]) -> None:
+        if self.state.get(key) is record:
+            self.write({key: None})
+
+
+def _settle(future: asyncio.Future[Result]) -> Callable[[Result], None]:
+    return lambda result: None if future.done() else future.set_result(result)

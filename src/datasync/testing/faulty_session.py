@@ -1,0 +1,284 @@
+"""The sessions of a FaultySource: from its log to frames, as its capabilities say."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from datasync.events import Verdict
+from datasync.source import (
+    Commit,
+    Frame,
+    Progress,
+    PushSession,
+    Reply,
+    Result,
+    Scopes,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
+
+if TYPE_CHECKING:
+    from datasync.testing.faulty import FaultySource
+
+__all__ = ["FaultyPushSession", "FaultySession", "Logged", "Position"]
+
+
+class Logged(msgspec.Struct):
+    """One commit in the log of the source; `reply` until it was handed over."""
+
+    revision: int
+    changes: tuple[tuple[str, bytes | None], ...]
+    reply: Reply | None = None
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a session is in the log of a history, for each partition."""
+
+    history: int
+    at: tuple[int, ...]
+
+
+class FaultySession(Session):
+    """One connection to a FaultySource, which moves it by `wake`, `cut`, `resync` and `progress`."""
+
+    def __init__(
+        self, source: FaultySource, history: int, scopes: Sequence[str], resume: Position | None, added: Sequence[str]
+    ) -> None:
+        self._source = source
+        self._history = history
+        self._scopes = list(scopes)
+        self._at = [0] * source.partitions if resume is None else list(resume.at)
+        self._reads: list[tuple[str, int]] = []  # fuzzy: up to which key a chunk reached, and where the log was then
+        self._read_scopes = Scopes()
+        self._due: list[tuple[Sequence[str], Reply | None]] = []  # snapshots still to be handed over
+        self._bookmark = False
+        self._cut: tuple[int, Exception] | None = None
+        self._error: Exception | None = None
+        self._closed = False
+        self._bell = asyncio.Event()
+        self._fresh = resume is None
+        self._known = Scopes(scope for scope in scopes if scope not in added)
+        if self._fresh or added:
+            self._due.append((scopes if self._fresh else added, None))
+        self._frames = self._make()
+
+    # -- what the source does with it ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._bell.set()
+
+    def cut(self, after: int, error: Exception) -> None:
+        """End with `error` behind `after` more frames."""
+        self._cut = (after, error)
+        if not after:
+            self._break(error)
+
+    def resync(self, reply: Reply | None) -> None:
+        """Hand over everything anew."""
+        self._due.append((self._scopes, reply))
+        self.wake()
+
+    def progress(self) -> None:
+        """Say how far it is."""
+        self._bookmark = True
+        self.wake()
+
+    # -- the session ---------------------------------------------------------------------------------------------
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        source = self._source
+        while True:
+            self._bell.clear()
+            await self._thaw()
+            frames = self._take(source.batch if source.delay <= 0 else 1)
+            if frames and source.delay > 0:
+                await source.pause(source.delay)
+                await self._thaw()
+            if self._error is not None and not frames:
+                raise self._error
+            if self._closed:
+                return
+            if frames:
+                yield frames
+            else:
+                await self._bell.wait()
+
+    async def ping(self) -> None:
+        await self._source.answer()
+        if self._error is not None:
+            raise self._error
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._source.left(self)
+        self._bell.set()
+
+    async def _thaw(self) -> None:
+        while self._error is None and (hanging := self._source.hanging) is not None:
+            thawed = asyncio.ensure_future(hanging.wait())
+            broken = asyncio.ensure_future(self._bell.wait())
+            try:
+                await asyncio.wait((thawed, broken), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                thawed.cancel()
+                broken.cancel()
+            if not hanging.is_set():
+                self._bell.clear()
+
+    # -- frames --------------------------------------------------------------------------------------------------
+
+    def _take(self, limit: int) -> list[Frame]:
+        """The next frames, at most `limit`; a cut that is due comes before them."""
+        frames: list[Frame] = []
+        while len(frames) < limit and self._error is None:
+            frame = next(self._frames)
+            if frame is None:
+                break
+            frames.append(frame)
+            if self._cut is not None:
+                after, error = self._cut
+                self._cut = (after - 1, error)
+                if after <= 1:
+                    self._break(error)
+        return frames
+
+    def _break(self, error: Exception) -> None:
+        self._error = error
+        self._source.left(self)
+        self._bell.set()
+
+    def _make(self) -> Iterator[Frame | None]:
+        """All frames of the session, one after another; None where there is nothing (yet)."""
+        source = self._source
+        while True:
+            frame = None if self._fresh else self._step()
+            if frame is not None:
+                yield frame
+            elif self._due:
+                self._fresh = False
+                self._at = [len(source.log)] * source.partitions
+                yield from self._snapshot(*self._due.pop(0))
+            elif self._bookmark:
+                self._bookmark = False
+                yield Progress(self._position(), self._revision())
+            else:
+                yield None
+
+    def _snapshot(self, scopes: Sequence[str], reply: Reply | None) -> Iterator[Frame]:
+        source, wanted = self._source, Scopes(scopes)
+        began = len(source.log)
+        revision = self._revision()
+        replies = [] if reply is None else [reply]
+        for logged in source.log[:began]:
+            if logged.reply is not None and any(key in wanted for key, _ in logged.changes):
+                replies.append(logged.reply)
+                logged.reply = None
+        items = source.under(wanted)
+        yield SnapshotBegin(list(scopes))
+        if source.capabilities.snapshot == "exact":
+            for start in range(0, len(items), source.chunk):
+                yield SnapshotChunk(items[start : start + source.chunk])
+        else:
+            self._reads, self._read_scopes, last = [], wanted, ""
+            while items := [item for item in source.under(wanted) if item[0] > last][: source.chunk]:
+                last = items[-1][0]
+                self._reads.append((last, len(source.log)))
+                yield SnapshotChunk(items)
+            self._reads.append(("\U0010ffff", len(source.log)))
+        self._known = Scopes((*self._known, *scopes))
+        yield SnapshotEnd(self._position(), revision, source.history, _all(replies))
+
+    def _step(self) -> Frame | None:
+        """The next commit that this session has to show; None where there is none."""
+        source = self._source
+        while True:
+            behind = [number for number, at in enumerate(self._at) if at < len(source.log)]
+            if not behind:
+                return None
+            number = behind[0] if len(behind) == 1 else source.rng.choice(behind)
+            at = self._at[number]
+            self._at[number] += 1
+            logged = source.log[at]
+            changes = [change for change in logged.changes if self._shows(at, number, change[0])]
+            if changes:
+                reply, logged.reply = logged.reply, None
+                shown = logged.revision if source.capabilities.revisions else 0
+                return Commit(self._position(), shown, changes, _all([] if reply is None else [reply]))
+            if logged.reply is not None and source.sessions == 1:
+                logged.reply(Result(Verdict.UNWATCHED))  # nobody watches any of it
+                logged.reply = None
+
+    def _shows(self, at: int, number: int, key: str) -> bool:
+        source = self._source
+        if key not in self._known or source.partition(key) != number:
+            return False
+        if self._reads and key in self._read_scopes:
+            read_at = self._reads[bisect.bisect_left(self._reads, (key, 0))][1]
+            if at < read_at:
+                return False
+        if source.capabilities.every_value:
+            return True
+        return not any(key == later for logged in source.log[at + 1 :] for later, _ in logged.changes)
+
+    def _position(self) -> Position:
+        return Position(self._history, tuple(self._at))
+
+    def _revision(self) -> int:
+        """Everything up to this revision has been handed over."""
+        source, at = self._source, min(self._at)
+        if not source.capabilities.revisions:
+            return 0
+        return source.log[at].revision - 1 if at < len(source.log) else source.revision
+
+
+def _all(replies: Sequence[Reply]) -> Reply | None:
+    if not replies:
+        return None
+
+    def reply(result: Result) -> None:
+        for one in replies:
+            one(result)
+
+    return reply
+
+
+class FaultyPushSession(FaultySession, PushSession):
+    """The same, but it pushes its frames."""
+
+    _push: Callable[[Sequence[Frame]], None] | None = None
+    _pushing = False
+
+    def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
+        self._push = push
+        self._pump()
+
+    def wake(self) -> None:
+        super().wake()
+        self._pump()
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        while self._error is None and not self._closed:
+            self._bell.clear()
+            await self._bell.wait()
+        if self._error is not None:
+            raise self._error
+        return
+        yield  # an async generator that yields nothing
+
+    def _pump(self) -> None:
+        if self._push is None or self._pushing:
+            return
+        self._pushing = True
+        try:
+            while frames := self._take(1):
+                self._push(frames)
+        finally:
+            self._pushing = False

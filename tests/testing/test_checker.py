@@ -1,0 +1,437 @@
+"""The checker finds what it is there to find: for each validator a history that breaks it, told by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from datasync.testing import EXACT, VALIDATORS, check
+from datasync.testing.trace import Closed, OffsetStored
+from tests.testing.tale import Tale
+
+KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
+BLIND = msgspec.structs.replace(
+    EXACT, order="key", atomic=False, snapshot="fuzzy", every_value=False, revisions=False, resume=False
+)
+BROKEN: list[tuple[str, Callable[[Tale], None]]] = []
+
+
+def breaks(validator: str) -> Callable[[Callable[[Tale], None]], Callable[[Tale], None]]:
+    """The decorated history, told to a Tale that knows `begin`, breaks this validator."""
+
+    def register(tell: Callable[[Tale], None]) -> Callable[[Tale], None]:
+        BROKEN.append((validator, tell))
+        return tell
+
+    return register
+
+
+def begin(tale: Tale) -> None:
+    """Two commits, a watch of a/, and its RESYNC at revision 2, accepted."""
+    tale.commit(1, {"a/1": b"1"})
+    tale.commit(2, {"a/2": b"1", "b/1": b"1"})
+    tale.watch("w", "a/")
+    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [("a/1", None, b"1", 1), ("a/2", None, b"1", 2)], 2)
+
+
+def test_the_beginning_of_all_of_them_is_in_order() -> None:
+    tale = Tale()
+    begin(tale)
+    tale.end({"a/1": b"1", "a/2": b"1", "b/1": b"1"})
+    assert check(tale.trace) == []
+
+
+def test_a_correct_history_with_everything_in_it_passes() -> None:
+    tale = Tale()
+    tale.session("a/")
+    tale.frame("begin")
+    tale.frame("end", 2)
+    begin(tale)
+    tale.watch("v", "", after=["w"])
+    tale.resync(
+        "v",
+        {"": {"a/1": (b"1", 1), "a/2": (b"1", 2), "b/1": (b"1", 2)}},
+        [("a/1", None, b"1", 1), ("a/2", None, b"1", 2), ("b/1", None, b"1", 2)],
+        2,
+        reason="registered",
+    )
+    tale.wait(1)
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.frame("commit", 3, "a/1")
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="failed")  # failed ...
+    tale.change("v", [("a/1", b"1", b"2", 3)], 3)
+    tale.verdict(began, 3, "failed", "a/1")
+    tale.commit(4, {"a/2": None})
+    tale.frame("commit", 4, "a/2")
+    tale.change("v", [("a/2", b"1", None, 4)], 4)
+    tale.wait(0.1)
+    tale.change(  # ... and comes again, folded with what came behind it, and is refused in part
+        "w",
+        [("a/1", b"1", b"2", 3), ("a/2", b"1", None, 4)],
+        4,
+        attempt=2,
+        commits=2,
+        outcome="refused",
+        reasons={"a/1": "no"},
+    )
+    tale.wait(1)
+    tale.commit(5, {"b/1": b"1"})  # the same bytes: nobody hears of it
+    tale.commit(6, {"a/1": b"2"})  # here somebody does, for the key is dirty
+    tale.frame("commit", 6, "a/1")
+    tale.change("w", [("a/1", b"1", b"2", 6)], 6, outcome=None)
+    tale.wait(3)
+    tale.report("w")  # late, but a report
+    tale.commit(7, {"a/3": b"!"})
+    tale.frame("commit", 7, "a/3")
+    tale.change("w", [("a/3", None, b"!", 7)], 7, outcome="undecodable", reasons={"a/3": "bad"})
+    tale.change("w", [], 7, undecodable=["a/3"])
+    tale.change("v", [("a/3", None, b"!", 7)], 7)
+    tale.history("h2", 3, [("a/1", b"9", 3)])
+    tale.session("a/", number=2)
+    tale.frame("end", 3, session=2, history="h2")
+    for name in ("w", "v"):
+        scope = "a/" if name == "w" else ""
+        gone = [("a/3", None, None, 3)] if name == "w" else [("a/3", b"!", None, 3), ("b/1", b"1", None, 3)]
+        tale.resync(
+            name, {scope: {"a/1": (b"9", 3)}}, [("a/1", b"2", b"9", 3), *gone], 3, reason="new history: replaced"
+        )
+    tale.end({"a/1": b"9"}, 3)
+    assert check(tale.trace) == []
+
+
+@breaks("filter")
+def a_key_of_others(tale: Tale) -> None:
+    tale.commit(3, {"b/1": b"2"})
+    tale.change("w", [("b/1", None, b"2", 3)], 3)
+
+
+@breaks("filter")
+def an_event_after_the_end(tale: Tale) -> None:
+    tale.note(Closed, watch="w")
+    tale.wait(1)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("one-at-a-time")
+def two_events_at_once(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.change("w", [("a/1", b"1", b"3", 4)], 4)
+
+
+@breaks("resync-first")
+def a_change_before_the_resync(tale: Tale) -> None:
+    tale.watch("early", "b/")
+    tale.commit(3, {"b/1": b"2"})
+    tale.change("early", [("b/1", None, b"2", 3)], 3)
+
+
+@breaks("resync-first")
+def a_change_though_the_resync_failed(tale: Tale) -> None:
+    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [], 2, reason="requested", outcome="failed")
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, attempt=2)
+
+
+@breaks("unique")
+def a_key_twice_in_one_event(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3), ("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("unique")
+def an_event_twice(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("prev-chain")
+def a_prev_that_is_the_new_value(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"2", b"2", 3)], 3)
+
+
+@breaks("prev-chain")
+def a_refused_key_taken_as_accepted(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="refused", reasons={"a/1": "no"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"2", b"3", 4)], 4)
+
+
+@breaks("prev-chain")
+def a_fold_without_its_first_prev(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"2", b"3", 4)], 4, commits=2)
+
+
+@breaks("needless")
+def the_same_bytes(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"1"})
+    tale.change("w", [("a/1", b"1", b"1", 3)], 3)
+
+
+@breaks("resync-changes")
+def a_resync_whose_changes_leave_one_out(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2", "a/2": None})
+    tale.resync("w", {"a/": {"a/1": (b"2", 3)}}, [("a/1", b"1", b"2", 3)], 3, reason="reconnected")
+
+
+@breaks("attempts")
+def a_second_try_of_nothing(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, attempt=2)
+
+
+@breaks("attempts")
+def a_retry_that_calls_itself_the_first(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="failed")
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("ordered")
+def an_older_commit_behind_a_newer_one(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/2": b"2"})
+    tale.change("w", [("a/2", b"1", b"2", 4)], 4)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("time-travel")
+def a_resync_from_an_older_replica(tale: Tale) -> None:
+    tale.commit(3, {"a/2": None})
+    tale.change("w", [("a/2", b"1", None, 3)], 3)
+    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [("a/2", None, b"1", 2)], 2, reason="reconnected")
+
+
+@breaks("new-history")
+def a_new_history_that_nobody_mentions(tale: Tale) -> None:
+    tale.history("h2", 2, [("a/1", b"9", 2)])
+    changes = [("a/1", b"1", b"9", 2), ("a/2", b"1", None, 2)]
+    tale.resync("w", {"a/": {"a/1": (b"9", 2)}}, changes, 2, reason="reconnected")
+
+
+@breaks("resync-values")
+def a_snapshot_called_complete_too_early(tale: Tale) -> None:
+    tale.resync("w", {"a/": {"a/1": (b"1", 1)}}, [("a/2", b"1", None, 2)], 2, reason="reconnected")
+
+
+@breaks("resync-values")
+def a_snapshot_with_a_later_page(tale: Tale) -> None:
+    tale.commit(3, {"a/2": b"2"})
+    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"2", 3)}}, [("a/2", b"1", b"2", 3)], 2, reason="reconnected")
+
+
+@breaks("change-values")
+def a_value_that_was_never_written(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"3", 3)], 3)
+
+
+@breaks("atomic")
+def half_a_transaction(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2", "a/2": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    tale.commit(4, {"a/2": b"3"})
+
+
+@breaks("reliable")
+def a_commit_that_is_left_out(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    tale.commit(4, {"a/2": b"2"})
+    tale.commit(5, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"2", b"3", 5)], 5)
+
+
+@breaks("reliable")
+def a_dirty_key_that_is_not_told_again(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="refused", reasons={"a/1": "no"})
+    tale.commit(4, {"a/1": b"2"})
+    tale.commit(5, {"a/2": b"2"})
+    tale.change("w", [("a/2", b"1", b"2", 5)], 5)
+
+
+@breaks("dependent")
+def a_part_before_that_of_the_watch_named_in_after(tale: Tale) -> None:
+    tale.watch("d", "a/", after=["w"])
+    tale.resync("d", {"a/": {"a/1": (b"1", 2), "a/2": (b"1", 2)}}, [("a/1", None, b"1", 2), ("a/2", None, b"1", 2)], 2)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("d", [("a/1", b"1", b"2", 3)], 3)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("first-change")
+def a_gap_behind_the_snapshot(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"1", b"3", 4)], 4)
+
+
+@breaks("bookmarkable")
+def a_commit_behind_its_bookmark(tale: Tale) -> None:
+    tale.session("a/")
+    tale.frame("progress", 5)
+    tale.frame("commit", 4, "a/1")
+
+
+@breaks("resumable")
+def a_session_that_resumes_too_late(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.session("a/", resume=2)
+    tale.frame("commit", 4, "a/1")
+
+
+@breaks("rounds")
+def a_round_in_the_wrong_order(tale: Tale) -> None:
+    fresh = Tale()
+    tale.trace[:] = fresh.trace
+    tale.events = 0
+    tale.watch("first", "a/")
+    tale.watch("second", "a/")
+    tale.resync("second", {"a/": {}}, [], 0)
+    tale.resync("first", {"a/": {}}, [], 0)
+
+
+@breaks("rounds")
+def a_round_that_does_not_wait(tale: Tale) -> None:
+    fresh = Tale()
+    tale.trace[:] = fresh.trace
+    tale.events = 0
+    tale.watch("first", "a/")
+    tale.watch("second", "a/")
+    tale.resync("first", {"a/": {}}, [], 0, outcome=None)
+    tale.resync("second", {"a/": {}}, [], 0)
+
+
+@breaks("verdicts")
+def a_verdict_before_the_report(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.verdict(began, 3, "accepted", "a/1")
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("verdicts")
+def a_failure_called_accepted(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="failed")
+    tale.verdict(began, 3, "accepted", "a/1")
+
+
+@breaks("verdicts")
+def a_refusal_that_nobody_said(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    tale.verdict(began, 3, "refused", "a/1", reasons={"a/1": "no"})
+
+
+@breaks("verdicts")
+def watched_but_called_unwatched(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.verdict(began, 3, "unwatched", "a/1")
+
+
+@breaks("offsets")
+def an_offset_before_its_event_has_settled(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.note(OffsetStored, source="s", revision=3)
+    tale.report("w")
+
+
+@breaks("isolation")
+def a_change_that_waits_for_a_slow_neighbour(tale: Tale) -> None:
+    tale.session("a/")
+    tale.commit(3, {"a/1": b"2"})
+    tale.frame("commit", 3, "a/1")
+    tale.wait(1)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+
+
+@breaks("convergence")
+def a_change_that_never_comes(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.end({"a/1": b"2", "a/2": b"1", "b/1": b"1"}, 3)
+
+
+@breaks("convergence")
+def a_failure_that_is_not_retried(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="failed")
+    tale.end({"a/1": b"2", "a/2": b"1", "b/1": b"1"}, 3)
+
+
+@pytest.mark.parametrize(("validator", "tell"), BROKEN, ids=[f"{name}-{tell.__name__}" for name, tell in BROKEN])
+def test_a_broken_history_is_found(validator: str, tell: Callable[[Tale], None]) -> None:
+    tale = Tale()
+    begin(tale)
+    tell(tale)
+    assert validator in tale.broken()
+
+
+def test_a_value_that_goes_back_is_found_without_one_order() -> None:
+    tale = Tale(KEYED)
+    begin(tale)
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"1", b"3", 4)], 4, commits=2)
+    tale.change("w", [("a/1", b"3", b"2", 3)], 3)
+    assert tale.broken() == {"key-order"}
+
+
+def test_a_value_left_out_is_found_without_one_order() -> None:
+    tale = Tale(KEYED)
+    begin(tale)
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/1": b"3"})
+    tale.change("w", [("a/1", b"1", b"3", 4)], 4)
+    assert tale.broken() == {"key-gaps"}
+
+
+def test_what_a_source_does_not_promise_is_not_asked_for() -> None:
+    keyed = Tale(KEYED)
+    begin(keyed)
+    keyed.commit(3, {"a/1": b"2"})
+    keyed.commit(4, {"a/2": b"2"})
+    keyed.change("w", [("a/2", b"1", b"2", 4)], 4)
+    keyed.change("w", [("a/1", b"1", b"2", 3)], 3)  # another order of keys
+    assert keyed.broken() == set()
+    blind = Tale(BLIND)
+    blind.commit(0, {"a/1": b"1"})
+    blind.watch("w", "a/")
+    blind.resync("w", {"a/": {"a/1": (b"1", 0)}}, [("a/1", None, b"1", 0)], 0)
+    blind.commit(0, {"a/1": b"2"})
+    blind.commit(0, {"a/1": b"3"})
+    blind.change("w", [("a/1", b"1", b"3", 0)], 0)  # only the latest value
+    assert blind.broken() == set()
+    blind.change("w", [("a/1", b"3", b"2", 0)], 0)
+    assert blind.broken() == {"key-order"}
+
+
+def test_every_validator_has_a_history_that_breaks_it() -> None:
+    assert {name for name, _ in BROKEN} | {"key-order", "key-gaps"} == set(VALIDATORS)
+
+
+def test_a_violation_says_where_and_why_in_one_line() -> None:
+    tale = Tale()
+    begin(tale)
+    a_prev_that_is_the_new_value(tale)
+    found = [violation for violation in check(tale.trace) if violation.validator == "prev-chain"]
+    assert len(found) == 1
+    line = str(found[0])
+    assert line.startswith("prev-chain: w: event 2, CHANGE at revision 3: 'a/1' has prev b'2', accepted was b'1'")
+    assert "\n" not in line

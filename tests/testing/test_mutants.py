@@ -1,0 +1,175 @@
+"""Deliberate mistakes, planted one at a time in a copy of the engine: the simulation has to find each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import datasync
+
+_SEEDS = 400
+_HUNT = f"""
+import sys
+from datasync.testing.simulation import check_seed
+for seed in range({_SEEDS}):
+    found = check_seed(seed)[1]
+    if found:
+        print(seed, *sorted({{violation.validator for violation in found}}))
+        sys.exit(3)
+"""
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """`right` stands once in `file` and becomes `wrong`; one of the validators `seen` has to notice."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+MISTAKES = [
+    Mistake(
+        "the wrong edge: a session resumes at an older position, and commits come twice",
+        "syncbase/core.py",
+        "        layer.position = frame.position\n        if revision > layer.revision:",
+        "        if revision > layer.revision:",
+    ),
+    Mistake(
+        "a gate opened early: nobody waits for its turn in a round",
+        "resync/rounds.py",
+        "return watch not in self._waiting",
+        "return True",
+    ),
+    Mistake(
+        "a round in the wrong order",
+        "resync/rounds.py",
+        "self._line = deque(watches)",
+        "self._line = deque(reversed(list(watches)))",
+    ),
+    Mistake(
+        "a fold that drops prev",
+        "syncbase/mailbox.py",
+        "changes.append(Change(key, newest if new is None else new.revision, new, old, decode))",
+        "changes.append(Change(key, newest if new is None else new.revision, new, None, decode))",
+    ),
+    Mistake(
+        "a fold that keeps the last prev, not the first",
+        "syncbase/mailbox.py",
+        "behind.setdefault(key, old)",
+        "behind[key] = old",
+    ),
+    Mistake(
+        "an ack counted twice",
+        "syncbase/mailbox.py",
+        "            self.tally.vote(verdict, reasons)\n            self.tally = None\n",
+        "            self.tally.vote(verdict, reasons)\n            self.tally.vote(verdict, reasons)\n"
+        "            self.tally = None\n",
+    ),
+    Mistake(
+        "refused keys taken for accepted",
+        "syncbase/delivery.py",
+        "box.dirty.update({change.key: change._old for change in batch.changes if change.key in refused})",
+        "pass",
+    ),
+    Mistake(
+        "a dirty key that is back where it was is not delivered",
+        "syncbase/mailbox.py",
+        "if key in dirty or (old is not new",
+        "if (old is not new",
+    ),
+    Mistake(
+        "a dependent watch does not wait",
+        "syncbase/delivery.py",
+        "if sub.after and not isinstance(event, ResyncEvent):",
+        "if False and not isinstance(event, ResyncEvent):",
+    ),
+    Mistake(
+        "a retry that forgets the backlog",
+        "syncbase/mailbox.py",
+        'or never delivered, with all that came behind it."""\n',
+        'or never delivered, with all that came behind it."""\n        self.groups.clear()\n',
+    ),
+    Mistake(
+        "a failed event is never brought again",
+        "syncbase/delivery.py",
+        "        self._withdraw(sub, event, dirty=True)\n        if not superseded:",
+        "        sub.event = sub.batch = None\n        if not superseded:",
+    ),
+    Mistake(
+        "a report of an older event settles the one that is out",
+        "syncbase/delivery.py",
+        "        if sub.event is not event:\n            return\n        if error is None and sub.plain:",
+        "        if sub.event is None:\n            return\n        event = sub.event\n"
+        "        if error is None and sub.plain:",
+    ),
+    Mistake(
+        "the same bytes, written again, are delivered",
+        "syncbase/mirror.py",
+        "            elif old.raw == raw:\n",
+        "            elif False:\n",
+    ),
+    Mistake(
+        "keys that a new snapshot does not have stay",
+        "syncbase/mirror.py",
+        "(key, None) for key in mine if key not in snapshot and key in scopes",
+        "(key, None) for key in mine if False",
+    ),
+    Mistake(
+        "a new history goes unsaid",
+        "syncbase/core.py",
+        "            reason = NEW_HISTORY\n",
+        "            pass\n",
+    ),
+    Mistake(
+        "a prefix within another watch's prefix is not routed",
+        "syncbase/router.py",
+        "            watches.update(self._prefixes.get(directory[: at + 1], ()))\n",
+        "            watches = {*self._prefixes.get(directory[: at + 1], watches)}\n",
+    ),
+    Mistake(
+        "a transaction is split where the watch is busy",
+        "syncbase/core.py",
+        "        box.add(Group(self._seq, revision, source, diffs, tally, mixed))\n",
+        "        for diff in diffs:\n            box.add(Group(self._seq, revision, source, [diff], None, mixed))\n"
+        "        if tally is not None:\n            tally.close()\n",
+    ),
+    Mistake(
+        "changes come before the RESYNC is accepted",
+        "syncbase/delivery.py",
+        "                sub.resync = event.reason\n            sub.base = None",
+        "                sub.resync = None\n            sub.base = None",
+    ),
+    Mistake(
+        "what is overdue settles as accepted",
+        "syncbase/delivery.py",
+        "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",
+        "sub.batch.answer(Verdict.ACCEPTED, _NO_REASONS)",
+    ),
+]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
+    package = tmp_path / "datasync"
+    shutil.copytree(Path(datasync.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    file = package / mistake.file
+    text = file.read_text()
+    assert text.count(mistake.right) == 1, "the engine has changed: plant the mistake anew"
+    file.write_text(text.replace(mistake.right, mistake.wrong))
+    hunt = subprocess.run(
+        [sys.executable, "-c", _HUNT],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert hunt.returncode == 3, f"{hunt.returncode} after {_SEEDS} seeds: {hunt.stderr[-800:]}"
