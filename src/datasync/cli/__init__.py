@@ -1,0 +1,41 @@
+"""The command line `datasync`: one file a group of commands, put together here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from datasync.cli import capabilities, completion, demo, files, mirror, read, serve, status, write
+from datasync.cli.parser import Command, parse
+from datasync.cli.process import errors_on_one_line, log_lines
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: tuple[Command, ...] = (
+    *read.COMMANDS,
+    *write.COMMANDS,
+    *files.COMMANDS,
+    *mirror.COMMANDS,
+    *serve.COMMANDS,
+    *status.COMMANDS,
+    *capabilities.COMMANDS,
+    *demo.COMMANDS,
+    *completion.COMMANDS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process: 0 done, 1 failed, 2 wrong usage."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in words
+    failed = 1
+
+    def work() -> int:
+        nonlocal failed
+        command, options = parse(COMMANDS, words)
+        failed = command.failed
+        lines.follows = command.follows and not getattr(options, "once", False)
+        return command.run(options)
+
+    with log_lines(debug=debug) as lines:
+        return errors_on_one_line(work, debug=debug, failed=lambda: failed)

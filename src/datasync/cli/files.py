@@ -1,0 +1,260 @@
+"""load, dump, diff: a store as a file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO
+
+from datasync import DataSync, Source, Verdict, open_url
+from datasync.checks import check_key, check_prefix
+from datasync.cli.formats import FORMATS, BadFile, Entry, File, format_of, opened, writer
+from datasync.cli.output import Output, Progress, fields, many, one_line, shown
+from datasync.cli.parser import Command, Positional, count, json_option, source_options
+from datasync.cli.process import complain, run
+from datasync.cli.sources import connect, existing, hears_verdicts
+from datasync.errors import DatasyncError, NotApplied, UsageError
+from datasync.layers import root_of
+from datasync.syncbase.scopes import Scopes
+
+__all__ = ["COMMANDS"]
+
+_BATCH = 1000
+
+
+def _format_option(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--format", choices=FORMATS, help=f"the format (default: by the end of the file's name, {default})"
+    )
+
+
+def _load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch",
+        type=count,
+        metavar="N",
+        help=f"keys in one transaction (default: {_BATCH}, or as many as the source takes)",
+    )
+    parser.add_argument(
+        "--resync", action="store_true", help="the file is all there is: replace what an agent has been sent before"
+    )
+    _format_option(parser, "jsonl for standard input")
+    source_options(parser)
+
+
+def _load(options: argparse.Namespace) -> int:
+    source = open_url(options.url)
+    sync = connect(source, options)
+    rooted = bool(options.prefix or options.label)
+    with opened(options.file, options.format) as file:
+        # everything is read and checked before the first write
+        total = file.check(lambda key: check_key(key, rooted=rooted))
+        if options.resync:
+            return run(_resync(sync, source, root_of(options.label, options.prefix), file, total))
+        batch = options.batch or min(_BATCH, source.capabilities.max_operations or _BATCH)
+        return run(_write(sync, source, file, total, batch))
+
+
+async def _resync(sync: DataSync, source: Source, root: str, file: File, total: int) -> int:
+    async with sync:
+        committed = await source.replace((root + entry.key, entry.raw) for entry in file)
+        result = await committed.verdict()
+    if result.verdict is not Verdict.ACCEPTED:
+        raise NotApplied(result.verdict, result.reasons, committed.revision)
+    Output().line(f"sent a RESYNC of {many(total, 'key')}, revision {committed.revision}")
+    return 0
+
+
+async def _write(sync: DataSync, source: Source, file: File, total: int, batch: int) -> int:
+    transactions = source.capabilities.transactions
+    confirm = hears_verdicts(source)
+    done = commits = 0
+    revision = None
+    async with sync:
+        try:
+            with Progress("keys", total) as progress:
+                if not transactions:
+                    complain(f"{source.name} has no transactions: the keys are written one by one")
+                    batch = 1
+                for entries in _batches(file, batch):
+                    if transactions:
+                        txn = sync.txn()
+                        for entry in entries:
+                            txn.put(entry.key, entry.raw)
+                        revision = await txn.commit(confirm=confirm)
+                    else:
+                        revision = await sync.put(entries[0].key, entries[0].raw, confirm=confirm)
+                    done, commits = done + len(entries), commits + 1
+                    progress.update(done)
+        except BadFile:
+            raise DatasyncError(
+                f"{file.name} was changed while it was read; {_so_far(done, total)}; load it again"
+            ) from None
+        except DatasyncError as error:
+            if done:
+                raise DatasyncError(f"{error} ({_so_far(done, total)}; load it again)") from error
+            raise
+    unit = "transaction" if transactions else "write"
+    at = "" if revision is None else f", revision {revision}"
+    Output().line(f"loaded {many(done, 'key')} in {many(commits, unit)}{at}")
+    return 0
+
+
+def _so_far(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} keys were written before"
+
+
+def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    for entry in entries:
+        batch.append(entry)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _dump_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", metavar="F", help="write this file, once all is read (default: standard output)"
+    )
+    _format_option(parser, "jsonl for standard output")
+    source_options(parser)
+
+
+def _dump(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        kind = options.format or format_of(options.output or "-")
+        async with connect(existing(options.url), options) as sync:
+            with _target(options.output) as file, writer(file, kind) as write:
+                async for kv in sync.list(options.under or ""):
+                    write(kv.key, kv.raw)
+        return 0
+
+    return run(work())
+
+
+@contextlib.contextmanager
+def _target(name: str | None) -> Iterator[BinaryIO]:
+    """Standard output, or a file that appears under its name only when it is complete."""
+    if name is None:
+        yield sys.stdout.buffer
+        return
+    path = pathlib.Path(name)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _diff_options(parser: argparse.ArgumentParser) -> None:
+    _format_option(parser, "jsonl for standard input")
+    source_options(parser)
+    json_option(parser)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    under = options.under or ""
+    check_prefix(under)
+    if options.a == options.b == "-":
+        raise UsageError("only one of the two can be standard input")
+    # files first: they fail at once
+    sides = {name: _file_contents(name, options.format, under) for name in (options.a, options.b) if "://" not in name}
+
+    async def work() -> int:
+        for url in (options.a, options.b):
+            if url not in sides:
+                async with connect(existing(url), options) as sync:
+                    sides[url] = {kv.key: kv.raw async for kv in sync.list(under)}
+        return 1 if _show_difference(Output(options.json), sides[options.a], sides[options.b]) else 0
+
+    return run(work())
+
+
+def _file_contents(name: str, format: str | None, under: str) -> dict[str, bytes]:
+    wanted = Scopes([under])
+    with opened(name, format) as file:
+        file.check(lambda key: check_key(key, rooted=False))
+        return {entry.key: entry.raw for entry in file if entry.key in wanted}
+
+
+def _show_difference(output: Output, a: Mapping[str, bytes], b: Mapping[str, bytes]) -> bool:
+    """Whether there is one."""
+    different = False
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if old == new:
+            continue
+        different = True
+        if output.json:
+            op = "added" if old is None else "removed" if new is None else "changed"
+            values = ({} if new is None else fields("value", new)) | ({} if old is None else fields("prev", old))
+            output.record(op=op, key=key, **values)
+        elif old is None:
+            output.line(output.paint(f"+ {one_line(key)}  {shown(new or b'')}", "green"))
+        elif new is None:
+            output.line(output.paint(f"- {one_line(key)}  {shown(old)}", "red"))
+        else:
+            output.line(output.paint(f"~ {one_line(key)}  {shown(old)} -> {shown(new)}", "yellow"))
+    return different
+
+
+_URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
+_FILE_NAMES = "*.jsonl (a line for each key), *.json or *.yaml (a mapping)"
+
+COMMANDS = (
+    Command(
+        "load",
+        "write the keys of a file into a source, in atomic batches",
+        (_URL, Positional("file", "FILE", f"{_FILE_NAMES}; '-' is standard input")),
+        _load_options,
+        _load,
+        """
+datasync load sqlite:///net.db net.yaml
+datasync load sqlite:///net.db big.jsonl --batch 100000
+datasync dump sqlite:///a.db | datasync load sqlite:///b.db -
+""",
+        urls=1,
+    ),
+    Command(
+        "dump",
+        "write what a source holds as a file that load reads",
+        (_URL, Positional("under", "PREFIX", "only the keys under this prefix", required=False)),
+        _dump_options,
+        _dump,
+        """
+datasync dump sqlite:///net.db > net.jsonl
+datasync dump sqlite:///net.db config/ -o net.yaml
+""",
+        urls=1,
+    ),
+    Command(
+        "diff",
+        "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: neither could be told",
+        (
+            Positional("a", "A", f"a URL, or a file: {_FILE_NAMES}"),
+            Positional("b", "B", "the same; shown is what changes on the way from A to B"),
+            Positional("under", "PREFIX", "only the keys under this prefix", required=False),
+        ),
+        _diff_options,
+        _diff,
+        """
+datasync diff sqlite:///a.db sqlite:///b.db
+datasync diff sqlite:///a.db net.yaml config/
+DATASYNC_URL=sqlite:///a.db datasync diff net.jsonl
+""",
+        urls=2,
+        files=True,
+        failed=2,
+    ),
+)

@@ -1,0 +1,151 @@
+"""The formats of `load` and `dump` as one interface: JSON lines, JSON and YAML."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+
+from datasync.cli.jsonfile import BYTES, BadFile, Entry, json_entries, json_lines
+from datasync.errors import BadKey, UsageError
+
+__all__ = ["FORMATS", "BadFile", "Entry", "File", "format_of", "opened", "writer"]
+
+FORMATS = ("jsonl", "json", "yaml")
+_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+
+Write = Callable[[str, bytes], object]
+
+
+def format_of(name: str) -> str:
+    """The format that the name of a file tells; "-" is JSON lines. Raises `UsageError`."""
+    if name == "-":
+        return "jsonl"
+    ending = pathlib.PurePath(name).suffix.lower()
+    if ending not in _ENDINGS:
+        raise UsageError(f"the name {name!r} does not tell the format; say --format {'|'.join(FORMATS)}")
+    return _ENDINGS[ending]
+
+
+class File:
+    """A file of keys and values; iterating yields its entries. `check` it first."""
+
+    def __init__(self, name: str, file: BinaryIO, format: str) -> None:
+        self.name = name
+        self._file = file
+        self._format = format
+        self._kept: list[Entry] | None = None
+
+    def check(self, check_key: Callable[[str], None]) -> int:
+        """Read everything once and return the number of entries.
+
+        Raises `BadFile` for what does not parse, a key that `check_key` rejects, and a key that stands twice.
+        """
+        lines: dict[str, int] = {}
+        entries: Iterator[Entry] | list[Entry] = self._read()
+        if self._format != "jsonl":
+            # a mapping is parsed as a whole anyway; only JSON lines are worth a second reading instead of the memory
+            entries = self._kept = list(entries)
+        for entry in entries:
+            if entry.key in lines:
+                problem = f"the key {entry.key!r} stands twice, first in line {lines[entry.key]}"
+                raise BadFile(self.name, entry.line, entry.column, problem)
+            try:
+                check_key(entry.key)
+            except BadKey as error:
+                raise BadFile(self.name, entry.line, entry.column, str(error)) from None
+            lines[entry.key] = entry.line
+        return len(lines)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self._read() if self._kept is None else iter(self._kept)
+
+    def _read(self) -> Iterator[Entry]:
+        self._file.seek(0)
+        if self._format == "jsonl":
+            return json_lines(self.name, self._file)
+        if self._format == "json":
+            return json_entries(self.name, self._file.read())
+        from datasync.cli.yamlfile import yaml_entries  # only here: it needs an extra
+
+        return yaml_entries(self.name, self._file.read())
+
+
+@contextlib.contextmanager
+def opened(name: str, format: str | None) -> Iterator[File]:
+    """The file of that name, "-" for standard input; its format by its name unless given."""
+    kind = format or format_of(name)
+    with contextlib.ExitStack() as stack:
+        file = sys.stdin.buffer if name == "-" else stack.enter_context(pathlib.Path(name).open("rb"))
+        if name == "-" or not file.seekable():
+            # it is read twice, which a pipe cannot be
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            while data := os.read(file.fileno(), 1 << 16):  # Ctrl-C takes effect between two reads
+                copy.write(data)
+            file = copy
+        yield File("standard input" if name == "-" else name, file, kind)
+
+
+@contextlib.contextmanager
+def writer(file: BinaryIO, format: str) -> Iterator[Write]:
+    """A function that writes one key with its value; what must stand before and behind them all is written too.
+
+    In every format the bytes that `load` reads back are exactly those written here.
+    """
+    if format == "jsonl":
+        yield lambda key, raw: file.write(msgspec.json.encode({"key": key, "value": _text_or_base64(raw)}) + b"\n")
+    elif format == "json":
+        behind = b"{\n"
+
+        def write(key: str, raw: bytes) -> None:
+            nonlocal behind
+            value = raw if _structure(raw) is not _NONE else msgspec.json.encode(_text_or_base64(raw))
+            file.write(behind + b"  " + msgspec.json.encode(key) + b": " + value)
+            behind = b",\n"
+
+        yield write
+        file.write(b"{}\n" if behind == b"{\n" else b"\n}\n")
+    else:
+        from datasync.cli.yamlfile import yaml_line
+
+        empty = True
+
+        def write_yaml(key: str, raw: bytes) -> None:
+            nonlocal empty
+            empty = False
+            value = _structure(raw)
+            file.write(yaml_line(key, _text_or_base64(raw) if value is _NONE else value).encode())
+
+        yield write_yaml
+        if empty:
+            file.write(b"{}\n")
+
+
+_NONE: Any = object()
+
+
+def _structure(raw: bytes) -> Any:
+    """What `raw` is as JSON, if reading the same structure in a file gives exactly `raw` again; else `_NONE`."""
+    if raw[:1] not in (b"{", b"["):
+        return _NONE
+    try:
+        value = json.loads(raw)
+        same = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() == raw
+    except (ValueError, RecursionError):
+        return _NONE
+    return value if same and not (isinstance(value, dict) and value.keys() == {BYTES}) else _NONE
+
+
+def _text_or_base64(raw: bytes) -> str | dict[str, str]:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {BYTES: base64.b64encode(raw).decode()}

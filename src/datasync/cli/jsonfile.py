@@ -1,0 +1,240 @@
+"""Files of keys and values as JSON (one mapping) or JSON lines, read with the place of every mistake.
+
+The text of a number, list or object is kept as it stands in the file, without the blanks between its parts: nothing
+is rounded or reordered on the way into the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+
+from datasync.errors import DatasyncError
+
+__all__ = ["BYTES", "BadFile", "Entry", "decoded_base64", "document", "json_entries", "json_lines", "text_bytes"]
+
+BYTES = "$base64"
+"""The only member of an object that stands for bytes which are no text."""
+
+_KEY_MEMBER = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*')
+_BLANK = re.compile(r"[ \t\r\n]*")
+_STRING_OR_BLANK = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
+
+
+class BadFile(DatasyncError):
+    """A file that does not parse; the message names the file, the line and the column."""
+
+    def __init__(self, name: str, line: int, column: int, problem: str) -> None:
+        super().__init__(f"{name}, line {line}, column {column}: {problem}; nothing was written")
+        self.name, self.line, self.column, self.problem = name, line, column, problem
+
+    def __reduce__(self) -> tuple[type[BadFile], tuple[str, int, int, str]]:
+        return type(self), (self.name, self.line, self.column, self.problem)
+
+
+class Entry(NamedTuple):
+    """One key with its value, and where the key stands in the file."""
+
+    key: str
+    raw: bytes
+    line: int
+    column: int
+
+
+class _Number(str):
+    """The text of a number: told from a string, and never computed with."""
+
+    __slots__ = ()
+
+
+class _Problem(Exception):
+    """What is wrong at an offset of the text."""
+
+    def __init__(self, problem: str, offset: int) -> None:
+        super().__init__(problem)
+        self.problem, self.offset = problem, offset
+
+
+def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return members
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_float=_Number, parse_int=_Number, parse_constant=_no_constant
+)
+
+
+def document(name: str, data: bytes) -> str:
+    """The text of a file in UTF-8, without a byte order mark. Raises `BadFile`."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is no UTF-8") from None
+
+
+def json_entries(name: str, data: bytes) -> Iterator[Entry]:
+    """The entries of a JSON file that is one mapping of keys to values. Raises `BadFile`."""
+    text = document(name, data)
+    line, start, seen = 1, 0, 0  # the line that begins at `start`, counted on from entry to entry
+
+    try:
+        for key, at, begin, end, value in _object(text, 0, "a mapping of keys to values"):
+            line += text.count("\n", seen, at)
+            start, seen = text.rfind("\n", 0, at) + 1, at
+            yield Entry(key, _raw(text, begin, end, value), line, at - start + 1)
+    except _Problem as wrong:
+        before = text[: wrong.offset]
+        raise BadFile(name, before.count("\n") + 1, wrong.offset - before.rfind("\n"), wrong.problem) from None
+
+
+def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
+    """The entries of a file with one {"key": ..., "value": ...} on each line; empty lines count for nothing.
+
+    Reads one line at a time. Raises `BadFile`.
+    """
+    for number, data in enumerate(lines, 1):
+        if (entry := _plain_line(number, data)) is not None:
+            yield entry
+            continue
+        if not data.strip():
+            continue
+        try:
+            text = document(name, data).rstrip("\r\n")
+        except BadFile as error:
+            raise BadFile(name, number, error.column, error.problem) from None
+        found: dict[str, tuple[int, int, int, Any]] = {}
+        try:
+            for member, at, begin, end, value in _object(text, 0, '{"key": ..., "value": ...}'):
+                if member not in ("key", "value"):
+                    raise _Problem(f'a line has the members "key" and "value", not {member!r}', at)
+                if member in found:
+                    raise _Problem(f"{member!r} stands twice in one object", at)
+                found[member] = (at, begin, end, value)
+            for member in ("key", "value"):
+                if member not in found:
+                    raise _Problem(f'the member "{member}" is missing', len(text))
+            _, place, _, key = found["key"]
+            if type(key) is not str:
+                raise _Problem("the key is no text", place)
+            _, begin, end, value = found["value"]
+            yield Entry(key, _raw(text, begin, end, value), number, place + 1)
+        except _Problem as wrong:
+            raise BadFile(name, number, wrong.offset + 1, wrong.problem) from None
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    key: str
+    value: str
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def _plain_line(number: int, data: bytes) -> Entry | None:
+    """The entry of a line as `dump` writes most of them, three times faster; None for what needs a closer look."""
+    if data.count(b'"key"') != 1 or data.count(b'"value"') != 1:
+        return None  # a member twice would go unnoticed
+    try:
+        line = _decode_line(data)
+    except msgspec.MsgspecError:
+        return None
+    place = _KEY_MEMBER.search(data)
+    assert place is not None
+    return Entry(line.key, line.value.encode(), number, len(data[: place.end()].decode()) + 1)
+
+
+def _object(text: str, at: int, expected: str) -> Iterator[tuple[str, int, int, int, Any]]:
+    """(name, where it stands, where its value begins and ends, the value) of each member of the object in `text`."""
+    at = _skip(text, at)
+    if text[at : at + 1] != "{":
+        raise _Problem(f"expected {expected}", at)
+    at = _skip(text, at + 1)
+    if text[at : at + 1] == "}":
+        at += 1
+    else:
+        while True:
+            if text[at : at + 1] != '"':
+                raise _Problem("expected a key in double quotes", at)
+            place = at
+            key, at = _value(text, at)
+            at = _skip(text, at)
+            if text[at : at + 1] != ":":
+                raise _Problem("expected ':' after the key", at)
+            begin = _skip(text, at + 1)
+            value, end = _value(text, begin)
+            yield key, place, begin, end, value
+            at = _skip(text, end)
+            if text[at : at + 1] == "}":
+                at += 1
+                break
+            if text[at : at + 1] != ",":
+                raise _Problem("expected ',' or '}'", at)
+            at = _skip(text, at + 1)
+    at = _skip(text, at)
+    if at < len(text):
+        raise _Problem("there is something behind the end", at)
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    try:
+        return _DECODER.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        raise _Problem(error.msg[0].lower() + error.msg[1:], error.pos) from None
+    except ValueError as error:  # from the hooks, which do not know the offset
+        raise _Problem(str(error), at) from None
+    except RecursionError:
+        raise _Problem("nested too deeply", at) from None
+
+
+def _skip(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    assert blank is not None
+    return blank.end()
+
+
+def _raw(text: str, begin: int, end: int, value: Any) -> bytes:
+    """The bytes to store for the value that stands in text[begin:end]."""
+    try:
+        if type(value) is str:
+            return text_bytes(value)
+        if isinstance(value, dict) and value.keys() == {BYTES}:
+            return decoded_base64(value[BYTES])
+        return text_bytes(_STRING_OR_BLANK.sub(r"\1", text[begin:end]))
+    except ValueError as error:
+        raise _Problem(str(error), begin) from None
+
+
+def text_bytes(text: str) -> bytes:
+    """The UTF-8 of a text. Raises `ValueError` for half a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{text[error.start]!a} is half a character and has no UTF-8") from None
+
+
+def decoded_base64(text: Any) -> bytes:
+    """The bytes of {"$base64": text}. Raises `ValueError`."""
+    if type(text) is not str:
+        raise ValueError(f'"{BYTES}" takes a text in base64')
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, UnicodeEncodeError, ValueError) as error:
+        raise ValueError(f'the text of "{BYTES}" is no base64: {error}') from None

@@ -1,0 +1,221 @@
+"""mirror: keep one source equal to another.
+
+SRC is followed by a watch; its transactions are written to DST one by one as they come. DST is watched as well: that
+tells when it was lost, restored or written to by somebody else, and what differs then is put right. Whatever fails is
+reported to the engine, which brings it again with backoff; until DST has been compared as a whole, nothing is taken
+for granted there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent, Watch, open_url
+from datasync.checks import check_prefix
+from datasync.cli.output import Output, many, one_line, redact
+from datasync.cli.parser import Command, Positional, source_options
+from datasync.cli.process import complain, run
+from datasync.cli.sources import connect, existing
+from datasync.errors import UsageError
+
+__all__ = ["COMMANDS"]
+
+_BATCH = 10_000
+"""Operations at most in one transaction while DST is brought in step; a transaction of SRC is never split."""
+_FEW = 100
+"""Up to so many suspect keys are looked up one by one, more by a listing."""
+_LOOK = 0.25
+"""How often, in seconds, the connections are looked at for what is to be told."""
+
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+Pairs = Iterable[tuple[str, bytes | None]]
+
+
+class _Target:
+    """DST as the mirror writes to it."""
+
+    def __init__(self, sync: DataSync, under: str, can: Capabilities) -> None:
+        self.sync = sync
+        self._under = under
+        self._transactions = can.transactions
+        self._batch = min(_BATCH, can.max_operations or _BATCH)
+
+    async def match(self, wanted: dict[str, bytes]) -> tuple[int, int]:
+        """Make DST hold exactly `wanted`, whatever it holds now; how many keys were written, and deleted."""
+        present = {kv.key: kv.raw async for kv in self.sync.list(self._under)}
+        writes = [(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
+        extra = [(key, None) for key in present if key not in wanted]
+        both: list[tuple[str, bytes | None]] = [*writes, *extra]
+        for at in range(0, len(both), self._batch):
+            await self.write(both[at : at + self._batch])
+        return len(writes), len(extra)
+
+    async def write(self, pairs: Pairs) -> None:
+        """Store each value, delete each key that has none: together, where DST has transactions."""
+        if not self._transactions:
+            for key, raw in pairs:
+                await (self.sync.delete(key) if raw is None else self.sync.put(key, raw))
+            return
+        txn = self.sync.txn()
+        for key, raw in pairs:
+            if raw is None:
+                txn.delete(key)
+            else:
+                txn.put(key, raw)
+        await txn.commit()
+
+
+class _Mirror:
+    def __init__(self, source: DataSync, target: _Target, under: str, output: Output) -> None:
+        self._source = source
+        self._target = target
+        self._output = output
+        self._source_events = source.watch("source", under)
+        self._target_events = target.sync.watch("target", under)
+        self._wanted: dict[str, bytes] | None = None  # what SRC holds; None before its first RESYNC
+        self._in_step = False
+        self._failing = False
+        self._turn = asyncio.Lock()  # the two watches take turns at DST
+
+    async def run(self) -> None:
+        async with self._source, self._target.sync, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(self._source_events, self._take))
+            tasks.create_task(self._follow(self._target_events, self._check))
+            tasks.create_task(self._tell_reconnects())
+
+    async def _follow(self, events: Watch[bytes], handle: Callable[[Event], Awaitable[None]]) -> None:
+        async for event in events:
+            try:
+                async with self._turn:
+                    await handle(event)
+            except Exception as error:
+                if not self._failing:
+                    complain(f"not in step: {error}; trying again")
+                self._in_step, self._failing = False, True
+                event.done(error)
+
+    async def _take(self, event: Event) -> None:
+        """An event of SRC."""
+        if isinstance(event, ResyncEvent):
+            self._wanted = {kv.key: kv.raw for values in event.values.values() for kv in values}
+            self._in_step = False
+        wanted = self._wanted
+        assert wanted is not None
+        changes = [(change.key, change.raw) for change in event.changes] if isinstance(event, ChangeEvent) else []
+        for key, raw in changes:
+            if raw is None:
+                wanted.pop(key, None)
+            else:
+                wanted[key] = raw
+        if self._in_step:
+            await self._target.write(changes)
+        else:
+            await self._bring_in_step()
+
+    async def _check(self, event: Event) -> None:
+        """An event of DST: mostly the echo of what was written here."""
+        wanted = self._wanted
+        if wanted is None:
+            return
+        if not self._in_step:
+            await self._bring_in_step()
+        elif isinstance(event, ResyncEvent):
+            if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
+                await self._bring_in_step()
+        else:
+            await self._put_right(
+                wanted, [change.key for change in event.changes if change.raw != wanted.get(change.key)]
+            )
+
+    async def _put_right(self, wanted: dict[str, bytes], suspect: Sequence[str]) -> None:
+        """Look up again what seemed to differ: it may be the echo of an older write."""
+        if len(suspect) > _FEW:
+            await self._bring_in_step()
+            return
+        wrong = []
+        for key in suspect:
+            found = await self._target.sync.get(key)
+            if (None if found is None else found.raw) != wanted.get(key):
+                wrong.append((key, wanted.get(key)))
+        if wrong:
+            await self._target.write(wrong)
+            first = one_line(wrong[0][0])
+            self._say(f"put right in DST: {first}" + (f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""))
+
+    async def _bring_in_step(self) -> None:
+        assert self._wanted is not None
+        written, deleted = await self._target.match(self._wanted)
+        known = self._in_step and not (written or deleted)
+        self._in_step, self._failing = True, False
+        if not known:
+            self._say(f"in step: {many(len(self._wanted), 'key')}, {written:,} written, {deleted:,} deleted")
+
+    async def _tell_reconnects(self) -> None:
+        """What is lost is told by a warning of the engine; here what came back."""
+        known = [0, 0]
+        while True:
+            await asyncio.sleep(_LOOK)
+            for index, sync in enumerate((self._source, self._target.sync)):
+                status = sync.status().sources[0]
+                if status.reconnects != known[index] and status.error is None:
+                    known[index] = status.reconnects
+                    self._say(f"{status.name}: connected again")
+
+    def _say(self, text: str) -> None:
+        self._output.line(redact(text))
+        self._output.flush()
+
+
+def _run(options: argparse.Namespace) -> int:
+    source, target = existing(options.src), open_url(options.dst)
+    if source.name == target.name:
+        raise UsageError(f"{source.name} is both SRC and DST; name two sources")
+    if not target.capabilities.writable:
+        raise UsageError(f"{target.name} takes no writes; name another DST")
+    under = options.under or ""
+    check_prefix(under)
+    output = Output()
+
+    async def work() -> int:
+        if not target.capabilities.transactions:
+            complain(f"{target.name} has no transactions: the keys are written one by one")
+        into = _Target(connect(target, options), under, target.capabilities)
+        if options.once:
+            async with connect(source, options) as origin, into.sync:
+                wanted = {kv.key: kv.raw async for kv in origin.list(under)}
+                written, deleted = await into.match(wanted)
+            output.line(f"copied: {many(len(wanted), 'key')}, {written:,} written, {deleted:,} deleted")
+        else:
+            await _Mirror(connect(source, options), into, under, output).run()
+        return 0
+
+    return run(work())
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="copy what is there now, and end")
+    source_options(parser)
+
+
+COMMANDS = (
+    Command(
+        "mirror",
+        "keep DST equal to SRC, until ended; other keys of DST under the prefix are deleted",
+        (
+            Positional("src", "SRC", "the source to follow, for example sqlite:///a.db"),
+            Positional("dst", "DST", "the source to write to"),
+            Positional("under", "PREFIX", "only the keys under this prefix", required=False),
+        ),
+        _options,
+        _run,
+        """
+datasync mirror sqlite:///a.db sqlite:///b.db
+datasync mirror sqlite:///a.db sqlite:///b.db config/ --once
+DATASYNC_URL=sqlite:///a.db datasync mirror sqlite:///b.db
+""",
+        urls=2,
+        follows=True,
+    ),
+)

@@ -1,0 +1,224 @@
+"""What a command is, the argument parser built from all of them, and how positional arguments find their places."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple, NoReturn
+
+from datasync.errors import UsageError
+
+__all__ = [
+    "Command",
+    "Parser",
+    "Positional",
+    "build_parser",
+    "count",
+    "json_option",
+    "parse",
+    "revision",
+    "seconds",
+    "source_options",
+]
+
+ENVIRONMENT = "DATASYNC_URL"
+
+
+class Positional(NamedTuple):
+    """A positional argument: its attribute in the parsed options, and how the help shows it."""
+
+    name: str
+    metavar: str
+    help: str
+    required: bool = True
+    many: bool = False
+    choices: Sequence[str] | None = None
+
+
+class Command(NamedTuple):
+    """One command of `datasync`.
+
+    The first `urls` positionals are sources. An argument with "://" in it is a URL; with one too few of them the
+    first comes from DATASYNC_URL. With `files`, a file may stand in the place of a URL. `failed` is the exit code of
+    a failure; `follows` says that the command goes on when its source is lost. With
+    `passes`, arguments that it does not know are for somebody else: `options.rest`.
+    """
+
+    name: str
+    help: str
+    positionals: Sequence[Positional]
+    options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    examples: str
+    urls: int = 0
+    files: bool = False
+    failed: int = 1
+    follows: bool = False
+    passes: bool = False
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as an exception."""
+
+    def error(self, message: str) -> NoReturn:
+        dashed = " (what starts with a dash but is no option goes behind --)" if "unrecognized" in message else ""
+        raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
+
+
+def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of `datasync`, which prints its help, and that of each command."""
+    top = Parser(
+        prog="datasync",
+        description="Read, watch, write, copy and compare the data of a source that datasync can follow.",
+        epilog="A URL names a source, for example sqlite:///file.db. It may come from the environment\n"
+        f"variable {ENVIRONMENT}; then leave it out: only an argument with '://' in it is a URL.\n\n"
+        "exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"datasync {_version()}")
+    _debug(top)
+    group = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    parsers = {}
+    for command in commands:
+        parser = parsers[command.name] = group.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in command.examples.strip().splitlines()),
+            usage=" ".join(["datasync", command.name, "[options]", *_shape(command)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for positional in command.positionals:
+            # the last one takes all that is left: _place tells what is too many
+            nargs = "*" if positional is command.positionals[-1] else "?"
+            parser.add_argument(positional.name, nargs=nargs, metavar=positional.metavar, help=positional.help)
+        command.options(parser)
+        _debug(parser)
+    return top, parsers
+
+
+def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    """The command that `argv` names, with its options in place. Raises `UsageError`; --help raises SystemExit(0)."""
+    top, parsers = build_parser(commands)
+    at = next((index for index, word in enumerate(argv) if not word.startswith("-")), None)
+    if at is None:
+        top.parse_args(argv)
+        top.error("name a command")
+    general = top.parse_args(argv[:at])
+    name = argv[at]
+    if name not in parsers:
+        near = difflib.get_close_matches(name, parsers, 1)
+        meant = f"did you mean {near[0]}?" if near else "there are " + ", ".join(parsers)
+        raise UsageError(f"unknown command {name!r}; {meant}")
+    command = next(command for command in commands if command.name == name)
+    words = list(argv[at + 1 :])
+    if command.passes:
+        options, rest = parsers[name].parse_known_args(words)
+        options.rest = rest
+        options.debug = general.debug or options.debug
+        return command, options
+    # What follows "--" is never an option; kept from argparse, whose treatment of it differs between versions.
+    literal = words[words.index("--") + 1 :] if "--" in words else []
+    options = parsers[name].parse_intermixed_args(words[: len(words) - len(literal) - 1] if "--" in words else words)
+    options.debug = general.debug or options.debug
+    _place(parsers[name], command, options, literal)
+    return command, options
+
+
+def _place(parser: Parser, command: Command, options: argparse.Namespace, literal: Sequence[str]) -> None:
+    """Give each positional argument to the name it belongs to, a left-out URL considered."""
+    words: list[str] = []
+    for positional in command.positionals:
+        value = getattr(options, positional.name)
+        words += value if isinstance(value, list) else [] if value is None else [value]
+    words += literal
+    sources: list[str] = []
+    while words and len(sources) < command.urls and (command.files or "://" in words[0]):
+        sources.append(words.pop(0))
+    default = os.environ.get(ENVIRONMENT, "")
+    borrowed = len(sources) == command.urls - 1 and bool(default)
+    if borrowed:
+        sources.insert(0, default)
+    if len(sources) < command.urls:
+        what = f"{words[0]!r} is no URL" if words else "a source is missing"
+        unset = "" if default else f", and {ENVIRONMENT} is not set"
+        raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
+    for positional, source in zip(command.positionals, sources, strict=False):
+        setattr(options, positional.name, source)
+    for positional in command.positionals[command.urls :]:
+        if positional.many:
+            setattr(options, positional.name, words)
+            words = []
+        elif words or not positional.required:
+            setattr(options, positional.name, words.pop(0) if words else None)
+        else:
+            parser.error(f"{positional.metavar} is missing")
+        given = getattr(options, positional.name)
+        if positional.choices and given not in positional.choices:
+            parser.error(f"{positional.metavar} is one of {', '.join(positional.choices)}, not {given!r}")
+    if words:
+        hint = f" (the source is {ENVIRONMENT}: only an argument with '://' is a URL)" if borrowed else ""
+        parser.error(f"unexpected argument {words[0]!r}{hint}")
+
+
+def source_options(parser: argparse.ArgumentParser) -> None:
+    """--prefix and --label, as DataSync has them."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--prefix", metavar="P", help="keys are relative to this prefix; it ends in a slash")
+    group.add_argument("--label", metavar="L", help="keys are those of this agent, under /vnf-agent/L/")
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """--json, for the commands that read."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def count(text: str) -> int:
+    """An option's value that is a number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"takes a number from 1, not {text!r}")
+    return int(text)
+
+
+def revision(text: str) -> int:
+    """An option's value that is a revision, 0 standing for a key that does not exist."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"takes a revision (0: the key does not exist), not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """An option's value that is a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a positive number of seconds, not {text!r}")
+    return value
+
+
+def _debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _shape(command: Command) -> list[str]:
+    """The positional arguments as the usage line shows them."""
+    shapes = []
+    for index, positional in enumerate(command.positionals):
+        shape = f"{positional.metavar} ..." if positional.many else positional.metavar
+        optional = index == 0 if command.urls else False
+        shapes.append(f"[{shape}]" if optional or not positional.required else shape)
+    return shapes
+
+
+def _version() -> str:
+    try:
+        return version("datasync")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "(not installed)"

@@ -1,0 +1,169 @@
+"""A command as a process: signals, a reader that went away, log lines, and errors turned into one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import stat
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from datasync.cli.output import one_line, redact
+from datasync.errors import DatasyncError, UsageError
+
+__all__ = ["BROKEN_PIPE", "LogLines", "complain", "errors_on_one_line", "log_lines", "run"]
+
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` in an event loop to its exit code; SIGINT, SIGTERM and a closed pipe cancel it, and it cleans up."""
+    with asyncio.Runner() as runner:
+        return runner.run(_supervise(work))
+
+
+async def _supervise(work: Coroutine[Any, Any, int]) -> int:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        # From here on a second Ctrl-C acts as Python has it: it does not wait for the cleaning up.
+        release()
+        ended.append(code)
+        task.cancel()
+
+    def release() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        if pipe is not None:
+            loop.remove_reader(pipe)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, 128 + number)
+    pipe = _output_pipe()
+    if pipe is not None:
+        # The writing end of a pipe never becomes readable: this fires only when its last reader has gone.
+        loop.add_reader(pipe, end, BROKEN_PIPE)
+    try:
+        code = await task
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        return ended[0]
+    finally:
+        release()
+    return ended[0] if ended else code
+
+
+def _output_pipe() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        number = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            return number
+    return None
+
+
+def errors_on_one_line(work: Callable[[], int], *, debug: bool, failed: Callable[[], int]) -> int:
+    """The exit code of `work`; what it raises is told in one line on standard error (with a traceback, if `debug`).
+
+    `failed` gives the code of everything but wrong usage.
+    """
+    try:
+        code = work()
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse, after --help or --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except Exception as error:
+        cause = _innermost(error)
+        if debug:
+            sys.stderr.write(redact("".join(traceback.format_exception(error))))
+        if isinstance(cause, UsageError):
+            complain(str(cause))
+            return 2
+        if isinstance(cause, DatasyncError):
+            complain(str(cause))
+        elif isinstance(cause, OSError) and cause.strerror:
+            complain(f"{cause.filename or 'input or output'}: {cause.strerror}")
+        elif isinstance(cause, MemoryError):
+            complain("out of memory")
+        else:
+            hint = "" if debug else "; --debug shows where"
+            complain(f"unexpected {type(cause).__name__}: {cause}{hint}")
+        return failed()
+    else:
+        if code == BROKEN_PIPE:
+            _discard_output()
+        return code
+
+
+def complain(text: str) -> None:
+    """One line on standard error, without secrets."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"datasync: {one_line(redact(' '.join(text.split())))}\n")
+        sys.stderr.flush()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error itself, where a group holds it: one that says what is wrong before one that does not."""
+    while isinstance(error, BaseExceptionGroup):
+        error = min(error.exceptions, key=lambda one: not isinstance(one, (DatasyncError, BaseExceptionGroup)))
+    return error
+
+
+def _discard_output() -> None:
+    """Nobody reads standard output any more: let the interpreter's last flush go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class LogLines(logging.Handler):
+    """Log records as lines of the command; tracebacks only with `debug`.
+
+    follows: the command goes on when its source is lost, so that this is worth a line. Another fails, and says why.
+    """
+
+    def __init__(self, debug: bool) -> None:
+        super().__init__(logging.WARNING)
+        self.follows = False
+        self._debug = debug
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "datasync.feed" and record.levelno == logging.WARNING and not self.follows:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage()
+        if error is not None and str(error) not in text:
+            text += f": {type(error).__name__}: {error}"
+        complain(text)
+        if error is not None and self._debug:
+            sys.stderr.write(redact("".join(traceback.format_exception(error))))
+
+
+@contextlib.contextmanager
+def log_lines(*, debug: bool) -> Iterator[LogLines]:
+    """Warnings of datasync, and what the event loop complains of, go to standard error while this lasts."""
+    handler = LogLines(debug)
+    loggers = [logging.getLogger(name) for name in ("datasync", "asyncio")]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield handler
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate

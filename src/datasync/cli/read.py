@@ -1,0 +1,187 @@
+"""watch, get, ls: the commands that read a source."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from datasync import Change, ChangeEvent, Op, ResyncEvent
+from datasync.cli.output import Output, fields, many, one_line, shown
+from datasync.cli.parser import Command, Positional, count, json_option, source_options
+from datasync.cli.process import run
+from datasync.cli.sources import connect, existing
+from datasync.errors import DatasyncError, UsageError
+
+__all__ = ["COMMANDS"]
+
+
+def _watch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=count, metavar="N", help="end after N events (a RESYNC is one)")
+    source_options(parser)
+    json_option(parser)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        left = options.count
+        sync = connect(existing(options.url), options)
+        events = sync.watch("watch", *(options.under or [""]))
+        async with sync:
+            async for event in events:
+                _show_event(output, event)
+                output.flush()
+                if left is not None:
+                    left -= 1
+                    if left == 0:
+                        event.done()
+                        return 0
+        return 0
+
+    output = Output(options.json)
+    return run(work())
+
+
+def _show_event(output: Output, event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+    """One line for a RESYNC, and one for each change; together they always lead to the state of the source."""
+    if isinstance(event, ResyncEvent):
+        keys = len({kv.key for values in event.values.values() for kv in values})
+        if output.json:
+            output.record(op="resync", reason=event.reason, revision=event.revision, keys=keys)
+        else:
+            output.line(output.paint(f"RESYNC ({event.reason}) @{event.revision}: {many(keys, 'key')}", "cyan"))
+    mark = f"@{event.revision}"
+    for change in event.changes:
+        if output.json:
+            output.record(**_record(change))
+            continue
+        output.line(f"{output.paint(mark, 'dim')} {_change_line(output, change)}")
+        mark = " " * len(mark)  # the changes of one transaction stand together
+
+
+def _record(change: Change[bytes]) -> dict[str, Any]:
+    record: dict[str, Any] = {"op": change.op.value, "key": change.key}
+    if change.raw is not None:
+        record |= fields("value", change.raw)
+    record |= {"prev": None} if change.prev is None else fields("prev", change.prev.raw)
+    return record | {"revision": change.revision}
+
+
+def _change_line(output: Output, change: Change[bytes]) -> str:
+    key, prev = one_line(change.key), change.prev
+    if change.op is Op.DELETE:
+        was = "" if prev is None else "  " + output.paint(shown(prev.raw), "dim")
+        return f"{output.paint('DELETE', 'red')} {key}{was}"
+    was = "" if prev is None else output.paint(f"{shown(prev.raw)} -> ", "dim")
+    return f"{output.paint('PUT', 'green')} {key}  {was}{shown(change.raw or b'')}"
+
+
+def _get_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--raw", action="store_true", help="print the bytes as they are, and nothing else")
+    source_options(parser)
+    json_option(parser)
+
+
+def _get(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        async with connect(existing(options.url), options) as sync:
+            found = await sync.get(options.key)
+        if found is None:
+            raise DatasyncError(f"there is no key {options.key!r}; see the keys with: datasync ls")
+        if options.raw:
+            sys.stdout.buffer.write(found.raw)
+        elif output.json:
+            output.record(key=found.key, **fields("value", found.raw), revision=found.revision)
+        else:
+            output.line(_whole(found.raw, output.terminal))
+        return 0
+
+    if options.raw and options.json:
+        raise UsageError("--raw and --json exclude each other")
+    output = Output(options.json)
+    return run(work())
+
+
+def _whole(raw: bytes, terminal: bool) -> str:
+    """A value alone: a script gets its text as it is, a terminal nothing that could harm it."""
+    if terminal:
+        return shown(raw, lines=True)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return shown(raw)
+
+
+def _ls_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-l", "--long", action="store_true", help="also revisions and values")
+    source_options(parser)
+    json_option(parser)
+
+
+def _ls(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        async with connect(existing(options.url), options) as sync:
+            async for kv in sync.list(options.under or "", keys_only=not options.long):
+                if output.json:
+                    value = fields("value", kv.raw) if options.long else {}
+                    output.record(key=kv.key, **value, revision=kv.revision)
+                elif options.long:
+                    output.line(f"{output.paint(f'@{kv.revision}', 'dim')} {one_line(kv.key)}  {shown(kv.raw)}")
+                else:
+                    output.line(one_line(kv.key))
+        return 0
+
+    output = Output(options.json)
+    return run(work())
+
+
+_URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
+
+COMMANDS = (
+    Command(
+        "watch",
+        "show what a source holds, then every change as it comes",
+        (
+            _URL,
+            Positional(
+                "under", "PREFIX", "watch the keys under these prefixes (default: all)", required=False, many=True
+            ),
+        ),
+        _watch_options,
+        _watch,
+        """
+datasync watch sqlite:///net.db
+datasync watch sqlite:///net.db config/interface/ config/route/
+datasync watch sqlite:///net.db --json | jq .key
+datasync watch sqlite:///net.db --count 1        # what is there now
+""",
+        urls=1,
+        follows=True,
+    ),
+    Command(
+        "get",
+        "print the value of a key",
+        (_URL, Positional("key", "KEY", "the key")),
+        _get_options,
+        _get,
+        """
+datasync get sqlite:///net.db config/mtu
+datasync get sqlite:///net.db config/logo --raw > logo.png
+DATASYNC_URL=sqlite:///net.db datasync get config/mtu
+""",
+        urls=1,
+    ),
+    Command(
+        "ls",
+        "list the keys under a prefix",
+        (_URL, Positional("under", "PREFIX", "list the keys under this prefix (default: all)", required=False)),
+        _ls_options,
+        _ls,
+        """
+datasync ls sqlite:///net.db
+datasync ls sqlite:///net.db -l config/
+datasync ls sqlite:///net.db --label vpp1 --json
+""",
+        urls=1,
+    ),
+)

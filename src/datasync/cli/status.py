@@ -1,0 +1,138 @@
+"""status: what a status page shows, in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import msgspec
+
+from datasync import open_url
+from datasync.cli.output import Output, many, one_line
+from datasync.cli.parser import Command, Positional, json_option
+from datasync.cli.process import run
+from datasync.errors import UsageError
+from datasync.status import Failing, SourceStatus, WatchStatus
+
+__all__ = ["COMMANDS"]
+
+_COLOURS = {
+    "following": "green", "failing": "red", "lost": "red", "overdue": "yellow", "connecting": "yellow",
+    "loading": "yellow", "waiting": "yellow", "resyncing": "yellow",
+}  # fmt: skip
+
+
+def _status(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        from datasync.restsync.client import HttpSource  # its libraries are an extra
+
+        source = open_url(options.url)
+        if not isinstance(source, HttpSource):
+            raise UsageError(f"status asks a server, not {source.name}; write http://host:port")
+        try:
+            data = await source.status()
+        finally:
+            await source.aclose()
+        if options.json:
+            sys.stdout.buffer.write(data + b"\n")
+        else:
+            _show(data)
+        return 0
+
+    return run(work())
+
+
+def _show(data: bytes) -> None:
+    from datasync.restsync._overview import Overview
+
+    output, now = Output(), msgspec.json.decode(data, type=Overview)
+    values = now.rate.values[-3:]
+    facts = [
+        many(now.keys, "key"),
+        f"revision {now.revision:,}",
+        f"{sum(values) / max(1, len(values)):,.1f} changes/s",
+        many(now.watchers, "remote watcher"),
+    ]
+    output.line(f"{one_line(now.name)}  (datasync {now.version}, up {_span(now.now - now.started)})")
+    output.line(", ".join(facts))
+    if not now.ready:
+        output.line(output.paint("not ready: the state is not complete yet", "yellow"))
+    output.line("")
+    _table(output, ("source", "state", "for", "revision", "came back"), [_source(now.now, one) for one in now.sources])
+    if now.watches:
+        output.line("")
+        _table(
+            output,
+            ("watch", "state", "backlog", "changes", "last resync"),
+            [_watch(now.now, one) for one in now.watches],
+        )
+
+
+Row = tuple[tuple[str, ...], list[str]]
+
+
+def _source(now: float, source: SourceStatus) -> Row:
+    cells = (
+        one_line(source.name),
+        source.state,
+        _span(now - source.since),
+        f"{source.revision:,}",
+        str(source.reconnects),
+    )
+    return cells, [one_line(source.error)] if source.error else []
+
+
+def _watch(now: float, watch: WatchStatus) -> Row:
+    last = watch.resync
+    resync = "not yet"
+    if last is not None:
+        resync = f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, {_span(now - last.at)} ago"
+    cells = (one_line(watch.name), watch.state, f"{watch.backlog:,}", f"{watch.changes:,}", one_line(resync))
+    return cells, [] if watch.failing is None else _failing(now, watch.failing)
+
+
+def _failing(now: float, failing: Failing) -> list[str]:
+    tries = f", try {failing.attempt}" if failing.attempt > 1 else ""
+    return [
+        f"for {_span(now - failing.since)}{tries}: {one_line(failing.why)}",
+        *(f"{one_line(key)}: {one_line(reason)}" for key, reason in failing.keys.items()),
+    ]
+
+
+def _table(output: Output, head: tuple[str, ...], rows: list[Row]) -> None:
+    widths = [max(len(cells[column]) for cells in (head, *(row[0] for row in rows))) for column in range(len(head))]
+    output.line(output.paint("  ".join(map(str.ljust, head, widths)).rstrip(), "dim"))
+    for cells, more in rows:
+        padded = list(map(str.ljust, cells, widths))
+        if colour := _COLOURS.get(cells[1]):
+            padded[1] = output.paint(cells[1], colour) + " " * (widths[1] - len(cells[1]))
+        output.line("  ".join(padded).rstrip())
+        for line in more:
+            output.line(f"    {output.paint(line, 'red')}")
+
+
+def _span(seconds: float) -> str:
+    """A time span as a person says it."""
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+COMMANDS = (
+    Command(
+        "status",
+        "show how an agent is: its sources, its watches, and what fails",
+        (Positional("url", "URL", "the agent, for example http://127.0.0.1:9191"),),
+        json_option,
+        _status,
+        """
+datasync status http://127.0.0.1:9191
+datasync status http://127.0.0.1:9191 --json | jq '.watches[] | select(.failing)'
+""",
+        urls=1,
+    ),
+)

@@ -1,0 +1,115 @@
+"""put, del: the commands that write one key."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from datasync import open_url
+from datasync.cli.output import Output, one_line
+from datasync.cli.parser import Command, Positional, json_option, revision, seconds, source_options
+from datasync.cli.process import run
+from datasync.cli.sources import connect, existing, hears_verdicts
+from datasync.errors import UsageError
+
+__all__ = ["COMMANDS"]
+
+
+def _put_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", metavar="F", help="store the bytes of this file")
+    parser.add_argument("--ttl", type=seconds, metavar="S", help="delete the key by itself after S seconds")
+    parser.add_argument(
+        "--if-revision", type=revision, metavar="R", help="only if the key is at revision R (0: does not exist)"
+    )
+    source_options(parser)
+    json_option(parser)
+
+
+def _put(options: argparse.Namespace) -> int:
+    if (options.value is None) == (options.file is None):
+        raise UsageError("put takes either a VALUE ('-' reads it from standard input) or --file F")
+    if options.file is not None:
+        raw = pathlib.Path(options.file).read_bytes()
+    elif options.value == "-":
+        raw = sys.stdin.buffer.read()
+    else:
+        # what the shell handed over, byte by byte, also where it is no UTF-8
+        raw = options.value.encode(errors="surrogateescape")
+
+    async def work() -> int:
+        source = open_url(options.url)
+        confirm = hears_verdicts(source)
+        async with connect(source, options) as sync:
+            at = await sync.put(options.key, raw, ttl=options.ttl, if_revision=options.if_revision, confirm=confirm)
+        if output.json:
+            output.record(op="put", key=options.key, revision=at)
+        else:
+            output.line("written" if at is None else str(at))
+        return 0
+
+    output = Output(options.json)
+    return run(work())
+
+
+def _delete_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-r", "--recursive", action="store_true", help="delete all keys under KEY, which ends in a slash"
+    )
+    parser.add_argument("--if-revision", type=revision, metavar="R", help="only if the key is at revision R")
+    source_options(parser)
+    json_option(parser)
+
+
+def _delete(options: argparse.Namespace) -> int:
+    async def work() -> int:
+        source = existing(options.url)
+        confirm = hears_verdicts(source)
+        async with connect(source, options) as sync:
+            existed = await sync.delete(
+                options.key, prefix=options.recursive, if_revision=options.if_revision, confirm=confirm
+            )
+        if output.json:
+            output.record(op="delete", key=options.key, existed=existed)
+        else:
+            output.line("deleted" if existed else f"there was nothing at {one_line(options.key)}")
+        return 0
+
+    output = Output(options.json)
+    return run(work())
+
+
+_URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
+
+COMMANDS = (
+    Command(
+        "put",
+        "store a value under a key, and print the revision",
+        (
+            _URL,
+            Positional("key", "KEY", "the key"),
+            Positional("value", "VALUE", "the value; '-' reads standard input", required=False),
+        ),
+        _put_options,
+        _put,
+        """
+datasync put sqlite:///net.db config/mtu 1500
+datasync put sqlite:///net.db config/logo --file logo.png
+date | datasync put sqlite:///net.db config/date - --ttl 60
+datasync put sqlite:///net.db config/mtu 9000 --if-revision 1
+""",
+        urls=1,
+    ),
+    Command(
+        "del",
+        "delete a key, or with -r all keys under a prefix",
+        (_URL, Positional("key", "KEY", "the key, or with -r a prefix")),
+        _delete_options,
+        _delete,
+        """
+datasync del sqlite:///net.db config/mtu
+datasync del sqlite:///net.db -r config/
+""",
+        urls=1,
+    ),
+)

@@ -1,0 +1,300 @@
+"""load and dump: what is written comes back, and what does not parse changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from datasync.cli.formats import FORMATS, BadFile, File, writer
+
+from .conftest import Command, Shell
+
+
+def entries(data: bytes, format: str) -> dict[str, bytes]:
+    file = File("f", io.BytesIO(data), format)
+    number = file.check(lambda key: None)
+    found = {entry.key: entry.raw for entry in file}
+    assert len(found) == number
+    return found
+
+
+def written(items: dict[str, bytes], format: str) -> bytes:
+    file = io.BytesIO()
+    with writer(file, format) as write:
+        for key, raw in items.items():
+            write(key, raw)
+    return file.getvalue()
+
+
+VALUES = st.one_of(
+    st.binary(),
+    st.text().map(lambda text: text.encode(errors="ignore")),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=6,
+    ).map(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="ignore")),
+)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(items=st.dictionaries(KEYS, VALUES, max_size=5))
+@example(items={"a": b'{"$base64":"AA=="}', "b": b'{"x":NaN}', "c": b"1", "d": b"null", "e": b'"t"', "f": b""})
+@example(items={"1": b"a", "yes": b"no", "~": b"~", "<<": b"<<", "2001-01-01": b"2001-01-01", "? x": b"- y", "=": b"="})
+@example(
+    items={"a\x85b": b'["\xc2\x85\xe2\x80\xa8"]', "\ufeff": b"\xef\xbb\xbf", "k" * 200: b"[1e400]", "x": b"[1e22,1.0]"}
+)
+@example(items={"a": b'{"<<":{"b":1}}', "b": b'{"=":1}', "c": b'{"a":1,"a":2}', "d": b"[12345678901234567890123]"})
+@settings(max_examples=60, deadline=None)
+def test_what_dump_writes_load_reads(format: str, items: dict[str, bytes]) -> None:
+    assert entries(written(items, format), format) == items
+
+
+def test_the_values_of_a_mapping() -> None:
+    expected = {
+        "text": b"1500",
+        "number": b"1500",
+        "object": b'{"b":[1,2.5],"a":null}',
+        "yes": b"true",
+        "bytes": b"\xff\x00",
+        "umlaut": "ä".encode(),
+    }
+    document = """{
+      "text": "1500", "number": 1500, "object": {"b": [1, 2.5], "a": null}, "yes": true,
+      "bytes": {"$base64": "/wA="}, "umlaut": "\\u00e4"
+    }"""
+    assert entries(document.encode(), "json") == expected
+    assert entries(document.encode(), "yaml") == expected | {"yes": b"true"}
+    lines = "\n\n".join(json.dumps({"key": key, "value": value}) for key, value in json.loads(document).items())
+    assert entries(lines.encode(), "jsonl") == expected
+    assert entries(b'\xef\xbb\xbf{"value": "windows", "key": "k"}\r\n', "jsonl") == {"k": b"windows"}
+
+
+def test_the_text_of_a_number_is_kept() -> None:
+    document = b'{"a": [1.10, 1e400, 123456789012345678901234567890, "\\u00e4 b"], "c": -0.0}'
+    assert entries(document, "json") == {
+        "a": b'[1.10,1e400,123456789012345678901234567890,"\\u00e4 b"]',
+        "c": b"-0.0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "line", "column", "says"),
+    [
+        ("json", '{"a": 1,\n "b" 2}', 2, 6, "expected ':'"),
+        ("json", '{"a": 1,\n "b": nan}', 2, 7, "expecting value"),
+        ("json", '{"a": 1,\n "b": NaN}', 2, 7, "NaN is no JSON"),
+        ("json", '{"a": 1,\n "b": "x}', 2, 7, "unterminated string"),
+        ("json", '{"a": 1,\n "b": "x\ny"}', 2, 9, "invalid control character"),
+        ("json", '{"a": 1,\n b: 2}', 2, 2, "double quotes"),
+        ("json", '{"a": 1,\n}', 2, 1, "double quotes"),
+        ("json", '{"a": 1\n', 2, 1, "expected ',' or '}'"),
+        ("json", '{"a": 1}\n{"b": 2}', 2, 1, "behind the end"),
+        ("json", '[{"a": 1}]', 1, 1, "expected a mapping"),
+        ("json", "", 1, 1, "expected a mapping"),
+        ("json", '{"a": 1,\n "a": 2}', 2, 2, "the key 'a' stands twice, first in line 1"),
+        ("json", '{"a": {"x": 1,\n "x": 2}}', 1, 7, "'x' stands twice"),
+        ("json", '{"a": {"$base64": "?"}}', 1, 7, "no base64"),
+        ("json", '{"a": {"$base64": 12}}', 1, 7, "takes a text"),
+        ("json", '{"a": "\\ud800"}', 1, 7, "half a character"),
+        ("json", '{"a": ' + "[" * 100_000 + "}", 1, 7, "nested too deeply"),
+        ("jsonl", '{"key": "a", "value": 1}\n{"key": "b", "valu": 1}', 2, 14, "not 'valu'"),
+        ("jsonl", '{"key": "a", "value": 1}\n\n{"key": "b"}', 3, 13, 'the member "value" is missing'),
+        ("jsonl", '{"key": "a", "value": 1}\n{"key": 7, "value": 1}', 2, 9, "the key is no text"),
+        ("jsonl", '{"key": "a", "value": 1}\n{"key": "a", "value": 1}', 2, 9, "stands twice, first in line 1"),
+        ("jsonl", '{"key": "a", "value": 1, "key": "b"}', 1, 26, "stands twice"),
+        ("jsonl", '{"key": "a", "value": 1} {}', 1, 26, "behind the end"),
+        ("jsonl", '{"key": "a", "value": "1", "key": "b"}', 1, 28, "stands twice"),
+        ("jsonl", '{"value": "ä", "key": "a"}\n{"value": "ä", "key": "a"}', 2, 23, "stands twice, first in line 1"),
+        ("jsonl", '{"key": "a", "value": "\\ud800"}', 1, 23, "half a character"),
+        ("jsonl", '["a", 1]', 1, 1, "expected {"),
+        ("yaml", "a: 1\nb: [1,\nc: 2\n", 4, 1, "did not find expected"),
+        ("yaml", "a: 1\n b: 2\n", 2, 3, "mapping values are not allowed"),
+        ("yaml", "a: 1\nb: *x\n", 2, 4, "undefined alias"),
+        ("yaml", "a: 1\n---\nb: 2\n", 2, 1, "another document"),
+        ("yaml", "a: 1\n\tb: 2\n", 2, 1, ""),
+        ("yaml", "a: 1\nb: \x07\n", 2, 4, ""),
+        ("yaml", "- a\n- b\n", 1, 1, "expected a mapping"),
+        ("yaml", "a: 1\n7: 2\n", 2, 1, "the key is no text; put it in quotes"),
+        ("yaml", "a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice, first in line 1"),
+        ("yaml", "a: {x: 1,\n  x: 2}\n", 2, 3, "'x' stands twice"),
+        ("yaml", "a: {7: 1}\n", 1, 5, "name of a member is no text"),
+        ("yaml", "a: 1\nb: 2001-01-01\n", 2, 4, "put it in quotes"),
+        ("yaml", "a: 1\nb: [2001-01-01]\n", 2, 4, "put it in quotes"),
+        ("yaml", "a: 1\nb: &x [*x]\n", 2, 4, "contains itself"),
+        ("yaml", "a: 1\nb: .nan\n", 2, 4, "JSON"),
+        ("yaml", "a: !!python/object:os.system {}\n", 1, 4, "could not determine a constructor"),
+        ("yaml", "a: 1\nb: " + "[" * 100_000, 2, 103, "nested too deeply"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(format: str, text: str, line: int, column: int, says: str) -> None:
+    with pytest.raises(BadFile) as caught:
+        entries(text.encode(), format)
+    error = caught.value
+    assert says in error.problem
+    assert error.line == line
+    if says:  # else the two libraries of PyYAML differ in where they notice
+        assert error.column == column
+    assert f"f, line {line}, column " in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_byte_that_is_no_utf8_is_named_with_its_place() -> None:
+    for kind in FORMATS:
+        with pytest.raises(BadFile, match=r"line 2, column 3: byte 0xff is no UTF-8"):
+            entries(b'{"key":"\xc3\xa4","value":1}\n\xc3\xa4 \xff', kind)
+
+
+def test_aliases_cannot_explode() -> None:
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    with pytest.raises(BadFile, match="aliases"):
+        entries(text.encode(), "yaml")
+    assert entries(b"a: &a [x]\nb: *a\nc: {<<: {d: 1}, e: 2}\n", "yaml") == {
+        "a": b'["x"]',
+        "b": b'["x"]',
+        "c": b'{"d":1,"e":2}',
+    }
+
+
+def test_an_empty_file_is_no_keys() -> None:
+    for kind, data in (
+        ("yaml", b""),
+        ("yaml", b"# nothing\n"),
+        ("json", b" {} \n"),
+        ("jsonl", b"\n"),
+        ("jsonl", b""),
+    ):
+        assert entries(data, kind) == {}
+    for kind in FORMATS:
+        assert entries(written({}, kind), kind) == {}
+
+
+def test_load_dump_and_diff(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yaml").write_text("config/mtu: 1500\nconfig/name: eth0\nother: {$base64: /wA=}\n")
+    result = cli("load", "sqlite:///a.db", "a.yaml")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "loaded 3 keys in 1 transaction, revision 1\n"
+    for ending in ("jsonl", "json", "yml"):
+        assert cli("dump", "sqlite:///a.db", "-o", f"dump.{ending}").code == 0
+        result = cli("diff", "sqlite:///a.db", f"dump.{ending}")
+        assert (result.code, result.out) == (0, "")
+    assert cli("dump", "sqlite:///a.db", "config/").out == (
+        '{"key":"config/mtu","value":"1500"}\n{"key":"config/name","value":"eth0"}\n'
+    )
+    (tmp_path / "b.json").write_text('{"config/mtu": 9000, "config/name": "eth0", "config/new": "x"}')
+    result = cli("diff", "sqlite:///a.db", "b.json")
+    assert result.code == 1
+    assert result.out == "~ config/mtu  1500 -> 9000\n+ config/new  x\n- other  base64:/wA=\n"
+    result = cli("diff", "sqlite:///a.db", "b.json", "config/", "--json")
+    assert [json.loads(line) for line in result.out.splitlines()] == [
+        {"op": "changed", "key": "config/mtu", "value": "9000", "prev": "1500"},
+        {"op": "added", "key": "config/new", "value": "x"},
+    ]
+    # below a prefix, the keys are relative to it
+    assert cli("load", "sqlite:///a.db", "b.json", "--label", "vpp1").code == 0
+    assert cli("ls", "sqlite:///a.db", "/vnf-agent/").out.split() == [
+        "/vnf-agent/vpp1/config/mtu",
+        "/vnf-agent/vpp1/config/name",
+        "/vnf-agent/vpp1/config/new",
+    ]
+    assert cli("diff", "sqlite:///a.db", "b.json", "--label", "vpp1").code == 0
+
+
+def test_batches(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"key":"k{i}","value":{i}}}\n' for i in range(2500)))
+    assert cli("load", "sqlite:///a.db", "a.jsonl").out == "loaded 2,500 keys in 3 transactions, revision 3\n"
+    assert cli("load", "sqlite:///b.db", "a.jsonl", "--batch", "2500").out == (
+        "loaded 2,500 keys in 1 transaction, revision 1\n"
+    )
+    assert cli("diff", "sqlite:///a.db", "sqlite:///b.db").code == 0
+
+
+def test_a_file_that_does_not_parse_changes_nothing(cli: Command, tmp_path: pathlib.Path) -> None:
+    cli("put", "sqlite:///a.db", "k", "v")
+    good = "".join(f'{{"key":"k{i}","value":{i}}}\n' for i in range(3000))
+    (tmp_path / "a.jsonl").write_text(good + '{"key":"x","value":}\n')
+    result = cli("load", "sqlite:///a.db", "a.jsonl", "--batch", "10")
+    assert result.code == 1
+    assert result.error == "a.jsonl, line 3001, column 20: expecting value; nothing was written"
+    (tmp_path / "a.jsonl").write_text(good + '{"key":"","value":1}\n')
+    assert "line 3001, column 8: a key is not empty" in cli("load", "sqlite:///a.db", "a.jsonl").error
+    (tmp_path / "b.json").write_text('{"a": 1,\n "/b": 2}')
+    result = cli("load", "sqlite:///a.db", "b.json", "--prefix", "p/")
+    assert "b.json, line 2, column 2: the key '/b' starts with '/'" in result.error
+    assert cli("ls", "sqlite:///a.db").out == "k\n"
+
+
+def test_a_load_that_fails_in_the_middle_says_how_far_it_came(
+    cli: Command, tmp_path: pathlib.Path, plugin: None
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({f"k{number}": number for number in range(5)}))
+    result = cli("load", "twice://", "a.json", "--batch", "2")
+    assert result.code == 1
+    assert result.error == "twice:// is gone; try later (4 of 5 keys were written before; load it again)"
+    result = cli("load", "twice://", "a.json", "--batch", "5")
+    assert result.error == "twice:// is gone; try later"
+
+
+def test_without_transactions_keys_are_written_one_by_one(cli: Command, tmp_path: pathlib.Path, plugin: None) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1, "b": 2}')
+    result = cli("load", "plain://", "a.json")
+    assert result.out == "loaded 2 keys in 2 writes, revision 2\n"
+    assert result.error == "plain:// has no transactions: the keys are written one by one"
+
+
+def test_a_dump_that_fails_leaves_no_file(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "keep.jsonl").write_text("before")
+    assert cli("dump", "sqlite:///missing.db", "-o", "keep.jsonl").code == 1
+    assert (tmp_path / "keep.jsonl").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.jsonl"]
+
+
+def test_missing_files(cli: Command) -> None:
+    result = cli("load", "sqlite:///a.db", "missing.json")
+    assert (result.code, result.error) == (1, "missing.json: No such file or directory")
+    result = cli("diff", "sqlite:///a.db", "missing.json")
+    assert result.code == 2
+    assert cli("diff", "sqlite:///missing.db", "sqlite:///also.db").code == 2
+
+
+def test_pipes(shell: Shell, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.json").write_text('{"k": "v", "b": {"$base64": "/w=="}}')
+    assert shell.run("load", "sqlite:///a.db", "a.json").code == 0
+    dump = shell.run("dump", "sqlite:///a.db").out
+    (tmp_path / "dump").write_text(dump)
+    with (tmp_path / "dump").open("rb") as file:
+        assert shell.run("load", "sqlite:///b.db", "-", stdin=file).out.startswith("loaded 2 keys")
+    with (tmp_path / "dump").open("rb") as file:
+        result = shell.run("diff", "sqlite:///b.db", "-", stdin=file)
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_a_load_of_100_000_lines(shell: Shell, tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "big.jsonl").open("w") as file:
+        for number in range(100_000):
+            file.write(f'{{"key":"config/k{number:06}","value":{{"mtu": {number}}}}}\n')
+    seen = shell.in_terminal("load", "sqlite:///a.db", "big.jsonl")
+    assert "loaded 100,000 keys in 100 transactions, revision 100" in seen
+    assert "of 100,000 keys, " in seen  # the bar
+    assert "[####" in seen
+    result = shell.run("ls", "sqlite:///a.db", "-l")
+    assert result.out.count("\n") == 100_000
+    assert '@100 config/k099999  {"mtu":99999}\n' in result.out
+
+
+def test_yaml_needs_its_extra(shell: Shell, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yaml").write_text("k: v\n")
+    (tmp_path / "a.json").write_text('{"k": "v"}')
+    without = ("-c", "import sys; sys.modules['yaml'] = None; from datasync.cli import main; sys.exit(main())")
+    result = shell.run("load", "sqlite:///a.db", "a.yaml", python=without)
+    assert result.code == 2
+    assert "pip install 'datasync[cli]'" in result.error
+    assert shell.run("load", "sqlite:///a.db", "a.json", python=without).code == 0
