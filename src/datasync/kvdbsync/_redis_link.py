@@ -1,0 +1,269 @@
+"""One connection to one server: commands go out, replies come back in their order, pushes come in between.
+
+It is a connection of our own, over the parser of the Redis project, because a watch and an honest write need to know
+what a general client hides: what was sent, that the connection is a new one, and the order of pushes and replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+
+from datasync.endpoints import Endpoint
+from datasync.errors import BadStore, Disconnected, Unauthorized
+from datasync.kvdbsync import _redis_errors as errors
+
+__all__ = ["Access", "Command", "Link", "ReplyError", "refuse_mode"]
+
+Command = tuple[str | bytes | int, ...]
+ReplyError = hiredis.ReplyError
+
+_INCOMPLETE = object()
+_HELLO = ("HELLO",)
+_HEAR = 1.0
+"""Seconds that a server has to say why it does not like a certificate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """As whom to speak to a server, over TLS or not, and how long it may be silent while asked (seconds)."""
+
+    tls: ssl.SSLContext | None = None
+    user: str | None = None
+    password: str | None = dataclasses.field(default=None, repr=False)
+    timeout: float = 5.0
+    database: int = 0
+    login: str = errors.LOGIN
+    """What to check where a server does not accept them."""
+
+
+class _Asked:
+    """Commands that were sent together, and their replies so far."""
+
+    __slots__ = ("future", "replies", "wanted")
+
+    def __init__(self, wanted: int, future: asyncio.Future[list[Any]]) -> None:
+        self.wanted = wanted
+        self.future = future
+        self.replies: list[Any] = []
+
+
+class Link(asyncio.Protocol):
+    """Made by `connect`. `pushed` is called with each push, and `lost` once, when the connection has ended."""
+
+    def __init__(self, endpoint: Endpoint, access: Access) -> None:
+        self.endpoint = endpoint
+        self.address = str(endpoint)
+        self.access = access
+        self.hello: dict[bytes, Any] = {}
+        """What the server said of itself at first."""
+        self.error: Disconnected | Unauthorized | None = None
+        """Why the connection has ended."""
+        self.pushed: Callable[[list[Any]], None] | None = None
+        self.lost: Callable[[], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._asked: deque[_Asked] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._heard: asyncio.Future[None] | None = None
+        self._spoke = 0.0
+
+    @classmethod
+    async def connect(cls, endpoint: Endpoint, access: Access) -> Link:
+        """A connection that was let in. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
+        link = cls(endpoint, access)
+        try:
+            async with asyncio.timeout(access.timeout):
+                await link._dial()
+                await link._greet()
+        except TimeoutError:
+            await link.aclose()
+            raise Disconnected(f"{link.address}: no answer within {access.timeout:g} s") from None
+        except OSError as error:
+            await link.aclose()
+            raise errors.of_connect(error, link.address) from None
+        except Disconnected:
+            await link.aclose()
+            if access.tls is not None and not link.hello:
+                await cls._hear_why(endpoint, access)
+            raise
+        except BaseException:
+            await link.aclose()
+            raise
+        return link
+
+    @classmethod
+    async def _hear_why(cls, endpoint: Endpoint, access: Access) -> None:
+        """Raise `Unauthorized` where a server turned the client's certificate away: it says so only behind the
+        handshake, and is not heard by a client that has sent something in the meantime."""
+        link = cls(endpoint, access)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_HEAR):
+                await link._dial()
+                await asyncio.wait((link._ended,))
+        error = link.error
+        await link.aclose()
+        if isinstance(error, Unauthorized):
+            raise error
+
+    async def _dial(self) -> None:
+        host = self.endpoint.host.strip("[]")
+        await self._loop.create_connection(lambda: self, host, self.endpoint.port, ssl=self.access.tls)
+
+    async def _greet(self) -> None:
+        access = self.access
+        hello: Command = ("HELLO", 3)
+        if access.user is not None or access.password is not None:
+            hello += ("AUTH", access.user or "default", access.password or "")
+        commands = [hello]
+        if access.database:
+            commands.append(("SELECT", access.database))
+        self.hello, *_ = await self.ask(*commands)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the connection stands, as far as one can know."""
+        return self.error is None and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def role(self) -> str:
+        """What it was at first: "master" or "replica"."""
+        return str(self.hello.get(b"role", b"").decode())
+
+    def send(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """Send commands at once; the future holds their replies, errors among them, or fails with `Disconnected`."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not self.ready or self._transport is None:
+            future.set_exception(self.error or Disconnected(f"{self.address}: the connection is closed; try again"))
+            future.exception()  # nobody need fetch it
+            return future
+        self._asked.append(_Asked(len(commands), future))
+        pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # typed as a tuple of one
+        self._transport.write(b"".join(map(pack, commands)))
+        return future
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The replies to commands that change nothing. Raises what `_redis_errors.of_reply` makes of an error."""
+        return self.good(await self.answered(self.send(*commands)))
+
+    def good(self, replies: list[Any]) -> list[Any]:
+        """The replies, if there is no error among them. Raises as `ask` does."""
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise errors.of_reply(reply, self.address, self.access.login)
+        return replies
+
+    async def tell(self, *commands: Command) -> list[Any]:
+        """The replies to commands that change something, errors among them. Raises `Disconnected` where they were
+        not sent, `OutcomeUnknown` where they were."""
+        if not self.ready:
+            raise self.error or Disconnected(
+                f"{self.address}: the connection is closed; nothing was written, try again"
+            )
+        try:
+            return await self.answered(self.send(*commands))
+        except Disconnected as error:
+            raise errors.unknown(error) from None
+
+    async def answered(self, replies: asyncio.Future[list[Any]]) -> list[Any]:
+        """Wait as long as the server says anything at all: large answers take their time."""
+        limit = self.access.timeout
+        while not replies.done():
+            since = self._loop.time()
+            await asyncio.wait((replies,), timeout=limit)
+            if self._spoke < since and not replies.done():
+                # nobody can tell which of the later ones would still be done
+                self.fail(f"no answer within {limit:g} s; check that the server is healthy")
+                assert self.error is not None
+                raise self.error
+        return replies.result()
+
+    async def ping(self) -> None:
+        """Return as soon as the server says anything. Raises `Disconnected` when it is gone."""
+        answer = self.send(_HELLO)
+        answer.add_done_callback(self._check_role)
+        heard = self._heard = self._heard or self._loop.create_future()
+        await asyncio.wait((answer, heard), return_when=asyncio.FIRST_COMPLETED)
+        if self.error is not None:
+            raise self.error
+
+    def _check_role(self, answer: asyncio.Future[list[Any]]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            return
+        hello = answer.result()[0]
+        if isinstance(hello, dict) and hello.get(b"role") != self.hello.get(b"role"):
+            self.fail(f"it is a {hello.get(b'role', b'').decode()} now")
+
+    def fail(self, why: str) -> None:
+        """End the connection; whoever waits for a reply gets `Disconnected`."""
+        if self.error is None:
+            self.error = Disconnected(f"{self.address}: {why}")
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def aclose(self) -> None:
+        """Close now. May be called twice."""
+        self.fail("the connection is closed")
+        if self._transport is not None:
+            await asyncio.wait((self._ended,))  # a turn of the loop at most
+
+    # -- what the transport calls ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # that of another loop is of no class of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        reader, asked = self._reader, self._asked
+        self._spoke = self._loop.time()
+        if self._heard is not None:
+            if not self._heard.done():
+                self._heard.set_result(None)
+            self._heard = None
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _INCOMPLETE:
+                if isinstance(reply, hiredis.PushNotification):
+                    if self.pushed is not None:
+                        self.pushed(reply)
+                elif not asked:
+                    self.fail(str(reply))
+                else:
+                    first = asked[0]
+                    first.replies.append(reply)
+                    if len(first.replies) == first.wanted:
+                        asked.popleft()
+                        if not first.future.done():
+                            first.future.set_result(first.replies)
+        except hiredis.ProtocolError as error:
+            self.fail(f"it does not speak Redis' protocol ({error}); check the address")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.error is None:
+            self.error = errors.of_loss(exc, self.address)
+        asked, self._asked = self._asked, deque()
+        for each in asked:
+            if not each.future.done():
+                each.future.set_exception(self.error)
+                each.future.exception()  # nobody need fetch it
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(None)
+        if not self._ended.done():
+            self._ended.set_result(None)
+        if self.lost is not None:
+            self.lost()
+
+
+def refuse_mode(link: Link, wanted: str) -> None:
+    """Raise `BadStore` where the server is of another kind than the URL says ("standalone", "cluster", "sentinel")."""
+    mode = str(link.hello.get(b"mode", b"").decode())
+    if mode != wanted:
+        scheme = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(mode, "redis:// or rediss://")
+        raise BadStore(f"{link.address}: it runs as {mode or 'something else'}; write {scheme}")

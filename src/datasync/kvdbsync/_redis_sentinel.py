@@ -1,0 +1,96 @@
+"""The primary that sentinels name, looked up anew for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from datasync.endpoints import Endpoint
+from datasync.errors import BadStore, DatasyncError, Disconnected
+from datasync.kvdbsync._redis_link import Access, Link, ReplyError, refuse_mode
+from datasync.kvdbsync._redis_store import Single, refuse_replica
+
+__all__ = ["Sentinels", "WatchedOver"]
+
+_PATIENCE = 0.15
+"""Seconds to wait for the other sentinels when one has answered."""
+_LOOK = 0.3
+"""Seconds that looking for a newer primary may add to a ping."""
+
+
+class Sentinels:
+    """Several sentinels that watch over the primary `name`."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], access: Access, name: str) -> None:
+        self._endpoints = list(endpoints)
+        self._access = access
+        self._name = name
+
+    async def primary(self) -> Endpoint:
+        """Where the primary is, as that sentinel has it which knows of the latest fail-over: the others hear of one
+        some seconds later. Raises what a sentinel's try raised, where none knows."""
+        asked = {asyncio.ensure_future(self._ask(endpoint)) for endpoint in self._endpoints}
+        try:
+            done, late = await asyncio.wait(asked, timeout=_PATIENCE)
+            while late and all(task.exception() for task in done):
+                more, late = await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+            outcomes = [task.exception() or task.result() for task in done]
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        known = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
+        if known:
+            return max(known)[1]
+        raise min((error for error in outcomes if isinstance(error, Exception)), key=_is_passing)
+
+    async def _ask(self, endpoint: Endpoint) -> tuple[int, Endpoint]:
+        """The number of the last fail-over that this sentinel knows of, and where the primary is since."""
+        link = await Link.connect(endpoint, self._access)
+        try:
+            refuse_mode(link, "sentinel")
+            [said] = await link.answered(link.send(("SENTINEL", "MASTER", self._name)))
+            if isinstance(said, ReplyError) and "No such master" in str(said):
+                raise BadStore(f"{endpoint}: it knows no primary {self._name!r}; check the name in the URL")
+            [primary] = link.good([said])
+        finally:
+            await link.aclose()
+        host = primary[b"ip"].decode()
+        return int(primary[b"config-epoch"]), Endpoint(f"[{host}]" if ":" in host else host, int(primary[b"port"]))
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, Disconnected)
+
+
+class WatchedOver(Single):
+    """The primary that sentinels watch over."""
+
+    def __init__(self, link: Link, sentinels: Sentinels) -> None:
+        super().__init__(link)
+        self._sentinels = sentinels
+
+    @classmethod
+    async def look_up(cls, sentinels: Sentinels, access: Access) -> WatchedOver:
+        """Connect to whom they name. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
+        link = await Link.connect(await sentinels.primary(), access)
+        try:
+            refuse_mode(link, "standalone")
+            refuse_replica(link)  # one that lost its office, and does not know it yet, is known by the sentinels
+        except BaseException:
+            await link.aclose()
+            raise
+        return cls(link, sentinels)
+
+    async def ping(self) -> None:
+        await super().ping()
+        # a primary that is cut off from its sentinels goes on answering: its writes will be lost
+        with contextlib.suppress(DatasyncError, TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                primary = await self._sentinels.primary()
+            if primary != self._link.endpoint:
+                self._link.fail(f"the primary is {primary} now")
+        if self._link.error is not None:
+            raise self._link.error

@@ -1,0 +1,176 @@
+"""One session: everything tracked first, then a snapshot, then what the server says has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from datasync.errors import Disconnected
+from datasync.kvdbsync._redis_errors import of_reply
+from datasync.kvdbsync._redis_keys import tracked, wanted_of
+from datasync.kvdbsync._redis_link import Command, Link, ReplyError
+from datasync.kvdbsync._redis_snapshot import Batch, ended, read_snapshot
+from datasync.kvdbsync._redis_store import Store
+from datasync.source import Commit, Frame, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.syncbase.scopes import is_prefix
+
+__all__ = ["RedisSession"]
+
+_CHECKED = 100
+"""Scopes whose permissions are looked at."""
+
+
+class RedisSession(Session):
+    """Follows the keys of `scopes` at all primaries. Made by `start`."""
+
+    def __init__(self, store: Store, scopes: Sequence[str]) -> None:
+        self._store = store
+        self._scopes = list(Scopes(scopes).minimal())
+        # what is announced is what was tracked: mostly just the scopes
+        exact = tracked(self._scopes) == self._scopes and all(map(is_prefix, self._scopes))
+        self._wanted = None if exact else Scopes(self._scopes)
+        self._batch = Batch()
+        self._wake = asyncio.Event()
+        self._closed = False
+        # pushes in the order in which they came, each with its keys that are not in an earlier one, and between them
+        # those who wait until all before is taken over
+        self._pushes: deque[Sequence[bytes] | asyncio.Future[None]] = deque()
+        self._waiting: set[bytes] = set()
+        self._flushed = False
+        self._reading: tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None = None
+
+    @classmethod
+    async def start(cls, store: Store, scopes: Sequence[str]) -> RedisSession:
+        """A session that is known to work: changes are announced, and the scopes may be read."""
+        session = cls(store, scopes)
+        for link in store.links:
+            link.pushed, link.lost = session._pushed, session._wake.set
+            if session._scopes:
+                await session._track(link)
+        return session
+
+    async def _track(self, link: Link) -> None:
+        prefixes = [part for prefix in tracked(self._scopes) for part in ("PREFIX", prefix)]
+        await link.ask(("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1))
+        # the name of a scope is a key like those in it, so whoever may not read it hears so now
+        reads: list[Command] = [("GET", scope) for scope in self._scopes[:_CHECKED]]
+        for reply in await link.answered(link.send(*reads)):
+            if isinstance(reply, ReplyError) and str(reply).startswith(("NOPERM", "LOADING")):
+                raise of_reply(reply, link.address)
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        try:
+            async for frames in self._snapshot(again=False):
+                yield frames
+            while True:
+                await self._news()
+                if self._flushed:
+                    # of any database: read anew, and let the difference tell whether it was this one
+                    self._flushed = False
+                    async for frames in self._snapshot(again=True):
+                        yield frames
+                self._ask()
+                while self._reading is not None:
+                    commits = await self._changes()
+                    self._ask()  # the server finds the next values while the engine takes over these
+                    yield commits
+                if not self._flushed:
+                    self._answer_waiting()
+        finally:
+            self._closed = True
+            self._answer_waiting()
+
+    async def ping(self) -> None:
+        await self._store.ping()
+
+    async def caught_up(self) -> None:
+        # the server sends a push before, or together with, the answer to the write that it is about
+        for link in self._store.links:
+            await link.ask(("PING",))
+        if not self._closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._pushes.append(waiter)
+            self._wake.set()
+            await waiter
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._answer_waiting()
+        self._wake.set()
+        await self._store.aclose()
+        if self._reading is not None:
+            await ended(self._reading[1])
+
+    def _pushed(self, push: Sequence[Any]) -> None:
+        if push[0] != b"invalidate":
+            return
+        keys: Sequence[bytes] | None = push[1]
+        if keys is None:
+            self._flushed = True
+        else:
+            waiting = self._waiting
+            if new := [key for key in keys if key not in waiting]:
+                waiting.update(new)
+                self._pushes.append(new)
+        self._wake.set()
+
+    async def _snapshot(self, *, again: bool) -> AsyncIterator[Sequence[Frame]]:
+        begin: list[Frame] = [SnapshotBegin(self._scopes)]
+        if self._scopes:
+            async for items in read_snapshot(self._store, self._scopes, self._batch):
+                yield [*begin, SnapshotChunk(items)]
+                begin = []
+        yield [*begin, SnapshotEnd(None, same_history=again)]
+
+    async def _news(self) -> None:
+        """Wait for a push. Raises `Disconnected` once a connection is lost."""
+        while not (self._pushes or self._flushed):
+            for link in self._store.links:
+                if link.error is not None:
+                    raise link.error
+            if self._closed:
+                raise Disconnected("the session is closed")
+            self._wake.clear()
+            await self._wake.wait()  # the engine's pings end it
+
+    def _ask(self) -> None:
+        """Ask for the values of the next keys that were pushed, unless something else comes before."""
+        groups: list[Sequence[str]] = []
+        keys: list[bytes] = []
+        while self._pushes and not self._flushed and len(keys) < self._batch.limit:
+            push = self._pushes[0]
+            if isinstance(push, asyncio.Future):
+                break
+            mine, texts = wanted_of(self._take(push, self._batch.limit - len(keys)), self._wanted)
+            keys.extend(mine)
+            groups.append(texts)
+        self._reading = (groups, asyncio.ensure_future(self._store.fetch(keys))) if keys else None
+
+    async def _changes(self) -> list[Frame]:
+        """One commit for each of the pushes: their keys with what is there now."""
+        assert self._reading is not None
+        groups, fetching = self._reading
+        values = await fetching
+        self._batch.note(values)
+        following = iter(values)
+        # zip asks for a text first, so it takes no value too many
+        return [Commit(None, 0, list(zip(texts, following, strict=False))) for texts in groups if texts]
+
+    def _take(self, push: Sequence[bytes], limit: int) -> Sequence[bytes]:
+        """At most so many keys of the first push; what changes from now on is asked for again."""
+        if len(push) > limit:
+            self._pushes[0] = push[limit:]
+            push = push[:limit]
+        else:
+            self._pushes.popleft()
+        self._waiting.difference_update(push)
+        return push
+
+    def _answer_waiting(self) -> None:
+        """All before the first of the pushes has been taken over; nothing more will be, once this is closed."""
+        while self._pushes and (self._closed or isinstance(self._pushes[0], asyncio.Future)):
+            waiter = self._pushes.popleft()
+            if isinstance(waiter, asyncio.Future) and not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,82 @@
+"""All values of some scopes, read piece by piece while others write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from datasync.kvdbsync._redis_keys import scan_pattern, single_keys, wanted_of
+from datasync.kvdbsync._redis_store import Store, scan
+from datasync.source import Item, Scopes
+
+__all__ = ["Batch", "ended", "read_snapshot"]
+
+_MOST = 5_000
+_FIRST = 100
+_SAMPLE = 500
+_GROWTH = 10
+_AIM = 8 << 20
+"""Bytes of one answer, as far as the one before tells."""
+
+Keys = tuple[Sequence[bytes], Sequence[str]]
+
+
+class Batch:
+    """How many values to ask for at once: fewer where they are large."""
+
+    def __init__(self) -> None:
+        self.limit = _FIRST
+
+    def note(self, values: Sequence[bytes | None]) -> None:
+        """Learn from an answer."""
+        some = values[:: len(values) // _SAMPLE + 1]
+        each = sum([len(value) for value in some if value is not None]) // (len(some) or 1) + 1
+        self.limit = max(1, min(_MOST, self.limit * _GROWTH, _AIM // each))
+
+
+async def ended(fetching: asyncio.Future[Sequence[bytes | None]]) -> None:
+    """Wait for the end of a fetch whose result nobody needs any more."""
+    await asyncio.wait([fetching])
+    if not fetching.cancelled():
+        fetching.exception()  # whoever reads on hears of the connection
+
+
+async def read_snapshot(store: Store, scopes: Sequence[str], batch: Batch) -> AsyncIterator[list[Item]]:
+    """(key, value, 0) of all keys in the scopes, some perhaps twice. Values are read while keys are being sought, and
+    the next ones while some are yielded."""
+    reading: tuple[Sequence[str], asyncio.Future[Sequence[bytes | None]]] | None = None
+    try:
+        async for keys, texts in _keys(store, scopes, batch):
+            before, reading = reading, (texts, asyncio.ensure_future(store.fetch(keys)))
+            if before is not None:
+                yield _items(before[0], await before[1], batch)
+        if reading is not None:
+            yield _items(reading[0], await reading[1], batch)
+    finally:
+        if reading is not None:
+            reading[1].cancel()
+            await ended(reading[1])
+
+
+def _items(texts: Sequence[str], values: Sequence[bytes | None], batch: Batch) -> list[Item]:
+    batch.note(values)
+    return [(text, value, 0) for text, value in zip(texts, values, strict=True) if value is not None]
+
+
+async def _keys(store: Store, scopes: Sequence[str], batch: Batch) -> AsyncIterator[Keys]:
+    """All keys of the scopes, at most `batch.limit` at a time."""
+    for part in _parts(*wanted_of(single_keys(scopes), None), batch):
+        yield part
+    pattern = scan_pattern(scopes)
+    if pattern is None:
+        return
+    wanted = None if len(scopes) == 1 else Scopes(scopes)  # one prefix: it is what the pattern says
+    for link in store.links:
+        async for found in scan(link, pattern):
+            for part in _parts(*wanted_of(found, wanted), batch):
+                yield part
+
+
+def _parts(keys: Sequence[bytes], texts: Sequence[str], batch: Batch) -> list[Keys]:
+    limit = batch.limit
+    return [(keys[at : at + limit], texts[at : at + limit]) for at in range(0, len(keys), limit)]

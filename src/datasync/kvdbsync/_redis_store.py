@@ -1,0 +1,181 @@
+"""All keys of one source over connections to whoever holds them: here, to one primary."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from datasync.endpoints import Endpoint
+from datasync.errors import Disconnected, OutcomeUnknown
+from datasync.kvdbsync._redis_errors import TopologyChanged
+from datasync.kvdbsync._redis_keys import left_alone
+from datasync.kvdbsync._redis_link import Access, Command, Link, refuse_mode
+from datasync.kvdbsync._redis_plan import Plan
+from datasync.source import Committed, Operation
+
+__all__ = ["Opener", "Shared", "Single", "Store", "left_alone_type", "scan"]
+
+T = TypeVar("T")
+
+_SCANNED = 2_000
+"""Keys that one SCAN looks at: more are hardly faster, and hold up the server's other clients for longer."""
+
+
+class Store(abc.ABC):
+    """Connections to all primaries."""
+
+    links: Sequence[Link]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all connections stand, as far as one can know."""
+        return all(link.ready for link in self.links)
+
+    @abc.abstractmethod
+    async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values of keys now; None for those that are not there or hold no string. Raises `Disconnected`,
+        `Unauthorized`, `BadStore`."""
+
+    @abc.abstractmethod
+    async def write(self, operations: Sequence[Operation]) -> Committed:
+        """What `Source.commit` does."""
+
+    @abc.abstractmethod
+    async def ping(self) -> None:
+        """Have all primaries answer, and see that they still are the primaries. Raises `Disconnected`."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for link in self.links:
+            await link.aclose()
+
+
+Opener = Callable[[], Awaitable[Store]]
+
+
+class Single(Store):
+    """One server."""
+
+    def __init__(self, link: Link) -> None:
+        self.links = (link,)
+        self._link = link
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint, access: Access) -> Single:
+        """Connect. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
+        link = await Link.connect(endpoint, access)
+        try:
+            refuse_mode(link, "standalone")
+            refuse_replica(link)
+        except BaseException:
+            await link.aclose()
+            raise
+        return cls(link)
+
+    async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        [values] = await self._link.ask(("MGET", *keys))
+        if None in values and not left_alone.full:
+            self._report_types([key for key, value in zip(keys, values, strict=True) if value is None])
+        return values  # type: ignore[no-any-return]
+
+    def _report_types(self, keys: Sequence[bytes]) -> None:
+        """Report those that are there after all. Nobody waits for the answers."""
+
+        def report(answer: asyncio.Future[list[Any]]) -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                for key, kind in zip(keys, answer.result(), strict=True):
+                    if isinstance(kind, bytes) and kind not in (b"none", b"string"):
+                        left_alone_type(key, kind.decode())
+
+        self._link.send(*(("TYPE", key) for key in keys)).add_done_callback(report)
+
+    async def write(self, operations: Sequence[Operation]) -> Committed:
+        plan = Plan(operations)
+        return plan.committed(await self._link.tell(*plan.commands), self._link.address)
+
+    async def ping(self) -> None:
+        await self._link.ping()
+
+
+class Shared:
+    """The store that all requests share; opened when it is needed."""
+
+    def __init__(self, opener: Opener, timeout: float) -> None:
+        self._opener = opener
+        self._timeout = timeout
+        self._store: Store | None = None
+        self._users: dict[Store, int] = {}
+        self._opening = asyncio.Lock()
+
+    async def use(self, request: Callable[[Store], Awaitable[T]]) -> T:
+        """The result of `request`, which is made again where a cluster says that its primaries are others now."""
+        try:
+            return await self._once(request)
+        except TopologyChanged:
+            return await self._once(request)
+
+    async def _once(self, request: Callable[[Store], Awaitable[T]]) -> T:
+        store = await self._ready()
+        self._users[store] = self._users.get(store, 0) + 1
+        try:
+            return await request(store)
+        except (Disconnected, OutcomeUnknown):
+            if self._store is store:
+                self._store = None
+            raise
+        finally:
+            self._users[store] -= 1
+            await self._close_unused(store)
+
+    async def aclose(self) -> None:
+        """Close it once the requests under way have ended; a later one opens another."""
+        store, self._store = self._store, None
+        if store is not None:
+            await self._close_unused(store)
+
+    async def _ready(self) -> Store:
+        if self._store is not None and self._store.ready:
+            return self._store
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._opening.acquire()
+        except TimeoutError:
+            raise Disconnected("still not connected; check that the server is healthy") from None
+        try:
+            if self._store is None or not self._store.ready:
+                await self.aclose()
+                self._store = await self._opener()
+            return self._store
+        finally:
+            self._opening.release()
+
+    async def _close_unused(self, store: Store) -> None:
+        if store is not self._store and not self._users.get(store):
+            self._users.pop(store, None)
+            await store.aclose()
+
+
+async def scan(link: Link, pattern: str, *conditions: str) -> AsyncIterator[Sequence[bytes]]:
+    """The keys that match, page by page, some perhaps twice. The next page is asked for before one is yielded."""
+    command: Command = ("MATCH", pattern, "COUNT", _SCANNED, *conditions)
+    following = link.send(("SCAN", 0, *command))
+    while True:
+        [[cursor, keys]] = link.good(await link.answered(following))
+        if cursor == b"0":
+            yield keys
+            return
+        following = link.send(("SCAN", cursor, *command))
+        yield keys
+
+
+def refuse_replica(link: Link) -> None:
+    """Raise `Disconnected` for a replica: it takes no writes, and does not announce that it was loaded anew."""
+    if link.role != "master":
+        raise Disconnected(f"{link.address}: it is a replica; name the primary, or write redis+sentinel://")
+
+
+def left_alone_type(key: bytes, kind: str) -> None:
+    """Report a key that holds something else than a string."""
+    left_alone.report(key, "Redis", f"it holds a {kind}; store a string to have it watched")

@@ -1,0 +1,146 @@
+"""redis://, rediss://, redis+sentinel:// and redis+cluster:// - Redis 6.0 or later (Go: kvdbsync over Redis).
+
+`redis://[user:password@]host[:6379][/database][?timeout=5]`; `rediss://` speaks TLS and takes `ca=`, `cert=` and
+`key=`, the names of PEM files. `redis+sentinel://[user:password@]sentinel[:26379][,sentinel2…]/name[/database]` and
+`redis+cluster://[user:password@]host[:6379][,host2…]` do so with `tls=1`. docs/redis.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+from datasync.capabilities import Capabilities
+from datasync.endpoints import endpoints, no_tls_files, tls_context
+from datasync.errors import BadUrl
+from datasync.kvdbsync._redis_cluster import Cluster, Clustered
+from datasync.kvdbsync._redis_keys import pattern_of, texts_of
+from datasync.kvdbsync._redis_link import Access
+from datasync.kvdbsync._redis_sentinel import Sentinels, WatchedOver
+from datasync.kvdbsync._redis_session import RedisSession
+from datasync.kvdbsync._redis_snapshot import Batch
+from datasync.kvdbsync._redis_store import Opener, Shared, Single, Store, scan
+from datasync.source import Committed, Item, Operation, Session, Source
+from datasync.transports import Url, boolean, seconds
+
+__all__ = ["RedisSource", "from_url"]
+
+_PORT, _SENTINEL_PORT = 6379, 26379
+_SENTINEL, _CLUSTER = "redis+sentinel", "redis+cluster"
+
+
+def from_url(url: Url) -> RedisSource:
+    """The server, the servers behind sentinels, or the cluster that the URL names."""
+    hosts = endpoints(url, _SENTINEL_PORT if url.scheme == _SENTINEL else _PORT)
+    tls = _tls(url)
+    timeout = url.option("timeout", seconds, 5.0)
+    name, database = _path(url)
+    access = Access(tls, url.user or None, url.password, timeout, database)
+    opener: Opener
+    if url.scheme == _CLUSTER:
+        opener = functools.partial(Clustered.open, Cluster(hosts, access))
+    elif url.scheme == _SENTINEL:
+        user = url.option("sentinel_user", str, None)
+        password = url.option("sentinel_password", str, None)
+        sentinels = Sentinels(
+            hosts, Access(tls, user, password, timeout, login="sentinel_user= and sentinel_password="), name
+        )
+        opener = functools.partial(WatchedOver.look_up, sentinels, access)
+    elif len(hosts) > 1:
+        raise BadUrl(f"{url}: several hosts; write redis+sentinel:// or redis+cluster://")
+    else:
+        opener = functools.partial(Single.open, hosts[0], access)
+    return RedisSource(str(url).rstrip("/"), opener, timeout)
+
+
+def _tls(url: Url) -> ssl.SSLContext | None:
+    plain = url.scheme == "redis"
+    if not plain and (url.scheme == "rediss" or url.option("tls", boolean, False)):
+        return tls_context(url)
+    no_tls_files(url, "rediss://" if plain else "tls=1 as well")
+    return None
+
+
+def _path(url: Url) -> tuple[str, int]:
+    """The name of the primary, for sentinels, and the number of the database."""
+    parts = url.path.strip("/").split("/") if url.path.strip("/") else []
+    name = ""
+    if url.scheme == _SENTINEL:
+        if not parts:
+            raise BadUrl(f"{url}: which primary? write its name behind the hosts: {url.scheme}://host/name")
+        name = parts.pop(0)
+    if not parts:
+        return name, 0
+    if url.scheme == _CLUSTER:
+        raise BadUrl(f"{url}: a cluster has but one database; leave {url.path!r} out")
+    if len(parts) > 1 or not parts[0].isdecimal():
+        raise BadUrl(f"{url}: {parts[-1]!r} is no database; write its number. Keys are named with prefix= or label=")
+    return name, int(parts[0])
+
+
+class RedisSource(Source):
+    """The strings of one Redis database."""
+
+    capabilities = Capabilities(
+        order="key",
+        atomic=False,
+        snapshot="fuzzy",
+        every_value=False,
+        revisions=False,
+        resume=False,
+        ttl=True,
+        cas=False,
+        reply=False,
+        durable=False,
+    )
+
+    def __init__(self, name: str, opener: Opener, timeout: float) -> None:
+        self.name = name
+        self._opener = opener
+        self._shared = Shared(opener, timeout)
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        store = await self._opener()
+        try:
+            return await RedisSession.start(store, scopes)
+        except BaseException:
+            await store.aclose()
+            raise
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        return await self._shared.use(lambda store: store.write(operations))
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        [value] = await self._shared.use(lambda store: store.fetch([key.encode()]))
+        return None if value is None else (value, 0)
+
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        async def read(store: Store) -> tuple[Sequence[Item], Any | None]:
+            found, at = token or (await _sorted_keys(store, prefix), 0)
+            keys, texts = texts_of(found[at : at + limit])
+            values: list[bytes | None] = [b""] * len(keys) if keys_only else []
+            batch = Batch()
+            while len(values) < len(keys):
+                part = await store.fetch(keys[len(values) : len(values) + batch.limit])
+                batch.note(part)
+                values.extend(part)
+            items = [(text, value, 0) for text, value in zip(texts, values, strict=True) if value is not None]
+            return items, (found, at + limit) if at + limit < len(found) else None
+
+        return await self._shared.use(read)
+
+    async def aclose(self) -> None:
+        await self._shared.aclose()
+
+
+async def _sorted_keys(store: Store, prefix: str) -> list[bytes]:
+    """All of them: Redis has no order to go on in."""
+    found: set[bytes] = set()
+    for link in store.links:
+        async for keys in scan(link, pattern_of(prefix), "TYPE", "string"):
+            found.update(keys)
+    return sorted(found)

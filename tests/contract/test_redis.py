@@ -1,0 +1,54 @@
+"""The contract suite on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from datasync.testing.contract import ContractSuite, Store
+from tests.redis.redis_server import RedisServer
+from tests.tcp_proxy import proxy_to
+
+
+class TestRedis(ContractSuite):
+    """One server for all tests of a worker; each test finds it empty."""
+
+    server: ClassVar[RedisServer]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def running(cls) -> Iterator[None]:
+        with tempfile.TemporaryDirectory() as directory:
+            server = cls.server = RedisServer(Path(directory))
+            try:
+                asyncio.run(server.start())
+                yield
+            finally:
+                server.end()
+
+    @contextlib.asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        server = self.server
+        await server.clear()
+        async with proxy_to(server.port) as proxy:
+
+            async def expire_session() -> None:
+                await server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+            yield Store(
+                url=f"redis://127.0.0.1:{proxy.port}/3",
+                direct=f"{server.url}/3",
+                shortest_ttl=0.05,
+                empty=server.empty,
+                expire_session=expire_session,
+                **proxy.hooks(),
+            )
+
+
+del ContractSuite  # so that it is not collected itself

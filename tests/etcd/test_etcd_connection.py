@@ -1,0 +1,230 @@
+"""Faults of the connection: cut at every frame, half-open, no longer trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from datasync import DataSync, Disconnected, Unauthorized, open_url
+from datasync.testing.contract import eventually
+from tests.certificates import Authority
+from tests.etcd.etcd_server import DEBIAN, EtcdServer, etcd_server, tls_flags, versions
+from tests.etcd.load import Judged, watched
+from tests.faults import cut_write, half_open
+from tests.load import QUICK, equal
+from tests.servers import require, scratch
+from tests.tcp_proxy import proxy_to
+
+
+@versions
+@pytest.mark.timeout(100)
+def test_cut_at_every_frame(version: str) -> None:
+    """At each frame of what a session begins with, of its snapshot of several pages, and of the first changes."""
+
+    async def main() -> None:
+        async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
+            items = {f"a/{number:04}": b"x" * 100 for number in range(1200)}
+            for start in range(0, len(items), 120):
+                txn = writer.txn()
+                for key in list(items)[start : start + 120]:
+                    txn.put(key, items[key])
+                await txn.commit()
+            cut = 0
+            for frame in range(1, 200):
+                cuts = proxy.cuts
+                proxy.cut_at(frame)
+                async with watched(f"etcd://127.0.0.1:{proxy.port}", "a/", ping_timeout=2.0) as (sync, probe):
+                    await sync.ready(15)
+                    await writer.put("a/0000", b"%d" % frame)
+                    await writer.txn().put("a/0001", b"%d" % frame).put("a/0002", b"%d" % frame).commit()
+                    items |= dict.fromkeys(("a/0000", "a/0001", "a/0002"), b"%d" % frame)
+                    await equal(probe, items)
+                    assert len(probe.resyncs) == 1
+                    assert {kv.key for kv in probe.resyncs[0].values["a/"]} == set(items)
+                    assert all(len(event.changes) in (1, 2) for event in probe.changes)
+                cut += proxy.cuts > cuts
+                if proxy.cuts == cuts:
+                    break
+            assert cut > 10, "the proxy did not cut"
+
+    asyncio.run(main())
+
+
+@versions
+def test_half_open_under_load(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            await half_open(server, Judged(server))
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_write_whose_answer_is_cut_off_is_unknown(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            await cut_write(server)
+
+    asyncio.run(main())
+
+
+@versions
+def test_several_endpoints(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, proxy_to(server.port) as first, proxy_to(server.port) as second:
+            url = f"etcd://127.0.0.1:{first.port},127.0.0.1:{second.port}"
+            await first.refuse()
+            async with watched(url) as (sync, probe):
+                await sync.ready(15)
+                assert await sync.put("a/1", b"1", confirm=True)
+                assert sync.status().sources[0].reconnects == 0
+                await first.start()
+                await second.refuse()
+                await eventually(lambda: sync.status().sources[0].reconnects and probe.state)
+                await sync.put("a/1", b"2", confirm=True)
+                # one that keeps silent is left behind as well
+                await second.start()
+                first.pause()
+                await eventually(lambda: sync.status().sources[0].reconnects == 2, 20)
+                assert (await sync.get("a/1")) is not None
+                await eventually(lambda: probe.state == {"a/1": b"2"})
+                assert len(probe.resyncs) == 1
+
+    asyncio.run(main())
+
+
+# -- passwords -----------------------------------------------------------------------------------------------------
+
+
+@versions
+def test_passwords(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            await server.ask_for_passwords({"agent": "s3cret"})
+            address = f"127.0.0.1:{server.port}"
+            for wrong in (f"etcd://agent:wr0ng@{address}", f"etcd://nobody:wr0ng@{address}", f"etcd://{address}"):
+                sync = DataSync(wrong, **QUICK)
+                sync.watch("all", "")
+                with pytest.raises(Unauthorized) as caught:
+                    await sync.start()
+                assert "wr0ng" not in str(caught.value)
+            async with watched(f"etcd://agent:s3cret@{address}") as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/1", b"1", confirm=True)
+                # changed while it runs: shown, and tried again
+                await server.ctl("user", "passwd", "agent", "--interactive=false", user="root:root", said="changed\n")
+                await eventually(lambda: "user and password" in (sync.status().sources[0].error or ""))
+                assert sync.status().sources[0].state == "lost"
+                with pytest.raises(Unauthorized):
+                    await sync.put("a/1", b"2")
+                await server.ctl("user", "passwd", "agent", "--interactive=false", user="root:root", said="s3cret\n")
+                await eventually(lambda: sync.status().sources[0].state == "following")
+                await sync.put("a/1", b"3", confirm=True)
+                assert probe.state == {"a/1": b"3"}
+                assert len(probe.resyncs) == 1
+        for secret in ("s3cret", "wr0ng"):
+            assert secret not in caplog.text
+            assert secret not in repr(open_url(f"etcd://agent:{secret}@{address}")) + repr(sync.status())
+
+    with caplog.at_level(logging.DEBUG, "datasync"):
+        asyncio.run(main())
+
+
+@versions
+def test_tokens_are_renewed(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version, extra=["--auth-token-ttl", "1"]) as server:
+            await server.ask_for_passwords({"agent": "s3cret"})
+            url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
+            async with watched(url, ping_interval=60) as (sync, probe), DataSync(url, ping_interval=60) as writer:
+                await sync.ready(15)
+                for number in range(2):
+                    await writer.put("a/1", b"%d" % number)
+                    await equal(probe, {"a/1": b"%d" % number})
+                    await asyncio.sleep(2.5)  # the token ends, with nothing to tell us
+                results = await asyncio.gather(*(writer.put(f"a/{number}", b"3") for number in range(20)))
+                assert len(set(results)) == 20
+                await eventually(lambda: len(probe.state) == 20)
+                assert sync.status().sources[0].reconnects == 0
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_user_who_may_only_read_a_part(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            await server.ctl("role", "add", "reader")
+            await server.ctl("role", "grant-permission", "reader", "--prefix=true", "read", "/vnf-agent/vpp1/")
+            await server.ctl("user", "add", "agent:s3cret")
+            await server.ctl("user", "grant-role", "agent", "reader")
+            await server.ask_for_passwords({})
+            url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
+            root = DataSync(f"etcd://root:root@127.0.0.1:{server.port}", label="vpp1")
+            async with root, watched(url, "config/a/", "config/b/", label="vpp1") as (sync, probe):
+                await sync.ready(15)
+                await root.put("config/b/1", b"1")
+                await eventually(lambda: probe.state == {"config/b/1": b"1"})
+                with pytest.raises(Unauthorized):
+                    await sync.put("config/b/1", b"2")
+            sync = DataSync(url, prefix="/vnf-agent/vpp2/")
+            sync.watch("all", "")
+            with pytest.raises(Unauthorized):
+                await sync.start()
+
+    asyncio.run(main())
+
+
+def test_a_password_for_a_server_that_asks_for_none() -> None:
+    async def main() -> None:
+        async with etcd_server(DEBIAN) as server, watched(f"etcd://agent:s3cret@127.0.0.1:{server.port}") as (sync, _):
+            await sync.ready(15)
+            await sync.put("a/1", b"1", confirm=True)
+
+    asyncio.run(main())
+
+
+# -- TLS -----------------------------------------------------------------------------------------------------------
+
+
+@versions
+def test_tls(version: str) -> None:
+    async def main() -> None:
+        openssl = require("openssl", "apt-get install -y openssl")
+        async with scratch() as directory:
+            ours, foreign = Authority(openssl, directory / "ours"), Authority(openssl, directory / "foreign")
+            ours.issue("server")
+            ours.issue("expired", days=-1)
+            ours.issue("client")
+            foreign.issue("client")
+            server = EtcdServer(version, directory, tls=tls_flags(ours, "server"))
+            try:
+                await server.start()
+                address = f"127.0.0.1:{server.port}"
+                good = f"etcds://{address}?ca={ours.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
+                async with watched(good) as (sync, probe):
+                    await sync.ready(15)
+                    await sync.put("a/1", b"1", confirm=True)
+                    assert probe.state == {"a/1": b"1"}
+                for wrong in (f"?ca={foreign.ca}", ""):
+                    with pytest.raises(Unauthorized, match=r"certificate.*\?ca="):
+                        await DataSync(f"etcds://{address}{wrong}").start()
+                for stranger in ("", f"&cert={foreign.cert('client')}&key={foreign.key('client')}"):
+                    with pytest.raises(Unauthorized, match=r"certificate.*\?cert="):
+                        await DataSync(f"etcds://{address}?ca={ours.ca}{stranger}").start()
+                async with DataSync(f"etcd://{address}", **QUICK) as plain:
+                    assert plain.status().sources[0].state == "lost"
+                    with pytest.raises(Disconnected):
+                        await plain.get("a/1")
+                server.end()
+                server = EtcdServer(version, directory, tls=tls_flags(ours, "expired"))
+                await server.start()
+                expired = good.replace(address, f"127.0.0.1:{server.port}")
+                with pytest.raises(Unauthorized, match="expired"):
+                    await DataSync(expired).start()
+            finally:
+                server.end()
+
+    asyncio.run(main())

@@ -1,0 +1,345 @@
+"""The session itself, frame by frame: the edge of the snapshot, fragments, the proof of the history."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from datasync import BadStore, DataSync, Disconnected, HistoryLost, open_url
+from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd, Source
+from tests.etcd.etcd_server import DEBIAN, etcd_server, versions
+
+
+class Reader:
+    """Takes the frames of a session one by one."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._frames = self._all()
+
+    async def _all(self) -> AsyncIterator[Frame]:
+        async for frames in self.session:
+            for frame in frames:
+                yield frame
+
+    async def next(self) -> Any:
+        """The next frame."""
+        async with asyncio.timeout(15):
+            return await anext(self._frames)
+
+    async def snapshot(self) -> tuple[dict[str, bytes], SnapshotEnd]:
+        """The whole snapshot."""
+        assert isinstance(await self.next(), SnapshotBegin)
+        items: dict[str, bytes] = {}
+        while not isinstance(frame := await self.next(), SnapshotEnd):
+            assert isinstance(frame, SnapshotChunk)
+            items.update((key, raw) for key, raw, _ in frame.items)
+        return items, frame
+
+    async def commit(self) -> Commit:
+        """The next commit; bookmarks are passed by."""
+        while isinstance(frame := await self.next(), Progress):
+            pass
+        assert isinstance(frame, Commit)
+        return frame
+
+    async def aclose(self) -> None:
+        """End the session."""
+        await self.session.aclose()
+
+
+async def reader(source: Source, scopes: Sequence[str], resume: Any = None, added: Sequence[str] = ()) -> Reader:
+    return Reader(await source.open(scopes, resume, added))
+
+
+async def fill(sync: DataSync, count: int, prefix: str = "a/", value: bytes = b"v" * 50) -> None:
+    for start in range(0, count, 100):
+        txn = sync.txn()
+        for number in range(start, min(count, start + 100)):
+            txn.put(f"{prefix}{number:05}", value)
+        await txn.commit()
+
+
+@versions
+def test_a_write_between_every_two_pages(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as writer:
+            await fill(writer, 25_000)
+            await writer.put("b", b"a key of its own")
+            source = open_url(server.url)
+            frames = await reader(source, ["a/", "b"])
+            pages = 0
+            items: dict[str, bytes] = {}
+            written: list[int] = []
+            assert isinstance(await frames.next(), SnapshotBegin)
+            while not isinstance(frame := await frames.next(), SnapshotEnd):
+                pages += 1
+                items.update((key, raw) for key, raw, _ in frame.items)
+                txn = writer.txn().put("a/00000", b"%d" % pages).delete(f"a/{24_999 - pages}")
+                written.append(await txn.commit() or 0)
+            assert pages >= 4
+            assert len(items) == 25_001
+            assert set(items.values()) == {b"v" * 50, b"a key of its own"}
+            assert frame.revision == written[0] - 1
+            for number, revision in enumerate(written, 1):
+                commit = await frames.commit()
+                assert commit.revision == revision
+                assert dict(commit.changes) == {"a/00000": b"%d" % number, f"a/{24_999 - number}": None}
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_transaction_in_many_fragments_is_one_commit(version: str) -> None:
+    async def main() -> None:
+        large = ["--max-txn-ops", "20000", "--max-request-bytes", str(20 << 20)]
+        async with etcd_server(version, extra=large) as server, DataSync(server.url) as writer:
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            _, end = await frames.snapshot()
+            await frames.aclose()
+            for value in (b"1", b"2"):
+                txn = writer.txn()
+                for number in range(10_000):
+                    txn.put(f"a/{number:05}", value * 500)
+                await txn.commit()
+            # fragments may be as large as a request, so the server is to take but small ones
+            at = server.command.index("--max-request-bytes")
+            server.command[at + 1] = "1000"
+            await server.kill()
+            await server.start()
+            frames = await reader(source, ["a/"], end.position)
+            for value in (b"1", b"2"):
+                commit = await frames.commit()
+                assert len(commit.changes) == 10_000
+                assert {raw for _, raw in commit.changes} == {value * 500}
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_the_proof_of_the_history(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as writer:
+            await writer.put("a/1", b"1")
+            await writer.put("a/2", b"2")
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            _, end = await frames.snapshot()
+            position = end.position
+            assert (position.key, position.at) == ("a/2", position.revision)
+
+            async def first(resume: Any) -> Commit:
+                resumed = await reader(source, ["a/"], resume)
+                commit = await resumed.commit()
+                await resumed.aclose()
+                return commit
+
+            async def assert_lost(resume: Any) -> None:
+                with pytest.raises(HistoryLost) as caught:
+                    await source.open(["a/"], resume)
+                assert caught.value.changed
+
+            # whatever happened to the newest key since
+            await writer.put("a/2", b"22")
+            assert dict((await first(position)).changes) == {"a/2": b"22"}
+            await writer.delete("a/2")
+            assert dict((await first(position)).changes) == {"a/2": b"22"}
+            # what an application kept as JSON
+            assert dict((await first(json.loads(json.dumps(position)))).changes) == {"a/2": b"22"}
+
+            await assert_lost(position._replace(cluster=7))
+            await assert_lost(position._replace(crc=7))
+            await assert_lost(position._replace(at=position.at - 1))
+            await assert_lost(position._replace(key="a/3"))
+            await assert_lost(position._replace(revision=10_000))
+            await assert_lost(position._replace(lead=position.lead + 10_000))
+            for nonsense in ("text", [1, 2], ["x"] * 8):
+                await assert_lost(nonsense)
+
+            # a deletion is known, and proven, as well
+            await frames.commit()
+            gone = (await frames.commit()).position
+            assert (gone.gone, gone.gone_at) == ("a/2", gone.revision)
+            await writer.put("a/4", b"4")
+            assert dict((await first(gone)).changes) == {"a/4": b"4"}
+            # another one than the newest
+            resumed = await reader(source, ["a/"], gone)
+            await resumed.commit()
+            await writer.delete("a/1")
+            another = (await resumed.commit()).position
+            assert (another.key, another.gone) == ("a/4", "a/1")
+            await writer.put("a/5", b"5")
+            assert dict((await first(another)).changes) == {"a/5": b"5"}
+            await assert_lost(another._replace(gone="a/4"))
+            await resumed.aclose()
+            await assert_lost(gone._replace(gone="a/1"))
+            await assert_lost(gone._replace(gone="a/none"))
+
+            # what the proof needs is compacted: no new history, but a new snapshot
+            await server.compact()
+            with pytest.raises(HistoryLost, match="compacted") as caught:
+                await source.open(["a/"], position)
+            assert not caught.value.changed
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_an_empty_store_can_be_resumed_too(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as writer:
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            items, end = await frames.snapshot()
+            assert not items
+            await frames.aclose()
+            await writer.put("a/1", b"1")
+            frames = await reader(source, ["a/"], end.position)
+            assert dict((await frames.commit()).changes) == {"a/1": b"1"}
+            await frames.aclose()
+            await server.empty()
+            with pytest.raises(HistoryLost) as caught:
+                await source.open(["a/"], end.position._replace(revision=1, lead=end.position.lead + 50))
+            assert caught.value.changed
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_added_scopes_stand_at_the_position(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as writer:
+            await writer.txn().put("a/1", b"1").put("b/1", b"1").put("c", b"1").commit()
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            _, end = await frames.snapshot()
+            await frames.aclose()
+            await writer.txn().put("a/1", b"2").put("b/1", b"2").commit()
+            await writer.delete("c")
+            await writer.put("bb", b"nobody's")
+            await writer.put("b/2", b"3")
+            frames = await reader(source, ["a/", "b/", "c"], end.position, ["b/", "c"])
+            begin = await frames.next()
+            assert list(begin.scopes) == ["b/", "c"]
+            chunks = [await frames.next(), await frames.next()]
+            found = [item for chunk in chunks for item in chunk.items]
+            assert found == [("b/1", b"1", end.revision), ("c", b"1", end.revision)]
+            assert (await frames.next()).revision == end.revision
+            assert dict((await frames.commit()).changes) == {"a/1": b"2", "b/1": b"2"}
+            assert dict((await frames.commit()).changes) == {"c": None}
+            assert dict((await frames.commit()).changes) == {"b/2": b"3"}
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_keys_that_are_no_text_are_left_alone_and_reported(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            await server.put_raw(b"a/\xff", b"1")
+            await sync.put("a/1", b"1")
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            items, _ = await frames.snapshot()
+            assert items == {"a/1": b"1"}
+            await server.put_raw(b"a/\xff", b"2")
+            await sync.put("a/1", b"2")
+            assert dict((await frames.commit()).changes) == {"a/1": b"2"}
+            assert [kv.key async for kv in sync.list("a/")] == ["a/1"]
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+    said = [record.getMessage() for record in caplog.records if "UTF-8" in record.getMessage()]
+    assert len(said) <= 1
+
+
+def test_who_watches_nothing_still_learns_that_the_server_is_gone() -> None:
+    async def main() -> None:
+        async with etcd_server(DEBIAN) as server:
+            source = open_url(server.url)
+            frames = await reader(source, [])
+            await frames.snapshot()
+            async with DataSync(server.url) as writer:
+                revision = await writer.put("a/1", b"1")
+            await frames.session.ping()
+            assert (await frames.next()).revision == revision
+            await server.kill()
+            with pytest.raises(Disconnected):
+                await frames.session.ping()
+            await frames.aclose()
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+def test_something_else_than_etcd() -> None:
+    async def main() -> None:
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as other:
+            port = other.sockets[0].getsockname()[1]
+            with pytest.raises((Disconnected, BadStore)):
+                await open_url(f"etcd://127.0.0.1:{port}?timeout=1").open(["a/"])
+
+    asyncio.run(main())
+
+
+@versions
+def test_listing_reads_pages_of_one_revision(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            await fill(sync, 2_500)
+            listed = sync.list("a/")
+            found = [await anext(listed)]
+            await sync.delete("a/", prefix=True)
+            found += [kv async for kv in listed]
+            assert [kv.key for kv in found] == [f"a/{number:05}" for number in range(2_500)]
+            keys = [kv async for kv in sync.list("a/", keys_only=True)]
+            assert keys == []
+            await sync.put("a/1", b"1")
+            assert [(kv.key, kv.raw) async for kv in sync.list("a/", keys_only=True)] == [("a/1", b"")]
+            # compacted in between: an error, not half a list
+            await fill(sync, 2_500)
+            listed = sync.list("a/")
+            await anext(listed)
+            await sync.put("a/1", b"2")
+            await server.compact()
+            with pytest.raises(HistoryLost, match="compacted"):
+                [kv async for kv in listed]
+
+    asyncio.run(main())
+
+
+@versions
+def test_the_keys_and_values_of_the_go_package(version: str) -> None:
+    """What it stores lies under /vnf-agent/<label>/, as JSON; others see what we store in the same place."""
+
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            await server.put_raw(b"/vnf-agent/vpp1/config/interface/eth0", b'{"name":"eth0","enabled":true}')
+            await server.put_raw(b"/vnf-agent/vpp2/config/interface/eth0", b"{}")
+            async with DataSync(server.url, label="vpp1") as sync:
+                assert [kv.key async for kv in sync.list("config/")] == ["config/interface/eth0"]
+                await sync.put("config/interface/eth1", {"name": "eth1"})
+                async with sync.of_agent("vpp2") as other:
+                    assert (await other.get("config/interface/eth0")) is not None
+            assert (await server.everything())["/vnf-agent/vpp1/config/interface/eth1"] == b'{"name":"eth1"}'
+
+    asyncio.run(main())

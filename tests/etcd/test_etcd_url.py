@@ -1,0 +1,83 @@
+"""URLs, and what is known of server versions; no server is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datasync import BadUrl, open_url
+from datasync.kvdbsync._etcd_keys import Range, cover
+from datasync.kvdbsync._etcd_versions import advice, progress_is_ordered
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("etcd://h", "etcd://h"),
+        ("etcd://h:1/", "etcd://h:1"),
+        ("etcd://u:p%40ss@h1,h2:3,[::1]:4?timeout=0.5", "etcd://u@h1,h2:3,[::1]:4"),
+        ("etcds://h", "etcds://h"),
+    ],
+)
+def test_good_urls(url: str, name: str) -> None:
+    assert open_url(url).name == name
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("etcd://", "no host"),
+        ("etcd://h:port", "no host"),
+        ("etcd://h:0", "no host"),
+        ("etcd://h:99999", "no host"),
+        ("etcd://h1,,h2", "no host"),
+        ("etcd://h/config/", "prefix="),
+        ("etcd://:secret@h", "without a user"),
+        ("etcd://h?timeout=0", "timeout="),
+        ("etcd://h?timeout=soon", "timeout="),
+        ("etcd://h?tiemout=1", "tiemout"),
+        ("etcd://h?ca=x", "etcds://"),
+        ("etcds://h?ca=/does/not/exist", "cannot be read"),
+        ("etcds://h?cert=CERT", "belong together"),
+    ],
+)
+def test_bad_urls(url: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_text("text")
+    with pytest.raises(BadUrl, match=says) as caught:
+        open_url(url.replace("CERT", str(file)))
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_covering_range() -> None:
+    assert cover(["a/"]) == Range(b"a/", b"a0")
+    assert cover(["a/b"]) == Range(b"a/b", b"")
+    assert cover([""]) == Range(b"\0", b"\0")
+    assert cover(["a/", "c", "b/x/"]) == Range(b"a/", b"c\0")
+    assert cover(["k", "ü/"]) == Range(b"k", "ü0".encode())
+
+
+@pytest.mark.parametrize(
+    ("version", "ordered", "fixed"),
+    [
+        ("3.3.9", False, "3.4"),
+        ("3.4.23", False, "3.4.36"),
+        ("3.4.25", True, "3.4.36"),
+        ("3.4.36", True, None),
+        ("3.5.7", False, "3.5.18"),
+        ("3.5.8", True, "3.5.18"),
+        ("3.5.18", True, None),
+        ("3.6.0", True, "3.6.2"),
+        ("3.6.16", True, None),
+        ("3.7.0-beta.0", True, None),
+        ("4.0.0", True, None),
+        ("", False, "3.4"),
+    ],
+)
+def test_versions(version: str, ordered: bool, fixed: str | None) -> None:
+    assert progress_is_ordered(version) is ordered
+    said = advice(version)
+    assert (said is None) is (fixed is None)
+    assert said is None or fixed in said  # type: ignore[operator]

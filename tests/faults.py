@@ -1,0 +1,183 @@
+"""Faults that every server goes through alike: each takes a running server, and what its kind has of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+import pytest
+
+from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.testing.contract import eventually
+from tests.load import Watched, state_of, writing
+from tests.tcp_proxy import TcpProxy, proxy_to
+
+__all__ = [
+    "Kind",
+    "Server",
+    "cut_write",
+    "half_open",
+    "lose",
+    "once_there",
+    "proxied",
+    "started_late",
+    "stopped",
+    "stopped_write",
+]
+
+
+class Server(Protocol):
+    """What is needed of a server."""
+
+    port: int
+
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    async def kill(self) -> None: ...
+    async def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Kind(Protocol):
+    """What servers of a kind have of their own."""
+
+    def watched(self, url: str) -> contextlib.AbstractAsyncContextManager[tuple[DataSync, Watched]]:
+        """A watch of everything at `url`, recorded."""
+
+    async def judge(self, probe: Watched) -> None:
+        """Wait until the watch has seen all that the server has, and hold its trace against the server's own log."""
+
+
+@contextlib.asynccontextmanager
+async def proxied(server: Server) -> AsyncIterator[tuple[TcpProxy, str]]:
+    """A proxy before the server, and the URL that leads through it."""
+    async with proxy_to(server.port) as proxy:
+        yield proxy, server.url.replace(str(server.port), str(proxy.port))
+
+
+async def lose(proxy: TcpProxy, sync: DataSync) -> None:
+    """Cut the way to the server, and wait until that is noticed."""
+    await proxy.refuse()
+    await eventually(lambda: state_of(sync) == "lost")
+
+
+async def soon_lost(sync: DataSync) -> None:
+    """Wait until a silent server is found out."""
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: state_of(sync) == "lost", 5)
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def stopped(server: Server, kind: Kind) -> None:
+    """The server is stopped for longer than the pings."""
+    async with kind.watched(server.url) as (sync, probe):
+        await sync.ready(15)
+        await sync.put("a/1", b"1", confirm=True)
+        await server.pause()
+        await soon_lost(sync)
+        assert probe.state == {"a/1": b"1"}
+        assert "ping" in (sync.status().sources[0].error or "")
+        server.resume()
+        await eventually(lambda: state_of(sync) == "following")
+        await sync.put("a/1", b"2", confirm=True)
+        await kind.judge(probe)
+
+
+async def half_open(server: Server, kind: Kind) -> None:
+    """The connection stands, but nothing comes through any more, while others write."""
+    async with proxied(server) as (proxy, url), kind.watched(url) as (sync, probe):
+        await sync.ready(15)
+        async with writing(server.url) as load:
+            for _ in range(3):
+                await load.more(50)
+                proxy.pause()
+                await soon_lost(sync)
+                proxy.resume()
+                await eventually(lambda: state_of(sync) == "following")
+        await kind.judge(probe)
+
+
+async def started_late(server: Server, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    """The server is started after the watch, and once more: the log has one line for each change of state."""
+    with caplog.at_level(logging.INFO, "datasync.feed"):
+        async with kind.watched(server.url) as (sync, probe):
+            assert not probe.events
+            assert state_of(sync) == "lost"
+            assert sync.status().sources[0].error
+            await asyncio.sleep(0.5)  # several tries
+            await server.start()
+            await sync.ready(15)
+            await sync.put("a/1", b"1", confirm=True)
+            assert probe.state == {"a/1": b"1"}
+            await server.kill()
+            await eventually(lambda: state_of(sync) == "lost")
+            await server.start()
+            await eventually(lambda: state_of(sync) == "following")
+    said = [record.getMessage() for record in caplog.records if record.name == "datasync.feed"]
+    assert len(said) == 4, said
+    for line, word in zip(said, ("cannot be reached", "connected", "lost", "connected"), strict=True):
+        assert word in line
+        assert "\n" not in line
+
+
+async def stopped_write(server: Server) -> None:
+    """A write to a stopped server is unknown, one to none surely not done."""
+    async with DataSync(f"{server.url}?timeout=0.5") as sync:
+        await sync.put("a/1", b"1")
+        await server.pause()
+        with pytest.raises(OutcomeUnknown, match="read the key"):
+            await sync.put("a/1", b"2")
+        # the connection was given up; nothing can be sent on a new one
+        with pytest.raises(Disconnected):
+            await sync.put("a/1", b"3")
+        server.resume()
+
+        async def there() -> None:
+            found = await sync.get("a/1")
+            assert found is not None
+            assert found.raw in (b"1", b"2")
+
+        await once_there(there)
+        await server.kill()
+        await surely_not_done(sync)
+
+
+async def cut_write(server: Server) -> None:
+    """A write whose answer is cut off is unknown, one that cannot be sent surely not done."""
+    async with proxied(server) as (proxy, url), DataSync(f"{url}?timeout=3") as sync:
+        await sync.put("a/1", b"1")
+        proxy.pause()
+        puts = [asyncio.ensure_future(sync.put(f"a/{number}", b"2")) for number in range(3)]
+        await asyncio.sleep(0.05)  # they are on their way
+        proxy.cut()
+        for put in puts:
+            with pytest.raises(OutcomeUnknown, match="read the key"):
+                await put
+        proxy.resume()
+        await once_there(lambda: sync.put("a/1", b"3"))  # over a new connection
+        await proxy.refuse()
+        await surely_not_done(sync)
+
+
+async def surely_not_done(sync: DataSync) -> None:
+    """A write to a server that is gone says so."""
+    with pytest.raises((Disconnected, OutcomeUnknown)):  # the end of the connection may still be on its way
+        await sync.put("a/1", b"4")
+    with pytest.raises(Disconnected):
+        await sync.put("a/1", b"5")
+
+
+async def once_there(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat what surely did not happen."""
+    for _ in range(1000):
+        try:
+            await call()
+        except Disconnected:
+            await asyncio.sleep(0.01)
+        else:
+            return
+    raise AssertionError("it does not come back")

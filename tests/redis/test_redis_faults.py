@@ -1,0 +1,210 @@
+"""Faults of the server: killed, emptied, restored, stopped, absent, flushed. The watch ends equal, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from datasync import DataSync, Op
+from datasync.testing.contract import eventually
+from tests.faults import lose, proxied, started_late, stopped, stopped_write
+from tests.load import Watched, hold, seen, state_of, watched, writing
+from tests.redis.load import Judged, judge, settled
+from tests.redis.redis_server import RedisServer, redis_server
+from tests.tcp_proxy import TcpProxy
+
+
+@pytest.mark.timeout(100)
+def test_killed_20_times_under_load() -> None:
+    async def main() -> None:
+        async with redis_server() as server, watched(server.url) as (sync, probe):
+            await sync.ready(15)
+            async with writing(server.url) as load:
+                for number in range(20):
+                    if number % 2:
+                        await eventually(lambda: state_of(sync) == "following")
+                    await load.more(20)
+                    await server.kill()
+                    if number % 2:
+                        await eventually(lambda: state_of(sync) == "lost")
+                    await server.start()
+            await judge(probe, server)
+            reconnects = sync.status().sources[0].reconnects
+            assert reconnects >= 10
+            assert len(probe.resyncs) == 1 + reconnects
+            written = [change for _, changes in server.history() for change in changes.items()]
+            lost = [write for write in load.acknowledged.values() if write[1] is not None and write not in written]
+            assert not lost
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(100)
+def test_20_starts_beside_a_continuous_writer() -> None:
+    async def main() -> None:
+        probes: list[Watched] = []
+        async with redis_server() as server:
+            await server.fill({f"a/{number:05}": b"%d" % number for number in range(5000)})
+            async with writing(server.url) as load:
+                await load.more(100)
+                for _ in range(20):
+                    async with watched(server.url) as (sync, probe):
+                        await sync.ready(15)
+                        await seen(probe, 20)
+                    probes.append(probe)
+                # the last one stays until the writer has ended
+                async with watched(server.url) as (sync, probe):
+                    await sync.ready(15)
+                    load.ending = True
+                    await settled(probe, server)
+                    await judge(probe, server)
+            log = server.history()
+        for probe in probes:
+            assert len(probe.state) >= 5000
+            hold(probe, log, probe.state)
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def behind_a_proxy() -> AsyncIterator[tuple[RedisServer, TcpProxy, DataSync, Watched]]:
+    """A server, the proxy that the watch goes through, and the watch."""
+    async with redis_server() as server, proxied(server) as (proxy, url), watched(url) as (sync, probe):
+        await sync.ready(15)
+        yield server, proxy, sync, probe
+
+
+def test_an_emptied_store_shows_as_deletes() -> None:
+    async def main() -> None:
+        async with behind_a_proxy() as (server, proxy, sync, probe), DataSync(server.url) as writer:
+            before = {f"a/{number}": b"old" for number in range(5)}
+            await server.fill(before)
+            await eventually(lambda: probe.state == before)
+            await lose(proxy, sync)
+            assert probe.state == before
+            await server.empty()
+            await writer.put("a/0", b"new")
+            await proxy.start()
+            await settled(probe, server)
+            assert len(probe.resyncs) == 2
+            assert {change.key for change in probe.resyncs[1].changes} == set(before)
+            await writer.put("a/new", b"1")
+            await eventually(lambda: probe.state == {"a/0": b"new", "a/new": b"1"})
+
+    asyncio.run(main())
+
+
+def test_a_restored_backup_ends_equal_to_it() -> None:
+    async def main() -> None:
+        async with behind_a_proxy() as (server, proxy, sync, probe):
+            await server.fill({"a/kept": b"1", "a/deleted later": b"1", "a/changed": b"1"})
+            backup = await server.back_up()
+            await server.fill({"a/lost": b"1", "a/changed": b"2"})
+            await server.do("DEL", "a/deleted later")
+            await settled(probe, server)
+            await lose(proxy, sync)
+            await server.restore(backup)
+            await proxy.start()
+            await settled(probe, server)
+            assert probe.state == {"a/kept": b"1", "a/deleted later": b"1", "a/changed": b"1"}
+            again = {change.key: change.raw for change in probe.resyncs[-1].changes}
+            assert again == {"a/lost": None, "a/deleted later": b"1", "a/changed": b"1"}
+
+    asyncio.run(main())
+
+
+def test_stopped_for_longer_than_the_pings() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            await stopped(server, Judged(server))
+
+    asyncio.run(main())
+
+
+def test_a_write_to_a_stopped_server_is_unknown_and_one_to_none_surely_not_done() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            await stopped_write(server)
+
+    asyncio.run(main())
+
+
+def test_started_before_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with redis_server(start=False) as server:
+            await started_late(server, Judged(server), caplog)
+
+    asyncio.run(main())
+
+
+def test_a_flush_of_ours_is_deletes_and_one_of_anothers_is_nothing() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            items = {f"a/{number:04}": b"%d" % number for number in range(3000)}
+            async with watched(f"{server.url}/3", "a/") as (sync, probe), server.client(3) as ours:
+                await sync.ready(15)
+                await ours.mset({**items, "b/1": b"1"})
+                await eventually(lambda: probe.state == items)
+                events = len(probe.events)
+                await server.fill({"a/0001": b"another's"})
+                await server.do("FLUSHDB")
+                await server.do("FLUSHDB", "ASYNC", database=5)
+                await sync.put("a/after", b"1", confirm=True)  # seen behind what the flushes brought
+                assert len(probe.events) == events + 1
+                assert probe.changes[-1].changes[0].key == "a/after"
+                await ours.flushdb()
+                await eventually(lambda: not probe.state)
+                gone = {change.key: change for event in probe.changes for change in event.changes if change.raw is None}
+                assert set(gone) == {*items, "a/after"}
+                for key, raw in items.items():
+                    previous = gone[key].prev
+                    assert gone[key].op is Op.DELETE
+                    assert previous is not None
+                    assert previous.raw == raw
+                await ours.set("a/0001", b"again")
+                await eventually(lambda: probe.state == {"a/0001": b"again"})
+                assert len(probe.resyncs) == 1
+                assert sync.status().sources[0].reconnects == 0
+
+    asyncio.run(main())
+
+
+def test_flushes_under_load() -> None:
+    async def main() -> None:
+        async with redis_server() as server, watched(server.url) as (sync, probe):
+            await sync.ready(15)
+            async with writing(server.url) as load:
+                for number in range(10):
+                    await load.more(50)
+                    await server.do("FLUSHDB", database=number % 2)
+                await load.more(50)
+            await settled(probe, server)
+            hold(probe, server.history(), await server.everything())
+            assert len(probe.resyncs) == 1
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            large = {f"large/{number:03}": bytes([number]) * (1 << 20) for number in range(70)}
+            small = {f"a/{number:05}": b"%d" % number for number in range(20_000)}
+            await server.fill(small)
+            for key, value in large.items():
+                await server.fill({key: value})
+            # this process is busy with what the plain client reads, too
+            async with watched(server.url, ping_timeout=10) as (sync, probe):
+                await sync.ready(60)
+                assert probe.state == small | large
+                assert {kv.key async for kv in sync.list("")} == set(small | large)
+                for number in range(30):
+                    await sync.put(f"large/{number:03}", b"smaller")
+                await sync.put("large/huge", b"x" * (64 << 20), confirm=True)
+                await settled(probe, server)
+                assert sync.status().sources[0].reconnects == 0
+
+    asyncio.run(main())

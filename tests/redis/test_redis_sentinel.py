@@ -1,0 +1,117 @@
+"""The primary is found by sentinels, and found again after a fail-over under load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from datasync import BadStore, DataSync, Unauthorized, open_url
+from datasync.testing.contract import eventually
+from tests.load import QUICK, equal, state_of, watched, writing
+from tests.redis.redis_groups import watched_by_one, watched_over
+from tests.redis.redis_server import issued
+
+
+@pytest.mark.once
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fault", ["killed", "killed, over TLS", "stopped"])
+def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
+    tls = issued(tmp_path / "ours") if "TLS" in fault else None
+
+    async def main() -> None:
+        async with watched_over(tls=tls) as group, watched(group.url()) as (sync, probe):
+            await sync.ready(15)
+            async with writing(group.url(timeout=1)) as load:
+                await load.more(50)
+                primary = await group.primary()
+                [other] = [server for server in group.servers if server is not primary]
+                await (primary.pause() if fault == "stopped" else primary.kill())
+                await eventually(lambda: state_of(sync) == "lost", 10)
+                before = dict(probe.state)
+                assert before, "nothing is emptied"
+                await load.more(50)
+                await eventually(lambda: state_of(sync) == "following", 20)
+                # it comes back, and does not know yet that it is no primary any more
+                if fault == "stopped":
+                    primary.resume()
+                else:
+                    await primary.start()
+                await load.more(200)
+            await equal(probe, await other.everything())
+            assert len(probe.resyncs) == 1 + sync.status().sources[0].reconnects
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_a_primary_that_the_sentinels_do_not_know() -> None:
+    async def main() -> None:
+        async with watched_over() as group:
+            with pytest.raises(BadStore, match="check the name"):
+                await DataSync(group.url().replace("mymaster", "another")).start()
+            # one that is not there costs nothing but its time
+            await group.sentinels[0].kill()
+            async with watched(group.url()) as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/1", b"1", confirm=True)
+                assert probe.state == {"a/1": b"1"}
+                # the other two still know
+                primary = await group.primary()
+                await sync.put("a/2", b"2", confirm=True)
+                await primary.do("CLIENT", "KILL", "TYPE", "normal")
+                await eventually(lambda: sync.status().sources[0].reconnects)
+                await sync.put("a/3", b"3", confirm=True)
+                assert set(probe.state) == {"a/1", "a/2", "a/3"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_certificates_of_sentinels_and_their_primary(tmp_path: Path) -> None:
+    tls, foreign = issued(tmp_path / "ours"), issued(tmp_path / "foreign").authority
+
+    async def main() -> None:
+        async with watched_by_one(tls=tls) as group:
+            good = group.url()
+            async with watched(good) as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/1", b"1", confirm=True)
+                assert probe.state == {"a/1": b"1"}
+            with pytest.raises(Unauthorized, match=r"certificate was not accepted.*\?ca="):
+                await DataSync(good.replace(str(tls.authority.ca), str(foreign.ca))).start()
+            shown = tls.shown_by(tls.authority)
+            for stranger in (good.replace(f"&{shown}", ""), good.replace(shown, tls.shown_by(foreign))):
+                with pytest.raises(Unauthorized, match=r"client's certificate.*\?cert="):
+                    await DataSync(stranger).start()
+            async with DataSync(good.partition("?")[0], **QUICK) as plain:
+                assert state_of(plain) == "lost"
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        users = "user default off\nuser watcher on >s3cret +@connection +sentinel"
+        async with watched_by_one(config=users) as group:
+            wrong = "&sentinel_user=watcher&sentinel_password=wr0ng"
+            for options in (wrong, "&sentinel_password=wr0ng", "&sentinel_user=watcher", ""):
+                sync = DataSync(group.url() + options, **QUICK)
+                sync.watch("all", "")
+                with pytest.raises(Unauthorized, match="sentinel_user= and sentinel_password=") as caught:
+                    await sync.start()
+                assert "wr0ng" not in f"{caught.value} {caught.value!r} {sync.status()!r} {sync!r}"
+            good = f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret"
+            async with watched(good) as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/1", b"1", confirm=True)
+                assert probe.state == {"a/1": b"1"}
+                assert "s3cret" not in f"{sync.status()!r} {sync!r} {open_url(good)!r}"
+        for secret in ("s3cret", "wr0ng"):
+            assert secret not in caplog.text
+
+    with caplog.at_level(logging.DEBUG, "datasync"):
+        asyncio.run(main())
