@@ -1,0 +1,328 @@
+"""The way to the brokers of a cluster: connections, and where the partitions of the topic are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from datasync.errors import BadStore, DatasyncError, Disconnected
+from datasync.msgsync import _kafka_errors as errors
+from datasync.msgsync._kafka_wire import TopicMetadata
+
+__all__ = ["Access", "Cluster", "Settings", "Topic"]
+
+T = TypeVar("T")
+Address = tuple[str, int]
+
+
+def _holds_no_password(record: logging.LogRecord) -> bool:
+    args = record.args if isinstance(record.args, tuple) else ()
+    return not any("Sasl" in type(argument).__name__ for argument in args)
+
+
+# at level DEBUG the client writes down whole requests, those with a password too
+logging.getLogger("aiokafka.conn").addFilter(_holds_no_password)
+
+_EARLIEST, _LATEST = -2, -1
+_TOPIC_RESOURCE = 2
+_PAUSE = 0.02
+_NEVER_MS = 60_000
+_TOPIC_AGE = 30.0
+"""Seconds after which it is looked up again even if nothing went wrong: partitions may have been added."""
+_SETTINGS = ["cleanup.policy", "delete.retention.ms", "max.message.bytes"]
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How to reach a cluster: first brokers, topic, TLS, user, seconds that a request may take, whether (with how many
+    partitions and replicas; -1: the broker's default) a missing topic is made, and the only partition to use."""
+
+    brokers: tuple[Address, ...]
+    topic: str
+    tls: ssl.SSLContext | None = None
+    user: str | None = None
+    password: str | None = None
+    sasl: str = "PLAIN"
+    timeout: float = 5.0
+    create: bool = False
+    partitions: int = -1
+    replication: int = -1
+    partition: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Access({self.brokers}, {self.topic!r})"
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic at one moment: its id, and of each partition in use its number, the leader's address and epoch."""
+
+    id: bytes
+    numbers: tuple[int, ...]
+    leaders: tuple[Address, ...]
+    epochs: tuple[int, ...]
+
+    def by_leader(self, partitions: Sequence[int]) -> dict[Address, list[int]]:
+        """These partitions, by their places in the tuples, put together by who leads them."""
+        found: dict[Address, list[int]] = {}
+        for partition in partitions:
+            found.setdefault(self.leaders[partition], []).append(partition)
+        return found
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The settings of the topic that matter here; `retention` is how many seconds a tombstone is kept for sure (None:
+    nobody knows), `largest` a message in bytes."""
+
+    compacted: bool = True
+    retention: float | None = None
+    largest: int = 1_000_000
+
+
+class NoLeader(Disconnected):
+    """Brokers answer, but one of the partitions has no leader at the moment."""
+
+
+class Cluster:
+    """Connections of one user of the topic. `lane` of a request: what has to wait in one lane delays no other."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        scheme = "kafka" if access.tls is None else "kafkas"
+        self.name = f"{scheme}://{','.join(map(_text, access.brokers))}/{access.topic}"
+        self._topic: Topic | None = None
+        self._found_at = 0.0
+        self._coordinators: dict[str, Address] = {}
+        self._connections: dict[tuple[Address, str], Any] = {}
+        self._connecting: dict[tuple[Address, str], asyncio.Lock] = {}
+        self._closed = False
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def connection(self, address: Address, lane: str = "") -> Any:
+        """An open connection to that broker. Raises `Disconnected`, `Unauthorized`."""
+        at = (address, lane)
+        found = self._connections.get(at)
+        if found is not None and found.connected():
+            return found
+        async with self._connecting.setdefault(at, asyncio.Lock()):
+            found = self._connections.get(at)
+            if found is not None and found.connected():
+                return found
+            if self._closed:
+                raise Disconnected(f"{self.name}: the connection is closed; try again")
+            access = self.access
+            protocol = ("" if access.user is None else "SASL_") + ("PLAINTEXT" if access.tls is None else "SSL")
+            make: Any = create_conn
+            try:
+                made = await make(
+                    *address,
+                    client_id="datasync",
+                    request_timeout_ms=_NEVER_MS,  # each request is given its time here
+                    security_protocol=protocol,
+                    ssl_context=access.tls,
+                    sasl_mechanism=access.sasl,
+                    sasl_plain_username=access.user,
+                    sasl_plain_password=access.password or "",
+                )
+            except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
+                raise errors.of_connection(error, _text(address)) from None
+            self._connections[at] = made
+            if self._closed:  # meanwhile
+                self.drop(address, lane)
+                raise Disconnected(f"{self.name}: the connection is closed; try again")
+            return made
+
+    async def ask(self, address: Address, request: Any, lane: str = "", patience: float | None = None) -> Any:
+        """The answer of one broker, within `patience` seconds instead of the usual time where given. Raises what
+        `_kafka_errors.of_connection` makes of a failure."""
+        try:
+            async with asyncio.timeout(patience or self.access.timeout):
+                connection = await self.connection(address, lane)
+                return await connection.send(request)
+        except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
+            self.drop(address, lane)
+            raise errors.of_connection(error, _text(address)) from None
+
+    def drop(self, address: Address, lane: str = "") -> None:
+        """Close a connection that does not answer."""
+        found = self._connections.pop((address, lane), None)
+        if found is not None:
+            _abort(found)
+
+    async def aclose(self) -> None:
+        """Close all connections; what is under way ends. May be called twice."""
+        self._closed = True
+        open_ones, self._connections = list(self._connections.values()), {}
+        for closing in [_abort(connection) for connection in open_ones]:
+            if closing is not None:
+                await closing
+
+    # -- the topic -----------------------------------------------------------------------------------------------
+
+    async def topic(self, *, fresh: bool = False, create: bool = True) -> Topic:
+        """Where the topic is. Makes it where that is asked for, here and in the URL.
+
+        Raises `Disconnected`, `Unauthorized`; `BadStore` where the topic is missing.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._topic is None or fresh or now - self._found_at > _TOPIC_AGE:
+            self._found_at = now
+            self._topic = await self._find(create=create and self.access.create)
+        return self._topic
+
+    async def _made(self) -> Topic:
+        """Make the topic, and wait until its partitions have leaders."""
+        await self._create()
+        deadline = asyncio.get_running_loop().time() + self.access.timeout
+        while True:
+            try:
+                return await self._find(create=False)
+            except (Disconnected, BadStore):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
+    async def look_again(self) -> None:
+        """Find out who leads now, after a pause. Raises `Disconnected` where no broker answers."""
+        await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(NoLeader):
+            await self.topic(fresh=True, create=False)
+
+    async def retrying(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of `read`, tried again for as long as a request may take while brokers answer: leaders move.
+
+        Raises what the last try raised.
+        """
+        deadline = asyncio.get_running_loop().time() + self.access.timeout
+        while True:
+            try:
+                return await read()
+            except Disconnected:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await self.look_again()
+
+    async def any(self, request: Any) -> Any:
+        """The answer of whichever broker answers first in turn; one that hangs leaves time for the others."""
+        known = dict.fromkeys([*(address for address, _ in self._connections), *self.access.brokers])
+        failed: DatasyncError | None = None
+        for address in known:
+            try:
+                async with asyncio.timeout(self.access.timeout / len(known)):
+                    return await self.ask(address, request)
+            except TimeoutError as error:
+                self.drop(address)
+                failed = failed or errors.of_connection(error, _text(address))
+            except (Disconnected, BadStore) as error:
+                failed = failed or error
+        assert failed is not None
+        raise failed
+
+    async def coordinator(self, key: str, kind: int) -> Address:
+        """The broker that coordinates the group (0) or the transactions (1) of that name.
+
+        Raises `Disconnected`, `Unauthorized`, `BadStore`.
+        """
+        found = self._coordinators.get(key)
+        deadline = asyncio.get_running_loop().time() + self.access.timeout
+        while found is None:
+            answer = await self.any(FindCoordinatorRequest(key, kind))
+            if not answer.error_code:
+                found = self._coordinators[key] = (answer.host, answer.port)
+            elif answer.error_code in errors.LATER and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(_PAUSE)
+            else:
+                raise errors.of_code(answer.error_code, self.name, "finding a coordinator")
+        return found
+
+    def forget_coordinator(self, key: str) -> None:
+        """It does not answer, or is it no more."""
+        self._coordinators.pop(key, None)
+
+    async def _find(self, *, create: bool) -> Topic:
+        access = self.access
+        answer = await self.any(TopicMetadata(access.topic))
+        nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
+        code, _, topic_id, _, partitions, _, _ = answer.topics[0]
+        if code in errors.UNKNOWN_TOPIC:
+            if not create:
+                raise BadStore(f"{self.name} does not exist; make the topic, or add ?create=1 to the URL")
+            return await self._made()
+        if code:
+            raise errors.of_code(code, self.name, "finding the topic")
+        chosen = sorted((index, leader, epoch) for _, index, leader, epoch, *_ in partitions)
+        if access.partition is not None:
+            chosen = chosen[access.partition : access.partition + 1]
+            if not chosen:
+                raise BadStore(f"{self.name} has no partition {access.partition}; it has {len(partitions)}, from 0 on")
+        for index, leader, _ in chosen:
+            if leader not in nodes:
+                raise NoLeader(f"{self.name}: partition {index} has no leader now")
+        numbers, leaders, epochs = zip(*chosen, strict=True)
+        return Topic(topic_id, numbers, tuple(nodes[leader] for leader in leaders), epochs)
+
+    async def _create(self) -> None:
+        access = self.access
+        wanted: Any = (access.topic, access.partitions, access.replication, [], [("cleanup.policy", "compact")])
+        request = CreateTopicsRequest([wanted], int(access.timeout * 1000), False)
+        answer = await self.any(request)
+        (_, code, text) = answer.topic_errors[0]
+        if code and code != errors.EXISTS:
+            error = errors.of_code(code, self.name, "making the topic")
+            raise error if not isinstance(error, BadStore) else BadStore(f"{error}: {text}")
+
+    async def settings(self) -> Settings:
+        """What the topic is set to; guesses on the safe side where that may not be read. Raises as `topic` does."""
+        await self.topic()
+        answer = await self.any(DescribeConfigsRequest([(_TOPIC_RESOURCE, self.access.topic, _SETTINGS)]))
+        (code, _, _, _, entries) = answer.resources[0]
+        found = {name: value for name, value, *_ in entries or ()}
+        if code or not found:
+            return Settings()
+        return Settings(
+            "compact" in found.get("cleanup.policy", "compact"),
+            int(found["delete.retention.ms"]) / 1000 if "delete.retention.ms" in found else None,
+            int(found.get("max.message.bytes", Settings().largest)),
+        )
+
+    async def starts(self, topic: Topic) -> list[int]:
+        """The first offset of each partition."""
+        return await self._offsets(topic, _EARLIEST, 0)
+
+    async def ends(self, topic: Topic, *, committed: bool = True) -> list[int]:
+        """The offset behind the last record of each partition; where `committed`, behind the last one that no open
+        transaction can still change."""
+        return await self._offsets(topic, _LATEST, int(committed))
+
+    async def _offsets(self, topic: Topic, which: int, isolation: int) -> list[int]:
+        found = [0] * len(topic.leaders)
+        for address, partitions in topic.by_leader(range(len(found))).items():
+            wanted = [(topic.numbers[place], which) for place in partitions]
+            answer = await self.ask(address, OffsetRequest(-1, isolation, [(self.access.topic, wanted)]))
+            for number, code, _, offset, *_ in answer.topics[0][1]:
+                if code:
+                    self._topic = None
+                    raise errors.of_code(code, self.name, "asking for offsets")
+                found[topic.numbers.index(number)] = offset
+        return found
+
+
+def _abort(connection: Any) -> Any:
+    """Close without waiting for what a broker that does not answer has not taken yet; returns what to wait for."""
+    if connection._writer is not None:
+        connection._writer.transport.abort()
+    return connection.close()
+
+
+def _text(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"

@@ -1,0 +1,182 @@
+"""Reading a topic: how far one has come, and a stream of what follows."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from datasync.errors import HistoryLost
+from datasync.msgsync import _kafka_errors as errors
+from datasync.msgsync._kafka_cluster import Address, Cluster, Settings, Topic
+from datasync.msgsync._kafka_records import Group, extent, groups
+from datasync.msgsync._kafka_wire import DIVERGING_EPOCH, FetchById
+
+__all__ = ["Cursor", "Fetched", "Fetcher", "prove", "within_retention"]
+
+_FIRST = struct.Struct(">q")
+_LANE = "fetch"
+_WAIT_MS = 500
+_MOST = 50 << 20
+_EACH = 4 << 20
+"""Bytes of one answer, of one partition in it."""
+
+
+class Cursor:
+    """How far a reader of the topic has come: of each partition the next offset, and the epoch of the leader that
+    wrote the record before (-1: unknown). `caught_up` is when (wall clock and monotonic, seconds) it last knew that
+    it had read everything."""
+
+    def __init__(self, topic: Topic, offsets: Sequence[int], epochs: Sequence[int], caught_up: Sequence[float]) -> None:
+        self.topic = topic
+        self.offsets = list(offsets)
+        self.epochs = list(epochs)
+        self.caught_up = tuple(caught_up)
+
+    @classmethod
+    def at_start(cls, topic: Topic) -> Cursor:
+        """Before the first record that there is."""
+        count = len(topic.leaders)
+        return cls(topic, [0] * count, [-1] * count, now())
+
+    def copy(self, partition: int = 0, offset: int = 0) -> Cursor:
+        """Another one at the same place, or in one partition already at `offset`."""
+        found = Cursor(self.topic, self.offsets, self.epochs, self.caught_up)
+        if offset > found.offsets[partition]:
+            found.offsets[partition], found.epochs[partition] = offset, -1
+        return found
+
+
+class Fetched(NamedTuple):
+    """What one partition brought: committed records, and where the reader then stands."""
+
+    partition: int
+    groups: Sequence[Group]
+    behind: int
+    epoch: int
+    complete: bool
+    """Nothing that is decided lies behind it."""
+
+
+def now() -> tuple[float, float]:
+    """The time on two clocks: one stops while the machine sleeps, the other may be set."""
+    return time.time(), time.monotonic()
+
+
+def within_retention(cursor: Cursor, settings: Settings) -> bool:
+    """Whether no tombstone that the reader has not seen can have been removed.
+
+    A compacted topic keeps a tombstone for `delete.retention.ms` after the log cleaner first met it, and the cleaner
+    leaves no other trace: the log still starts where it did.
+    """
+    if not settings.compacted:
+        return True
+    if settings.retention is None:
+        return False
+    away = max(there - then for there, then in zip(now(), cursor.caught_up, strict=True))
+    return away < settings.retention
+
+
+async def prove(cluster: Cluster, topic: Topic, cursor: Cursor, settings: Settings) -> None:
+    """Raise `HistoryLost` unless the topic still has everything behind the cursor. A log that was cut off and has
+    grown again shows at the first fetch, by its epochs."""
+    name = cluster.name
+    if topic.id != cursor.topic.id:
+        raise HistoryLost(f"{name} was deleted and made anew", changed=True)
+    if topic.numbers != cursor.topic.numbers:
+        had, has = len(cursor.topic.numbers), len(topic.numbers)
+        raise HistoryLost(f"{name}: {has} partitions are to be read now, and {had} were: keys may have moved")
+    if not within_retention(cursor, settings):
+        kept = "an unknown time" if settings.retention is None else f"{settings.retention:g} s"
+        raise HistoryLost(f"{name} keeps tombstones for {kept}, which is less than it was away; deletes may be missing")
+    starts, ends = await cluster.starts(topic), await cluster.ends(topic, committed=False)
+    for partition, offset, start, end in zip(topic.numbers, cursor.offsets, starts, ends, strict=True):
+        if offset < start:
+            raise HistoryLost(f"{name}: partition {partition} begins at {start} now, it stood at {offset}")
+        if offset > end:
+            raise HistoryLost(f"{name}: partition {partition} ends at {end} now, it stood at {offset}", changed=True)
+
+
+class Fetcher:
+    """Reads on from `cursor`, which it does not move: whoever takes what was read does."""
+
+    def __init__(self, cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._offsets = list(cursor.offsets)
+        self._epochs = list(cursor.epochs)
+        self._asked: dict[asyncio.Task[Any], tuple[Address, list[int]]] = {}
+
+    async def read(self, ends: Sequence[int] | None = None) -> AsyncIterator[Fetched]:
+        """All there is, in order within each partition: for ever, or until each partition has come to its end, which
+        is the beginning of a batch.
+
+        Raises `Disconnected`, `HistoryLost`, `Unauthorized`, `BadStore`.
+        """
+        try:
+            for address, partitions in self._topic.by_leader(range(len(self._offsets))).items():
+                self._ask(address, partitions, ends)
+            while self._asked:
+                done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    address, partitions = self._asked.pop(task)
+                    answer = task.result()
+                    if answer.error_code:
+                        raise errors.of_code(answer.error_code, self._cluster.name, "reading")
+                    numbers = self._topic.numbers
+                    found = [
+                        (numbers.index(number), *rest) for topic in answer.topics or () for number, *rest in topic[1]
+                    ]
+                    starts = {partition[0]: self._offsets[partition[0]] for partition in found}
+                    alone = not any(partition[7] for partition in found)
+                    stands = [self._advance(partition, ends, alone=alone) for partition in found]
+                    if ends is not None:  # of a long way, the next piece comes while this one is taken in
+                        self._ask(address, partitions, ends)
+                    for partition, (behind, epoch, complete) in zip(found, stands, strict=True):
+                        index, raw = partition[0], partition[7]
+                        aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
+                        stop = None if ends is None else ends[index]
+                        records = list(groups(raw, starts[index], stop, aborted, self._cluster.name)) if raw else ()
+                        yield Fetched(index, records, behind, epoch, complete)
+                    if ends is None:  # what came meanwhile comes in one piece
+                        self._ask(address, partitions, ends)
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ask no more. May be called twice, and while reading."""
+        asked, self._asked = list(self._asked), {}
+        for task in asked:
+            task.cancel()
+        if asked:
+            await asyncio.wait(asked)
+
+    def _ask(self, address: Address, partitions: Sequence[int], ends: Sequence[int] | None) -> None:
+        due = [index for index in partitions if ends is None or self._offsets[index] < ends[index]]
+        if due:
+            topic = self._topic
+            where = [(topic.numbers[at], topic.epochs[at], self._offsets[at], self._epochs[at]) for at in due]
+            request = FetchById(topic.id, where, _WAIT_MS, _MOST, _EACH)
+            self._asked[asyncio.ensure_future(self._cluster.ask(address, request, _LANE))] = (address, due)
+
+    def _advance(self, partition: Any, ends: Sequence[int] | None, *, alone: bool) -> tuple[int, int, bool]:
+        """Note how far an answer goes: (next offset, epoch, whether that is all). `alone`: all of it is empty."""
+        index, code, _, stable, _, _, _, raw, tags = partition
+        name, number, stood = self._cluster.name, self._topic.numbers[index], self._offsets[index]
+        if code == errors.OFFSET_OUT_OF_RANGE:
+            raise HistoryLost(f"{name}: partition {number} has nothing at {stood} any more")
+        if code:
+            raise errors.of_code(code, name, "reading")
+        if DIVERGING_EPOCH in tags:
+            raise HistoryLost(f"{name}: partition {number} lost records that were read already", changed=True)
+        stop = None if ends is None else ends[index]
+        behind, epoch = extent(raw, stop) if raw else (-1, -1)
+        if behind > stood:
+            self._offsets[index], self._epochs[index] = behind, epoch
+        elif (alone and stable > stood) or (raw and stop is not None and _FIRST.unpack_from(raw)[0] >= stop):
+            # compaction removed what was here; no size limit kept it out of an answer that is empty, or goes on
+            self._offsets[index] = stable if stop is None else min(stable, stop)
+            self._epochs[index] = -1
+        return self._offsets[index], self._epochs[index], self._offsets[index] >= stable

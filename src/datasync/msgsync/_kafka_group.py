@@ -1,0 +1,188 @@
+"""A consumer group: who has which partitions, and how far what came from them has settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
+
+from datasync.errors import BadStore, DatasyncError, Disconnected, HistoryLost
+from datasync.msgsync import _kafka_errors as errors
+from datasync.msgsync._kafka_cluster import Cluster, Topic
+from datasync.source import Result
+
+__all__ = ["Member", "Settled"]
+
+_LANE = "group"
+_SESSION = 6.0
+"""Seconds after which the others share out what a member had that says nothing any more."""
+_BEAT = 0.5
+_PATIENCE = 9.0
+"""Seconds that joining may take: the others are given `_SESSION` to join again."""
+_GROUP = 0
+_MEMBER_ID_REQUIRED = 79
+_AGAIN = (22, 25, 27, 82)
+"""The group is being shared out, or has been without this member."""
+_CONSUMER, _RANGE = "consumer", "range"
+
+
+class Settled:
+    """Of one partition: up to which offset all that was delivered has settled."""
+
+    def __init__(self) -> None:
+        self.offset = -1
+        self._waiting: deque[tuple[int, list[bool]]] = deque()
+
+    def delivered(self, behind: int) -> Callable[[Result], None]:
+        """Something was delivered that leads up to offset `behind`; to be called when it has settled."""
+        done = [False]
+        self._waiting.append((behind, done))
+
+        def settled(_: Result) -> None:
+            done[0] = True
+            self._advance()
+
+        return settled
+
+    def passed(self, behind: int) -> None:
+        """Nothing up to that offset concerned anybody."""
+        self._waiting.append((behind, [True]))
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._waiting and self._waiting[0][1][0]:
+            self.offset = self._waiting.popleft()[0]
+
+
+class Member:
+    """One member of a group. It stays the same over several sessions of its source."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self._id = ""
+        self._generation = -1
+        self._share: tuple[int, ...] = ()
+
+    async def join(self, cluster: Cluster, topic: Topic) -> Topic:
+        """The topic with only those partitions that are this member's share.
+
+        Where it still is a member, that is what it had. Raises `Disconnected`, `Unauthorized`, `BadStore`.
+        """
+        if self._generation < 0 or await self._beat(cluster):
+            await self._join(cluster, topic)
+        places = [topic.numbers.index(number) for number in self._share if number in topic.numbers]
+        return msgspec.structs.replace(
+            topic,
+            numbers=tuple(topic.numbers[place] for place in places),
+            leaders=tuple(topic.leaders[place] for place in places),
+            epochs=tuple(topic.epochs[place] for place in places),
+        )
+
+    async def attend(self, cluster: Cluster, topic: Topic, settled: Sequence[Settled]) -> None:
+        """Stay a member, and commit how far its share has settled, until cancelled.
+
+        Raises `HistoryLost` when the partitions are shared out anew, `Disconnected`, `Unauthorized`.
+        """
+        committed = [-1] * len(settled)
+        while True:
+            await asyncio.sleep(_BEAT)
+            if await self._beat(cluster):
+                raise HistoryLost(f"{cluster.name}: the group {self.group!r} shares its partitions out anew")
+            offsets = [part.offset for part in settled]
+            due = [
+                (number, offset, "")
+                for number, offset, before in zip(topic.numbers, offsets, committed, strict=True)
+                if offset > before
+            ]
+            if due:
+                await self._commit(cluster, due)
+                committed = offsets
+
+    async def leave(self, cluster: Cluster) -> None:
+        """Let the others have its share at once."""
+        if self._id:
+            await self._tell(cluster, LeaveGroupRequest(self.group, self._id))
+            self._id, self._generation = "", -1
+
+    async def _join(self, cluster: Cluster, topic: Topic) -> None:
+        name = cluster.access.topic
+        metadata = ConsumerProtocolMemberMetadata(0, [name], b"").encode()
+        while True:
+            milliseconds = int(_SESSION * 1000)
+            answer = await self._tell(
+                cluster,
+                JoinGroupRequest(
+                    self.group, milliseconds, milliseconds, self._id, None, _CONSUMER, [(_RANGE, metadata)]
+                ),
+            )
+            if answer.error_code == _MEMBER_ID_REQUIRED:
+                self._id = answer.member_id
+                continue
+            if answer.error_code in _AGAIN:
+                self._id = "" if answer.error_code == 25 else self._id
+                continue
+            self._check(cluster, answer.error_code)
+            self._id, self._generation = answer.member_id, answer.generation_id
+            shares: list[tuple[str, bytes]] = []
+            if answer.leader_id == answer.member_id:
+                shares = _shares(name, topic.numbers, sorted(member for member, *_ in answer.members))
+            answer = await self._tell(cluster, SyncGroupRequest(self.group, self._generation, self._id, None, shares))
+            if answer.error_code in _AGAIN:
+                continue
+            self._check(cluster, answer.error_code)
+            found = ConsumerProtocolMemberAssignment.decode(answer.member_assignment).assignment
+            self._share = tuple(sorted(number for about, numbers in found if about == name for number in numbers))
+            return
+
+    async def _beat(self, cluster: Cluster) -> bool:
+        """Say that it is alive. Whether the group is shared out anew."""
+        answer = await self._tell(cluster, HeartbeatRequest(self.group, self._generation, self._id))
+        if answer.error_code in _AGAIN:
+            self._generation = -1
+            return True
+        self._check(cluster, answer.error_code)
+        return False
+
+    async def _commit(self, cluster: Cluster, offsets: list[tuple[int, int, str]]) -> None:
+        where = [(cluster.access.topic, offsets)]
+        answer = await self._tell(cluster, OffsetCommitRequest(self.group, self._generation, self._id, -1, where))
+        for _, parts in answer.topics:
+            for _, code in parts:
+                if code not in _AGAIN:  # the next heartbeat tells
+                    self._check(cluster, code)
+
+    async def _tell(self, cluster: Cluster, request: Any) -> Any:
+        try:
+            answer = await cluster.ask(await cluster.coordinator(self.group, _GROUP), request, _LANE, _PATIENCE)
+        except Disconnected:
+            cluster.forget_coordinator(self.group)
+            raise
+        if getattr(answer, "error_code", 0) in errors.LATER:
+            cluster.forget_coordinator(self.group)
+        return answer
+
+    def _check(self, cluster: Cluster, code: int) -> None:
+        if code:
+            error: DatasyncError = errors.of_code(code, cluster.name, f"being a member of the group {self.group!r}")
+            if isinstance(error, BadStore):
+                self._id, self._generation = "", -1
+            raise error
+
+
+def _shares(topic: str, numbers: Sequence[int], members: Sequence[str]) -> list[tuple[str, bytes]]:
+    """As Kafka's range assignor has it: as many to each, in order, and one more to the first."""
+    each, more = divmod(len(numbers), len(members))
+    shares = []
+    start = 0
+    for place, member in enumerate(members):
+        end = start + each + (place < more)
+        assigned = [(topic, list(numbers[start:end]))]
+        shares.append((member, ConsumerProtocolMemberAssignment(0, assigned, b"").encode()))
+        start = end
+    return shares

@@ -1,0 +1,118 @@
+"""From the bytes of a fetch to records: what was aborted and Kafka's own markers left out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.record.memory_records import MemoryRecords
+
+from datasync.errors import BadStore, Disconnected
+from datasync.source import Item, Scopes
+
+__all__ = ["Group", "Records", "Report", "State", "apply", "extent", "groups", "text_of"]
+
+Records = list[tuple[int, bytes | None, bytes | None]]
+"""Offset, key and value of each, in order."""
+Group = tuple[int | None, Records]
+"""(revision, records): of a plain batch each record has its offset for a revision, and the first is None; of the
+records of a transaction that lie together all have the offset of the last one."""
+
+State = dict[str, Item]
+"""What there is by key."""
+Report = Callable[[bytes | None], None]
+"""Hears of keys that are missing or no text; such records are left alone."""
+
+_HEADER = struct.Struct(">qiibIhi")  # base offset, length, leader epoch, magic, checksum, attributes, last offset delta
+_BEFORE_LENGTH = 12
+_CONTROL = struct.Struct(">hh")
+_ABORT = 0
+
+
+def extent(raw: bytes, stop: int | None) -> tuple[int, int]:
+    """(the offset behind the last whole batch before `stop`, the leader epoch of that batch); (-1, -1) for none."""
+    at, size, behind, epoch = 0, len(raw), -1, -1
+    while at + _HEADER.size <= size:
+        base, length, its_epoch, _, _, _, delta = _HEADER.unpack_from(raw, at)
+        at += _BEFORE_LENGTH + length
+        if at > size or (stop is not None and base >= stop):
+            break
+        behind, epoch = base + delta + 1, its_epoch
+    return behind, epoch
+
+
+def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int, int]], where: str) -> Iterator[Group]:
+    """The committed records from offset `start` on, up to the first batch at or behind `stop`.
+
+    aborted: producers, each with the first offset of a transaction that it aborted. Raises `Disconnected` for a wrong
+    checksum, `BadStore` for what cannot be unpacked.
+    """
+    left = sorted(aborted, key=lambda pair: pair[1], reverse=True)
+    dropped: set[int] = set()
+    together: Records = []
+    writer: tuple[int, int] | None = None
+    last = 0
+    batches: Any = MemoryRecords(raw)
+    while batches.has_next():
+        batch = batches.next_batch()
+        base, producer = batch.base_offset, batch.producer_id
+        if stop is not None and base >= stop:
+            break
+        if not batch.validate_crc():
+            raise Disconnected(f"{where}: a batch came with a wrong checksum")
+        while left and left[-1][1] <= base:
+            dropped.add(left.pop()[0])
+        if batch.is_control_batch:
+            if producer in dropped and any(_CONTROL.unpack_from(marker.key)[1] == _ABORT for marker in batch):
+                dropped.discard(producer)
+            continue
+        if batch.is_transactional and producer in dropped:
+            continue
+        try:
+            records = [(record.offset, record.key, record.value) for record in batch]
+        except UnsupportedCodecError as error:
+            raise BadStore(f"{where}: {error}; install it with: pip install 'datasync[kafka]'") from None
+        except CorruptRecordException as error:
+            raise BadStore(f"{where}: a batch cannot be read: {error}") from None
+        if base < start:
+            records = [record for record in records if record[0] >= start]
+        if together and (not batch.is_transactional or writer != (producer, batch.producer_epoch)):
+            yield last, together
+            together = []
+        if not batch.is_transactional:
+            yield None, records
+            continue
+        writer, last = (producer, batch.producer_epoch), batch.next_offset - 1
+        together += records
+    if together:
+        yield last, together
+
+
+def text_of(key: bytes | None, report: Report) -> str | None:
+    """The key as text; None, and a report, where it is none."""
+    if key is not None:
+        try:
+            return key.decode()
+        except UnicodeDecodeError:
+            pass
+    report(key)
+    return None
+
+
+def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: Report) -> None:
+    """Bring the state up to date; of other keys than `wanted` nothing is kept."""
+    for revision, records in found:
+        for offset, raw_key, value in records:
+            try:
+                key = raw_key.decode()  # type: ignore[union-attr] # of a missing key text_of tells
+            except (UnicodeDecodeError, AttributeError):
+                text_of(raw_key, report)
+                continue
+            if wanted is not None and key not in wanted:
+                continue
+            if value is None:
+                state.pop(key, None)
+            else:
+                state[key] = (key, value, offset if revision is None else revision)

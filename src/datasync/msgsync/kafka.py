@@ -1,0 +1,222 @@
+"""kafka:// and kafkas:// - a topic of a Kafka cluster, version 3.1 or later (Go: msgsync).
+
+`kafka://[user:password@]broker[:9092][,broker2…]/topic[?create=1&partitions=&replication=&partition=&sasl=&timeout=5]`;
+`kafkas://` speaks TLS and takes `ca=`, `cert=` and `key=`, the names of PEM files. docs/kafka.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+from datasync.endpoints import endpoints, no_tls_files, tls_context
+from datasync.errors import BadUrl, DatasyncError
+from datasync.msgsync._kafka_cluster import Access, Cluster
+from datasync.msgsync._kafka_group import Member
+from datasync.msgsync._kafka_publish import Message, Publisher
+from datasync.msgsync._kafka_session import KafkaSession
+from datasync.msgsync._kafka_table import Table
+from datasync.msgsync._kafka_txn import Transactions
+from datasync.source import Committed, Delete, Item, Operation, Put, Session, Source
+from datasync.transports import Url, boolean, seconds
+
+__all__ = ["KafkaSource", "from_url"]
+
+log = logging.getLogger("datasync.kafka")
+
+_PORT = 9092
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_MECHANISMS = {"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512"}
+
+
+def from_url(url: Url) -> KafkaSource:
+    """The topic that the URL names."""
+    topic = url.path.removeprefix("/")
+    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        raise BadUrl(f"{url}: {topic!r} is no topic; write kafka://broker/topic, in letters, digits, '.', '_' and '-'")
+    brokers = tuple((host.strip("[]"), port) for host, port in endpoints(url, _PORT))
+    if url.password is not None and not url.user:
+        raise BadUrl(f"{url}: a password without a user; write user:password@")
+    sasl = url.option("sasl", _mechanism, None)
+    if sasl is not None and not url.user:
+        raise BadUrl(f"{url}: sasl= without a user; write user:password@")
+    create = url.option("create", boolean, False)
+    partitions, replication = (url.option(name, _count, -1) for name in ("partitions", "replication"))
+    if not create and (partitions, replication) != (-1, -1):
+        raise BadUrl(f"{url}: partitions= and replication= are about a topic to be made; add create=1")
+    access = Access(
+        brokers,
+        topic,
+        _tls(url),
+        url.user or None,
+        url.password,
+        sasl or "PLAIN",
+        url.option("timeout", seconds, 5.0),
+        create,
+        partitions,
+        replication,
+        url.option("partition", _number, None),
+    )
+    return KafkaSource(str(url), access, url.option("group", _name, None))
+
+
+def _mechanism(text: str) -> str:
+    if text.lower() not in _MECHANISMS:
+        raise ValueError(f"takes {', '.join(_MECHANISMS)}, not {text!r}")
+    return _MECHANISMS[text.lower()]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 32_768:
+        raise ValueError(f"takes a number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("takes the name of a group; write for example group=workers")
+    return text
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"takes a number from 0 on, not {text!r}")
+    return int(text)
+
+
+def _tls(url: Url) -> ssl.SSLContext | None:
+    if url.scheme == "kafkas":
+        return tls_context(url)
+    no_tls_files(url, "kafkas://")
+    return None
+
+
+class KafkaSource(Source):
+    """The keys of one topic, best a compacted one. Belongs to one event loop."""
+
+    capabilities = Capabilities(
+        order="key",
+        atomic=False,
+        snapshot="fuzzy",
+        every_value=False,
+        revisions=True,
+        resume=True,
+        ttl=False,
+        cas=False,
+        reply=False,
+        durable=True,
+    )
+
+    def __init__(self, name: str, access: Access, group: str | None = None) -> None:
+        self.name = name
+        self._access = access
+        self._member = None if group is None else Member(group)
+        self._warned: set[object] = set()
+        self._writer: _Writer | None = None
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        cluster = Cluster(self._access_now())
+        try:
+            settings = await cluster.settings()
+            if not settings.compacted:
+                self._warn(
+                    f"{self.name} is not compacted: Kafka forgets values after its retention, then snapshots lack them;"
+                    " set cleanup.policy=compact"
+                )
+            return await KafkaSession.start(cluster, settings, scopes, resume, added, self._report, self._member)
+        except BaseException:
+            await cluster.aclose()
+            raise
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        return await self._shared().commit(operations)
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        found = (await self._shared().table.now()).get(key)
+        return None if found is None else found[1:]
+
+    async def page(
+        self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
+    ) -> tuple[Sequence[Item], Any | None]:
+        if token is None:
+            state = await self._shared().table.now()
+            token = (sorted(item for key, item in state.items() if key.startswith(prefix)), 0)
+        rows, start = token
+        page = rows[start : start + limit]
+        if keys_only:
+            page = [(key, b"", revision) for key, _, revision in page]
+        return page, None if start + limit >= len(rows) else (rows, start + limit)
+
+    async def aclose(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.aclose()
+        if self._member is not None:
+            cluster = Cluster(self._access_now())
+            try:
+                with contextlib.suppress(DatasyncError, TimeoutError):  # then they notice it by themselves
+                    async with asyncio.timeout(self._access.timeout):
+                        await self._member.leave(cluster)
+            finally:
+                await cluster.aclose()
+
+    def _shared(self) -> _Writer:
+        if self._writer is None:
+            self._writer = _Writer(self._access_now(), self._report)
+        return self._writer
+
+    def _access_now(self) -> Access:
+        return self._access if self.create else msgspec.structs.replace(self._access, create=False)
+
+    def _report(self, key: bytes | None) -> None:
+        what = "without a key" if key is None else "whose key is no text"
+        self._warn(f"{self.name} has messages {what}; they are left alone")
+
+    def _warn(self, text: str) -> None:
+        """Say it once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s", text)
+
+
+class _Writer:
+    """What writes and reads of one source share: connections, the producers and the table."""
+
+    def __init__(self, access: Access, report: Any) -> None:
+        self._cluster = Cluster(access)
+        self._publisher = Publisher(self._cluster)
+        self._transactions = Transactions(self._cluster)
+        self.table = Table(self._cluster, report)
+
+    async def commit(self, operations: Sequence[Operation]) -> Committed:
+        """Publish the operations: one by itself, several as a transaction."""
+        messages: list[Message] = []
+        existed: list[bool] = []
+        state = await self.table.now() if any(type(operation) is Delete for operation in operations) else {}
+        for operation in operations:
+            if type(operation) is Put:
+                messages.append(Message(operation.key.encode(), operation.raw, operation.content_type))
+            elif type(operation) is Delete:
+                under = [key for key in state if key.startswith(operation.key)] if operation.prefix else ()
+                existed.append(bool(under) or (not operation.prefix and operation.key in state))
+                keys = under if operation.prefix else (operation.key,)
+                messages.extend(Message(key.encode(), None) for key in keys)
+        if not messages:
+            return Committed(0, existed)
+        if len(messages) == 1:
+            return Committed(await self._publisher.put(messages[0]), existed)
+        offsets = await self._transactions.commit(messages)
+        by_key = {message.key.decode(): offset for message, offset in zip(messages, offsets, strict=True)}
+        return Committed(max(offsets), existed, by_key=by_key)
+
+    async def aclose(self) -> None:
+        await self._publisher.aclose()
+        await self._cluster.aclose()

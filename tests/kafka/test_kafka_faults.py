@@ -1,0 +1,254 @@
+"""Faults of brokers, connections and topics. The watch ends equal, in order, and is resynced only where it must be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.testing.contract import eventually
+from tests.kafka import topics
+from tests.kafka.kafka_server import KafkaServer, cluster_of_three, kafka_server
+from tests.kafka.load import judge, settled, watched
+from tests.load import state_of, writing
+from tests.tcp_proxy import TcpProxy
+
+
+@pytest.mark.once
+def test_killed_under_load() -> None:
+    async def main() -> None:
+        async with kafka_server() as server:
+            await topics.make(server.port, "t")
+            async with watched(server.port, "t") as (sync, probe):
+                async with writing(f"{server.url}/t") as load:
+                    for _ in range(4):
+                        await load.more(50)
+                        await server.kill()
+                        await eventually(lambda: state_of(sync) == "lost")
+                        await server.start()
+                        await eventually(lambda: state_of(sync) == "following", 20)
+                    await load.more(50)
+                await settled(probe, server.port, "t")
+                log = {offset: (key, value) for offset, key, value in (await topics.history(server.port, "t"))[0]}
+                for revision, (key, value) in load.acknowledged.items():
+                    assert log[revision] == (key.encode(), value)
+                await judge(probe, server.port, "t")
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_stopped_for_longer_than_the_pings() -> None:
+    async def main() -> None:
+        async with kafka_server() as server:
+            await topics.make(server.port, "t")
+            async with watched(server.port, "t") as (sync, probe):
+                await sync.put("a/1", b"1", confirm=True)
+                await server.pause()
+                await eventually(lambda: state_of(sync) == "lost")
+                with pytest.raises((Disconnected, OutcomeUnknown)):
+                    await sync.put("a/1", b"2")
+                server.resume()
+                await eventually(lambda: state_of(sync) == "following", 20)
+                await sync.put("a/1", b"3", confirm=True)
+                assert probe.state == {"a/1": b"3"}
+                # a write that nobody knew the fate of never comes behind a later one
+                assert (await topics.history(server.port, "t"))[0][-1][1:] == (b"a/1", b"3")
+                await judge(probe, server.port, "t")
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+@pytest.mark.timeout(180)
+def test_another_broker_leads() -> None:
+    async def main() -> None:
+        async with cluster_of_three() as members:
+            topic, ports = "t", [member.port for member in members]
+            await topics.make(ports[0], topic, partitions=3, replication=3, min_insync_replicas=2)
+            for port in ports:
+                await topics.known(port, topic)
+            brokers = ",".join(f"127.0.0.1:{port}" for port in ports)
+            async with watched(ports[2], topic, by=brokers) as (_, probe):
+                async with writing(f"kafka://{brokers}/{topic}?timeout=20") as load:
+                    for member in members[:2]:
+                        await load.more(50)
+                        await member.kill()  # it leads a partition, or the controllers
+                        await load.more(50)
+                        await member.start()
+                # the writer hears nothing of it, and the watch is not resynced
+                assert not load.unknown + load.refused
+                await settled(probe, ports[2], topic)
+                await judge(probe, ports[2], topic)
+                log = [
+                    (key, value) for part in (await topics.history(ports[2], topic)).values() for _, key, value in part
+                ]
+                assert {(key.encode(), value) for key, value in load.acknowledged.values()} <= set(log)
+                # what was sent again is there once
+                puts = [value for _, value in log if value is not None]
+                assert len(puts) == len(set(puts))
+
+    asyncio.run(main())
+
+
+def test_cut_at_every_answer(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with DataSync(f"{server.url}/{topic}") as writer, server.proxy() as proxy:
+            await asyncio.gather(*(writer.put(f"a/{number}", b"1" * 1000) for number in range(50)))
+            for answer in range(1, 9):
+                proxy.cut_at(answer)
+                async with watched(server.port, topic, by=proxy.port) as (sync, probe):
+                    await writer.put("a/1", b"%d" % answer)
+                    await settled(probe, server.port, topic)
+                    proxy.cut()
+                    await writer.put("a/2", b"%d" % answer)
+                    await settled(probe, server.port, topic)
+                    assert state_of(sync) == "following"
+                    await judge(probe, server.port, topic)
+                proxy.cut_at(None)
+
+    asyncio.run(main())
+
+
+def test_a_half_open_connection_is_noticed(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with (
+            server.proxy() as proxy,
+            watched(server.port, topic, by=proxy.port) as (sync, probe),
+            DataSync(f"{server.url}/{topic}") as writer,
+        ):
+            await writer.put("a/1", b"1")
+            await settled(probe, server.port, topic)
+            proxy.pause()
+            await writer.put("a/1", b"2")
+            await eventually(lambda: state_of(sync) == "lost")
+            proxy.resume()
+            await settled(probe, server.port, topic)
+            await judge(probe, server.port, topic)
+
+    asyncio.run(main())
+
+
+async def lose(proxy: TcpProxy, sync: DataSync) -> None:
+    await proxy.refuse()
+    await eventually(lambda: state_of(sync) == "lost")
+
+
+async def clean(server: KafkaServer, writer: DataSync, topic: str, gone: bytes, *, tombstone: bool) -> None:
+    """Write on until the log cleaner has removed the values of the key `gone`, or its tombstone too."""
+    for number in range(300):
+        await writer.put("filler", b"%d" % number)
+        records = (await topics.history(server.port, topic))[0]
+        left = [value for _, key, value in records if key == gone]
+        if not left or (left == [None] and not tombstone):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not cleaned: {left}")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_compaction_while_away(server: KafkaServer, kept: bool) -> None:
+    """Resumed as long as tombstones are kept; else nobody can know what was deleted, and it begins anew."""
+
+    async def main() -> None:
+        topic = topics.new_name()
+        quick: dict[str, Any] = {"segment_ms": 100, "min_cleanable_dirty_ratio": 0.0001, "max_compaction_lag_ms": 100}
+        await topics.make(server.port, topic, **quick, delete_retention_ms=3_600_000 if kept else 0)
+        async with (
+            server.proxy() as proxy,
+            DataSync(f"{server.url}/{topic}") as writer,
+            watched(server.port, topic, by=proxy.port) as (sync, probe),
+        ):
+            await writer.put("a/gone", b"1")
+            await writer.put("a/kept", b"1")
+            await settled(probe, server.port, topic)
+            resyncs = len(probe.resyncs)
+            await lose(proxy, sync)
+            await writer.delete("a/gone")
+            await writer.put("a/kept", b"2")
+            await clean(server, writer, topic, b"a/gone", tombstone=not kept)
+            await proxy.start()
+            await settled(probe, server.port, topic)
+            assert "a/gone" not in probe.state
+            assert probe.state["a/kept"] == b"2"
+            if kept:
+                assert len(probe.resyncs) == resyncs == 1
+            else:
+                assert len(probe.resyncs) > resyncs
+                assert "tombstones" in probe.resyncs[-1].reason
+                assert "new history" not in probe.resyncs[-1].reason
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_topic_deleted_and_made_anew_is_a_new_history(server: KafkaServer, longer: bool) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with server.proxy() as proxy, watched(server.port, topic, by=proxy.port) as (sync, probe):
+            async with DataSync(f"{server.url}/{topic}") as writer:
+                for number in range(5):
+                    await writer.put(f"a/{number}", b"old")
+            await settled(probe, server.port, topic)
+            if longer:  # it has outgrown the old one before anybody looks
+                await lose(proxy, sync)
+            await topics.delete(server.port, topic)
+            await topics.make(server.port, topic)
+            async with DataSync(f"{server.url}/{topic}") as writer:
+                for number in range(10 if longer else 2):
+                    await writer.put(f"b/{number}", b"new")
+            await proxy.start()
+            await settled(probe, server.port, topic)
+            assert len(probe.resyncs) == 2
+            assert "new history" in probe.resyncs[1].reason
+
+    asyncio.run(main())
+
+
+def test_records_deleted_while_away_are_a_lost_history(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic, cleanup_policy="delete")
+        async with (
+            server.proxy() as proxy,
+            DataSync(f"{server.url}/{topic}") as writer,
+            watched(server.port, topic, by=proxy.port) as (sync, probe),
+        ):
+            await writer.put("a/1", b"1")
+            await settled(probe, server.port, topic)
+            await lose(proxy, sync)
+            await writer.put("a/1", b"2")
+            await writer.put("a/2", b"2")
+            await topics.delete_records(server.port, topic, 3)
+            await writer.put("a/3", b"3")
+            await proxy.start()
+            await settled(probe, server.port, topic)
+            assert probe.state == {"a/3": b"3"}
+            assert "begins at 3 now" in probe.resyncs[1].reason
+
+    asyncio.run(main())
+
+
+def test_added_partitions_are_noticed(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with watched(server.port, topic) as (sync, probe):
+            await sync.put("a/1", b"1")
+            await topics.add_partitions(server.port, topic, 4)
+            await eventually(lambda: len(probe.resyncs) == 2)
+            assert "partitions" in probe.resyncs[1].reason
+            async with DataSync(f"{server.url}/{topic}") as writer:
+                for number in range(20):
+                    await writer.put(f"b/{number}", b"1")
+            await settled(probe, server.port, topic)
+            assert len([records for records in (await topics.history(server.port, topic)).values() if records]) == 4
+
+    asyncio.run(main())

@@ -1,0 +1,116 @@
+"""TLS and passwords, on a broker that asks for both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from datasync import DataSync, Unauthorized
+from datasync.testing.contract import eventually
+from tests.certificates import Authority
+from tests.kafka import topics
+from tests.kafka.kafka_server import KafkaServer
+from tests.load import QUICK
+from tests.servers import require, started
+
+PASSWORD = "pass/word: @1"
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+
+pytestmark = pytest.mark.once
+
+
+class Guarded(KafkaServer):
+    """A broker that speaks TLS with its clients and asks them for a password."""
+
+    def __init__(self, directory: Path) -> None:
+        openssl = require("openssl", "apt-get install -y openssl")
+        authority = Authority(openssl, directory / "certificates")
+        authority.issue("broker")
+        self.ca = authority.ca
+        key = subprocess.run(
+            [openssl, "pkcs8", "-topk8", "-nocrypt", "-in", authority.key("broker")], capture_output=True, check=True
+        ).stdout
+        store = directory / "broker.pem"
+        store.write_bytes(key + authority.cert("broker").read_bytes())
+        mechanisms = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        super().__init__(
+            directory,
+            protocol="SASL_SSL",
+            settings=[
+                "ssl.keystore.type=PEM",
+                f"ssl.keystore.location={store}",
+                f"sasl.enabled.mechanisms=PLAIN,{','.join(mechanisms)}",
+                f'listener.name.clients.plain.sasl.jaas.config={_PLAIN} user_alice="{PASSWORD}";',
+                *(f"listener.name.clients.{mechanism.lower()}.sasl.jaas.config={_SCRAM};" for mechanism in mechanisms),
+            ],
+            scram=[f'{mechanism}=[name=alice,password="{PASSWORD}"]' for mechanism in mechanisms],
+        )
+
+    def url_of(self, topic: str, query: str, password: str = PASSWORD) -> str:
+        return f"kafkas://alice:{quote(password, safe='')}@127.0.0.1:{self.port}/{topic}?{query}"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    with started(Guarded) as server:
+        yield server
+
+
+@pytest.mark.parametrize("sasl", ["plain", "scram-sha-256", "scram-sha-512"])
+def test_tls_and_a_password(guarded: Guarded, sasl: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(guarded.inner, topic)
+        async with DataSync(guarded.url_of(topic, f"ca={guarded.ca}&sasl={sasl}")) as sync:
+            view = sync.view("")
+            await view.at_least(0)
+            await sync.put("a/1", b"1")
+            await sync.txn().put("a/2", b"2").put("a/3", b"3").commit()
+            await eventually(lambda: view.get("a/3") == b"3")
+            assert PASSWORD not in repr(sync.status())
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(main())
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize("sasl", ["plain", "scram-sha-256"])
+def test_a_wrong_password_ends_the_start(guarded: Guarded, sasl: str) -> None:
+    async def main() -> None:
+        sync = DataSync(guarded.url_of("t", f"ca={guarded.ca}&sasl={sasl}", "wrong secret"), **QUICK)
+        with pytest.raises(Unauthorized, match="check user, password and sasl=") as caught:
+            await sync.start()
+        assert "wrong secret" not in str(caught.value)
+
+    asyncio.run(main())
+
+
+def test_a_certificate_of_nobody_known_ends_the_start(guarded: Guarded) -> None:
+    async def main() -> None:
+        with pytest.raises(Unauthorized, match=r"not trusted.*check ca="):
+            await DataSync(guarded.url_of("t", ""), **QUICK).start()
+
+    asyncio.run(main())
+
+
+def test_a_client_without_tls_is_told_to_check_that(guarded: Guarded) -> None:
+    async def main() -> None:
+        async with DataSync(f"kafka://127.0.0.1:{guarded.port}/t", **QUICK) as sync:
+            assert "whether it wants TLS" in (sync.status().sources[0].error or "")
+
+    asyncio.run(main())
+
+
+def test_tls_with_a_broker_that_has_none_says_so(server: KafkaServer) -> None:
+    async def main() -> None:
+        async with DataSync(f"kafkas://127.0.0.1:{server.port}/t?timeout=2", **QUICK) as sync:
+            assert sync.status().sources[0].error
+
+    asyncio.run(main())
