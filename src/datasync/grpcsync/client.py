@@ -1,0 +1,251 @@
+"""The client: calls of both services, with deadlines, and errors as datasync has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Iterable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from datasync._grpc import CHANNEL_OPTIONS, certificate_problem, channel_credentials, grpc, untangled
+from datasync.capabilities import Capabilities
+from datasync.errors import (
+    BadStore,
+    BadValue,
+    DatasyncError,
+    Disconnected,
+    HistoryLost,
+    NotReady,
+    OutcomeUnknown,
+    Unauthorized,
+)
+from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync import msg_pb2 as msg
+from datasync.grpcsync.msg_service import SERVICE as MSG_SERVICE
+from datasync.grpcsync.service import SERVICE
+from datasync.grpcsync.wire import CAPABILITIES, MAX_MESSAGE, PIECE, capabilities_of, exception_of
+from datasync.serving.access import Access
+
+__all__ = ["Client", "Stream"]
+
+M = TypeVar("M", bound=Message)
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE),  # a value that another transport brought may be larger
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # who waits longer is the engine
+    *CHANNEL_OPTIONS,
+]
+_Code = grpc.StatusCode
+
+
+class Client:
+    """One server, reached over one connection. timeout: seconds that an answer may take."""
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        self.access = access
+        self.timeout = timeout
+        self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def ping(self) -> None:
+        """Make sure that somebody answers. Raises `Disconnected`, `Unauthorized`."""
+        await self._ask(f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply)
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        """The value and revision of a key."""
+        reply = await self._ask(f"/{SERVICE}/Get", pb.GetRequest(key=key), pb.GetReply)
+        return (reply.value, reply.revision) if reply.HasField("value") else None
+
+    async def list(self, prefix: str, limit: int, *, keys_only: bool) -> Stream[pb.ListReply]:
+        """The pages of a prefix."""
+        stream = self._stream("List", pb.ListReply)
+        await stream.ask(pb.ListRequest(prefix=prefix, limit=limit, keys_only=keys_only))
+        return stream
+
+    async def watch(self, request: pb.WatchRequest) -> Stream[pb.WatchReply]:
+        """Frames, once the server has accepted to send them."""
+        stream = self._stream("Watch", pb.WatchReply)
+        try:
+            await stream.ask(request)
+            await stream.accepted()
+        except BaseException:
+            stream.cancel()
+            raise
+        return stream
+
+    def commits(self) -> Stream[pb.CommitReplies]:
+        """A stream of transactions, and of what became of them."""
+        return self._stream("Commit", pb.CommitReplies)
+
+    async def replace(self, items: Iterable[tuple[str, bytes]]) -> pb.CommitReply:
+        """Send a whole state. Raises `OutcomeUnknown`, `Disconnected` and what the server answers."""
+        await self.ping()  # so that what fails from here on may have been done
+        stream = self._stream("Replace", pb.CommitReply)
+        try:
+            for part in _parts(items):
+                if not await stream.write(part):
+                    break
+            await stream.end()
+            reply = await stream.read()
+        except Disconnected as error:
+            raise OutcomeUnknown(f"{error}; send the RESYNC again") from None
+        finally:
+            stream.cancel()
+        if reply is None:
+            raise OutcomeUnknown(f"{self.access.authority}: no answer; send the RESYNC again")
+        if reply.HasField("error"):
+            raise exception_of(reply.error)
+        return reply
+
+    async def aclose(self) -> None:
+        """Close the connection; a later call opens another. May be called twice."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    @property
+    def no_answer(self) -> str:
+        """What to say when an answer did not come in time."""
+        return f"{self.access.authority}: no answer within {self.timeout:g} s; check that it is well"
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The connection; opened by its first call."""
+        if self._channel is None:
+            access = self.access
+            if access.tls:
+                credentials = channel_credentials(access.ca, access.key, access.cert)
+                self._channel = grpc.aio.secure_channel(access.authority, credentials, options=_OPTIONS)
+            else:
+                self._channel = grpc.aio.insecure_channel(access.authority, options=_OPTIONS)
+        return self._channel
+
+    async def _ask(self, path: str, request: Message, answer: type[M]) -> M:
+        try:
+            return await untangled(self._call(path, request, answer))
+        except grpc.aio.AioRpcError as error:
+            raise self.of_read(error) from None
+
+    def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
+        rpc: Any = self.channel.unary_unary(
+            path, request_serializer=_serialize, response_deserializer=answer.FromString
+        )
+        call: Awaitable[M] = rpc(request, timeout=self.timeout, metadata=self._metadata)
+        return call
+
+    def _stream(self, method: str, answer: type[M]) -> Stream[M]:
+        """A call of our own service with a stream of answers.
+
+        To grpc all of them are streams both ways: a call of another kind that is cancelled early keeps itself alive.
+        """
+        rpc: Any = self.channel.stream_stream(
+            f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
+        )
+        return Stream(self, rpc(metadata=self._metadata))
+
+    def of_read(self, error: grpc.aio.AioRpcError) -> DatasyncError:
+        """The error of a call that changes nothing."""
+        name, code, text = self.access.authority, error.code(), " ".join((error.details() or "").split())
+        if (problem := certificate_problem(error)) is not None:
+            return Unauthorized(f"{name}: {problem}")
+        match code:
+            case _Code.UNAUTHENTICATED | _Code.PERMISSION_DENIED:
+                return Unauthorized(f"{name}: {text}")
+            case _Code.OUT_OF_RANGE:
+                return HistoryLost(f"{name}: {text}")
+            case _Code.FAILED_PRECONDITION:
+                return NotReady(f"{name}: {text}")
+            case _Code.UNIMPLEMENTED:
+                return BadStore(f"{name}: it does not speak datasync's protocol; check the address")
+            case _Code.RESOURCE_EXHAUSTED | _Code.INVALID_ARGUMENT:
+                return BadStore(f"{name}: {text}")
+            case _Code.DEADLINE_EXCEEDED:
+                return Disconnected(self.no_answer)
+        return Disconnected(f"{name}: {text or code.name}; check the address, and that an agent or `serve` runs there")
+
+
+class Stream(Generic[M]):
+    """A call that brings many messages. Nothing else holds the call: with its errors it would outlive the channel."""
+
+    def __init__(self, client: Client, call: Any) -> None:
+        self.capabilities: Capabilities | None = None
+        """What the server says of its source."""
+        self._client = client
+        self._call = call
+
+    async def accepted(self) -> None:
+        """Wait until the server has begun to answer. Raises as `read`."""
+        try:
+            async with asyncio.timeout(self._client.timeout):
+                metadata = await untangled(self._call.initial_metadata())
+            self.capabilities = capabilities_of(metadata.get(CAPABILITIES))
+        except TimeoutError:
+            raise Disconnected(self._client.no_answer) from None
+        except grpc.aio.AioRpcError as error:
+            raise self._client.of_read(error) from None
+        if self._call.done():  # turned away: reading tells why
+            await self.read()
+
+    async def read(self, timeout: float | None = None) -> M | None:
+        """The next message; None at the end. Raises `Disconnected`, `HistoryLost` and the like."""
+        if self._call is None:
+            return None
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await untangled(self._call.read())
+        except TimeoutError:
+            raise Disconnected(self._client.no_answer) from None
+        except grpc.aio.AioRpcError as error:
+            raise self._client.of_read(error) from None
+        except asyncio.InvalidStateError:
+            raise Disconnected(f"{self._client.access.authority}: the connection is closed") from None
+        return None if reply is grpc.aio.EOF else cast(M, reply)
+
+    async def ask(self, message: Message) -> None:
+        """Send the only message; reading tells where that failed."""
+        if await self.write(message):
+            await self.end()
+
+    async def end(self) -> None:
+        """There is nothing more to send."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await untangled(self._call.done_writing())
+
+    async def write(self, message: Message) -> bool:
+        """Send a message; False where the call has ended, and reading tells why."""
+        try:
+            await untangled(self._call.write(message))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    def cancel(self) -> None:
+        """End the call. May be called twice."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+
+def _parts(items: Iterable[tuple[str, bytes]]) -> Iterator[pb.ReplaceRequest]:
+    """The messages of a RESYNC. Raises `BadValue`."""
+    keys: list[str] = []
+    values: list[bytes] = []
+    size = 0
+    for key, raw in items:
+        if len(key) + len(raw) > MAX_MESSAGE - 64:
+            raise BadValue(f"the value of {key!r} has {len(raw):,} bytes; {MAX_MESSAGE:,} is the limit")
+        if size and size + len(key) + len(raw) > PIECE:
+            yield pb.ReplaceRequest(keys=keys, values=values)
+            keys, values, size = [], [], 0
+        keys.append(key)
+        values.append(raw)
+        size += len(key) + len(raw)
+    yield pb.ReplaceRequest(keys=keys, values=values)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

@@ -1,0 +1,162 @@
+"""The client's stream of transactions: those asked for at the same time share a message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+
+from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown
+from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync.client import Client, Stream
+from datasync.grpcsync.wire import PIECE, committed_of, exception_of, request_of, result_of
+from datasync.source import Committed, Operation, Result
+from datasync.syncbase.feed import end_tasks
+
+__all__ = ["Commits"]
+
+
+_GRACE = 0.2
+"""Seconds that closing waits for what was sent, lest its outcome be unknown."""
+
+
+class _Pending(msgspec.Struct, gc=False, eq=False):
+    """One transaction under way: first it is committed, then, where that was asked for, there is a verdict."""
+
+    request: pb.CommitRequest
+    committed: asyncio.Future[Committed]
+    sent: bool = False
+    verdict: asyncio.Future[Result] | None = None
+
+
+class Commits:
+    """Sends transactions over one stream, which opens when there is something to send, and again after a fault."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._number = 0
+        self._due: list[_Pending] = []
+        self._pending: dict[int, _Pending] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool) -> Committed:
+        """As `Source.commit`."""
+        self._number += 1
+        pending = _Pending(
+            request_of(self._number, operations, reply=reply), asyncio.get_running_loop().create_future()
+        )
+        self._pending[self._number] = pending
+        self._due.append(pending)
+        self._more.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"datasync commits {self._client.access.name}")
+        try:
+            async with asyncio.timeout(self._client.timeout):
+                return await pending.committed
+        except TimeoutError:
+            name, timeout = self._client.access.authority, self._client.timeout
+            if not pending.sent:
+                raise Disconnected(f"{name}: no connection within {timeout:g} s; nothing was written") from None
+            raise OutcomeUnknown(f"{name}: no answer within {timeout:g} s; read the key to see what it is") from None
+        finally:
+            if pending.verdict is None:
+                self._pending.pop(pending.request.id, None)
+            if not pending.sent:
+                with contextlib.suppress(ValueError):
+                    self._due.remove(pending)
+
+    async def aclose(self) -> None:
+        """End the stream, after a moment for the answers that are on their way. May be called twice."""
+        if due := [one.committed for one in self._pending.values() if one.sent and not one.committed.done()]:
+            await asyncio.wait(due, timeout=_GRACE)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        """Keep the stream open until it fails; then all that waits fails with it."""
+        error: DatasyncError = Disconnected(f"{self._client.access.authority}: the connection is closed")
+        sending: asyncio.Task[None] | None = None
+        try:
+            await self._client.ping()  # what cannot be reached says why, and nothing has been sent
+            stream = self._client.commits()
+            sending = asyncio.create_task(self._send(stream))
+            await self._receive(stream)
+        except DatasyncError as failed:
+            error = failed.with_traceback(None)
+        finally:
+            if sending is not None:
+                stream.cancel()
+                await end_tasks(sending)
+            self._task = None
+            self._fail(error)
+
+    async def _send(self, stream: Stream[pb.CommitReplies]) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._due:
+                size = 0
+                batch: list[pb.CommitRequest] = []
+                for pending in self._due:
+                    size += pending.request.ByteSize()
+                    if batch and size > PIECE:
+                        break
+                    pending.sent = True
+                    batch.append(pending.request)
+                del self._due[: len(batch)]
+                if not await stream.write(pb.CommitRequests(commits=batch)):
+                    return
+
+    async def _receive(self, stream: Stream[pb.CommitReplies]) -> None:
+        while True:
+            replies = await stream.read()
+            if replies is None:
+                raise Disconnected(f"{self._client.access.authority}: the server ended the stream")
+            for reply in replies.replies:
+                self._take(reply)
+
+    def _take(self, reply: pb.CommitReply) -> None:
+        pending = self._pending.get(reply.id)
+        if pending is None:
+            return  # whoever asked has gone
+        result = result_of(reply)
+        if pending.verdict is not None:
+            if result is not None:
+                del self._pending[reply.id]
+                if not pending.verdict.done():
+                    pending.verdict.set_result(result)
+        elif pending.committed.done():
+            pass
+        elif reply.HasField("error"):
+            pending.committed.set_exception(exception_of(reply.error))
+        else:
+            committed = committed_of(reply)
+            if pending.request.reply:
+                if result is None:
+                    pending.verdict = asyncio.get_running_loop().create_future()
+                committed = msgspec.structs.replace(committed, result=result or pending.verdict)
+            pending.committed.set_result(committed)
+
+    def _fail(self, error: DatasyncError) -> None:
+        """Answer all that wait: what was not sent surely was not done."""
+        name = self._client.access.authority
+        pendings = list(self._pending.values())
+        self._pending.clear()
+        self._due.clear()
+        for pending in pendings:
+            if pending.verdict is not None:
+                if not pending.verdict.done():
+                    pending.verdict.set_exception(
+                        OutcomeUnknown(f"{name}: lost before the watches reported; the write itself stands")
+                    )
+                    pending.verdict.exception()  # whoever waited may be gone
+            elif not pending.committed.done():
+                if pending.sent and isinstance(error, Disconnected):
+                    pending.committed.set_exception(OutcomeUnknown(f"{error}; read the key to see what it is"))
+                else:
+                    pending.committed.set_exception(error)

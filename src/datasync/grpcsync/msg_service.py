@@ -1,0 +1,212 @@
+"""The service of the Go package: changes, RESYNCs and ping, each change answered in order with its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from datasync._grpc import grpc
+from datasync.checks import check_key, check_options
+from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown
+from datasync.events import Verdict
+from datasync.grpcsync import msg_pb2 as msg
+from datasync.serving.hub import Hub
+from datasync.source import Delete, Operation, Put, Result
+from datasync.syncbase.feed import end_tasks
+
+__all__ = ["SERVICE", "MsgService"]
+
+SERVICE = "msg.DataMsgService"
+
+_AHEAD = 256
+"""Changes of one stream that may wait for their verdicts; then its client waits."""
+
+APPLIED, REFUSED, FAILED, OVERDUE, UNWATCHED, NOT_READY, INVALID, NOT_WRITTEN, UNKNOWN = range(9)
+"""The result codes. docs/guarantees.md has the meaning of the verdicts, docs/grpc.md that of all of them."""
+
+_CODES = {
+    Verdict.ACCEPTED: APPLIED,
+    Verdict.REFUSED: REFUSED,
+    Verdict.FAILED: FAILED,
+    Verdict.OVERDUE: OVERDUE,
+    Verdict.UNWATCHED: UNWATCHED,
+}
+_TEXTS = {
+    FAILED: "a watch failed to apply it; it is stored, and will be tried again",
+    OVERDUE: "a watch has not reported in time; it is stored",
+    UNWATCHED: "nobody watches this key; it is stored",
+}
+
+_ACKNOWLEDGED = Result(Verdict.ACCEPTED)
+"""What is known where the source hears no verdicts."""
+
+Outcome = Result | asyncio.Future[Result] | DatasyncError
+
+
+class MsgService:
+    """Serves what a hub follows; only a source without a store in between takes a RESYNC."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._source = hub.source
+        self._name = hub.source.name
+        self._reply = hub.source.capabilities.reply
+
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """The methods by name."""
+        return {
+            "dataChanges": grpc.stream_stream_rpc_method_handler(
+                self.data_changes,
+                request_deserializer=msg.DataChangeRequest.FromString,
+                response_serializer=msg.DataChangeReply.SerializeToString,
+            ),
+            "dataResyncs": grpc.unary_unary_rpc_method_handler(
+                self.data_resyncs,
+                request_deserializer=msg.DataResyncRequests.FromString,
+                response_serializer=msg.DataResyncReplies.SerializeToString,
+            ),
+            "ping": grpc.unary_unary_rpc_method_handler(
+                self.ping,
+                request_deserializer=msg.PingRequest.FromString,
+                response_serializer=msg.PingReply.SerializeToString,
+            ),
+        }
+
+    async def ping(self, request: msg.PingRequest, context: Any) -> msg.PingReply:
+        return msg.PingReply(message="it works")  # as Go has it
+
+    async def data_changes(self, requests: AsyncIterator[msg.DataChangeRequest], context: Any) -> None:
+        """Applies each change as it comes, and answers in the same order.
+
+        What was applied before the client broke off stays; what follows is not begun.
+        """
+        answers = _Answers(context, self._name)
+        try:
+            async for request in requests:
+                await answers.add(request, await self._begin(request))
+            await answers.end()
+        finally:
+            await answers.aclose()
+
+    async def data_resyncs(self, request: msg.DataResyncRequests, context: Any) -> msg.DataResyncReplies:
+        """Replaces everything, and answers for each key, and as a whole."""
+        code, text, reasons = APPLIED, "", {}
+        keys = [item.key for item in request.dataResyncs]
+        try:
+            for key in keys:
+                check_key(key, rooted=False)
+            committed = await self._source.replace((item.key, item.content) for item in request.dataResyncs)
+            result = await committed.verdict()
+        except DatasyncError as error:
+            code, text = _code_of(error), str(error)
+        else:
+            code, text, reasons = _CODES[result.verdict], _text(result), dict(result.reasons)
+        return msg.DataResyncReplies(
+            msgId=request.msgId,
+            error=msg.Error(message=text) if code else None,
+            dataResyncs=msg.DataResyncReplies.DataResyncsReplies(
+                replies=[_resync_reply(request.msgId, key, code, text, reasons) for key in keys]
+            ),
+        )
+
+    async def _begin(self, request: msg.DataChangeRequest) -> Outcome:
+        """Apply one change; the verdict may come later."""
+        operation: Operation = Delete(request.key)
+        if request.operationType == msg.PUT:
+            operation = Put(request.key, request.content)
+        elif request.operationType != msg.DEL:
+            return BadKey(f"operation type {request.operationType} is unknown; use 0 (PUT) or 1 (DEL)")
+        try:
+            check_key(request.key, rooted=False)
+            check_options(self._source, [operation])
+            committed = await self._source.commit([operation], reply=self._reply)
+        except DatasyncError as error:
+            return error
+        self._hub.wrote(committed)
+        return committed.result or _ACKNOWLEDGED
+
+
+class _Answers:
+    """Answers the changes of one stream in their order: at once, unless one before still waits for its verdict."""
+
+    def __init__(self, context: Any, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._created = int(time.time())
+        self._number = 0
+        self._due: asyncio.Queue[tuple[msg.DataChangeRequest, Outcome]] = asyncio.Queue(_AHEAD)
+        self._writing: asyncio.Task[None] | None = None
+
+    async def add(self, request: msg.DataChangeRequest, outcome: Outcome) -> None:
+        """Answer this change."""
+        if self._writing is None:
+            if not isinstance(outcome, asyncio.Future):
+                await self._write(request, outcome)
+                return
+            self._writing = asyncio.create_task(self._write_due(request, outcome))
+        else:
+            await self._due.put((request, outcome))
+
+    async def end(self) -> None:
+        """Wait until all have been answered."""
+        if self._writing is not None:
+            await self._writing
+
+    async def aclose(self) -> None:
+        """Give up what has not been answered."""
+        if self._writing is not None:
+            await end_tasks(self._writing)
+
+    async def _write_due(self, request: msg.DataChangeRequest, outcome: Outcome) -> None:
+        """Until nothing is due; the next may then be answered at once."""
+        while True:
+            await self._write(request, await outcome if isinstance(outcome, asyncio.Future) else outcome)
+            if self._due.empty():
+                self._writing = None
+                return
+            request, outcome = self._due.get_nowait()
+
+    async def _write(self, request: msg.DataChangeRequest, outcome: Result | DatasyncError) -> None:
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        code, text = _answer(request.key, outcome)
+        reply = msg.DataChangeReply(
+            changeId=msg.Seq(originator=self._name, seqCreatedSec=self._created, seq=self._number),
+            key=request.key,
+            operationType=request.operationType,
+            result=code,
+            error=msg.Error(message=text) if code else None,
+        )
+        await self._context.write(reply)
+
+
+def _answer(key: str, outcome: Result | DatasyncError) -> tuple[int, str]:
+    """The result code and text of one change."""
+    if isinstance(outcome, DatasyncError):
+        return _code_of(outcome), str(outcome)
+    if outcome.verdict is Verdict.ACCEPTED:
+        return APPLIED, ""
+    return _CODES[outcome.verdict], outcome.reasons.get(key) or _text(outcome)
+
+
+def _resync_reply(number: msg.Seq, key: str, code: int, text: str, reasons: Mapping[str, str]) -> msg.DataResyncReply:
+    if code == REFUSED:
+        code, text = (REFUSED, reasons[key]) if key in reasons else (APPLIED, "")
+    return msg.DataResyncReply(resyncId=number, key=key, result=code, error=msg.Error(message=text) if code else None)
+
+
+def _text(result: Result) -> str:
+    return _TEXTS.get(_CODES[result.verdict]) or "; ".join(f"{key}: {why}" for key, why in result.reasons.items())
+
+
+def _code_of(error: DatasyncError) -> int:
+    match error:
+        case NotReady():
+            return NOT_READY
+        case OutcomeUnknown():
+            return UNKNOWN
+        case Disconnected() | BadStore():
+            return NOT_WRITTEN
+        case _:
+            return INVALID

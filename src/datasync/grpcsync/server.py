@@ -1,0 +1,140 @@
+"""The server: both services, health and reflection, on one address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, Self
+
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from datasync._grpc import grpc
+from datasync.errors import Disconnected
+from datasync.grpcsync import datasync_pb2, msg_pb2, msg_service, service
+from datasync.grpcsync.wire import MAX_MESSAGE
+from datasync.serving.access import Access
+from datasync.serving.hub import Hub
+
+__all__ = ["Server"]
+
+_GRACE = 0.5
+"""Seconds that calls under way have to end when the server does; watches never would."""
+_HEALTH = "grpc.health.v1.Health"
+_REFLECTION = reflection.SERVICE_NAME
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", -1),  # a value that a store took can be larger than what is taken here
+    ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+class Server:
+    """Serves what `hub` follows, which is to be started and ended by the caller. `async with` starts and ends this."""
+
+    def __init__(self, access: Access, hub: Hub) -> None:
+        access.check_bind()
+        self._access = access
+        self._server: grpc.aio.Server | None = None
+        self._hub = hub
+
+    async def start(self) -> None:
+        """Listen. Raises `Disconnected` where that cannot be."""
+        access, hub = self._access, self._hub
+        interceptors = [] if access.token is None else [_TokenCheck(access)]
+        server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
+        for name, methods in (
+            (msg_service.SERVICE, msg_service.MsgService(hub).handlers()),
+            (service.SERVICE, service.DataSyncService(hub).handlers()),
+        ):
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
+        checks = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        names = (msg_service.SERVICE, service.SERVICE)
+        for name in names:
+            await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((*names, _HEALTH, _REFLECTION), server, pool=_descriptors())
+        await _check_free(access)
+        self._listen(server)
+        await server.start()
+        self._server = server
+
+    async def aclose(self) -> None:
+        """Stop listening, and end the calls. May be called twice."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(_GRACE)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _listen(self, server: grpc.aio.Server) -> None:
+        access = self._access
+        if not access.tls:
+            port = server.add_insecure_port(access.authority)
+        else:
+            assert access.key is not None and access.cert is not None  # `check_bind` saw to it
+            pair = (access.key, access.cert)
+            credentials = grpc.ssl_server_credentials([pair], access.ca, require_client_auth=access.ca is not None)
+            port = server.add_secure_port(access.authority, credentials)
+        if not port:
+            raise Disconnected(f"{access.name}: cannot listen there")
+
+
+async def _check_free(access: Access) -> None:
+    """Find out whether one may listen there: grpc would not say why, and write to standard error. Raises
+    `Disconnected`."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(access.host, access.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Disconnected(f"{access.name}: cannot listen there: {why}; choose another address") from None
+
+
+def _descriptors() -> DescriptorPool:
+    """What reflection tells of: all services, and nothing else that this process may know."""
+    pool = DescriptorPool()
+    for module in (msg_pb2, datasync_pb2, health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return pool
+
+
+class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+    """Lets nobody in without the token; only whether the server is alive may be asked by all."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        if handler_call_details.method.startswith(f"/{_HEALTH}/"):
+            return await continuation(handler_call_details)
+        kind, token = "", ""
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == "authorization" and isinstance(value, str):
+                kind, _, token = value.partition(" ")
+        if kind.lower() == "bearer" and self._access.admits(token):
+            return await continuation(handler_call_details)
+        return _TURNED_AWAY
+
+
+async def _turn_away(_: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
+
+
+_TURNED_AWAY: Any = grpc.stream_stream_rpc_method_handler(_turn_away)

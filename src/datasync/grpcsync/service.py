@@ -1,0 +1,222 @@
+"""Our own service: transactions, reading, and watching."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from itertools import chain
+from typing import Any, NoReturn
+
+from datasync._grpc import grpc
+from datasync.checks import check_key, check_options
+from datasync.errors import (
+    DatasyncError,
+    Disconnected,
+    HistoryLost,
+    NotReady,
+    OutcomeUnknown,
+    Unauthorized,
+    UsageError,
+)
+from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync.wire import (
+    CAPABILITIES,
+    PIECE,
+    capabilities_text,
+    columns,
+    encode,
+    error_of,
+    operations_of,
+    pieces,
+    reply_of,
+)
+from datasync.serving.hub import Hub
+from datasync.source import Result, Source
+from datasync.syncbase.feed import end_tasks
+
+__all__ = ["SERVICE", "DataSyncService"]
+
+SERVICE = "datasync.v1.DataSync"
+
+log = logging.getLogger("datasync.grpc")
+
+_AT_A_TIME = 1000
+"""Transactions of one client that may be under way."""
+_PAGE = 1000
+
+_Code = grpc.StatusCode
+_STATUS = (
+    (HistoryLost, _Code.OUT_OF_RANGE),
+    (NotReady, _Code.FAILED_PRECONDITION),
+    (Disconnected, _Code.UNAVAILABLE),
+    (Unauthorized, _Code.PERMISSION_DENIED),
+    (UsageError, _Code.INVALID_ARGUMENT),
+)
+
+
+class DataSyncService:
+    """Serves what a hub follows."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._source: Source = hub.source
+
+    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """The methods by name."""
+        return {
+            "Commit": grpc.stream_stream_rpc_method_handler(
+                self.commit,
+                request_deserializer=pb.CommitRequests.FromString,
+                response_serializer=pb.CommitReplies.SerializeToString,
+            ),
+            "Replace": grpc.stream_unary_rpc_method_handler(
+                self.replace,
+                request_deserializer=pb.ReplaceRequest.FromString,
+                response_serializer=pb.CommitReply.SerializeToString,
+            ),
+            "Get": grpc.unary_unary_rpc_method_handler(
+                self.get,
+                request_deserializer=pb.GetRequest.FromString,
+                response_serializer=pb.GetReply.SerializeToString,
+            ),
+            "List": grpc.unary_stream_rpc_method_handler(
+                self.list,
+                request_deserializer=pb.ListRequest.FromString,
+                response_serializer=pb.ListReply.SerializeToString,
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                self.watch,
+                request_deserializer=pb.WatchRequest.FromString,
+                # what is sent is encoded already, once for all watchers
+            ),
+        }
+
+    async def watch(self, request: pb.WatchRequest, context: Any) -> None:
+        """Frames for ever, as fast as this client reads them."""
+        resume = request.resume if request.HasField("resume") else None
+        try:
+            await self._hub.start()
+            watcher = self._hub.subscribe(list(request.scopes), resume, list(request.added), encode=encode)
+        except DatasyncError as error:
+            await _abort(context, error)
+        # accepted, though the source may not be there yet
+        await context.send_initial_metadata(((CAPABILITIES, capabilities_text(self._hub.capabilities)),))
+        try:
+            async for frames in watcher:
+                encoded = list(chain.from_iterable(frames))
+                if sum(map(len, encoded)) <= PIECE:
+                    await context.write(b"".join(encoded))
+                    continue
+                for start, end in pieces(list(map(len, encoded))):
+                    await context.write(b"".join(encoded[start:end]))
+        except DatasyncError as error:
+            await _abort(context, error)
+        finally:
+            await watcher.aclose()
+
+    async def commit(self, requests: AsyncIterator[pb.CommitRequests], context: Any) -> None:
+        """Transactions, begun in the order in which they came; each is answered as soon as it is done, and once more
+        if its verdict comes later."""
+        replies: asyncio.Queue[pb.CommitReply | None] = asyncio.Queue()
+        turn = asyncio.Semaphore(_AT_A_TIME)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def do(request: pb.CommitRequest) -> None:
+            try:
+                await self._commit(request, replies)
+            finally:
+                turn.release()
+
+        async def read() -> None:
+            async for batch in requests:
+                for request in batch.commits:
+                    await turn.acquire()
+                    task = asyncio.create_task(do(request))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+            for _ in range(_AT_A_TIME):  # until all are done
+                await turn.acquire()
+
+        def finish(_: asyncio.Task[None]) -> None:
+            replies.put_nowait(None)
+
+        reading = asyncio.create_task(read())
+        reading.add_done_callback(finish)
+        # no TaskGroup: its errors would keep the call, and with it a thread of grpc, until a garbage collection
+        try:
+            while not reading.done() or not replies.empty():
+                due = [await replies.get()]
+                while not replies.empty():
+                    due.append(replies.get_nowait())
+                if known := [reply for reply in due if reply is not None]:
+                    await context.write(pb.CommitReplies(replies=known))
+        finally:
+            await end_tasks(reading, *tasks)
+        reading.result()
+
+    async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply:
+        """A RESYNC: nothing happens before all of it is here."""
+        items: list[tuple[str, bytes]] = []
+        async for request in requests:
+            items += zip(request.keys, request.values, strict=False)
+        try:
+            for key, _ in items:
+                check_key(key, rooted=False)
+            committed = await self._source.replace(items)
+            return reply_of(0, committed, await committed.verdict())
+        except DatasyncError as error:
+            return pb.CommitReply(error=error_of(error))
+
+    async def get(self, request: pb.GetRequest, context: Any) -> pb.GetReply:
+        """One value."""
+        try:
+            found = await self._source.get(request.key)
+        except DatasyncError as error:
+            await _abort(context, error)
+        return pb.GetReply() if found is None else pb.GetReply(value=found[0], revision=found[1])
+
+    async def list(self, request: pb.ListRequest, context: Any) -> None:
+        """Page by page, as the client reads them."""
+        token: Any = None
+        limit = min(request.limit or _PAGE, _PAGE)
+        try:
+            while True:
+                page, token = await self._source.page(request.prefix, token, limit, keys_only=request.keys_only)
+                for start, end in pieces([len(key) + len(raw) for key, raw, _ in page]):
+                    more = token is not None or end < len(page)
+                    await context.write(pb.ListReply(items=columns(page[start:end]), more=more))
+                if token is None:
+                    return
+        except DatasyncError as error:
+            await _abort(context, error)
+
+    async def _commit(self, request: pb.CommitRequest, replies: asyncio.Queue[pb.CommitReply | None]) -> None:
+        number = request.id
+        wants = request.reply and self._source.capabilities.reply
+        try:
+            operations = operations_of(request)
+            check_options(self._source, operations)
+            committed = await self._source.commit(operations, reply=wants)
+            self._hub.wrote(committed)
+        except DatasyncError as error:
+            replies.put_nowait(pb.CommitReply(id=number, error=error_of(error)))
+            return
+        except Exception:
+            log.exception("%s: unexpected error in a commit", self._source.name)
+            unknown = OutcomeUnknown("the server failed in a way that it did not expect; read the key, and see its log")
+            replies.put_nowait(pb.CommitReply(id=number, error=error_of(unknown)))
+            return
+        result = committed.result
+        if result is None or isinstance(result, Result):
+            replies.put_nowait(reply_of(number, committed, result))
+            return
+        replies.put_nowait(reply_of(number, committed, None))
+        replies.put_nowait(reply_of(number, committed, await result))
+
+
+async def _abort(context: Any, error: DatasyncError) -> NoReturn:
+    """End a call with the status that tells the other side which error it is."""
+    code = next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL)
+    await context.abort(code, str(error))
+    raise AssertionError("abort raises")

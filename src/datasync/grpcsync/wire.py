@@ -1,0 +1,260 @@
+"""Between messages of our own service and what datasync knows: frames, transactions, verdicts and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from datasync import errors
+from datasync.capabilities import Capabilities
+from datasync.checks import check_key, check_operations, check_prefix
+from datasync.errors import BadValue, Conflict, DatasyncError
+from datasync.events import Verdict
+from datasync.grpcsync import datasync_pb2 as pb
+from datasync.source import (
+    Check,
+    Commit,
+    Committed,
+    Delete,
+    Frame,
+    Operation,
+    Progress,
+    Put,
+    Result,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
+
+__all__ = [
+    "CAPABILITIES", "MAX_MESSAGE", "PIECE", "FrameReader", "capabilities_of", "capabilities_text", "columns",
+    "committed_of", "encode", "error_of", "exception_of", "items_of", "operations_of", "pieces", "reply_of",
+    "request_of", "result_of",
+]  # fmt: skip
+
+MAX_MESSAGE = 16 << 20
+"""Bytes of one message that either side takes: the limit of one value, and of one transaction."""
+PIECE = 512 << 10
+"""Bytes, about, after which a message to a watcher is full; one value may be larger."""
+
+CAPABILITIES = "datasync-capabilities"
+"""The metadata in which a server tells its watchers what the source can promise."""
+
+_ERRORS: dict[str, type[DatasyncError]] = {
+    name: getattr(errors, name)
+    for name in (
+        "BadKey", "BadPrefix", "BadStore", "BadValue", "Disconnected", "NotReady", "OutcomeUnknown", "Unauthorized",
+        "UnsupportedOption",
+    )
+}  # fmt: skip
+_VERDICTS = {pb.Verdict.Value(verdict.name): verdict for verdict in Verdict}
+
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+def encode(frame: Frame) -> Sequence[bytes]:
+    """The frame as serialized `WatchReply` messages. Several of them, joined, are one message again."""
+    match frame:
+        case Commit(position, revision, changes):
+            return _encode_commit(position, revision, changes)
+        case SnapshotChunk(items):
+            cuts = pieces([len(key) + len(raw) for key, raw, _ in items])
+            return [_frame(chunk=columns(items[start:end])) for start, end in cuts]
+        case SnapshotBegin(scopes):
+            return [_frame(begin=pb.SnapshotBegin(scopes=scopes))]
+        case SnapshotEnd(position, revision, history):
+            return [_frame(end=pb.SnapshotEnd(position=position, revision=revision, history=history))]
+        case Progress(position, revision):
+            return [_frame(progress=pb.Progress(position=position, revision=revision))]
+
+
+def _encode_commit(position: str, revision: int, changes: Sequence[tuple[str, bytes | None]]) -> Sequence[bytes]:
+    messages = []
+    for start, end in pieces([len(key) + len(raw or b"") for key, raw in changes]):
+        part = changes[start:end]
+        puts = [(key, raw) for key, raw in part if raw is not None]
+        commit = pb.Commit(
+            position=position,
+            revision=revision,
+            keys=[key for key, _ in puts],
+            values=[raw for _, raw in puts],
+            deleted=[key for key, raw in part if raw is None],
+            more=end < len(changes),
+        )
+        messages.append(_frame(commit=commit))
+    return messages
+
+
+def _frame(
+    *,
+    begin: pb.SnapshotBegin | None = None,
+    chunk: pb.Items | None = None,
+    end: pb.SnapshotEnd | None = None,
+    commit: pb.Commit | None = None,
+    progress: pb.Progress | None = None,
+) -> bytes:
+    frame = pb.Frame(begin=begin, chunk=chunk, end=end, commit=commit, progress=progress)
+    return pb.WatchReply(frames=[frame]).SerializeToString()
+
+
+def pieces(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Where to cut, so that no piece is much larger than PIECE; a single one where there is nothing."""
+    cuts, start, size = [], 0, 0
+    for at, one in enumerate(sizes):
+        if size and size + one > PIECE:
+            cuts.append((start, at))
+            start, size = at, 0
+        size += one + 16
+    cuts.append((start, len(sizes)))
+    return cuts
+
+
+def columns(items: Sequence[tuple[str, bytes, int]]) -> pb.Items:
+    """The columns of the rows."""
+    return pb.Items(
+        keys=[key for key, _, _ in items], values=[raw for _, raw, _ in items], revisions=[at for _, _, at in items]
+    )
+
+
+def items_of(items: pb.Items) -> list[tuple[str, bytes, int]]:
+    """The rows of the columns."""
+    return list(zip(items.keys, items.values, items.revisions, strict=True))
+
+
+class FrameReader:
+    """Makes frames of what a watch receives, and puts transactions that came in pieces together."""
+
+    def __init__(self) -> None:
+        self._changes: list[tuple[str, bytes | None]] = []
+
+    def frames(self, reply: pb.WatchReply) -> list[Frame]:
+        """The frames that are complete with this message."""
+        frames: list[Frame] = []
+        for frame in reply.frames:
+            match frame.WhichOneof("kind"):
+                case "commit":
+                    self._commit(frame.commit, frames)
+                case "chunk":
+                    frames.append(SnapshotChunk(items_of(frame.chunk)))
+                case "begin":
+                    frames.append(SnapshotBegin(list(frame.begin.scopes)))
+                case "end":
+                    end = frame.end
+                    frames.append(SnapshotEnd(end.position, end.revision, end.history))
+                case "progress":
+                    frames.append(Progress(frame.progress.position, frame.progress.revision))
+        return frames
+
+    def _commit(self, commit: pb.Commit, frames: list[Frame]) -> None:
+        changes: list[tuple[str, bytes | None]] = [*zip(commit.keys, commit.values, strict=True)]
+        if commit.deleted:
+            changes += [(key, None) for key in commit.deleted]
+        if self._changes:
+            changes = self._changes + changes
+            self._changes = []
+        if commit.more:
+            self._changes = changes
+        else:
+            frames.append(Commit(commit.position, commit.revision, changes))
+
+
+# -- transactions ------------------------------------------------------------------------------------------------------
+
+
+def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> pb.CommitRequest:
+    """One transaction, to be sent. Raises `BadValue` where it is too large."""
+    puts = [operation for operation in operations if type(operation) is Put]
+    request = pb.CommitRequest(id=number, keys=[put.key for put in puts], values=[put.raw for put in puts], reply=reply)
+    if any(put.ttl is not None for put in puts):
+        request.ttls.extend(put.ttl or 0.0 for put in puts)
+    if len(puts) < len(operations):
+        for operation in operations:
+            if type(operation) is Delete:
+                request.deletes.add(key=operation.key, prefix=operation.prefix)
+            elif type(operation) is Check:
+                request.checks.add(key=operation.key, revision=operation.revision)
+    if (size := request.ByteSize()) > MAX_MESSAGE - 64:
+        largest = max(puts, key=lambda put: len(put.raw), default=None)
+        key = "" if largest is None else f"; the largest value is that of {largest.key!r}"
+        raise BadValue(
+            f"{size:,} bytes are more than one transaction takes, {MAX_MESSAGE:,}{key}; write less at a time"
+        )
+    return request
+
+
+def operations_of(request: pb.CommitRequest) -> list[Operation]:
+    """What the request asks for, checked. Raises `BadKey`, `BadPrefix`, `BadValue`."""
+    keys, values, ttls = request.keys, request.values, request.ttls
+    if len(keys) != len(values) or len(ttls) not in (0, len(keys)):
+        raise BadValue("each key has a value, and a ttl where there are any; send as many of each")
+    operations: list[Operation] = [Check(check.key, check.revision) for check in request.checks]
+    if ttls:
+        if not all(0 <= ttl < float("inf") for ttl in ttls):
+            raise BadValue("a ttl is a positive number of seconds, or 0 for none")
+        operations += [Put(key, raw, ttl or None) for key, raw, ttl in zip(keys, values, ttls, strict=True)]
+    else:
+        operations += map(Put, keys, values)
+    operations += [Delete(delete.key, delete.prefix) for delete in request.deletes]
+    for operation in operations:
+        if type(operation) is Delete and operation.prefix:
+            check_prefix(operation.key)
+        else:
+            check_key(operation.key, rooted=False)
+    check_operations(operations)
+    return operations
+
+
+def committed_of(reply: pb.CommitReply) -> Committed:
+    """What a transaction did; the verdict is another matter."""
+    return Committed(reply.revision if reply.HasField("revision") else None, list(reply.existed))
+
+
+def reply_of(number: int, committed: Committed, result: Result | None) -> pb.CommitReply:
+    """The answer to a transaction, with the verdict where it is known."""
+    revision, existed = committed.revision, committed.existed
+    if result is None:
+        return pb.CommitReply(id=number, revision=revision, existed=existed)
+    verdict = result.verdict.name
+    return pb.CommitReply(id=number, revision=revision, existed=existed, verdict=verdict, reasons=result.reasons)
+
+
+def result_of(reply: pb.CommitReply) -> Result | None:
+    """The verdict, where the message has it."""
+    verdict = _VERDICTS.get(reply.verdict)
+    return None if verdict is None else Result(verdict, dict(reply.reasons))
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def error_of(error: DatasyncError) -> pb.Error:
+    """An error, to be sent."""
+    if isinstance(error, Conflict):
+        return pb.Error(name="Conflict", message=str(error), key=error.key, revision=error.expected)
+    name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
+    return pb.Error(name=name, message=str(error))
+
+
+def exception_of(error: pb.Error) -> DatasyncError:
+    """The same error on the other side; one that it does not know is a plain `DatasyncError`."""
+    if error.name == "Conflict":
+        return Conflict(error.key, error.revision)
+    return _ERRORS.get(error.name, DatasyncError)(error.message)
+
+
+# -- capabilities ------------------------------------------------------------------------------------------------------
+
+
+def capabilities_text(capabilities: Capabilities) -> str:
+    """What a watcher may rely on, to be sent."""
+    return msgspec.json.encode(capabilities).decode()
+
+
+def capabilities_of(text: str | bytes | None) -> Capabilities | None:
+    """The same on the other side; None where the server does not say, or not in a way that is known here."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Capabilities)
+    except msgspec.MsgspecError:
+        return None

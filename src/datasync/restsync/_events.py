@@ -1,0 +1,240 @@
+"""The stream of events: what a hub brings a watcher, as server-sent events (the HTML standard, section 9.2).
+
+snapshot-begin, snapshot-chunk…, snapshot-end; then commit and progress. The `id` of the last three is the position to
+come back with, in the header Last-Event-ID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.checks import check_prefix
+from datasync.errors import Disconnected, HistoryLost
+from datasync.restsync._bodies import item_of, value_fields
+from datasync.restsync._limits import Limits
+from datasync.restsync._problems import Problem
+from datasync.restsync._requests import Exchange, header_text, needs_json, not_allowed, number
+from datasync.serving.hub import Hub, Subscription
+from datasync.serving.log import CommitLog, Encode
+from datasync.source import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.syncbase.scopes import is_prefix
+
+__all__ = ["BEGIN", "CAPABILITIES", "CHUNK", "COMMIT", "END", "PROGRESS", "STREAM", "Events", "Request"]
+
+STREAM = "datasync-stream"
+"""The header that names a stream, for pings."""
+CAPABILITIES = "datasync-capabilities"
+"""The header that tells what the source can promise."""
+BEGIN, CHUNK, END, COMMIT, PROGRESS = "snapshot-begin", "snapshot-chunk", "snapshot-end", "commit", "progress"
+
+_HEAD = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-accel-buffering", b"no"),  # a proxy that collects would hold back what is new
+)
+_HELLO = b": datasync\nretry: 1000\n\n"
+_BEAT = b":\n\n"
+_LARGE = 32 << 10
+_REQUEST = 16 << 20
+_HEARTBEAT = 15.0
+_PATIENCE = 5.0
+_json = msgspec.json.Encoder()
+
+
+def _encoder(log: CommitLog) -> Encode[bytes]:
+    """From a frame to one event."""
+
+    def encode(frame: Frame) -> bytes:
+        match frame:
+            case Commit(position, revision, changes):
+                before = log.before(position)
+                told = [_change(key, raw, before.get(key)) for key, raw in changes]
+                return _event(COMMIT, {"revision": revision, "changes": told}, position)
+            case Progress(position, revision):
+                return _event(PROGRESS, {"revision": revision}, position)
+            case SnapshotChunk(items):
+                return _event(CHUNK, {"items": [item_of(*item) for item in items]})
+            case SnapshotBegin(scopes):
+                return _event(BEGIN, {"scopes": list(scopes)})
+            case SnapshotEnd(position, revision, history):
+                return _event(END, {"revision": revision, "history": history}, position)
+
+    return encode
+
+
+def _change(key: str, raw: bytes | None, before: bytes | None) -> dict[str, Any]:
+    change: dict[str, Any] = {"op": "delete" if raw is None else "put", "key": key}
+    if raw is not None:
+        change.update(value_fields("value", raw))
+    if before is not None:
+        change.update(value_fields("prev", before))
+    return change
+
+
+def _event(name: str, data: object, position: str = "") -> bytes:
+    mark = f"id: {position}\n" if position else ""
+    return f"event: {name}\n{mark}data: ".encode() + _json.encode(data) + b"\n\n"
+
+
+class Request(msgspec.Struct, omit_defaults=True):
+    """What a DataSync asks for; see `Source.open`."""
+
+    scopes: list[str]
+    resume: str | None = None
+    added: list[str] = []
+
+
+class Events:
+    """/v1/events: GET for everybody, POST for a DataSync that follows."""
+
+    def __init__(self, hub: Hub, limits: Limits) -> None:
+        self._hub = hub
+        self._encode = _encoder(hub.log)  # one function for all streams, so that they share what it made
+        self._limits = limits
+        self._streams: dict[str, _Stream] = {}
+
+    async def follow(self, exchange: Exchange) -> None:
+        """Send events until the client has gone, or reads nothing for too long."""
+        if exchange.method not in ("GET", "POST"):
+            raise not_allowed("GET, POST")
+        subscription, beat = await self._subscribe(exchange)
+        if self.streams >= self._limits.streams:
+            raise Problem(429, "TooManyStreams", f"{self.streams:,} streams are open; come back later")
+        name = secrets.token_urlsafe(12)
+        stream = self._streams[name] = _Stream(exchange, subscription, beat, self._limits.stalled)
+        try:
+            await stream.run(
+                ((STREAM.encode(), name.encode()), (CAPABILITIES.encode(), _json.encode(self._hub.capabilities)))
+            )
+        finally:
+            del self._streams[name]
+            await subscription.aclose()
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    async def ping(self, exchange: Exchange) -> None:
+        """POST /v1/pings?stream=...: send a sign of life on that stream, so that its watcher knows that it stands."""
+        if exchange.method != "POST":
+            raise not_allowed("POST")
+        stream = self._streams.get(exchange.query("stream").one("stream") or "")
+        if stream is None:
+            raise Problem(404, "NoSuchStream", "the stream is not open any more; begin another")
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await stream.beat()
+        except TimeoutError:
+            raise Problem(503, "Disconnected", "the stream is not read") from None
+        await exchange.answer_json({"sent": True})
+
+    async def _subscribe(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
+        if exchange.method == "GET":
+            return self._of_query(exchange)
+        exchange.query()
+        needs_json(exchange)
+        return self._of_body(await exchange.body(_REQUEST))
+
+    def _of_body(self, body: bytes) -> tuple[Subscription[bytes], float]:
+        """What a DataSync asks for: any number of scopes, and to be told where it cannot go on."""
+        try:
+            asked = msgspec.json.decode(body, type=Request)
+        except msgspec.MsgspecError as error:
+            raise Problem(400, "BadBody", f"the body is not what is expected here: {error}") from None
+        return self._hub.subscribe(asked.scopes, asked.resume, asked.added, encode=self._encode), _HEARTBEAT
+
+    def _of_query(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
+        query = exchange.query("prefix", "key", "from", "heartbeat")
+        beat = number(query, "heartbeat", _HEARTBEAT, 0.1, 60.0)
+        prefixes, keys = query.all("prefix"), query.all("key")
+        for prefix in prefixes:
+            check_prefix(prefix)
+        for key in keys:
+            if is_prefix(key):
+                raise Problem(400, "BadKey", f"{key!r} is no single key; a prefix goes into prefix=")
+        scopes = list(dict.fromkeys([*prefixes, *keys])) or [""]
+        begin = query.one("from")
+        if begin not in (None, "now", "snapshot"):
+            raise Problem(400, "BadQuery", f"from= takes now or snapshot, not {begin!r}")
+        last = header_text(exchange.headers, b"last-event-id")
+        if last:
+            try:
+                return self._hub.subscribe(scopes, last, encode=self._encode), beat
+            except HistoryLost:
+                pass  # an EventSource that comes back takes the snapshot
+        now = self._hub.log.position(self._hub.log.seq) if begin == "now" else None
+        return self._hub.subscribe(scopes, now, encode=self._encode), beat
+
+
+class _Stream:
+    """One watcher: its events, and beside them a sign of life, and the look-out for its end."""
+
+    def __init__(self, exchange: Exchange, events: Subscription[bytes], beat: float, stalled: float) -> None:
+        self._exchange = exchange
+        self._events = events
+        self._beat = beat
+        self._stalled = stalled
+        self._busy_since: float | None = None
+        self._told = 0.0
+
+    async def run(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send until either side ends it."""
+        await self._exchange.begin(200, [*_HEAD, *headers])
+        await self._exchange.write(_HELLO)
+        sender = asyncio.ensure_future(self._send())
+        lookout = asyncio.ensure_future(self._look_out())
+        try:
+            await asyncio.wait((sender, lookout), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sender, lookout):
+                task.cancel()
+            await asyncio.wait((sender, lookout))
+        for task in (sender, lookout):
+            if not task.cancelled():
+                task.result()
+
+    async def _send(self) -> None:
+        write, now = self._exchange.write, asyncio.get_running_loop().time
+        try:
+            async for events in self._events:
+                if events:
+                    data = b"".join(events)
+                    self._busy_since = self._told = now()
+                    await write(data)
+                    self._busy_since = None
+                    if (
+                        len(data) > _LARGE
+                    ):  # while the socket takes it all, nothing waits: let the others have their turn
+                        await asyncio.sleep(0)
+        except Disconnected:
+            await self._exchange.write(b"", more=False)  # the hub is closed: the client comes back, or goes elsewhere
+
+    async def beat(self) -> None:
+        """Send a sign of life."""
+        await self._exchange.write(_BEAT)
+
+    async def _look_out(self) -> None:
+        """Return when the client has gone or does not read; send a sign of life where nothing else is sent."""
+        gone = asyncio.ensure_future(self._exchange.gone())
+        now = asyncio.get_running_loop().time
+        try:
+            while not gone.done():
+                await asyncio.wait((gone,), timeout=self._beat)
+                busy = self._busy_since
+                if busy is not None and now() - busy > self._stalled:
+                    return
+                if busy is None and now() - self._told >= self._beat / 2 and not gone.done():
+                    async with asyncio.timeout(self._stalled):
+                        await self.beat()
+        except TimeoutError:
+            pass
+        finally:
+            gone.cancel()
+            await asyncio.wait((gone,))

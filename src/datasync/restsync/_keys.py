@@ -1,0 +1,273 @@
+"""Keys: read and write one, list and delete a prefix, replace the whole state, commit a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.checks import check_operations, check_options, check_prefix
+from datasync.errors import BadKey, Conflict
+from datasync.events import Verdict
+from datasync.restsync._bodies import Page, item_of, read_state, read_transaction
+from datasync.restsync._limits import Limits
+from datasync.restsync._problems import Problem, written
+from datasync.restsync._requests import JSON, Exchange, Query, flag, needs_json, not_allowed, number
+from datasync.source import Check, Committed, Delete, Item, Operation, Put, Result, Source
+
+__all__ = ["Keys"]
+
+_BINARY = b"application/octet-stream"
+_PROTOBUF = b"application/x-protobuf"
+_TEXT = b"text/plain; charset=utf-8"
+_TAG = re.compile(r'"?([0-9]{1,18})"?')
+
+
+class Keys:
+    """What can be done with the keys of one source."""
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self._source = source
+        self._limits = limits
+        self._cursors = _Cursors()
+        self.writing = 0
+        """Writes that are under way, or wait for their verdict."""
+
+    # -- one key -------------------------------------------------------------------------------------------------
+
+    async def key(self, exchange: Exchange) -> None:
+        """/v1/keys/{key}"""
+        key = exchange.key(b"/v1/keys/")
+        match exchange.method:
+            case "PUT":
+                await self._put(exchange, key)
+            case "GET" | "HEAD":
+                exchange.query()
+                await self._get(exchange, key)
+            case "DELETE":
+                query = exchange.query("confirm")
+                patience = self._patience(query)
+                await self._write(exchange, patience, [*self._condition(exchange, key), Delete(key)])
+            case _:
+                raise not_allowed("GET, HEAD, PUT, DELETE")
+
+    async def _put(self, exchange: Exchange, key: str) -> None:
+        query = exchange.query("confirm", "ttl")
+        patience = self._patience(query)
+        body = await exchange.body(self._limits.value)
+        if exchange.headers.get(b"content-type", b"").startswith(JSON):
+            try:
+                msgspec.json.decode(body, type=msgspec.Raw)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise Problem(
+                    400, "BadValue", f"the value of {key!r} is said to be JSON, and is not: {error}"
+                ) from None
+        ttl = None if query.one("ttl") is None else number(query, "ttl", 0, 1e-3, 1e9)
+        await self._write(exchange, patience, [*self._condition(exchange, key), Put(key, body, ttl)])
+
+    async def _get(self, exchange: Exchange, key: str) -> None:
+        found = await self._source.get(key)
+        if found is None:
+            raise Problem(404, "NoSuchKey", f"there is no key {key!r}")
+        raw, revision = found
+        tags = self._tag(revision)
+        if tags and exchange.headers.get(b"if-none-match") == tags[0][1]:
+            await exchange.answer(304, headers=tags)
+            return
+        await exchange.answer(200, raw, _kind(raw, exchange.headers.get(b"accept", b"")), tags)
+
+    def _tag(self, revision: int | None) -> tuple[tuple[bytes, bytes], ...]:
+        if not revision or not self._source.capabilities.revisions:
+            return ()
+        return ((b"etag", b'"%d"' % revision),)
+
+    def _condition(self, exchange: Exchange, key: str) -> list[Operation]:
+        """If-Match and If-None-Match as a check."""
+        if_match, if_none_match = exchange.headers.get(b"if-match"), exchange.headers.get(b"if-none-match")
+        if if_match is None and if_none_match is None:
+            return []
+        checks: list[Operation] = []
+        if if_match is not None:
+            tag = _TAG.fullmatch(if_match.decode("latin-1"))
+            if tag is None:
+                raise Problem(400, "BadHeader", 'If-Match takes the ETag of one revision, for example "12"')
+            checks.append(Check(key, int(tag[1])))
+        if if_none_match is not None:
+            if if_none_match != b"*":
+                raise Problem(400, "BadHeader", "If-None-Match takes * where one writes: only if there is no such key")
+            if checks:
+                raise Problem(412, "Conflict", "no key is at a revision and absent", key=key, expected=0)
+            checks.append(Check(key, 0))
+        return checks
+
+    # -- many keys -----------------------------------------------------------------------------------------------
+
+    async def keys(self, exchange: Exchange) -> None:
+        """/v1/keys"""
+        match exchange.method:
+            case "GET" | "HEAD":
+                await self._list(exchange)
+            case "DELETE":
+                query = exchange.query("confirm", "prefix")
+                prefix = query.one("prefix")
+                if prefix is None:
+                    raise Problem(400, "BadPrefix", "name what is to be deleted: ?prefix=config/ (empty: everything)")
+                await self._write(exchange, self._patience(query), [Delete(_checked(prefix), prefix=True)])
+            case "PUT":
+                await self._put_state(exchange)
+            case _:
+                raise not_allowed("GET, HEAD, PUT, DELETE")
+
+    async def _list(self, exchange: Exchange) -> None:
+        query = exchange.query("prefix", "limit", "cursor", "values")
+        prefix = _checked(query.one("prefix") or "")
+        limit = int(number(query, "limit", 1000, 1, self._limits.page))
+        values = flag(query, "values", True)
+        cursor = query.one("cursor")
+        rest, token = ([], None) if cursor is None else self._cursors.take(cursor, (prefix, values))
+        if not rest:
+            found, token = await self._source.page(prefix, token, limit, keys_only=not values)
+            rest = list(found)
+        shown = _fitting(rest, limit, self._limits.page_bytes)
+        items = [item_of(key, raw if values else None, revision) for key, raw, revision in rest[:shown]]
+        following = None
+        if shown < len(rest) or token is not None:
+            following = self._cursors.keep((prefix, values), rest[shown:], token)
+        await exchange.answer_json(Page(items, following))
+
+    async def _put_state(self, exchange: Exchange) -> None:
+        patience = self._patience(exchange.query("confirm"))
+        needs_json(exchange)
+        items = read_state(await exchange.body(self._limits.state), self._limits)
+        self._begin()
+        try:
+            await self._told(exchange, patience, await self._source.replace(items))
+        finally:
+            self.writing -= 1
+
+    async def transaction(self, exchange: Exchange) -> None:
+        """POST /v1/transactions"""
+        if exchange.method != "POST":
+            raise not_allowed("POST")
+        patience = self._patience(exchange.query("confirm"))
+        needs_json(exchange)
+        operations = read_transaction(await exchange.body(self._limits.state), self._limits)
+        try:
+            check_operations(operations)
+        except BadKey as error:  # each of them is right, only not beside the other
+            raise Problem(409, "BadKey", str(error)) from None
+        await self._write(exchange, patience, operations)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def _write(self, exchange: Exchange, patience: float | None, operations: Sequence[Operation]) -> None:
+        """Commit, wait for the verdict, and answer with it."""
+        check_options(self._source, operations)
+        self._begin()
+        try:
+            committed = await self._source.commit(
+                operations, reply=patience is not None and self._source.capabilities.reply
+            )
+            await self._told(exchange, patience, committed)
+        except Conflict as conflict:
+            if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
+                raise Problem(412, "Conflict", str(conflict), key=conflict.key, expected=conflict.expected) from None
+            raise
+        finally:
+            self.writing -= 1
+
+    def _begin(self) -> None:
+        """Take a place among the writes. Raises `Problem` where there are too many."""
+        if self.writing >= self._limits.writes:
+            raise Problem(
+                429, "TooManyWrites", f"{self.writing:,} writes wait here already; come back later",
+                ((b"retry-after", b"1"),),
+            )  # fmt: skip
+        self.writing += 1
+
+    async def _told(self, exchange: Exchange, patience: float | None, committed: Committed) -> None:
+        """Answer with what was committed, and the verdict if it comes in time."""
+        result = committed.result
+        if patience is None:
+            result = None
+        elif result is not None and not isinstance(result, Result):
+            try:
+                async with asyncio.timeout(patience):
+                    result = await result
+            except TimeoutError:
+                result = Result(Verdict.OVERDUE)
+        answer = written(committed.revision, result, list(committed.existed))
+        tags = self._tag(committed.revision) if exchange.method == "PUT" else ()
+        await exchange.answer_json(answer, answer.status, tags)
+
+    def _patience(self, query: Query) -> float | None:
+        """How many seconds to wait for the verdict; None where the client does not want it."""
+        given = query.one("confirm")
+        if given in ("false", "0"):
+            return None
+        if given in (None, "true"):
+            return self._limits.verdict_time
+        return number(query, "confirm", 0, 0.001, self._limits.verdict_time)
+
+
+class _Cursors:
+    """Where clients stand in their lists. The oldest is forgotten when there are too many."""
+
+    _MOST = 256
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[object, list[Item], Any]] = OrderedDict()
+
+    def keep(self, what: object, rest: list[Item], token: Any) -> str:
+        """Name a place: items that were read and not told, and the token of what follows."""
+        name = secrets.token_urlsafe(12)
+        self._kept[name] = (what, rest, token)
+        if len(self._kept) > self._MOST:
+            self._kept.popitem(last=False)
+        return name
+
+    def take(self, name: str, what: object) -> tuple[list[Item], Any]:
+        """What stands behind a name, which is used once. Raises `Problem`."""
+        kept = self._kept.pop(name, None)
+        if kept is None:
+            raise Problem(410, "CursorGone", "the cursor is used, or too old; list again from the start")
+        if kept[0] != what:
+            raise Problem(400, "BadQuery", "the cursor belongs to another prefix; list again from the start")
+        return kept[1], kept[2]
+
+
+def _checked(prefix: str) -> str:
+    check_prefix(prefix)
+    return prefix
+
+
+def _fitting(items: Sequence[Item], limit: int, size: int) -> int:
+    """How many items go into an answer: at least one."""
+    for index, (_, raw, _) in enumerate(items[:limit]):
+        size -= len(raw)
+        if size < 0 and index:
+            return index
+    return min(limit, len(items))
+
+
+def _kind(raw: bytes, accept: bytes) -> bytes:
+    """The content type of a value: what the client asks for, or what it looks like."""
+    for kind in (_PROTOBUF, _BINARY):
+        if kind in accept:
+            return kind
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    else:
+        return JSON
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return _BINARY
+    return _TEXT

@@ -1,0 +1,247 @@
+"""The OpenAPI description of what the server answers; it is built from the limits that hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasync.restsync._limits import Limits
+
+__all__ = ["description"]
+
+Schema = dict[str, Any]
+
+_KEY: Schema = {"type": "string", "pattern": "[^/]$"}
+_PREFIX: Schema = {"type": "string", "pattern": "^(.*/)?$"}
+
+
+def description(limits: Limits, *, secured: bool) -> Schema:
+    """An OpenAPI 3.1 document."""
+    document: Schema = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "datasync",
+            "version": "1",
+            "description": "Keys and values of an agent or of a source that is served. A write answers with what the"
+            " watches made of it.",
+        },
+        "paths": _paths(limits),
+        "components": {"schemas": _schemas(limits)},
+    }
+    if secured:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path in document["paths"].values():
+            for operation in path.values():
+                if operation["operationId"] not in ("health", "description", "page"):
+                    operation["security"] = [{"token": []}]
+                    operation["responses"]["401"] = _problem("The token is missing or wrong.")
+    return document
+
+
+def _paths(limits: Limits) -> Schema:
+    key = {
+        "name": "key", "in": "path", "required": True,
+        "description": "The whole key; its slashes stand for themselves or as %2F.",
+        "schema": {"type": "string", "minLength": 1},
+    }  # fmt: skip
+    prefix = _query("prefix", _PREFIX, "Empty, or ending in a slash.")
+    if_match = _header(
+        "If-Match", {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'}, "Only if the key is at that revision."
+    )
+    absent = _header("If-None-Match", {"type": "string", "enum": ["*"]}, "Only if there is no such key.")
+    confirm = _query(
+        "confirm",
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "number", "minimum": 0.001, "maximum": limits.verdict_time},
+            ]
+        },
+        "Wait for the verdict of the watches (true, or at most so many seconds), or not at all (false).",
+    )
+    ttl = _query("ttl", {"type": "number", "minimum": 1e-3, "maximum": 1e9}, "Seconds until it is deleted.")
+    page = [
+        prefix,
+        _query("limit", {"type": "integer", "minimum": 1, "maximum": limits.page}, "Keys in the answer, at most."),
+        _query("cursor", {"type": "string"}, "The `next` of the page before."),
+        _query("values", {"type": "boolean"}, "Whether to tell values too."),
+    ]
+    return {
+        "/v1/keys/{key}": {
+            "get": _operation("get", "Read one key", [key], {
+                "200": _ok("The value, as it is stored.", {"*/*": {}}),
+                "304": {"description": "It is what the If-None-Match names."},
+                "404": _problem("There is no such key."),
+            }),
+            "put": _operation("put", "Write one key", [key, confirm, ttl, if_match, absent], _write_answers(), {
+                "required": False,  # an empty value is one
+                "content": {"application/octet-stream": {"schema": {"type": "string"}},
+                            "application/json": {"schema": {}}},
+            }),
+            "delete": _operation("delete", "Delete one key", [key, confirm, if_match], _write_answers()),
+        },
+        "/v1/keys": {
+            "get": _operation("list", "List a prefix", page, {
+                "200": _ok("A page, in key order.", _json("Page")),
+                "410": _problem("The cursor is used, or too old."),
+            }),
+            "put": _operation("replace", "Replace the whole state (a RESYNC)", [confirm], _write_answers(), {
+                "required": True, "content": _json("State"),
+            }),
+            "delete": _operation(
+                "deletePrefix", "Delete a prefix", [{**prefix, "required": True}, confirm], _write_answers()
+            ),
+        },
+        "/v1/transactions": {
+            "post": _operation("transaction", "Write several keys, all or none", [confirm], _write_answers(), {
+                "required": True, "content": _json("Transaction"),
+            }),
+        },
+        "/v1/events": {
+            "get": _operation("events", "Follow what changes, as server-sent events", [
+                _query("prefix", {"type": "array", "items": prefix["schema"]}, "What to follow; everything if absent."),
+                _query("key", {"type": "array", "items": _KEY}, "Single keys to follow."),
+                _query("from", {"type": "string", "enum": ["snapshot", "now"]}, "Where to begin."),
+                _query("heartbeat", {"type": "number", "minimum": 0.1, "maximum": 60}, "Seconds between beats."),
+                _header("Last-Event-ID", {"type": "string"}, "Continue behind that event."),
+            ], {
+                "200": _ok("Events, without an end.", {"text/event-stream": {"schema": {"type": "string"}}}),
+                "410": _problem("Nothing can be told behind that event any more."),
+            }),
+        },
+        "/v1/status": {"get": _operation("status", "How the agent is", [], {"200": _ok("It all.", _json("Status"))})},
+        "/metrics": {"get": _operation("metrics", "Metrics, as Prometheus reads them", [], {
+            "200": _ok("The text format.", {"text/plain": {"schema": {"type": "string"}}}),
+        })},
+        "/health": {"get": _operation("health", "Whether the state is complete", [], {
+            "200": _ok("It is.", {"application/json": {"schema": {"type": "object"}}}),
+        })},
+        "/openapi.json": {"get": _operation("description", "This description", [], {
+            "200": _ok("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}}),
+        })},
+        "/": {"get": _operation("page", "The status page", [], {
+            "200": _ok("HTML.", {"text/html": {"schema": {"type": "string"}}}),
+        })},
+    }  # fmt: skip
+
+
+def _operation(
+    name: str, summary: str, parameters: list[Schema], responses: Schema, body: Schema | None = None
+) -> Schema:
+    answers = {
+        **responses,
+        "400": _problem("The request is wrong; the detail says what to send instead."),
+        "503": _problem("The state is not complete, or the source cannot be reached; come back."),
+    }
+    if any(parameter["in"] == "path" for parameter in parameters):
+        answers["414"] = _problem("The key is too long.")
+    if body is not None:
+        answers["413"] = _problem("The body, or a part of it, is too large.")
+        if name != "put":
+            answers["415"] = _problem("The body is not said to be JSON.")
+    if name == "events" or "422" in responses:
+        answers["429"] = _problem("Too many of these at a time.")
+    operation = {"operationId": name, "summary": summary, "parameters": parameters, "responses": answers}
+    return operation if body is None else operation | {"requestBody": body}
+
+
+def _write_answers() -> Schema:
+    return {
+        "200": _ok("Written, and accepted by the watches (or nobody was asked).", _json("Written")),
+        "202": _ok("Written; nobody watches it.", _json("Written")),
+        "409": _problem("A check did not hold, or a key is written twice; nothing was written."),
+        "412": _problem("If-Match or If-None-Match did not hold; nothing was written."),
+        "422": _ok("Written, but a watch refused some keys: see `reasons`.", _json("Written")),
+        "500": _ok("Written, but a watch failed to apply it, and tries again.", _json("Written")),
+        "502": _problem("Nobody knows whether it was written: the source broke off."),
+        "504": _ok("Written, but a watch did not report in time.", _json("Written")),
+    }
+
+
+def _query(name: str, schema: Schema, text: str) -> Schema:
+    return {"name": name, "in": "query", "schema": schema, "description": text}
+
+
+def _header(name: str, schema: Schema, text: str) -> Schema:
+    return {"name": name, "in": "header", "schema": schema, "description": text}
+
+
+def _ok(text: str, content: Schema) -> Schema:
+    return {"description": text, "content": content}
+
+
+def _json(name: str) -> Schema:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _problem(text: str) -> Schema:
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {"description": text, "content": {"application/problem+json": schema}}
+
+
+def _object(properties: Schema, required: list[str], *, closed: bool = False) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties, "required": required}
+    return schema | {"additionalProperties": False} if closed else schema
+
+
+def _schemas(limits: Limits) -> Schema:
+    key = {"type": "string", "minLength": 1}
+    valued: Schema = {
+        "key": key,
+        "value": {"description": "A text stands for its UTF-8 bytes, any other JSON for its text."},
+        "value_base64": {"type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*$"},
+    }
+    one_value = {"oneOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}
+    text = {"type": "string"}
+    number = {"type": "number"}
+    revision = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+    put = {
+        "op": {"const": "put"}, **valued, "ttl": {"type": ["number", "null"], "minimum": 1e-3, "maximum": 1e9 - 1},
+    }  # fmt: skip
+    delete = {"op": {"const": "delete"}, "key": key, "prefix": {"const": False}}
+    delete_prefix = {"op": {"const": "delete"}, "key": _PREFIX, "prefix": {"const": True}}
+    check = {"op": {"const": "check"}, "key": key, "revision": revision}
+    return {
+        "State": _object(
+            {"items": {
+                "type": "array", "maxItems": limits.keys, "items": _object(valued, ["key"], closed=True) | one_value,
+            }},
+            ["items"], closed=True,
+        ),
+        "Transaction": _object(
+            {"operations": {"type": "array", "maxItems": limits.operations, "items": {"oneOf": [
+                _object(put, ["op", "key"], closed=True) | one_value,
+                _object(delete, ["op", "key"], closed=True),
+                _object(delete_prefix, ["op", "key", "prefix"], closed=True),
+                _object(check, ["op", "key", "revision"], closed=True),
+            ]}}},
+            ["operations"], closed=True,
+        ),
+        "Page": _object(
+            {"items": {"type": "array", "items": _object(
+                {"key": key, "revision": revision, "value": text, "value_base64": text}, ["key"],
+            )}, "next": {"type": ["string", "null"]}},
+            ["items", "next"],
+        ),
+        "Written": _object(
+            {
+                "status": {"type": "integer"}, "revision": {"type": ["integer", "null"]},
+                "verdict": {"type": ["string", "null"]}, "reasons": {"type": "object", "additionalProperties": text},
+                "existed": {"type": "array", "items": {"type": "boolean"}}, "title": text, "detail": text,
+            },
+            [],
+        ),
+        "Problem": _object(
+            {
+                "status": {"type": "integer"}, "title": text, "detail": text, "key": text,
+                "expected": {"type": "integer"},
+            },
+            ["status", "title", "detail"],
+        ),
+        "Status": _object(
+            {"name": text, "version": text, "now": number, "started": number, "ready": {"type": "boolean"},
+             "keys": {"type": "integer"}, "revision": {"type": "integer"}, "watchers": {"type": "integer"},
+             "remote": {"type": "array"},
+             "rate": {"type": "object"}, "sources": {"type": "array"}, "watches": {"type": "array"}},
+            ["name", "now", "ready", "keys", "revision", "sources", "watches"],
+        ),
+    }  # fmt: skip

@@ -1,0 +1,87 @@
+"""How the agent is: what the status page, `datasync status` and the metrics show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import msgspec
+
+from datasync.serving.hub import Hub
+from datasync.status import SourceStatus, Status, WatchStatus
+
+__all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "joined", "overview"]
+
+StatusOf = Callable[[], Status]
+
+_SHOWN = 20
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Changes a second, in steps of `step` seconds; the last step ended at `until` (Unix time)."""
+
+    step: float
+    until: float
+    values: list[float]
+
+
+class RemoteWatcher(msgspec.Struct, frozen=True):
+    """One who follows from afar: its prefixes and keys, and how many commits it is behind (None: at a snapshot)."""
+
+    scopes: list[str]
+    behind: int | None
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """All of it at one moment; times are Unix times in seconds.
+
+    name: the source that is served. keys: how many it holds. watchers: remote watchers, of which `remote` has those
+    that are furthest behind. The watches are in their resync order.
+    """
+
+    name: str
+    version: str
+    now: float
+    started: float
+    ready: bool
+    keys: int
+    revision: int
+    watchers: int
+    remote: list[RemoteWatcher]
+    rate: Rate
+    sources: list[SourceStatus]
+    watches: list[WatchStatus]
+
+
+def overview(hub: Hub, status: StatusOf | None, started: float) -> Overview:
+    """Take the picture: of the DataSync where there is one, of the hub alone otherwise."""
+    now = time.time()
+    shown = Status(hub_sources(hub), []) if status is None else status()
+    return Overview(
+        hub.source.name, version("datasync"), now, started, hub.ready, hub.keys, hub.revision, len(hub.watchers),
+        _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources, shown.watches,
+    )  # fmt: skip
+
+
+def _furthest_behind(hub: Hub) -> list[RemoteWatcher]:
+    found = [RemoteWatcher(watcher.scopes, watcher.behind) for watcher in hub.watchers]
+    found.sort(key=lambda one: (-(one.behind or 0), one.scopes))
+    return found[:_SHOWN]
+
+
+def hub_sources(hub: Hub) -> list[SourceStatus]:
+    """The one source of a hub."""
+    feed = hub.feed
+    if feed is None:
+        return []
+    return [SourceStatus(hub.source.name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)]
+
+
+def joined(users: Sequence[StatusOf]) -> Status:
+    """The sources and watches of several DataSyncs, one after the other."""
+    statuses = [status() for status in users]
+    return Status(
+        [source for status in statuses for source in status.sources],
+        [watch for status in statuses for watch in status.watches],
+    )

@@ -1,0 +1,131 @@
+"""Errors and verdicts as answers of HTTP, in the form of RFC 9457 (application/problem+json), and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from datasync import errors
+from datasync.errors import DatasyncError
+from datasync.events import Verdict
+from datasync.source import Result
+
+__all__ = ["STATUS_OF", "Problem", "error_of", "problem_of"]
+
+STATUS_OF = {
+    Verdict.ACCEPTED: 200,
+    Verdict.UNWATCHED: 202,
+    Verdict.REFUSED: 422,
+    Verdict.FAILED: 500,
+    Verdict.OVERDUE: 504,
+}
+"""The status of a write that was done, by what the watches made of it."""
+
+# the first class that fits counts
+_STATUSES: tuple[tuple[type[DatasyncError], int], ...] = (
+    (errors.Conflict, 409),
+    (errors.Unauthorized, 502),  # the store behind rejected this server; the client's own token is met with 401
+    (errors.UsageError, 400),
+    (errors.NotReady, 503),
+    (errors.Disconnected, 503),
+    (errors.HistoryLost, 410),
+    (errors.OutcomeUnknown, 502),
+    (errors.BadStore, 500),
+)
+_BY_NAME: Mapping[str, type[DatasyncError]] = {
+    kind.__name__: kind
+    for kind in (
+        errors.BadKey, errors.BadPrefix, errors.BadValue, errors.UnsupportedOption, errors.NotReady,
+        errors.Disconnected, errors.HistoryLost, errors.OutcomeUnknown, errors.BadStore, errors.Unauthorized,
+    )
+}  # fmt: skip
+
+
+class Problem(Exception):
+    """An answer that is no success: its status, the name of the error, a line for a person, and further members."""
+
+    def __init__(
+        self, status: int, error: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = (), **more: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.error = error
+        self.headers = headers
+        self._more = more
+
+    def body(self) -> bytes:
+        """As application/problem+json."""
+        return msgspec.json.encode({"status": self.status, "title": self.error, "detail": str(self), **self._more})
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """How an error of datasync is answered; None for all others, which are defects."""
+    if isinstance(error, Problem):
+        return error
+    for kind, status in _STATUSES:
+        if isinstance(error, kind):
+            more = {"key": error.key, "expected": error.expected} if isinstance(error, errors.Conflict) else {}
+            headers = ((b"retry-after", b"1"),) if status == 503 else ()
+            return Problem(status, type(error).__name__, str(error), headers, **more)
+    return None
+
+
+class _Body(msgspec.Struct):
+    title: str = ""
+    detail: str = ""
+    key: str = ""
+    expected: int = 0
+
+
+def error_of(status: int, body: bytes, server: str) -> DatasyncError:
+    """What a client raises for an answer that is neither a success nor a verdict."""
+    try:
+        said = msgspec.json.decode(body, type=_Body)
+    except msgspec.MsgspecError:
+        said = _Body(detail=f"an answer without an explanation (status {status})")
+    text = said.detail or f"status {status}"
+    if said.title == "Conflict":
+        return errors.Conflict(said.key, said.expected)
+    if status == 401:
+        return errors.Unauthorized(f"{server}: {text}")
+    if said.title in _BY_NAME:
+        return _BY_NAME[said.title](f"{server}: {text}")
+    if status in (408, 429, 503):
+        return errors.Disconnected(f"{server}: {text}")
+    if status >= 500:
+        return errors.OutcomeUnknown(f"{server}: {text}")
+    return errors.BadValue(f"{server}: {text}")
+
+
+class Written(msgspec.Struct, omit_defaults=True):
+    """The answer to a write: its revision, what the watches made of it, and whether deletes found something.
+
+    `verdict` is None where nobody was asked. `detail` is for a person.
+    """
+
+    status: int = 200
+    revision: int | None = None
+    verdict: str | None = None
+    reasons: Mapping[str, str] = {}
+    existed: list[bool] = []
+    title: str = ""
+    detail: str = ""
+
+
+_WORDS = {
+    Verdict.UNWATCHED: "written; nobody watches it",
+    Verdict.REFUSED: "written, but refused by a watch",
+    Verdict.FAILED: "written, but a watch failed to apply it; it will try again",
+    Verdict.OVERDUE: "written, but a watch has not reported in time",
+}
+
+
+def written(revision: int | None, result: Result | None, existed: list[bool]) -> Written:
+    """The answer to a write that was done."""
+    if result is None:
+        return Written(200, revision, existed=existed)
+    verdict = result.verdict
+    title = "NotApplied" if STATUS_OF[verdict] >= 400 else ""
+    return Written(STATUS_OF[verdict], revision, verdict.value, result.reasons, existed, title, _WORDS.get(verdict, ""))

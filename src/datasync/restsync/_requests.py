@@ -1,0 +1,182 @@
+"""Taking a request apart, with its limits: key, query, headers, body; and sending the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from datasync.restsync._limits import Limits
+from datasync.restsync._problems import Problem
+
+__all__ = ["JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "needs_json", "not_allowed", "number"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+JSON = b"application/json"
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_receive", "_send", "headers", "limits", "method", "scope", "status")
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, limits: Limits) -> None:
+        self.scope = scope
+        self.limits = limits
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.status = 0
+        self._receive = receive
+        self._send = send
+
+    def key(self, below: bytes) -> str:
+        """The key: all of the path behind `below`, decoded. Raises `Problem`."""
+        raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
+        text = raw[raw.find(below) + len(below) :]
+        if b"%" in text:
+            text = unquote_to_bytes(text)
+        if not text:
+            raise Problem(400, "BadKey", "a key is not empty; name what is to be stored")
+        if len(text) > self.limits.key:
+            raise Problem(414, "BadKey", f"a key is at most {self.limits.key:,} bytes long here")
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            raise Problem(400, "BadKey", "a key is UTF-8, percent-encoded where it has to be") from None
+
+    def query(self, *known: str) -> Query:
+        """The query, of which only `known` names are allowed. Raises `Problem`."""
+        raw = self.scope["query_string"]
+        return Query(raw, known) if raw else _NO_QUERY
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises `Problem` where it is larger than `limit`, `ConnectionResetError`.
+
+        How long it may take to arrive is for the server to bound, as `Listener` does: here a timer for each request
+        would cost more than most of them.
+        """
+        declared = self.headers.get(b"content-length")
+        if declared is not None and int(declared) > limit:
+            raise self._too_large(limit)
+        parts, size, more = [], 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError("the client has gone")
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            size += len(parts[-1])
+            if size > limit:
+                raise self._too_large(limit)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self, limit: int) -> Problem:
+        close = ((b"connection", b"close"),)
+        return Problem(413, "TooLarge", f"the body is larger than the {limit:,} bytes that are taken here", close)
+
+    async def gone(self) -> None:
+        """Return once the client has closed the connection."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the head of an answer; the body follows by `write`."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Send a part of the body; waits while the client does not read."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def answer(
+        self, status: int, body: bytes = b"", kind: bytes = JSON, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send a whole answer."""
+        self.status = status
+        # 304 has no body, and what it says of one would be about the one that the client has
+        about = [] if status == 304 else [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+        about += headers
+        if kind is not JSON:
+            about.append((b"x-content-type-options", b"nosniff"))
+        await self._send({"type": "http.response.start", "status": status, "headers": about})
+        await self._send({"type": "http.response.body", "body": b"" if status == 304 else body})
+
+    async def answer_json(self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send a value as JSON."""
+        await self.answer(status, msgspec.json.encode(value), JSON, headers)
+
+
+class Query:
+    """The parameters of a URL, each given as often as it is known."""
+
+    def __init__(self, raw: bytes, known: tuple[str, ...]) -> None:
+        self._values: dict[str, list[str]] = {}
+        try:
+            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1000)
+        except ValueError:
+            raise Problem(400, "BadQuery", "the query does not decode; it is UTF-8, percent-encoded") from None
+        for name, value in pairs:
+            if name not in known:
+                raise Problem(400, "BadQuery", f"unknown query key {name!r}; known are: {', '.join(known) or 'none'}")
+            self._values.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> list[str]:
+        """Every value given."""
+        return self._values.get(name, [])
+
+    def one(self, name: str) -> str | None:
+        """The value, or None. Raises `Problem` where there are several."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise Problem(400, "BadQuery", f"{name}= is given more than once; give it once")
+        return values[0] if values else None
+
+
+_NO_QUERY = Query(b"", ())
+
+
+def flag(query: Query, name: str, default: bool) -> bool:
+    """A parameter that is true or false."""
+    text = query.one(name)
+    if text is None:
+        return default
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text not in known:
+        raise Problem(400, "BadQuery", f"{name}= takes true or false, not {text!r}")
+    return known[text]
+
+
+def number(query: Query, name: str, default: float, lowest: float, highest: float) -> float:
+    """A parameter that is a number in a range."""
+    text = query.one(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not lowest <= value <= highest:
+        raise Problem(400, "BadQuery", f"{name}= takes a number from {lowest:g} to {highest:g}, not {text!r}")
+    return value
+
+
+def header_text(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    """A header as text, or nothing."""
+    return headers.get(name, b"").decode("latin-1").strip()
+
+
+def not_allowed(methods: str) -> Problem:
+    """The answer to a method that means nothing here."""
+    return Problem(405, "NoSuchMethod", f"this takes {methods}", ((b"allow", methods.encode()),))
+
+
+def needs_json(exchange: Exchange) -> None:
+    """Raise `Problem` unless the body is said to be JSON: a page of another origin cannot say so unasked."""
+    kind = header_text(exchange.headers, b"content-type").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(415, "BadContentType", "send it as application/json")

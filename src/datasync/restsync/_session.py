@@ -1,0 +1,143 @@
+"""Following a server: its events, turned back into frames."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+import aiohttp
+import msgspec
+
+from datasync.errors import DatasyncError, Disconnected
+from datasync.restsync._bodies import Item
+from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS, STREAM
+from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+
+__all__ = ["HttpSession"]
+
+
+class _Begin(msgspec.Struct):
+    scopes: list[str]
+
+
+class _Chunk(msgspec.Struct):
+    items: list[Item]
+
+
+class _End(msgspec.Struct):
+    revision: int
+    history: str = ""
+
+
+class _Change(msgspec.Struct):
+    op: str
+    key: str
+    value: str | None = None
+    value_base64: str | None = None
+
+    def pair(self) -> tuple[str, bytes | None]:
+        if self.value is not None:
+            return self.key, self.value.encode()
+        return self.key, None if self.value_base64 is None else base64.b64decode(self.value_base64)
+
+
+class _Commit(msgspec.Struct):
+    revision: int
+    changes: list[_Change]
+
+
+class _Progress(msgspec.Struct):
+    revision: int
+
+
+_begin, _chunk, _end = map(msgspec.json.Decoder, (_Begin, _Chunk, _End))
+_commit, _progress = map(msgspec.json.Decoder, (_Commit, _Progress))
+
+
+def _to_begin(_: str, data: bytes) -> Frame:
+    return SnapshotBegin(_begin.decode(data).scopes)
+
+
+def _to_chunk(_: str, data: bytes) -> Frame:
+    return SnapshotChunk([(item.key, item.raw, item.revision) for item in _chunk.decode(data).items])
+
+
+def _to_end(position: str, data: bytes) -> Frame:
+    end = _end.decode(data)
+    return SnapshotEnd(position, end.revision, end.history)
+
+
+def _to_commit(position: str, data: bytes) -> Frame:
+    commit = _commit.decode(data)
+    return Commit(position, commit.revision, [change.pair() for change in commit.changes])
+
+
+def _to_progress(position: str, data: bytes) -> Frame:
+    return Progress(position, _progress.decode(data).revision)
+
+
+_FRAMES: Mapping[bytes, Callable[[str, bytes], Frame]] = {
+    BEGIN.encode(): _to_begin,
+    CHUNK.encode(): _to_chunk,
+    END.encode(): _to_end,
+    COMMIT.encode(): _to_commit,
+    PROGRESS.encode(): _to_progress,
+}
+
+
+class HttpSession(Session):
+    """One stream of events. `ask` has the server send a sign of life on a stream, which is what `ping` waits for."""
+
+    def __init__(self, name: str, response: aiohttp.ClientResponse, ask: Callable[[str], Awaitable[None]]) -> None:
+        self._name = name
+        self._response = response
+        self._ask = ask
+        self._heard = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        rest = bytearray()
+        try:
+            async for data in self._response.content.iter_any():
+                self._heard.set()
+                # only what is new can hold the end of an event, save for the first of its two line ends
+                seen = max(0, len(rest) - 1)
+                rest += data
+                end = rest.rfind(b"\n\n", seen)
+                if end < 0:
+                    continue
+                events = bytes(rest[:end])
+                del rest[: end + 2]
+                if frames := [frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None]:
+                    yield frames
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise Disconnected(f"{self._name}: the stream of events broke off") from None
+        except msgspec.MsgspecError as error:
+            raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
+        raise Disconnected(f"{self._name} ended the stream")
+
+    async def ping(self) -> None:
+        self._heard.clear()
+        try:
+            await self._ask(self._response.headers.get(STREAM, ""))
+        except DatasyncError as error:
+            raise Disconnected(str(error)) from None
+        await self._heard.wait()
+
+    async def aclose(self) -> None:
+        self._response.close()
+
+
+def _frame(event: bytes) -> Frame | None:
+    """One event as a frame; None for comments and kinds that are not known."""
+    name = data = b""
+    position = ""
+    for line in event.split(b"\n"):
+        if line.startswith(b"data: "):
+            data = line[6:]
+        elif line.startswith(b"event: "):
+            name = line[7:]
+        elif line.startswith(b"id: "):
+            position = line[4:].decode()
+    make = _FRAMES.get(name)
+    return None if make is None else make(position, data)

@@ -1,0 +1,195 @@
+"""The ASGI application: what lies at which path, who may use it, and how errors are answered."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from datasync.restsync._events import Events
+from datasync.restsync._keys import Keys
+from datasync.restsync._limits import Limits
+from datasync.restsync._metrics import CONTENT_TYPE, Requests, exposition
+from datasync.restsync._openapi import description
+from datasync.restsync._overview import StatusOf, overview
+from datasync.restsync._problems import Problem, problem_of
+from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
+from datasync.serving.hub import Hub
+
+__all__ = ["RestApp"]
+
+log = logging.getLogger("datasync.rest")
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+Admits = Callable[[str | None], bool]
+
+_KEY = "/v1/keys/"
+_PAGE = "/page/"
+_PROBLEM = b"application/problem+json"
+_KINDS = {"html": b"text/html; charset=utf-8", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
+_PAGE_HEADERS = (
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+            b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+    ),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+class RestApp:
+    """The source of a hub over HTTP, with the status page at its root. Mount it, or see `Listener`.
+
+    hub: started and ended by whoever made it. status: of the DataSync whose watches are shown. admits: judges the
+    bearer token of a request (None where there is none); without it, everybody is let in. local: answer only what is
+    addressed to an IP address or to localhost, so that no page of a foreign site reaches it under a name of its own.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        status: StatusOf | None = None,
+        admits: Admits | None = None,
+        local: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._hub = hub
+        self._status = status
+        self._admits = admits
+        self._local = local
+        self._host = b""
+        self._limits = limits
+        self._started = time.time()
+        self._requests = Requests()
+        self._keys = Keys(hub.source, limits)
+        self._events = Events(hub, limits)
+        self._description = msgspec.json.encode(description(limits, secured=admits is not None))
+        self._page = {
+            f"{_PAGE}{file.name}": (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]])
+            for file in files("datasync.restsync").joinpath("page").iterdir()
+        }
+        self._page["/"] = self._page.pop(f"{_PAGE}index.html")
+        self._routes: dict[str, Handler] = {
+            "/v1/keys": self._keys.keys,
+            "/v1/transactions": self._keys.transaction,
+            "/v1/events": self._events.follow,
+            "/v1/pings": self._events.ping,
+            "/v1/status": self._show_status,
+            "/metrics": self._show_metrics,
+        }
+        self._open: dict[str, Handler] = {"/health": self._show_health, "/openapi.json": self._show_description}
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"no {scope['type']} here, only http")
+        exchange = Exchange(scope, receive, send, self._limits)
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        route = path
+        try:
+            if path.startswith(_KEY):
+                route = "/v1/keys/{key}"
+                self._let_in(exchange)
+                await self._keys.key(exchange)
+            elif (handler := self._routes.get(path)) is not None:
+                self._let_in(exchange)
+                await handler(exchange)
+            else:
+                route = await self._unsecured(exchange, path)
+        except ConnectionResetError:
+            return  # the client has gone, and hears nothing
+        except Exception as error:
+            if exchange.status:  # the answer has begun: only breaking it off says that it is not complete
+                raise
+            await self._answer_problem(exchange, error)
+        self._requests.count(route, scope["method"], exchange.status)
+
+    async def _unsecured(self, exchange: Exchange, path: str) -> str:
+        """Answer what needs no token; returns the route."""
+        if self._local:
+            self._check_host(exchange)
+        if (handler := self._open.get(path)) is not None:
+            await handler(exchange)
+            return path
+        if not path:  # mounted, and asked for without the slash: the page's own links need it
+            await exchange.answer(307, headers=[(b"location", exchange.scope["path"].encode() + b"/")])
+            return "/"
+        if path not in self._page:
+            raise Problem(404, "NoSuchPath", "there is nothing here; /openapi.json tells what there is")
+        _only_get(exchange)
+        body, kind = self._page[path]
+        await exchange.answer(200, body, kind, _PAGE_HEADERS)
+        return "/" if path == "/" else f"{_PAGE}{{file}}"
+
+    # -- who may -------------------------------------------------------------------------------------------------
+
+    def _let_in(self, exchange: Exchange) -> None:
+        if self._local:
+            self._check_host(exchange)
+        if self._admits is None:
+            return
+        kind, _, given = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if not self._admits(given.strip() if kind.lower() == "bearer" else None):
+            raise Problem(
+                401, "Unauthorized", "a token is needed: Authorization: Bearer ...", ((b"www-authenticate", b"Bearer"),)
+            )
+
+    def _check_host(self, exchange: Exchange) -> None:
+        given = exchange.headers.get(b"host", b"localhost")
+        if given == self._host:
+            return
+        host = given.decode("latin-1").lower()
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if name not in ("localhost", ""):
+            try:
+                ipaddress.ip_address(name)
+            except ValueError:
+                raise Problem(
+                    421, "WrongHost", "address it by localhost or an IP address; with a token any name will do"
+                ) from None
+        self._host = given  # nearly always the next request has the same
+
+    # -- small answers -------------------------------------------------------------------------------------------
+
+    async def _show_status(self, exchange: Exchange) -> None:
+        _only_get(exchange)
+        await exchange.answer_json(
+            overview(self._hub, self._status, self._started), headers=[(b"cache-control", b"no-store")]
+        )
+
+    async def _show_metrics(self, exchange: Exchange) -> None:
+        _only_get(exchange)
+        now = overview(self._hub, self._status, self._started)
+        await exchange.answer(200, exposition(now, self._events.streams, self._requests), CONTENT_TYPE)
+
+    async def _show_health(self, exchange: Exchange) -> None:
+        _only_get(exchange)
+        if not self._hub.ready:
+            raise Problem(503, "NotReady", "the state is not complete yet", ((b"retry-after", b"1"),))
+        await exchange.answer_json({"ready": True})
+
+    async def _show_description(self, exchange: Exchange) -> None:
+        _only_get(exchange)
+        await exchange.answer(200, self._description)
+
+    async def _answer_problem(self, exchange: Exchange, error: Exception) -> None:
+        problem = problem_of(error)
+        if problem is None:
+            log.error("unexpected error in an answer", exc_info=error)
+            problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; the log of the agent has more")
+        await exchange.answer(problem.status, problem.body(), _PROBLEM, problem.headers)
+
+
+def _only_get(exchange: Exchange) -> None:
+    if exchange.method not in ("GET", "HEAD"):
+        raise not_allowed("GET, HEAD")
+    exchange.query()

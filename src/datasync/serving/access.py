@@ -1,0 +1,110 @@
+"""Who may reach a server, and what a client shows: addresses, certificates and tokens, the same for every protocol."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+
+import msgspec
+
+from datasync.endpoints import no_tls_files, tls_files
+from datasync.errors import BadUrl
+from datasync.transports import Url
+
+__all__ = ["TOKEN", "Access"]
+
+TOKEN = "DATASYNC_TOKEN"  # noqa: S105 - its name
+"""The environment variable that holds the bearer token where a URL has none."""
+
+
+class Access(msgspec.Struct, frozen=True):
+    """One address, and what both sides show there. `ca`, `cert` and `key` are the contents of PEM files.
+
+    A client trusts the authorities in `ca`, and shows `cert`; a server shows `cert`, and where it has `ca`, wants its
+    clients' certificates from there. The token is the server's to ask for and the client's to bring.
+    """
+
+    name: str
+    """The URL without secrets, for messages."""
+    host: str
+    port: int
+    tls: bool = False
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
+    token: str | None = None
+
+    @classmethod
+    def of_url(cls, url: Url, *, tls: bool) -> Access:
+        """Take the address and the options ca=, cert=, key= and token= out of a URL. Raises `BadUrl`."""
+        if url.path.strip("/"):
+            raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
+        if url.user is not None:
+            raise BadUrl(f"{url.scheme}://{url.hosts}: users and passwords have no meaning here; give ?token=")
+        host, port = _address(url)
+        ca = cert = key = None
+        if tls:
+            ca, cert, key = (None if path is None else path.read_bytes() for path in tls_files(url))
+        else:
+            protocol, plus, role = url.scheme.partition("+")
+            no_tls_files(url, f"{protocol}s{plus}{role}://")
+        token = url.option("token", _token, None)
+        if token is None and (given := os.environ.get(TOKEN)):
+            try:
+                token = _token(given)
+            except ValueError as error:
+                raise BadUrl(f"{TOKEN} {error}") from None
+        return cls(str(url).rstrip("/"), host, port, tls, ca, cert, key, token)
+
+    @property
+    def authority(self) -> str:
+        """host:port, with the brackets of IPv6."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def check_bind(self) -> None:
+        """Raise `BadUrl` unless a server may listen there: not beyond this machine without a token or TLS clients."""
+        if self.tls and self.cert is None:
+            raise BadUrl(f"{self.name}: a server shows a certificate; give cert= and key=, the names of PEM files")
+        if not is_loopback(self.host) and self.token is None and not (self.tls and self.ca is not None):
+            raise BadUrl(
+                f"{self.name}: listening beyond this machine needs a token (token= or {TOKEN}), or TLS with ca= for the"
+                " clients' certificates; or use 127.0.0.1"
+            )
+
+    def admits(self, token: str | None) -> bool:
+        """Whether a client that brings this token may come in; takes the same time however much of it is right."""
+        if self.token is None:
+            return True
+        return hmac.compare_digest((token or "").encode(errors="replace"), self.token.encode())
+
+    def __repr__(self) -> str:
+        return f"Access({self.name})"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(url: Url) -> tuple[str, int]:
+    host, colon, port = url.hosts.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or not colon or (":" in bare) is not host.startswith("[") or not _is_port(port) or "," in host:
+        raise BadUrl(f"{url}: {url.hosts!r} is no address; write host:port or [ipv6]:port")
+    return bare, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
+def _token(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("takes printable ASCII without blanks")  # what is wrong with it would tell part of it
+    return text

@@ -1,0 +1,391 @@
+"""The hub: one session to a source, and any number of remote watchers that follow it from here.
+
+It keeps the state, and a log of the last commits. A watcher reads from the log by itself, as fast as it can: what
+it has not read costs nothing, and one that falls behind the log gets a snapshot again. Each commit is encoded once
+for all watchers that want the same of it, in the same form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+from datasync.errors import Disconnected, HistoryLost
+from datasync.events import Verdict
+from datasync.options import Options
+from datasync.serving.log import CommitLog, Encode, Entry, Image
+from datasync.serving.pulse import Pulse
+from datasync.source import (
+    Commit,
+    Committed,
+    Frame,
+    Item,
+    Progress,
+    Result,
+    Scopes,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    Source,
+)
+from datasync.syncbase.core import Layer
+from datasync.syncbase.feed import Feed
+
+__all__ = ["UNTOLD", "Encode", "Hub", "Subscription"]
+
+T = TypeVar("T")
+
+UNTOLD = Capabilities(
+    order="total",
+    atomic=True,
+    snapshot="exact",
+    every_value=True,
+    revisions=True,
+    resume=True,
+    ttl=True,
+    cas=True,
+    reply=False,
+    durable=True,
+)
+"""What the client of a hub goes by, until the server has told what its own source can promise."""
+_UNWATCHED = Result(Verdict.UNWATCHED)
+_CATCH_UP = 1.0
+"""Seconds that a snapshot waits, at most, for a write that was acknowledged before."""
+_BOOKMARK = 0.1
+"""Seconds after which a watcher hears of commits that do not concern it,"""
+_BOOKMARKS_A_SECOND = 2000
+"""and later where there are many watchers: so many at most."""
+_BATCH = 256 << 10
+"""Bytes of commits, about, that a watcher is given at a time."""
+_IMAGES = 8
+"""Snapshots that may be read at a time; the readers of the oldest begin anew when there are more."""
+
+
+class Hub:
+    """Follows a source, and lets many watchers follow it. `async with` starts and ends it, the source with it.
+
+    source: writes and reads go to it directly. options: how the hub reconnects.
+    """
+
+    def __init__(self, source: Source, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        self.source = source
+        self.revision = 0
+        self.history = ""
+        self.written = 0
+        """The newest revision that was written through the server."""
+        self.watchers: set[Subscription[Any]] = set()
+        self.closed = False
+        self.log = CommitLog(uuid.uuid4().hex)
+        self.pulse = Pulse()
+        self._options = options
+        self._items: dict[str, Item] = {}
+        self._staging: dict[str, Item] | None = None
+        self._images: OrderedDict[int, Image] = OrderedDict()
+        self._layer = Layer(0, source.name, source.capabilities, optional=False)
+        self._feed: Feed | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._bookmark: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Connect, unless it has been started. Returns when the source has been tried once.
+
+        Raises `Unauthorized`, `BadStore`, `UsageError`.
+        """
+        if self._task is not None:
+            return
+        self.closed = False
+        rng = random.Random()  # noqa: S311 - for jitter
+        self._feed = Feed(self.source, self._layer, self, self._options, rng, time.time, lambda: None)
+        self._task = asyncio.get_running_loop().create_task(self._feed.run(), name=f"datasync hub {self.source.name}")
+        try:
+            await self._feed.first
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the session and the source; watchers get `Disconnected`."""
+        self.closed = True
+        self._wake_all()
+        if self._bookmark is not None:
+            self._bookmark.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])  # a feed ends within its own close_timeout
+            await self.source.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a snapshot of the source is complete."""
+        return self._layer.ready
+
+    @property
+    def following(self) -> bool:
+        """Whether it has been started and not ended: it then has one session of the source, or tries to."""
+        return self._task is not None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What watchers may rely on: the log lets them resume, and nobody asks them for a verdict."""
+        return msgspec.structs.replace(self.source.capabilities, resume=True, reply=False)
+
+    @property
+    def keys(self) -> int:
+        """How many keys it holds."""
+        return len(self._items)
+
+    @property
+    def feed(self) -> Feed | None:
+        """Where the session stands: its state, since when, and the last error."""
+        return self._feed
+
+    def subscribe(
+        self, scopes: Sequence[str], resume: str | None = None, added: Sequence[str] = (), *, encode: Encode[T]
+    ) -> Subscription[T]:
+        """Watch `scopes`, from a snapshot on, or behind `resume`, the position of an earlier frame.
+
+        With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. Raises `HistoryLost` where it
+        cannot be told what was missed.
+        """
+        cursor = None if resume is None else self.log.cursor(resume)
+        return Subscription(self, Scopes(scopes), cursor, Scopes(added) if added else None, encode)
+
+    def wrote(self, committed: Committed) -> None:
+        """A write through the server is acknowledged. Who begins to watch from now on finds it in the snapshot."""
+        self.written = max(self.written, committed.revision or 0)
+
+    def image(self) -> Image:
+        """The state as of now, to be read at leisure."""
+        seq = self.log.seq
+        image = self._images.get(seq)
+        if image is None:
+            end = SnapshotEnd(self.log.position(seq), self.revision, self.history)
+            image = Image(seq, sorted(self._items.values()), end)
+            self._images[seq] = image
+            while len(self._images) > _IMAGES:
+                self._images.popitem(last=False)[1].revoked = True
+        return image
+
+    # -- what the feed brings ------------------------------------------------------------------------------------
+
+    def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
+        self._staging = layer.staging = None
+        return [""], layer.position if layer.can_resume and layer.ready else None, []
+
+    def opened(self, layer: Layer, *, resumed: bool) -> None:
+        pass
+
+    def lost(self, layer: Layer, error: Exception) -> None:
+        self._staging = layer.staging = None
+        if isinstance(error, HistoryLost):
+            layer.position = None
+
+    def frame(self, layer: Layer, frame: Frame) -> None:
+        match frame:
+            case Commit():
+                self.commit(layer, frame)
+            case SnapshotBegin():
+                self._staging, layer.staging = {}, {}
+            case SnapshotChunk(items) if self._staging is not None:
+                self._staging.update((item[0], item) for item in items)
+            case SnapshotEnd() if self._staging is not None:
+                self._replace(layer, frame, self._staging)
+            case Progress(position, revision):
+                layer.position = position
+                if revision > self.revision:
+                    self.revision = revision
+                    self._bookmark_soon()
+
+    def commit(self, layer: Layer, frame: Commit) -> None:
+        layer.position = frame.position
+        revision, items = frame.revision, self._items
+        changes = [change for change in frame.changes if change[1] is not None or change[0] in items]
+        before = {key: items[key][1] for key, _ in changes if key in items}
+        for key, raw in changes:
+            if raw is None:
+                del items[key]
+            else:
+                items[key] = (key, raw, revision)
+        self.revision = max(self.revision, revision)
+        if changes:
+            self.log.append(revision, changes, before)
+            self.pulse.add(len(changes))
+            self._forget_images()
+            for watcher in list(self.watchers):
+                watcher.committed(changes)
+            self._bookmark_soon()
+        if frame.reply is not None:
+            frame.reply(_UNWATCHED)  # who watches from afar is not asked
+
+    def _replace(self, layer: Layer, frame: SnapshotEnd, items: dict[str, Item]) -> None:
+        """A snapshot is complete: all watchers begin anew with it."""
+        self._items, self._staging, layer.staging = items, None, None
+        layer.position, layer.ready = frame.position, True
+        self.revision, self.history = frame.revision, frame.history
+        self.log.restart()
+        self._forget_images()
+        if frame.reply is not None:
+            frame.reply(_UNWATCHED)
+        self._wake_all()
+
+    # -- watchers ------------------------------------------------------------------------------------------------
+
+    def _forget_images(self) -> None:
+        """Keep only those that somebody reads, for nobody else will."""
+        for seq in [seq for seq, image in self._images.items() if not image.readers]:
+            del self._images[seq]
+
+    def _bookmark_soon(self) -> None:
+        if self._bookmark is None and self.watchers:
+            after = max(_BOOKMARK, len(self.watchers) / _BOOKMARKS_A_SECOND)
+            self._bookmark = asyncio.get_running_loop().call_later(after, self._bookmark_now)
+
+    def _bookmark_now(self) -> None:
+        self._bookmark = None
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for watcher in list(self.watchers):
+            watcher.wake()
+
+
+class Subscription(AsyncIterator[list[T]]):
+    """One watcher: iterates over lists of encoded frames, without an end. Made by `Hub.subscribe`.
+
+    A snapshot may come again later, where the source took one, or where the watcher was too slow for the log. Raises
+    `Disconnected` when the hub closes, or a snapshot is read so slowly that it is given up.
+    """
+
+    def __init__(self, hub: Hub, scopes: Scopes, cursor: int | None, added: Scopes | None, encode: Encode[T]) -> None:
+        self._hub = hub
+        self._scopes = scopes
+        self._cursor = cursor
+        self._added = added
+        self._encode = encode
+        self._told = (-1, 0)
+        """What the last frame said: number of the commit, and revision. At first nothing, so that a bookmark comes."""
+        self._least = hub.written if cursor is None else 0
+        self._patience = asyncio.get_running_loop().time() + _CATCH_UP
+        self._woken: asyncio.Future[None] | None = None
+        self._frames = self._run()
+
+    async def __anext__(self) -> list[T]:
+        return await anext(self._frames)
+
+    async def aclose(self) -> None:
+        """End the iteration; what it kept is released."""
+        await self._frames.aclose()
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it watches."""
+        return list(self._scopes)
+
+    @property
+    def behind(self) -> int | None:
+        """How many commits of the log it has not read; None while it reads a snapshot."""
+        return None if self._cursor is None else self._hub.log.seq - self._cursor
+
+    def committed(self, changes: Sequence[tuple[str, bytes | None]]) -> None:
+        """There is something new in the log."""
+        if self._woken is not None and (self._least or any(key in self._scopes for key, _ in changes)):
+            self.wake()
+
+    def wake(self) -> None:
+        """Go on, if it waits."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def _run(self) -> AsyncGenerator[list[T], None]:
+        hub, log = self._hub, self._hub.log
+        hub.watchers.add(self)
+        try:
+            while True:
+                if hub.closed:
+                    raise Disconnected(f"{hub.source.name} is not served any more")
+                frames: Iterable[list[T]]
+                if not hub.ready or self._catching_up():
+                    frames = ()
+                elif self._cursor is None or self._cursor < log.floor:
+                    frames = self._snapshot(self._scopes, hub.image())
+                elif self._added is not None:
+                    frames = self._widened(self._cursor, self._added, hub.image())
+                else:
+                    frames = self._behind(self._cursor)
+                idle = True
+                for some in frames:
+                    idle = False
+                    if some:
+                        yield some
+                if idle:
+                    await self._wait()
+        finally:
+            hub.watchers.discard(self)
+
+    def _catching_up(self) -> bool:
+        """Whether something was written through the server that the hub has not seen yet."""
+        if self._hub.revision < self._least and asyncio.get_running_loop().time() < self._patience:
+            return True
+        self._least = 0
+        return False
+
+    def _behind(self, cursor: int) -> Iterator[list[T]]:
+        """The next commits, and a bookmark where the last of them did not concern this watcher."""
+        hub, log = self._hub, self._hub.log
+        entries = log.read(cursor, _BATCH)
+        self._cursor = cursor + len(entries)
+        frames = self._encoded(cursor, entries)
+        if self._cursor == log.seq and self._told != (log.seq, hub.revision):
+            self._told = (log.seq, hub.revision)
+            frames = [*frames, self._encode(Progress(log.position(log.seq), hub.revision))]
+        if frames or entries:
+            yield frames
+
+    def _snapshot(self, scopes: Scopes, image: Image) -> Iterator[list[T]]:
+        for frame in image.encoded(scopes, self._encode):
+            if image.revoked:
+                raise Disconnected("the snapshot was read too slowly while others wanted newer ones; connect again")
+            yield [frame]
+        self._cursor, self._added = image.seq, None
+        self._told = (image.seq, image.revision)
+
+    def _widened(self, cursor: int, added: Scopes, image: Image) -> Iterator[list[T]]:
+        """All that is due up to the image, then a snapshot of the added scopes."""
+        yield self._encoded(cursor, self._hub.log.read(cursor))
+        yield from self._snapshot(added, image)
+
+    def _encoded(self, cursor: int, entries: Sequence[Entry]) -> list[T]:
+        """The frames of these entries; the same list for all that stand at the same place and want the same."""
+        if not entries:
+            return []
+        frames, told = self._hub.log.encoded(cursor, entries, self._scopes, self._encode)
+        self._told = told or self._told
+        return frames
+
+    async def _wait(self) -> None:
+        """Until something new is in the log; the hub wakes everybody now and then, and at its end."""
+        loop = asyncio.get_running_loop()
+        self._woken = loop.create_future()
+        timer = loop.call_at(self._patience, self.wake) if self._least else None
+        try:
+            await self._woken
+        finally:
+            self._woken = None
+            if timer is not None:
+                timer.cancel()

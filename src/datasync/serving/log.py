@@ -1,0 +1,172 @@
+"""What a hub keeps for its watchers: the last commits and the state as of now, with the encoded forms of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from datasync.errors import HistoryLost
+from datasync.source import Commit, Frame, Item, Scopes, SnapshotBegin, SnapshotChunk, SnapshotEnd
+
+__all__ = ["CommitLog", "Encode", "Entry", "Image"]
+
+T = TypeVar("T")
+Encode = Callable[[Frame], T]
+"""From a frame to what goes over the wire. Its results are kept and shared, so each form has one function."""
+
+_KEEP = 4096
+_KEEP_BYTES = 32 << 20
+_CHUNK = 1000
+_NOTHING: Mapping[str, bytes] = {}
+
+
+class Entry:
+    """One commit of the log, encoded once for all who want the same of it."""
+
+    __slots__ = ("_encoded", "before", "frame", "seq", "size")
+
+    def __init__(self, seq: int, frame: Commit, before: Mapping[str, bytes]) -> None:
+        self.seq = seq
+        self.frame = frame
+        self.before = before
+        self.size = sum(len(key) + len(raw or b"") for key, raw in frame.changes) + sum(map(len, before.values()))
+        self._encoded: dict[object, Any] = {}
+
+    def encoded(self, scopes: Scopes, encode: Encode[T]) -> T | None:
+        """The part of the commit that lies in the scopes; None where nothing does."""
+        frame = self.frame
+        changes = scopes.keep(frame.changes)
+        if not changes:
+            return None
+        form: object = encode if changes is frame.changes else (encode, scopes)
+        known: T | None = self._encoded.get(form)
+        if known is None:
+            known = self._encoded[form] = encode(Commit(frame.position, frame.revision, changes))
+        return known
+
+
+class CommitLog:
+    """The last commits, numbered; a position is the text of a number and of the log it belongs to.
+
+    history: what tells this log from all others.
+    """
+
+    def __init__(self, history: str) -> None:
+        self.seq = 0
+        """The number of the newest commit."""
+        self.floor = 0
+        """Who has seen less than this cannot go on."""
+        self._history = history
+        self._entries: list[Entry] = []
+        self._size = 0
+        self._batches: dict[object, Any] = {}
+
+    def append(
+        self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes] = _NOTHING
+    ) -> None:
+        """Add a commit, with the values that its keys had; the oldest are dropped."""
+        self.seq += 1
+        self._batches.clear()
+        entry = Entry(self.seq, Commit(self.position(self.seq), revision, changes), before)
+        self._entries.append(entry)
+        self._size += entry.size
+        if len(self._entries) > 2 * _KEEP or (self._size > 2 * _KEEP_BYTES and len(self._entries) > 1):
+            self._trim()
+
+    def before(self, position: str) -> Mapping[str, bytes]:
+        """The values that a commit of the log put an end to."""
+        return self._entries[int(position.rpartition(".")[2]) - self.floor - 1].before
+
+    def restart(self) -> None:
+        """A snapshot takes the place of all that was before."""
+        self.seq += 1
+        self.floor = self.seq
+        self._entries.clear()
+        self._size = 0
+
+    def position(self, seq: int) -> str:
+        """Where somebody is who has seen everything up to that number."""
+        return f"{self._history}.{seq}"
+
+    def cursor(self, position: str) -> int:
+        """The number in a position. Raises `HistoryLost` where it is no place to go on from."""
+        history, _, number = position.rpartition(".")
+        if history != self._history or not (number.isascii() and number.isdigit()) or int(number) > self.seq:
+            raise HistoryLost("the position belongs to another run of the server; take a snapshot")
+        if int(number) < self.floor:
+            raise HistoryLost("the server does not keep what came behind the position any more; take a snapshot")
+        return int(number)
+
+    def read(self, cursor: int, limit: int | None = None) -> list[Entry]:
+        """The entries behind `cursor`, which is not below the floor: all, or about `limit` bytes of them."""
+        start = cursor - self.floor
+        if limit is None:
+            return self._entries[start:]
+        entries: list[Entry] = []
+        for index in range(start, len(self._entries)):
+            entry = self._entries[index]
+            entries.append(entry)
+            limit -= entry.size + 32
+            if limit <= 0:
+                break
+        return entries
+
+    def encoded(
+        self, cursor: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
+    ) -> tuple[list[T], tuple[int, int] | None]:
+        """The frames of `entries`, read behind `cursor`, and what the last of them says: its number and revision.
+
+        Until the next commit comes, all who stand at the same place and want the same get the same list.
+        """
+        form = (cursor, len(entries), scopes, encode)
+        known: tuple[list[T], tuple[int, int] | None] | None = self._batches.get(form)
+        if known is None:
+            frames, last = [], None
+            for entry in entries:
+                frame = entry.encoded(scopes, encode)
+                if frame is not None:
+                    frames.append(frame)
+                    last = (entry.seq, entry.frame.revision)
+            known = self._batches[form] = frames, last
+        return known
+
+    def _trim(self) -> None:
+        keep, size = 0, 0
+        for entry in reversed(self._entries):
+            if keep >= _KEEP or (size + entry.size > _KEEP_BYTES and keep):
+                break
+            keep += 1
+            size += entry.size
+        del self._entries[:-keep]
+        self.floor, self._size = self.seq - keep, size
+
+
+class Image:
+    """The state at one position, as a snapshot that many may read, each at its own pace."""
+
+    def __init__(self, seq: int, items: Sequence[Item], end: SnapshotEnd) -> None:
+        self.seq = seq
+        self.readers = 0
+        self.revoked = False
+        """There are too many; whoever still reads it gives up."""
+        self._items = items
+        self.revision = end.revision
+        self._end = end
+        self._encoded: dict[object, Any] = {}
+
+    def encoded(self, scopes: Scopes, encode: Encode[T]) -> Iterator[T]:
+        """The frames of a snapshot of `scopes`; made one after another, as they are asked for."""
+        self.readers += 1
+        try:
+            yield encode(SnapshotBegin(list(scopes)))
+            for start in range(0, len(self._items), _CHUNK):
+                chunk = self._items[start : start + _CHUNK]
+                kept = scopes.keep(chunk)
+                if kept:
+                    form = (start, encode, None if kept is chunk else scopes)
+                    if form not in self._encoded:
+                        self._encoded[form] = encode(SnapshotChunk(kept))
+                    yield self._encoded[form]
+            yield encode(self._end)
+        finally:
+            self.readers -= 1

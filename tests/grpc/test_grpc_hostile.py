@@ -1,0 +1,122 @@
+"""Oversized and malformed messages, and connections that come and go: the agent works on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from datasync.grpcsync import datasync_pb2 as pb
+from tests.grpc.agents import Agent, agent, change, changes, client
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+METHODS = [
+    *(f"/msg.DataMsgService/{name}" for name in ("dataChanges", "dataResyncs", "ping")),
+    *(f"/datasync.v1.DataSync/{name}" for name in ("Commit", "Replace", "Get", "List", "Watch")),
+]
+
+
+async def works(one: Agent) -> None:
+    """The agent still takes a change."""
+    async with client(one.address) as stub:
+        number = os.urandom(4)
+        [reply] = await changes(stub, [change("config/works", number)])
+        assert (reply.result, one.state["config/works"]) == (0, number)
+
+
+async def send(channel: grpc.aio.Channel, method: str, *messages: bytes) -> grpc.StatusCode:
+    """Send bytes as they are; the status that the call ends with."""
+    call: Any = channel.stream_stream(method)(timeout=20)
+    try:
+        for message in messages:
+            await call.write(message)
+        await call.done_writing()
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return await call.code()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_malformed_messages(run: Run, method: str) -> None:
+    async def main() -> None:
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address) as channel:
+            for message in (b"\xff" * 100, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x01\xff"):  # no protobuf; no UTF-8
+                code = await send(channel, method, message)
+                assert code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT)
+            await works(one)
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_oversized_messages(run: Run, method: str) -> None:
+    async def main() -> None:
+        options = [("grpc.max_send_message_length", -1)]
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address, options=options) as channel:
+            code = await send(channel, method, bytes((16 << 20) + 1))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await works(one)
+
+    run(main())
+
+
+def test_transactions_that_make_no_sense_are_named(run: Run) -> None:
+    async def main() -> None:
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address) as channel:
+            wrong = [
+                pb.CommitRequest(keys=["config/a", "config/a"], values=[b"", b""]),
+                pb.CommitRequest(keys=["config/a"]),
+                pb.CommitRequest(keys=[""], values=[b""]),
+                pb.CommitRequest(keys=["config/a"], values=[b""], ttls=[-1.0]),
+                pb.CommitRequest(keys=["config/a"], values=[b""], ttls=[float("nan")]),
+                pb.CommitRequest(keys=["config/a"], values=[b""], deletes=[pb.Delete(key="config/", prefix=True)]),
+                pb.CommitRequest(deletes=[pb.Delete(key="config", prefix=True)]),
+            ]
+            for number, request in enumerate(wrong):
+                request.id = number
+            rpc: Any = channel.stream_stream(
+                "/datasync.v1.DataSync/Commit",
+                request_serializer=pb.CommitRequests.SerializeToString,
+                response_deserializer=pb.CommitReplies.FromString,
+            )
+
+            async def requests() -> AsyncIterator[pb.CommitRequests]:
+                yield pb.CommitRequests(commits=wrong)
+
+            replies = [reply async for batch in rpc(requests()) for reply in batch.replies]
+            names = [reply.error.name for reply in sorted(replies, key=lambda reply: int(reply.id))]
+            assert names == ["BadKey", "BadValue", "BadKey", "BadValue", "BadValue", "BadKey", "BadPrefix"]
+            await works(one)
+
+    run(main())
+
+
+def test_connections_that_come_and_go(run: Run) -> None:
+    async def main() -> None:
+        async with agent("?initial=empty") as one:
+
+            async def come_and_go(number: int) -> None:
+                _, writer = await asyncio.open_connection("127.0.0.1", one.port)
+                preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(200)
+                writer.write((preface, b"GET / HTTP/1.1\r\n\r\n", b"")[number % 3])
+                await writer.drain()
+                writer.transport.abort()
+
+            async def watch_and_go() -> None:
+                async with grpc.aio.insecure_channel(one.address) as channel:
+                    rpc: Any = channel.unary_stream(
+                        "/datasync.v1.DataSync/Watch", request_serializer=pb.WatchRequest.SerializeToString
+                    )
+                    await rpc(pb.WatchRequest(scopes=[""])).read()
+
+            for start in range(0, 200, 20):
+                await asyncio.gather(*map(come_and_go, range(start, start + 20)), watch_and_go())
+            await works(one)
+
+    run(main())

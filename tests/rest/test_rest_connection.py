@@ -1,0 +1,132 @@
+"""Faults of the connection between a client and what is served: cut at every event, half-open, writes in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.source import Put
+from datasync.testing.contract import eventually
+from tests.etcd.load import judge
+from tests.load import QUICK, equal, watched, writing
+from tests.rest.served import served
+from tests.tcp_proxy import proxy_to
+
+Run = Callable[[Any], None]
+
+
+class Events:
+    """The ends of server-sent events, and of the parts of their encoding, which are lines."""
+
+    def feed(self, data: bytes) -> list[int]:
+        """The offsets in `data` at which lines end."""
+        ends, at = [], data.find(b"\n")
+        while at >= 0:
+            ends.append(at + 1)
+            at = data.find(b"\n", at + 1)
+        return ends
+
+
+@pytest.mark.timeout(100)
+def test_cut_at_every_line(run: Run) -> None:
+    """At each line of the head, of a snapshot in pieces, and of the first changes: never less, never twice."""
+
+    async def main() -> None:
+        async with served() as server, proxy_to(server.access.port, Events) as proxy:
+            items = {f"a/{number:04}": b"x" * 100 for number in range(2500)}
+            await server.source.commit([Put(key, raw) for key, raw in items.items()])
+            cut = 0
+            for line in range(1, 200):
+                cuts = proxy.cuts
+                proxy.cut_at(line)
+                async with watched(f"http://127.0.0.1:{proxy.port}", "a/") as (sync, probe):
+                    await sync.ready(15)
+                    await server.source.commit([Put("a/0000", b"%d" % line)])
+                    two = [Put("a/0001", b"%d" % line), Put("a/0002", b"%d" % line)]
+                    await server.source.commit(two)
+                    items |= dict.fromkeys(("a/0000", "a/0001", "a/0002"), b"%d" % line)
+                    await equal(probe, items)
+                    assert len(probe.resyncs) == 1
+                    assert {kv.key for kv in probe.resyncs[0].values["a/"]} == set(items)
+                    assert all(len(event.changes) in (1, 2) for event in probe.changes)
+                cut += proxy.cuts > cuts
+                if proxy.cuts == cuts:
+                    break
+            assert cut > 20, "the proxy did not cut"
+
+    run(main())
+
+
+@pytest.mark.timeout(60)
+def test_half_open_under_load(run: Run) -> None:
+    """A connection that stands but brings nothing is given up within its deadline, and nothing is missed."""
+
+    async def main() -> None:
+        async with (
+            served() as server,
+            proxy_to(server.access.port) as proxy,
+            watched(f"http://127.0.0.1:{proxy.port}", ping_interval=0.5, ping_timeout=1.5) as (sync, probe),
+        ):
+            async with writing(server.url) as load:
+                await load.more(50)
+                for _ in range(2):
+                    reconnects = sync.status().sources[0].reconnects
+                    proxy.pause()
+                    await eventually(lambda: sync.status().sources[0].state == "lost", 5)
+                    await load.more(20)
+                    proxy.resume()
+                    await eventually(lambda: sync.status().sources[0].reconnects > reconnects, 10)  # noqa: B023
+            log = [(revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())]
+            state = {key: raw for key, (raw, _) in server.source._items.items()}  # type: ignore[attr-defined]
+            await equal(probe, state)
+            judge(probe, log)
+
+    run(main())
+
+
+def test_a_write_to_none_is_surely_not_done_and_one_without_an_answer_unknown(run: Run) -> None:
+    async def main() -> None:
+        async with (
+            served() as server,
+            proxy_to(server.access.port) as proxy,
+            DataSync(f"http://127.0.0.1:{proxy.port}?timeout=0.5", **QUICK) as sync,
+        ):
+            await sync.put("a", b"1")
+            proxy.pause()
+            with pytest.raises(OutcomeUnknown, match="read the keys"):
+                await sync.put("a", b"2")
+            with pytest.raises(Disconnected):
+                await sync.get("a")
+            proxy.resume()
+            # the one whose fate was unknown is done now, once
+            await eventually(lambda: server.source._revision == 2)  # type: ignore[attr-defined]
+            await proxy.refuse()
+            with pytest.raises(Disconnected, match="Connection refused"):
+                await sync.put("a", b"3")
+            await proxy.start()
+            found = await sync.get("a")
+            assert found is not None
+            assert (found.raw, found.revision) == (b"2", 2)
+
+    run(main())
+
+
+def test_cancelled_writes_leave_nothing_behind(run: Run) -> None:
+    async def main() -> None:
+        async with served() as server, DataSync(server.url) as sync:
+            for turns in range(30):
+                put = asyncio.ensure_future(sync.put("a", b"%d" % turns))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                put.cancel()
+                await asyncio.wait([put])
+            await sync.put("a", b"last")
+            found = await sync.get("a")
+            assert found is not None
+            assert found.raw == b"last"
+
+    run(main())

@@ -1,0 +1,55 @@
+"""TLS: both sides verified, and what is said where one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasync import BadUrl, DataSync, Disconnected, Unauthorized, open_url
+from tests.certificates import Authority
+from tests.servers import free_ports, require
+
+Run = Callable[[Any], None]
+
+
+def test_certificates_of_both_sides(run: Run, tmp_path: Path) -> None:
+    openssl = require("openssl", "apt-get install -y openssl")
+    ours, foreign = Authority(openssl, tmp_path / "ours"), Authority(openssl, tmp_path / "foreign")
+    for authority in (ours, foreign):
+        authority.issue("server")
+        authority.issue("client")
+    ours.issue("old", days=-1)
+    [port] = free_ports(1)
+
+    def url(scheme: str, ca: Authority | None, shows: Authority | None, name: str) -> str:
+        query = [] if ca is None else [f"ca={ca.ca}"]
+        query += [] if shows is None else [f"cert={shows.cert(name)}", f"key={shows.key(name)}"]
+        return f"{scheme}://127.0.0.1:{port}?{'&'.join(query)}"
+
+    async def main() -> None:
+        agent = DataSync(url("rests", ours, ours, "server") + "&initial=empty")
+        async with agent:
+            async with DataSync(url("https", ours, ours, "client")) as client:
+                assert await client.put("a", b"1") == 1
+                view = client.view("")
+                await view.at_least(1, timeout=10)
+                assert dict(view) == {"a": b"1"}
+            for ca in (None, foreign):  # the system does not trust the server, nor does a foreign authority
+                with pytest.raises(Unauthorized, match="see ca=, cert= and key="):
+                    await DataSync(url("https", ca, ours, "client")).start()
+            for shows, name in ((None, ""), (foreign, "client"), (ours, "old")):
+                async with DataSync(url("https", ours, shows, name)) as turned_away:
+                    with pytest.raises(Disconnected, match="it may want another certificate"):
+                        await turned_away.get("a")
+            async with DataSync(f"http://127.0.0.1:{port}") as plain:
+                with pytest.raises(Disconnected):
+                    await plain.get("a")
+
+    run(main())
+    with pytest.raises(BadUrl, match="no pair of PEM files"):
+        open_url(f"https://127.0.0.1:1?cert={ours.ca}&key={ours.key('client')}")
+    with pytest.raises(BadUrl, match="no PEM file of certificates"):
+        open_url(f"https://127.0.0.1:1?ca={ours.key('client')}")

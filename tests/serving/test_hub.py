@@ -1,0 +1,324 @@
+"""The hub: one session upstream, many watchers downstream, each with the whole of the guarantees."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tracemalloc
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableSequence, Sequence
+from typing import Any
+
+import pytest
+
+from datasync import Backoff, Disconnected, HistoryLost
+from datasync.kvdbsync.memory import MemorySource
+from datasync.options import Options
+from datasync.serving.hub import Hub, Subscription
+from datasync.source import Commit, Committed, Delete, Frame, Progress, Put, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.testing.contract import eventually
+from tests.contract.test_memory import Server, Wire
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+QUICK = Options(reconnect=Backoff(initial=0.01, maximum=0.05))
+
+
+def plain(frame: Frame) -> Frame:
+    """The form in which these tests watch."""
+    return frame
+
+
+class Follower:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self, hub: Hub, *scopes: str, resume: str | None = None, added: Sequence[str] = ()) -> None:
+        self.subscription: Subscription[Frame] = hub.subscribe(scopes, resume, added, encode=plain)
+        self.frames: MutableSequence[Frame] = []
+        self.state: dict[str, bytes] = {}
+        self.position = resume or ""
+        self.snapshots = 0
+        self.revision = 0
+        self._staging: dict[str, bytes] = {}
+
+    async def follow(self) -> None:
+        async for frames in self.subscription:
+            for frame in frames:
+                self.take(frame)
+
+    def take(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        match frame:
+            case SnapshotBegin():
+                self._staging = {}
+            case SnapshotChunk(items):
+                self._staging.update((key, raw) for key, raw, _ in items)
+            case SnapshotEnd(position, revision):
+                self.state, self.position, self.revision = self._staging, position, revision
+                self.snapshots += 1
+            case Commit(position, revision, changes):
+                assert revision > self.revision
+                self.position, self.revision = position, revision
+                for key, raw in changes:
+                    self.state.pop(key, None) if raw is None else self.state.__setitem__(key, raw)
+            case Progress(position, revision):
+                assert revision >= self.revision
+                self.position, self.revision = position, revision
+
+
+@contextlib.asynccontextmanager
+async def following(*followers: Follower) -> AsyncIterator[None]:
+    """Within the block they follow."""
+    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+
+def test_a_snapshot_then_the_commits_of_the_scopes(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put("a/1", b"1"), Put("b/1", b"2"), Put("c", b"3")])
+        async with Hub(source) as hub:
+            follower = Follower(hub, "a/", "c")
+            async with following(follower):
+                await eventually(lambda: follower.state == {"a/1": b"1", "c": b"3"})
+                await source.commit([Put("a/2", b"4"), Put("b/2", b"5"), Delete("c")])
+                await eventually(lambda: follower.state == {"a/1": b"1", "a/2": b"4"})
+                last = follower.frames[-1]
+                assert isinstance(last, Commit)
+                assert last.changes == [("a/2", b"4"), ("c", None)]
+                await source.commit([Put("b/3", b"6")])  # does not concern it, yet it hears how far things are
+                await eventually(lambda: follower.revision == 3)
+                assert isinstance(follower.frames[-1], Progress)
+
+    run(main())
+
+
+def test_resume_brings_what_was_missed_and_nothing_twice(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        async with Hub(source) as hub:
+            first = Follower(hub, "a/")
+            async with following(first):
+                await source.commit([Put("a/1", b"1")])
+                await eventually(lambda: first.state == {"a/1": b"1"})
+            await source.commit([Put("b/1", b"0")])
+            await source.commit([Put("a/1", b"2")])
+            second = Follower(hub, "a/", "b/", resume=first.position, added=["b/"])
+            async with following(second):
+                await eventually(lambda: second.snapshots == 1)
+                await source.commit([Put("a/2", b"3")])
+                await eventually(lambda: len(second.frames) == 6)
+            kinds = [type(frame).__name__ for frame in second.frames]
+            assert kinds == ["Commit", "Commit", "SnapshotBegin", "SnapshotChunk", "SnapshotEnd", "Commit"]
+            assert second.frames[2] == SnapshotBegin(["b/"])
+            third = Follower(hub, "a/", resume=second.position)
+            async with following(third):  # at the head: it is told so at once
+                await eventually(lambda: third.frames)
+            assert third.frames == [Progress(second.position, source._revision)]
+
+    run(main())
+
+
+def test_no_resume_without_proof(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        async with Hub(source) as hub, Hub(source) as other:
+            follower = Follower(hub, "")
+            async with following(follower):
+                await eventually(lambda: follower.snapshots)
+            for position in (follower.position, "", "x.1", "\udc80.1"):
+                with pytest.raises(HistoryLost, match="another run"):
+                    other.subscribe([""], position, encode=plain)
+            history, _, _ = follower.position.rpartition(".")
+            for bad in ("99", "-1", "x", "\u00b2"):
+                with pytest.raises(HistoryLost):
+                    hub.subscribe([""], f"{history}.{bad}", encode=plain)
+            for number in range(10_000):
+                await source.commit([Put("a", str(number).encode())])
+            with pytest.raises(HistoryLost, match="does not keep"):
+                hub.subscribe([""], follower.position, encode=plain)
+
+    run(main())
+
+
+def test_one_that_does_not_read_delays_nobody_and_costs_nothing(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        async with Hub(source) as hub:
+            stuck, quick = Follower(hub, ""), Follower(hub, "")
+            quick.frames = deque(maxlen=10)
+            batches = aiter(stuck.subscription)
+            for _ in range(2):  # an empty snapshot
+                for frame in await anext(batches):
+                    stuck.take(frame)
+            async with following(quick):
+                await eventually(lambda: quick.snapshots)
+                value = bytes(10_000)
+                tracemalloc.start()
+                for number in range(20_000):
+                    await source.commit([Put(f"k{number % 50}", value + str(number).encode())])
+                    if number % 1000 == 999:
+                        await asyncio.sleep(0)
+                used, _ = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert used < 150 << 20  # of 200 MB that were written
+                await eventually(lambda: quick.revision == source._revision)
+            assert quick.snapshots == 1
+            assert hub.log.floor > 1
+            while stuck.revision < source._revision:
+                for frame in await anext(batches):
+                    stuck.take(frame)
+            assert stuck.snapshots == 2  # it was behind the log
+            assert stuck.state == quick.state
+            await stuck.subscription.aclose()
+            assert not hub.watchers
+
+    run(main())
+
+
+def test_a_snapshot_read_too_slowly_is_given_up(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put(f"k{number}", b"") for number in range(5000)])
+        async with Hub(source) as hub:
+            slow = aiter(Follower(hub, "").subscription)
+            await anext(slow)
+            await anext(slow)
+            others = []
+            for number in range(20):
+                await source.commit([Put("k", str(number).encode())])
+                others.append(aiter(Follower(hub, "").subscription))
+                await anext(others[-1])
+            with pytest.raises(Disconnected, match="too slowly"):
+                await anext(slow)
+            assert len(hub._images) <= 8
+            for other in others:
+                await other.aclose()  # type: ignore[attr-defined]
+
+    run(main())
+
+
+def test_a_commit_is_encoded_once_for_all_that_want_the_same(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        encoded: Counter[str] = Counter()
+
+        def counting(frame: Frame) -> Frame:
+            encoded[type(frame).__name__] += 1
+            return frame
+
+        async def follow(subscription: Subscription[Frame], wanted: int) -> None:
+            commits = 0
+            async for frames in subscription:
+                commits += sum(type(frame) is Commit for frame in frames)
+                if commits == wanted:
+                    return
+
+        await source.commit([Put(f"a/{number}", b"") for number in range(2500)])
+        async with Hub(source) as hub, asyncio.TaskGroup() as group:
+            for scopes in [[""], ["a/"], ["a/", "b/"]] * 20:
+                group.create_task(follow(hub.subscribe(scopes, encode=counting), 10))
+            await eventually(lambda: encoded["SnapshotEnd"] == 60)
+            for number in range(10):
+                await source.commit([Put(f"a/{number}", b"new")])
+        assert encoded["SnapshotChunk"] == 3
+        assert encoded["Commit"] == 10
+
+    run(main())
+
+
+def test_the_source_is_lost_emptied_and_compacted(run: Run) -> None:
+    async def main() -> None:
+        server = Server()
+        wire, direct = Wire(server), Wire(server)
+        async with Hub(wire, QUICK) as hub:
+            follower = Follower(hub, "")
+            async with following(follower):
+                await direct.commit([Put("a", b"1")])
+                await eventually(lambda: follower.state == {"a": b"1"})
+                await wire.lose()
+                await direct.commit([Put("a", b"2"), Put("b", b"1")])
+                await wire.restore()
+                await eventually(lambda: follower.state == {"a": b"2", "b": b"1"})
+                assert follower.snapshots == 1  # the hub continued
+                await wire.lose()
+                await direct.commit([Delete("a")])
+                await server.compact()
+                await wire.restore()
+                await eventually(lambda: follower.state == {"b": b"1"})
+                assert follower.snapshots == 2
+                ends = [frame.history for frame in follower.frames if isinstance(frame, SnapshotEnd)]
+                follower.revision = 0
+                await server.empty()
+                await eventually(lambda: follower.snapshots == 3 and follower.state == {})
+                last = next(frame.history for frame in reversed(follower.frames) if isinstance(frame, SnapshotEnd))
+                assert ends[0] == ends[1] != last
+
+    run(main())
+
+
+def test_what_was_written_through_the_server_is_in_the_snapshot(run: Run) -> None:
+    async def main() -> None:
+        server = Server()
+        wire = Wire(server)
+        async with Hub(wire, QUICK) as hub:
+            await eventually(lambda: hub.ready)
+            await wire.freeze()
+            committed = await server.memory.commit([Put("a", b"1")])  # the hub does not hear of it yet
+            hub.wrote(committed)
+            follower = Follower(hub, "b/")
+            async with following(follower):
+                await asyncio.sleep(0.05)
+                assert not follower.frames
+                await wire.thaw()
+                await eventually(lambda: follower.revision == committed.revision)
+                assert [type(frame) for frame in follower.frames] == [SnapshotBegin, SnapshotEnd]
+            hub.wrote(Committed(99))  # of a history that is gone
+            late = Follower(hub, "")
+            async with following(late):
+                await eventually(lambda: late.state == {"a": b"1"}, 5)
+
+    run(main())
+
+
+def test_watchers_wait_for_a_source_that_is_not_there_yet_and_hear_of_the_end(run: Run) -> None:
+    async def main() -> None:
+        server = Server()
+        wire = Wire(server)
+        await wire.lose()
+        hub = Hub(wire, QUICK)
+        await hub.start()
+        follower = Follower(hub, "")
+        task = asyncio.create_task(follower.follow())
+        await asyncio.sleep(0)
+        assert not hub.ready
+        await wire.restore()
+        await eventually(lambda: follower.snapshots == 1)
+        await hub.aclose()
+        with pytest.raises(Disconnected, match="not served any more"):
+            await task
+
+    run(main())
+
+
+def test_a_thousand_watchers(run: Run) -> None:
+    async def main() -> None:
+        source = MemorySource()
+        async with Hub(source) as hub:
+            followers = [Follower(hub, "") for _ in range(1000)]
+            async with following(*followers):
+                await eventually(lambda: all(follower.snapshots for follower in followers))
+                for number in range(100):
+                    await source.commit([Put("k", str(number).encode())])
+                await eventually(lambda: all(follower.revision == 100 for follower in followers), 30)
+            for follower in followers:
+                assert [frame.revision for frame in follower.frames if type(frame) is Commit] == list(range(1, 101))
+
+    run(main())
