@@ -1,0 +1,304 @@
+"""Dispatch on memory://: from a write to the handlers, and the verdict back.
+
+Beside each figure stands the plainest loop that does the same without the library, in the same run and in turn with
+ours, the best of several rounds each: a dict of the values, an object with the previous and the new value for each
+change, and a call of the handler. `ratio` is plain to ours: 3 means that ours takes three times as long.
+
+Nothing here waits for anything but the processor, so time is that of this thread on the processor: other work on the
+machine counts as little as possible. Only the slow watch beside a fast one is measured by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from datasync import ChangeEvent, DataSync, ResyncEvent, Txn
+
+Figures = dict[str, object]
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+Pairs = Sequence[tuple[str, bytes]]
+Measure = Callable[[], Awaitable[float]]
+
+_KEYS = 10_000
+
+
+def run(quick: bool) -> Iterator[Figures]:
+    """All figures."""
+    changes, rounds = (20_000, 3) if quick else (100_000, 5)
+    for confirm in (True, False):
+        yield asyncio.run(_singles(changes, rounds, confirm=confirm))
+    for size in (100, 10_000):
+        yield asyncio.run(_transactions(size, max(changes, 2 * size), rounds))
+    yield from _many_watches(10_000 if quick else 20_000, 3)
+    yield asyncio.run(_slow_beside_fast(2_000 if quick else 10_000))
+
+
+class Handler:
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.commits = 0
+        self.revision = 0
+        self.arrived = asyncio.Event()
+        self.awaited = sys.maxsize
+
+    async def __call__(self, event: Event) -> None:
+        if type(event) is ChangeEvent:
+            self.changes += len(event.changes)
+            self.commits += event.commits
+            self.revision = event.revision
+            if event.revision >= self.awaited:
+                self.arrived.set()
+
+    async def until(self, revision: int) -> None:
+        """Wait for the event that holds `revision`."""
+        self.awaited = revision
+        if self.revision < revision:
+            self.arrived.clear()
+            await self.arrived.wait()
+
+
+@dataclass(slots=True)
+class PlainChange:
+    key: str
+    value: bytes
+    prev: bytes | None
+    revision: int
+
+
+class Plain:
+    """The loop without the library."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.revision = 0
+        self.changes = 0
+
+    async def handle(self, changes: Sequence[PlainChange]) -> None:
+        self.changes += len(changes)
+
+    async def commit(self, pairs: Pairs, handle: Callable[[Sequence[PlainChange]], Awaitable[None]]) -> None:
+        values = self.values
+        self.revision += 1
+        changes = []
+        for key, value in pairs:
+            changes.append(PlainChange(key, value, values.get(key), self.revision))
+            values[key] = value
+        await handle(changes)
+
+
+def _pairs(count: int, watches: int = 1) -> list[tuple[str, bytes]]:
+    """That many writes of a fixed set of keys, spread over the watches in turn; no value twice in a row."""
+    keys = [f"config/part{number % watches}/{number:05}" for number in range(_KEYS)]
+    return [(keys[number % _KEYS], b"%0190d" % number) for number in range(count)]
+
+
+async def _best(rounds: int, *measures: Measure) -> list[float]:
+    """The shortest time of each, taken in turn."""
+    best = [float("inf")] * len(measures)
+    for _ in range(rounds):
+        for index, measure in enumerate(measures):
+            gc.collect()
+            best[index] = min(best[index], await measure())
+    return best
+
+
+async def _timed(work: Awaitable[None]) -> float:
+    start = time.thread_time()
+    await work
+    return time.thread_time() - start
+
+
+def _row(what: str, count: int, ours: float, plain: float, **more: object) -> Figures:
+    return {
+        "what": what, **more, "changes_a_second": round(count / ours), "plain_a_second": round(count / plain),
+        "ratio": round(ours / plain, 2),
+    }  # fmt: skip
+
+
+async def _singles(count: int, rounds: int, *, confirm: bool) -> Figures:
+    """One key a transaction, with or without waiting for the verdict."""
+    pairs, handler, plain = _pairs(count), Handler(), Plain()
+    again = [(key, value + b"!") for key, value in pairs]
+    sync = DataSync("memory://")
+    sync.watcher("config/", name="all")(handler)
+
+    async def ours(pairs: Pairs) -> None:
+        revision = None
+        for key, value in pairs:
+            revision = await sync.put(key, value, confirm=confirm)
+        assert revision is not None
+        await handler.until(revision)
+
+    async def theirs(pairs: Pairs) -> None:
+        for pair in pairs:
+            await plain.commit((pair,), plain.handle)
+
+    async with sync:
+        await sync.ready(10)
+        best, floor = await _best(
+            rounds, lambda: _timed(_twice(ours, pairs, again)), lambda: _timed(_twice(theirs, pairs, again))
+        )
+        assert handler.commits == plain.revision == 2 * count * rounds
+    return _row("transactions of 1", 2 * count, best, floor, confirm=confirm)
+
+
+async def _twice(work: Callable[[Pairs], Awaitable[None]], pairs: Pairs, again: Pairs) -> None:
+    await work(pairs)
+    await work(again)
+
+
+async def _transactions(size: int, count: int, rounds: int) -> Figures:
+    """Many keys a transaction; beside it the part that is spent on putting the transaction together."""
+    handler, plain = Handler(), Plain()
+    sync = DataSync("memory://")
+    sync.watcher("config/", name="all")(handler)
+    pairs = _pairs(2 * count)
+    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    making = [0.0]
+
+    async def ours() -> None:
+        for group in groups:
+            start = time.thread_time()
+            txn = _txn(sync, group)
+            making[-1] += time.thread_time() - start
+            await txn.commit(confirm=True)
+
+    async def theirs() -> None:
+        for group in groups:
+            await plain.commit(group, plain.handle)
+
+    def measure() -> Awaitable[float]:
+        making.append(0.0)
+        return _timed(ours())
+
+    async with sync:
+        await sync.ready(10)
+        best, floor = await _best(rounds, measure, lambda: _timed(theirs()))
+        assert handler.changes == plain.changes == len(pairs) * rounds
+    dispatch = best - min(making[1:])
+    row = _row(f"transactions of {size}", len(pairs), best, floor, confirm=True)
+    return {**row, "without_making_the_transaction": round(len(pairs) / dispatch)}
+
+
+def _txn(sync: DataSync, pairs: Pairs) -> Txn:
+    txn = sync.txn()
+    for key, value in pairs:
+        txn.put(key, value)
+    return txn
+
+
+def _many_watches(count: int, rounds: int) -> Iterator[Figures]:
+    """One key a transaction to one of many watches, each on a prefix of its own; always over the same keys."""
+    one: dict[bool, float] = {}
+    for watches in (1, 10, 100, 1_000, 10_000):
+        for shuffled in (False, True):
+            ours, plain = asyncio.run(_watches(watches, count, rounds, shuffled))
+            one.setdefault(shuffled, ours)
+            yield _row(
+                "watches on prefixes of their own", count, ours, plain, watches=watches,
+                order="shuffled" if shuffled else "in turn", cost_against_one_watch=round(ours / one[shuffled], 2),
+            )  # fmt: skip
+
+
+async def _watches(watches: int, count: int, rounds: int, shuffled: bool) -> tuple[float, float]:
+    sync = DataSync("memory://")
+    handlers = [Handler() for _ in range(watches)]
+    plain = Plain()
+    routes = {}
+    for number, handler in enumerate(handlers):
+        sync.watcher(f"config/part{number}/", name=str(number))(handler)
+        routes[f"config/part{number}"] = plain.handle
+    pairs = _pairs(count, watches)
+    if shuffled:
+        random.Random(7).shuffle(pairs)
+
+    async def ours() -> None:
+        for key, value in pairs:
+            await sync.put(key, value, confirm=True)
+
+    async def theirs() -> None:
+        for pair in pairs:
+            await plain.commit((pair,), routes[pair[0].rpartition("/")[0]])
+
+    async with sync:
+        await sync.ready(60)
+        best, floor = await _best(rounds, lambda: _timed(ours()), lambda: _timed(theirs()))
+    assert plain.changes == count * rounds
+    # where a key is written once only, each round writes the same bytes again, which is no change
+    assert sum(handler.changes for handler in handlers) > count // 2
+    return best, floor
+
+
+async def _slow_beside_fast(count: int) -> Figures:
+    """A fast watch alone, beside another fast one, and beside one that sleeps 10 ms an event; all on the same keys."""
+    backlog, keys = 256, 1_000
+    pairs = [(f"config/{number % keys:04}", b"%0190d" % number) for number in range(count)]
+    slow = SlowHandler()
+    alone = beside_fast = beside_slow = float("inf")
+    highest = 0
+    for _ in range(3):
+        alone = min(alone, (await _fast(pairs, backlog))[0])
+        beside_fast = min(beside_fast, (await _fast(pairs, backlog, Handler()))[0])
+        slow = SlowHandler()
+        taken, waiting = await _fast(pairs, backlog, slow)
+        beside_slow, highest = min(beside_slow, taken), max(highest, waiting)
+    return {
+        "what": "a fast watch beside one that sleeps 10 ms an event", "changes": count, "keys": keys,
+        "alone_a_second": round(count / alone), "beside_a_fast_one_a_second": round(count / beside_fast),
+        "beside_the_slow_one_a_second": round(count / beside_slow), "ratio": round(beside_slow / alone, 2),
+        "backlog_limit": backlog, "slow_backlog_at_most": highest,
+        "slow_events": slow.events, "slow_commits": slow.commits,
+    }  # fmt: skip
+
+
+class SlowHandler:
+    """Sleeps 10 ms an event, and keeps the newest values."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.commits = 0
+        self.values: dict[str, bytes | None] = {}
+
+    async def __call__(self, event: Event) -> None:
+        await asyncio.sleep(0.01)
+        self.events += 1
+        self.commits += event.commits if type(event) is ChangeEvent else 0
+        self.values.update((change.key, change.raw) for change in event.changes)
+
+
+async def _fast(
+    pairs: Pairs,
+    backlog: int,
+    other: Handler | SlowHandler | None = None,
+) -> tuple[float, int]:
+    """Seconds until the fast watch had it all, and the highest backlog that was seen of the other one."""
+    sync = DataSync("memory://", backlog=backlog)
+    fast = Handler()
+    sync.watcher("config/", name="fast")(fast)
+    if other is not None:
+        sync.watcher("config/", name="other")(other)
+    highest = 0
+    async with sync:
+        await sync.ready(10)
+        taken, revision = 0.0, None
+        for start in range(0, len(pairs), 100):
+            begin = time.perf_counter()
+            for key, value in pairs[start : start + 100]:
+                revision = await sync.put(key, value)
+            await fast.until(revision or 0)
+            taken += time.perf_counter() - begin
+            highest = max(highest, sync.status().watches[-1].backlog)
+        assert fast.commits == len(pairs)
+        async with asyncio.timeout(30):
+            # it has no event to wait for
+            while isinstance(other, SlowHandler) and other.values != dict(pairs):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    return taken, highest
