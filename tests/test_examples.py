@@ -1,0 +1,43 @@
+"""The examples do what they say, as processes of their own on one file."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TAKEN_BACK = "routes [('delete', 'config/route/10.9.0.0')]"
+
+
+def command(example: str, url: str) -> list[str]:
+    return [sys.executable, str(EXAMPLES / example), url]
+
+
+def test_the_controller_configures_the_agent_from_another_process(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/agent.db"
+    agent = subprocess.Popen(command("agent.py", url), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert agent.stdout is not None
+    try:
+        lines = [agent.stdout.readline().strip()]
+        controller = subprocess.run(command("controller.py", url), capture_output=True, text=True, timeout=60)
+        assert (controller.returncode, controller.stderr) == (0, "")
+        while lines[-1] not in {TAKEN_BACK, ""}:
+            lines.append(agent.stdout.readline().strip())
+    finally:
+        agent.send_signal(signal.SIGINT)
+        agent.communicate(timeout=20)
+
+    assert controller.stdout.splitlines()[1:] == ["route 10.0.0.0 in force", "route 10.9.0.0 no interface eth9"]
+    assert lines == [
+        "routes []",
+        "interface put eth0 None -> Interface(mtu=9000)",
+        "routes [('put', 'config/route/10.0.0.0'), ('put', 'config/route/10.9.0.0')]",
+        TAKEN_BACK,
+    ]
+    assert agent.returncode == 0
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"agent.py", "controller.py"}
