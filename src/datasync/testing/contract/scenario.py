@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -62,10 +63,7 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
             before = set(threading.enumerate())
             if reason := asyncio.run(run(self)):
                 pytest.skip(reason)
-            until = time.monotonic() + 5.0
-            while left := set(threading.enumerate()) - before:
-                assert time.monotonic() < until, f"threads are left: {left}"
-                time.sleep(0.005)
+            _await_threads(before)
 
         # not functools.wraps: pytest would follow __wrapped__ and ask for a fixture named `store`
         test.__name__ = getattr(body, "__name__", "test")
@@ -79,6 +77,15 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
 
 def _other_tasks() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task is not None}
+
+
+def _await_threads(before: set[threading.Thread]) -> None:
+    """Wait for the end of the threads that a test started; each has to end by itself, within seconds."""
+    until = time.monotonic() + 5.0
+    while left := set(threading.enumerate()) - before:
+        assert time.monotonic() < until, f"threads are left: {left}"
+        time.sleep(0.005)
+        gc.collect()  # a client library may end its thread with its last object, and that be part of a cycle
 
 
 async def _says_it_is_not_writable(store: Store) -> None:
