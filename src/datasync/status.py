@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import msgspec
 
 from datasync.syncbase.shell import Shell
 from datasync.syncbase.subscriber import Subscriber, WatchState
 
-__all__ = ["Failing", "LastResync", "SourceStatus", "Status", "WatchStatus", "status_of"]
+__all__ = ["Failing", "LastResync", "SourceStatus", "Status", "WatchStatus", "joined", "status_of"]
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -68,6 +70,15 @@ def status_of(shell: Shell) -> Status:
         for feed in shell.feeds
     ]
     return Status(sources, [_watch(sub) for sub in shell.core.subscribers])
+
+
+def joined(statuses: Iterable[Callable[[], Status]]) -> Status:
+    """The sources and watches of several DataSyncs, one after the other."""
+    pictures = [status() for status in statuses]
+    return Status(
+        [source for picture in pictures for source in picture.sources],
+        [watch for picture in pictures for watch in picture.watches],
+    )
 
 
 def _watch(sub: Subscriber) -> WatchStatus:

@@ -1,17 +1,16 @@
-"""Metrics in the text format of Prometheus (version 0.0.4). A key is never a label: their number has no bound."""
+"""Metrics in the text format of Prometheus (version 0.0.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from datasync.metrics import FAMILIES, Sample
 from datasync.restsync._overview import Overview
+from datasync.status import Status
 
 __all__ = ["CONTENT_TYPE", "Requests", "exposition"]
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-
-Labels = Mapping[str, str]
-Sample = tuple[Labels, float]
 
 
 class Requests:
@@ -47,44 +46,9 @@ def _families(now: Overview, streams: int, requests: Requests) -> Iterator[str]:
     yield _family("datasync_watchers", "gauge", "Remote watchers.", [({}, now.watchers)])
     yield _family("datasync_event_streams", "gauge", "Event streams that are open.", [({}, streams)])
     yield _family("datasync_http_requests_total", "counter", "Requests answered.", requests.samples())
-    sources = [({"source": source.name}, source) for source in now.sources]
-    yield _family(
-        "datasync_source_up", "gauge", "1 while it is followed.",
-        [(labels, source.state == "following") for labels, source in sources],
-    )  # fmt: skip
-    yield _family(
-        "datasync_source_reconnects_total", "counter", "How often it came back.",
-        [(labels, source.reconnects) for labels, source in sources],
-    )  # fmt: skip
-    watches = [({"watch": watch.name}, watch) for watch in now.watches]
-    yield _family(
-        "datasync_watch_state", "gauge", "1 for the state that the watch is in.",
-        [({**labels, "state": watch.state}, 1) for labels, watch in watches],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_failing", "gauge", "1 while there is something that it could not apply.",
-        [(labels, watch.failing is not None) for labels, watch in watches],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_backlog_changes", "gauge", "Changes that wait for it.",
-        [(labels, watch.backlog) for labels, watch in watches],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_events_total", "counter", "Events that it has reported on.",
-        [(labels, watch.events) for labels, watch in watches],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_changes_total", "counter", "Changes that it accepted.",
-        [(labels, watch.changes) for labels, watch in watches],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_last_resync_seconds", "gauge", "How long its last RESYNC took.",
-        [(labels, watch.resync.duration) for labels, watch in watches if watch.resync is not None],
-    )  # fmt: skip
-    yield _family(
-        "datasync_watch_last_resync_keys", "gauge", "How many keys its last RESYNC had.",
-        [(labels, watch.resync.keys) for labels, watch in watches if watch.resync is not None],
-    )  # fmt: skip
+    status = Status(now.sources, now.watches)
+    for family in FAMILIES:
+        yield _family(family.name, family.kind, family.about, list(family.samples(status)))
 
 
 def _family(name: str, kind: str, about: str, samples: list[Sample]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from datasync.serving.hub import Hub
 from datasync.status import SourceStatus, Status, WatchStatus
 
-__all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "joined", "overview"]
+__all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
 
 StatusOf = Callable[[], Status]
 
@@ -76,12 +76,3 @@ def hub_sources(hub: Hub) -> list[SourceStatus]:
     if feed is None:
         return []
     return [SourceStatus(hub.source.name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)]
-
-
-def joined(users: Sequence[StatusOf]) -> Status:
-    """The sources and watches of several DataSyncs, one after the other."""
-    statuses = [status() for status in users]
-    return Status(
-        [source for status in statuses for source in status.sources],
-        [watch for status in statuses for watch in status.watches],
-    )

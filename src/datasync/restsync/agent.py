@@ -12,7 +12,7 @@ from typing import Any
 
 from datasync.errors import BadStore
 from datasync.restsync._limits import Limits
-from datasync.restsync._overview import StatusOf, joined
+from datasync.restsync._overview import StatusOf
 from datasync.restsync._tls import server_context
 from datasync.restsync.app import RestApp
 from datasync.restsync.listener import Listener
@@ -20,7 +20,7 @@ from datasync.serving.access import Access, is_loopback
 from datasync.serving.hub import Hub
 from datasync.serving.inbox import Inbox
 from datasync.source import Committed, Item, Operation, Session, Source
-from datasync.status import Status
+from datasync.status import Status, joined
 from datasync.transports import Url
 
 __all__ = ["RestSource", "app_for", "from_url", "serve_app", "serving"]

@@ -1,0 +1,69 @@
+"""What a DataSync measures of itself, named once: for `/metrics`, for Prometheus clients, for OpenTelemetry.
+
+A key is never a label: their number has no bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from datasync.status import Status
+
+__all__ = ["FAMILIES", "Family", "Labels", "Sample"]
+
+Labels = Mapping[str, str]
+Sample = tuple[Labels, float]
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric: its name as Prometheus has it, its kind, what it tells, and its values at one moment."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    about: str
+    samples: Callable[[Status], Iterable[Sample]]
+
+
+FAMILIES = (
+    Family(
+        "datasync_source_up", "gauge", "1 while it is followed.",
+        lambda now: (({"source": source.name}, source.state == "following") for source in now.sources),
+    ),
+    Family(
+        "datasync_source_reconnects_total", "counter", "How often it came back.",
+        lambda now: (({"source": source.name}, source.reconnects) for source in now.sources),
+    ),
+    Family(
+        "datasync_watch_state", "gauge", "1 for the state that the watch is in.",
+        lambda now: (({"watch": watch.name, "state": watch.state}, 1) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_failing", "gauge", "1 while there is something that it could not apply.",
+        lambda now: (({"watch": watch.name}, watch.failing is not None) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_backlog_changes", "gauge", "Changes that wait for it.",
+        lambda now: (({"watch": watch.name}, watch.backlog) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_events_total", "counter", "Events that it has reported on.",
+        lambda now: (({"watch": watch.name}, watch.events) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_changes_total", "counter", "Changes that it accepted.",
+        lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_last_resync_seconds", "gauge", "How long its last RESYNC took.",
+        lambda now: (
+            ({"watch": watch.name}, watch.resync.duration) for watch in now.watches if watch.resync is not None
+        ),
+    ),
+    Family(
+        "datasync_watch_last_resync_keys", "gauge", "How many keys its last RESYNC had.",
+        lambda now: (({"watch": watch.name}, watch.resync.keys) for watch in now.watches if watch.resync is not None),
+    ),
+)  # fmt: skip

@@ -1,0 +1,39 @@
+"""For applications that use the Prometheus client library: the metrics of their DataSyncs in its registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from datasync.errors import MissingExtra
+from datasync.metrics import FAMILIES
+from datasync.status import Status, joined
+
+try:
+    from prometheus_client import Metric
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"this needs the package {error.name}; pip install 'datasync[prometheus]'") from None
+
+__all__ = ["StatusCollector"]
+
+
+class StatusCollector(Collector):
+    """Reads `DataSync.status` when it is scraped: `REGISTRY.register(StatusCollector(sync.status))`.
+
+    One collector takes all DataSyncs of the process; the names of their watches should differ.
+    """
+
+    def __init__(self, *statuses: Callable[[], Status]) -> None:
+        self._statuses = statuses
+
+    def describe(self) -> Iterator[Metric]:
+        """The metrics without values: what the registry asks for to find names used twice."""
+        return (Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        now = joined(self._statuses)
+        for family, metric in zip(FAMILIES, self.describe(), strict=True):
+            for labels, value in family.samples(now):
+                metric.add_sample(family.name, dict(labels), float(value))
+            yield metric
