@@ -9,18 +9,52 @@ import os
 import random
 import sqlite3
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, driver
+from datasync.kvdbsync._sqlite_store import prepare
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Commit, Put
 from tests.sqlite.sqlite_tools import copy, end, finish, line, process, put, stored, until
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+def test_two_that_make_the_store_at_a_time(path: Path, library: str) -> None:
+    """Whatever one has read when the other makes the store, it never takes it for a foreign file."""
+    used = driver(library)
+
+    class Overtaken:
+        """A connection behind whose back the store is made, between two of its questions."""
+
+        def __init__(self, connection: Connection, after: str) -> None:
+            self.connection = connection
+            self.after = after
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def all(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
+            found = self.connection.all(sql, args)
+            if sql == self.after:
+                with contextlib.closing(used.connect(str(path), "rwc")) as other:
+                    try:
+                        prepare(other, str(path), write=True)
+                    except used.error as error:
+                        assert used.code(error) == BUSY  # it will have to wait, as it does in a process of its own
+            return found
+
+    for question in ("PRAGMA application_id", "PRAGMA user_version", "PRAGMA journal_mode"):
+        for file in path.parent.iterdir():
+            file.unlink()
+        with contextlib.closing(used.connect(str(path), "rwc")) as connection:
+            prepare(Overtaken(connection, question), str(path), write=True)
+            assert connection.all("SELECT count(*) FROM meta") == [(1,)]
+
 
 WRITE_THEN_END = """
 for number in range(int(sys.argv[3])):

@@ -118,14 +118,20 @@ def _mode(connection: Connection, change: str = "") -> str:
 
 def _is_ours(connection: Connection, path: str) -> bool:
     """False for an empty file."""
-    application, version = (connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
+    connection.run("BEGIN")  # at one moment: another process may be making the store
+    try:
+        application, version = (connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
+        empty = not connection.all("SELECT 1 FROM sqlite_master LIMIT 1")
+    finally:
+        if connection.in_transaction():
+            connection.run("ROLLBACK")
     if application == APPLICATION_ID:
         if version > FORMAT:
             raise BadStore(
                 f"{path} has format {version}, this datasync knows {FORMAT}; update it: pip install -U datasync"
             )
         return True
-    if application or version or connection.all("SELECT 1 FROM sqlite_master LIMIT 1"):
+    if application or version or not empty:
         raise BadStore(f"{path} is an SQLite file of another program; name another file")
     return False
 
