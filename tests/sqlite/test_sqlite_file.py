@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from datasync.errors import Disconnected, Forked, HistoryLost
+from datasync.kvdbsync import _sqlite_file
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
 from tests.sqlite.sqlite_tools import copy, end, finish, line, process, put, stored, until
@@ -191,6 +192,36 @@ def test_a_replaced_file_is_a_new_history(make: Make, run: Run, path: Path, tmp_
         await source.aclose()
 
     run(main())
+
+
+def test_a_file_replaced_while_it_is_opened(
+    make: Make, run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is acknowledged is in the file that the path leads to, not in the one that it led to before."""
+    prepare = _sqlite_file.prepare
+
+    def slow(connection: Any, name: str, *, write: bool) -> None:
+        prepare(connection, name, write=write)
+        if name == str(path) and (tmp_path / "other.db").exists():
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink()
+            os.replace(tmp_path / "other.db", path)
+
+    monkeypatch.setattr(_sqlite_file, "prepare", slow)
+
+    async def main() -> None:
+        other = make(path=str(tmp_path / "other.db"))
+        await put(other, new=b"1")
+        await other.aclose()
+        source = make()
+        with pytest.raises(Disconnected, match="replaced"):
+            await put(source, k=b"1")
+        await put(source, k=b"2")
+        await source.aclose()
+
+    run(main())
+    with contextlib.closing(sqlite3.connect(path)) as found:
+        assert found.execute("SELECT key, revision FROM kv ORDER BY key").fetchall() == [("k", 2), ("new", 1)]
 
 
 def test_a_restored_backup_is_told_apart(make: Make, run: Run, path: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_what_is_no_store_is_refused_and_left_alone(make: Make, run: Run, tmp_pa
     async def main() -> None:
         await refused(make(path=str(tmp_path / "missing" / "store.db")), "mkdir -p")
         await refused(make(path=str(tmp_path)), "is a directory")
+        await refused(make(path="/dev/null"), "is a device")
         text = tmp_path / "text.db"
         text.write_bytes(b"this is a text, and a long one at that\n" * 100)
         await refused(make(path=str(text)), "no SQLite file")

@@ -89,6 +89,8 @@ class SharedFile:
             raise BadStore(f"there is no directory {directory}; make it with: mkdir -p {directory}")
         if os.path.isdir(self.path):
             raise BadStore(f"{self.path} is a directory; name a file in it")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise BadStore(f"{self.path} is a device or a pipe; name a file")
         if not self.settings.immutable and (kind := remote_kind(self.path, _mounts())):
             raise BadStore(
                 f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a local disk,"
@@ -123,11 +125,12 @@ class SharedFile:
     def _connect_first(self, mode: Mode) -> Connection:
         connection = None
         try:
+            self.identity = _identity(self.path)
             connection = self.library.connect(self.path, mode)
+            self.identity = self.identity or _identity(self.path)  # it was made just now
             connection.run("PRAGMA busy_timeout=5000")
             self._prepare(connection)
-            found = os.stat(self.path)
-            self.identity = (found.st_dev, found.st_ino)
+            self.check()  # it may have waited long for another process
             if not self.read_only:
                 connection.run("PRAGMA query_only=1")
         except BaseException as error:
@@ -194,11 +197,10 @@ class SharedFile:
             raise Disconnected(why)
 
     def _differs(self, name: str) -> str | None:
-        try:
-            found = os.stat(name)
-        except OSError:
+        found = _identity(name)
+        if found is None:
             return f"{name} is gone; put it back, or start anew to begin with an empty store"
-        if (found.st_dev, found.st_ino) != self.identity:
+        if found != self.identity:
             return f"{name} was replaced by another file; it is opened anew"
         return None
 
@@ -256,10 +258,9 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
             raise Forked(f"{path} was open when this process was forked; start the process with 'spawn', or fork first")
         file = _files.get(path)
         if file is None:
-            with contextlib.suppress(OSError):
-                found = os.stat(path)
+            if (found := _identity(path)) is not None:
                 for other in _files.values():
-                    if other.identity == (found.st_dev, found.st_ino):
+                    if other.identity == found:
                         raise BadStore(f"{path} is {other.path} by another hard link; use one name for both")
             file = _files[path] = SharedFile(path, settings, library, create=create)
             file.follower.start()
@@ -272,6 +273,15 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
             raise UnsupportedOption(f"{path} is open in this process with {differs}; use the same options everywhere")
         file.users += 1
         return file
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells the file from any other; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def remote_kind(path: str, mounts: str) -> str | None:
