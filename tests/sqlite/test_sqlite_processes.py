@@ -24,6 +24,7 @@ from tests.sqlite.sqlite_tools import copy, end, finish, line, process, put, sto
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
+
 def test_two_that_make_the_store_at_a_time(path: Path, library: str) -> None:
     """Whatever one has read when the other makes the store, it never takes it for a foreign file."""
     used = driver(library)
@@ -41,9 +42,9 @@ def test_two_that_make_the_store_at_a_time(path: Path, library: str) -> None:
         def all(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
             found = self.connection.all(sql, args)
             if sql == self.after:
-                with contextlib.closing(used.connect(str(path), "rwc")) as other:
-                    with contextlib.suppress(used.error):  # it has to wait, as it does in a process of its own
-                        prepare(other, str(path), write=True)
+                # it may have to wait, as it does in a process of its own
+                with contextlib.closing(used.connect(str(path), "rwc")) as other, contextlib.suppress(used.error):
+                    prepare(other, str(path), write=True)
             return found
 
     for question in ("PRAGMA application_id", "PRAGMA user_version", "PRAGMA journal_mode"):
