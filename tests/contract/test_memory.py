@@ -33,7 +33,7 @@ class Server:
             wire.cut()
 
     async def compact(self) -> None:
-        self.memory._log.clear()
+        self.memory._clear_log()
 
 
 class Wire(Source):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from datasync.errors import Disconnected, Forked, HistoryLost
-from datasync.kvdbsync import _sqlite_file
+from datasync.kvdbsync import _sqlite_store
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
 from tests.sqlite.sqlite_tools import copy, end, finish, line, process, put, stored, until
@@ -198,7 +198,7 @@ def test_a_file_replaced_while_it_is_opened(
     make: Make, run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is acknowledged is in the file that the path leads to, not in the one that it led to before."""
-    prepare = _sqlite_file.prepare
+    prepare = _sqlite_store.prepare
 
     def slow(connection: Any, name: str, *, write: bool) -> None:
         prepare(connection, name, write=write)
@@ -207,7 +207,7 @@ def test_a_file_replaced_while_it_is_opened(
                 Path(f"{path}{suffix}").unlink()
             os.replace(tmp_path / "other.db", path)
 
-    monkeypatch.setattr(_sqlite_file, "prepare", slow)
+    monkeypatch.setattr("datasync.kvdbsync._sqlite_file.prepare", slow)
 
     async def main() -> None:
         other = make(path=str(tmp_path / "other.db"))

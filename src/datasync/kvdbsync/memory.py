@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadUrl, Conflict, HistoryLost
+from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
 from datasync.source import (
     Check,
     Commit,
@@ -37,7 +37,8 @@ from datasync.transports import Url
 __all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
 
 _YIELD_EVERY = 128
-_KEEP = 1024
+_KEEP, _KEEP_BYTES = 1024, 16 << 20
+_CHANGE_BYTES = 100
 
 _shared: dict[str, MemorySource] = {}
 
@@ -60,7 +61,10 @@ def local() -> MemorySource:
 
 
 class MemorySource(Source):
-    """A dict with revisions, transactions, TTL and a log for those who come back. Belongs to one event loop."""
+    """A dict with revisions, transactions, TTL and a log for those who come back.
+
+    Belongs to one event loop, until that has ended and another one uses it.
+    """
 
     capabilities = Capabilities(
         order="total",
@@ -80,33 +84,47 @@ class MemorySource(Source):
         self._history = uuid.uuid4().hex
         self._items: dict[str, tuple[bytes, int]] = {}
         self._revision = 0
+        # the log in two parts: when the newer one is full it replaces the older one
+        self._older: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
         self._log: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
-        self._logged = 0
+        self._log_bytes = 0
         self._sessions: list[MemorySession] = []
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._expiries: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._writes = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        if asyncio.get_running_loop() is not self._loop:
+            self._enter()
         frames: list[Frame] = []
         if resume is None:
             added = scopes
         else:
             history, revision = resume
-            oldest = self._log[0][0] if self._log else self._revision + 1
+            log = self._older + self._log
+            oldest = log[0][0] if log else self._revision + 1
             if history != self._history:
                 raise HistoryLost(f"{self.name} is another store now", changed=True)
             if revision + 1 < oldest:
-                raise HistoryLost(f"{self.name} keeps only the last {_KEEP} transactions")
-            frames.extend(Commit((history, at), at, changes) for at, changes in self._log if at > revision)
+                raise HistoryLost(f"{self.name} keeps only the last transactions")
+            frames.extend(Commit((history, at), at, changes) for at, changes in log if at > revision)
         if added or resume is None:
             frames.extend(self._snapshot(Scopes(added)))
         return MemorySession(self, Scopes(scopes), frames)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        self._writes += 1
-        if self._writes >= _YIELD_EVERY:
-            self._writes = 0
-            await asyncio.sleep(0)  # a writer that never waits must not starve the loop
+        if asyncio.get_running_loop() is not self._loop:
+            self._enter()
+        try:
+            return self._commit(operations, reply)
+        finally:
+            self._writes += 1
+            if self._writes >= _YIELD_EVERY:
+                self._writes = 0
+                # a writer that never waits must not starve the loop; only now, lest a later write overtakes this one
+                await asyncio.sleep(0)
+
+    def _commit(self, operations: Sequence[Operation], reply: bool) -> Committed:
         items = self._items
         for operation in operations:
             if type(operation) is Check:
@@ -116,22 +134,24 @@ class MemorySource(Source):
         revision = self._revision + 1
         changes: list[tuple[str, bytes | None]] = []
         existed: list[bool] = []
+        size = 0
         for operation in operations:
             if type(operation) is Put:
-                key = operation.key
-                items[key] = (operation.raw, revision)
-                changes.append((key, operation.raw))
+                key, raw = operation.key, operation.raw
+                items[key] = (raw, revision)
+                changes.append((key, raw))
+                size += len(raw)
                 if operation.ttl is not None or key in self._expiries:
                     self._expire_in(key, operation.ttl)
             elif type(operation) is Delete:
                 existed.append(self._delete(operation, changes))
         outcome = Outcome() if reply else None
         if changes:
-            self._revision = revision
-            self._publish(changes, revision, outcome)
+            self._note(changes, size)
+            self._publish(changes, outcome)
         elif outcome is not None:  # nothing is written, yet there is a verdict
             named = [(operation.key, None) for operation in operations if type(operation) is Delete]
-            self._publish(named, self._revision, outcome)
+            self._publish(named, outcome)
         if outcome is None:
             return Committed(self._revision, existed)
         return Committed(self._revision, existed, outcome.result or outcome.future())
@@ -178,16 +198,19 @@ class MemorySource(Source):
             self._expire_in(key, None)
         return bool(keys)
 
-    def _publish(
-        self, changes: Sequence[tuple[str, bytes | None]], revision: int, outcome: Outcome | None = None
-    ) -> None:
+    def _note(self, changes: Sequence[tuple[str, bytes | None]], size: int) -> None:
+        """Give changes whose values have `size` bytes the next revision."""
+        self._revision += 1
+        log = self._log
+        log.append((self._revision, changes))
+        self._log_bytes += size + _CHANGE_BYTES * len(changes)
+        if len(log) >= _KEEP or self._log_bytes >= _KEEP_BYTES:
+            self._older, self._log, self._log_bytes = log, [], 0
+
+    def _publish(self, changes: Sequence[tuple[str, bytes | None]], outcome: Outcome | None = None) -> None:
         sessions = self._sessions
+        revision = self._revision
         position = (self._history, revision)
-        if revision > self._logged:
-            self._logged = revision
-            self._log.append((revision, changes))
-            if len(self._log) > 2 * _KEEP:
-                del self._log[:-_KEEP]
         if len(sessions) == 1:
             sessions[0].push((Commit(position, revision, changes, None if outcome is None else outcome.set),))
         elif outcome is None:
@@ -203,15 +226,33 @@ class MemorySource(Source):
     def _expire_in(self, key: str, ttl: float | None) -> None:
         running = self._expiries.pop(key, None)
         if running is not None:
-            running.cancel()
+            running[1].cancel()
         if ttl is not None:
-            self._expiries[key] = asyncio.get_running_loop().call_later(ttl, self._expired, key)
+            loop = asyncio.get_running_loop()
+            when = loop.time() + ttl
+            self._expiries[key] = when, loop.call_at(when, self._expired, key)
 
     def _expired(self, key: str) -> None:
         self._expiries.pop(key, None)
         if self._items.pop(key, None) is not None:
-            self._revision += 1
-            self._publish([(key, None)], self._revision)
+            changes = [(key, None)]
+            self._note(changes, 0)
+            self._publish(changes)
+
+    def _clear_log(self) -> None:
+        """Whoever is not here now takes a snapshot when he comes back."""
+        self._older, self._log, self._log_bytes = [], [], 0
+
+    def _enter(self) -> None:
+        """Move to this event loop. Raises `WrongLoop` while it is in use in another: handlers would run in this one."""
+        before, loop = self._loop, asyncio.get_running_loop()
+        if before is not None and (before.is_running() or (self._sessions and not before.is_closed())):
+            raise WrongLoop(f"{self.name} is in use in another event loop; use it there, or another store here")
+        self._loop = loop
+        self._sessions.clear()
+        for key, (when, timer) in self._expiries.items():
+            timer.cancel()
+            self._expiries[key] = when, loop.call_at(when, self._expired, key)
 
 
 class Outcome(msgspec.Struct, gc=False):

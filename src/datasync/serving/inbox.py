@@ -46,10 +46,10 @@ class Inbox(MemorySource):
         await self._until_followed()
         self._revision += 1
         self._items = {key: (raw, self._revision) for key, raw in items}
-        for timer in self._expiries.values():
+        for _, timer in self._expiries.values():
             timer.cancel()
         self._expiries.clear()
-        self._log.clear()  # who was not there takes a snapshot
+        self._clear_log()
         self.ready = True
         outcome = Outcome()
         sessions = list(self._sessions)
