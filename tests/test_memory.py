@@ -100,7 +100,7 @@ def test_a_store_in_use_is_not_used_from_another_loop() -> None:
         sync = datasync.DataSync(url)
 
         @sync.watcher("")
-        async def handler(event: datasync.ResyncEvent | datasync.ChangeEvent) -> None:
+        async def handler(event: datasync.ResyncEvent[bytes] | datasync.ChangeEvent[bytes]) -> None:
             threads.add(threading.current_thread())
 
         async with sync:
