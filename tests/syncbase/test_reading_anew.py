@@ -34,8 +34,9 @@ class Told(Source):
         ttl=False, cas=False, reply=False, durable=False,
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.frames: asyncio.Queue[Sequence[Frame]] = asyncio.Queue()
+        self.prefix = prefix
         self.caught_up = asyncio.Event()
         self.waiting = 0
 
@@ -55,12 +56,12 @@ class Told(Source):
 
     def snapshot(self, same_history: bool, **items: bytes) -> None:
         """Yield a whole snapshot."""
-        chunk = SnapshotChunk([(f"a/{key}", raw, 0) for key, raw in items.items()])
-        self.frames.put_nowait([SnapshotBegin([""]), chunk, SnapshotEnd(None, same_history=same_history)])
+        chunk = SnapshotChunk([(f"{self.prefix}a/{key}", raw, 0) for key, raw in items.items()])
+        self.frames.put_nowait([SnapshotBegin([self.prefix]), chunk, SnapshotEnd(None, same_history=same_history)])
 
     def commits(self, **changes: bytes | None) -> None:
         """Yield one commit a key."""
-        self.frames.put_nowait([Commit(None, 0, [(f"a/{key}", raw)]) for key, raw in changes.items()])
+        self.frames.put_nowait([Commit(None, 0, [(f"{self.prefix}a/{key}", raw)]) for key, raw in changes.items()])
 
 
 class ToldSession(Session):
@@ -77,10 +78,10 @@ class ToldSession(Session):
 
 
 @contextlib.asynccontextmanager
-async def told() -> AsyncIterator[tuple[Told, DataSync, Probe]]:
-    source = Told()
+async def told(prefix: str = "") -> AsyncIterator[tuple[Told, DataSync, Probe]]:
+    source = Told(prefix)
     source.snapshot(False, kept=b"1", changed=b"1", gone=b"1")
-    sync = DataSync(source)
+    sync = DataSync(source, prefix=prefix)
     probe = Probe(name="probe", prefixes=("a/",))
     sync.watcher("a/", name="probe")(probe)
     async with sync:
@@ -89,9 +90,10 @@ async def told() -> AsyncIterator[tuple[Told, DataSync, Probe]]:
     probe.check()
 
 
-def test_a_snapshot_of_the_same_history_shows_what_differs_as_a_change() -> None:
+@pytest.mark.parametrize("prefix", ["", "below/"])
+def test_a_snapshot_of_the_same_history_shows_what_differs_as_a_change(prefix: str) -> None:
     async def main() -> None:
-        async with told() as (source, _, probe):
+        async with told(prefix) as (source, _, probe):
             source.snapshot(True, kept=b"1", changed=b"2", new=b"1")
             source.commits(last=b"1")
             await eventually(lambda: "a/last" in probe.state)

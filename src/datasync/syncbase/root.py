@@ -137,8 +137,8 @@ def _cutter(root: str) -> Cut:
                 return SnapshotChunk([(key[at:], raw, revision) for key, raw, revision in items])
             case SnapshotBegin(scopes):
                 return SnapshotBegin([scope[at:] for scope in scopes])
-            case SnapshotEnd(position, revision, history, reply):
-                return SnapshotEnd(position, revision, history, whole(reply))
+            case SnapshotEnd(reply=reply):
+                return msgspec.structs.replace(frame, reply=whole(reply))
             case _:
                 return frame
 
