@@ -122,8 +122,9 @@ class Session(abc.ABC):
 class PushSession(Session):
     """A session in this process: it calls `push` with its frames instead of being iterated.
 
-    The frames that are due already are pushed inside `attach`. The iterator then yields nothing and only ends, or
-    raises, when the session does.
+    The frames that are due already are pushed inside `attach`. Handlers may run inside `push`, and may write: frames
+    that come about by that are pushed behind the ones given to it, in every session. The iterator then yields nothing
+    and only ends, or raises, when the session does.
     """
 
     @abc.abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -89,6 +90,8 @@ class MemorySource(Source):
         self._log: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
         self._log_bytes = 0
         self._sessions: list[MemorySession] = []
+        self._outbox: deque[Sequence[tuple[MemorySession, Sequence[Frame]]]] = deque()
+        self._sending = False
         self._expiries: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._writes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -211,17 +214,29 @@ class MemorySource(Source):
         sessions = self._sessions
         revision = self._revision
         position = (self._history, revision)
-        if len(sessions) == 1:
+        if len(sessions) == 1 and not self._sending:
             sessions[0].push((Commit(position, revision, changes, None if outcome is None else outcome.set),))
         elif outcome is None:
             commit = (Commit(position, revision, changes),)
-            for session in list(sessions):
-                session.push(commit)
+            self._send([(session, commit) for session in sessions])
         else:
             tally = Tally((outcome.set,), expected=1 + len(sessions))
-            for session in list(sessions):
-                session.push((Commit(position, revision, changes, tally.add),))
+            commit = (Commit(position, revision, changes, tally.add),)
+            self._send([(session, commit) for session in sessions])
             tally.close()
+
+    def _send(self, parts: Sequence[tuple[MemorySession, Sequence[Frame]]]) -> None:
+        """Push to each session its frames. Handlers run meanwhile, and may write: that goes out behind."""
+        self._outbox.append(parts)
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._outbox:
+                for session, frames in self._outbox.popleft():
+                    session.push(frames)
+        finally:
+            self._sending = False
 
     def _expire_in(self, key: str, ttl: float | None) -> None:
         running = self._expiries.pop(key, None)
@@ -283,9 +298,10 @@ class MemorySession(PushSession):
         source._sessions.append(self)
 
     def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
-        due, self._due = self._due, []
+        while self._due:  # and what handlers write meanwhile
+            due, self._due = self._due, []
+            push(due)
         self._push = push
-        push(due)
 
     def push(self, frames: Sequence[Frame]) -> None:
         """Bring frames that have just come about, as far as they concern the scopes."""

@@ -54,8 +54,7 @@ class Inbox(MemorySource):
         outcome = Outcome()
         sessions = list(self._sessions)
         tally = Tally((outcome.set,), expected=1 + len(sessions))
-        for session in sessions:
-            session.push(self._snapshot(session.scopes, tally.add))
+        self._send([(session, self._snapshot(session.scopes, tally.add)) for session in sessions])
         tally.close()
         return Committed(self._revision, (), outcome.result or outcome.future())
 
