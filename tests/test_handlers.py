@@ -1,12 +1,25 @@
-"""What may be a handler."""
+"""What may be a handler, and what it may do."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import pickle
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import msgspec
+import pytest
+
 import datasync
+from datasync import Backoff, ChangeEvent, DataSync, ResyncEvent, Retry
+from datasync.testing.contract import eventually
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+
+QUICK = Backoff(initial=0.001, maximum=0.001)
 
 
 class Object:
@@ -34,3 +47,132 @@ def test_an_object_with_an_async_call_is_one_also_when_wrapped(memory_url: str) 
         assert (plain.seen, inner.seen) == (1, 1)
 
     asyncio.run(main())
+
+
+def test_a_plain_wrapper_that_raises_is_a_failure_of_its_watch_alone(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://", retry=QUICK)
+        seen: list[Event] = []
+        beside: list[Event] = []
+        wrong: list[Exception | None] = [None, ValueError("not this one")]
+
+        async def inner(event: Event) -> None:
+            seen.append(event)
+
+        @functools.wraps(inner)
+        def wrapper(event: Event) -> Awaitable[None]:
+            error = wrong.pop(0) if wrong else None
+            if error is not None:
+                raise error
+            return inner(event)
+
+        async def other(event: Event) -> None:
+            beside.append(event)
+
+        sync.watcher("a/")(wrapper)
+        sync.watcher("a/")(other)
+        async with sync:
+            await sync.ready(10)
+            with pytest.raises(datasync.NotApplied, match="failed"):
+                await sync.put("a/1", b"1", confirm=10)
+            await eventually(lambda: len(seen) == 2)
+            assert [event.attempt for event in seen] == [1, 2]
+            assert len(beside) == 2
+            assert sync.status().sources[0].reconnects == 0
+
+    run(main())
+
+
+def test_what_a_plain_function_returns_is_not_left_unawaited_in_silence(run: Run) -> None:
+    async def main() -> None:
+        async def inner(event: Event) -> None:
+            pytest.fail("nobody awaits this")
+
+        sync = DataSync("memory://", retry=QUICK)
+        sync.watcher("a/", name="part")(lambda event: inner(event))
+        async with sync:
+            await eventually(lambda: sync.status().watches[0].failing)
+            failing = sync.status().watches[0].failing
+            assert failing is not None
+            assert "async def" in failing.why
+
+    run(main())
+
+
+def test_a_plain_function_that_exits_has_failed(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://", retry=QUICK)
+        attempts: list[int] = []
+
+        @sync.watcher("a/")
+        def part(event: Event) -> None:
+            attempts.append(event.attempt)
+            if len(attempts) == 1:
+                sys.exit("for ever")
+
+        async with sync:
+            await sync.ready(10)
+            assert attempts == [1, 2]
+
+    run(main())
+
+
+def test_a_watch_closed_by_the_handler_before_it_shows_nothing(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://")
+        seen: list[Event] = []
+
+        @sync.watcher("a/")
+        async def first(event: Event) -> None:
+            if isinstance(event, ChangeEvent) and "second" in sync.watches:
+                sync.watches["second"].close()
+
+        @sync.watcher("a/")
+        async def second(event: Event) -> None:
+            seen.append(event)
+
+        async with sync:
+            await sync.ready(10)
+            await sync.put("a/1", b"1", confirm=10)
+            await sync.put("a/1", b"2", confirm=10)
+            assert [type(event) for event in seen] == [ResyncEvent]
+
+    run(main())
+
+
+def test_a_retry_takes_seconds_and_travels_between_processes() -> None:
+    retry = pickle.loads(pickle.dumps(Retry("busy", after=1.5)))
+    assert (str(retry), retry.after) == ("busy", 1.5)
+    assert str(Retry(after=2)) == "retry after 2 s"
+    wrong: list[Any] = [float("nan"), float("inf"), -1, "soon", None]
+    for after in wrong:
+        with pytest.raises(datasync.UsageError, match="give seconds"):
+            Retry("busy", after=after)
+
+
+class Odd(msgspec.Struct):
+    size: int
+
+    def __post_init__(self) -> None:
+        {1: "one"}[self.size]  # a mistake in the type
+
+
+def test_a_type_that_raises_whatever_it_likes_costs_its_key_alone(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://", retry=QUICK)
+        seen: list[tuple[list[int], list[str]]] = []
+
+        @sync.watcher("a/", type=Odd)
+        async def part(event: ResyncEvent[Odd] | ChangeEvent[Odd]) -> None:
+            if isinstance(event, ChangeEvent):
+                values = [change.value.size for change in event.changes if change.value is not None]
+                seen.append((values, sorted(event.undecodable)))
+
+        async with sync:
+            await sync.ready(10)
+            txn = sync.txn().put("a/1", b'{"size": 1}').put("a/2", b'{"size": 2}').put("a/3", b"[]")
+            with pytest.raises(datasync.NotApplied, match="raises KeyError"):
+                await txn.commit(confirm=10)
+            assert seen == [([1], ["a/2", "a/3"])]
+
+    run(main())

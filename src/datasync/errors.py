@@ -6,7 +6,8 @@ a failure met while running (exit 1). `Refused` and `Retry` are raised by handle
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -202,5 +203,10 @@ class Retry(DatasyncError):
     """Raised by a handler: the event could not be applied; bring it again after `after` seconds."""
 
     def __init__(self, reason: str = "", *, after: float) -> None:
+        if not isinstance(after, int | float) or not 0 <= after < float("inf"):
+            raise UsageError(f"Retry(after={after!r}) is no time to wait; give seconds from 0 on")
         super().__init__(reason or f"retry after {after:g} s")
         self.after = after
+
+    def __reduce__(self) -> tuple[Callable[..., Retry], tuple[str]]:
+        return functools.partial(type(self), after=self.after), (str(self),)

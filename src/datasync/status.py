@@ -99,7 +99,7 @@ def _failing(sub: Subscriber) -> Failing | None:
     if sub.failing is not None:
         why = sub.failing
     elif sub.state is WatchState.OVERDUE:
-        why = "no report in time"
+        why = "no report in time" if sub.event is not None else "reported, but has not returned"
     elif sub.refused:
         why = "refused"
     else:

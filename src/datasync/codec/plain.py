@@ -69,6 +69,8 @@ class JsonValues(Generic[T]):
             raise DecodeError(key, _reason(str(error))) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise DecodeError(key, "it is not JSON" if raw else "it is empty") from None
+        except Exception as error:  # of a __post_init__; its text may quote the value
+            raise DecodeError(key, f"its type raises {type(error).__name__}") from None
 
 
 def _reason(text: str) -> str:
@@ -104,3 +106,5 @@ class PydanticValues(Generic[T]):
             path = ".".join(map(str, first["loc"]))
             where = f"field {path!r}: " if path else ""
             raise DecodeError(key, where + first["type"].replace("_", " ")) from None
+        except Exception as error:  # of a validator; its text may quote the value
+            raise DecodeError(key, f"its type raises {type(error).__name__}") from None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import queue
 import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from datasync.errors import WatchClosed
+from datasync.errors import UsageError, WatchClosed
 from datasync.events import Event
 from datasync.syncbase.subscriber import Subscriber
 
@@ -33,6 +34,8 @@ class Desk(Protocol):
 
 class Runner:
     """Delivers the events of one watch; the base of the three kinds."""
+
+    is_stream = False
 
     def __init__(self, sub: Subscriber, desk: Desk) -> None:
         self._sub = sub
@@ -92,18 +95,22 @@ class AsyncRunner(Runner):
     if sys.version_info >= (3, 12):
 
         def deliver(self, event: Event[Any]) -> None:
-            task: asyncio.Task[None] = asyncio.Task(
-                self._handler(event),  # type: ignore[arg-type]
-                loop=self._loop,
-                context=self._context,
-                eager_start=True,
-            )
+            try:
+                task: asyncio.Task[None] = asyncio.Task(
+                    self._handler(event),  # type: ignore[arg-type]
+                    loop=self._loop,
+                    context=self._context,
+                    eager_start=True,
+                )
+            except Exception as error:  # by a plain wrapper around the handler
+                self._finished(event, error)
+                return
             if task.done():
                 try:
-                    error = task.exception()
+                    outcome = task.exception()
                 except asyncio.CancelledError as cancelled:
-                    error = cancelled
-                self._finished(event, error)
+                    outcome = cancelled
+                self._finished(event, outcome)
             else:
                 self._task = task
                 task.set_name(f"datasync {self._sub.name}")
@@ -173,8 +180,12 @@ class ThreadRunner(Runner):
         while (event := self._queue.get()) is not None:
             error: BaseException | None = None
             try:
-                self._handler(event)
-            except Exception as raised:
+                returned: object = self._handler(event)
+                if inspect.isawaitable(returned):
+                    if inspect.iscoroutine(returned):
+                        returned.close()
+                    error = UsageError("the handler returned an awaitable that nobody awaits; make it an `async def`")
+            except BaseException as raised:  # not even SystemExit may end the thread unsaid
                 error = raised
             self._call(self._finished, event, error)
         self._call(self._set_ended)
@@ -196,6 +207,8 @@ class ThreadRunner(Runner):
 class StreamRunner(Runner):
     """`async for event in watch`: asking for the next event accepts the one before."""
 
+    is_stream = True
+
     def __init__(self, sub: Subscriber, desk: Desk) -> None:
         super().__init__(sub, desk)
         self._waiter: asyncio.Future[None] | None = None
@@ -210,6 +223,8 @@ class StreamRunner(Runner):
 
     def iterate(self) -> int:
         """A new `async for`: fail the event that the last one left open. Returns its number."""
+        if self._waiter is not None and not self._waiter.done():
+            raise WatchClosed(f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time")
         self._generation += 1
         left, self._open = self._open, None
         if left is not None and not left._deferred:
@@ -246,11 +261,13 @@ class StreamRunner(Runner):
         try:
             await waiter
         except asyncio.CancelledError:
-            event, self._arrived = self._arrived, None
-            self._desk.unask(self._sub, event)
+            if self._waiter is waiter:  # nobody else has begun to read meanwhile
+                event, self._arrived = self._arrived, None
+                self._desk.unask(self._sub, event)
             raise
         finally:
-            self._waiter = None
+            if self._waiter is waiter:
+                self._waiter = None
 
     def stop(self) -> asyncio.Future[None] | None:
         if self._waiter is not None and not self._waiter.done():

@@ -194,9 +194,10 @@ class Shell:
                 effect = effects.popleft()
                 if not isinstance(effect, Reopen):
                     sub = effect._ticket
-                    sub.runner.deliver(effect)
-                    if sub.event is effect:
-                        delivery.delivered(sub)
+                    if sub.event is effect:  # it may have been closed meanwhile
+                        sub.runner.deliver(effect)
+                        if sub.event is effect:
+                            delivery.delivered(sub)
                 elif self.feeds:
                     self.feeds[effect.layer].reopen()
         finally:

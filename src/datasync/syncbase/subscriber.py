@@ -27,7 +27,7 @@ class WatchState(enum.Enum):
     FAILING = "failing"
     """Its last event failed and will be brought again."""
     OVERDUE = "overdue"
-    """It has not reported on its event in time; it gets nothing new until it does."""
+    """It has not reported on its event, or not returned, in time; it gets nothing new until it does."""
     UNATTENDED = "unattended"
     """A stream that nobody iterates."""
     CLOSED = "closed"
@@ -115,12 +115,13 @@ class Subscriber:
         if self.closed:
             return WatchState.CLOSED
         if self.passed:
-            return WatchState.UNATTENDED if self.event is None else WatchState.OVERDUE
+            unattended = self.event is None and self.runner.is_stream
+            return WatchState.UNATTENDED if unattended else WatchState.OVERDUE
         if self.failing is not None:
             return WatchState.FAILING
         if isinstance(self.event, ResyncEvent):
             return WatchState.RESYNCING
-        return WatchState.FOLLOWING if self.resync is None else WatchState.WAITING
+        return WatchState.FOLLOWING if self.accepted else WatchState.WAITING
 
     def oldest_unsettled(self) -> float:
         """The sequence number of the oldest commit that a dependent watch has to wait for."""
