@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 import datasync
 from datasync import ChangeEvent, DataSync, Layer, ResyncEvent
 from datasync.kvdbsync.memory import MemorySource
+from datasync.testing import FaultySource, run_simulated
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
@@ -19,11 +20,11 @@ Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 class Part:
     """A handler that keeps the state it was told, and every step to it."""
 
-    def __init__(self, sync: DataSync, name: str = "part", prefix: str = "") -> None:
+    def __init__(self, sync: DataSync, name: str = "part", prefix: str = "", after: Sequence[str] = ()) -> None:
         self.state: dict[str, bytes] = {}
         self.steps: list[tuple[str, bytes | None, bytes | None, str]] = []
         self.reasons: list[str] = []
-        sync.watcher(prefix, name=name)(self.handle)
+        sync.watcher(prefix, name=name, after=after)(self.handle)
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, ResyncEvent):
@@ -202,3 +203,75 @@ def test_bad_layers() -> None:
         DataSync("memory://", write_to="nobody")
     with pytest.raises(datasync.UsageError, match="needs a source"):
         DataSync()
+
+
+def test_who_needs_more_than_is_known_does_not_wait_for_an_optional_layer_that_is_lost() -> None:
+    async def main() -> None:
+        low = FaultySource({"b/1": b"low"}, name="low")
+        high = FaultySource({"b/1": b"high", "b/2": b"high"}, name="high")
+        sync = DataSync(low, Layer(high, optional=True))
+        first = Part(sync, "first", "a/")
+        async with sync:
+            await sync.ready(10)
+            await asyncio.sleep(1)
+            high.down()
+            await asyncio.sleep(1)
+            second = Part(sync, "second", "b/")
+            view = sync.view("b/")
+            await sync.ready(10)
+            assert second.state == dict(view) == {"b/1": b"low"}
+            high.heal()
+            await asyncio.sleep(60)
+            assert second.state == dict(view) == {"b/1": b"high", "b/2": b"high"}
+            assert first.reasons == ["start", "high joined"]
+
+    run_simulated(main())
+
+
+def test_a_required_layer_that_is_lost_holds_up_no_dependent_watch() -> None:
+    async def main() -> None:
+        low, high = FaultySource(name="low"), FaultySource(name="high")
+        sync = DataSync(low, high)
+        first = Part(sync, "first", "a/")
+        second = Part(sync, "second", "b/", after=["first"])
+        async with sync:
+            await sync.ready(10)
+            high.down()
+            await asyncio.sleep(1)
+            sync.watches["first"].add_prefix("c/")  # what high has there nobody knows
+            low.write({"a/1": b"1", "b/1": b"1"})
+            await asyncio.sleep(1)
+            assert second.state == {"b/1": b"1"}
+            assert first.state == {}
+            high.heal()
+            await asyncio.sleep(60)
+            assert first.state == {"a/1": b"1"}
+
+    run_simulated(main())
+
+
+class Stubborn(MemorySource):
+    """Does not close as it should."""
+
+    def __init__(self, name: str, error: Exception | None = None) -> None:
+        super().__init__(name)
+        self.error = error
+        self.closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+
+def test_a_source_that_does_not_close_keeps_no_other_from_it(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        sources = [Stubborn("hangs"), Stubborn("fails", RuntimeError("it is jammed")), Stubborn("last")]
+        async with DataSync(*sources, close_timeout=0.05):
+            pass
+        assert all(source.closed for source in sources)
+
+    run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert "it is jammed" in caplog.text

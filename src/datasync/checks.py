@@ -26,12 +26,14 @@ def check_key(key: str, rooted: bool) -> None:
             raise BadKey(f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold") from None
 
 
-def check_prefix(prefix: str) -> None:
-    """Raise `BadPrefix` unless `prefix` is empty or ends in a slash."""
+def check_prefix(prefix: str, rooted: bool = False) -> None:
+    """Raise `BadPrefix` unless `prefix` is empty or ends in a slash; where `rooted`, it may not start with one."""
     if not isinstance(prefix, str):
         raise BadPrefix(f"a prefix is text, not {type(prefix).__name__}; write for example 'config/interface/'")
     if not is_prefix(prefix):
         raise BadPrefix(f"the prefix {prefix!r} would match its neighbours too; write {prefix + '/'!r}")
+    if rooted and prefix.startswith("/"):
+        raise BadPrefix(f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}")
 
 
 def check_options(source: Source, operations: Sequence[Operation]) -> None:

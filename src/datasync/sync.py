@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import random
 import signal
@@ -41,6 +42,8 @@ T = TypeVar("T")
 Handler = Callable[[ResyncEvent[T] | ChangeEvent[T]], Awaitable[None] | None]
 
 _PAGE = 1000
+
+log = logging.getLogger("datasync")
 
 _forks = 0
 
@@ -102,11 +105,11 @@ class DataSync:
             "connect_timeout": connect_timeout, "ping_interval": ping_interval, "ping_timeout": ping_timeout,
             "close_timeout": close_timeout,
         }  # fmt: skip
-        for name in ("ack_timeout", "resync_timeout", "connect_timeout", "ping_interval", "ping_timeout"):
-            if not self._given[name] > 0:
-                raise UsageError(f"{name}={self._given[name]!r} is no time to wait; give seconds above 0")
-        if backlog < 1 or retries < 1:
-            raise UsageError("backlog and retries are at least 1")
+        _check_limits(
+            backlog, retries=retries, ack_timeout=ack_timeout, resync_timeout=resync_timeout,
+            connect_timeout=connect_timeout, ping_interval=ping_interval, ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+        )  # fmt: skip
         self._options = Options(**self._given)
         self._write_to = write_to
         self._layers = open_layers(sources)
@@ -158,9 +161,12 @@ class DataSync:
         try:
             await self._shell.aclose()
         finally:
-            async with asyncio.timeout(self._options.close_timeout):
-                for source in self._sources:
-                    await source.aclose()
+            for source in self._sources:
+                try:
+                    async with asyncio.timeout(self._options.close_timeout):
+                        await source.aclose()
+                except Exception as error:  # the others are closed all the same
+                    log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -280,7 +286,7 @@ class DataSync:
 
     def view(self, prefix: str = "", type: type[Any] = bytes) -> View[Any]:
         """The current state under `prefix`, as a live read-only mapping. Raises `BadPrefix`."""
-        check_prefix(prefix)
+        check_prefix(prefix, bool(self._root))
         self._check(started=False)
         self._shell.core.hold(prefix)
         if self._loop is not None:
@@ -329,7 +335,7 @@ class DataSync:
     def txn(self) -> Txn:
         """Writes to be done together: `await sync.txn().put(a, 1).delete(b).commit()`."""
         self._check()
-        return Txn(self._writer)
+        return Txn(self._writer, self._check)
 
     @overload
     async def get(self, key: str) -> KeyVal[bytes] | None: ...
@@ -359,7 +365,7 @@ class DataSync:
     ) -> AsyncIterator[KeyVal[Any]]:
         """All pairs under `prefix`, read page by page as one iterates; without their values where `keys_only`."""
         self._check()
-        check_prefix(prefix)
+        check_prefix(prefix, bool(self._root))
         decode = codec_for(type, self._options.codec).decode
         seen: set[str] = set()
         several = len(self._sources) > 1
@@ -401,18 +407,22 @@ class DataSync:
         if name in self._watches and not self._watches[name]._sub.closed:
             raise AlreadyRegistered(f"there is a watch named {name!r} already; choose another name")
         options = self._options
+        backlog = options.backlog if backlog is None else backlog
+        ack_timeout = options.ack_timeout if ack_timeout is None else ack_timeout
+        resync_timeout = options.resync_timeout if resync_timeout is None else resync_timeout
+        _check_limits(backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout)
         sub = Subscriber(
             name,
             scopes_of(prefixes, keys, rooted=bool(self._root)),
             codec_for(kind, options.codec).decode,
             after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
-            backlog=options.backlog if backlog is None else backlog,
-            ack_timeout=options.ack_timeout if ack_timeout is None else ack_timeout,
-            resync_timeout=options.resync_timeout if resync_timeout is None else resync_timeout,
+            backlog=backlog,
+            ack_timeout=ack_timeout,
+            resync_timeout=resync_timeout,
         )
         sub.runner = runner(sub)
         sub.report = sub.runner.report
-        watch: Watch[Any] = Watch(self._shell, sub, self._check)
+        watch: Watch[Any] = Watch(self._shell, sub, self._check, rooted=bool(self._root))
         self._watches.pop(name, None)  # one that is closed; the new one comes last
         self._watches[name] = watch
         self._shell.add(sub)
@@ -451,6 +461,16 @@ class DataSync:
             here = None
         if here is not self._loop:
             raise WrongLoop("this DataSync belongs to another event loop; use call_soon_threadsafe, or make a new one")
+
+
+def _check_limits(backlog: int, retries: int = 1, **seconds: float) -> None:
+    """Raise `UsageError` for a time or a count that makes no sense."""
+    for name, given in seconds.items():
+        if not isinstance(given, int | float) or not given > 0:
+            raise UsageError(f"{name}={given!r} is no time to wait; give seconds above 0")
+    for name, count in ("backlog", backlog), ("retries", retries):
+        if not isinstance(count, int) or count < 1:
+            raise UsageError(f"{name}={count!r} is no number from 1 on; give one")
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from datasync.errors import NotReady
+from datasync.errors import NotReady, UnsupportedOption
 from datasync.events import Decode, Record
 from datasync.syncbase.core import Layer
 from datasync.syncbase.shell import Shell
@@ -14,6 +14,8 @@ from datasync.syncbase.shell import Shell
 __all__ = ["View"]
 
 T = TypeVar("T")
+
+_SPARE = 1000  # decoded values of deleted keys that may linger
 
 
 class View(Mapping[str, T]):
@@ -36,6 +38,7 @@ class View(Mapping[str, T]):
         known = self._decoded.get(key)
         if known is None or known[0] is not record:
             known = self._decoded[key] = (record, self._decode(key, record.raw))
+            self._forget_deleted()
         return known[1]
 
     def __iter__(self) -> Iterator[str]:
@@ -61,12 +64,21 @@ class View(Mapping[str, T]):
     async def at_least(self, revision: int, timeout: float | None = None) -> None:
         """Wait until the view contains `revision` of the source written to, for at most `timeout` seconds.
 
-        Raises `HistoryChanged` when the store is replaced meanwhile, `TimeoutError`, `WatchClosed`.
+        With 0 that means until anything is known. Where each key is ordered for itself, the newest revision of any key
+        counts. Raises `HistoryChanged` when the store is replaced meanwhile, `UnsupportedOption` where the source has
+        no revisions, `TimeoutError`, `WatchClosed`.
         """
         self._check()
+        if revision != 0 and not self._layer.has_revisions:
+            raise UnsupportedOption(f"{self._layer.name} has no revisions; wait for the key in a watch")
         async with asyncio.timeout(timeout):
             await self._shell.wait_for_revision(self._layer, revision)
             await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix))
+
+    def _forget_deleted(self) -> None:
+        records = self._shell.core.mirror.records
+        if len(self._decoded) > 2 * len(records) + _SPARE:
+            self._decoded = {key: known for key, known in self._decoded.items() if records.get(key) is known[0]}
 
     def _ready(self) -> None:
         self._check(started=False)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from datasync.checks import check_key, check_prefix
-from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError
+from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
 from datasync.events import ChangeEvent, ResyncEvent
 from datasync.syncbase.runners import StreamRunner
 from datasync.syncbase.scopes import is_prefix
@@ -22,10 +22,11 @@ T = TypeVar("T")
 class Watch(Generic[T]):
     """What `DataSync.watch` returns. As a stream, `async for event in watch` brings a RESYNC first, then changes."""
 
-    def __init__(self, shell: Shell, sub: Subscriber, check: Callable[..., None]) -> None:
+    def __init__(self, shell: Shell, sub: Subscriber, check: Callable[..., None], *, rooted: bool) -> None:
         self._shell = shell
         self._sub = sub
         self._check = check
+        self._rooted = rooted
 
     @property
     def name(self) -> str:
@@ -40,10 +41,10 @@ class Watch(Generic[T]):
     def add_prefix(self, prefix: str) -> None:
         """Watch `prefix` as well. The whole watch is resynced; the event's `changes` are only what is new.
 
-        Raises `BadPrefix`, `AlreadyRegistered`.
+        Raises `BadPrefix`, `AlreadyRegistered`, `WatchClosed`.
         """
-        self._check(started=False)
-        check_prefix(prefix)
+        self._check_open()
+        check_prefix(prefix, self._rooted)
         if prefix in set(self._sub.scopes):
             raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
         self._shell.core.add_scope(self._sub, prefix)
@@ -52,9 +53,9 @@ class Watch(Generic[T]):
     def remove_prefix(self, prefix: str) -> None:
         """Watch `prefix` no more. The whole watch is resynced; what it no longer sees shows as deletes.
 
-        Raises `BadPrefix` when the watch does not have it, or has nothing else.
+        Raises `BadPrefix` when the watch does not have it, or has nothing else; `WatchClosed`.
         """
-        self._check(started=False)
+        self._check_open()
         scopes = set(self._sub.scopes)
         if prefix not in scopes:
             raise BadPrefix(f"{self.name!r} does not watch the prefix {prefix!r}; it has {sorted(scopes)}")
@@ -65,7 +66,9 @@ class Watch(Generic[T]):
 
     def close(self) -> None:
         """End the watch. It shows nothing; whoever waits in the stream gets `WatchClosed`. May be called twice."""
-        self._shell.close(self._sub)
+        if not self._sub.closed:
+            self._check(started=False)
+            self._shell.close(self._sub)
 
     def __aiter__(self) -> AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]:
         runner = self._sub.runner
@@ -73,6 +76,11 @@ class Watch(Generic[T]):
             raise UsageError(f"{self.name!r} has a handler; a watch is either handled or iterated")
         self._check()
         return _Stream(runner)
+
+    def _check_open(self) -> None:
+        self._check(started=False)
+        if self._sub.closed:
+            raise WatchClosed(f"{self.name!r} has been closed; register a new watch")
 
     def __repr__(self) -> str:
         return f"Watch({self.name!r}, {self.state.value})"
@@ -96,9 +104,7 @@ def scopes_of(prefixes: Sequence[str], keys: Sequence[str], *, rooted: bool) -> 
     if isinstance(keys, str):
         raise BadKey(f"keys= takes a list; write keys=[{keys!r}]")
     for prefix in prefixes:
-        check_prefix(prefix)
-        if rooted and prefix.startswith("/"):
-            raise BadPrefix(f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}")
+        check_prefix(prefix, rooted)
     for key in keys:
         check_key(key, rooted)
         if is_prefix(key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
@@ -75,6 +75,8 @@ class Writer:
         """Do them, and wait for the verdict if `confirm` (at most so many seconds where it is a number)."""
         if not self.targets:
             raise UsageError("several sources and no write_to=; name the source that takes the writes")
+        if confirm is not True and confirm is not False and not (isinstance(confirm, int | float) and confirm > 0):
+            raise UsageError(f"confirm={confirm!r} is no time to wait; give True, or seconds above 0")
         for source in self._restricted:
             check_options(source, operations)
         if len(self.targets) > 1:
@@ -160,7 +162,11 @@ class Writer:
 
     def _limit(self, confirm: bool | float) -> float:
         """Seconds to wait for a verdict. With `True` that is long enough for what is not stuck."""
-        return self._options.resync_timeout + self._options.ack_timeout if confirm is True else float(confirm)
+        if confirm is not True:
+            return float(confirm)
+        watches = self._shell.core.subscribers
+        longest = max((sub.resync_timeout + sub.ack_timeout for sub in watches), default=0.0)
+        return max(longest, self._options.resync_timeout + self._options.ack_timeout)
 
     async def _in_time(self, verdict: asyncio.Future[Result], confirm: bool | float) -> Result:
         """The verdict; OVERDUE if it does not come in time."""
@@ -197,8 +203,9 @@ def _takes_everything(can: Capabilities) -> bool:
 class Txn:
     """Writes that are done together or not at all; made by `DataSync.txn`. The calls can be chained."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, check: Callable[[], None]) -> None:
         self._writer = writer
+        self._check = check
         self._operations: list[Operation] = []
         self._keys: set[str] = set()
 
@@ -217,6 +224,7 @@ class Txn:
 
     async def commit(self, *, confirm: bool | float = False) -> int | None:
         """Do it. Returns the revision; see `DataSync.put` for `confirm` and what it raises."""
+        self._check()
         if not self._operations:
             return None
         check_operations(self._operations)

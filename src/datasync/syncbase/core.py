@@ -52,6 +52,10 @@ class Layer:
         self.fault: str | None = "start"
         """Why the next full snapshot means a round of RESYNCs; None when it was asked for only to widen the scopes."""
         self.history_changed = False
+        self.lost = False
+        """Its session was lost, and it has not caught up since."""
+        self.adds = False
+        """The session brings a snapshot of added scopes."""
         self.staging: dict[str, Record] | None = None
         self.staging_scopes = Scopes()
         self.round_reason: str | None = None
@@ -59,6 +63,7 @@ class Layer:
 
     def promise(self, can: Capabilities) -> None:
         """What the source can, which some learn only when they connect."""
+        self.has_revisions = can.revisions
         # the revisions of keys that are ordered each for itself do not tell how far all of them are
         self.revisions = can.revisions and can.order == "total"
         self.can_resume = can.resume
@@ -79,7 +84,7 @@ class Core:
         self.mirror = Mirror([layer.name for layer in layers])
         self.subscribers: list[Subscriber] = []
         self.started = False
-        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered)
+        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered, self._is_out_of_reach)
         self.effects = self.delivery.effects
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
@@ -149,7 +154,7 @@ class Core:
     def covers(self, scope: str) -> bool:
         """Whether the mirror holds `scope` completely."""
         return self.started and all(
-            scope in layer.complete for layer in self.layers if layer.ready or not layer.optional
+            scope in layer.complete or (layer.optional and (layer.lost or not layer.ready)) for layer in self.layers
         )
 
     def resync(self, sub: Subscriber | None) -> None:
@@ -178,16 +183,18 @@ class Core:
         if resume is None:
             return list(needed), None, []
         added = [scope for scope in needed if scope not in complete]
+        layer.adds = bool(added)
         return list(Scopes([*complete, *added])), resume, added
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         """A session is open."""
         if resumed:
             layer.fault = None
+            layer.lost = layer.lost and layer.adds
 
     def lost(self, layer: Layer, error: Exception) -> None:
         """The session of this layer is gone."""
-        layer.staging = None
+        layer.staging, layer.lost = None, True
         if isinstance(error, HistoryLost):
             layer.position = None
             layer.fault = f"history lost: {error}"
@@ -196,6 +203,9 @@ class Core:
             layer.fault = layer.fault or "reconnected"
             if self._resync_always:
                 layer.position = None
+        for sub in self.subscribers:
+            if sub.resync is not None:  # who needs more than is known does not wait for an optional source
+                self.delivery.pump(sub)
 
     def frame(self, layer: Layer, frame: Frame) -> None:
         """Take over the next frame of the layer's session."""
@@ -342,7 +352,7 @@ class Core:
             reason = NEW_HISTORY
         layer.complete = Scopes([*layer.complete, *layer.staging_scopes]).minimal()
         layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history
-        layer.ready, layer.fault = True, None
+        layer.ready, layer.lost, layer.fault = True, False, None
         self.delivery.newest = (layer.revision, layer.name)
         tally = None
         if frame.reply is not None:
@@ -432,6 +442,9 @@ class Core:
 
     def _is_covered(self, sub: Subscriber) -> bool:
         return all(map(self.covers, sub.scopes))
+
+    def _is_out_of_reach(self, sub: Subscriber) -> bool:
+        return any(layer.lost and scope not in layer.complete for layer in self.layers for scope in sub.scopes)
 
     def _ask_for(self, scopes: Iterable[str]) -> None:
         """Before the first snapshot is complete as well: the session that brings it may be open already."""

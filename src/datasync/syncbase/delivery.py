@@ -40,6 +40,7 @@ class Delivery:
         wall: Callable[[], float],
         rng: random.Random,
         covered: Callable[[Subscriber], bool],
+        out_of_reach: Callable[[Subscriber], bool],
     ) -> None:
         self.effects: deque[Effect] = deque()
         self.rounds: Rounds[Subscriber] = Rounds()
@@ -51,6 +52,7 @@ class Delivery:
         self._wall = wall
         self._rng = rng
         self._covered = covered
+        self._out_of_reach = out_of_reach
         self.timers: list[tuple[float, int, Subscriber]] = []
         """A heap; the time of its first entry, by the clock, is when `tick` wants to be called."""
         self._counter = itertools.count()
@@ -72,6 +74,8 @@ class Delivery:
         if event is not None and sub.event is event:
             sub.held, sub.event = event, None
             sub.deadline = math.inf
+            if sub.resync is not None:
+                self._take_back(sub)
             self.pump(sub)
 
     def delivered(self, sub: Subscriber) -> None:
@@ -132,9 +136,7 @@ class Delivery:
         if sub.resync != NEW_HISTORY:  # that has to be said, whatever comes on top of it
             sub.resync = reason
         sub.plain = sub.accepted = False
-        if sub.held is not None:
-            self._withdraw(sub, sub.held, dirty=bool(sub.bad))
-            sub.whole, sub.bad = None, {}
+        self._take_back(sub)
         sub.mailbox.fold()
         self._end_wait(sub)
         sub.attempt = 1
@@ -157,7 +159,10 @@ class Delivery:
         while sub.event is None and not sub.closed and sub.retry_at < 0:
             if sub.held is None:
                 if sub.resync is not None:
-                    if not self._covered(sub) or not self.rounds.allows(sub):
+                    if not self._covered(sub):
+                        self._pump_dependents(sub)
+                        return
+                    if not self.rounds.allows(sub):
                         return
                 elif not sub.mailbox:
                     sub.plain = not (sub.after or sub.mailbox.dirty or sub.refused)
@@ -171,7 +176,7 @@ class Delivery:
             assert event is not None and batch is not None
             if sub.after and not isinstance(event, ResyncEvent):
                 last = batch.last_seq
-                if any(other.oldest_unsettled() <= last for other in sub.after):
+                if any(other.oldest_unsettled() <= last and not self._waits_in_vain(other) for other in sub.after):
                     return
             if not sub.asking:
                 self._expect_reader(sub)
@@ -367,12 +372,19 @@ class Delivery:
             sub.base = None
         sub.event = sub.held = sub.batch = None
         sub.deadline = math.inf
+        sub.settled = False
+
+    def _take_back(self, sub: Subscriber) -> None:
+        """An event that is made but not delivered is not needed any more: the RESYNC that is due makes up for it."""
+        if sub.held is not None:
+            self._withdraw(sub, sub.held, dirty=bool(sub.bad))
+            sub.whole, sub.bad = None, {}
 
     def _pass_by(self, sub: Subscriber) -> None:
         """The handler is overdue, or nobody reads the stream: nobody waits for it any longer."""
         sub.deadline = math.inf
         sub.plain, sub.passed = False, True
-        if sub.event is not None and sub.failing is None:
+        if sub.failing is None:
             sub.failed_at = self._wall()
         sub.settled = sub.batch is not None
         if sub.batch is not None:
@@ -397,6 +409,10 @@ class Delivery:
             self._turn(self.rounds.settled(sub))
         if sub.dependents:
             self._pump_dependents(sub)
+
+    def _waits_in_vain(self, sub: Subscriber) -> bool:
+        """Its RESYNC needs a source that is lost; the others need not wait for that."""
+        return sub.resync is not None and sub.event is None and self._out_of_reach(sub)
 
     def _turn(self, sub: Subscriber | None) -> None:
         """Resync the watch whose turn it is; those that are passed by anyway do not hold up the round."""

@@ -125,6 +125,7 @@ class Feed:
             self.first.set_result(None)
         self._core.lost(self.layer, error)
         self._lost(error)
+        self._drain()
         if isinstance(error, HistoryLost) and self._attempts == 0:
             self._attempts = 1  # the source answers: ask again at once, but not for ever
             return

@@ -1,0 +1,61 @@
+"""Views: what they wait for, and what they keep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+import datasync
+from datasync import DataSync
+from datasync.testing import EXACT, FaultySource, run_simulated
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def test_who_waits_for_a_revision_of_a_history_that_is_gone_hears_so() -> None:
+    async def main() -> None:
+        source = FaultySource({"a/1": b"1"})
+        sync = DataSync(source)
+        view = sync.view("a/")
+        async with sync:
+            await view.at_least(source.revision, 5)
+            waiting = asyncio.ensure_future(view.at_least(source.revision + 1))
+            await asyncio.sleep(1)
+            source.new_history({"a/1": b"restored"}, revision=source.revision)
+            with pytest.raises(datasync.HistoryChanged, match="read again"):
+                await waiting
+            assert dict(view) == {"a/1": b"restored"}
+            await view.at_least(source.revision, 5)
+
+    run_simulated(main())
+
+
+def test_a_source_without_revisions_says_so() -> None:
+    async def main() -> None:
+        source = FaultySource(capabilities=msgspec.structs.replace(EXACT, order="key", revisions=False, resume=False))
+        sync = DataSync(source)
+        view = sync.view("a/")
+        async with sync:
+            await view.at_least(0, 5)
+            with pytest.raises(datasync.UnsupportedOption, match="in a watch"):
+                await view.at_least(1)
+
+    run_simulated(main())
+
+
+def test_decoded_values_of_deleted_keys_are_not_kept_for_ever(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            view = sync.view("")
+            await view.at_least(0, 10)
+            for number in range(5000):
+                await sync.put(f"k{number}", b"1")
+                assert view[f"k{number}"] == b"1"
+                await sync.delete(f"k{number}")
+            assert len(view._decoded) < 2000
+
+    run(main())

@@ -1,0 +1,63 @@
+"""Writes through a DataSync: what they check before, and how long they wait after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import datasync
+from datasync import ChangeEvent, DataSync, ResyncEvent
+from datasync.kvdbsync.memory import MemorySource
+from datasync.testing import FaultySource, run_simulated
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+
+
+def test_a_transaction_is_not_committed_after_the_end(run: Run) -> None:
+    async def main() -> None:
+        store = MemorySource()
+        async with DataSync(store) as sync:
+            txn = sync.txn().put("a", b"1")
+        with pytest.raises(datasync.WatchClosed):
+            await txn.commit()
+        assert await store.get("a") is None
+
+    run(main())
+
+
+def test_a_time_to_wait_for_the_verdict_is_checked_before_anything_is_written(run: Run) -> None:
+    async def main() -> None:
+        store = MemorySource()
+        wrong: list[Any] = ["yes", None, 0, -1, float("nan")]
+        async with DataSync(store) as sync:
+            for confirm in wrong:
+                with pytest.raises(datasync.UsageError, match="give True"):
+                    await sync.put("a", b"1", confirm=confirm)
+                with pytest.raises(datasync.UsageError, match="give True"):
+                    await sync.txn().put("a", b"1").commit(confirm=confirm)
+            assert await store.get("a") is None
+
+    run(main())
+
+
+def test_a_publisher_waits_as_long_as_the_slowest_watch_may_take() -> None:
+    async def main() -> None:
+        source = FaultySource()
+        sync = DataSync(source, ack_timeout=1, resync_timeout=1)
+
+        @sync.watcher("a/", ack_timeout=60)
+        async def slow(event: Event) -> None:
+            if isinstance(event, ChangeEvent):
+                await asyncio.sleep(20)
+
+        async with sync:
+            await sync.ready(5)
+            assert await sync.put("a/1", b"1", confirm=True) == source.revision
+            with pytest.raises(datasync.NotApplied, match="overdue"):
+                await sync.put("a/1", b"2", confirm=5)
+
+    run_simulated(main())
