@@ -136,7 +136,7 @@ class AsyncRunner(Runner):
             await self._wakeup.wait()
             self._wakeup.clear()
             event, self._event = self._event, None
-            if event is None:
+            if event is None or self._sub.closed:
                 continue
             error: BaseException | None = None
             try:
@@ -178,6 +178,8 @@ class ThreadRunner(Runner):
 
     def _work(self) -> None:
         while (event := self._queue.get()) is not None:
+            if self._sub.closed:
+                continue
             error: BaseException | None = None
             try:
                 returned: object = self._handler(event)
