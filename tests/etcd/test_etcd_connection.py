@@ -10,7 +10,7 @@ import pytest
 from datasync import DataSync, Disconnected, Unauthorized, open_url
 from datasync.testing.contract import eventually
 from tests.certificates import Authority
-from tests.etcd.etcd_server import DEBIAN, EtcdServer, etcd_server, tls_flags, versions
+from tests.etcd.etcd_server import EtcdServer, etcd_server, tls_flags, versions
 from tests.etcd.load import Judged, watched
 from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal
@@ -177,11 +177,20 @@ def test_a_user_who_may_only_read_a_part(version: str) -> None:
     asyncio.run(main())
 
 
-def test_a_password_for_a_server_that_asks_for_none() -> None:
+@versions
+def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(DEBIAN) as server, watched(f"etcd://agent:s3cret@127.0.0.1:{server.port}") as (sync, _):
-            await sync.ready(15)
-            await sync.put("a/1", b"1", confirm=True)
+        async with etcd_server(version) as server, proxy_to(server.port) as proxy:
+            async with watched(f"etcd://agent:s3cret@127.0.0.1:{proxy.port}") as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/1", b"1", confirm=True)
+                await server.ask_for_passwords({"agent": "s3cret"})
+                await sync.put("a/1", b"2", confirm=True)
+                proxy.cut()
+                await eventually(lambda: sync.status().sources[0].reconnects)
+                await sync.put("a/1", b"3", confirm=True)
+                assert probe.state == {"a/1": b"3"}
+                assert len(probe.resyncs) == 1
 
     asyncio.run(main())
 

@@ -76,7 +76,7 @@ class Access:
         self.timeout = timeout
         self._user = user
         self._password = password or ""
-        self._token: str | None = None
+        self._token: str | None = None  # "": the server asks nobody for a password, so far
         self._renewing = asyncio.Lock()
 
     @property
@@ -84,23 +84,23 @@ class Access:
         """Whether calls carry a token."""
         return self._user is not None
 
-    async def token(self, link: Link, stale: str | None = None) -> str | None:
-        """The token to call with; a new one where it is still the `stale` one. Raises as `Link.ask` does."""
+    async def token(self, link: Link, stale: str | None = None) -> str:
+        """The token to call with, "" for none; a new one where it is still the `stale` one. Raises as `Link.ask`."""
         if self._user is None:
-            return None
+            return ""
         if self._token is None or self._token == stale:
             async with self._renewing:
                 if self._token is None or self._token == stale:
                     self._token = await self._authenticate(link)
-        return self._token or None
+        return self._token
 
     async def _authenticate(self, link: Link) -> str:
         request = pb.AuthenticateRequest(name=self._user, password=self._password)
         try:
-            return (await link.call(_AUTHENTICATE, request, None, self.timeout)).token
+            return (await link.call(_AUTHENTICATE, request, "", self.timeout)).token
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                return ""  # the server asks nobody for a password
+                return ""
             raise errors.of_read(error, link.endpoint) from None
 
 
@@ -156,7 +156,7 @@ class Link:
             await untangled(stream.write(request))
         return stream
 
-    async def call(self, call: Call[Q, A], request: Q, token: str | None, timeout: float) -> A:
+    async def call(self, call: Call[Q, A], request: Q, token: str, timeout: float) -> A:
         """Make one call, once."""
         if call.path not in self._rpcs:
             self._rpcs[call.path] = self._open().unary_unary(
@@ -207,9 +207,9 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _metadata(token: str | None) -> Sequence[tuple[str, str]]:
+def _metadata(token: str) -> Sequence[tuple[str, str]]:
     # hasleader: a member that lost its leader says so instead of waiting, and ends its watch streams
-    return (("hasleader", "true"),) if token is None else (("hasleader", "true"), ("token", token))
+    return (("hasleader", "true"), ("token", token)) if token else (("hasleader", "true"),)
 
 
 class Cluster:
