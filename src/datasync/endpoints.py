@@ -9,7 +9,7 @@ from typing import NamedTuple
 from datasync.errors import BadUrl
 from datasync.transports import Url
 
-__all__ = ["Endpoint", "TlsFiles", "endpoints", "no_tls_files", "tls_context", "tls_files"]
+__all__ = ["Endpoint", "TlsFiles", "context_of", "endpoints", "no_tls_files", "tls_context", "tls_files"]
 
 
 class Endpoint(NamedTuple):
@@ -52,13 +52,20 @@ def tls_files(url: Url) -> TlsFiles:
 
 def tls_context(url: Url) -> ssl.SSLContext:
     """For a client: made of the same options. Raises `BadUrl` where the files are not what they should be."""
-    ca, cert, key = tls_files(url)
+    return context_of(url, tls_files(url))
+
+
+def context_of(url: Url, files: TlsFiles) -> ssl.SSLContext:
+    """What `tls_context` makes of these files."""
     try:
-        context = ssl.create_default_context(cafile=ca)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
+        context = ssl.create_default_context(cafile=files.ca)
+        if files.cert is not None:
+            context.load_cert_chain(files.cert, files.key, password="")  # else it would ask for one at the terminal
     except ssl.SSLError as error:
-        raise BadUrl(f"{url}: ca=, cert= and key= must be PEM files that belong together ({error.reason})") from None
+        raise BadUrl(
+            f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a password"
+            f" ({error.reason or error})"
+        ) from None
     return context
 
 

@@ -246,7 +246,7 @@ def test_defects_of_the_server_are_named_once(version: str, caplog: pytest.LogCa
     said = [record.getMessage() for record in caplog.records if "runs etcd" in record.getMessage()]
     if version == DEBIAN:
         assert len(said) == 1
-        assert "update it to 3.4.36" in said[0]
+        assert "update it to 3.4.38" in said[0]
     else:
         assert said == []
 

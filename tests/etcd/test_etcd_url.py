@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from datasync import BadUrl, open_url
 from datasync.kvdbsync._etcd_keys import Range, cover
 from datasync.kvdbsync._etcd_versions import advice, progress_is_ordered
+from tests.certificates import Authority
+from tests.servers import require
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,30 @@ def test_bad_urls(url: str, says: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_files_that_grpc_could_not_use(tmp_path: Path) -> None:
+    openssl = require("openssl", "apt-get install -y openssl")
+    ours = Authority(openssl, tmp_path / "ours")
+    for name in ("client", "other"):
+        ours.issue(name)
+    locked = tmp_path / "locked.key"
+    command = [openssl, "ec", "-in", str(ours.key("client")), "-aes128", "-passout", "pass:s3cret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "text").write_text("text")
+    cert, key = ours.cert("client"), ours.key("client")
+    open_url(f"etcds://h?ca={ours.ca}&cert={cert}&key={key}")
+    for query in (
+        f"ca={tmp_path}/text",
+        f"ca={key}",
+        f"cert={tmp_path}/text&key={key}",
+        f"cert={cert}&key={ours.key('other')}",
+        f"cert={key}&key={cert}",
+        f"cert={cert}&key={locked}",
+    ):
+        with pytest.raises(BadUrl, match="PEM files that belong together") as caught:
+            open_url(f"etcds://h?{query}")
+        assert "\n" not in str(caught.value)
+
+
 def test_the_covering_range() -> None:
     assert cover(["a/"]) == Range(b"a/", b"a0")
     assert cover(["a/b"]) == Range(b"a/b", b"")
@@ -63,12 +90,14 @@ def test_the_covering_range() -> None:
     ("version", "ordered", "fixed"),
     [
         ("3.3.9", False, "3.4"),
-        ("3.4.23", False, "3.4.36"),
-        ("3.4.25", True, "3.4.36"),
-        ("3.4.36", True, None),
-        ("3.5.7", False, "3.5.18"),
-        ("3.5.8", True, "3.5.18"),
-        ("3.5.18", True, None),
+        ("3.4.23", False, "3.4.38"),
+        ("3.4.25", True, "3.4.38"),
+        ("3.4.37", True, "3.4.38"),
+        ("3.4.38", True, None),
+        ("3.5.7", False, "3.5.22"),
+        ("3.5.8", True, "3.5.22"),
+        ("3.5.21", True, "3.5.22"),
+        ("3.5.22", True, None),
         ("3.6.0", True, "3.6.2"),
         ("3.6.16", True, None),
         ("3.7.0-beta.0", True, None),

@@ -12,7 +12,7 @@ from typing import Any
 
 from datasync._grpc import channel_credentials, grpc
 from datasync.capabilities import Capabilities
-from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
+from datasync.endpoints import context_of, endpoints, no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.kvdbsync._etcd_channel import RANGE, Access, Cluster, Link
 from datasync.kvdbsync._etcd_history import Position
@@ -41,14 +41,16 @@ def from_url(url: Url) -> EtcdSource:
         raise BadUrl(f"{url}: a password without a user; write user:password@")
     timeout = url.option("timeout", seconds, 5.0)
     if url.scheme == "etcds":
-        credentials = _credentials(tls_files(url))
+        credentials = _credentials(url)
     else:
         credentials = None
         no_tls_files(url, "etcds://")
     return EtcdSource(str(url).rstrip("/"), Access(hosts, credentials, url.user, url.password, timeout))
 
 
-def _credentials(files: TlsFiles) -> grpc.ChannelCredentials:
+def _credentials(url: Url) -> grpc.ChannelCredentials:
+    files = tls_files(url)
+    context_of(url, files)  # of files that are no good, grpc would only say that nobody can be reached
     ca, cert, key = (None if path is None else path.read_bytes() for path in files)
     return channel_credentials(ca, key, cert)
 
