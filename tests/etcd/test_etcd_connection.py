@@ -180,17 +180,20 @@ def test_a_user_who_may_only_read_a_part(version: str) -> None:
 @versions
 def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(version) as server, proxy_to(server.port) as proxy:
-            async with watched(f"etcd://agent:s3cret@127.0.0.1:{proxy.port}") as (sync, probe):
-                await sync.ready(15)
-                await sync.put("a/1", b"1", confirm=True)
-                await server.ask_for_passwords({"agent": "s3cret"})
-                await sync.put("a/1", b"2", confirm=True)
-                proxy.cut()
-                await eventually(lambda: sync.status().sources[0].reconnects)
-                await sync.put("a/1", b"3", confirm=True)
-                assert probe.state == {"a/1": b"3"}
-                assert len(probe.resyncs) == 1
+        async with (
+            etcd_server(version) as server,
+            proxy_to(server.port) as proxy,
+            watched(f"etcd://agent:s3cret@127.0.0.1:{proxy.port}") as (sync, probe),
+        ):
+            await sync.ready(15)
+            await sync.put("a/1", b"1", confirm=True)
+            await server.ask_for_passwords({"agent": "s3cret"})
+            await sync.put("a/1", b"2", confirm=True)
+            proxy.cut()
+            await eventually(lambda: sync.status().sources[0].reconnects)
+            await sync.put("a/1", b"3", confirm=True)
+            assert probe.state == {"a/1": b"3"}
+            assert len(probe.resyncs) == 1
 
     asyncio.run(main())
 

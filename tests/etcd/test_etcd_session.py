@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from datasync import BadStore, DataSync, Disconnected, HistoryLost, open_url
 from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd, Source
 from tests.etcd.etcd_server import DEBIAN, etcd_server, versions
+from tests.servers import require
 
 
 class Reader:
@@ -284,6 +287,34 @@ def test_who_watches_nothing_still_learns_that_the_server_is_gone() -> None:
             await frames.aclose()
             await frames.aclose()
             await source.aclose()
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_path: Path) -> None:
+    """Using such a token does not make it last, and a watch that begins with an expired one is refused."""
+
+    openssl = require("openssl", "apt-get install -y openssl")
+    private, public = str(tmp_path / "private.pem"), str(tmp_path / "public.pem")
+    for command in (["genrsa", "-out", private, "2048"], ["rsa", "-in", private, "-pubout", "-out", public]):
+        subprocess.run([openssl, *command], check=True, capture_output=True)
+    token = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=1s"
+
+    async def main() -> None:
+        async with etcd_server(version, extra=["--auth-token", token]) as server:
+            await server.ask_for_passwords({"agent": "s3cret"})
+            url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
+            async with DataSync(url) as writer:
+                await writer.put("a/1", b"1")
+                source = open_url(url)
+                frames = await reader(source, ["a/"])
+                await asyncio.sleep(2.5)  # the token ends
+                assert (await frames.snapshot())[0] == {"a/1": b"1"}
+                await writer.put("a/1", b"2")
+                assert dict((await frames.commit()).changes) == {"a/1": b"2"}
+                await frames.aclose()
+                await source.aclose()
 
     asyncio.run(main())
 

@@ -128,6 +128,8 @@ class EtcdSession(Session):
 
     async def _watch(self) -> None:
         """Begin the watch behind the position, and hear that the server accepted it."""
+        if self._link.access.has_user:
+            await self.ping()  # a call has its token renewed when that expired meanwhile; a watch is refused
         self._stream = await self._link.watch(
             pb.WatchRequest(
                 create_request=pb.WatchCreateRequest(
