@@ -168,9 +168,20 @@ def _entries(field: FieldDescriptor, content: dict[str, Any]) -> Iterator[tuple[
             yield key, key == "true", value
         else:
             try:
-                yield key, int(key), value
+                yield key, _integer(key), value
             except ValueError:
                 raise Invalid(f"field {field.name!r} takes integers as keys") from None
+
+
+def _integer(text: str) -> int:
+    """The key of a map: as newer protobuf reads it, `1.0` is one too. Raises `ValueError`."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
 
 
 def _extension(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
