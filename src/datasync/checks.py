@@ -8,7 +8,16 @@ from datasync.errors import BadKey, BadPrefix, UnsupportedOption
 from datasync.source import Check, Delete, Operation, Put, Source
 from datasync.syncbase.scopes import Scopes, is_prefix
 
-__all__ = ["check_key", "check_operations", "check_options", "check_prefix"]
+__all__ = ["check_key", "check_operations", "check_options", "check_prefix", "is_utf8"]
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold `text`: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_key(key: str, rooted: bool) -> None:
@@ -19,11 +28,8 @@ def check_key(key: str, rooted: bool) -> None:
         raise BadKey("a key is not empty; name what is to be stored")
     if rooted and key[0] == "/":
         raise BadKey(f"the key {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise BadKey(f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold") from None
+    if not key.isascii() and not is_utf8(key):  # the hot path
+        raise BadKey(f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold")
 
 
 def check_prefix(prefix: str, rooted: bool = False) -> None:
@@ -34,6 +40,8 @@ def check_prefix(prefix: str, rooted: bool = False) -> None:
         raise BadPrefix(f"the prefix {prefix!r} would match its neighbours too; write {prefix + '/'!r}")
     if rooted and prefix.startswith("/"):
         raise BadPrefix(f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}")
+    if not is_utf8(prefix):
+        raise BadPrefix(f"the prefix {prefix!r} holds half a surrogate pair; a prefix is text that UTF-8 can hold")
 
 
 def check_options(source: Source, operations: Sequence[Operation]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from datasync.checks import check_prefix
+from datasync.checks import check_prefix, is_utf8
 from datasync.errors import BadPrefix, UsageError
 from datasync.source import Source
 from datasync.transports import open_url
@@ -29,12 +29,13 @@ def root_of(label: str | None, prefix: str | None) -> str:
     if label is not None and prefix is not None:
         raise UsageError("label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'")
     if label is not None:
-        if not label or "/" in label:
+        if not isinstance(label, str) or not label or "/" in label or not is_utf8(label):
             raise BadPrefix(f"the label {label!r} is no name; write for example label='vpp1'")
         return f"{_LABELS}{label}/"
-    if prefix:
-        check_prefix(prefix)
-    return prefix or ""
+    if prefix is None:
+        return ""
+    check_prefix(prefix)
+    return prefix
 
 
 def open_layers(sources: Sequence[str | Source | Layer]) -> list[Layer]:

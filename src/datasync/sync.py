@@ -382,6 +382,7 @@ class DataSync:
                     yield KeyVal(key, make(raw, revision), decode)
                 if token is None:
                     break
+                await asyncio.sleep(0)  # a source may have the next page at hand; others want their turn
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go: OfDifferentAgent)."""

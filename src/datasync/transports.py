@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ _BUILT_IN = {
     "http": ("datasync.restsync.client:from_url", "rest"),
     "https": ("datasync.restsync.client:from_url", "rest"),
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -51,9 +53,14 @@ class Url:
         scheme, found, rest = text.partition("://")
         if not found or not scheme:
             raise BadUrl(f"{text.split('@')[-1]!r} is no URL; write for example memory:// or sqlite:///file.db")
-        # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
-        parts = urlsplit("x://" + rest)
         self.scheme = scheme.lower()
+        if _CONTROL.search(rest):  # urlsplit would leave some of them out without a word
+            raise BadUrl(f"a URL of {self.scheme}:// has a control character in it; write it as %0A for a line end")
+        try:
+            # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
+            parts = urlsplit("x://" + rest)
+        except ValueError as error:
+            raise BadUrl(f"{self.scheme}://: {str(error)[:1].lower() + str(error)[1:]}; write [ipv6]:port") from None
         user, at, self.hosts = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
         self.user = unquote(name) if at else None

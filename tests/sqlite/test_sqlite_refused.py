@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from datasync.errors import BadStore, BadUrl, UnsupportedOption
+from datasync.errors import BadStore, BadUrl, Disconnected, UnsupportedOption
 from datasync.kvdbsync._sqlite_file import remote_kind
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
@@ -115,6 +115,37 @@ def test_an_empty_file_becomes_a_store(make: Make, run: Run, path: Path) -> None
         path.touch()
         source = make()
         assert await put(source, k=b"v") == 1
+        await source.aclose()
+
+    run(main())
+
+
+def test_an_empty_file_is_no_store_to_read(make: Make, run: Run, path: Path) -> None:
+    async def main() -> None:
+        path.touch()
+        source = make()
+        source.create = False
+        await refused(source, "is empty, which no store is")
+        assert path.stat().st_size == 0
+
+    run(main())
+
+
+def test_a_store_that_is_being_put_back_is_not_begun_anew(make: Make, run: Run, path: Path) -> None:
+    async def main() -> None:
+        source = make()
+        await put(source, k=b"v")
+        path.rename(path.with_suffix(".away"))
+        path.touch()  # whoever copies it back has just begun
+        for _ in range(2):
+            with pytest.raises(Disconnected, match=r"is empty now; put its content back|is gone|other file"):
+                await source.get("k")
+        assert path.stat().st_size == 0
+        path.unlink()
+        path.with_suffix(".away").rename(path)
+        found = await source.get("k")
+        assert found is not None
+        assert found[0] == b"v"
         await source.aclose()
 
     run(main())

@@ -203,10 +203,23 @@ class SqliteSource(Source):
         return False
 
     def _acquire(self) -> SharedFile:
-        if not self.create and not self._was_open and not os.path.exists(self._path):
-            raise BadStore(f"there is no file {self._path}; name the file to be read")
+        if not self.create or self._was_open:
+            self._check_content()
         # a file that is gone again is not made anew behind the back of those who knew it: it may be put back
         return acquire(self._path, self._settings, self._library, create=self.create and not self._was_open)
+
+    def _check_content(self) -> None:
+        """Raise where there is nothing to read: an empty file is no store yet, or one that is just being put back."""
+        try:
+            empty = not os.path.getsize(self._path)
+        except OSError:
+            if self._was_open:
+                return  # whoever opens it knows better why
+            raise BadStore(f"there is no file {self._path}; name the file to be read") from None
+        if empty and self._was_open:
+            raise Disconnected(f"{self._path} is empty now; put its content back, or start anew with an empty store")
+        if empty:
+            raise BadStore(f"{self._path} is empty, which no store is; name the file to be read")
 
 
 def _rows(connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
