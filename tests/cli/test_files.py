@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pathlib
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from datasync.cli.formats import FORMATS, BadFile, File, writer
 
-from .conftest import Command, Shell
+from .conftest import Command, Shell, eventually
 
 
 def entries(data: bytes, format: str) -> dict[str, bytes]:
@@ -255,11 +256,51 @@ def test_a_dump_that_fails_leaves_no_file(cli: Command, tmp_path: pathlib.Path) 
     assert cli("dump", "sqlite:///missing.db", "-o", "keep.jsonl").code == 1
     assert (tmp_path / "keep.jsonl").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["keep.jsonl"]
+    (tmp_path / "folder.json").mkdir()
+    cli("put", "sqlite:///a.db", "k", "v")
+    for name, problem in (
+        ("missing/a.json", "No such file or directory"),
+        ("folder.json", "Is a directory"),
+    ):
+        result = cli("dump", "sqlite:///a.db", "-o", name)
+        assert (result.code, result.error) == (1, f"{name}: {problem}; name a file that can be written")
+    assert cli("dump", "sqlite:///a.db", "-o", "").code == 2
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_long_dump_can_be_ended(shell: Shell, tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "big.jsonl").open("w") as file:
+        for number in range(50_000):
+            file.write(f'{{"key":"{number}","value":{{"a":[{number}]}}}}\n')
+    assert shell.run("load", "sqlite:///a.db", "big.jsonl", "--batch", "50000").code == 0
+    dump = shell.start("dump", "sqlite:///a.db", "-o", "a.yaml")  # YAML takes its time
+    eventually(lambda: [path for path in tmp_path.glob(".*.part") if path.stat().st_size], "it writes")
+    assert dump.end() == 130
+    assert not list(tmp_path.glob("*a.yaml*"))  # it was ended, not waited for
+
+
+def test_a_load_that_is_ended_says_how_far_it_came(shell: Shell, tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "big.jsonl").open("w") as file:
+        for number in range(100_000):
+            file.write(f'{{"key":"{number}","value":"v"}}\n')
+    shell.run("put", "sqlite:///a.db", "k", "v")
+    load = shell.start("load", "sqlite:///a.db", "big.jsonl", "--batch", "10")
+    watch = shell.start("watch", "sqlite:///a.db", "--count", "2")
+    assert watch.wait() == 0
+    assert load.end() == 130
+    said = re.fullmatch(
+        r"datasync: ended early; at least ([\d,]+) of 100,000 keys were written before; load it again\n",
+        load.err.decode(),
+    )
+    assert said
+    held = shell.run("ls", "sqlite:///a.db").out.count("\n") - 1
+    assert held % 10 == 0  # whole batches
+    assert 0 <= held - int(said[1].replace(",", "")) <= 10
 
 
 def test_missing_files(cli: Command) -> None:
     result = cli("load", "sqlite:///a.db", "missing.json")
-    assert (result.code, result.error) == (1, "missing.json: No such file or directory")
+    assert (result.code, result.error) == (1, "missing.json: No such file or directory; name a file that can be read")
     result = cli("diff", "sqlite:///a.db", "missing.json")
     assert result.code == 2
     assert cli("diff", "sqlite:///missing.db", "sqlite:///also.db").code == 2

@@ -155,6 +155,7 @@ def test_redacting() -> None:
 def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
     """What the issue lists under bad input, as the command line shows it."""
     (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look at" * 20)
+    (tmp_path / "empty.db").touch()
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t(x)")
     other.commit()
@@ -171,6 +172,9 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (2, "given twice", "get", "sqlite:///a.db?keep=1&keep=2", "k"),
         (2, "takes a number", "get", "sqlite:///a.db?keep=no", "k"),
         (2, "is no URL", "get", "a.db", "k"),
+        (2, "etcd://: invalid IPv6 URL; write [ipv6]:port", "get", "etcd://[::1", "k"),
+        (2, "write [ipv6]:port", "serve", URL, "--grpc", "[::1"),
+        (2, "control character", "get", "sqlite:///a\n.db", "k"),
         (2, "write sqlite:///file.db", "get", "sqlite://a.db", "k"),
         (2, "names no file", "get", "sqlite://", "k"),
         (1, "there is no file", "get", "sqlite:///missing.db", "k"),
@@ -181,6 +185,11 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (1, "there is no file", "mirror", "sqlite:///missing.db", URL),
         (1, "there is no file", "mirror", "sqlite:///missing.db", URL, "--once"),
         (2, "there is no file", "diff", "sqlite:///missing.db", URL),
+        (1, "is empty, which no store is", "get", "sqlite:///empty.db", "k"),
+        (1, "is empty, which no store is", "mirror", "sqlite:///empty.db", URL),
+        (1, "is empty, which no store is", "mirror", "sqlite:///empty.db", URL, "--once"),
+        (2, "memory:// is always empty here", "mirror", "memory://", URL),
+        (2, "memory://name is always empty here", "mirror", "memory://name", URL, "--once"),
         (1, "there is no directory", "put", "sqlite:///missing/a.db", "k", "v"),
         (1, "is a directory", "put", "sqlite:////tmp", "k", "v"),
         (1, "text.db", "get", "sqlite:///text.db", "k"),
@@ -199,13 +208,17 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (2, "'p' would match its neighbours too; write 'p/'", "mirror", URL, "sqlite:///b.db", "p"),
         (2, "'p' would match its neighbours too; write 'p/'", "mirror", URL, "sqlite:///b.db", "p", "--once"),
         (2, "'p' would delete its neighbours too; write 'p/'", "del", URL, "-r", "p"),
+        (2, "the prefix '\\udcff/' holds half a surrogate pair", "ls", URL, "\udcff/"),
+        (2, "the prefix '\\udcff/' holds half a surrogate pair", "watch", URL, "\udcff/"),
+        (2, "the prefix '\\udcff/' holds half a surrogate pair", "get", URL, "k", "--prefix", "\udcff/"),
+        (2, "the label '\\udcff' is no name", "get", URL, "k", "--label", "\udcff"),
         (2, "the label 'a/b' is no name", "ls", URL, "--label", "a/b"),
         (2, "a/", "watch", URL, "a/", "a/"),
         (2, "is both SRC and DST", "mirror", URL, URL),
         (2, "takes no writes", "mirror", URL, "sqlite:///b.db?immutable=1"),
         (1, "a.json", "load", URL, "a.json"),
-        (1, "Is a directory", "put", URL, "k", "--file", "."),
-        (1, "No such file", "put", URL, "k", "--file", "missing"),
+        (1, "Is a directory; name a file that can be read", "put", URL, "k", "--file", "."),
+        (1, "No such file or directory; name a file that can be read", "put", URL, "k", "--file", "missing"),
     ):  # fmt: skip
         result = cli(*words)
         assert says in result.error, words

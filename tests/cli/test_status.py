@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.servers import Process, free_ports
 
-from .conftest import Command
+from .conftest import Command, Shell
 
 
 def test_status(cli: Command, tmp_path: Path) -> None:
@@ -49,3 +49,12 @@ def test_status(cli: Command, tmp_path: Path) -> None:
     assert gone.err.count("\n") == 1
     wrong = cli("status", "memory://")
     assert (wrong.code, wrong.err) == (2, "datasync: status asks a server, not memory://; write http://host:port\n")
+
+
+def test_it_needs_its_extra(shell: Shell) -> None:
+    hide = "import sys; sys.modules['aiohttp'] = sys.modules['uvicorn'] = None; "
+    without = ("-c", hide + "from datasync.cli import main; sys.exit(main())")
+    for url in ("http://127.0.0.1:1", "sqlite:///a.db"):
+        result = shell.run("status", url, python=without)
+        assert result.code == 2
+        assert "install it with: pip install 'datasync[rest]'" in result.error

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from datasync.cli import capabilities, completion, demo, files, mirror, read, serve, status, write
 from datasync.cli.parser import Command, parse
-from datasync.cli.process import errors_on_one_line, log_lines
+from datasync.cli.process import errors_on_one_line, log_lines, prepare_streams
+from datasync.errors import DatasyncError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -32,10 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         nonlocal failed
+        if sys.stdout is None:
+            raise DatasyncError("standard output is closed; send it somewhere, for example to /dev/null")
         command, options = parse(COMMANDS, words)
         failed = command.failed
         lines.follows = command.follows and not getattr(options, "once", False)
         return command.run(options)
 
+    prepare_streams()
     with log_lines(debug=debug) as lines:
         return errors_on_one_line(work, debug=debug, failed=lambda: failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import os
 import pathlib
@@ -90,6 +91,10 @@ async def _write(sync: DataSync, source: Source, file: File, total: int, batch: 
                         revision = await sync.put(entries[0].key, entries[0].raw, confirm=confirm)
                     done, commits = done + len(entries), commits + 1
                     progress.update(done)
+        except asyncio.CancelledError:
+            if done:
+                complain(f"ended early; at least {_so_far(done, total)}; load it again")
+            raise
         except BadFile:
             raise DatasyncError(
                 f"{file.name} was changed while it was read; {_so_far(done, total)}; load it again"
@@ -129,7 +134,7 @@ def _dump_options(parser: argparse.ArgumentParser) -> None:
 
 def _dump(options: argparse.Namespace) -> int:
     async def work() -> int:
-        kind = options.format or format_of(options.output or "-")
+        kind = options.format or format_of("-" if options.output is None else options.output)
         async with connect(existing(options.url), options) as sync:
             with _target(options.output) as file, writer(file, kind) as write:
                 async for kv in sync.list(options.under or ""):
@@ -148,13 +153,16 @@ def _target(name: str | None) -> Iterator[BinaryIO]:
     path = pathlib.Path(name)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        try:
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DatasyncError(f"{name}: {error.strerror}; name a file that can be written") from None
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -15,9 +14,10 @@ from typing import Any, BinaryIO
 import msgspec
 
 from datasync.cli.jsonfile import BYTES, BadFile, Entry, json_entries, json_lines
-from datasync.errors import BadKey, UsageError
+from datasync.cli.process import standard_input
+from datasync.errors import BadKey, DatasyncError, UsageError
 
-__all__ = ["FORMATS", "BadFile", "Entry", "File", "format_of", "opened", "writer"]
+__all__ = ["FORMATS", "BadFile", "Entry", "File", "format_of", "opened", "readable", "writer"]
 
 FORMATS = ("jsonl", "json", "yaml")
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
@@ -79,12 +79,20 @@ class File:
         return yaml_entries(self.name, self._file.read())
 
 
+def readable(name: str) -> BinaryIO:
+    """The file of that name, opened. Raises `DatasyncError`."""
+    try:
+        return pathlib.Path(name).open("rb")
+    except OSError as error:
+        raise DatasyncError(f"{name}: {error.strerror}; name a file that can be read") from None
+
+
 @contextlib.contextmanager
 def opened(name: str, format: str | None) -> Iterator[File]:
     """The file of that name, "-" for standard input; its format by its name unless given."""
     kind = format or format_of(name)
     with contextlib.ExitStack() as stack:
-        file = sys.stdin.buffer if name == "-" else stack.enter_context(pathlib.Path(name).open("rb"))
+        file = standard_input() if name == "-" else stack.enter_context(readable(name))
         if name == "-" or not file.seekable():
             # it is read twice, which a pipe cannot be
             copy = stack.enter_context(tempfile.TemporaryFile())

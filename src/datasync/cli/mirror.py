@@ -19,6 +19,7 @@ from datasync.cli.parser import Command, Positional, source_options
 from datasync.cli.process import complain, run
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
+from datasync.kvdbsync.memory import MemorySource
 
 __all__ = ["COMMANDS"]
 
@@ -85,18 +86,23 @@ class _Mirror:
             tasks.create_task(self._follow(self._target_events, self._check))
             tasks.create_task(self._tell_reconnects())
 
-    async def _follow(self, events: Watch[bytes], handle: Callable[[Event], Awaitable[None]]) -> None:
+    async def _follow(self, events: Watch[bytes], handle: Callable[[Event], Awaitable[str]]) -> None:
         async for event in events:
             try:
                 async with self._turn:
-                    await handle(event)
+                    news = await handle(event)
             except Exception as error:
                 if not self._failing:
                     complain(f"not in step: {error}; trying again")
                 self._in_step, self._failing = False, True
                 event.done(error)
+            else:  # not above: that nobody can be told is no fault of DST, and trying again does not help
+                if news:
+                    self._say(news)
 
-    async def _take(self, event: Event) -> None:
+    # Each of these returns what is to be told, if anything.
+
+    async def _take(self, event: Event) -> str:
         """An event of SRC."""
         if isinstance(event, ResyncEvent):
             self._wanted = {kv.key: kv.raw for values in event.values.values() for kv in values}
@@ -109,48 +115,45 @@ class _Mirror:
                 wanted.pop(key, None)
             else:
                 wanted[key] = raw
-        if self._in_step:
-            await self._target.write(changes)
-        else:
-            await self._bring_in_step()
+        if not self._in_step:
+            return await self._bring_in_step()
+        await self._target.write(changes)
+        return ""
 
-    async def _check(self, event: Event) -> None:
+    async def _check(self, event: Event) -> str:
         """An event of DST: mostly the echo of what was written here."""
         wanted = self._wanted
         if wanted is None:
-            return
+            return ""
         if not self._in_step:
-            await self._bring_in_step()
-        elif isinstance(event, ResyncEvent):
-            if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
-                await self._bring_in_step()
-        else:
-            await self._put_right(
-                wanted, [change.key for change in event.changes if change.raw != wanted.get(change.key)]
-            )
+            return await self._bring_in_step()
+        if isinstance(event, ChangeEvent):
+            suspect = [change.key for change in event.changes if change.raw != wanted.get(change.key)]
+            return await self._put_right(wanted, suspect)
+        if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
+            return await self._bring_in_step()
+        return ""
 
-    async def _put_right(self, wanted: dict[str, bytes], suspect: Sequence[str]) -> None:
+    async def _put_right(self, wanted: dict[str, bytes], suspect: Sequence[str]) -> str:
         """Look up again what seemed to differ: it may be the echo of an older write."""
         if len(suspect) > _FEW:
-            await self._bring_in_step()
-            return
+            return await self._bring_in_step()
         wrong = []
         for key in suspect:
             found = await self._target.sync.get(key)
             if (None if found is None else found.raw) != wanted.get(key):
                 wrong.append((key, wanted.get(key)))
-        if wrong:
-            await self._target.write(wrong)
-            first = one_line(wrong[0][0])
-            self._say(f"put right in DST: {first}" + (f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""))
+        if not wrong:
+            return ""
+        await self._target.write(wrong)
+        return f"put right in DST: {one_line(wrong[0][0])}" + (f" and {len(wrong) - 1:,} more" if wrong[1:] else "")
 
-    async def _bring_in_step(self) -> None:
+    async def _bring_in_step(self) -> str:
         assert self._wanted is not None
         written, deleted = await self._target.match(self._wanted)
         known = self._in_step and not (written or deleted)
         self._in_step, self._failing = True, False
-        if not known:
-            self._say(f"in step: {many(len(self._wanted), 'key')}, {written:,} written, {deleted:,} deleted")
+        return "" if known else f"in step: {many(len(self._wanted), 'key')}, {written:,} written, {deleted:,} deleted"
 
     async def _tell_reconnects(self) -> None:
         """What is lost is told by a warning of the engine; here what came back."""
@@ -170,6 +173,8 @@ class _Mirror:
 
 def _run(options: argparse.Namespace) -> int:
     source, target = existing(options.src), open_url(options.dst)
+    if type(source) is MemorySource:  # of this process, so that nobody has put anything into it
+        raise UsageError(f"{source.name} is always empty here, and would empty DST; name another SRC")
     if source.name == target.name:
         raise UsageError(f"{source.name} is both SRC and DST; name two sources")
     if not target.capabilities.writable:

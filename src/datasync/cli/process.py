@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -11,14 +12,39 @@ import stat
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from datasync.cli.output import one_line, redact
 from datasync.errors import DatasyncError, UsageError
 
-__all__ = ["BROKEN_PIPE", "LogLines", "complain", "errors_on_one_line", "log_lines", "run"]
+__all__ = [
+    "BROKEN_PIPE",
+    "LogLines",
+    "complain",
+    "errors_on_one_line",
+    "log_lines",
+    "prepare_streams",
+    "run",
+    "standard_input",
+]
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def prepare_streams() -> None:
+    """Make the standard streams bear whatever is written to them: also where one is closed, or knows few letters."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input. Raises `DatasyncError` where it is closed."""
+    if sys.stdin is None:
+        raise DatasyncError("standard input is closed; give it a file, or name one")
+    return sys.stdin.buffer
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:

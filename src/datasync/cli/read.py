@@ -92,8 +92,10 @@ def _get(options: argparse.Namespace) -> int:
             sys.stdout.buffer.write(found.raw)
         elif output.json:
             output.record(key=found.key, **fields("value", found.raw), revision=found.revision)
+        elif output.terminal:
+            output.line(shown(found.raw, lines=True))
         else:
-            output.line(_whole(found.raw, output.terminal))
+            sys.stdout.buffer.write(_text(found.raw) + b"\n")
         return 0
 
     if options.raw and options.json:
@@ -102,14 +104,13 @@ def _get(options: argparse.Namespace) -> int:
     return run(work())
 
 
-def _whole(raw: bytes, terminal: bool) -> str:
-    """A value alone: a script gets its text as it is, a terminal nothing that could harm it."""
-    if terminal:
-        return shown(raw, lines=True)
+def _text(raw: bytes) -> bytes:
+    """A value for a script: a text as it is, whatever the locale."""
     try:
-        return raw.decode()
+        raw.decode()
     except UnicodeDecodeError:
-        return shown(raw)
+        return shown(raw).encode()
+    return raw
 
 
 def _ls_options(parser: argparse.ArgumentParser) -> None:

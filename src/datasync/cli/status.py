@@ -13,6 +13,7 @@ from datasync.cli.parser import Command, Positional, json_option
 from datasync.cli.process import run
 from datasync.errors import UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
+from datasync.transports import load
 
 __all__ = ["COMMANDS"]
 
@@ -24,10 +25,8 @@ _COLOURS = {
 
 def _status(options: argparse.Namespace) -> int:
     async def work() -> int:
-        from datasync.restsync.client import HttpSource  # its libraries are an extra
-
         source = open_url(options.url)
-        if not isinstance(source, HttpSource):
+        if not isinstance(source, load("datasync.restsync.client:HttpSource", "rest", "status")):
             raise UsageError(f"status asks a server, not {source.name}; write http://host:port")
         try:
             data = await source.status()

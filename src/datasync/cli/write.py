@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
-import sys
 
 from datasync import open_url
+from datasync.cli.formats import readable
 from datasync.cli.output import Output, one_line
 from datasync.cli.parser import Command, Positional, json_option, revision, seconds, source_options
-from datasync.cli.process import run
+from datasync.cli.process import run, standard_input
 from datasync.cli.sources import connect, existing, hears_verdicts
 from datasync.errors import UsageError
 
@@ -30,9 +29,10 @@ def _put(options: argparse.Namespace) -> int:
     if (options.value is None) == (options.file is None):
         raise UsageError("put takes either a VALUE ('-' reads it from standard input) or --file F")
     if options.file is not None:
-        raw = pathlib.Path(options.file).read_bytes()
+        with readable(options.file) as file:
+            raw = file.read()
     elif options.value == "-":
-        raw = sys.stdin.buffer.read()
+        raw = standard_input().read()
     else:
         # what the shell handed over, byte by byte, also where it is no UTF-8
         raw = options.value.encode(errors="surrogateescape")

@@ -21,7 +21,7 @@ class Screen:
 
     def __init__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)  # whatever an interface is called
+            sys.stdout.reconfigure(line_buffering=True)
         self._output = Output()
         self.heading = "the start"
         self.held = 0
