@@ -143,7 +143,8 @@ class Source(abc.ABC):
     missing store is a `BadStore` at once. Means nothing to sources that make no stores."""
     relays: bool = False
     """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability `reply` is missing:
-    those of the DataSyncs that follow this source are not among them, and are asked beside it."""
+    those of the DataSyncs that follow this source are not among them, and are asked beside it. A source that stands
+    for another may learn of it as of its capabilities."""
 
     def used_by(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
         """A DataSync starts with this. `status` is its `DataSync.status`, for sources that show it."""

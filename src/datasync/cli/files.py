@@ -72,10 +72,10 @@ async def _resync(sync: DataSync, source: Source, root: str, file: File, total: 
 
 async def _write(sync: DataSync, source: Source, file: File, total: int, batch: int) -> int:
     transactions = source.capabilities.transactions
-    confirm = hears_verdicts(source)
     done = commits = 0
     revision = None
     async with sync:
+        confirm = hears_verdicts(source)
         try:
             with Progress("keys", total) as progress:
                 if not transactions:

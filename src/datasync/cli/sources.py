@@ -26,5 +26,8 @@ def connect(source: Source, options: argparse.Namespace) -> DataSync:
 
 
 def hears_verdicts(source: Source) -> bool:
-    """Whether a write waits for the verdict of watches elsewhere: nobody watches what is only in this process."""
-    return source.capabilities.reply and not isinstance(source, MemorySource)
+    """Whether a write waits for the verdict of watches elsewhere: nobody watches what is only in this process.
+
+    To be asked once connected, when a source that stands for another has learnt of it.
+    """
+    return (source.capabilities.reply or source.relays) and not isinstance(source, MemorySource)

@@ -39,8 +39,8 @@ def _put(options: argparse.Namespace) -> int:
 
     async def work() -> int:
         source = open_url(options.url)
-        confirm = hears_verdicts(source)
         async with connect(source, options) as sync:
+            confirm = hears_verdicts(source)
             at = await sync.put(options.key, raw, ttl=options.ttl, if_revision=options.if_revision, confirm=confirm)
         if output.json:
             output.record(op="put", key=options.key, revision=at)
@@ -64,8 +64,8 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
 def _delete(options: argparse.Namespace) -> int:
     async def work() -> int:
         source = existing(options.url)
-        confirm = hears_verdicts(source)
         async with connect(source, options) as sync:
+            confirm = hears_verdicts(source)
             existed = await sync.delete(
                 options.key, prefix=options.recursive, if_revision=options.if_revision, confirm=confirm
             )

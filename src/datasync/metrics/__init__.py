@@ -5,14 +5,17 @@ A key is never a label: their number has no bound.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
-from datasync.status import Status
+from datasync.status import SourceStatus, Status, WatchStatus
 
-__all__ = ["FAMILIES", "Family", "Labels", "Sample"]
+__all__ = ["FAMILIES", "Family", "Labels", "Sample", "distinct"]
+
+T = TypeVar("T", SourceStatus, WatchStatus)
 
 Labels = Mapping[str, str]
 Sample = tuple[Labels, float]
@@ -57,7 +60,7 @@ FAMILIES = (
         lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_last_resync_seconds", "gauge", "How long its last RESYNC took.",
+        "datasync_watch_last_resync_duration_seconds", "gauge", "How long its last RESYNC took.",
         lambda now: (
             ({"watch": watch.name}, watch.resync.duration) for watch in now.watches if watch.resync is not None
         ),
@@ -67,3 +70,18 @@ FAMILIES = (
         lambda now: (({"watch": watch.name}, watch.resync.keys) for watch in now.watches if watch.resync is not None),
     ),
 )  # fmt: skip
+
+
+def distinct(now: Status) -> Status:
+    """The same, no name twice: several DataSyncs may use one, and two samples alike spoil the whole answer."""
+    return Status(_numbered(now.sources), _numbered(now.watches))
+
+
+def _numbered(things: Iterable[T]) -> list[T]:
+    numbered: list[T] = []
+    known: Counter[str] = Counter()
+    for thing in things:
+        known[thing.name] += 1
+        nth = known[thing.name]
+        numbered.append(thing if nth == 1 else msgspec.structs.replace(thing, name=f"{thing.name} ({nth})"))
+    return numbered

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES, Family
+from datasync.metrics import FAMILIES, Family, distinct
 from datasync.status import Status, joined
 
 try:
@@ -21,8 +21,8 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
     """Let `meter`, or one of the global provider, read `DataSync.status` whenever it collects: `observe(sync.status)`.
 
     The names are those of Prometheus with dots after the first two words and no `_total`:
-    `datasync.watch.backlog_changes`. One call takes all DataSyncs of the process; the names of their watches should
-    differ.
+    `datasync.watch.backlog_changes`. One call takes all DataSyncs of the process; a name that is used twice
+    gets a number.
     """
     meter = meter or get_meter("datasync")
     for family in FAMILIES:
@@ -34,4 +34,4 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
 def _observations(
     family: Family, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
 ) -> Iterable[Observation]:
-    return [Observation(float(value), dict(labels)) for labels, value in family.samples(joined(statuses))]
+    return [Observation(float(value), dict(labels)) for labels, value in family.samples(distinct(joined(statuses)))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES
+from datasync.metrics import FAMILIES, distinct
 from datasync.status import Status, joined
 
 try:
@@ -20,7 +20,7 @@ __all__ = ["StatusCollector"]
 class StatusCollector(Collector):
     """Reads `DataSync.status` when it is scraped: `REGISTRY.register(StatusCollector(sync.status))`.
 
-    One collector takes all DataSyncs of the process; the names of their watches should differ.
+    One collector takes all DataSyncs of the process; a name that is used twice gets a number.
     """
 
     def __init__(self, *statuses: Callable[[], Status]) -> None:
@@ -32,7 +32,7 @@ class StatusCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
-        now = joined(self._statuses)
+        now = distinct(joined(self._statuses))
         for family, metric in zip(FAMILIES, self.describe(), strict=True):
             for labels, value in family.samples(now):
                 metric.add_sample(family.name, dict(labels), float(value))

@@ -19,7 +19,7 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.source import Check, Delete, Operation, Put
 
-__all__ = ["Item", "Page", "item_of", "operations_of", "read_state", "read_transaction", "value_fields"]
+__all__ = ["Item", "Page", "item_of", "json_fault", "operations_of", "read_state", "read_transaction", "value_fields"]
 
 
 class _Valued(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,8 +104,19 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
     return operations
 
 
+def json_fault(raw: bytes) -> str | None:
+    """What keeps bytes from being JSON, which is UTF-8 too; None where nothing does."""
+    try:
+        raw.decode()
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        return str(error)
+    return None
+
+
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
+        body.decode()  # the decoder passes over what it leaves raw
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, "BadBody", f"the body is not what is expected here: {error}") from None

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from datasync.capabilities import Capabilities
 from datasync.checks import check_prefix
 from datasync.errors import Disconnected, HistoryLost
 from datasync.restsync._bodies import item_of, value_fields
@@ -91,10 +92,12 @@ class Request(msgspec.Struct, omit_defaults=True):
 
 
 class Events:
-    """/v1/events: GET for everybody, POST for a DataSync that follows."""
+    """/v1/events: GET for everybody, POST for a DataSync that follows. watched: a DataSync in this process follows the
+    source too, whose verdicts the answers to writes bring."""
 
-    def __init__(self, hub: Hub, limits: Limits) -> None:
+    def __init__(self, hub: Hub, limits: Limits, *, watched: bool) -> None:
         self._hub = hub
+        self._watched = watched
         self._encode = _encoder(hub.log)  # one function for all streams, so that they share what it made
         self._limits = limits
         self._streams: dict[str, _Stream] = {}
@@ -110,11 +113,17 @@ class Events:
         stream = self._streams[name] = _Stream(exchange, subscription, beat, self._limits.stalled)
         try:
             await stream.run(
-                ((STREAM.encode(), name.encode()), (CAPABILITIES.encode(), _json.encode(self._hub.capabilities)))
+                ((STREAM.encode(), name.encode()), (CAPABILITIES.encode(), _json.encode(self._promised())))
             )
         finally:
             del self._streams[name]
             await subscription.aclose()
+
+    def _promised(self) -> Capabilities:
+        """What the source can promise, here with the verdicts on writes."""
+        source = self._hub.source
+        reply = source.relays or (self._watched and source.capabilities.reply)
+        return msgspec.structs.replace(self._hub.capabilities, reply=reply)
 
     @property
     def streams(self) -> int:
@@ -168,7 +177,7 @@ class Events:
             try:
                 return self._hub.subscribe(scopes, last, encode=self._encode), beat
             except HistoryLost:
-                pass  # an EventSource that comes back takes the snapshot
+                begin = "snapshot"  # whoever comes back has missed something, whatever it asked for at first
         now = self._hub.log.position(self._hub.log.seq) if begin == "now" else None
         return self._hub.subscribe(scopes, now, encode=self._encode), beat
 

@@ -9,15 +9,22 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from datasync.checks import check_operations, check_options, check_prefix
 from datasync.errors import BadKey, Conflict
 from datasync.events import Verdict
-from datasync.restsync._bodies import Page, item_of, read_state, read_transaction
+from datasync.restsync._bodies import Page, item_of, json_fault, read_state, read_transaction
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem, written
-from datasync.restsync._requests import JSON, Exchange, Query, flag, needs_json, not_allowed, number
+from datasync.restsync._requests import (
+    JSON,
+    Exchange,
+    Query,
+    flag,
+    is_said_to_be_json,
+    needs_json,
+    not_allowed,
+    number,
+)
 from datasync.source import Check, Committed, Delete, Item, Operation, Put, Result, Source
 
 __all__ = ["Keys"]
@@ -60,13 +67,8 @@ class Keys:
         query = exchange.query("confirm", "ttl")
         patience = self._patience(query)
         body = await exchange.body(self._limits.value)
-        if exchange.headers.get(b"content-type", b"").startswith(JSON):
-            try:
-                msgspec.json.decode(body, type=msgspec.Raw)
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise Problem(
-                    400, "BadValue", f"the value of {key!r} is said to be JSON, and is not: {error}"
-                ) from None
+        if is_said_to_be_json(exchange) and (fault := json_fault(body)):
+            raise Problem(400, "BadValue", f"the value of {key!r} is said to be JSON, and is not: {fault}")
         ttl = None if query.one("ttl") is None else number(query, "ttl", 0, 1e-3, 1e9)
         await self._write(exchange, patience, [*self._condition(exchange, key), Put(key, body, ttl)])
 
@@ -76,7 +78,7 @@ class Keys:
             raise Problem(404, "NoSuchKey", f"there is no key {key!r}")
         raw, revision = found
         tags = self._tag(revision)
-        if tags and exchange.headers.get(b"if-none-match") == tags[0][1]:
+        if tags and _names(exchange.headers.get(b"if-none-match", b""), tags[0][1]):
             await exchange.answer(304, headers=tags)
             return
         await exchange.answer(200, raw, _kind(raw, exchange.headers.get(b"accept", b"")), tags)
@@ -115,6 +117,7 @@ class Keys:
             case "DELETE":
                 query = exchange.query("confirm", "prefix")
                 prefix = query.one("prefix")
+                _unconditional(exchange)
                 if prefix is None:
                     raise Problem(400, "BadPrefix", "name what is to be deleted: ?prefix=config/ (empty: everything)")
                 await self._write(exchange, self._patience(query), [Delete(_checked(prefix), prefix=True)])
@@ -143,6 +146,7 @@ class Keys:
     async def _put_state(self, exchange: Exchange) -> None:
         patience = self._patience(exchange.query("confirm"))
         needs_json(exchange)
+        _unconditional(exchange)
         items = read_state(await exchange.body(self._limits.state), self._limits)
         self._begin()
         try:
@@ -156,6 +160,7 @@ class Keys:
             raise not_allowed("POST")
         patience = self._patience(exchange.query("confirm"))
         needs_json(exchange)
+        _unconditional(exchange)
         operations = read_transaction(await exchange.body(self._limits.state), self._limits)
         try:
             check_operations(operations)
@@ -171,7 +176,7 @@ class Keys:
         self._begin()
         try:
             committed = await self._source.commit(
-                operations, reply=patience is not None and self._source.capabilities.reply
+                operations, reply=patience is not None and (self._source.capabilities.reply or self._source.relays)
             )
             await self._told(exchange, patience, committed)
         except Conflict as conflict:
@@ -246,6 +251,17 @@ def _checked(prefix: str) -> str:
     return prefix
 
 
+def _names(header: bytes, tag: bytes) -> bool:
+    """Whether If-None-Match of a read names the ETag."""
+    return header == b"*" or tag in (one.strip().removeprefix(b"W/") for one in header.split(b","))
+
+
+def _unconditional(exchange: Exchange) -> None:
+    """Raise `Problem` for conditions where many keys are written, instead of leaving them out of account."""
+    if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
+        raise Problem(400, "BadHeader", "a condition is about one key; in a transaction it is a check")
+
+
 def _fitting(items: Sequence[Item], limit: int, size: int) -> int:
     """How many items go into an answer: at least one."""
     for index, (_, raw, _) in enumerate(items[:limit]):
@@ -260,11 +276,7 @@ def _kind(raw: bytes, accept: bytes) -> bytes:
     for kind in (_PROTOBUF, _BINARY):
         if kind in accept:
             return kind
-    try:
-        msgspec.json.decode(raw, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        pass
-    else:
+    if json_fault(raw) is None:
         return JSON
     try:
         raw.decode()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from datasync.metrics import FAMILIES, Sample
+from datasync.metrics import FAMILIES, Sample, distinct
 from datasync.restsync._overview import Overview
 from datasync.status import Status
 
 __all__ = ["CONTENT_TYPE", "Requests", "exposition"]
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_METHODS = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"))
 
 
 class Requests:
@@ -21,7 +23,7 @@ class Requests:
 
     def count(self, route: str, method: str, status: int) -> None:
         """One more; `route` is the pattern of the path, never the path itself."""
-        what = (route, method, status)
+        what = (route, method if method in _METHODS else "other", status)
         self._counts[what] = self._counts.get(what, 0) + 1
 
     def samples(self) -> list[Sample]:
@@ -46,7 +48,7 @@ def _families(now: Overview, streams: int, requests: Requests) -> Iterator[str]:
     yield _family("datasync_watchers", "gauge", "Remote watchers.", [({}, now.watchers)])
     yield _family("datasync_event_streams", "gauge", "Event streams that are open.", [({}, streams)])
     yield _family("datasync_http_requests_total", "counter", "Requests answered.", requests.samples())
-    status = Status(now.sources, now.watches)
+    status = distinct(Status(now.sources, now.watches))
     for family in FAMILIES:
         yield _family(family.name, family.kind, family.about, list(family.samples(status)))
 

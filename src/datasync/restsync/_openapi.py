@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datasync.restsync._limits import Limits
+from datasync.restsync._problems import PROBLEM
 
 __all__ = ["description"]
 
@@ -175,7 +176,7 @@ def _json(name: str) -> Schema:
 
 def _problem(text: str) -> Schema:
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {"description": text, "content": {"application/problem+json": schema}}
+    return {"description": text, "content": {PROBLEM: schema}}
 
 
 def _object(properties: Schema, required: list[str], *, closed: bool = False) -> Schema:

@@ -12,7 +12,9 @@ from datasync.errors import DatasyncError
 from datasync.events import Verdict
 from datasync.source import Result
 
-__all__ = ["STATUS_OF", "Problem", "error_of", "problem_of"]
+__all__ = ["PROBLEM", "STATUS_OF", "NoSuchKey", "Problem", "error_of", "problem_of"]
+
+PROBLEM = "application/problem+json"
 
 STATUS_OF = {
     Verdict.ACCEPTED: 200,
@@ -72,6 +74,10 @@ def problem_of(error: Exception) -> Problem | None:
     return None
 
 
+class NoSuchKey(DatasyncError):
+    """What is to be read is not there, which is no error for long: `get` makes None of it."""
+
+
 class _Body(msgspec.Struct):
     title: str = ""
     detail: str = ""
@@ -85,13 +91,19 @@ def error_of(status: int, body: bytes, server: str) -> DatasyncError:
         said = msgspec.json.decode(body, type=_Body)
     except msgspec.MsgspecError:
         said = _Body(detail=f"an answer without an explanation (status {status})")
+        if status >= 500:  # of a gateway before the server, which may have passed the request on
+            return errors.OutcomeUnknown(f"{server}: {said.detail}; read the keys to know")
     text = said.detail or f"status {status}"
     if said.title == "Conflict":
         return errors.Conflict(said.key, said.expected)
+    if said.title == "NoSuchKey":
+        return NoSuchKey(f"{server}: {text}")
     if status == 401:
         return errors.Unauthorized(f"{server}: {text}")
     if said.title in _BY_NAME:
         return _BY_NAME[said.title](f"{server}: {text}")
+    if status == 410:
+        return errors.HistoryLost(f"{server}: {text}")
     if status in (408, 429, 503):
         return errors.Disconnected(f"{server}: {text}")
     if status >= 500:

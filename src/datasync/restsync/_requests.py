@@ -11,7 +11,10 @@ import msgspec
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 
-__all__ = ["JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "needs_json", "not_allowed", "number"]
+__all__ = [
+    "JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "is_said_to_be_json", "needs_json",
+    "not_allowed", "number",
+]  # fmt: skip
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,7 +40,10 @@ class Exchange:
     def key(self, below: bytes) -> str:
         """The key: all of the path behind `below`, decoded. Raises `Problem`."""
         raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
-        text = raw[raw.find(below) + len(below) :]
+        start = raw.find(below)
+        if start < 0:  # a part of the path itself is percent-encoded
+            raise Problem(404, "NoSuchPath", f"there is nothing here; keys lie below {below.decode()}")
+        text = raw[start + len(below) :]
         if b"%" in text:
             text = unquote_to_bytes(text)
         if not text:
@@ -60,6 +66,9 @@ class Exchange:
         How long it may take to arrive is for the server to bound, as `Listener` does: here a timer for each request
         would cost more than most of them.
         """
+        for name in (b"content-encoding", b"content-range"):  # a value would be stored packed, or in part
+            if self.headers.get(name, b"identity") != b"identity":
+                raise Problem(415, "BadHeader", f"{name.decode()} has no meaning here; send the whole body as it is")
         declared = self.headers.get(b"content-length")
         if declared is not None and int(declared) > limit:
             raise self._too_large(limit)
@@ -175,8 +184,12 @@ def not_allowed(methods: str) -> Problem:
     return Problem(405, "NoSuchMethod", f"this takes {methods}", ((b"allow", methods.encode()),))
 
 
+def is_said_to_be_json(exchange: Exchange) -> bool:
+    """Whether the content type of the body is JSON."""
+    return header_text(exchange.headers, b"content-type").partition(";")[0].strip().lower() == "application/json"
+
+
 def needs_json(exchange: Exchange) -> None:
     """Raise `Problem` unless the body is said to be JSON: a page of another origin cannot say so unasked."""
-    kind = header_text(exchange.headers, b"content-type").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if not is_said_to_be_json(exchange):
         raise Problem(415, "BadContentType", "send it as application/json")

@@ -17,7 +17,7 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._metrics import CONTENT_TYPE, Requests, exposition
 from datasync.restsync._openapi import description
 from datasync.restsync._overview import StatusOf, overview
-from datasync.restsync._problems import Problem, problem_of
+from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
 from datasync.serving.hub import Hub
 
@@ -31,7 +31,6 @@ Admits = Callable[[str | None], bool]
 
 _KEY = "/v1/keys/"
 _PAGE = "/page/"
-_PROBLEM = b"application/problem+json"
 _KINDS = {"html": b"text/html; charset=utf-8", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
 _PAGE_HEADERS = (
     (
@@ -72,7 +71,7 @@ class RestApp:
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
-        self._events = Events(hub, limits)
+        self._events = Events(hub, limits, watched=status is not None)
         self._description = msgspec.json.encode(description(limits, secured=admits is not None))
         self._page = {
             f"{_PAGE}{file.name}": (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]])
@@ -94,41 +93,46 @@ class RestApp:
             raise RuntimeError(f"no {scope['type']} here, only http")
         exchange = Exchange(scope, receive, send, self._limits)
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        route = path
         try:
             if path.startswith(_KEY):
-                route = "/v1/keys/{key}"
                 self._let_in(exchange)
                 await self._keys.key(exchange)
             elif (handler := self._routes.get(path)) is not None:
                 self._let_in(exchange)
                 await handler(exchange)
             else:
-                route = await self._unsecured(exchange, path)
+                await self._unsecured(exchange, path)
         except ConnectionResetError:
             return  # the client has gone, and hears nothing
         except Exception as error:
             if exchange.status:  # the answer has begun: only breaking it off says that it is not complete
                 raise
             await self._answer_problem(exchange, error)
-        self._requests.count(route, scope["method"], exchange.status)
+        self._requests.count(self._route(path), scope["method"], exchange.status)
 
-    async def _unsecured(self, exchange: Exchange, path: str) -> str:
-        """Answer what needs no token; returns the route."""
+    def _route(self, path: str) -> str:
+        """The pattern of a path, for the metrics, which keep one for ever: never what a client has made up."""
+        if path.startswith(_KEY):
+            return f"{_KEY}{{key}}"
+        if path in self._routes or path in self._open or path == "/":
+            return path
+        return f"{_PAGE}{{file}}" if path in self._page else "other"
+
+    async def _unsecured(self, exchange: Exchange, path: str) -> None:
+        """Answer what needs no token."""
         if self._local:
             self._check_host(exchange)
         if (handler := self._open.get(path)) is not None:
             await handler(exchange)
-            return path
+            return
         if not path:  # mounted, and asked for without the slash: the page's own links need it
             await exchange.answer(307, headers=[(b"location", exchange.scope["path"].encode() + b"/")])
-            return "/"
+            return
         if path not in self._page:
             raise Problem(404, "NoSuchPath", "there is nothing here; /openapi.json tells what there is")
         _only_get(exchange)
         body, kind = self._page[path]
         await exchange.answer(200, body, kind, _PAGE_HEADERS)
-        return "/" if path == "/" else f"{_PAGE}{{file}}"
 
     # -- who may -------------------------------------------------------------------------------------------------
 
@@ -186,7 +190,7 @@ class RestApp:
         if problem is None:
             log.error("unexpected error in an answer", exc_info=error)
             problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; the log of the agent has more")
-        await exchange.answer(problem.status, problem.body(), _PROBLEM, problem.headers)
+        await exchange.answer(problem.status, problem.body(), PROBLEM.encode(), problem.headers)
 
 
 def _only_get(exchange: Exchange) -> None:

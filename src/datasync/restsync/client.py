@@ -19,11 +19,11 @@ import msgspec
 from yarl import URL
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadStore, BadUrl, Disconnected, OutcomeUnknown, Unauthorized
+from datasync.errors import BadStore, BadUrl, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._events import CAPABILITIES, Request
-from datasync.restsync._problems import Written, error_of
+from datasync.restsync._problems import PROBLEM, NoSuchKey, Written, error_of
 from datasync.restsync._session import HttpSession
 from datasync.restsync._tls import client_context
 from datasync.serving.access import Access
@@ -81,8 +81,13 @@ class HttpSource(Source):
         )
         if response.status != 200:
             raise await self._failed(response)
+        if response.content_type != "text/event-stream":
+            response.close()
+            raise self._foreign(response.status)
         with contextlib.suppress(msgspec.MsgspecError):  # an older server tells nothing
-            self.capabilities = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
+            told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
+            # the verdicts come with the answers to writes; who follows from here is not asked by the server
+            self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
         return HttpSession(self.name, response, self._ping)
 
     async def _ping(self, stream: str) -> None:
@@ -120,7 +125,7 @@ class HttpSource(Source):
         response = await self._send("GET", "keys/" + quote(key, safe="/"), None, _BINARY)
         if response.status != 200:
             error = await self._failed(response)
-            if response.status == 404:
+            if isinstance(error, NoSuchKey):
                 return None
             raise error
         data = await self._read(response)
@@ -133,18 +138,12 @@ class HttpSource(Source):
         query = f"keys?prefix={quote(prefix, safe='')}&limit={min(limit, 10_000)}&values={values}"
         if token is not None:
             query += f"&cursor={token}"
-        status, _, data = await self._ask("GET", query)
-        if status != 200:
-            raise error_of(status, data, self.name)
-        page = msgspec.json.decode(data, type=Page)
+        page = msgspec.json.decode(await self._told(query), type=Page)
         return [(item.key, item.raw, item.revision) for item in page.items], page.next
 
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""
-        status, _, data = await self._ask("GET", "status")
-        if status != 200:
-            raise error_of(status, data, self.name)
-        return data
+        return await self._told("status")
 
     async def aclose(self) -> None:
         if self._writes:  # what has been done, though its answer is under way, should not count as unknown
@@ -213,8 +212,8 @@ class HttpSource(Source):
             if method == "GET":
                 raise
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
-        if response.status == 404 and response.content_type != "application/problem+json":
-            raise BadStore(f"{self.name} answers, but does not serve datasync; see that the URL is right")
+        if response.status == 404 and response.content_type != PROBLEM:
+            raise self._foreign(404)
         return response.status, response.content_type, data
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -223,12 +222,28 @@ class HttpSource(Source):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Disconnected(f"{self.name}: {_why(error)}") from None
 
-    async def _failed(self, response: aiohttp.ClientResponse) -> Exception:
+    async def _told(self, path: str) -> bytes:
+        """The JSON at a path."""
+        response = await self._send("GET", path)
+        if response.status != 200:
+            raise await self._failed(response)
+        if response.content_type != "application/json":
+            response.close()
+            raise self._foreign(response.status)
+        return await self._read(response)
+
+    async def _failed(self, response: aiohttp.ClientResponse) -> DatasyncError:
         """What an answer that is no success means."""
         data = await self._read(response)
-        if response.content_type != "application/problem+json":
-            return BadStore(f"{self.name} answers, but does not serve datasync; see that the URL is right")
+        if response.content_type != PROBLEM:
+            return self._foreign(response.status)
         return error_of(response.status, data, self.name)
+
+    def _foreign(self, status: int) -> DatasyncError:
+        """What an answer to a read means that is none of datasync."""
+        if status in (502, 503, 504):
+            return Disconnected(f"{self.name}: a gateway before it answers that it cannot be reached (status {status})")
+        return BadStore(f"{self.name} answers, but does not serve datasync; see that the URL is right")
 
 
 def _why(error: BaseException) -> str:

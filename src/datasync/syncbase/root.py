@@ -39,12 +39,16 @@ class Rooted(Source):
         self.name = source.name
         self._source = source
         self._root = root
-        self.relays = source.relays
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
         """Those of the source, which may learn of them only when it connects."""
         return self._source.capabilities
+
+    @property
+    def relays(self) -> bool:  # type: ignore[override]
+        """As `capabilities`."""
+        return self._source.relays
 
     def used_by(self, status: Callable[[], Any]) -> None:
         self._source.used_by(status)
