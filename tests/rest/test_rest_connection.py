@@ -13,6 +13,7 @@ from datasync.source import Put
 from datasync.testing.contract import eventually
 from tests.etcd.load import judge
 from tests.load import QUICK, equal, watched, writing
+from tests.rest.agents import agent
 from tests.rest.served import served
 from tests.tcp_proxy import proxy_to
 
@@ -111,6 +112,35 @@ def test_a_write_to_none_is_surely_not_done_and_one_without_an_answer_unknown(ru
             found = await sync.get("a")
             assert found is not None
             assert (found.raw, found.revision) == (b"2", 2)
+
+    run(main())
+
+
+def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> None:
+    """Neither the pings, without which the stream would count as lost, nor reads, nor other writes."""
+
+    async def main() -> None:
+        async with agent("slow/", ack_timeout=60) as it:
+            await it.sync.ready(10)
+            async with DataSync(it.url) as client:
+                view = client.view("other/")
+                revision = await client.put("other/a", b"0")
+                assert revision is not None
+                await view.at_least(revision, timeout=20)
+                session = client._shell.feeds[0]._session
+                assert session is not None
+                it.probe.gate.clear()
+                slow = [asyncio.ensure_future(client.put(f"slow/{n}", b"1", confirm=True)) for n in range(200)]
+                await eventually(lambda: it.source._inbox._revision >= 64)
+                await asyncio.wait_for(session.ping(), 20)
+                assert await asyncio.wait_for(client.get("slow/0"), 20) is not None
+                revision = await asyncio.wait_for(client.put("other/a", b"1"), 20)
+                assert revision is not None
+                await view.at_least(revision, timeout=20)
+                assert not any(put.done() for put in slow)
+                assert client.status().sources[0].reconnects == 0
+                it.probe.gate.set()
+                assert len(set(await asyncio.gather(*slow))) == 200
 
     run(main())
 

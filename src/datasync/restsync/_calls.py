@@ -1,0 +1,159 @@
+"""Requests of a client: how they reach the server, and what an answer means that is none of datasync."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import ssl
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
+from datasync.restsync._problems import PROBLEM, error_of
+from datasync.restsync._tls import client_context
+from datasync.serving.access import Access
+
+__all__ = ["JSON", "Answer", "Calls"]
+
+JSON = {"Content-Type": "application/json"}
+
+Lane = Literal["calls", "verdicts", "streams"]
+_WIDTH = 64
+"""Requests of a lane that are under way at a time."""
+
+
+class Answer(NamedTuple):
+    """A whole answer: status, content type, headers, body."""
+
+    status: int
+    kind: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class _Lane:
+    """Connections for one purpose, so that what has to wait for long holds up nothing else.
+
+    Who waits for a turn has not made a request yet: thousands made at once would stop the loop for so long that the
+    time-outs of the first ones pass.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.turns = asyncio.Semaphore(_WIDTH)
+
+
+class Calls:
+    """The way to one server. `timeout` bounds each answer, in seconds."""
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        self._access = access
+        self._name = access.name
+        self._timeout = timeout
+        self._base = f"{'https' if access.tls else 'http'}://{access.authority}/v1/"
+        self._tls: ssl.SSLContext | bool = client_context(access) if access.tls else False
+        self._lanes: dict[Lane, _Lane] = {}
+
+    async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        """POST, and the head of an answer that has no end. Raises what its error means."""
+        response = await self._send(self._lane("streams"), "POST", path, body, JSON, None)
+        if response.status == 200 and response.content_type == "text/event-stream":
+            return response
+        raise self._failure(await self._whole(response))
+
+    async def read(self, path: str, headers: Mapping[str, str] | None = None, *, kind: str = "") -> Answer:
+        """GET, and an answer of that content type where one is named. Raises what any other means."""
+        answer = await self._take("calls", "GET", path, None, headers, 0.0)
+        if answer.status != 200 or (kind and answer.kind != kind):
+            raise self._failure(answer)
+        return answer
+
+    async def ask(self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls") -> Answer:
+        """The answer, whatever it is. `wait`: seconds that it may take beside the time-out. Raises `OutcomeUnknown`."""
+        try:
+            answer = await self._take(lane, method, path, body, JSON, wait)
+        except _Broken as error:
+            raise OutcomeUnknown(f"{error}; read the keys to know") from None
+        if answer.status == 404 and answer.kind != PROBLEM:
+            raise self._failure(answer)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            await lane.session.close()
+
+    def _lane(self, name: Lane) -> _Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            token = self._access.token
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+            lane = self._lanes[name] = _Lane(session)
+        return lane
+
+    async def _take(
+        self, name: Lane, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, wait: float
+    ) -> Answer:
+        lane = self._lane(name)
+        async with lane.turns:
+            if lane.session.closed:
+                raise Disconnected(f"{self._name}: closed before it was asked")
+            return await self._whole(await self._send(lane, method, path, body, headers, self._timeout + wait))
+
+    async def _send(
+        self, lane: _Lane, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None,
+        seconds: float | None,
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        """The head of the answer, for which it waits so many seconds."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=seconds)
+        try:
+            return await lane.session.request(
+                method, URL(self._base + path, encoded=True),
+                data=None if body is None else io.BytesIO(body),  # bytes would be warned of where they are many
+                headers=headers, timeout=limits, allow_redirects=False,
+            )  # fmt: skip
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Disconnected(f"{self._name}: {_why(error)}") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # with TLS 1.3 a server learns only behind the handshake who the client is, and may just hang up
+            hint = "; it may want another certificate, cert= and key=" if self._access.tls else ""
+            raise _Broken(f"{self._name}: {_why(error)}{hint}") from None
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
+        try:
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _Broken(f"{self._name}: {_why(error)}") from None
+        return Answer(response.status, response.content_type, response.headers, data)
+
+    def _failure(self, answer: Answer) -> DatasyncError:
+        """What an answer means that is no success, to a request that changes nothing."""
+        if answer.kind == PROBLEM:
+            return error_of(answer.status, answer.data, self._name)
+        if answer.status in (502, 503, 504):
+            return Disconnected(f"{self._name}: a gateway before it cannot reach it (status {answer.status})")
+        return BadStore(f"{self._name} answers, but does not serve datasync; see that the URL is right")
+
+
+class _Broken(Disconnected):
+    """The connection broke off with the request under way: a write may have been done."""
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    cause = getattr(error, "os_error", None) or error
+    number = getattr(cause, "errno", None)
+    return (os.strerror(number) if number and number > 0 else "") or str(cause) or type(cause).__name__
