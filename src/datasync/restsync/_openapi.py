@@ -49,6 +49,7 @@ def _paths(limits: Limits) -> Schema:
         "If-Match", {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'}, "Only if the key is at that revision."
     )
     absent = _header("If-None-Match", {"type": "string", "enum": ["*"]}, "Only if there is no such key.")
+    unless = _header("If-None-Match", {"type": "string"}, "Only unless it is at one of these revisions.")
     confirm = _query(
         "confirm",
         {
@@ -68,7 +69,7 @@ def _paths(limits: Limits) -> Schema:
     ]
     return {
         "/v1/keys/{key}": {
-            "get": _operation("get", "Read one key", [key], {
+            "get": _operation("get", "Read one key", [key, unless], {
                 "200": _ok("The value, as it is stored.", {"*/*": {}}),
                 "304": {"description": "It is what the If-None-Match names."},
                 "404": _problem("There is no such key."),

@@ -13,7 +13,7 @@ export class Refused extends Error {
 
 async function request(path, options = {}) {
   for (;;) {
-    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
     const answer = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
     if (answer.status === 401) {
       await signIn();
@@ -50,42 +50,52 @@ export async function json(path, options) {
   return (await request(path, options)).json();
 }
 
-/** A key's value: its bytes and revision, or null where there is no such key. */
-export async function valueOf(key) {
+/** A key's value: its bytes and ETag; null where there is no such key, `known` where its tag is still the same. */
+export async function valueOf(key, known = null) {
+  // a browser takes `..` between slashes out of a path, encoded or not: the slashes of a key are none of the path's
+  if (key === "." || key === "..") throw new Refused(0, "No browser can ask for this key; curl --path-as-is can.");
   try {
-    const answer = await request("v1/keys/" + encodeURIComponent(key).replaceAll(".", "%2E").replaceAll("%2F", "/"));
-    return {
-      bytes: new Uint8Array(await answer.arrayBuffer()),
-      revision: (answer.headers.get("etag") || "").replaceAll('"', ""),
-    };
+    const answer = await request("v1/keys/" + encodeURIComponent(key), known?.tag ? { headers: { "if-none-match": known.tag } } : {});
+    return { bytes: new Uint8Array(await answer.arrayBuffer()), tag: answer.headers.get("etag") || "" };
   } catch (error) {
+    if (error instanceof Refused && error.status === 304) return known;
     if (error instanceof Refused && error.status === 404) return null;
     throw error;
   }
 }
 
-/** Read the events of `path` until `signal` aborts or the stream ends; each is {type, id, data}. */
-export async function* events(path, signal) {
-  const answer = await request(path, { signal });
+/** Read the events of `path`, behind the one with the id `last`, until `signal` aborts or the stream ends; each is
+ * {type, id, data}. */
+export async function* events(path, signal, last) {
+  const answer = await request(path, { signal, headers: last ? { "last-event-id": last } : {} });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const event = { type: "message", id: "", data: "" };
-      for (const line of block.split("\n")) {
-        const colon = line.indexOf(":");
-        if (colon <= 0) continue;
-        const field = line.slice(0, colon);
-        const text = line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-        if (field === "event") event.type = text;
-        else if (field === "id") event.id = text;
-        else if (field === "data") event.data += text;
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const event = parsed(block);
+        if (event.data) yield event;
       }
-      if (event.data) yield event;
     }
+  } finally {
+    reader.cancel().catch(() => {}); // whoever leaves the loop wants no more of it
   }
+}
+
+function parsed(block) {
+  const event = { type: "message", id: "", data: "" };
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(":");
+    if (colon <= 0) continue;
+    const field = line.slice(0, colon);
+    const text = line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+    if (field === "event") event.type = text;
+    else if (field === "id") event.id = text;
+    else if (field === "data") event.data += text;
+  }
+  return event;
 }

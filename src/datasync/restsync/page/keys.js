@@ -1,11 +1,11 @@
 // The browser of keys and values: pages are fetched as one goes down, and only what can be seen is drawn.
 
 import { json, valueOf } from "./api.js";
-import { count, fill, make } from "./dom.js";
-import { onCommit } from "./tail.js";
+import { clock, count, fill, make, many } from "./dom.js";
 
 const ROW = 28;
 const PAGE = 2000;
+const [TEXT, BINARY] = [256 << 10, 4096]; // bytes of a value that are shown
 const box = document.getElementById("keys");
 const run = document.getElementById("keys-run");
 const field = document.getElementById("keys-prefix");
@@ -16,21 +16,39 @@ const rows = new Map();
 let keys = [];
 let next = null;
 let loading = null;
+let goal = 0;
 let at = -1;
 let opened = null;
+let shown = null;
 let turn = 0;
+let fault = "";
+let asked = "";
+let read = 0;
+let stale = false;
 
 const directory = () => field.value.slice(0, field.value.lastIndexOf("/") + 1);
 
 /** Read the keys anew, from the start. */
 export async function refresh() {
   const mine = ++turn;
-  next = "";
-  loading = null;
+  asked = field.value;
+  next = fault = "";
+  [loading, goal] = [null, 0];
   const found = await page(mine, "");
-  if (found === null) return;
+  if (found === null) return draw();
+  const chosen = keys[at];
   keys = found;
-  at = Math.min(at, keys.length - 1);
+  at = chosen === undefined ? -1 : keys.indexOf(chosen);
+  read = Date.now() / 1000;
+  stale = false;
+  draw();
+}
+
+/** Something has changed: show the value as it is now, and the keys, unless they are too many to read time and again. */
+export function changed() {
+  if (opened !== null) show(opened);
+  if (!next && !loading && keys.length < PAGE && !box.matches(":active")) return refresh();
+  stale = true;
   draw();
 }
 
@@ -44,27 +62,34 @@ async function page(mine, cursor) {
     const whole = answer.items.map((item) => item.key);
     return field.value === directory() ? whole : whole.filter((key) => key.startsWith(field.value));
   } catch (error) {
-    if (mine === turn) counter.textContent = error.message;
+    if (mine !== turn) return null;
+    fault = error.message;
+    next = null;
     return null;
   }
 }
 
 /** Fetch further pages until there are `wanted` keys, or no more. */
 async function more(wanted) {
-  if (loading || !next) return;
-  const mine = turn;
-  loading = true;
-  while (mine === turn && next && keys.length < wanted) {
+  goal = Math.max(goal, wanted);
+  loading ??= fetchMore(turn);
+  await loading;
+}
+
+async function fetchMore(mine) {
+  while (mine === turn && next && keys.length < goal) {
     const found = await page(mine, next);
-    if (found === null) break;
-    keys.push(...found);
-    draw();
+    if (found !== null) keys.push(...found);
+    if (mine === turn) draw();
   }
-  if (mine === turn) loading = null;
+  if (mine === turn) [loading, goal] = [null, 0];
 }
 
 function draw() {
-  counter.textContent = next ? `${count(keys.length)} and more` : count(keys.length);
+  const notes = [`${count(keys.length)}${next ? " and more" : ""}`];
+  if (stale) notes.push(`as of ${clock(read)}`);
+  if (fault) notes.push(fault);
+  counter.textContent = notes.join(", ");
   // where pages are left, the list shows that it goes on
   run.style.height = `${(keys.length + (next ? 40 : 0)) * ROW}px`;
   const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 8);
@@ -115,45 +140,65 @@ function select(index) {
 async function open() {
   if (at < 0 || at >= keys.length) return;
   opened = keys[at];
+  shown = null;
   await show(opened);
 }
 
+const same = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
+
 async function show(key) {
-  const found = await valueOf(key).catch((error) => ({ error }));
-  if (key !== opened) return;
+  const found = await valueOf(key, shown).catch((error) => ({ error }));
+  if (key !== opened || (shown?.bytes && found?.bytes && shown.tag === found.tag && same(shown.bytes, found.bytes))) return;
+  shown = found;
   const about = make("div", { class: "about" }, make("p", { class: "key" }, key));
   if (found === null || found.error) {
     about.append(make("p", { class: "note" }, found ? found.error.message : "This key does not exist any more."));
     fill(panel, about);
     return;
   }
-  const { bytes, revision } = found;
-  const [kind, body] = rendered(bytes);
-  const at = revision ? `, revision ${count(Number(revision))}` : "";
-  about.append(make("p", { class: "note" }, `${kind}, ${count(bytes.length)} byte${bytes.length === 1 ? "" : "s"}${at}`));
+  const { bytes, tag } = found;
+  const [kind, body, most] = rendered(bytes);
+  const at = tag ? `, revision ${count(Number(tag.replaceAll('"', "")))}` : "";
+  const part = bytes.length > most ? `, of which the first ${count(most)} are shown` : "";
+  about.append(make("p", { class: "note" }, `${kind}, ${many(bytes.length, "byte")}${part}${at}`));
   fill(panel, about, body);
 }
 
+/** What the bytes are, how they look, and how many of them are shown. */
 function rendered(bytes) {
   let text;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, 262144));
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    text = decoder.decode(bytes.subarray(0, TEXT), { stream: bytes.length > TEXT }); // the cut may go through a sign
   } catch {
-    return ["binary", make("pre", {}, hex(bytes.subarray(0, 4096)))];
+    return ["binary", make("pre", {}, hex(bytes.subarray(0, BINARY))), BINARY];
   }
-  if (bytes.length <= 262144) {
+  if (bytes.length <= TEXT) {
     try {
-      const value = JSON.parse(text);
-      return ["JSON", coloured(typeof value === "object" ? JSON.stringify(value, null, 2) : text)];
+      JSON.parse(text);
+      return ["JSON", coloured(laidOut(text)), TEXT];
     } catch { /* plain text */ }
   }
-  return ["text", make("pre", {}, text)];
+  return ["text", make("pre", {}, text), TEXT];
+}
+
+/** JSON with line ends and indents, and otherwise as it is stored: numbers with all their digits, and every member. */
+function laidOut(text) {
+  let depth = 0;
+  const line = (deeper) => `\n${"  ".repeat((depth += deeper))}`;
+  const spaced = ([sign]) => {
+    if (sign === "{" || sign === "[") return sign + line(1);
+    if (sign === "}" || sign === "]") return line(-1) + sign;
+    if (sign === ",") return sign + line(0);
+    return sign === ":" ? ": " : sign;
+  };
+  return Array.from(text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|\{\s*\}|\[\s*\]|[{}[\],:]|[^\s{}[\],:"]+/g), spaced).join("");
 }
 
 function coloured(text) {
   const pre = make("pre");
   let end = 0;
-  for (const match of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*|\b(?:true|false|null)\b/g)) {
+  for (const match of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|-?\d[\d.eE+-]*|\b(?:true|false|null)\b/g)) {
     pre.append(text.slice(end, match.index));
     const word = match[1] ?? match[0];
     pre.append(make("span", { class: match[2] ? "k" : match[1] ? "s" : "n" }, word));
@@ -191,18 +236,22 @@ box.addEventListener("keydown", async (event) => {
 box.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
 new ResizeObserver(draw).observe(box);
 let typing = 0;
+function search() {
+  clearTimeout(typing);
+  box.scrollTop = 0;
+  at = -1;
+  return refresh();
+}
 field.addEventListener("input", () => {
   clearTimeout(typing);
-  typing = setTimeout(() => { box.scrollTop = 0; at = -1; refresh(); }, 200);
+  typing = setTimeout(search, 200);
 });
-field.addEventListener("keydown", (event) => {
+field.addEventListener("keydown", async (event) => {
   if (event.key !== "Enter" && event.key !== "ArrowDown") return;
   event.preventDefault();
   box.focus();
+  if (asked !== field.value) await search();
   select(0);
 });
 document.getElementById("keys-refresh").addEventListener("click", refresh);
-onCommit(({ changes }) => {
-  if (opened !== null && changes.some((change) => change.key === opened)) show(opened);
-});
 refresh();

@@ -7,17 +7,11 @@ const KEEP = 300;
 const list = document.getElementById("tail");
 const field = document.getElementById("tail-prefix");
 const button = document.getElementById("tail-pause");
-const heard = new Set();
 let paused = false;
 let waiting = [];
 let missed = 0;
 let stream = null;
 let first = true;
-
-/** Call `listener` with each commit that goes by, filtered or not as the tail is. */
-export function onCommit(listener) {
-  heard.add(listener);
-}
 
 /** Pause, or go on. */
 export function toggle() {
@@ -62,40 +56,60 @@ function apart(before, after) {
 function render() {
   if (paused || (!waiting.length && !missed)) return;
   const lines = [];
-  for (const { revision, at, changes } of waiting) {
-    lines.unshift(...changes.slice(0, KEEP).map((change, index) => line(change, index, revision, at)));
+  for (const { revision, at, changes, more, note } of waiting) {
+    if (note) lines.unshift(gap(`${at}: ${note}`));
+    else {
+      if (more) lines.unshift(gap(`and ${count(more)} more changes in this transaction`));
+      lines.unshift(...changes.map((change, index) => line(change, index, revision, at)));
+    }
   }
   if (first) fill(list);
   first = false;
-  if (missed) lines.push(make("div", { class: "gap" }, `${count(missed)} more changes went by`));
+  if (missed) lines.push(gap(`${count(missed)} more changes went by`));
   list.prepend(...lines.slice(0, KEEP));
   while (list.childElementCount > KEEP) list.lastElementChild.remove();
   waiting = [];
   missed = 0;
 }
 
-function take(data) {
+const gap = (text) => make("div", { class: "gap" }, text);
+
+function add(entry) {
+  waiting.push({ ...entry, at: clock(Date.now() / 1000) });
+  if (waiting.length > KEEP) {
+    const { changes = [], more = 0 } = waiting.shift();
+    missed += changes.length + more;
+  }
+}
+
+function take({ revision, changes: all }) {
   const prefix = field.value;
-  for (const listener of heard) listener(data);
-  const changes = prefix ? data.changes.filter((change) => change.key.startsWith(prefix)) : data.changes;
-  if (!changes.length) return;
-  waiting.push({ revision: data.revision, at: clock(Date.now() / 1000), changes });
-  if (waiting.length > KEEP) missed += waiting.shift().changes.length;
+  const changes = prefix ? all.filter((change) => change.key.startsWith(prefix)) : all;
+  if (changes.length) add({ revision, changes: changes.slice(0, KEEP), more: Math.max(0, changes.length - KEEP) });
 }
 
 async function follow(signal) {
   const prefix = field.value.slice(0, field.value.lastIndexOf("/") + 1);
+  const path = `v1/events?from=now&prefix=${encodeURIComponent(prefix)}`;
+  let last = "";
   for (let pause = 500; !signal.aborted; pause = Math.min(pause * 2, 8000)) {
+    const known = last;
     try {
-      const path = `v1/events?from=now&prefix=${encodeURIComponent(prefix)}`;
-      for await (const event of events(path, signal)) {
+      for await (const event of events(path, signal, last)) {
         pause = 500;
         if (event.type === "commit") take(JSON.parse(event.data));
+        last = event.id || last;
+        if (event.type !== "snapshot-begin") continue;
+        add({ note: "the whole state was read anew (a RESYNC); what changed meanwhile is not listed" });
+        last = ""; // all the keys are not for here: go on with what is new
+        break;
       }
     } catch (error) {
       if (error instanceof Refused && error.status === 400) return;
     }
-    if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, pause));
+    if (signal.aborted) return;
+    if (last && last !== known) add({ note: "the connection broke off" });
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
@@ -103,6 +117,7 @@ function restart() {
   stream?.abort();
   stream = new AbortController();
   waiting = [];
+  missed = 0;
   first = true;
   const which = field.value ? `keys that begin with ${field.value}` : "any key";
   fill(list, make("div", { class: "empty" }, make("p", {}, "Quiet."), make("p", { class: "note" }, `Changes of ${which} appear here.`)));

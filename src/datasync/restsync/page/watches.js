@@ -6,26 +6,60 @@ const SOURCE = { connecting: "work", loading: "work", following: "good", lost: "
 const WATCH = { waiting: "work", resyncing: "work", following: "good", failing: "bad", overdue: "warn", unattended: "idle", closed: "idle" };
 const WORDS = { unattended: "nobody reads", loading: "loading", waiting: "waits its turn" };
 
+const MUCH = 64; // changes that wait
+const LONG = 5; // seconds for which they do
+const laggingSince = new Map();
+
+/** Whether a watch has had much to do for long, of those that have no other trouble; asked anew with each status. */
+const isBehind = (watch, now) => now - (laggingSince.get(watch.name) ?? now) >= LONG && !watch.failing;
+
+function noteBacklogs(watches, now) {
+  for (const { name, backlog } of watches) {
+    if (backlog < MUCH) laggingSince.delete(name);
+    else if (!laggingSince.has(name)) laggingSince.set(name, now);
+  }
+}
+
+function trouble({ name, state, failing: { keys } }) {
+  const refused = Object.keys(keys).length;
+  if (state === "overdue") return `${name} is overdue`;
+  return state === "failing" || !refused ? `${name} is failing` : `${name} refused ${many(refused, "key")}`;
+}
+
+function reason({ failing: { why, keys } }) {
+  const [first] = Object.entries(keys);
+  return first && why === "refused" ? first.join(": ") : why;
+}
+
 /** What stands at the top: a tone, a headline and a line below it. */
-export function judge({ sources, watches, now }) {
+export function judge({ sources, watches, now, ready, name }) {
+  noteBacklogs(watches, now);
   const lost = sources.filter((source) => SOURCE[source.state] === "bad");
   const failing = watches.filter((watch) => watch.failing);
   const busy = [...sources, ...watches].filter((one) => (SOURCE[one.state] || WATCH[one.state]) === "work");
+  const behind = watches.filter((watch) => isBehind(watch, now));
   if (failing.length) {
     const first = failing.reduce((one, other) => (other.failing.since < one.failing.since ? other : one));
-    const state = failing.every((watch) => watch.state === "overdue") ? "is overdue" : "is failing";
-    const head = failing.length === 1 ? `${first.name} ${state}` : `${failing.length} watches are failing`;
+    const head = failing.length === 1 ? trouble(first) : `${failing.length} watches are failing`;
     const tone = failing.some((watch) => watch.state === "failing" || Object.keys(watch.failing.keys).length) ? "bad" : "warn";
     const who = failing.length === 1 ? "" : `${first.name}, `;
-    return [tone, head, `${who}for ${span(now - first.failing.since)}: ${first.failing.why}`];
+    const besides = lost.length ? `. Besides, ${lost[0].name} is lost` : "";
+    return [tone, head, `${who}for ${span(now - first.failing.since)}: ${reason(first)}${besides}`];
   }
   if (lost.length) {
     const [first] = lost;
     const head = lost.length === 1 ? "The source is lost" : `${lost.length} sources are lost`;
     return ["bad", head, `for ${span(now - first.since)}; the last state stands meanwhile. ${first.error || ""}`];
   }
+  if (!sources.some((source) => source.state !== "closed")) return ["idle", "Nothing is watched", "there is no source"];
+  if (!ready) return ["work", "Not ready", `${name} has not brought its whole state yet`];
   if (busy.length) return ["work", "Catching up", many(busy.length, "part") + " on the way"];
-  if (!sources.length) return ["idle", "Nothing is watched", "there is no source"];
+  if (behind.length) {
+    const first = behind.reduce((one, other) => (other.backlog > one.backlog ? other : one));
+    const head = behind.length === 1 ? `${first.name} is behind` : `${behind.length} watches are behind`;
+    const since = span(now - laggingSince.get(first.name));
+    return ["warn", head, `${many(first.backlog, "change")} wait for ${first.name}, and many have for ${since}`];
+  }
   const waiting = watches.reduce((sum, watch) => sum + watch.backlog, 0);
   const tail = waiting ? `, ${many(waiting, "change")} under way` : "";
   const following = watches.filter((watch) => watch.state === "following").length;
@@ -60,7 +94,7 @@ export function showWatches({ watches, remote, watchers, now }) {
       remote.length ? null : make("li", { class: "nothing" }, "Nobody follows at the moment."));
     return;
   }
-  const highest = Math.max(64, ...watches.map((watch) => watch.backlog));
+  const highest = Math.max(MUCH, ...watches.map((watch) => watch.backlog));
   fill(list, ...watches.map((watch, index) => one(watch, index, now, highest)));
 }
 
@@ -81,7 +115,9 @@ function far({ scopes, behind }, index) {
 }
 
 function one(watch, index, now, highest) {
-  const tone = watch.failing && WATCH[watch.state] === "good" ? "warn" : WATCH[watch.state] || "idle";
+  const behind = isBehind(watch, now);
+  const tone = (watch.failing && WATCH[watch.state] === "good") || behind ? "warn" : WATCH[watch.state] || "idle";
+  const word = watch.failing && WATCH[watch.state] === "good" ? "refused keys" : behind ? "behind" : WORDS[watch.state] || watch.state;
   const scopes = watch.scopes.map((scope) => scope || "everything").join(", ");
   const fillBar = make("i");
   fillBar.style.width = `${Math.round((100 * watch.backlog) / highest)}%`;
@@ -93,7 +129,7 @@ function one(watch, index, now, highest) {
       make("span", { class: "order" }, String(index + 1)),
       make("span", { class: "name", title: watch.name }, watch.name),
       make("span", { class: "scopes mono", title: scopes }, scopes),
-      make("span", { class: "state" }, badge(watch.failing && WATCH[watch.state] === "good" ? "refused keys" : WORDS[watch.state] || watch.state, tone)),
+      make("span", { class: "state" }, badge(word, tone)),
       make("span", { class: "backlog", title: "changes that wait" }, make("span", { class: "label" }, "backlog"),
         make("span", { class: "bar" }, fillBar), make("span", {}, count(watch.backlog))),
       make("span", { class: "last note" }, make("span", { class: "label" }, "resync: "), last)),
@@ -106,7 +142,7 @@ function failing({ since, why, attempt, keys }, now) {
   return make("div", { class: "why" },
     make("p", {}, `For ${span(now - since)}${tries}: ${why}`),
     refused.length
-      ? make("dl", { class: "refused" }, ...refused.slice(0, 20).flatMap(([key, reason]) => [make("dt", {}, key), make("dd", {}, reason)]),
+      ? make("dl", { class: "refused" }, ...refused.slice(0, 20).flatMap(([key, said]) => [make("dt", { title: key }, key), make("dd", {}, said)]),
           refused.length > 20 ? make("dt", {}, `and ${refused.length - 20} more`) : null)
       : null);
 }
