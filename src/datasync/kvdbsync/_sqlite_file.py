@@ -55,6 +55,7 @@ class SharedFile:
         self.pid = os.getpid()
         self.ready: Future[None] = Future()
         """Done once the file is open and checked; carries the error where it cannot be used."""
+        self.opened = False
         self.bell = Bell(path)
         self.identity: tuple[int, int] | None = None
         self._create = create
@@ -78,6 +79,7 @@ class SharedFile:
                 self.bell.hang()
                 self.writer = Writer(self)
                 self.writer.start()
+        self.opened = True
         self.ready.set_result(None)
         return connection
 
@@ -190,6 +192,10 @@ class SharedFile:
             self._lose(why)
         if self.lost is not None:
             raise Disconnected(self.lost)
+
+    def is_at(self, name: str) -> bool:
+        """Whether `name` leads here, as far as is known of a name that is no symbolic link."""
+        return self.lost is None and (name == self.path or self._differs(name) is None)
 
     def check_name(self, name: str) -> None:
         """Raise `Disconnected` unless `name`, which may go through symbolic links, leads here; others may still."""

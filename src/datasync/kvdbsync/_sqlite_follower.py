@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_bell import Ear
 from datasync.kvdbsync._sqlite_driver import Connection
-from datasync.kvdbsync._sqlite_store import Entry, Place, Ranges, changes_behind
-from datasync.syncbase.frames import Commit, Frame, Progress
+from datasync.kvdbsync._sqlite_store import Batch, Place, Ranges, changes_behind
+from datasync.syncbase.frames import Frame
 
 if TYPE_CHECKING:
     from datasync.kvdbsync._sqlite_file import SharedFile
 
-__all__ = ["Follower", "Tail", "frames_of", "settle"]
+__all__ = ["Follower", "Tail", "settle"]
 
 T = TypeVar("T")
 
@@ -34,7 +34,6 @@ _WITH_BELL, _WITHOUT_BELL = 1.0, 0.25
 """Seconds between two looks at the log and the file itself that nobody asked for."""
 _BATCH, _BATCH_BYTES = 512, 4 << 20
 _AHEAD_BYTES = 8 << 20
-_AHEAD_CHANGE = 100
 
 
 class Tail:
@@ -227,7 +226,7 @@ class Follower:
         more = False
         for position, tails in places.items():
             try:
-                entries, rest = changes_behind(self._reader(), position, _BATCH, _BATCH_BYTES)
+                batch = changes_behind(self._reader(), position, _BATCH, _BATCH_BYTES)
             except HistoryLost as error:
                 self._end(tails, error)
             except Exception as error:
@@ -236,18 +235,18 @@ class Follower:
                 # what else is wrong with the file is found when it is opened anew
                 self._end(tails, known if isinstance(known, Disconnected) else Disconnected(str(known)))
             else:
-                more = more or rest
+                more = more or batch.more
                 for tail in tails:
-                    self._hand_over(tail, entries)
+                    self._hand_over(tail, batch)
         return more
 
-    def _hand_over(self, tail: Tail, entries: list[Entry]) -> None:
-        if entries:
-            frames, size = frames_of(entries, tail.ranges, tail.position[0])
+    def _hand_over(self, tail: Tail, batch: Batch) -> None:
+        if batch.commits:
+            frames = tail.ranges.cut(batch.commits)
             tail.position = frames[-1].position
-            tail.sent += size
+            tail.sent += batch.size
             try:
-                tail.loop.call_soon_threadsafe(tail.deliver, frames, size)
+                tail.loop.call_soon_threadsafe(tail.deliver, frames, batch.size)
             except RuntimeError:  # its loop was closed without closing the session
                 self._tails.remove(tail)
 
@@ -276,21 +275,6 @@ class Follower:
                 connection.close()
             except self._file.library.error:
                 return
-
-
-def frames_of(entries: list[Entry], ranges: Ranges, history: str) -> tuple[list[Commit | Progress], int]:
-    """The entries as frames, up to the last one of them, and roughly their size in memory."""
-    frames: list[Commit | Progress] = []
-    size = 0
-    for revision, nonce, changes, stored in entries:
-        mine = ranges.pick(changes)
-        if mine:
-            frames.append(Commit((history, revision, nonce), revision, mine))
-            size += stored + _AHEAD_CHANGE * (1 + len(mine))
-    revision, nonce, _, _ = entries[-1]
-    if not frames or frames[-1].revision != revision:
-        frames.append(Progress((history, revision, nonce), revision))
-    return frames, size
 
 
 def settle(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from datasync.errors import HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
-from datasync.kvdbsync._sqlite_follower import Tail, frames_of
+from datasync.kvdbsync._sqlite_follower import Tail
 from datasync.kvdbsync._sqlite_reader import read_apart
 from datasync.kvdbsync._sqlite_store import Head, Place, Ranges, changes_behind, head, history
 from datasync.source import Frame, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
@@ -84,16 +84,13 @@ class SqliteSession(Session):
             self._in_loop(self._set_opened)
             self._tail = self._make_tail(resume, ranges)
             return
-        entries, more = changes_behind(connection, resume, _BATCH, _BATCH_BYTES)
+        batch = changes_behind(connection, resume, _BATCH, _BATCH_BYTES)
         self._in_loop(self._set_opened)
         kept = Ranges(self._kept)
-        while entries and not self._closed:
-            frames, size = frames_of(entries, kept, name)
-            self._in_loop(self._deliver, frames, size)
-            last = entries[-1]
-            entries = []
-            if more:
-                entries, more = changes_behind(connection, (name, last[0], last[1]), _BATCH, _BATCH_BYTES)
+        while batch.commits and not self._closed:
+            frames = kept.cut(batch.commits)
+            self._in_loop(self._deliver, frames, batch.size)
+            batch = changes_behind(connection, frames[-1].position, _BATCH, _BATCH_BYTES)
         self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
         self._snapshot(connection, self._added, now, self._named(connection, name))
 

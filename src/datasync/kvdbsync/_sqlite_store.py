@@ -19,12 +19,12 @@ import msgspec
 
 from datasync.errors import BadStore, Conflict, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
-from datasync.source import Check, Committed, Delete, Item, Operation, Put
+from datasync.source import Check, Commit, Committed, Delete, Item, Operation, Progress, Put
 from datasync.syncbase.scopes import Scopes, is_prefix
 
 __all__ = [
     "KEEP",
-    "Entry",
+    "Batch",
     "Head",
     "Place",
     "Ranges",
@@ -53,9 +53,14 @@ _EXPIRE_STEP = 1_000
 _CHUNK = 2_000
 _NONCE_MASK = (1 << 53) - 1  # every JSON reader keeps 53 bits
 _LOG_CHUNK = 32
+_CHANGE_BYTES = 200
 _BEHIND = (
     "SELECT revision, nonce, CASE WHEN revision > ? THEN changes END FROM log WHERE revision >= ?"
     " ORDER BY revision LIMIT ?"
+)
+_PRUNE = (
+    "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log ORDER BY revision"
+    " LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
 )
 
 _SCHEMA = (
@@ -74,8 +79,14 @@ _decode = msgspec.msgpack.Decoder(Changes).decode
 
 Place = tuple[str, int, int]
 """Where a session stands: the history, the revision and its nonce; plain data, of which one is made a transaction."""
-Entry = tuple[int, int, Changes, int]
-"""One transaction as the log has it: the revision, its nonce, the changes and their size in bytes."""
+
+
+class Batch(NamedTuple):
+    """A part of the log, about its size in memory, and whether there may be more behind it."""
+
+    commits: list[Commit]
+    size: int
+    more: bool
 
 
 def as_place(position: Any) -> Place:
@@ -177,15 +188,16 @@ def head(connection: Connection) -> Head:
     return Head(*connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")[0])
 
 
-def changes_behind(connection: Connection, place: Place, limit: int, size: int) -> tuple[list[Entry], bool]:
-    """The log behind `place`: at most `limit` entries, about `size` bytes, and whether there may be more.
+def changes_behind(connection: Connection, place: Place, limit: int, size: int) -> Batch:
+    """The log behind `place`: at most `limit` transactions of about `size` bytes.
 
     The row of the place itself is read too, for its nonce proves in the same statement that the history is the same
     and that nothing was pruned in between. Raises `HistoryLost`.
     """
-    _, revision, nonce = place
-    entries: list[Entry] = []
+    name, revision, nonce = place
+    commits: list[Commit] = []
     proven = False
+    read = 0
     rows = connection.chunks(_BEHIND, (revision, revision, limit + 1), _LOG_CHUNK)
     try:
         for chunk in rows:
@@ -195,16 +207,16 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                 proven = True
                 del chunk[0]
             for at, mark, blob in chunk:
-                length = len(blob)
-                size -= length
-                entries.append((at, mark, _decode(blob), length))
-            if size <= 0:
-                return entries, True
+                changes = _decode(blob)
+                read += len(blob) + _CHANGE_BYTES * len(changes)
+                commits.append(Commit((name, at, mark), at, changes))
+            if read >= size:
+                return Batch(commits, read, more=True)
     finally:
         rows.close()
     if not proven:
         raise _lost(connection, revision)
-    return entries, len(entries) >= limit
+    return Batch(commits, read, more=len(commits) >= limit)
 
 
 def _lost(connection: Connection, revision: int) -> HistoryLost:
@@ -219,10 +231,24 @@ class Ranges:
 
     def __init__(self, scopes: Sequence[str]) -> None:
         self._scopes = Scopes(scopes).minimal()
+        self._everything = "" in self._scopes
 
-    def pick(self, changes: Changes) -> Changes:
-        """The changes in scope; the same list if all are."""
-        return self._scopes.keep(changes)
+    def cut(self, commits: list[Commit]) -> Sequence[Commit | Progress]:
+        """What is in scope, up to the last one of them."""
+        if self._everything:
+            return commits
+        keep = self._scopes.keep
+        frames: list[Commit | Progress] = []
+        for commit in commits:
+            mine = keep(commit.changes)
+            if mine is commit.changes:
+                frames.append(commit)
+            elif mine:
+                frames.append(Commit(commit.position, commit.revision, mine))
+        last = commits[-1]
+        if not frames or frames[-1].revision != last.revision:
+            frames.append(Progress(last.position, last.revision))
+        return frames
 
     def read(self, connection: Connection) -> Iterator[Sequence[Item]]:
         """The rows in scope, range by range, each key once."""
@@ -349,13 +375,8 @@ class Transactions:
         ):
             return False
         step = 2 * (now.revision - before.revision) + _PRUNE_STEP
-        oldest = self._connection.all("SELECT revision, total FROM log ORDER BY revision LIMIT ?", (step,))
-        upto = -1
-        for revision, total in oldest:
-            if revision <= now.revision - self._keep or total <= now.total - self._keep_bytes:
-                upto = revision
-        if upto >= 0:
-            self._connection.run("DELETE FROM log WHERE revision <= ? AND revision < ?", (upto, now.revision))
+        oldest = (now.revision - self._keep, now.total - self._keep_bytes)
+        self._connection.run(_PRUNE, (step, *oldest, now.revision))
         return True
 
 

@@ -63,8 +63,8 @@ class Writer:
         self._stopping = True
         self._queue.put(None)
 
-    async def commit(self, operations: Sequence[Operation]) -> Committed:
-        """Do one transaction; returns after its COMMIT."""
+    def commit(self, operations: Sequence[Operation]) -> asyncio.Future[Committed]:
+        """Do one transaction; the future is done after its COMMIT."""
         loop = asyncio.get_running_loop()
         job = _Job(operations, loop, loop.create_future())
         collected = self._collected.get(loop)
@@ -73,7 +73,7 @@ class Writer:
             self._collected[loop] = collected = []
             loop.call_soon(self._hand_over, loop)
         collected.append(job)
-        return await job.future
+        return job.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._collected.pop(loop)
@@ -109,23 +109,24 @@ class Writer:
 
     def _fill(self, waiting: collections.deque[_Job]) -> bool:
         """Take all that was handed over, waiting for it if need be; False once it is to stop."""
-        try:
-            if not waiting:
-                jobs = self._queue.get(timeout=min(_TICK, max(0.001, self._due - time.time())))
-                if jobs is None:
-                    return False
-                waiting.extend(jobs)
-            while True:
-                jobs = self._queue.get_nowait()
-                if jobs is None:
-                    # again for the next round, when all that is waiting has been done
-                    self._queue.put(None)
-                    return True
-                waiting.extend(jobs)
-        except queue.Empty:
-            if not waiting:
+        handed_over = self._queue
+        if not waiting:
+            try:
+                jobs = handed_over.get(timeout=min(_TICK, max(0.001, self._due - time.time())))
+            except queue.Empty:
                 # another process may have written a TTL since; also, the clock may have been set
                 self._due = -math.inf
+                return True
+            if jobs is None:
+                return False
+            waiting.extend(jobs)
+        while not handed_over.empty():
+            jobs = handed_over.get()
+            if jobs is None:
+                # again for the next round, when all that is waiting has been done
+                handed_over.put(None)
+                break
+            waiting.extend(jobs)
         return True
 
     @staticmethod

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Disconnected, Forked, UnsupportedOption
+from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Forked, UnsupportedOption
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
 from datasync.kvdbsync._sqlite_reader import read_apart
@@ -176,7 +176,9 @@ class SqliteSource(Source):
         file = self._file
         if file is not None and file.pid != os.getpid():
             raise Forked(f"{self.name} was opened before this process was forked; open it after the fork")
-        if file is None or file.lost is not None or self._leads_elsewhere(file):
+        if file is not None and file.opened and file.is_at(self._path):
+            return file
+        if file is None or file.opened or file.lost is not None:
             stale = file
             self._file = file = self._acquire()
             if stale is not None:
@@ -192,15 +194,6 @@ class SqliteSource(Source):
             raise
         self._was_open = True
         return file
-
-    def _leads_elsewhere(self, file: SharedFile) -> bool:
-        if not file.ready.done():
-            return False
-        try:
-            file.check_name(self._path)
-        except Disconnected:
-            return True
-        return False
 
     def _acquire(self) -> SharedFile:
         if not self.create or self._was_open:
