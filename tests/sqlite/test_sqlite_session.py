@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +166,53 @@ def test_the_log_is_bounded_in_bytes(make: Make, run: Run, monkeypatch: pytest.M
         await source.aclose()
 
     monkeypatch.setattr("datasync.kvdbsync._sqlite_store.Transactions.__init__.__defaults__", (4_000_000,))
+    run(main())
+
+
+def test_a_damaged_log_costs_a_snapshot(make: Make, run: Run, path: Path) -> None:
+    """Trying the same position again would end in the same way for ever."""
+
+    async def main() -> None:
+        source = make()
+        made = await copy(source, "")
+        await made.session.aclose()
+        for value in (b"1", b"2", b"3"):
+            await put(source, k=value)
+        await source.aclose()
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE log SET changes = x'c1' WHERE revision = 2")
+            other.commit()
+        source = make()
+        again = await copy(source, "", resume=made.position)
+        with pytest.raises(HistoryLost, match=r"revision 2 .*damaged") as lost:
+            await again.reach(3)
+        await again.session.aclose()
+        assert not lost.value.changed
+        made = await copy(source, "")
+        await put(source, k=b"4")
+        await made.reach(4)
+        await made.session.aclose()
+        await source.aclose()
+
+    run(main())
+
+
+def test_what_is_out_of_scope_does_not_fill_the_memory_either(make: Make, run: Run) -> None:
+    async def main() -> None:
+        source = make()
+        slow, quick = await copy(source, "a/"), await copy(source, "")
+        for _ in range(60):
+            await source.commit([Put("b/big", b"x" * 1_000_000)])
+        await quick.reach(60)
+        session: Any = slow.session
+        assert len(session._frames) < 20
+        await put(source, a__x=b"1")
+        await slow.reach(61)
+        assert slow.data == {"a/x": (b"1", 61)}
+        await slow.session.aclose()
+        await quick.session.aclose()
+        await source.aclose()
+
     run(main())
 
 

@@ -16,7 +16,7 @@ from datasync.errors import BadKey, BadValue, Conflict, Disconnected, Unsupporte
 from datasync.kvdbsync import _sqlite_writer
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Check, Committed, Delete, Operation, Put
-from tests.sqlite.sqlite_tools import copy, put, stored, until
+from tests.sqlite.sqlite_tools import DEADLINE, copy, put, stored, until
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -286,6 +286,48 @@ def test_a_full_disk_is_said_and_undone(make: Make, run: Run) -> None:
         assert set(await stored(source)) == {"k", "small", "small too"}
         writer._connection.all("PRAGMA max_page_count=100000")
         await put(source, big=b"x" * 1_000_000)
+        await source.aclose()
+
+    run(main())
+
+
+def test_a_transaction_that_cannot_be_ended_is_answered(make: Make, run: Run) -> None:
+    """Whatever fails in the writer's thread, nobody waits for ever, and the next one may succeed."""
+
+    async def main() -> None:
+        source = make()
+        await put(source, k=b"0")
+        file = source._file
+        assert file is not None
+        writer: Any = file.writer
+        connection = writer._connection
+        statement = connection.run
+
+        def failing(sql: str, args: Any = ()) -> Any:
+            if sql == "ROLLBACK":
+                connection.run = statement
+                raise OSError("the disk is gone")
+            return statement(sql, args)
+
+        connection.run = failing
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(OSError, match="the disk is gone"):
+                await source.commit([Delete("missing")])
+            assert await put(source, k=b"1") == 2
+        await source.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("sync", "level"), [("normal", 1), ("full", 2)])
+def test_sync_is_that_of_the_writer(make: Make, run: Run, sync: str, level: int) -> None:
+    async def main() -> None:
+        source = make(sync=sync)
+        await put(source, k=b"0")
+        file = source._file
+        assert file is not None
+        writer: Any = file.writer
+        assert writer._connection.all("PRAGMA synchronous") == [(level,)]
         await source.aclose()
 
     run(main())

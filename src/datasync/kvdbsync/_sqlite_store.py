@@ -194,6 +194,7 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
     The row of the place itself is read too, for its nonce proves in the same statement that the history is the same
     and that nothing was pruned in between. Raises `HistoryLost`.
     """
+    at = 0
     name, revision, nonce = place
     commits: list[Commit] = []
     proven = False
@@ -212,6 +213,8 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                 commits.append(Commit((name, at, mark), at, changes))
             if read >= size:
                 return Batch(commits, read, more=True)
+    except msgspec.DecodeError as error:
+        raise HistoryLost(f"revision {at} of the log is damaged ({error}); take a snapshot") from None
     finally:
         rows.close()
     if not proven:

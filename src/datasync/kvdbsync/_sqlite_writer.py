@@ -155,6 +155,8 @@ class Writer:
                     outcomes.append((job, conflict))
             pruned = transactions.prune()
             self._file.check()
+            if not transactions.changed:
+                connection.run("ROLLBACK")
         except Exception as error:
             self._roll_back(connection, error)
             if len(jobs) > 1 and self._may_be_of_one(error):
@@ -163,12 +165,11 @@ class Writer:
             else:
                 self._answer([(job, self._file.explain(error)) for job in jobs])
             return
-        if not transactions.changed:
-            connection.run("ROLLBACK")
-        elif (failed := self._commit(connection)) is not None:
-            outcomes = [(job, outcome if isinstance(outcome, Conflict) else failed) for job, outcome in outcomes]
-        else:
-            self._due = min(self._due, transactions.soonest)
+        if transactions.changed:
+            if (failed := self._commit(connection)) is not None:
+                outcomes = [(job, outcome if isinstance(outcome, Conflict) else failed) for job, outcome in outcomes]
+            else:
+                self._due = min(self._due, transactions.soonest)
         self._answer(outcomes)
         if pruned:
             self._bound_the_wal(connection)
