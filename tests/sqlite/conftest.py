@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from datasync.kvdbsync.sqlite import SqliteSource
+from tests.sqlite.sqlite_tools import DEADLINE
 
 Make = Callable[..., SqliteSource]
 
@@ -45,7 +46,7 @@ def no_thread_left() -> Iterator[None]:
     """Whatever a test did, all threads of the transport have ended once its sources are closed."""
     before = set(threading.enumerate())
     yield
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + DEADLINE
     while left := [t.name for t in threading.enumerate() if t.name.startswith("datasync-sqlite") and t not in before]:
         assert time.monotonic() < end, f"threads are left: {left}"
         time.sleep(0.005)

@@ -20,7 +20,7 @@ from datasync.errors import Disconnected, Forked, HistoryLost
 from datasync.kvdbsync import _sqlite_store
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
-from tests.sqlite.sqlite_tools import copy, end, finish, line, process, put, stored, until
+from tests.sqlite.sqlite_tools import DEADLINE, copy, end, finish, line, process, put, stored, until
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -86,27 +86,51 @@ def test_a_locked_file(make: Make, run: Run, path: Path, library: str) -> None:
     run(main())
 
 
-def test_closing_does_not_wait_for_a_lock(make: Make, run: Run, path: Path, library: str) -> None:
+def begun(source: SqliteSource) -> Callable[[], bool]:
+    """Tells whether the writer has asked for the lock since."""
+    file = source._file
+    assert file is not None
+    assert file.writer is not None
+    connection: Any = file.writer._connection
+    asked: list[str] = []
+    run = connection.run
+
+    def noting(sql: str, args: Any = ()) -> Any:
+        asked.append(sql)
+        return run(sql, args)
+
+    connection.run = noting
+    return lambda: "BEGIN IMMEDIATE" in asked
+
+
+def test_a_writer_waits_for_a_lock(make: Make, run: Run, path: Path, library: str) -> None:
     async def main() -> None:
         source = make(lock_timeout=60)
         await put(source, k=b"1")
         holder = process(path, library, LOCK, stdin=subprocess.PIPE)
         assert await line(holder) == "locked"
-        file = source._file
-        assert file is not None
-        assert file.writer is not None
-        connection: Any = file.writer._connection
-        beginning: list[str] = []
-        begin = connection.run
+        asked = begun(source)
+        writing = asyncio.create_task(put(source, k=b"2"))
+        await until(asked)
+        assert not writing.done()
+        await asyncio.to_thread(holder.communicate, "\n", DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            assert await writing == 2
+        await source.aclose()
 
-        def noting(sql: str, args: Any = ()) -> Any:
-            beginning.append(sql)
-            return begin(sql, args)
+    run(main())
 
-        connection.run = noting
+
+def test_closing_does_not_wait_for_a_lock(make: Make, run: Run, path: Path, library: str) -> None:
+    async def main() -> None:
+        source = make(lock_timeout=600)
+        await put(source, k=b"1")
+        holder = process(path, library, LOCK, stdin=subprocess.PIPE)
+        assert await line(holder) == "locked"
+        asked = begun(source)
         writing = asyncio.create_task(source.commit([Put("k", b"2")]))
-        await until(lambda: "BEGIN IMMEDIATE" in beginning)
-        async with asyncio.timeout(5):
+        await until(asked)
+        async with asyncio.timeout(DEADLINE):
             await source.aclose()
             with pytest.raises(Disconnected):
                 await writing
