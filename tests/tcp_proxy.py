@@ -134,6 +134,8 @@ class TcpProxy:
         self.frames = 0
         """Frames that came from the server and were passed on, all connections together."""
         self.cuts = 0
+        self.rate: float | None = None
+        """Bytes a second that each way of each connection carries at most; None: as they come."""
         self._framing = framing
         self._cut_at: int | None = None
         self._server: asyncio.Server | None = None
@@ -219,6 +221,8 @@ class TcpProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: Framing | None
     ) -> None:
         while data := await reader.read(_CHUNK):
+            if self.rate is not None:
+                await asyncio.sleep(len(data) / self.rate)
             await self._flowing.wait()
             if framing is not None:
                 for end in framing.feed(data):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
+import time
+import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ import pytest
 
 from datasync import BadStore, DataSync, Disconnected, HistoryLost, open_url
 from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd, Source
-from tests.etcd.etcd_server import DEBIAN, etcd_server, versions
+from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer, etcd_server, versions
 from tests.servers import require
+from tests.tcp_proxy import proxy_to
 
 
 class Reader:
@@ -92,6 +96,49 @@ def test_a_write_between_every_two_pages(version: str) -> None:
                 commit = await frames.commit()
                 assert commit.revision == revision
                 assert dict(commit.changes) == {"a/00000": b"%d" % number, f"a/{24_999 - number}": None}
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+def test_the_next_page_is_on_its_way_while_one_is_processed() -> None:
+    async def main() -> None:
+        async with etcd_server(NEW) as server, DataSync(server.url) as writer:
+            await fill(writer, 2_500)
+            source = open_url(server.url)
+            asked = ranges(server)
+            frames = await reader(source, ["a/"])
+            assert isinstance(await frames.next(), SnapshotBegin)
+            assert isinstance(await frames.next(), SnapshotChunk)
+            deadline = time.monotonic() + 20
+            while ranges(server) < asked + 2:  # without a turn of the loop
+                assert time.monotonic() < deadline
+            await frames.aclose()
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+def ranges(server: EtcdServer) -> int:
+    """How many Range calls have reached the server. Blocks the loop."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=20) as metrics:
+        found = re.search(rb'grpc_server_started_total\{grpc_method="Range".*\} (\S+)', metrics.read())
+    return int(float(found[1])) if found else 0
+
+
+@versions
+def test_a_slow_line_is_given_smaller_pages(version: str) -> None:
+    """1,000 keys take longer than one request may: a snapshot in such pages would be begun for ever."""
+
+    async def main() -> None:
+        async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
+            await fill(writer, 3_000, value=b"v" * 1_000)
+            source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=1")
+            proxy.rate = 900_000
+            frames = await reader(source, ["a/"])
+            items, _ = await frames.snapshot()
+            assert len(items) == 3_000
             await frames.aclose()
             await source.aclose()
 

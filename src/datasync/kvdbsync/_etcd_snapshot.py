@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from datasync.errors import BadStore
@@ -15,10 +16,16 @@ __all__ = ["Reader", "read_page"]
 
 _LARGEST = 10_000
 """Keys a page: larger ones are hardly faster, and block the loop for longer."""
-_FIRST = 1_000
+_FIRST = 100
 _GROWTH = 10
 _AIM = MAX_ANSWER // 4
 """Bytes a page, as far as the page before tells."""
+_SAMPLE = 100
+"""Keys of it that are measured."""
+_SHARE = 0.25
+"""Of the time that a request may take: no page should take longer, as far as the page before tells."""
+_TURNS = 2
+"""Turns of the loop until a request is on its way: that of its task, and that of the call which grpc starts."""
 
 
 async def read_page(
@@ -62,6 +69,8 @@ class Reader:
             while page.more:
                 following = asyncio.ensure_future(self._read(Range(page.kvs[-1].key + b"\0", range_.end)))
                 try:
+                    for _ in range(_TURNS):
+                        await asyncio.sleep(0)
                     yield page
                     page = await following
                 finally:
@@ -72,8 +81,12 @@ class Reader:
                 yield page
 
     async def _read(self, range_: Range) -> pb.RangeResponse:
+        began = time.monotonic()
         page, limit = await read_page(self._link, range_, self._limit, self.revision)
         if page.kvs:
-            each = page.ByteSize() // len(page.kvs) + 1
-            self._limit = max(1, min(_LARGEST, limit * _GROWTH, _AIM // each))
+            took = max(time.monotonic() - began, 0.001)
+            sample = page.kvs[:: len(page.kvs) // _SAMPLE + 1]
+            each = sum(kv.ByteSize() for kv in sample) // len(sample) + 1
+            in_time = int(limit * _SHARE * self._link.access.timeout / took)
+            self._limit = max(1, min(_LARGEST, limit * _GROWTH, _AIM // each, in_time))
         return page
