@@ -65,6 +65,39 @@ VALUES: list[tuple[Any, Any, bytes]] = [
 ]  # fmt: skip
 
 
+class Measured(msgspec.Struct):
+    number: float | None = None
+    inner: dict[str, list[float]] = {}
+
+
+class Model(pydantic.BaseModel):
+    number: float | None = None
+    inner: dict[str, list[float]] = {}
+
+
+@pytest.mark.parametrize("type_", [Measured, Model])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_lacks_are_refused(type_: Any, bad: float) -> None:
+    for value in (type_(number=bad), type_(inner={"a": [1.0, bad]}), type_(number=1.0, inner={"a": [bad]})):
+        with pytest.raises(BadValue, match=r"'k' cannot be stored: JSON has no (nan|-?inf); store what"):
+            encode("k", value, "json")
+    raw = b'{"number":null,"inner":{"null":[1.0]}}'
+    assert encode("k", type_(inner={"null": [1.0]}), "json") == raw
+    assert codec_for(type_).decode("k", raw) == type_(inner={"null": [1.0]})
+
+
+def test_a_number_alone_that_json_lacks_is_refused() -> None:
+    with pytest.raises(BadValue, match="JSON has no nan; store what"):
+        encode("k", float("nan"), "json")
+
+
+def test_a_model_that_writes_such_numbers_as_text_may() -> None:
+    class Lenient(Model, ser_json_inf_nan="strings"):
+        pass
+
+    assert encode("k", Lenient(number=float("inf")), "json") == b'{"number":"Infinity","inner":{}}'
+
+
 @pytest.mark.parametrize("dialect", ["json", "proto"])
 @pytest.mark.parametrize(("type_", "value", "raw"), VALUES, ids=lambda value: getattr(value, "__name__", ""))
 def test_values_come_back(type_: Any, value: Any, raw: bytes, dialect: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Generic, TypeVar
 
@@ -55,9 +56,12 @@ class JsonValues(Generic[T]):
         """The JSON of `value`. Raises `BadValue`."""
         try:
             try:
-                return self._encode(value)
+                raw = self._encode(value)
             except TypeError:  # msgspec sorts only keys that are text
-                return self._encode(msgspec.to_builtins(value, str_keys=True))
+                raw = self._encode(msgspec.to_builtins(value, str_keys=True))
+            if b"null" in raw:
+                _check_numbers(msgspec.to_builtins(value, str_keys=True, order="deterministic"), json.loads(raw))
+            return raw
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what msgspec can write as JSON") from None
 
@@ -71,6 +75,18 @@ class JsonValues(Generic[T]):
             raise DecodeError(key, "it is not JSON" if raw else "it is empty") from None
         except Exception as error:  # of a __post_init__; its text may quote the value
             raise DecodeError(key, f"its type raises {type(error).__name__}") from None
+
+
+def _check_numbers(value: Any, written: Any) -> None:
+    """Raise `ValueError` where a number in `value` was written as null, which nobody would read back as that number."""
+    if type(value) is dict and type(written) is dict:
+        for key, item in value.items():
+            _check_numbers(item, written.get(key))
+    elif type(value) is list and type(written) is list:
+        for item, its in zip(value, written, strict=False):
+            _check_numbers(item, its)
+    elif type(value) is float and written is None:
+        raise ValueError(f"JSON has no {value!r}")
 
 
 def _reason(text: str) -> str:
@@ -93,7 +109,11 @@ class PydanticValues(Generic[T]):
     def encode(self, value: T) -> bytes:
         """The JSON of `value`. Raises `BadValue`."""
         try:
-            return self._adapter.dump_json(value, by_alias=True, round_trip=True)
+            raw = self._adapter.dump_json(value, by_alias=True, round_trip=True)
+            if b"null" in raw:
+                python = self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
+                _check_numbers(python, json.loads(raw))
+            return raw
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what pydantic can write as JSON") from None
 
