@@ -181,6 +181,9 @@ def test_completion_in_bash(shell: Shell, tmp_path: pathlib.Path) -> None:
     assert complete("get", "memory://", "net") == set()
     assert complete("put", "--file", "net") == {"net.yaml"}
     assert complete("load", "--format", "y") == {"yaml"}
+    assert complete("load", "--format", "=", "y") == {"yaml"}
+    assert complete("load", "--format", "=") == {"jsonl", "json", "yaml"}
+    assert complete("put", "--file", "=", "net") == {"net.yaml"}
     assert complete("completion", "z") == {"zsh"}
 
 

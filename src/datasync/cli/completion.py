@@ -59,6 +59,9 @@ def _bash(commands: Sequence[tuple[Command, Parser]]) -> str:
     return f"""# bash completion of datasync; use it with: source <(datasync completion bash)
 _datasync() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words files word
+  # bash takes --option=value apart
+  [[ "$current" == "=" ]] && current=""
+  [[ "$previous" == "=" ]] && previous="${{COMP_WORDS[COMP_CWORD-2]}}"
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     case "$word" in -*) ;; *) command="$word"; break ;; esac
   done
@@ -84,7 +87,9 @@ def _zsh(commands: Sequence[tuple[Command, Parser]]) -> str:
                 value = f":{action.metavar or 'value'}:({' '.join(map(str, action.choices))})"
             elif _takes_value(action):
                 value = f":{action.metavar}:" + ("_files" if action.metavar in _FILES else "")
-            specs += [_quoted(f"{option}[{_zsh_text(action.help)}]{value}") for option in action.option_strings]
+            for option in action.option_strings:
+                end = "=" if value and option.startswith("--") else ""  # --option value and --option=value
+                specs.append(_quoted(f"{option}{end}[{_zsh_text(action.help)}]{value}"))
         words = _words(command)
         specs.append(_quoted(f"*::: :({' '.join(words)})" if words else "*: :_files" if _files(command) else "*: :"))
         cases.append(f"    {command.name}) _arguments {' '.join(specs)} ;;")

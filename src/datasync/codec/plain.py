@@ -61,9 +61,9 @@ class JsonValues(Generic[T]):
                 raw = self._encode(msgspec.to_builtins(value, str_keys=True))
             if b"null" in raw:
                 _check_numbers(msgspec.to_builtins(value, str_keys=True, order="deterministic"), json.loads(raw))
-            return raw
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what msgspec can write as JSON") from None
+        return raw
 
     def decode(self, key: str, raw: bytes) -> T:
         """The value that the JSON in `raw` stands for. Raises `DecodeError`."""
@@ -113,9 +113,9 @@ class PydanticValues(Generic[T]):
             if b"null" in raw:
                 python = self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
                 _check_numbers(python, json.loads(raw))
-            return raw
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what pydantic can write as JSON") from None
+        return raw
 
     def decode(self, key: str, raw: bytes) -> T:
         """The value that the JSON in `raw` stands for. Raises `DecodeError`."""
