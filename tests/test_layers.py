@@ -275,3 +275,9 @@ def test_a_source_that_does_not_close_keeps_no_other_from_it(run: Run, caplog: p
     run(main())
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert "it is jammed" in caplog.text
+
+
+def test_the_repr_names_the_sources_and_no_secret() -> None:
+    assert repr(DataSync("memory://a")) == "DataSync('memory://a')"
+    sync = DataSync("memory://a", "redis://me:secret@127.0.0.1:1", label="vpp1")
+    assert repr(sync) == "DataSync('memory://a', 'redis://me@127.0.0.1:1', prefix='/vnf-agent/vpp1/')"

@@ -133,6 +133,12 @@ class DataSync:
         self._fork = 0
         self._closed = False
 
+    def __repr__(self) -> str:
+        where = [repr(layer.name) for layer in self._layers]
+        if self._root:
+            where.append(f"prefix={self._root!r}")
+        return f"{type(self).__name__}({', '.join(where)})"
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:

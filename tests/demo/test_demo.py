@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,3 +200,26 @@ def test_arguments_are_not_taken() -> None:
     import datasync.demo
 
     assert datasync.demo.main(["now"]) == 2
+
+
+def test_a_terminal_gets_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from datasync.demo.screen import Screen
+
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    text = " ".join(["word"] * 30)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    screen = Screen()
+    screen.head(f"1. {text}")
+    screen.say(f"    {text}")
+    screen.check(text, True)
+    shown = capsys.readouterr().out
+    plain = re.sub(r"\x1b\[\d+m", "", shown)
+    assert max(map(len, plain.splitlines())) <= 60
+    assert "\x1b[32mok    \x1b[0m word" in shown
+    assert "\n          word" in plain  # below its text
+    assert plain.split().count("word") == 90
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    Screen().check(text, False)
+    assert capsys.readouterr().out == f"  failed {text}\n"

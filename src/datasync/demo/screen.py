@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
+import textwrap
 
 from datasync import Change, KeyVal, ResyncEvent
 from datasync.cli.output import Output, many, one_line
@@ -30,16 +32,18 @@ class Screen:
     def head(self, text: str) -> None:
         """Begin a step."""
         self.heading = text
-        self._output.line("\n" + self._output.paint(text, "cyan"))
+        self._output.line("\n" + self._output.paint(self._wrapped(text, 3), "cyan"))
 
     def say(self, text: str) -> None:
         """One line of the step."""
-        self._output.line(f"  {one_line(text)}")
+        indent = len(text) - len(text.lstrip()) + 2
+        self._output.line(self._wrapped(f"  {one_line(text)}", indent + 4))
 
     def check(self, what: str, held: bool) -> None:
         """Say what has to hold, and whether it does."""
-        mark = self._output.paint("ok    ", "green") if held else self._output.paint("failed", "red")
-        self._output.line(f"  {mark} {one_line(what)}")
+        mark, colour = ("ok    ", "green") if held else ("failed", "red")
+        text = self._wrapped(f"  {mark} {one_line(what)}", 9)
+        self._output.line(text.replace(mark, self._output.paint(mark, colour), 1))
         self.held += held
         self.failed += not held
 
@@ -66,6 +70,18 @@ class Screen:
         text = f"{self.failed} of {every} checks failed" if self.failed else f"all {every} checks held"
         self._output.line("\n" + self._output.paint(text, "red" if self.failed else "green"))
         return 1 if self.failed else 0
+
+    def _wrapped(self, text: str, indent: int) -> str:
+        """`text`, on a terminal broken between words, its further lines indented."""
+        if not self._output.terminal:
+            return text
+        return textwrap.fill(
+            text,
+            max(40, shutil.get_terminal_size().columns),
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def _step(self, change: Change[Interface] | Change[Route], refused: str | None) -> str:
         if refused is not None:
