@@ -152,7 +152,7 @@ class Feed:
                 session = await self.source.open(scopes, resume, added)
         except TimeoutError:
             raise Disconnected(f"no answer within {self._options.connect_timeout:g} s") from None
-        began = self._heard = loop.time()
+        began = loop.time()
         self.layer.promise(self.source.capabilities)
         try:
             self._core.opened(self.layer, resumed=resume is not None)
@@ -210,19 +210,18 @@ class Feed:
             self._drain()
 
     async def _ping(self, session: Session) -> None:
-        """Find out within seconds that the other side is gone, though the connection says nothing."""
-        loop, interval = asyncio.get_running_loop(), self._options.ping_interval
+        """Find out within seconds that the other side is gone, though the connection says nothing. Also while frames
+        come: one server may be busy while another is silent, or go on talking when it is no longer the one to ask."""
+        loop = asyncio.get_running_loop()
         while True:
-            quiet = loop.time() - self._heard
-            if quiet < interval:
-                await asyncio.sleep(interval - quiet)
-                continue
+            await asyncio.sleep(self._options.ping_interval)
+            began = loop.time()
             try:
                 async with asyncio.timeout(self._options.ping_timeout):
                     await session.ping()
             except TimeoutError:
-                raise Disconnected(f"no answer to a ping within {self._options.ping_timeout:g} s") from None
-            self._heard = loop.time()
+                if self._heard < began:  # else the answer may be held up by frames
+                    raise Disconnected(f"no answer to a ping within {self._options.ping_timeout:g} s") from None
 
     def _enter(self, state: FeedState) -> None:
         if state is not self._state:
