@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
-from datasync import BadStore, DataSync, Disconnected, Unauthorized, open_url
+from datasync import BadStore, DataSync, Disconnected, OutcomeUnknown, Unauthorized, open_url
+from datasync.source import Put
 from datasync.testing.contract import eventually
 from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal, hold, state_of, watched
@@ -52,6 +55,37 @@ def test_cut_at_every_frame() -> None:
     asyncio.run(main())
 
 
+def test_writes_that_are_cut_at_every_frame() -> None:
+    """What is acknowledged was done, what is surely not done was not, and a transaction never in part."""
+
+    async def main() -> None:
+        async with redis_server() as server, proxy_to(server.port, Resp) as proxy:
+            outcomes: dict[str, type[Exception] | None] = {}
+            for frame in range(1, 30):
+                cuts = proxy.cuts
+                proxy.cut_at(frame)
+                source = open_url(f"redis://127.0.0.1:{proxy.port}")
+                for number in range(4):
+                    name = f"{frame}/{number}/"
+                    keys = [f"{name}{each}" for each in range(1 + number % 2 * 2)]
+                    try:
+                        await source.commit([Put(key, b"1") for key in keys])
+                        outcomes[name] = None
+                    except (Disconnected, OutcomeUnknown) as error:
+                        outcomes[name] = type(error)
+                await source.aclose()
+                if proxy.cuts == cuts:
+                    break
+            written = {min(changes)[:-1]: len(changes) for _, changes in server.history()}
+            for name, outcome in outcomes.items():
+                assert outcome is OutcomeUnknown or (name in written) is (outcome is None)
+                assert name not in written or written[name] == (3 if name[-2] in "13" else 1)
+            assert list(outcomes.values()).count(OutcomeUnknown) > 5
+            assert proxy.cuts > 5
+
+    asyncio.run(main())
+
+
 def test_half_open_under_load() -> None:
     async def main() -> None:
         async with redis_server() as server:
@@ -64,6 +98,29 @@ def test_a_write_whose_answer_is_cut_off_is_unknown() -> None:
     async def main() -> None:
         async with redis_server() as server:
             await cut_write(server)
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_requests_wait_for_one_connection() -> None:
+    """They go on together as soon as it stands, not one a turn of the loop."""
+
+    async def main() -> None:
+        async with redis_server() as server:
+            source = open_url(server.url)
+            loop, turns = asyncio.get_running_loop(), 0
+            gets = [asyncio.ensure_future(source.get("a/1")) for _ in range(10_000)]
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                if not all(get.done() for get in gets):
+                    loop.call_soon(turn)
+
+            loop.call_soon(turn)
+            assert set(await asyncio.gather(*gets)) == {None}
+            await source.aclose()
+            assert turns < 5_000
 
     asyncio.run(main())
 
@@ -158,6 +215,16 @@ def _user(name: str, rules: str) -> list[str]:
     return ["--user", name, "on", ">s3cret", *rules.split()]
 
 
+@contextlib.asynccontextmanager
+async def _agent(rules: str) -> AsyncIterator[tuple[RedisServer, DataSync]]:
+    """A server with a user of these rules, and a DataSync of that user."""
+    async with (
+        redis_server(extra=_user("agent", rules)) as server,
+        DataSync(f"redis://agent:s3cret@127.0.0.1:{server.port}") as sync,
+    ):
+        yield server, sync
+
+
 async def _set_password(server: RedisServer, *rules: str) -> None:
     await server.do("ACL", "SETUSER", "agent", *rules, password="r00t")
     await server.do("CLIENT", "KILL", "USER", "agent", password="r00t")
@@ -186,6 +253,69 @@ def test_a_user_who_may_only_read_a_part() -> None:
             sync.watch("all", "")
             with pytest.raises(Unauthorized, match="ACL"):
                 await sync.start()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lacks", ["scan", "mget", "client|tracking"])
+def test_a_user_who_lacks_a_command_of_a_watch(lacks: str) -> None:
+    async def main() -> None:
+        async with redis_server(extra=_user("agent", f"~* +@all -{lacks}")) as server:
+            sync = DataSync(f"redis://agent:s3cret@127.0.0.1:{server.port}")
+            sync.watch("all", "")
+            with pytest.raises(Unauthorized, match=f"'{lacks.replace('|', '.')}' command; .*ACL"):
+                await sync.start()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lacks", ["multi", "exec", "set"])
+def test_a_user_who_lacks_a_command_of_a_transaction(lacks: str) -> None:
+    """It is not done in part, and the connection serves others afterwards."""
+
+    async def main() -> None:
+        async with _agent(f"~* +@all -{lacks}") as (server, sync):
+            await server.fill({"a/0": b"0"})
+            for _ in range(2):
+                with pytest.raises(Unauthorized, match=f"'{lacks}' command; .*ACL"):
+                    await sync.txn().delete("a/0").put("a/1", b"1").put("a/2", b"2").commit()
+            found = await sync.get("a/0")
+            assert found is not None
+            assert found.raw == b"0"
+            assert await server.everything() == {"a/0": b"0"}
+
+    asyncio.run(main())
+
+
+def test_a_user_who_loses_a_command_of_transactions() -> None:
+    async def main() -> None:
+        async with _agent("~* +@all") as (server, sync):
+            await sync.txn().put("a/1", b"1").put("a/2", b"1").commit()
+            await server.do("ACL", "SETUSER", "agent", "-multi")
+            with pytest.raises(OutcomeUnknown, match=r"'multi' command; read the keys"):
+                await sync.txn().put("a/1", b"2").put("a/2", b"2").commit()
+            with pytest.raises(Unauthorized, match=r"'multi' command; .*ACL"):
+                await sync.txn().put("a/1", b"3").put("a/2", b"3").commit()
+            assert b"3" not in (await server.everything()).values()
+
+    asyncio.run(main())
+
+
+def test_a_prefix_of_which_a_user_may_write_a_part() -> None:
+    async def main() -> None:
+        async with _agent("~a/x* +@all") as (server, sync):
+            some = {"a/x1": b"1", "a/y1": b"1"}
+            await server.fill(some)
+            with pytest.raises(Unauthorized, match="ACL"):
+                await sync.delete("a/", prefix=True)
+            assert await server.everything() == some, "nothing was done"
+            # more than the server looks at in one go: it finds out in the midst of them
+            many = {f"a/x{number:05}": b"1" for number in range(20_000)}
+            await server.fill(some | many)
+            with pytest.raises((Unauthorized, OutcomeUnknown)) as caught:
+                await sync.delete("a/", prefix=True)
+            untouched = len(await server.everything()) == len(some | many)
+            assert isinstance(caught.value, Unauthorized) is untouched
 
     asyncio.run(main())
 
@@ -231,6 +361,38 @@ def test_tls() -> None:
                 await server.start()
                 with pytest.raises(Unauthorized, match="expired"):
                     await DataSync(good.replace(address, f"127.0.0.1:{server.port}")).start()
+            finally:
+                server.end()
+
+    asyncio.run(main())
+
+
+def test_a_write_of_which_the_server_understood_nothing() -> None:
+    """Over TLS it says so with an alert, which is no refusal of a certificate; the write may have been done before."""
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, garbling: asyncio.Event) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data[:-1] + bytes([data[-1] ^ 1]) if garbling.is_set() else data)
+        writer.close()
+
+    async def main() -> None:
+        async with scratch() as directory:
+            tls, garbling = issued(directory / "ours"), asyncio.Event()
+            server = RedisServer(directory, tls=tls)
+
+            async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                answers, target = await asyncio.open_connection("127.0.0.1", server.port)
+                await asyncio.gather(garble(reader, target, garbling), garble(answers, writer, asyncio.Event()))
+
+            try:
+                await server.start()
+                async with await asyncio.start_server(between, "127.0.0.1", 0) as proxy:
+                    port = proxy.sockets[0].getsockname()[1]
+                    async with DataSync(f"rediss://127.0.0.1:{port}?{tls.options}") as sync:
+                        await sync.put("a/1", b"1")
+                        garbling.set()
+                        with pytest.raises(OutcomeUnknown, match="read the key"):
+                            await sync.put("a/1", b"2")
             finally:
                 server.end()
 

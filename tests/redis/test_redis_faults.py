@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 
-from datasync import DataSync, Op
+from datasync import DataSync, Op, open_url
+from datasync.source import Commit
 from datasync.testing.contract import eventually
 from tests.faults import lose, proxied, started_late, stopped, stopped_write
 from tests.load import Watched, hold, seen, state_of, watched, writing
@@ -172,6 +174,33 @@ def test_a_flush_of_ours_is_deletes_and_one_of_anothers_is_nothing() -> None:
     asyncio.run(main())
 
 
+def test_another_database_is_flushed_all_the_time() -> None:
+    """Writes go on being seen, below a label too, and nobody is resynced."""
+
+    async def main() -> None:
+        async with redis_server() as server, server.client() as other, server.client(3) as ours:
+            await ours.mset({f"/vnf-agent/x/a/{number:05}": b"1" for number in range(20_000)})
+            async with watched(f"{server.url}/3", "a/", label="x") as (sync, probe):
+                await sync.ready(15)
+                ending = False
+
+                async def flush() -> None:
+                    while not ending:
+                        await other.flushdb()
+                        await asyncio.sleep(0.01)
+
+                flushing = asyncio.ensure_future(flush())
+                for number in range(5):
+                    await sync.put("a/1", b"%d" % number, confirm=30)
+                    assert probe.state["a/1"] == b"%d" % number
+                ending = True
+                await flushing
+                assert len(probe.resyncs) == 1
+                assert len(probe.changes) == 5
+
+    asyncio.run(main())
+
+
 def test_flushes_under_load() -> None:
     async def main() -> None:
         async with redis_server() as server, watched(server.url) as (sync, probe):
@@ -184,6 +213,51 @@ def test_flushes_under_load() -> None:
             await settled(probe, server)
             hold(probe, server.history(), await server.everything())
             assert len(probe.resyncs) == 1
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_one_key_costs_no_memory() -> None:
+    """Announcements of a key that is still to be read are taken together."""
+
+    async def main() -> None:
+        async with redis_server() as server:
+            session = await open_url(server.url).open(["a/"])
+            frames = aiter(session)
+            await anext(frames)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            tracemalloc.start()
+            try:
+                for number in range(2000):  # few at once: the server announces those together
+                    writer.write(b"".join(b"SET a/%d %d\r\n" % (each, number) for each in range(5)))
+                    await reader.readexactly(5 * len("+OK\r\n"))
+                assert tracemalloc.get_traced_memory()[0] < 300_000
+                seen: dict[str, bytes | None] = {}
+                while seen != {f"a/{each}": b"1999" for each in range(5)}:
+                    async with asyncio.timeout(10):
+                        for frame in await anext(frames):
+                            assert isinstance(frame, Commit)
+                            seen.update(frame.changes)
+            finally:
+                tracemalloc.stop()
+                writer.close()
+                await session.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_swap_of_databases_shows_once_the_connections_are_ended() -> None:
+    """As the docs say: the server announces nothing."""
+
+    async def main() -> None:
+        async with redis_server() as server, watched(server.url) as (sync, probe):
+            await sync.ready(15)
+            await sync.put("a/1", b"1", confirm=True)
+            async with server.client(1) as other:
+                await other.set("a/2", b"2")
+            await server.do("SWAPDB", 0, 1)
+            await server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await eventually(lambda: probe.state == {"a/2": b"2"})
 
     asyncio.run(main())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from datasync.endpoints import Endpoint
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, UnsupportedOption
+from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption
 from datasync.kvdbsync._redis_errors import Moved, TopologyChanged, moved, of_reply
 from datasync.kvdbsync._redis_keys import pattern_of
 from datasync.kvdbsync._redis_link import Access, Command, Link, ReplyError, refuse_mode
@@ -53,7 +53,7 @@ def primaries(nodes: str, *, by_name: bool = False) -> list[Primary]:
         _, address, flags, _, _, _, _, _, *slots = line.split()
         if "master" not in flags.split(",") or {"fail", "noaddr", "handshake"} & set(flags.split(",")):
             continue
-        where, _, hostname = address.partition(",")
+        where, hostname, *_ = [*address.split(","), ""]
         host, _, port = where.partition("@")[0].rpartition(":")
         endpoints = [Endpoint(f"[{host}]" if ":" in host else host, int(port))]
         if hostname:
@@ -75,11 +75,16 @@ class Cluster:
         self.access = access
         self._named = list(endpoints)
         self._known: list[Endpoint] = []
+        self._last: Endpoint | None = None
 
     async def primaries(self) -> list[Primary]:
         """As the first that answers has them. Raises the error of one, rather one that does not pass by itself."""
         error: DatasyncError = Disconnected("no host is named; name one in the URL")
-        for endpoint in dict.fromkeys([*self._named, *self._known]):
+        hosts = list(dict.fromkeys([*self._named, *self._known]))
+        # behind the last one that was asked: it may hang for as long as a try takes, or be cut off from the others
+        behind = hosts.index(self._last) + 1 if self._last in hosts else 0
+        for endpoint in [*hosts[behind:], *hosts[:behind]]:
+            self._last = endpoint
             try:
                 link = await Link.connect(endpoint, self.access)
                 try:
@@ -124,19 +129,17 @@ class Clustered(Store):
     async def open(cls, cluster: Cluster) -> Clustered:
         """Connect to all primaries. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
         found = await cluster.primaries()
-        connected = await asyncio.gather(
-            *(Link.connect(primary.endpoint, cluster.access) for primary in found), return_exceptions=True
-        )
-        links = [link for link in connected if isinstance(link, Link)]
+        connecting = [asyncio.ensure_future(Link.connect(primary.endpoint, cluster.access)) for primary in found]
         try:
-            for outcome in connected:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            links = await asyncio.gather(*connecting)
             for link in links:
                 refuse_replica(link)
         except BaseException:
-            for link in links:
-                await link.aclose()
+            for task in connecting:
+                task.cancel()
+            for outcome in await asyncio.gather(*connecting, return_exceptions=True):
+                if isinstance(outcome, Link):
+                    await outcome.aclose()
             raise
         return cls(links, found)
 
@@ -177,7 +180,7 @@ class Clustered(Store):
         plan = Plan(operations)
         [slot] = slots
         link = self._owners[slot]
-        replies = await link.tell(*plan.commands)
+        replies = await plan.tell(link)
         for hop in range(_HOPS):
             refusal = plan.refusal(replies)
             elsewhere = None if refusal is None else moved(refusal)
@@ -188,9 +191,7 @@ class Clustered(Store):
             if hop:
                 await asyncio.sleep(_PAUSE)
             asking = elsewhere is not None and elsewhere.asking
-            replies = await link.tell(*([_ASKING] if asking else []), *plan.commands)
-            if asking:
-                replies = replies[1:]
+            replies = await plan.tell(link, *([_ASKING] if asking else []))
         return plan.committed(replies, link.address)
 
     async def ping(self) -> None:
@@ -239,18 +240,21 @@ class Clustered(Store):
 
     async def _delete_prefix(self, prefix: str) -> bool:
         """Delete key by key, until no key is left; what others write meanwhile may be deleted or not."""
-        existed = False
-        for _ in range(_PASSES):
-            found = False
-            for link in self.links:
-                async for keys in scan(link, pattern_of(prefix)):
-                    found |= bool(keys)
-                    try:
-                        existed |= await self._unlink(keys)
-                    except Disconnected as error:
-                        raise OutcomeUnknown(f"{error}; {prefix!r} may be deleted in part: delete it again") from None
-            if not found:
-                break
+        existed = begun = False
+        try:
+            for _ in range(_PASSES):
+                found = False
+                for link in self.links:
+                    async for keys in scan(link, pattern_of(prefix)):
+                        if keys:
+                            found = begun = True
+                            existed |= await self._unlink(keys)
+                if not found:
+                    break
+        except (Disconnected, Unauthorized, BadStore) as error:
+            if not begun:
+                raise
+            raise OutcomeUnknown(f"{error}; {prefix!r} may be deleted in part: delete it again") from None
         return existed
 
     async def _unlink(self, keys: Sequence[bytes]) -> bool:

@@ -14,6 +14,7 @@ _CREDENTIALS = {"WRONGPASS", "NOAUTH", "NOPERM"}
 _LATER = {
     "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "ASK", "MOVED", "UNKILLABLE",
 }  # fmt: skip
+_ABORTED = "EXECABORT Transaction discarded because of: "
 # OpenSSL's codes of what may be wrong with a certificate, and the way out
 _ANOTHER_HOST = "name the host as its certificate does, or have it issued for this one"
 _CERTIFICATE = {10: "renew it", 62: _ANOTHER_HOST, 64: _ANOTHER_HOST}
@@ -47,9 +48,9 @@ def moved(error: Exception) -> Moved | None:
 
 def of_reply(error: Exception, address: str, login: str = LOGIN) -> DatasyncError:
     """What an error reply means: the command was not done. `login` says where the user and password come from."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).removeprefix(_ABORTED)
     code = text.partition(" ")[0]
-    if code in _CREDENTIALS:
+    if code in _CREDENTIALS or "user executing the script" in text:
         return Unauthorized(f"{address}: {text}; check {login}, and the user's ACL")
     if code in _LATER or "max number of clients" in text:
         return Disconnected(f"{address}: {text}; nothing was done, try again")
@@ -83,6 +84,6 @@ def of_loss(error: Exception | None, address: str) -> Disconnected | Unauthorize
     return known if isinstance(known, Unauthorized) else Disconnected(f"{address}: the connection was lost ({error})")
 
 
-def unknown(error: Disconnected) -> OutcomeUnknown:
+def unknown(error: DatasyncError) -> OutcomeUnknown:
     """The error of a write that was sent, and whose answer did not come."""
     return OutcomeUnknown(f"{error}; read the key to see whether it was written")

@@ -26,7 +26,7 @@ Command = tuple[str | bytes | int, ...]
 ReplyError = hiredis.ReplyError
 
 _INCOMPLETE = object()
-_HELLO = ("HELLO",)
+_HELLO: Command = ("HELLO", 3)
 _HEAR = 1.0
 """Seconds that a server has to say why it does not like a certificate."""
 
@@ -75,6 +75,8 @@ class Link(asyncio.Protocol):
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard: asyncio.Future[None] | None = None
         self._spoke = 0.0
+        self._pinged = 0.0
+        self._transacts = False
 
     @classmethod
     async def connect(cls, endpoint: Endpoint, access: Access) -> Link:
@@ -120,7 +122,7 @@ class Link(asyncio.Protocol):
 
     async def _greet(self) -> None:
         access = self.access
-        hello: Command = ("HELLO", 3)
+        hello = _HELLO
         if access.user is not None or access.password is not None:
             hello += ("AUTH", access.user or "default", access.password or "")
         commands = [hello]
@@ -170,8 +172,15 @@ class Link(asyncio.Protocol):
             )
         try:
             return await self.answered(self.send(*commands))
-        except Disconnected as error:
+        except (Disconnected, Unauthorized) as error:
             raise errors.unknown(error) from None
+
+    async def may_transact(self) -> None:
+        """See once that MULTI and EXEC may be used: behind a MULTI that is refused, all else is done one by one.
+        Raises as `ask` does."""
+        if not self._transacts:
+            await self.ask(("MULTI",), ("EXEC",))
+            self._transacts = True
 
     async def answered(self, replies: asyncio.Future[list[Any]]) -> list[Any]:
         """Wait as long as the server says anything at all: large answers take their time."""
@@ -187,7 +196,11 @@ class Link(asyncio.Protocol):
         return replies.result()
 
     async def ping(self) -> None:
-        """Return as soon as the server says anything. Raises `Disconnected` when it is gone."""
+        """Return as soon as the server says anything. Raises `Disconnected` when it is gone, or has said nothing since
+        an earlier ping that was given up."""
+        if self._spoke < self._pinged:
+            self.fail("no answer to a ping; check that the server is healthy")
+        self._pinged = self._loop.time()
         answer = self.send(_HELLO)
         answer.add_done_callback(self._check_role)
         heard = self._heard = self._heard or self._loop.create_future()

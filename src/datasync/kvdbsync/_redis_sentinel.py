@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Sequence
 
 from datasync.endpoints import Endpoint
@@ -16,7 +16,9 @@ __all__ = ["Sentinels", "WatchedOver"]
 _PATIENCE = 0.15
 """Seconds to wait for the other sentinels when one has answered."""
 _LOOK = 0.3
-"""Seconds that looking for a newer primary may add to a ping."""
+"""Seconds that looking for a newer primary may add to a ping; one that takes longer goes on behind it."""
+
+log = logging.getLogger("datasync.redis")
 
 
 class Sentinels:
@@ -26,6 +28,23 @@ class Sentinels:
         self._endpoints = list(endpoints)
         self._access = access
         self._name = name
+        self._silent = False
+
+    async def have_replaced(self, primary: Endpoint) -> Endpoint | None:
+        """Whom they name instead of this one; None where they do not, or cannot be asked, which is logged once."""
+        try:
+            now = await self.primary()
+        except DatasyncError as error:
+            if not self._silent:
+                log.warning(
+                    "the sentinels of %s cannot be asked whether %s still is it: %s", self._name, primary, error
+                )
+            self._silent = True
+            return None
+        if self._silent:
+            log.info("the sentinels of %s can be asked again", self._name)
+        self._silent = False
+        return now if now != primary else None
 
     async def primary(self) -> Endpoint:
         """Where the primary is, as that sentinel has it which knows of the latest fail-over: the others hear of one
@@ -71,6 +90,7 @@ class WatchedOver(Single):
     def __init__(self, link: Link, sentinels: Sentinels) -> None:
         super().__init__(link)
         self._sentinels = sentinels
+        self._looking: asyncio.Task[None] | None = None
 
     @classmethod
     async def look_up(cls, sentinels: Sentinels, access: Access) -> WatchedOver:
@@ -87,10 +107,19 @@ class WatchedOver(Single):
     async def ping(self) -> None:
         await super().ping()
         # a primary that is cut off from its sentinels goes on answering: its writes will be lost
-        with contextlib.suppress(DatasyncError, TimeoutError):
-            async with asyncio.timeout(_LOOK):
-                primary = await self._sentinels.primary()
-            if primary != self._link.endpoint:
-                self._link.fail(f"the primary is {primary} now")
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        await asyncio.wait((self._looking,), timeout=_LOOK)
         if self._link.error is not None:
             raise self._link.error
+
+    async def _look(self) -> None:
+        primary = await self._sentinels.have_replaced(self._link.endpoint)
+        if primary is not None:
+            self._link.fail(f"the primary is {primary} now")
+
+    async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait((self._looking,))
+        await super().aclose()

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from datasync.errors import Disconnected
-from datasync.kvdbsync._redis_errors import of_reply
 from datasync.kvdbsync._redis_keys import tracked, wanted_of
-from datasync.kvdbsync._redis_link import Command, Link, ReplyError
 from datasync.kvdbsync._redis_snapshot import Batch, ended, read_snapshot
 from datasync.kvdbsync._redis_store import Store
 from datasync.source import Commit, Frame, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
@@ -34,11 +32,12 @@ class RedisSession(Session):
         self._batch = Batch()
         self._wake = asyncio.Event()
         self._closed = False
-        # pushes in the order in which they came, each with its keys that are not in an earlier one, and between them
-        # those who wait until all before is taken over
-        self._pushes: deque[Sequence[bytes] | asyncio.Future[None]] = deque()
+        # pushes in the order in which they came, each with its keys that are not in an earlier one (None: a flush), and
+        # between them those who wait until all before is taken over
+        self._pushes: deque[Sequence[bytes] | asyncio.Future[None] | None] = deque()
         self._waiting: set[bytes] = set()
         self._flushed = False
+        """Whether there is a flush among them."""
         self._reading: tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None = None
 
     @classmethod
@@ -47,18 +46,13 @@ class RedisSession(Session):
         session = cls(store, scopes)
         for link in store.links:
             link.pushed, link.lost = session._pushed, session._wake.set
-            if session._scopes:
-                await session._track(link)
+        if session._scopes:
+            prefixes = [part for prefix in tracked(session._scopes) for part in ("PREFIX", prefix)]
+            for link in store.links:
+                await link.ask(("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1))
+            # the name of a scope is a key like those in it, so whoever may not read it hears so now
+            await store.fetch([scope.encode() for scope in session._scopes[:_CHECKED]])
         return session
-
-    async def _track(self, link: Link) -> None:
-        prefixes = [part for prefix in tracked(self._scopes) for part in ("PREFIX", prefix)]
-        await link.ask(("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1))
-        # the name of a scope is a key like those in it, so whoever may not read it hears so now
-        reads: list[Command] = [("GET", scope) for scope in self._scopes[:_CHECKED]]
-        for reply in await link.answered(link.send(*reads)):
-            if isinstance(reply, ReplyError) and str(reply).startswith(("NOPERM", "LOADING")):
-                raise of_reply(reply, link.address)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         try:
@@ -66,18 +60,18 @@ class RedisSession(Session):
                 yield frames
             while True:
                 await self._news()
-                if self._flushed:
-                    # of any database: read anew, and let the difference tell whether it was this one
-                    self._flushed = False
-                    async for frames in self._snapshot(again=True):
-                        yield frames
                 self._ask()
                 while self._reading is not None:
                     commits = await self._changes()
                     self._ask()  # the server finds the next values while the engine takes over these
                     yield commits
-                if not self._flushed:
-                    self._answer_waiting()
+                self._answer_waiting()
+                if self._pushes and self._pushes[0] is None:
+                    # of any database: read anew, and let the difference tell whether it was this one
+                    self._pushes.popleft()
+                    self._flushed = False
+                    async for frames in self._snapshot(again=True):
+                        yield frames
         finally:
             self._closed = True
             self._answer_waiting()
@@ -108,7 +102,9 @@ class RedisSession(Session):
             return
         keys: Sequence[bytes] | None = push[1]
         if keys is None:
-            self._flushed = True
+            if not self._flushed:
+                self._flushed = True
+                self._pushes.append(None)
         else:
             waiting = self._waiting
             if new := [key for key in keys if key not in waiting]:
@@ -126,7 +122,7 @@ class RedisSession(Session):
 
     async def _news(self) -> None:
         """Wait for a push. Raises `Disconnected` once a connection is lost."""
-        while not (self._pushes or self._flushed):
+        while not self._pushes:
             for link in self._store.links:
                 if link.error is not None:
                     raise link.error
@@ -139,9 +135,9 @@ class RedisSession(Session):
         """Ask for the values of the next keys that were pushed, unless something else comes before."""
         groups: list[Sequence[str]] = []
         keys: list[bytes] = []
-        while self._pushes and not self._flushed and len(keys) < self._batch.limit:
+        while self._pushes and len(keys) < self._batch.limit:
             push = self._pushes[0]
-            if isinstance(push, asyncio.Future):
+            if push is None or isinstance(push, asyncio.Future):
                 break
             mine, texts = wanted_of(self._take(push, self._batch.limit - len(keys)), self._wanted)
             keys.extend(mine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,8 @@ __all__ = ["Opener", "Shared", "Single", "Store", "left_alone_type", "scan"]
 
 T = TypeVar("T")
 
+_TRUSTED = 3.0
+"""Seconds for which requests use a connection without a look whether it stands, and leads to whom it should."""
 _SCANNED = 2_000
 """Keys that one SCAN looks at: more are hardly faster, and hold up the server's other clients for longer."""
 
@@ -93,7 +96,7 @@ class Single(Store):
 
     async def write(self, operations: Sequence[Operation]) -> Committed:
         plan = Plan(operations)
-        return plan.committed(await self._link.tell(*plan.commands), self._link.address)
+        return plan.committed(await plan.tell(self._link), self._link.address)
 
     async def ping(self) -> None:
         await self._link.ping()
@@ -107,7 +110,9 @@ class Shared:
         self._timeout = timeout
         self._store: Store | None = None
         self._users: dict[Store, int] = {}
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Future[None] | None = None
+        """Done when one request has opened the store for all."""
+        self._checked = 0.0
 
     async def use(self, request: Callable[[Store], Awaitable[T]]) -> T:
         """The result of `request`, which is made again where a cluster says that its primaries are others now."""
@@ -136,20 +141,41 @@ class Shared:
             await self._close_unused(store)
 
     async def _ready(self) -> Store:
-        if self._store is not None and self._store.ready:
-            return self._store
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._opening.acquire()
-        except TimeoutError:
-            raise Disconnected("still not connected; check that the server is healthy") from None
-        try:
-            if self._store is None or not self._store.ready:
-                await self.aclose()
-                self._store = await self._opener()
-            return self._store
-        finally:
-            self._opening.release()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        while (store := self._fresh()) is None:
+            if self._opening is None:
+                self._opening = loop.create_future()
+                try:
+                    store = self._store = await self._still_good() or await self._reopened()
+                    self._checked = loop.time()
+                    return store
+                finally:
+                    self._opening.set_result(None)
+                    self._opening = None
+            opened, _ = await asyncio.wait((self._opening,), timeout=deadline - loop.time())
+            if not opened:
+                raise Disconnected("still not connected; check that the server is healthy")
+        return store
+
+    def _fresh(self) -> Store | None:
+        """The store, where it needs no look."""
+        due = asyncio.get_running_loop().time() - self._checked > _TRUSTED
+        return None if due or self._store is None or not self._store.ready else self._store
+
+    async def _still_good(self) -> Store | None:
+        """The store, where its servers answer and are the ones to write to."""
+        store = self._store
+        if store is not None and store.ready:
+            with contextlib.suppress(TimeoutError, Disconnected):
+                async with asyncio.timeout(self._timeout):
+                    await store.ping()
+                return store
+        return None
+
+    async def _reopened(self) -> Store:
+        await self.aclose()
+        return await self._opener()
 
     async def _close_unused(self, store: Store) -> None:
         if store is not self._store and not self._users.get(store):
