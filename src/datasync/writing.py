@@ -120,16 +120,16 @@ class Writer:
             result = committed.result
             if not isinstance(result, Result):
                 assert result is not None
-                result = await self._in_time(result, confirm)
+                result = await self._in_time(result, self._deadline(confirm))
         else:
             writes = self._writes(operations)
             began = layer.confirmations.begin()
             try:
                 committed = await source.commit(operations, reply=source.relays)
-                revision = committed.revision
+                revision, deadline = committed.revision, self._deadline(confirm)
                 if not layer.revisions:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._limit(confirm)):
+                        async with asyncio.timeout_at(deadline):
                             await self._shell.caught_up(layer)
                 if self._shell.closed:
                     raise WatchClosed(UNCONFIRMED)
@@ -144,7 +144,7 @@ class Writer:
             finally:
                 layer.confirmations.end(began)
             self._shell.drain()
-            result = verdict.result() if verdict.done() else await self._in_time(verdict, confirm)
+            result = verdict.result() if verdict.done() else await self._in_time(verdict, deadline)
         if result.verdict is not Verdict.ACCEPTED:
             raise NotApplied(result.verdict, result.reasons, committed.revision)
         return committed
@@ -160,19 +160,18 @@ class Writer:
                 writes.update(dict.fromkeys([key for key, _ in known] if known else [operation.key]))
         return writes
 
-    def _limit(self, confirm: bool | float) -> float:
-        """Seconds to wait for a verdict. With `True` that is long enough for what is not stuck."""
-        if confirm is not True:
-            return float(confirm)
-        watches = self._shell.core.subscribers
-        longest = max((sub.resync_timeout + sub.ack_timeout for sub in watches), default=0.0)
-        return max(longest, self._options.resync_timeout + self._options.ack_timeout)
+    def _deadline(self, confirm: bool | float) -> float:
+        """Until when to wait for a verdict. With `True` that is long enough for what is not stuck."""
+        limit = float(confirm)
+        if confirm is True:
+            limit = max(self._options.resync_timeout + self._options.ack_timeout, self._shell.core.slowest)
+        return asyncio.get_running_loop().time() + limit
 
-    async def _in_time(self, verdict: asyncio.Future[Result], confirm: bool | float) -> Result:
+    async def _in_time(self, verdict: asyncio.Future[Result], deadline: float) -> Result:
         """The verdict; OVERDUE if it does not come in time."""
         with self._shell.awaiting(verdict):
             try:
-                async with asyncio.timeout(self._limit(confirm)):
+                async with asyncio.timeout_at(deadline):
                     return await verdict
             except TimeoutError:
                 return Result(Verdict.OVERDUE)

@@ -84,6 +84,8 @@ class Core:
         self.mirror = Mirror([layer.name for layer in layers])
         self.subscribers: list[Subscriber] = []
         self.started = False
+        self.slowest = 0.0
+        """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
         self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered, self._is_out_of_reach)
         self.effects = self.delivery.effects
         self._resync_always = options.recovery == "resync"
@@ -98,6 +100,7 @@ class Core:
         """Register a watch; it comes last in the order."""
         self._order += 1
         sub.order = self._order
+        self.slowest = max(self.slowest, sub.resync_timeout + sub.ack_timeout)
         self.subscribers.append(sub)
         for other in sub.after:
             other.dependents.append(sub)
@@ -270,7 +273,7 @@ class Core:
         self.delivery.newest = (layer.revision, layer.name)
         tally = None
         if frame.reply is not None:
-            tally = Tally((frame.reply,))
+            tally = Tally((frame.reply,), final=frame.final)
         if layer.confirmations.active:
             tally = tally or Tally()
             if layer.revisions:
@@ -339,7 +342,9 @@ class Core:
         layer.staging = None
         diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
         changed = layer.ready and (
-            layer.history_changed or frame.history != layer.history or frame.revision < layer.revision
+            layer.history_changed
+            or frame.history != layer.history
+            or (layer.revisions and frame.revision < layer.revision)
         )
         layer.history_changed = False
         layer.epoch += changed
@@ -356,8 +361,7 @@ class Core:
         self.delivery.newest = (layer.revision, layer.name)
         tally = None
         if frame.reply is not None:
-            tally = Tally()
-            tally.listen(frame.reply)
+            tally = Tally((frame.reply,), final=frame.final)
         if not self.started:
             self.started = all(other.ready or other.optional for other in self.layers)
             if self.started:

@@ -42,6 +42,7 @@ class SnapshotEnd(msgspec.Struct, frozen=True):
     """The snapshot is complete, and stands at `revision`; commits behind `position` follow.
 
     `history` identifies the history where the source knows it: another value than before means a new one.
+    `final`: see `Commit`.
     `same_history`: a session that has followed all along had to read anew, and watches get what differs as a CHANGE;
     a snapshot in mid-session otherwise means a round of RESYNCs.
     """
@@ -51,15 +52,21 @@ class SnapshotEnd(msgspec.Struct, frozen=True):
     history: str = ""
     reply: Reply | None = None
     same_history: bool = False
+    final: bool = False
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
-    """One atomic group: each key at most once, with its new bytes, or None where it was deleted."""
+    """One atomic group: each key at most once, with its new bytes, or None where it was deleted.
+
+    `final`: the reply is not for a publisher, who wants a verdict in time. It comes once all watches have accepted or
+    refused the commit, or what overwrote it: not when they fail at first, nor when they are overdue.
+    """
 
     position: Any
     revision: int
     changes: Sequence[tuple[str, bytes | None]]
     reply: Reply | None = None
+    final: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True):

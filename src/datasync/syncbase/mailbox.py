@@ -34,14 +34,12 @@ class Batch(msgspec.Struct):
     source: str
 
     def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
-        """Settle what it owes, which it then owes no more."""
-        if self.tally is not None:
+        """Settle what it owes, which it then owes no more, save to a tally that waits for a final outcome."""
+        if self.tally is not None and self.tally.counts(verdict):
             self.tally.vote(verdict, reasons)
             self.tally = None
         if self.votes:
-            votes, self.votes = self.votes, []
-            for vote in votes:
-                vote.cast(verdict, reasons)
+            self.votes = [vote for vote in self.votes if not vote.cast(verdict, reasons)]
 
     def abandon(self) -> None:
         """Vote no more: the watch is closed."""
@@ -186,11 +184,11 @@ class Mailbox:
     def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
         """Settle all votes owed by what waits here, which itself stays."""
         for group in self.groups:
-            if group.tally is not None:
-                Vote(group.tally).cast(verdict, reasons)
+            if group.tally is not None and Vote(group.tally).cast(verdict, reasons):
                 group.tally = None
         for vote in self._votes.take():
-            vote.cast(verdict, reasons)
+            if not vote.cast(verdict, reasons):
+                self._votes.add(vote)
 
     def clear(self) -> None:
         """Forget everything: the watch is closed, and votes no more."""

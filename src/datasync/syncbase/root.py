@@ -135,8 +135,8 @@ def _cutter(root: str) -> Cut:
 
     def one(frame: Frame) -> Frame:
         match frame:
-            case Commit(position, revision, changes, reply):
-                return Commit(position, revision, [(key[at:], raw) for key, raw in changes], whole(reply))
+            case Commit(position, revision, changes, reply, final):
+                return Commit(position, revision, [(key[at:], raw) for key, raw in changes], whole(reply), final)
             case SnapshotChunk(items):
                 return SnapshotChunk([(key[at:], raw, revision) for key, raw, revision in items])
             case SnapshotBegin(scopes):

@@ -16,6 +16,7 @@ Listener = Callable[[Result], None]
 _NO_REASONS: Mapping[str, str] = {}
 # by value, for the hash of an enum member is slow. UNWATCHED stays only where no watch votes at all
 _WORSE = {"unwatched": 0, "accepted": 1, "refused": 2, "failed": 3, "overdue": 4}
+_AGAIN = (Verdict.FAILED, Verdict.OVERDUE)
 _PLAIN = {verdict.value: Result(verdict) for verdict in Verdict}
 
 
@@ -30,6 +31,8 @@ class Tally(msgspec.Struct, gc=False):
     _reasons: Mapping[str, str] | None = None
     expected: int = 1
     result: Result | None = None
+    final: bool = False
+    """Only what a watch accepted or refused counts: it is asked again until then."""
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the result, now if it is there. It must only note it."""
@@ -47,6 +50,10 @@ class Tally(msgspec.Struct, gc=False):
         self.expected -= 1
         if not self.expected:
             self._finish()
+
+    def counts(self, verdict: Verdict) -> bool:
+        """Whether that outcome of an event is one to vote with."""
+        return not self.final or verdict not in _AGAIN
 
     def add(self, result: Result) -> None:
         """The outcome at one of several groups of watches."""
@@ -75,13 +82,16 @@ class Vote(msgspec.Struct, gc=False):
     tally: Tally
     keys: set[str] | None = None
 
-    def cast(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
-        """Vote, as far as the reasons concern these keys."""
+    def cast(self, verdict: Verdict, reasons: Mapping[str, str]) -> bool:
+        """Vote, as far as the reasons concern these keys. Whether that counts; else the vote is still owed."""
+        if not self.tally.counts(verdict):
+            return False
         if verdict is Verdict.REFUSED and self.keys is not None:
             reasons = {key: reason for key, reason in reasons.items() if key in self.keys}
             if not reasons:
                 verdict = Verdict.ACCEPTED
         self.tally.vote(verdict, reasons)
+        return True
 
 
 class Votes:
