@@ -41,11 +41,12 @@ class Cursor:
         count = len(topic.leaders)
         return cls(topic, [0] * count, [-1] * count, now())
 
-    def copy(self, partition: int = 0, offset: int = 0) -> Cursor:
-        """Another one at the same place, or in one partition already at `offset`."""
+    def copy(self, partition: int, offset: int, epoch: int) -> Cursor:
+        """Another one at the same place, or in one partition already at `offset`. `epoch` may be a later one than that
+        of the record before: if the log is cut off behind it, that shows too."""
         found = Cursor(self.topic, self.offsets, self.epochs, self.caught_up)
         if offset > found.offsets[partition]:
-            found.offsets[partition], found.epochs[partition] = offset, -1
+            found.offsets[partition], found.epochs[partition] = offset, epoch
         return found
 
 
@@ -132,6 +133,8 @@ class Fetcher:
                     starts = {partition[0]: self._offsets[partition[0]] for partition in found}
                     alone = not any(partition[7] for partition in found)
                     stands = [self._advance(partition, ends, alone=alone) for partition in found]
+                    # only the first in a request gets a batch beyond `_EACH`, or what is beyond `_MOST` together
+                    partitions = [*partitions[1:], partitions[0]]
                     if ends is not None:  # of a long way, the next piece comes while this one is taken in
                         self._ask(address, partitions, ends)
                     for partition, (behind, epoch, complete) in zip(found, stands, strict=True):

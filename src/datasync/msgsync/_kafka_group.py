@@ -29,35 +29,61 @@ _GROUP = 0
 _MEMBER_ID_REQUIRED = 79
 _AGAIN = (22, 25, 27, 82)
 """The group is being shared out, or has been without this member."""
+_FEW = 1000
 _CONSUMER, _RANGE = "consumer", "range"
 
 
+class _Part:
+    """What leads up to one offset, and whether it has settled."""
+
+    __slots__ = ("behind", "done")
+
+    def __init__(self, behind: int, *, done: bool) -> None:
+        self.behind = behind
+        self.done = done
+
+
 class Settled:
-    """Of one partition: up to which offset all that was delivered has settled."""
+    """Of one partition: up to which offset all that was delivered has been accepted or refused."""
 
     def __init__(self) -> None:
         self.offset = -1
-        self._waiting: deque[tuple[int, list[bool]]] = deque()
+        self._waiting: deque[_Part] = deque()
+        self._limit = _FEW
+
+    def __len__(self) -> int:
+        """How much is kept in mind."""
+        return len(self._waiting)
 
     def delivered(self, behind: int) -> Callable[[Result], None]:
         """Something was delivered that leads up to offset `behind`; to be called when it has settled."""
-        done = [False]
-        self._waiting.append((behind, done))
+        part = _Part(behind, done=False)
+        self._waiting.append(part)
 
         def settled(_: Result) -> None:
-            done[0] = True
+            part.done = True
             self._advance()
 
         return settled
 
     def passed(self, behind: int) -> None:
         """Nothing up to that offset concerned anybody."""
-        self._waiting.append((behind, [True]))
+        self._waiting.append(_Part(behind, done=True))
         self._advance()
 
     def _advance(self) -> None:
-        while self._waiting and self._waiting[0][1][0]:
-            self.offset = self._waiting.popleft()[0]
+        waiting = self._waiting
+        while waiting and waiting[0].done:
+            self.offset = waiting.popleft().behind
+        if len(waiting) > self._limit:  # behind what is stuck, put together what is not
+            kept: list[_Part] = []
+            for part in waiting:
+                if part.done:
+                    kept[-1].behind = part.behind
+                else:
+                    kept.append(part)
+            self._waiting = deque(kept)
+            self._limit = 2 * len(kept) + _FEW
 
 
 class Member:
@@ -68,14 +94,21 @@ class Member:
         self._id = ""
         self._generation = -1
         self._share: tuple[int, ...] = ()
+        self._shared: tuple[bytes, tuple[int, ...]] | None = None
+        """The topic and the partitions that were shared out."""
+        self._settled: dict[int, Settled] = {}
+        self._committed: dict[int, int] = {}
 
     async def join(self, cluster: Cluster, topic: Topic) -> Topic:
         """The topic with only those partitions that are this member's share.
 
-        Where it still is a member, that is what it had. Raises `Disconnected`, `Unauthorized`, `BadStore`.
+        Where it still is a member, and the topic is the same, that is what it had. Raises `Disconnected`,
+        `Unauthorized`, `BadStore`.
         """
-        if self._generation < 0 or await self._beat(cluster):
+        shared = (topic.id, topic.numbers)
+        if self._generation < 0 or self._shared != shared or await self._beat(cluster):
             await self._join(cluster, topic)
+            self._shared = shared
         places = [topic.numbers.index(number) for number in self._share if number in topic.numbers]
         return msgspec.structs.replace(
             topic,
@@ -84,25 +117,23 @@ class Member:
             epochs=tuple(topic.epochs[place] for place in places),
         )
 
-    async def attend(self, cluster: Cluster, topic: Topic, settled: Sequence[Settled]) -> None:
+    def settled(self, topic: Topic, *, resumed: bool) -> Sequence[Settled]:
+        """How far each partition of its share has settled. A session that is `resumed` goes on with what the one
+        before delivered: that may be at work still."""
+        if not resumed:
+            self._settled, self._committed = {}, {}
+        return [self._settled.setdefault(number, Settled()) for number in topic.numbers]
+
+    async def attend(self, cluster: Cluster) -> None:
         """Stay a member, and commit how far its share has settled, until cancelled.
 
         Raises `HistoryLost` when the partitions are shared out anew, `Disconnected`, `Unauthorized`.
         """
-        committed = [-1] * len(settled)
         while True:
             await asyncio.sleep(_BEAT)
             if await self._beat(cluster):
                 raise HistoryLost(f"{cluster.name}: the group {self.group!r} shares its partitions out anew")
-            offsets = [part.offset for part in settled]
-            due = [
-                (number, offset, "")
-                for number, offset, before in zip(topic.numbers, offsets, committed, strict=True)
-                if offset > before
-            ]
-            if due:
-                await self._commit(cluster, due)
-                committed = offsets
+            await self._commit(cluster)
 
     async def leave(self, cluster: Cluster) -> None:
         """Let the others have its share at once."""
@@ -149,13 +180,19 @@ class Member:
         self._check(cluster, answer.error_code)
         return False
 
-    async def _commit(self, cluster: Cluster, offsets: list[tuple[int, int, str]]) -> None:
-        where = [(cluster.access.topic, offsets)]
+    async def _commit(self, cluster: Cluster) -> None:
+        offsets = {number: part.offset for number, part in self._settled.items()}
+        due = [(number, at, "") for number, at in offsets.items() if at > self._committed.get(number, -1)]
+        if not due:
+            return
+        where = [(cluster.access.topic, due)]
         answer = await self._tell(cluster, OffsetCommitRequest(self.group, self._generation, self._id, -1, where))
         for _, parts in answer.topics:
             for _, code in parts:
-                if code not in _AGAIN:  # the next heartbeat tells
-                    self._check(cluster, code)
+                if code in _AGAIN:  # the next heartbeat tells
+                    return
+                self._check(cluster, code)
+        self._committed = offsets
 
     async def _tell(self, cluster: Cluster, request: Any) -> Any:
         try:

@@ -6,8 +6,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from aiokafka import codec
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint
 
 from datasync.errors import BadStore, Disconnected
 from datasync.source import Item, Scopes
@@ -27,6 +29,9 @@ Report = Callable[[bytes | None], None]
 
 _HEADER = struct.Struct(">qiibIhi")  # base offset, length, leader epoch, magic, checksum, attributes, last offset delta
 _BEFORE_LENGTH = 12
+_MAGIC = 2
+_COUNT = struct.Struct(">57xi")  # of the records, behind all other fields
+_UNPACK = {1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
 _CONTROL = struct.Struct(">hh")
 _ABORT = 0
 
@@ -53,10 +58,14 @@ def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int
     dropped: set[int] = set()
     together: Records = []
     writer: tuple[int, int] | None = None
-    last = 0
+    last = at = 0
     batches: Any = MemoryRecords(raw)
     while batches.has_next():
         batch = batches.next_batch()
+        _, length, _, magic, *_ = _HEADER.unpack_from(raw, at)
+        if magic != _MAGIC:
+            raise BadStore(f"{where} has messages in the format of Kafka before 0.11; copy them to a new topic")
+        its_bytes, at = memoryview(raw)[at : at + _BEFORE_LENGTH + length], at + _BEFORE_LENGTH + length
         base, producer = batch.base_offset, batch.producer_id
         if stop is not None and base >= stop:
             break
@@ -64,6 +73,9 @@ def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int
             raise Disconnected(f"{where}: a batch came with a wrong checksum")
         while left and left[-1][1] <= base:
             dropped.add(left.pop()[0])
+        if together and (batch.is_control_batch or writer != (producer, batch.producer_epoch)):
+            yield last, together
+            together = []
         if batch.is_control_batch:
             if producer in dropped and any(_CONTROL.unpack_from(marker.key)[1] == _ABORT for marker in batch):
                 dropped.discard(producer)
@@ -72,15 +84,14 @@ def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int
             continue
         try:
             records = [(record.offset, record.key, record.value) for record in batch]
+        except UnicodeDecodeError:
+            records = _past_headers(its_bytes)
         except UnsupportedCodecError as error:
             raise BadStore(f"{where}: {error}; install it with: pip install 'datasync[kafka]'") from None
         except CorruptRecordException as error:
             raise BadStore(f"{where}: a batch cannot be read: {error}") from None
         if base < start:
             records = [record for record in records if record[0] >= start]
-        if together and (not batch.is_transactional or writer != (producer, batch.producer_epoch)):
-            yield last, together
-            together = []
         if not batch.is_transactional:
             yield None, records
             continue
@@ -88,6 +99,29 @@ def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int
         together += records
     if together:
         yield last, together
+
+
+def _past_headers(batch: memoryview) -> Records:
+    """The records of a batch, whatever bytes are the names of their headers, which the client takes for text."""
+    base, _, _, _, _, attributes, _ = _HEADER.unpack_from(batch)
+    (count,) = _COUNT.unpack_from(batch)
+    unpack, data, at = _UNPACK.get(attributes & 7), bytes(batch[_COUNT.size :]), 0
+    if unpack is not None:
+        data = unpack(data)
+    records: Records = []
+    for _ in range(count):
+        length, at = decode_varint(data, at)
+        end = at + length
+        _, at = decode_varint(data, at + 1)  # the time, behind a byte of attributes
+        delta, at = decode_varint(data, at)
+        found: list[bytes | None] = []
+        for _ in ("key", "value"):
+            size, at = decode_varint(data, at)
+            found.append(data[at : at + size] if size >= 0 else None)
+            at += max(size, 0)
+        records.append((base + delta, *found))
+        at = end
+    return records
 
 
 def text_of(key: bytes | None, report: Report) -> str | None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
+import msgspec
+
 from datasync.errors import Disconnected, HistoryLost
 from datasync.msgsync._kafka_cluster import Cluster, Settings, Topic
 from datasync.msgsync._kafka_fetch import Cursor, Fetched, Fetcher, now, prove, within_retention
@@ -19,13 +21,14 @@ __all__ = ["KafkaSession", "Position"]
 
 log = logging.getLogger("datasync.kafka")
 
-Position = tuple[Cursor, int, int]
+Position = tuple[Cursor, int, int, int]
 """The cursor of a session, which moves on once all frames of a fetch are taken; and for a frame in between the
-partition and the offset that it leads up to."""
+partition, the offset that it leads up to, and the epoch of the leader where the fetch ends."""
 
 _LOOK_EVERY = 3.0
 """Seconds after which a session that is never quiet looks whether the topic still is what it was."""
 _TELL_EVERY = 5.0
+_PAUSE = 0.05
 
 
 class KafkaSession(Session):
@@ -85,8 +88,8 @@ class KafkaSession(Session):
             session = cls(cluster, share, settings, scopes, cursor, added, True, report)
         session._partitions = len(topic.numbers)
         if member is not None and scopes:
-            session._settled = [Settled() for _ in share.numbers]
-            session._membership = asyncio.ensure_future(member.attend(cluster, share, session._settled))
+            session._settled = member.settled(share, resumed=resume is not None)
+            session._membership = asyncio.ensure_future(member.attend(cluster))
             session._membership.add_done_callback(session._stirred)
         return session
 
@@ -121,7 +124,7 @@ class KafkaSession(Session):
             if self._requests < ticket:
                 self._requests += 1
                 try:
-                    self._ends = await self._cluster.ends(self._topic)
+                    self._ends = await self._ends_now()
                 except BaseException:
                     self._requests -= 1
                     raise
@@ -131,6 +134,17 @@ class KafkaSession(Session):
             await self._moved.wait()
             if self._ended:
                 raise Disconnected(f"{self._cluster.name}: the session is closed")
+
+    async def _ends_now(self) -> Sequence[int]:
+        """Where the topic ends. As long as this session lasts it goes on asking: who took no answer for one could take
+        the end of a snapshot, which began before, for it."""
+        while True:
+            try:
+                return await self._cluster.ends(self._topic)
+            except Disconnected:
+                if self._ended:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def aclose(self) -> None:
         self._ended = True
@@ -173,6 +187,7 @@ class KafkaSession(Session):
         state, keep = State(), None if "" in wanted else wanted
         self._fetcher = Fetcher(self._cluster, topic, cursor)
         async for fetched in self._fetcher.read(ends):
+            self._check_membership()
             apply(state, fetched.groups, keep, self._report)
             cursor.offsets[fetched.partition] = fetched.behind
             cursor.epochs[fetched.partition] = fetched.epoch
@@ -188,7 +203,7 @@ class KafkaSession(Session):
         if self._settled is not None:
             settled = [part.delivered(offset) for part, offset in zip(self._settled, cursor.offsets, strict=True)]
             reply = partial(_all, settled)
-        end = SnapshotEnd((cursor, 0, 0), revision, topic.id.hex(), reply)
+        end = SnapshotEnd((cursor, 0, 0, -1), revision, topic.id.hex(), reply, final=True)
         return [SnapshotBegin(self._missing), SnapshotChunk(list(state.values())), end]
 
     # -- changes -------------------------------------------------------------------------------------------------
@@ -205,29 +220,26 @@ class KafkaSession(Session):
                 await self._look()
                 looked = time.monotonic()
 
-    def _commits(self, fetched: Fetched) -> list[Frame]:
-        cursor, partition, wanted = self._cursor, fetched.partition, self._wanted
-        settled = None if self._settled is None else self._settled[partition]
-        frames: list[Frame] = []
+    def _commits(self, fetched: Fetched) -> Sequence[Commit]:
+        cursor, partition, epoch, wanted = self._cursor, fetched.partition, fetched.epoch, self._wanted
+        frames: list[Commit] = []
         for revision, records in fetched.groups:
             found = [
                 (offset, key, value)
                 for offset, raw_key, value in records
                 if (key := text_of(raw_key, self._report)) is not None and (wanted is None or key in wanted)
             ]
-            if revision is None and settled is None:
-                frames += [Commit((cursor, partition, offset + 1), offset, ((key, raw),)) for offset, key, raw in found]
-            elif revision is None:
-                assert settled is not None
+            if revision is None:
                 frames += [
-                    Commit((cursor, partition, offset + 1), offset, ((key, raw),), settled.delivered(offset + 1))
-                    for offset, key, raw in found
+                    Commit((cursor, partition, offset + 1, epoch), offset, ((key, raw),)) for offset, key, raw in found
                 ]
             elif found:
                 changes = list({key: raw for _, key, raw in found}.items())
-                reply = None if settled is None else settled.delivered(revision + 1)
-                frames.append(Commit((cursor, partition, revision + 1), revision, changes, reply))
-        return frames
+                frames.append(Commit((cursor, partition, revision + 1, epoch), revision, changes))
+        if self._settled is None:
+            return frames
+        delivered = self._settled[partition].delivered
+        return [msgspec.structs.replace(frame, reply=delivered(frame.revision + 1), final=True) for frame in frames]
 
     def _move(self, fetched: Fetched) -> None:
         """All frames of it are taken: here is where the position stands."""
