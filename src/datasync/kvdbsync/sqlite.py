@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Forked, UnsupportedOption
+from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Disconnected, Forked, UnsupportedOption
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
 from datasync.kvdbsync._sqlite_reader import read_apart
