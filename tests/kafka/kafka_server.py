@@ -41,7 +41,7 @@ _SETTINGS = {
     "file.delete.delay.ms": 0,
     "controller.quorum.election.timeout.ms": 500,
     "controller.quorum.fetch.timeout.ms": 1000,
-    "broker.session.timeout.ms": 2000,
+    "broker.session.timeout.ms": 5000,  # shorter, and a machine that is busy loses its only broker
     "broker.heartbeat.interval.ms": 200,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
 }  # fmt: skip

@@ -70,14 +70,21 @@ def test_another_broker_leads() -> None:
             await topics.make(ports[0], topic, partitions=3, replication=3, min_insync_replicas=2)
             for port in ports:
                 await topics.known(port, topic)
-            brokers = ",".join(f"127.0.0.1:{port}" for port in ports)
-            async with watched(ports[2], topic, by=brokers) as (_, probe):
-                async with writing(f"kafka://{brokers}/{topic}?timeout=20") as load:
-                    for member in members[:2]:
-                        await load.more(50)
-                        await member.kill()  # it leads a partition, or the controllers
-                        await load.more(50)
-                        await member.start()
+            # the broker that is named is the first to go: by then its cluster is known
+            named = f"127.0.0.1:{ports[0]}"
+            async with watched(ports[2], topic, by=named) as (sync, probe):
+                async with writing(f"kafka://{named}/{topic}?timeout=30") as load:
+                    await load.more(50)
+                    await members[0].kill()  # it leads a partition, and perhaps the controllers
+                    await load.more(50)
+                    await eventually(lambda: state_of(sync) == "following", 20)
+                    await members[0].start()
+                    await load.more(50)
+                async with DataSync(f"kafka://{named}/{topic}?timeout=30") as writer:
+                    await asyncio.gather(*(writer.put(f"h/{number}", b"%da" % number) for number in range(20)))
+                    await members[1].pause()  # what hangs is not waited for until the end
+                    await asyncio.gather(*(writer.put(f"h/{number}", b"%db" % number) for number in range(20)))
+                    members[1].resume()
                 # the writer hears nothing of it, and the watch is not resynced
                 assert not load.unknown + load.refused
                 await settled(probe, ports[2], topic)
@@ -250,5 +257,43 @@ def test_added_partitions_are_noticed(server: KafkaServer) -> None:
                     await writer.put(f"b/{number}", b"1")
             await settled(probe, server.port, topic)
             assert len([records for records in (await topics.history(server.port, topic)).values() if records]) == 4
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+@pytest.mark.timeout(180)
+def test_a_log_cut_off_by_an_unclean_election_is_a_new_history() -> None:
+    """A replica that was behind leads, and what it lacks is gone; the log has grown beyond it by the next look."""
+
+    async def main() -> None:
+        async with cluster_of_three() as members:
+            first, behind, other = members
+            settings: dict[str, Any] = {"unclean_leader_election_enable": "true", "min_insync_replicas": 1}
+            await topics.make(other.port, "t", replicas=[1, 2], **settings)
+            for member in members:
+                await topics.known(member.port, "t")
+            brokers = ",".join(f"127.0.0.1:{member.port}" for member in members)
+            async with (
+                DataSync(f"kafka://{brokers}/t?timeout=20") as writer,
+                watched(other.port, "t", by=brokers) as (sync, probe),
+            ):
+                await writer.put("a/both", b"1")
+                await behind.kill()
+                for number in range(5):
+                    await writer.put(f"a/{number}", b"lost")
+                await eventually(lambda: len(probe.state) == 6, 20)
+                await first.kill()
+                await behind.start()
+                for number in range(10):
+                    await writer.put(f"b/{number}", b"new")
+                await settled(probe, behind.port, "t")
+                assert "a/1" not in probe.state
+                assert probe.state["b/9"] == b"new"
+                assert "new history" in probe.resyncs[-1].reason
+                await first.start()
+                await writer.put("a/both", b"2")
+                await settled(probe, behind.port, "t")
+                assert state_of(sync) == "following"
 
     asyncio.run(main())

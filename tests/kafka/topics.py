@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -39,10 +39,21 @@ async def admin(port: int) -> AsyncIterator[Any]:
         await client.close()
 
 
-async def make(port: int, name: str, partitions: int = 1, replication: int = 1, **settings: object) -> None:
-    """Make a compacted topic; underscores in the names of settings stand for dots."""
+async def make(
+    port: int,
+    name: str,
+    partitions: int = 1,
+    replication: int = 1,
+    replicas: Sequence[int] = (),
+    **settings: object,
+) -> None:
+    """Make a compacted topic; underscores in the names of settings stand for dots. `replicas`: the brokers that hold
+    its only partition, the leader first."""
     configs = {"cleanup.policy": "compact"} | _dotted(settings)
-    topic = NewTopic(name, partitions, replication, topic_configs=configs)
+    if replicas:
+        topic = NewTopic(name, -1, -1, replica_assignments={0: list(replicas)}, topic_configs=configs)
+    else:
+        topic = NewTopic(name, partitions, replication, topic_configs=configs)
     async with admin(port) as client:
         answer = await client.create_topics([topic])
         assert not answer.topic_errors[0][1], answer

@@ -20,7 +20,7 @@ from datasync.errors import BadStore, DatasyncError, Disconnected
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_wire import TopicMetadata
 
-__all__ = ["Access", "Cluster", "Settings", "Topic"]
+__all__ = ["Access", "Address", "Cluster", "Settings", "Topic"]
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -37,6 +37,8 @@ logging.getLogger("aiokafka.conn").addFilter(_holds_no_password)
 _EARLIEST, _LATEST = -2, -1
 _TOPIC_RESOURCE = 2
 _PAUSE = 0.02
+_TRIES = 4
+"""Brokers that a request has time for when each of them hangs."""
 _NEVER_MS = 60_000
 _TOPIC_AGE = 30.0
 """Seconds after which it is looked up again even if nothing went wrong: partitions may have been added."""
@@ -95,8 +97,10 @@ class NoLeader(Disconnected):
 class Cluster:
     """Connections of one user of the topic. `lane` of a request: what has to wait in one lane delays no other."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, known: dict[Address, None] | None = None) -> None:
+        """`known`: the brokers that the cluster had when it was last asked, shared by those who want to know."""
         self.access = access
+        self._known = {} if known is None else known
         scheme = "kafka" if access.tls is None else "kafkas"
         self.name = f"{scheme}://{','.join(map(_text, access.brokers))}/{access.topic}"
         self._topic: Topic | None = None
@@ -175,10 +179,20 @@ class Cluster:
         Raises `Disconnected`, `Unauthorized`; `BadStore` where the topic is missing.
         """
         now = asyncio.get_running_loop().time()
-        if self._topic is None or fresh or now - self._found_at > _TOPIC_AGE:
-            self._found_at = now
+        if self._topic is None or fresh:
             self._topic = await self._find(create=create and self.access.create)
+        elif now - self._found_at > _TOPIC_AGE:
+            self._found_at = now
+            with contextlib.suppress(Disconnected):  # what was known may still be right
+                self._topic = await self._find(create=create and self.access.create)
         return self._topic
+
+    async def leader(self, partition: int) -> Address:
+        """Who leads that partition. Raises `PartitionGone`, and what `topic` raises."""
+        leaders = (await self.topic()).leaders
+        if partition >= len(leaders):
+            raise errors.PartitionGone(f"{self.name}: the topic was made anew with fewer partitions; try again")
+        return leaders[partition]
 
     async def _made(self) -> Topic:
         """Make the topic, and wait until its partitions have leaders."""
@@ -214,11 +228,15 @@ class Cluster:
 
     async def any(self, request: Any) -> Any:
         """The answer of whichever broker answers first in turn; one that hangs leaves time for the others."""
-        known = dict.fromkeys([*(address for address, _ in self._connections), *self.access.brokers])
+        known = dict.fromkeys([*(at for at, _ in self._connections), *self.access.brokers, *self._known])
         failed: DatasyncError | None = None
+        time = asyncio.get_running_loop().time
+        deadline = time() + self.access.timeout
         for address in known:
+            if failed is not None and time() > deadline:
+                break
             try:
-                async with asyncio.timeout(self.access.timeout / len(known)):
+                async with asyncio.timeout(self.access.timeout / min(len(known), _TRIES)):
                     return await self.ask(address, request)
             except TimeoutError as error:
                 self.drop(address)
@@ -253,6 +271,9 @@ class Cluster:
         access = self.access
         answer = await self.any(TopicMetadata(access.topic))
         nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
+        self._known.clear()
+        self._known.update(dict.fromkeys(nodes.values()))
+        self._found_at = asyncio.get_running_loop().time()
         code, _, topic_id, _, partitions, _, _ = answer.topics[0]
         if code in errors.UNKNOWN_TOPIC:
             if not create:

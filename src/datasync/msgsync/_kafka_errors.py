@@ -9,8 +9,9 @@ from aiokafka import errors as kafka
 from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, UsageError
 
 __all__ = [
-    "CONCURRENT_TRANSACTIONS", "EXISTS", "FENCED", "LATER", "OFFSET_OUT_OF_RANGE", "PERHAPS_WRITTEN", "TOO_LARGE",
-    "UNKNOWN_TOPIC", "UNORDERED", "Aborted", "ValueTooLarge", "of_code", "of_connection", "too_large",
+    "CONCURRENT_TRANSACTIONS", "EXISTS", "FENCED", "LATER", "NOT_TRIED", "OFFSET_OUT_OF_RANGE", "PERHAPS_WRITTEN",
+    "TOO_LARGE",
+    "UNKNOWN_TOPIC", "UNORDERED", "Aborted", "PartitionGone", "ValueTooLarge", "of_code", "of_connection", "too_large",
 ]  # fmt: skip
 
 OFFSET_OUT_OF_RANGE = 1
@@ -25,6 +26,7 @@ PERHAPS_WRITTEN = (7, 20, 46)
 FENCED = (47, 48, 49, 90)
 """The transaction is not open any more, or belongs to somebody else."""
 CONCURRENT_TRANSACTIONS = 51
+NOT_TRIED = 55
 LATER = frozenset({5, 6, 7, 8, 9, 14, 15, 16, 19, 20, 41, 51, 56, 74, 75, 78, 89, 103})
 """No leader, a new leader, too few replicas in sync, a coordinator that is loading: it passes."""
 _UNAUTHORIZED = (29, 30, 31, 33, 34, 53, 58)
@@ -40,6 +42,10 @@ _NAMES = {
 
 class ValueTooLarge(UsageError):
     """A message is larger than the topic takes; nothing was written."""
+
+
+class PartitionGone(Disconnected):
+    """The topic has fewer partitions than when a message was on its way to one of them; it was not written."""
 
 
 class Aborted(Disconnected):

@@ -60,20 +60,25 @@ def batch_of(
 async def produce(
     cluster: Cluster, partition: int, batch: bytes, transaction: str | None, *, connected: asyncio.Event
 ) -> tuple[int, int]:
-    """Send one batch: (error code, offset of its first record). `connected` is set just before it is sent."""
+    """Send one batch: (error code, offset of its first record). `connected` is set just before it is sent.
+
+    A broker that hangs has half the time, for another may lead by then. Raises `Disconnected`, `PartitionGone`.
+    """
     access = cluster.access
     topic = await cluster.topic()
-    connection = await cluster.connection(topic.leaders[partition])
+    leader = await cluster.leader(partition)
+    connection = await cluster.connection(leader)
     where = [(access.topic, [(topic.numbers[partition], batch)])]
     request = ProduceRequest(transaction, _ALL_IN_SYNC, int(access.timeout * 1000), where)
     connected.set()
     try:
-        answer = await connection.send(request)
+        async with asyncio.timeout(access.timeout / 2):
+            answer = await connection.send(request)
     except (OSError, KafkaError, TimeoutError) as error:
-        cluster.drop(topic.leaders[partition])
+        cluster.drop(leader)
         raise errors.of_connection(error, cluster.name) from None
     except asyncio.CancelledError:
-        cluster.drop(topic.leaders[partition])  # whatever it is that has hung
+        cluster.drop(leader)  # whatever it is that has hung
         raise
     (_, code, offset, *_) = answer.topics[0][1][0]
     return code, offset
@@ -110,7 +115,7 @@ class Publisher:
     async def put(self, message: Message) -> int:
         """Publish, and return the offset. Raises `Disconnected` (surely not done), `OutcomeUnknown`, `Unauthorized`,
         `BadStore`, `ValueTooLarge`."""
-        topic = await self._cluster.topic()
+        topic = await self._cluster.retrying(self._cluster.topic)
         message.done = asyncio.get_running_loop().create_future()
         partition = partition_of(message.key, len(topic.leaders))
         lane = self._lanes.setdefault(partition, _Lane(partition))
@@ -153,6 +158,7 @@ class Publisher:
                     if sent.is_set():
                         lane.renew()
                     if not isinstance(error, DatasyncError | TimeoutError):
+                        _fail(lane.waiting, self._not_done(error))
                         raise
                     break
                 else:
@@ -169,6 +175,8 @@ class Publisher:
         while True:
             try:
                 code, offset = await produce(cluster, lane.partition, data, None, connected=sent)
+            except errors.PartitionGone:
+                raise
             except Disconnected:
                 doubt = sent.is_set()
                 await self._look_again(sent)

@@ -56,13 +56,13 @@ class Transactions:
                 if ending.is_set() and not isinstance(error, errors.Aborted):
                     raise self._unknown(str(error)) from None
                 raise
-            except BaseException:
-                self._producer = None
+            except BaseException:  # given up by the caller: what is open would hold readers back
+                await self._give_up(ending)
                 raise
 
     async def _commit(self, messages: Sequence[Message], ending: asyncio.Event) -> list[int]:
         cluster = self._cluster
-        topic = await cluster.topic()
+        topic = await cluster.retrying(cluster.topic)
         parts: dict[int, list[Message]] = {}
         for message in messages:
             parts.setdefault(partition_of(message.key, len(topic.leaders)), []).append(message)
@@ -71,7 +71,7 @@ class Transactions:
         request = AddPartitionsToTxnRequest(
             self._id, *producer, [(cluster.access.topic, [topic.numbers[part] for part in parts])]
         )
-        await self._tell(request, lambda answer: max(code for _, found in answer.errors for _, code in found))
+        await self._tell(request, _code_of_parts, tuple(parts))
         try:
             async with asyncio.TaskGroup() as group:
                 sending = [group.create_task(self._send(part, those, producer)) for part, those in parts.items()]
@@ -97,7 +97,7 @@ class Transactions:
                 continue
             if code in errors.TOO_LARGE:
                 raise errors.too_large(left[0].key)
-            if code in errors.FENCED:
+            if code in errors.FENCED or code in errors.UNORDERED:
                 raise errors.Aborted(f"{cluster.name}: the transaction was aborted; nothing was written, try again")
             if code:
                 raise errors.of_code(code, cluster.name, "writing")
@@ -112,6 +112,8 @@ class Transactions:
                 code, offset = await produce(self._cluster, partition, batch, self._id, connected=asyncio.Event())
                 if code not in errors.LATER:
                     return code, offset
+            except errors.PartitionGone:
+                raise
             except Disconnected:
                 pass
             await self._cluster.look_again()
@@ -121,8 +123,9 @@ class Transactions:
         answer = await self._tell(InitProducerIdRequest(self._id, _OPEN_MS), lambda answer: answer.error_code)
         return answer.producer_id, answer.producer_epoch
 
-    async def _tell(self, request: Any, code_of: Any) -> Any:
-        """The coordinator's answer; it is asked again as long as it says that it has no time yet."""
+    async def _tell(self, request: Any, code_of: Any, parts: Sequence[int] = ()) -> Any:
+        """The coordinator's answer, to a request about these partitions; it is asked again as long as it says that it
+        has no time yet."""
         while True:
             try:
                 coordinator = await self._cluster.coordinator(self._id, _TRANSACTION)
@@ -142,6 +145,10 @@ class Transactions:
                 )
             if code not in errors.LATER and code not in errors.UNKNOWN_TOPIC:
                 raise errors.of_code(code, self._cluster.name, "a transaction")
+            if code in errors.UNKNOWN_TOPIC:
+                await self._cluster.look_again()
+                for part in parts:
+                    await self._cluster.leader(part)
             if code != errors.CONCURRENT_TRANSACTIONS:
                 self._cluster.forget_coordinator(self._id)
             await asyncio.sleep(_PAUSE)
@@ -155,3 +162,9 @@ class Transactions:
 
     def _unknown(self, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{why}; read the keys to see whether they were written")
+
+
+def _code_of_parts(answer: Any) -> int:
+    """Why partitions could not be added: the reason of one of them, not that the others were not tried then."""
+    codes = {code for _, found in answer.errors for _, code in found if code}
+    return max(codes - {errors.NOT_TRIED} or codes, default=0)

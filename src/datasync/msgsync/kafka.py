@@ -19,7 +19,7 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.endpoints import endpoints, no_tls_files, tls_context
 from datasync.errors import BadUrl, DatasyncError
-from datasync.msgsync._kafka_cluster import Access, Cluster
+from datasync.msgsync._kafka_cluster import Access, Address, Cluster
 from datasync.msgsync._kafka_group import Member
 from datasync.msgsync._kafka_publish import Message, Publisher
 from datasync.msgsync._kafka_session import KafkaSession
@@ -33,6 +33,8 @@ __all__ = ["KafkaSource", "from_url"]
 log = logging.getLogger("datasync.kafka")
 
 _PORT = 9092
+_LEAVE = 2.0
+"""Seconds that telling a group may take when closing."""
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _MECHANISMS = {"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512"}
 
@@ -121,9 +123,10 @@ class KafkaSource(Source):
         self._member = None if group is None else Member(group)
         self._warned: set[object] = set()
         self._writer: _Writer | None = None
+        self._known: dict[Address, None] = {}
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
-        cluster = Cluster(self._access_now())
+        cluster = self._cluster()
         try:
             settings = await cluster.settings()
             if not settings.compacted:
@@ -160,21 +163,22 @@ class KafkaSource(Source):
         if writer is not None:
             await writer.aclose()
         if self._member is not None:
-            cluster = Cluster(self._access_now())
+            cluster = self._cluster()
             try:
                 with contextlib.suppress(DatasyncError, TimeoutError):  # then they notice it by themselves
-                    async with asyncio.timeout(self._access.timeout):
+                    async with asyncio.timeout(min(self._access.timeout, _LEAVE)):
                         await self._member.leave(cluster)
             finally:
                 await cluster.aclose()
 
     def _shared(self) -> _Writer:
         if self._writer is None:
-            self._writer = _Writer(self._access_now(), self._report)
+            self._writer = _Writer(self._cluster(), self._report)
         return self._writer
 
-    def _access_now(self) -> Access:
-        return self._access if self.create else msgspec.structs.replace(self._access, create=False)
+    def _cluster(self) -> Cluster:
+        access = self._access if self.create else msgspec.structs.replace(self._access, create=False)
+        return Cluster(access, self._known)
 
     def _report(self, key: bytes | None) -> None:
         what = "without a key" if key is None else "whose key is no text"
@@ -190,8 +194,8 @@ class KafkaSource(Source):
 class _Writer:
     """What writes and reads of one source share: connections, the producers and the table."""
 
-    def __init__(self, access: Access, report: Any) -> None:
-        self._cluster = Cluster(access)
+    def __init__(self, cluster: Cluster, report: Any) -> None:
+        self._cluster = cluster
         self._publisher = Publisher(self._cluster)
         self._transactions = Transactions(self._cluster)
         self.table = Table(self._cluster, report)
