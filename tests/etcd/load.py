@@ -16,7 +16,10 @@ from tests import load
 from tests.etcd.etcd_server import EtcdServer
 from tests.load import Watched, hold
 
-__all__ = ["Judged", "judge", "settled", "watched"]
+__all__ = ["Judged", "begun_anew", "cluster_of", "judge", "judge_anew", "settled", "watched"]
+
+Log = list[tuple[int, dict[str, bytes | None]]]
+"""What `EtcdServer.history` tells."""
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +46,7 @@ async def cluster_of(url: str) -> str:
     return ""
 
 
-def judge(probe: Watched, log: list[tuple[int, dict[str, bytes | None]]]) -> None:
+def judge(probe: Watched, log: Log) -> None:
     """Hold what a watch of everything saw against the server's own log: all of it, once, whole, in order."""
     probe.check()
     states: dict[int, dict[str, bytes]] = {}
@@ -78,6 +81,26 @@ async def settled(probe: Probe, server: EtcdServer) -> None:
     """Wait until the watch has seen all that the server has."""
     wanted = await server.everything()
     await eventually(lambda: probe.state == wanted, 20)
+
+
+async def judge_anew(probe: Watched, server: EtcdServer, start: int) -> None:
+    """Hold what a watch of everything saw since `begun_anew` against the log since revision `start`."""
+    await settled(probe, server)
+    state = await server.everything()
+    hold(probe, await server.history(start), state, await server.head())
+
+
+def begun_anew(probe: Watched, history: str, log: Log, kept: int = 1) -> None:
+    """The store with that log is about to lose all behind revision `kept`, and goes on from there."""
+    items: dict[str, tuple[str, bytes, int]] = {}
+    for revision, changes in log:
+        probe.recorder.committed(probe.source, changes, revision)
+        for key, raw in changes.items() if revision <= kept else ():
+            if raw is None:
+                items.pop(key, None)
+            else:
+                items[key] = (key, raw, revision)
+    probe.recorder.history_started(probe.source, history, kept, list(items.values()))
 
 
 class Judged:

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from datasync import DataSync
-from datasync.testing.contract import Probe, eventually
+from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer, etcd_server, versions
-from tests.etcd.load import Judged, judge, settled, watched
+from tests.etcd.load import Judged, begun_anew, cluster_of, judge, judge_anew, settled, watched
 from tests.faults import lose, once_there, proxied, started_late, stopped, stopped_write
 from tests.load import QUICK, Watched, seen, state_of, writing
 from tests.tcp_proxy import TcpProxy, proxy_to
@@ -69,7 +69,7 @@ def test_20_starts_beside_a_continuous_writer(version: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def behind_a_proxy(version: str) -> AsyncIterator[tuple[EtcdServer, TcpProxy, DataSync, Probe]]:
+async def behind_a_proxy(version: str) -> AsyncIterator[tuple[EtcdServer, TcpProxy, DataSync, Watched]]:
     """A server, the proxy that the watch goes through, and the watch."""
     async with etcd_server(version) as server, proxied(server) as (proxy, url), watched(url) as (sync, probe):
         await sync.ready(15)
@@ -85,6 +85,7 @@ def test_an_emptied_store_is_a_new_history_also_where_it_outgrew_the_old_one(ver
                 await writer.put(f"a/{number}", b"old")
             await eventually(lambda: len(probe.state) == 5)
             await lose(proxy, sync)
+            begun_anew(probe, await cluster_of(server.url), await server.history())
             await server.empty()
             # the same cluster id; with `longer`, the revision that the watch stands at is there again, and its key
             for number in range(4 if longer else 1):
@@ -99,6 +100,26 @@ def test_an_emptied_store_is_a_new_history_also_where_it_outgrew_the_old_one(ver
             # and it goes on from there
             await writer.put("a/new", b"1")
             await eventually(lambda: probe.state.get("a/new") == b"1")
+            await judge_anew(probe, server, 2)
+
+    asyncio.run(main())
+
+
+@versions
+def test_emptied_under_load(version: str) -> None:
+    async def main() -> None:
+        async with behind_a_proxy(version) as (server, proxy, sync, probe):
+            async with writing(server.url) as load:
+                await load.more(50)
+                await lose(proxy, sync)
+                begun_anew(probe, await cluster_of(server.url), await server.history())
+                await server.empty()
+                await load.more(200)  # beyond the revision that the watch stands at
+                await proxy.start()
+                await eventually(lambda: len(probe.resyncs) == 2)
+                await load.more(50)
+            await judge_anew(probe, server, 2)
+            assert "new history" in probe.resyncs[1].reason
 
     asyncio.run(main())
 
@@ -109,12 +130,14 @@ def test_a_restored_backup_is_a_new_history(version: str) -> None:
         async with behind_a_proxy(version) as (server, proxy, sync, probe), DataSync(server.url, **QUICK) as writer:
             await writer.put("a/kept", b"1")
             await writer.put("a/deleted later", b"1")
+            kept = await server.head()
             backup = await server.back_up()
             await once_there(lambda: writer.delete("a/deleted later"))
             await writer.put("a/lost", b"1")
             wanted = await server.everything()
             await eventually(lambda: probe.state == wanted)
             await lose(proxy, sync)
+            begun_anew(probe, await cluster_of(server.url), await server.history(), kept)
             await server.restore(backup)
             for number in range(10):  # beyond the revision that the watch stands at
                 await once_there(functools.partial(writer.put, f"b/{number}", b"1"))
@@ -123,6 +146,7 @@ def test_a_restored_backup_is_a_new_history(version: str) -> None:
             assert "a/deleted later" in probe.state
             assert "a/lost" not in probe.state
             assert "new history" in probe.resyncs[-1].reason
+            await judge_anew(probe, server, kept + 1)
 
     asyncio.run(main())
 
@@ -154,9 +178,11 @@ def test_compacted_while_away_is_one_resync_with_the_deletes(version: str) -> No
             await lose(proxy, sync)
             await writer.delete("a/gone")
             await writer.put("a/old", b"2")
+            log = await server.history()
             await server.compact()
             await proxy.start()
             await settled(probe, server)
+            judge(probe, log)
             again = probe.resyncs[1]
             assert "compacted" in again.reason
             assert "new history" not in again.reason

@@ -105,15 +105,19 @@ def test_leases(version: str) -> None:
                 await sync.put("a/1", b"x" * (3 << 20), ttl=500)
             assert await leases(server) == 1
             # keys of one transaction and one TTL share one
-            began = time.monotonic()
-            await sync.txn().put("b/1", b"1", ttl=1.2).put("b/2", b"2", ttl=2).put("b/3", b"3", ttl=2.5).commit()
+            await sync.txn().put("c/1", b"1", ttl=501.2).put("c/2", b"2", ttl=502).put("c/3", b"3", ttl=502.5).commit()
             assert await leases(server) == 3
+            await sync.delete("c/", prefix=True)
+            began = time.monotonic()
+            await sync.txn().put("b/1", b"1", ttl=1.2).put("b/2", b"2", ttl=2).put("b/3", b"3", ttl=500).commit()
             await other.put("b/3", b"kept")  # detaches it
-            await eventually(lambda: set(probe.state) == {"a/long", "b/3"}, 20)
+            await eventually(lambda: probe.state == {"a/long": b"1", "b/3": b"kept"}, 20)
             assert time.monotonic() - began >= 1.2, "never sooner than asked for"
-            last = probe.changes[-1]
-            assert {change.op for change in last.changes} == {Op.DELETE}
-            before = {change.key: change.prev.raw for change in last.changes if change.prev is not None}
+            (gone,) = (
+                event for event in probe.changes if (event.changes[0].key, event.changes[0].op) == ("b/1", Op.DELETE)
+            )
+            assert {change.op for change in gone.changes} == {Op.DELETE}
+            before = {change.key: change.prev.raw for change in gone.changes if change.prev is not None}
             assert before == {"b/1": b"1", "b/2": b"2"}
             assert (await sync.get("b/3")) is not None
             with pytest.raises(BadValue, match="'a/1'"):
