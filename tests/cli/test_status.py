@@ -37,6 +37,7 @@ def test_status(cli: Command, tmp_path: Path) -> None:
         names = [line.split()[0] for line in lines[7:] if not line.startswith(" ")]
         assert names == ["interfaces", "routes", "access-lists", "breaker"]
         assert "RuntimeError: netlink: no buffer space available (ENOBUFS)" in shown.out
+        assert next(line for line in lines if line.startswith("access-lists")).split()[1:3] == ["refused", "keys"]
         assert "    config/acl/web: port 443 is used by the management plane" in lines
         told = cli("status", url, "--json")
         [record] = [json.loads(line) for line in told.out.splitlines()]

@@ -229,6 +229,21 @@ def test_a_list_whose_next_page_is_forgotten_says_so(run: Run) -> None:
     run(main())
 
 
+def test_a_place_in_a_list_is_kept_for_so_long_only(run: Run) -> None:
+    async def main() -> None:
+        async with agent("", limits=Limits(cursor=0.05)) as it:
+            for number in range(5):
+                await it.ask("PUT", f"/v1/keys/{number}", b"1")
+            first = (await it.ask("GET", "/v1/keys?limit=2")).json
+            await asyncio.sleep(0.1)
+            second = (await it.ask("GET", "/v1/keys?limit=2")).json
+            assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={first['next']}")).status == 410
+            assert len(it.source.app._keys._cursors._kept) == 1
+            assert second["next"] is not None
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("status", "error"), [(200, BadStore), (404, BadStore), (502, Disconnected), (503, Disconnected)]
 )

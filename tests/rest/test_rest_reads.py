@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
+from datasync import Refused
 from datasync.restsync._limits import Limits
 from datasync.testing.contract import eventually
 from tests.rest.agents import Agent, agent
@@ -18,7 +19,7 @@ JSON = {"Content_Type": "application/json"}
 async def fill(it: Agent, items: dict[str, str]) -> None:
     """Give the agent its whole state."""
     state = [{"key": key, "value": value} for key, value in items.items()]
-    assert (await it.ask("PUT", "/v1/keys", json.dumps({"items": state}).encode(), **JSON)).status < 300
+    assert (await it.ask("PUT", "/v1/keys", json.dumps({"items": state}).encode(), **JSON)).status in (200, 202, 422)
 
 
 def test_values_come_back_as_the_bytes_that_they_are(run: Run) -> None:
@@ -207,6 +208,19 @@ def test_status_health_and_metrics(run: Run) -> None:
             assert (await it.ask("GET", "/health")).json == {"ready": True}
             await stream.aclose()
             await eventually(lambda: it.sync.status().sources[0].state == "following")
+
+    run(main())
+
+
+def test_the_status_lists_so_many_refused_keys_at_most(run: Run) -> None:
+    async def main() -> None:
+        refused = {f"config/{number:03}": "no" for number in range(250)}
+        async with agent(answers=[None, Refused(refused)]) as it:
+            await it.sync.ready(10)
+            await fill(it, refused)
+            [watch] = (await it.ask("GET", "/v1/status")).json["watches"]
+            assert watch["failing"]["why"] == "refused; 250 keys in all, of which 100 are listed"
+            assert len(watch["failing"]["keys"]) == 100
 
     run(main())
 

@@ -19,8 +19,10 @@ __all__ = ["COMMANDS"]
 
 _COLOURS = {
     "following": "green", "failing": "red", "lost": "red", "overdue": "yellow", "connecting": "yellow",
-    "loading": "yellow", "waiting": "yellow", "resyncing": "yellow",
+    "loading": "yellow", "waiting": "yellow", "resyncing": "yellow", "refused keys": "yellow",
 }  # fmt: skip
+_WIDEST = 200
+"""Characters of a key that are printed; --json tells all of it."""
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -86,7 +88,9 @@ def _watch(now: float, watch: WatchStatus) -> Row:
     resync = "not yet"
     if last is not None:
         resync = f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, {_span(now - last.at)} ago"
-    cells = (one_line(watch.name), watch.state, f"{watch.backlog:,}", f"{watch.changes:,}", one_line(resync))
+    refused = watch.failing is not None and watch.state == "following"
+    state = "refused keys" if refused else watch.state
+    cells = (one_line(watch.name), state, f"{watch.backlog:,}", f"{watch.changes:,}", one_line(resync))
     return cells, [] if watch.failing is None else _failing(now, watch.failing)
 
 
@@ -94,8 +98,13 @@ def _failing(now: float, failing: Failing) -> list[str]:
     tries = f", try {failing.attempt}" if failing.attempt > 1 else ""
     return [
         f"for {_span(now - failing.since)}{tries}: {one_line(failing.why)}",
-        *(f"{one_line(key)}: {one_line(reason)}" for key, reason in failing.keys.items()),
+        *(f"{_short(key)}: {one_line(reason)}" for key, reason in failing.keys.items()),
     ]
+
+
+def _short(key: str) -> str:
+    text = one_line(key)
+    return text if len(text) <= _WIDEST else f"{text[:_WIDEST]}…"
 
 
 def _table(output: Output, head: tuple[str, ...], rows: list[Row]) -> None:

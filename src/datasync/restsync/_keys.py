@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +42,7 @@ class Keys:
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source = source
         self._limits = limits
-        self._cursors = _Cursors()
+        self._cursors = _Cursors(limits.cursor)
         self.writing = 0
         """Writes that are under way, or wait for their verdict."""
 
@@ -221,18 +222,20 @@ class Keys:
 
 
 class _Cursors:
-    """Where clients stand in their lists. The oldest is forgotten when there are too many."""
+    """Where clients stand in their lists. Each may hold a whole snapshot: one that nobody comes back for is forgotten,
+    and the oldest when there are too many."""
 
     _MOST = 256
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[object, list[Item], Any]] = OrderedDict()
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._kept: OrderedDict[str, tuple[float, object, list[Item], Any]] = OrderedDict()
 
     def keep(self, what: object, rest: list[Item], token: Any) -> str:
         """Name a place: items that were read and not told, and the token of what follows."""
-        name = secrets.token_urlsafe(12)
-        self._kept[name] = (what, rest, token)
-        if len(self._kept) > self._MOST:
+        name, now = secrets.token_urlsafe(12), time.monotonic()
+        self._kept[name] = (now, what, rest, token)
+        while len(self._kept) > self._MOST or next(iter(self._kept.values()))[0] < now - self._patience:
             self._kept.popitem(last=False)
         return name
 
@@ -241,9 +244,10 @@ class _Cursors:
         kept = self._kept.pop(name, None)
         if kept is None:
             raise Problem(410, "CursorGone", "the cursor is used, or too old; list again from the start")
-        if kept[0] != what:
+        _, known, rest, token = kept
+        if known != what:
             raise Problem(400, "BadQuery", "the cursor belongs to another prefix; list again from the start")
-        return kept[1], kept[2]
+        return rest, token
 
 
 def _checked(prefix: str) -> str:

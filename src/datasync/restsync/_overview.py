@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -16,6 +17,8 @@ __all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
 StatusOf = Callable[[], Status]
 
 _SHOWN = 20
+_REFUSED = 100
+"""Refused keys of a watch, at most: the page asks for all this every second."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -60,8 +63,17 @@ def overview(hub: Hub, status: StatusOf | None, started: float) -> Overview:
     shown = Status(hub_sources(hub), []) if status is None else status()
     return Overview(
         hub.source.name, version("datasync"), now, started, hub.ready, hub.keys, hub.revision, len(hub.watchers),
-        _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources, shown.watches,
+        _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources, [_cut(watch) for watch in shown.watches],
     )  # fmt: skip
+
+
+def _cut(watch: WatchStatus) -> WatchStatus:
+    failing = watch.failing
+    if failing is None or len(failing.keys) <= _REFUSED:
+        return watch
+    why = f"{failing.why}; {len(failing.keys):,} keys in all, of which {_REFUSED} are listed"
+    first = dict(itertools.islice(failing.keys.items(), _REFUSED))
+    return msgspec.structs.replace(watch, failing=msgspec.structs.replace(failing, why=why, keys=first))
 
 
 def _furthest_behind(hub: Hub) -> list[RemoteWatcher]:

@@ -23,14 +23,19 @@ let shown = null;
 let turn = 0;
 let fault = "";
 let asked = "";
+let reading = null;
 let read = 0;
 let stale = false;
 
 const directory = () => field.value.slice(0, field.value.lastIndexOf("/") + 1);
 
 /** Read the keys anew, from the start. */
-export async function refresh() {
-  const mine = ++turn;
+export function refresh() {
+  reading = readAnew(++turn);
+  return reading;
+}
+
+async function readAnew(mine) {
   asked = field.value;
   next = fault = "";
   [loading, goal] = [null, 0];
@@ -250,7 +255,8 @@ field.addEventListener("keydown", async (event) => {
   if (event.key !== "Enter" && event.key !== "ArrowDown") return;
   event.preventDefault();
   box.focus();
-  if (asked !== field.value) await search();
+  if (asked !== field.value) search();
+  for (let one = null; one !== reading; ) await (one = reading); // one may be overtaken by the next
   select(0);
 });
 document.getElementById("keys-refresh").addEventListener("click", refresh);

@@ -23,12 +23,12 @@ function noteBacklogs(watches, now) {
 function trouble({ name, state, failing: { keys } }) {
   const refused = Object.keys(keys).length;
   if (state === "overdue") return `${name} is overdue`;
-  return state === "failing" || !refused ? `${name} is failing` : `${name} refused ${many(refused, "key")}`;
+  return state === "failing" || !refused ? `${name} is failing` : `${name} refused ${refused === 1 ? "a key" : "keys"}`;
 }
 
 function reason({ failing: { why, keys } }) {
   const [first] = Object.entries(keys);
-  return first && why === "refused" ? first.join(": ") : why;
+  return first && why.startsWith("refused") ? first.join(": ") : why;
 }
 
 /** What stands at the top: a tone, a headline and a line below it. */
@@ -142,7 +142,6 @@ function failing({ since, why, attempt, keys }, now) {
   return make("div", { class: "why" },
     make("p", {}, `For ${span(now - since)}${tries}: ${why}`),
     refused.length
-      ? make("dl", { class: "refused" }, ...refused.slice(0, 20).flatMap(([key, said]) => [make("dt", { title: key }, key), make("dd", {}, said)]),
-          refused.length > 20 ? make("dt", {}, `and ${refused.length - 20} more`) : null)
+      ? make("dl", { class: "refused" }, ...refused.flatMap(([key, said]) => [make("dt", { title: key }, key), make("dd", {}, said)]))
       : null);
 }
