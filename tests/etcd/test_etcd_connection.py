@@ -93,6 +93,7 @@ def test_several_endpoints(version: str) -> None:
                 assert (await sync.get("a/1")) is not None
                 await eventually(lambda: probe.state == {"a/1": b"2"})
                 assert len(probe.resyncs) == 1
+            judge(probe, await server.history())
 
     asyncio.run(main())
 
@@ -222,6 +223,24 @@ def test_tls(version: str) -> None:
                     await sync.ready(15)
                     await sync.put("a/1", b"1", confirm=True)
                     assert probe.state == {"a/1": b"1"}
+                    # expired while it runs: shown, and tried again
+                    await server.kill()
+                    there = server.command
+                    swap = {
+                        str(ours.cert("server")): ours.cert("expired"),
+                        str(ours.key("server")): ours.key("expired"),
+                    }
+                    server.command = [str(swap.get(word, word)) for word in there]
+                    await server.start()
+                    await eventually(lambda: "expired" in (sync.status().sources[0].error or ""))
+                    assert sync.status().sources[0].state == "lost"
+                    assert probe.state == {"a/1": b"1"}
+                    await server.kill()
+                    server.command = there
+                    await server.start()
+                    await eventually(lambda: sync.status().sources[0].state == "following", 20)
+                    await sync.put("a/1", b"2", confirm=True)
+                    assert len(probe.resyncs) == 1
                 for wrong in (f"?ca={foreign.ca}", ""):
                     with pytest.raises(Unauthorized, match=r"certificate.*\?ca="):
                         await DataSync(f"etcds://{address}{wrong}").start()
