@@ -77,13 +77,16 @@ class Watchers:
 
 
 @contextlib.asynccontextmanager
-async def watched_over(*, tls: Tls | None = None) -> AsyncIterator[Watchers]:
-    """A primary, its replica and three sentinels that know each other; ended with the block."""
+async def watched_over(
+    *, tls: Tls | None = None, config: str = "", extra: Sequence[str] = ()
+) -> AsyncIterator[Watchers]:
+    """A primary, its replica and three sentinels that know each other; ended with the block. `config` is added to the
+    file of the sentinels, `extra` to what the servers are started with."""
     async with scratch() as directory:
-        extra = ["--repl-diskless-sync-delay", "0"]
+        extra = ["--repl-diskless-sync-delay", "0", *extra]
         first, second = (RedisServer(directory, tls=tls, extra=extra) for _ in range(2))
         second.command += ["--replicaof", "127.0.0.1", str(first.port)]
-        sentinels = [Sentinel(directory, first.port, 2, tls=tls) for _ in range(3)]
+        sentinels = [Sentinel(directory, first.port, 2, tls=tls, config=config) for _ in range(3)]
         watchers = Watchers([first, second], sentinels, tls)
         async with _running([first, second, *sentinels]):
             await watchers.primary()

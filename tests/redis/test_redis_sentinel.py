@@ -11,8 +11,9 @@ import pytest
 from datasync import BadStore, DataSync, Unauthorized, open_url
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, state_of, watched, writing
-from tests.redis.redis_groups import watched_by_one, watched_over
-from tests.redis.redis_server import issued
+from tests.redis.redis_groups import NAME, watched_by_one, watched_over
+from tests.redis.redis_server import client_of, issued
+from tests.servers import until
 
 
 @pytest.mark.once
@@ -44,6 +45,76 @@ def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
             assert len(probe.resyncs) == 1 + sync.status().sources[0].reconnects
 
     asyncio.run(main())
+
+
+@pytest.mark.once
+@pytest.mark.timeout(120)
+def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> None:
+    """It goes on answering its clients, who would never know; also one that only writes now and then."""
+    watcher = ["--user", "watcher", "on", ">s3cret", "allchannels", "~*", "+@all"]
+
+    async def main() -> None:
+        config = f"sentinel auth-user {NAME} watcher\nsentinel auth-pass {NAME} s3cret"
+        async with (
+            watched_over(config=config, extra=watcher) as group,
+            watched(group.url()) as (sync, probe),
+            DataSync(group.url()) as writer,
+        ):
+            await sync.ready(15)
+            await writer.put("a/1", b"1")
+            primary = await group.primary()
+            [other] = [server for server in group.servers if server is not primary]
+            async with writing(primary.url) as load:
+                await load.more(20)
+                await primary.do("ACL", "SETUSER", "watcher", "-@all")  # it answers the sentinels no more
+
+                async def replaced() -> bool:
+                    return bool((await other.do("ROLE"))[0] == b"master")
+
+                await until(replaced, "the sentinels have a new primary")
+                await eventually(lambda: sync.status().sources[0].reconnects)
+
+                async def follows() -> bool:
+                    await writer.put("a/2", b"2")
+                    return "a/2" in await other.everything()
+
+                await until(follows, "the writer has left it, too")
+                assert (await primary.do("ROLE"))[0] == b"master", "it does not know"
+            await equal(probe, await other.everything())
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    """The watch goes on; that a fail-over would be missed is said once, and that it would not be any more."""
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "datasync.redis"]
+
+    async def main() -> None:
+        users = "user default off\nuser watcher on >s3cret +@all"
+        async with watched_by_one(config=users) as group:
+            login = {"username": "watcher", "password": "s3cret"}
+            async with watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret") as (sync, probe):
+                await sync.ready(15)
+                await sync.put("a/0", b"0", confirm=True)
+                async with client_of(group.sentinels[0].port, **login) as client:
+                    await client.execute_command("ACL", "SETUSER", "watcher", ">changed", "<s3cret")  # type: ignore[no-untyped-call]
+                    await eventually(said)
+                    assert "sentinel_user= and sentinel_password=" in said()[0]
+                    await sync.put("a/1", b"1", confirm=True)
+                    await asyncio.sleep(1)  # several pings
+                    assert len(said()) == 1
+                    assert sync.status().sources[0].reconnects == 0
+                    await client.execute_command("ACL", "SETUSER", "watcher", ">s3cret")  # type: ignore[no-untyped-call]
+                    await eventually(lambda: len(said()) == 2)
+                    assert "again" in said()[1]
+                assert probe.state == {"a/0": b"0", "a/1": b"1"}
+
+    with caplog.at_level(logging.INFO, "datasync"):
+        asyncio.run(main())
+    assert "s3cret" not in caplog.text
 
 
 @pytest.mark.once
