@@ -45,6 +45,18 @@ def test_a_topic_made_anew_with_fewer_partitions(server: KafkaServer, together: 
     asyncio.run(main())
 
 
+def test_many_who_begin_at_once_ask_once_where_the_topic_is(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with server.proxy() as proxy, DataSync(f"kafka://127.0.0.1:{proxy.port}/{topic}?timeout=20") as sync:
+            before = proxy.frames
+            await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(1000)))
+            assert proxy.frames - before < 100
+
+    asyncio.run(main())
+
+
 def test_a_transaction_that_is_given_up_holds_no_reader_back(server: KafkaServer) -> None:
     async def main() -> None:
         topic = topics.new_name()

@@ -108,6 +108,7 @@ class Cluster:
         self._coordinators: dict[str, Address] = {}
         self._connections: dict[tuple[Address, str], Any] = {}
         self._connecting: dict[tuple[Address, str], asyncio.Lock] = {}
+        self._finding: dict[bool, asyncio.Task[Topic]] = {}
         self._closed = False
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -166,6 +167,10 @@ class Cluster:
     async def aclose(self) -> None:
         """Close all connections; what is under way ends. May be called twice."""
         self._closed = True
+        for task in self._finding.values():
+            task.cancel()
+        if self._finding:
+            await asyncio.wait(self._finding.values())
         open_ones, self._connections = list(self._connections.values()), {}
         for closing in [_abort(connection) for connection in open_ones]:
             if closing is not None:
@@ -180,12 +185,25 @@ class Cluster:
         """
         now = asyncio.get_running_loop().time()
         if self._topic is None or fresh:
-            self._topic = await self._find(create=create and self.access.create)
+            self._topic = await self._found(create=create and self.access.create)
         elif now - self._found_at > _TOPIC_AGE:
             self._found_at = now
             with contextlib.suppress(Disconnected):  # what was known may still be right
-                self._topic = await self._find(create=create and self.access.create)
+                self._topic = await self._found(create=create and self.access.create)
         return self._topic
+
+    async def _found(self, *, create: bool) -> Topic:
+        """Look it up; all who want to know at a time share a request."""
+        task = self._finding.get(create)
+        if task is None or task.done():
+            task = self._finding[create] = asyncio.ensure_future(self._find(create=create))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody waits any more
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._closed:
+                raise Disconnected(f"{self.name}: the connection is closed; try again") from None
+            raise
 
     async def leader(self, partition: int) -> Address:
         """Who leads that partition. Raises `PartitionGone`, and what `topic` raises."""
