@@ -35,6 +35,9 @@ def test_nothing_is_delivered_before_the_first_resync(run: Run) -> None:
             assert await verdict(await inbox.replace([("a", b"1"), ("b/c", b"2")])) is Verdict.ACCEPTED
             assert probe.state == {"a": b"1", "b/c": b"2"}
             await sync.ready(5)
+            # the session that was open before there was anything to bring is followed on
+            assert await verdict(await inbox.commit([Put("a", b"2")], reply=True)) is Verdict.ACCEPTED
+            assert probe.state == {"a": b"2", "b/c": b"2"}
 
     run(main())
 

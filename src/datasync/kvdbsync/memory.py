@@ -97,8 +97,6 @@ class MemorySource(Source):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
-        if asyncio.get_running_loop() is not self._loop:
-            self._enter()
         frames: list[Frame] = []
         if resume is None:
             added = scopes
@@ -116,7 +114,7 @@ class MemorySource(Source):
         return MemorySession(self, Scopes(scopes), frames)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self._loop:  # asked here too, for a call costs much on this path
             self._enter()
         try:
             return self._commit(operations, reply)
@@ -163,6 +161,11 @@ class MemorySource(Source):
     def followers(self) -> int:
         """How many sessions are open."""
         return len(self._sessions)
+
+    def joined(self, session: MemorySession) -> None:
+        """A session is open."""
+        self._enter()
+        self._sessions.append(session)
 
     def left(self, session: MemorySession) -> None:
         """A session is closed."""
@@ -261,6 +264,8 @@ class MemorySource(Source):
     def _enter(self) -> None:
         """Move to this event loop. Raises `WrongLoop` while it is in use in another: handlers would run in this one."""
         before, loop = self._loop, asyncio.get_running_loop()
+        if loop is before:
+            return
         if before is not None and (before.is_running() or (self._sessions and not before.is_closed())):
             raise WrongLoop(f"{self.name} is in use in another event loop; use it there, or another store here")
         self._loop = loop
@@ -295,7 +300,7 @@ class MemorySession(PushSession):
         self._due: list[Frame] = [self._cut(frame) for frame in due]
         self._push: Callable[[Sequence[Frame]], None] | None = None
         self._closed = asyncio.Event()
-        source._sessions.append(self)
+        source.joined(self)
 
     def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
         while self._due:  # and what handlers write meanwhile

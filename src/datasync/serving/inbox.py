@@ -43,6 +43,7 @@ class Inbox(MemorySource):
         All watches are resynced, and `result` is their verdict, or a future of it. A later one of two items with the
         same key counts.
         """
+        self._enter()
         await self._until_followed()
         self._revision += 1
         self._items = {key: (raw, self._revision) for key, raw in items}
