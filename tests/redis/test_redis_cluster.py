@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import socket
 from pathlib import Path
 
 import pytest
 
-from datasync import DataSync, Unauthorized, UnsupportedOption
+from datasync import DataSync, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption, open_url
 from datasync.kvdbsync._redis_cluster import slot_of
+from datasync.source import Session
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
 from tests.servers import scratch, until
+from tests.tcp_proxy import proxy_to
 
 pytestmark = pytest.mark.once
 
@@ -155,6 +160,112 @@ def test_a_cluster_that_lacks_a_part_is_not_read() -> None:
                 assert state_of(sync) == "lost"
                 await cluster.members[2].start()
                 await eventually(lambda: len(probe.state) == 30, 20)
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_a_member_that_is_silent_behind_one_that_is_busy() -> None:
+    """Its connection stands, and what the other sends does not hide that nothing comes over it."""
+
+    async def main() -> None:
+        async with redis_cluster() as cluster, proxy_to(cluster.members[2].port) as proxy:
+            busy, other, silent = cluster.members
+            await silent.do("CONFIG", "SET", "cluster-announce-port", proxy.port)
+
+            async def announced() -> bool:
+                return f":{proxy.port}" in str(await busy.do("CLUSTER", "NODES"))
+
+            await until(announced, "the others know of the proxy")
+            ending = False
+
+            async def write() -> None:
+                async with busy.client() as client:
+                    for number in itertools.count():
+                        if ending:
+                            return
+                        await client.set("w/3", b"%d" % number)
+
+            assert slot_of("w/3") * 3 // 16384 == 0
+            async with watched(cluster.url(), ping_interval=1) as (sync, probe):
+                await sync.ready(15)
+                writing = asyncio.ensure_future(write())
+                await eventually(lambda: len(probe.seen) > 100)
+                proxy.pause()
+                await eventually(lambda: state_of(sync) == "lost", 10)
+                proxy.resume()
+                await eventually(lambda: state_of(sync) == "following")
+                ending = True
+                await writing
+                await equal(probe, await cluster.everything([busy, other, silent]))
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_members_that_hang_do_not_keep_from_asking_the_others() -> None:
+    """Not even where they take all the time that a try has."""
+
+    async def main() -> None:
+        with contextlib.ExitStack() as held:
+            hanging = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+            async with redis_cluster() as cluster:
+                hosts = ",".join(f"127.0.0.1:{port}" for port in [*hanging, cluster.members[0].port])
+                url = f"redis+cluster://{hosts}?timeout=1"
+                async with watched(url, connect_timeout=1.5) as (sync, _):
+                    await sync.ready(15)
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_a_prefix_of_which_a_part_cannot_be_deleted() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+            outcomes = []
+            for paused in cluster.members:
+                async with DataSync(cluster.url(timeout=1)) as sync:
+                    await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(60)))
+                    others = [member for member in cluster.members if member is not paused]
+                    before = await cluster.everything(others)
+                    await paused.pause()
+                    with pytest.raises((Disconnected, OutcomeUnknown)) as caught:
+                        await sync.delete("a/", prefix=True)
+                    untouched = await cluster.everything(others) == before
+                    assert isinstance(caught.value, Disconnected) is untouched
+                    outcomes.append(untouched)
+                    paused.resume()
+                for member in cluster.members:
+                    await until(lambda member=member: member.knows(3), "it is back")  # type: ignore[misc]
+                await cluster.healthy(cluster.members)
+            assert False in outcomes
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_no_connection_is_left_wherever_opening_is_cancelled() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+            source = open_url(cluster.url())
+            turns, done = 0, False
+            while not done:
+                turns += 1
+                opening = asyncio.ensure_future(source.open(["a/"]))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                    done = opening.done()
+                opening.cancel()
+                [outcome] = await asyncio.gather(opening, return_exceptions=True)
+                if isinstance(outcome, Session):
+                    await outcome.aclose()
+            assert turns > 10
+
+            async def alone() -> bool:
+                clients = [str(await member.do("CLIENT", "LIST", "TYPE", "normal")) for member in cluster.members]
+                return all(text.count("id=") == 1 for text in clients)
+
+            await until(alone, "all connections are closed", 5)
 
     asyncio.run(main())
 
