@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixtur
     async def main() -> None:
         users = "user default off\nuser watcher on >s3cret +@all"
         async with watched_by_one(config=users) as group:
-            login = {"username": "watcher", "password": "s3cret"}
+            login: dict[str, Any] = {"username": "watcher", "password": "s3cret"}
             async with watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret") as (sync, probe):
                 await sync.ready(15)
                 await sync.put("a/0", b"0", confirm=True)
