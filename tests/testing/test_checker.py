@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import Closed, OffsetStored
+from datasync.testing.trace import Closed, OffsetStored, Viewed
 from tests.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
@@ -373,6 +373,18 @@ def a_failure_that_is_not_retried(tale: Tale) -> None:
     tale.commit(3, {"a/1": b"2"})
     tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome="failed")
     tale.end({"a/1": b"2", "a/2": b"1", "b/1": b"1"}, 3)
+
+
+@breaks("views")
+def a_view_older_than_was_waited_for(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"2"})
+    tale.note(Viewed, scope="a/", values={"a/1": b"1", "a/2": b"1"}, source="s", revision=3)
+
+
+@breaks("views")
+def a_view_that_does_not_end_as_the_store(tale: Tale) -> None:
+    tale.end({"a/1": b"1", "a/2": b"1", "b/1": b"1"}, 2)
+    tale.note(Viewed, scope="a/", values={"a/1": b"1"})
 
 
 @pytest.mark.parametrize(("validator", "tell"), BROKEN, ids=[f"{name}-{tell.__name__}" for name, tell in BROKEN])

@@ -239,3 +239,20 @@ def test_a_new_history_found_by_a_wider_session_is_a_round() -> None:
             assert handler.changes() == [("a/1", b"1", None)]
 
     run_simulated(main())
+
+
+def test_a_source_tells_the_revision_of_a_write_though_handlers_write_meanwhile() -> None:
+    async def main() -> None:
+        source = FaultySource(push=True)
+        sync = DataSync(source)
+
+        @sync.watcher("a/")
+        async def reacts(event: Event) -> None:
+            if isinstance(event, ChangeEvent):
+                source.write({"b/1": b"because of it"})
+
+        async with sync:
+            await sync.ready(5)
+            assert (source.write({"a/1": b"1"}), source.revision) == (1, 2)
+
+    run_simulated(main())

@@ -147,6 +147,12 @@ MISTAKES = [
         "                sub.resync = None\n            sub.base = None",
     ),
     Mistake(
+        "a view does not wait for its revision",
+        "syncbase/shell.py",
+        "            return layer.ready and layer.revision >= revision\n",
+        "            return layer.ready\n",
+    ),
+    Mistake(
         "what is overdue settles as accepted",
         "syncbase/delivery.py",
         "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",

@@ -160,7 +160,8 @@ class Delivery:
             if sub.held is None:
                 if sub.resync is not None:
                     if not self._covered(sub):
-                        self._pump_dependents(sub)
+                        if self._out_of_reach(sub):
+                            self._expect(sub)
                         return
                     if not self.rounds.allows(sub):
                         return
@@ -168,7 +169,7 @@ class Delivery:
                     sub.plain = not (sub.after or sub.mailbox.dirty or sub.refused)
                     return
                 if not sub.asking:
-                    self._expect_reader(sub)
+                    self._expect(sub)
                     return
                 if not self._prepare(sub):
                     continue
@@ -176,10 +177,10 @@ class Delivery:
             assert event is not None and batch is not None
             if sub.after and not isinstance(event, ResyncEvent):
                 last = batch.last_seq
-                if any(other.oldest_unsettled() <= last and not self._waits_in_vain(other) for other in sub.after):
+                if any(other.oldest_unsettled() <= last for other in sub.after):
                     return
             if not sub.asking:
-                self._expect_reader(sub)
+                self._expect(sub)
                 return
             sub.held = None
             self._deliver(sub, event)
@@ -253,12 +254,13 @@ class Delivery:
     def _deliver(self, sub: Subscriber, event: Event[Any]) -> None:
         sub.event = event
         sub.asking = False
-        sub.passed = False
+        sub.passed = sub.out_of_reach = False
         sub.deadline = math.inf
         self.effects.append(event)
 
-    def _expect_reader(self, sub: Subscriber) -> None:
-        if sub.deadline == math.inf and not sub.passed:
+    def _expect(self, sub: Subscriber) -> None:
+        """Wait only so long for somebody to read, or for a source that is lost."""
+        if sub.deadline == math.inf and not sub.passed and not sub.out_of_reach:
             self._arm(sub, self.clock() + sub.ack_timeout)
 
     def _arm(self, sub: Subscriber, deadline: float) -> None:
@@ -383,6 +385,10 @@ class Delivery:
     def _pass_by(self, sub: Subscriber) -> None:
         """The handler is overdue, or nobody reads the stream: nobody waits for it any longer."""
         sub.deadline = math.inf
+        if sub.event is None and sub.asking:  # it would go on, but a source is lost: publishers wait for that one
+            sub.out_of_reach = True
+            self._pump_dependents(sub)
+            return
         sub.plain, sub.passed = False, True
         if sub.failing is None:
             sub.failed_at = self._wall()
@@ -409,10 +415,6 @@ class Delivery:
             self._turn(self.rounds.settled(sub))
         if sub.dependents:
             self._pump_dependents(sub)
-
-    def _waits_in_vain(self, sub: Subscriber) -> bool:
-        """Its RESYNC needs a source that is lost; the others need not wait for that."""
-        return sub.resync is not None and sub.event is None and self._out_of_reach(sub)
 
     def _turn(self, sub: Subscriber | None) -> None:
         """Resync the watch whose turn it is; those that are passed by anyway do not hold up the round."""

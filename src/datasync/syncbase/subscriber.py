@@ -39,7 +39,7 @@ class Subscriber:
     __slots__ = (
         "accepted", "ack_timeout", "after", "asking", "attempt", "bad", "base", "batch", "changes_delivered",
         "closed", "deadline", "decode", "dependents", "event", "events_settled", "failed_at", "failing", "held",
-        "last_resync", "mailbox", "name", "order", "passed", "plain", "refused", "report", "resync",
+        "last_resync", "mailbox", "name", "order", "out_of_reach", "passed", "plain", "refused", "report", "resync",
         "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "was_fresh", "whole",
     )  # fmt: skip
 
@@ -94,6 +94,9 @@ class Subscriber:
         self.passed = False
         """Overdue or unattended: rounds and dependent watches do not wait for it."""
 
+        self.out_of_reach = False
+        """Its RESYNC needs a source that is lost: dependent watches do not wait for it."""
+
         self.plain = False
         """It follows, nothing is dirty and nothing waits for it: it may have the next commit as soon as it asks."""
         self.attempt = 1
@@ -125,7 +128,7 @@ class Subscriber:
 
     def oldest_unsettled(self) -> float:
         """The sequence number of the oldest commit that a dependent watch has to wait for."""
-        if self.passed:
+        if self.passed or self.out_of_reach:
             return math.inf
         oldest = self.mailbox.first_seq
         if self.batch is not None and not self.settled:

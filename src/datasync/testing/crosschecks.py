@@ -130,12 +130,16 @@ def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int,
         gaps = itertools.pairwise(times)
         if any(back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps):
             return True
-    # waiting for a snapshot of the prefixes it was given
-    widened = [r.seq for r in other.records if isinstance(r, t.Scoped) and r.seq < until]
-    if not widened and not _came_late(story, other):
+    return _waits_for_snapshot(story, other, until)
+
+
+def _waits_for_snapshot(story: Story, watch: WatchStory, until: int) -> bool:
+    """It was given prefixes that nothing may be known of yet."""
+    widened = [r.seq for r in watch.records if isinstance(r, t.Scoped) and r.seq < until]
+    if not widened and not _came_late(story, watch):
         return False
-    last = widened[-1] if widened else other.entry.seq
-    return not any(event.is_resync for event in other.events_between(last, until))
+    last = widened[-1] if widened else watch.entry.seq
+    return not any(event.is_resync for event in watch.events_between(last, until))
 
 
 # -- publishers --------------------------------------------------------------------------------------------------------
@@ -294,6 +298,9 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
                 free = record.at
             elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
                 since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record.seq))
+                others = [story.watches[name] for name in watch.entry.after if name in story.watches]
+                if any(_waits_for_snapshot(story, other, record.seq) for other in others):
+                    continue  # it is waited for until its source is known to be lost, and a while longer
                 if record.at > since + story.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
 
@@ -344,11 +351,9 @@ def _same_commit(part: Told, told: Told) -> bool:
 
 def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
     """Once all is quiet, what a watch has accepted, RESYNC and all CHANGEs folded, equals the store."""
-    if story.quiet is None or story.stored.keys() != story.sources.keys():
+    merged = story.merged
+    if story.quiet is None or merged is None:
         return
-    merged: dict[str, bytes] = {}
-    for name in story.sources:
-        merged.update(story.stored[name].values)
     for watch in story.in_order:
         model = models[watch.name]
         if watch.closed is not None or (watch.entry.stream and not _attended(watch)):
@@ -368,6 +373,20 @@ def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
                 yield watch.name, f"{key!r} ends as {model.accepted.get(key)!r}, the store has {expected.get(key)!r}"
 
 
+def views(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """A view shows a state of the log, no older than the revision waited for; and what the stores hold at the end."""
+    for view in story.views:
+        where, scopes = f"the view of {view.scope!r}", Scopes([view.scope])
+        if story.quiet is not None and story.quiet.seq < view.seq:
+            if view.values != {key: raw for key, raw in (story.merged or {}).items() if key in scopes}:
+                yield where, "does not end as the stores do"
+        elif story.exact is not None and len(story.exact.histories) == 1:
+            history = story.exact.histories[0]
+            places = range(max(0, history.place(view.revision)), len(history) + 1)
+            if all(view.values != {key: raw for key, raw, _ in history.state(scopes, at)} for at in places):
+                yield where, f"shows no state of the store from revision {view.revision} on"
+
+
 def _attended(watch: WatchStory) -> bool:
     last = next((r for r in reversed(watch.records) if isinstance(r, t.Asked | t.Delivered)), None)
     return isinstance(last, t.Asked)
@@ -382,4 +401,5 @@ ACROSS: dict[str, Callable[[Story, dict[str, WatchModel]], Lines]] = {
     "isolation": isolation,
     "dependent": dependent,
     "convergence": convergence,
+    "views": views,
 }

@@ -159,9 +159,10 @@ class FaultySource(Source):
             self.log.append(Logged(self.revision, tuple(group.items()), reply if last else None))
             if self._observer is not None:
                 self._observer.committed(self.name, group, self._shown(self.revision))
+        revision = self.revision  # handlers that are woken may write as well
         for session in list(self._sessions):
             session.wake()
-        return self.revision
+        return revision
 
     def new_history(self, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
         """The store is emptied, or replaced by an older backup: it holds `values` at `revision`. All sessions break."""

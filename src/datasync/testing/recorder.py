@@ -80,6 +80,10 @@ class Recorder:
         """A consumer group stored its offset: everything up to `revision` is done."""
         self._note(t.OffsetStored, source=source, revision=revision)
 
+    def viewed(self, scope: str, values: Mapping[str, bytes], source: str = "", revision: int = 0) -> None:
+        """A view of `scope` was read, having waited for `revision` of the source."""
+        self._note(t.Viewed, scope=scope, values=dict(values), source=source, revision=revision)
+
     def quiet(self) -> None:
         """Faults have ended, and everything has had the time to settle."""
         self._note(t.Quiet)

@@ -18,6 +18,7 @@ from datasync.errors import (
     NotApplied,
     Unauthorized,
 )
+from datasync.layers import Layer
 from datasync.options import Backoff
 from datasync.sync import DataSync
 from datasync.testing.faulty import EXACT, FaultySource
@@ -25,6 +26,7 @@ from datasync.testing.loop import run_simulated
 from datasync.testing.recorder import Recorder
 from datasync.testing.trace import Record
 from datasync.testing.world import BAD, Actor, HandlerActor, StreamActor
+from datasync.view import View
 
 __all__ = ["PROFILES", "simulate"]
 
@@ -83,6 +85,9 @@ class _Run:
         self._tasks: list[asyncio.Task[None]] = []
         self._sources = self._make_sources(profile)
         self._backups: dict[str, list[tuple[int, dict[str, bytes]]]] = {source.name: [] for source in self._sources}
+        self._optional = profile == "layers" and rng.random() < 0.5
+        self._view: View[bytes] | None = None
+        self._scope = rng.choice(_PREFIXES)
         self._single = all(source.capabilities.transactions for source in self._sources)
 
     def _make_sources(self, profile: str) -> list[FaultySource]:
@@ -112,8 +117,11 @@ class _Run:
             source.write_delay = rng.choice([0.0, 0.0, 0.02])
             for _ in range(rng.randint(0, 3)):
                 self._write(source)
+        if self._optional and rng.random() < 0.5:
+            self._sources[-1].down()
+            loop.call_later(rng.choice([0.2, 1.0]), self._sources[-1].heal)
         self._sync = DataSync(
-            *sources,
+            *(Layer(source, optional=self._optional and source is sources[-1]) for source in sources),
             recovery=rng.choice(["auto", "auto", "auto", "resync"]),
             ack_timeout=1.0,
             resync_timeout=3.0,
@@ -129,6 +137,8 @@ class _Run:
         )
         for _ in range(rng.randint(2, 4)):
             self._add_watch()
+        if rng.random() < 0.4:
+            self._view = self._sync.view(self._scope)
         if rng.random() < 0.2:
             self._sources[0].fail_open(Disconnected("not yet"))
         async with self._sync:
@@ -155,6 +165,11 @@ class _Run:
         rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0](source)
         pause = rng.choice([0.0, 0.0, 0.001, 0.02, 0.1, 0.4])
         await asyncio.sleep(pause)
+
+    def _act(self) -> None:
+        """What a handler may do in the midst of its own event."""
+        source = self._rng.choice(self._sources)
+        self._rng.choice([self._write, self._write, self._put, self._resync, self._change_watch])(source)
 
     def _change(self, source: FaultySource) -> tuple[str, bytes | None]:
         rng = self._rng
@@ -196,6 +211,10 @@ class _Run:
             pass  # it was not done, or nobody knows
         else:
             recorder.answered(source.name, changes, began, "accepted", revision)
+            if self._view is not None and revision is not None:
+                with contextlib.suppress(DatasyncError):  # another history, or nothing known yet
+                    await self._view.at_least(revision)
+                    recorder.viewed(self._scope, self._view, source.name, revision)
 
     def _fault(self, source: FaultySource) -> None:
         rng = self._rng
@@ -286,6 +305,7 @@ class _Run:
             backlog=rng.choice([1, 3, 1000]),
             ack_timeout=rng.choice([0.5, 1.0]),
             trouble=rng.choice([0.0, 0.2, 0.5]),
+            act=self._act,
         )
         self._actors.append(actor)
         actor.register()
@@ -312,6 +332,8 @@ class _Run:
         recorder.quiet()
         for source in self._sources:
             recorder.stored(source.name, source.values, source.revision)
+        if self._view is not None:
+            recorder.viewed(self._scope, self._view)
 
     def _is_calm(self) -> bool:
         status = self._sync.status()

@@ -118,6 +118,7 @@ class Story:
         self.stored: dict[str, t.Stored] = {}
         self.answers: list[t.Answered] = []
         self.offsets: list[t.OffsetStored] = []
+        self.views: list[t.Viewed] = []
         self.requests: list[t.Requested] = []
         self.sessions: dict[int, tuple[t.SessionOpened, list[t.SessionFrame]]] = {}
         self.snapshots: list[int] = []
@@ -151,6 +152,13 @@ class Story:
         source = self.only
         return source if source is not None and source.histories and _foretold(source.capabilities) else None
 
+    @property
+    def merged(self) -> Mapping[str, bytes] | None:
+        """What the stores hold at the end, later layers before earlier ones, if it is known."""
+        if self.stored.keys() != self.sources.keys():
+            return None
+        return {key: raw for name in self.sources for key, raw in self.stored[name].values.items()}
+
     def seq_at(self, at: float) -> int:
         """The last record before that time; -1 where there is none."""
         return bisect_left(self._times, at) - 1
@@ -179,6 +187,8 @@ class Story:
                 self.answers.append(record)
             case t.OffsetStored():
                 self.offsets.append(record)
+            case t.Viewed():
+                self.views.append(record)
             case t.SessionOpened():
                 self.sessions[record.session] = (record, [])
             case t.SessionFrame():

@@ -32,6 +32,7 @@ __all__ = [
     "Step",
     "Stored",
     "Trace",
+    "Viewed",
     "dump",
     "load",
 ]
@@ -200,6 +201,15 @@ class OffsetStored(Entry, tag="offset"):
     revision: int
 
 
+class Viewed(Entry, tag="view"):
+    """A view of `scope` was read, when the source named had to be at `revision` at least in it."""
+
+    scope: str
+    values: Mapping[str, bytes]
+    source: str = ""
+    revision: int = 0
+
+
 class Quiet(Entry, tag="quiet"):
     """All faults have ended and everything had the time to settle: from here on the watches agree with the store."""
 
@@ -221,6 +231,7 @@ Record = (
     | Reported
     | Answered
     | OffsetStored
+    | Viewed
     | Quiet
 )
 Trace = Sequence[Record]

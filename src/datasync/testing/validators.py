@@ -25,7 +25,7 @@ Lines = Iterator[str]
 def filter_(model: WatchModel, told: Told) -> Lines:
     """Nothing but what is watched, and nothing once the watch is closed."""
     watch, entry = model.watch, told.entry
-    if watch.closed is not None and watch.closed.seq < entry.seq and watch.closed.at + SLACK < entry.at:
+    if watch.closed is not None and watch.closed.seq < entry.seq:
         yield "comes after the watch was closed"
     if told.is_resync:
         assert entry.values is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasync.errors import DecodeError, Refused, Retry, WatchClosed
@@ -37,6 +37,7 @@ class Actor:
         ack_timeout: float = 1.0,
         resync_timeout: float = 3.0,
         trouble: float = 0.4,
+        act: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.scopes = list(scopes)
@@ -49,6 +50,7 @@ class Actor:
         self._ack_timeout = ack_timeout
         self._resync_timeout = resync_timeout
         self._trouble = trouble
+        self._act = act
         self._good = asyncio.Event()
 
     @property
@@ -108,7 +110,7 @@ class Actor:
         if self._good.is_set() or self._rng.random() > self._trouble:
             return None
         rng = self._rng
-        match rng.randrange(12):
+        match rng.randrange(14):
             case 0 | 1:
                 await self._wait(0.3)
             case 2:
@@ -124,6 +126,8 @@ class Actor:
                 return Retry("not now", after=rng.choice([0.0, 0.05, 0.7]))
             case 7 | 8:
                 return self._refusal(event)
+            case 12 | 13:
+                self._act()
             case 9:
                 return Refused({"no/such/key": "foreign"})
             case _:
