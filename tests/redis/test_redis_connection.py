@@ -263,7 +263,7 @@ def test_a_user_who_lacks_a_command_of_a_watch(lacks: str) -> None:
         async with redis_server(extra=_user("agent", f"~* +@all -{lacks}")) as server:
             sync = DataSync(f"redis://agent:s3cret@127.0.0.1:{server.port}")
             sync.watch("all", "")
-            with pytest.raises(Unauthorized, match=f"'{lacks.replace('|', '.')}' command; .*ACL"):
+            with pytest.raises(Unauthorized, match=f"'{lacks.replace('|', '.')}' command.*ACL"):
                 await sync.start()
 
     asyncio.run(main())
@@ -277,7 +277,7 @@ def test_a_user_who_lacks_a_command_of_a_transaction(lacks: str) -> None:
         async with _agent(f"~* +@all -{lacks}") as (server, sync):
             await server.fill({"a/0": b"0"})
             for _ in range(2):
-                with pytest.raises(Unauthorized, match=f"'{lacks}' command; .*ACL"):
+                with pytest.raises(Unauthorized, match=f"'{lacks}' command.*ACL"):
                     await sync.txn().delete("a/0").put("a/1", b"1").put("a/2", b"2").commit()
             found = await sync.get("a/0")
             assert found is not None
@@ -292,9 +292,9 @@ def test_a_user_who_loses_a_command_of_transactions() -> None:
         async with _agent("~* +@all") as (server, sync):
             await sync.txn().put("a/1", b"1").put("a/2", b"1").commit()
             await server.do("ACL", "SETUSER", "agent", "-multi")
-            with pytest.raises(OutcomeUnknown, match=r"'multi' command; read the keys"):
+            with pytest.raises(OutcomeUnknown, match=r"'multi' command.*; read the keys"):
                 await sync.txn().put("a/1", b"2").put("a/2", b"2").commit()
-            with pytest.raises(Unauthorized, match=r"'multi' command; .*ACL"):
+            with pytest.raises(Unauthorized, match=r"'multi' command.*ACL"):
                 await sync.txn().put("a/1", b"3").put("a/2", b"3").commit()
             assert b"3" not in (await server.everything()).values()
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 import pytest
 
 from datasync import BadValue, DataSync, Op, UnsupportedOption, open_url
+from datasync.kvdbsync._left_alone import LeftAlone
 from datasync.source import Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, watched
 from tests.redis.redis_server import redis_server
+from tests.servers import until
 
 
 def test_other_types_are_left_alone_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,6 +64,15 @@ def test_keys_that_are_no_text_are_left_alone_and_reported(caplog: pytest.LogCap
     asyncio.run(main())
     said = [record.getMessage() for record in caplog.records if "UTF-8" in record.getMessage()]
     assert len(said) == 2
+
+
+def test_the_last_report_of_keys_left_alone_says_that_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    left_alone = LeftAlone(logging.getLogger("datasync.redis"))
+    for number in range(200):
+        left_alone.report(b"%d" % number, "Redis", "why")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 101
+    assert "no more" in said[-1]
 
 
 def test_scopes_whose_names_begin_alike() -> None:
@@ -134,10 +146,10 @@ def test_expiry() -> None:
         async with redis_server() as server, watched(server.url) as (sync, probe):
             await sync.ready(15)
             began = time.monotonic()
-            await sync.txn().put("a/short", b"1", ttl=0.3).put("a/long", b"2", ttl=1000).put("a/kept", b"3").commit()
+            await sync.txn().put("a/short", b"1", ttl=1.5).put("a/long", b"2", ttl=1000).put("a/kept", b"3").commit()
             await eventually(lambda: len(probe.state) == 3)
             await equal(probe, {"a/long": b"2", "a/kept": b"3"})
-            assert 0.3 <= time.monotonic() - began < 3
+            assert time.monotonic() - began >= 1.5
             [gone] = probe.changes[-1].changes
             assert gone.op is Op.DELETE
             assert gone.prev is not None
@@ -167,9 +179,12 @@ def test_eviction() -> None:
             for number in range(200):
                 await sync.put(f"a/{number:03}", bytes([number]) * 100_000)
             await sync.put("a/last", b"1", confirm=True)
-            kept = await server.everything()
-            assert len(kept) < 150
-            await equal(probe, kept)
+
+            async def same() -> bool:  # it may evict more while it is read
+                return probe.state == await server.everything()
+
+            await until(same, "the watch has seen what was evicted")
+            assert len(probe.state) < 150
             gone = [change for event in probe.changes for change in event.changes if change.op is Op.DELETE]
             assert gone
             assert all(change.prev is not None and len(change.prev.raw) == 100_000 for change in gone)
@@ -284,7 +299,7 @@ def test_writes_between_every_two_pages_follow_the_snapshot() -> None:
             state: dict[str, bytes | None] = {}
             pages, complete = 0, False
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     async for frames in session:
                         for frame in frames:
                             if isinstance(frame, SnapshotChunk):

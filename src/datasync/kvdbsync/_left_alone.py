@@ -26,6 +26,8 @@ class LeftAlone:
         if key not in self._reported and not self.full:
             self._reported.add(key)
             self._log.warning("the %s key %r is left alone: %s", store, key, why)
+            if self.full:
+                self._log.warning("%d keys are left alone: no more of them will be reported", _MOST)
 
     def text_of(self, key: bytes, store: str) -> str | None:
         """The key as text, or None where it is none."""

@@ -14,6 +14,8 @@ _CREDENTIALS = {"WRONGPASS", "NOAUTH", "NOPERM"}
 _LATER = {
     "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "ASK", "MOVED", "UNKILLABLE",
 }  # fmt: skip
+# how one that is not allowed to a script begins, of Redis 7.0 and later ones
+_IN_SCRIPT = ("user executing the script", "ACL failure in script")
 _ABORTED = "EXECABORT Transaction discarded because of: "
 # OpenSSL's codes of what may be wrong with a certificate, and the way out
 _ANOTHER_HOST = "name the host as its certificate does, or have it issued for this one"
@@ -50,7 +52,7 @@ def of_reply(error: Exception, address: str, login: str = LOGIN) -> DatasyncErro
     """What an error reply means: the command was not done. `login` says where the user and password come from."""
     text = " ".join(str(error).split()).removeprefix(_ABORTED)
     code = text.partition(" ")[0]
-    if code in _CREDENTIALS or "user executing the script" in text:
+    if code in _CREDENTIALS or any(words in text for words in _IN_SCRIPT):
         return Unauthorized(f"{address}: {text}; check {login}, and the user's ACL")
     if code in _LATER or "max number of clients" in text:
         return Disconnected(f"{address}: {text}; nothing was done, try again")
