@@ -95,22 +95,24 @@ def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixtur
 
     async def main() -> None:
         users = "user default off\nuser watcher on >s3cret +@all"
-        async with watched_by_one(config=users) as group:
-            async with watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret") as (sync, probe):
-                await sync.ready(15)
-                await sync.put("a/0", b"0", confirm=True)
-                async with client_of(group.sentinels[0].port, username="watcher", password="s3cret") as client:
-                    await client.execute_command("ACL", "SETUSER", "watcher", ">changed", "<s3cret")  # type: ignore[no-untyped-call]
-                    await eventually(said)
-                    assert "sentinel_user= and sentinel_password=" in said()[0]
-                    await sync.put("a/1", b"1", confirm=True)
-                    await asyncio.sleep(1)  # several pings
-                    assert len(said()) == 1
-                    assert sync.status().sources[0].reconnects == 0
-                    await client.execute_command("ACL", "SETUSER", "watcher", ">s3cret")  # type: ignore[no-untyped-call]
-                    await eventually(lambda: len(said()) == 2)
-                    assert "again" in said()[1]
-                assert probe.state == {"a/0": b"0", "a/1": b"1"}
+        async with (
+            watched_by_one(config=users) as group,
+            watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret") as (sync, probe),
+        ):
+            await sync.ready(15)
+            await sync.put("a/0", b"0", confirm=True)
+            async with client_of(group.sentinels[0].port, username="watcher", password="s3cret") as client:
+                await client.execute_command("ACL", "SETUSER", "watcher", ">changed", "<s3cret")  # type: ignore[no-untyped-call]
+                await eventually(said)
+                assert "sentinel_user= and sentinel_password=" in said()[0]
+                await sync.put("a/1", b"1", confirm=True)
+                await asyncio.sleep(1)  # several pings
+                assert len(said()) == 1
+                assert sync.status().sources[0].reconnects == 0
+                await client.execute_command("ACL", "SETUSER", "watcher", ">s3cret")  # type: ignore[no-untyped-call]
+                await eventually(lambda: len(said()) == 2)
+                assert "again" in said()[1]
+            assert probe.state == {"a/0": b"0", "a/1": b"1"}
 
     with caplog.at_level(logging.INFO, "datasync"):
         asyncio.run(main())
