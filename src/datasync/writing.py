@@ -44,7 +44,7 @@ class Writer:
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
         check_key(key, self.rooted)
-        if ttl is not None and not (isinstance(ttl, int | float) and 0 < ttl < float("inf")):
+        if ttl is not None and not _is_time(ttl):
             raise BadValue(f"the ttl of {key!r} is a positive number of seconds, not {ttl!r}")
         if type(value) is bytes:  # the hot path
             return Put(key, value, ttl)
@@ -175,6 +175,10 @@ class Writer:
                     return await verdict
             except TimeoutError:
                 return Result(Verdict.OVERDUE)
+
+
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds < float("inf")
 
 
 def _changed(operations: Sequence[Operation], committed: Committed) -> bool:
