@@ -69,8 +69,8 @@ class Client:
     async def watch(self, request: pb.WatchRequest) -> Stream[pb.WatchReply]:
         """Frames, once the server has accepted to send them."""
         stream = self._stream("Watch", pb.WatchReply)
+        await stream.ask(request)
         try:
-            await stream.ask(request)
             await stream.accepted()
         except BaseException:
             stream.cancel()
@@ -206,9 +206,13 @@ class Stream(Generic[M]):
         return None if reply is grpc.aio.EOF else cast(M, reply)
 
     async def ask(self, message: Message) -> None:
-        """Send the only message; reading tells where that failed."""
-        if await self.write(message):
-            await self.end()
+        """Send the only message; reading tells where that failed. Cancelled, it ends the call."""
+        try:
+            if await self.write(message):
+                await self.end()
+        except BaseException:
+            self.cancel()
+            raise
 
     async def end(self) -> None:
         """There is nothing more to send."""

@@ -70,12 +70,13 @@ class Commits:
 
     async def aclose(self) -> None:
         """End the stream, after a moment for the answers that are on their way. May be called twice."""
-        if due := [one.committed for one in self._pending.values() if one.sent and not one.committed.done()]:
-            await asyncio.wait(due, timeout=_GRACE)
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        try:
+            if due := [one.committed for one in self._pending.values() if one.sent and not one.committed.done()]:
+                await asyncio.wait(due, timeout=_GRACE)
+        finally:
+            task, self._task = self._task, None
+            if task is not None:
+                await end_tasks(task)
 
     async def _run(self) -> None:
         """Keep the stream open until it fails; then all that waits fails with it."""

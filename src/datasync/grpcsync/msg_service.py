@@ -12,6 +12,7 @@ from datasync.checks import check_key, check_options
 from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.grpcsync import msg_pb2 as msg
+from datasync.grpcsync.methods import of_one, of_stream
 from datasync.serving.hub import Hub
 from datasync.source import Delete, Operation, Put, Result
 from datasync.syncbase.feed import end_tasks
@@ -54,24 +55,12 @@ class MsgService:
         self._name = hub.source.name
         self._reply = hub.source.capabilities.reply
 
-    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
-        """The methods by name."""
+    def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """By name."""
         return {
-            "dataChanges": grpc.stream_stream_rpc_method_handler(
-                self.data_changes,
-                request_deserializer=msg.DataChangeRequest.FromString,
-                response_serializer=msg.DataChangeReply.SerializeToString,
-            ),
-            "dataResyncs": grpc.unary_unary_rpc_method_handler(
-                self.data_resyncs,
-                request_deserializer=msg.DataResyncRequests.FromString,
-                response_serializer=msg.DataResyncReplies.SerializeToString,
-            ),
-            "ping": grpc.unary_unary_rpc_method_handler(
-                self.ping,
-                request_deserializer=msg.PingRequest.FromString,
-                response_serializer=msg.PingReply.SerializeToString,
-            ),
+            "dataChanges": of_stream(self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True),
+            "dataResyncs": of_one(self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies),
+            "ping": of_one(self.ping, msg.PingRequest, msg.PingReply),
         }
 
     async def ping(self, request: msg.PingRequest, context: Any) -> msg.PingReply:
@@ -156,8 +145,9 @@ class _Answers:
 
     async def aclose(self) -> None:
         """Give up what has not been answered."""
-        if self._writing is not None:
-            await end_tasks(self._writing)
+        writing, self._writing = self._writing, None  # its error knows this object
+        if writing is not None:
+            await end_tasks(writing)
 
     async def _write_due(self, request: msg.DataChangeRequest, outcome: Outcome) -> None:
         """Until nothing is due; the next may then be answered at once."""

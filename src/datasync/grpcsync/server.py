@@ -14,9 +14,11 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from datasync._grpc import grpc
 from datasync.errors import Disconnected
 from datasync.grpcsync import datasync_pb2, msg_pb2, msg_service, service
+from datasync.grpcsync.methods import fail
 from datasync.grpcsync.wire import MAX_MESSAGE
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
+from datasync.syncbase.feed import end_tasks
 
 __all__ = ["Server"]
 
@@ -43,16 +45,16 @@ class Server:
         access.check_bind()
         self._access = access
         self._server: grpc.aio.Server | None = None
+        self._door = _Door(access)
         self._hub = hub
 
     async def start(self) -> None:
         """Listen. Raises `Disconnected` where that cannot be."""
         access, hub = self._access, self._hub
-        interceptors = [] if access.token is None else [_TokenCheck(access)]
-        server = grpc.aio.server(options=_OPTIONS, interceptors=interceptors)
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[self._door])
         for name, methods in (
-            (msg_service.SERVICE, msg_service.MsgService(hub).handlers()),
-            (service.SERVICE, service.DataSyncService(hub).handlers()),
+            (msg_service.SERVICE, msg_service.MsgService(hub).methods()),
+            (service.SERVICE, service.DataSyncService(hub).methods()),
         ):
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
         checks = health.HealthServicer()
@@ -70,7 +72,11 @@ class Server:
         """Stop listening, and end the calls. May be called twice."""
         server, self._server = self._server, None
         if server is not None:
-            await server.stop(_GRACE)
+            try:
+                await server.stop(_GRACE)
+            finally:  # at once, where the time for it is over
+                await server.stop(None)
+                await self._door.closed()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -115,26 +121,38 @@ def _descriptors() -> DescriptorPool:
     return pool
 
 
-class _TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
-    """Lets nobody in without the token; only whether the server is alive may be asked by all."""
+class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+    """Lets nobody in without the token, where there is one; only whether the server is alive may be asked by all.
+
+    It knows who is inside: grpc does not wait for the ends of the calls that it cancels.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        call = asyncio.current_task()  # the handler runs in it, too
+        assert call is not None
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
         if handler_call_details.method.startswith(f"/{_HEALTH}/"):
             return await continuation(handler_call_details)
         kind, token = "", ""
         for key, value in handler_call_details.invocation_metadata or ():
             if key == "authorization" and isinstance(value, str):
                 kind, _, token = value.partition(" ")
-        if kind.lower() == "bearer" and self._access.admits(token):
+        if self._access.admits(token if kind.lower() == "bearer" else None):
             return await continuation(handler_call_details)
         return _TURNED_AWAY
 
+    async def closed(self) -> None:
+        """Cancel the calls that are still under way, and wait for their ends."""
+        await end_tasks(*self._calls)
+
 
 async def _turn_away(_: Any, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
+    fail(context, grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
 
 
 _TURNED_AWAY: Any = grpc.stream_stream_rpc_method_handler(_turn_away)

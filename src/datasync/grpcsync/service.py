@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
@@ -20,6 +20,7 @@ from datasync.errors import (
     UsageError,
 )
 from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync.methods import fail, of_one, of_stream
 from datasync.grpcsync.wire import (
     CAPABILITIES,
     PIECE,
@@ -62,34 +63,14 @@ class DataSyncService:
         self._hub = hub
         self._source: Source = hub.source
 
-    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
-        """The methods by name."""
+    def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """By name."""
         return {
-            "Commit": grpc.stream_stream_rpc_method_handler(
-                self.commit,
-                request_deserializer=pb.CommitRequests.FromString,
-                response_serializer=pb.CommitReplies.SerializeToString,
-            ),
-            "Replace": grpc.stream_unary_rpc_method_handler(
-                self.replace,
-                request_deserializer=pb.ReplaceRequest.FromString,
-                response_serializer=pb.CommitReply.SerializeToString,
-            ),
-            "Get": grpc.unary_unary_rpc_method_handler(
-                self.get,
-                request_deserializer=pb.GetRequest.FromString,
-                response_serializer=pb.GetReply.SerializeToString,
-            ),
-            "List": grpc.unary_stream_rpc_method_handler(
-                self.list,
-                request_deserializer=pb.ListRequest.FromString,
-                response_serializer=pb.ListReply.SerializeToString,
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                self.watch,
-                request_deserializer=pb.WatchRequest.FromString,
-                # what is sent is encoded already, once for all watchers
-            ),
+            "Commit": of_stream(self.commit, pb.CommitRequests, pb.CommitReplies, many=True),
+            "Replace": of_stream(self.replace, pb.ReplaceRequest, pb.CommitReply),
+            "Get": of_one(self.get, pb.GetRequest, pb.GetReply),
+            "List": of_one(self.list, pb.ListRequest, pb.ListReply, many=True),
+            "Watch": of_one(self.watch, pb.WatchRequest, many=True),  # encoded already, once for all watchers
         }
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
@@ -99,7 +80,8 @@ class DataSyncService:
             await self._hub.start()
             watcher = self._hub.subscribe(list(request.scopes), resume, list(request.added), encode=encode)
         except DatasyncError as error:
-            await _abort(context, error)
+            _fail(context, error)
+            return
         # accepted, though the source may not be there yet
         await context.send_initial_metadata(((CAPABILITIES, capabilities_text(self._hub.capabilities)),))
         try:
@@ -111,7 +93,7 @@ class DataSyncService:
                 for start, end in pieces(list(map(len, encoded))):
                     await context.write(b"".join(encoded[start:end]))
         except DatasyncError as error:
-            await _abort(context, error)
+            _fail(context, error)
         finally:
             await watcher.aclose()
 
@@ -143,7 +125,8 @@ class DataSyncService:
 
         reading = asyncio.create_task(read())
         reading.add_done_callback(finish)
-        # no TaskGroup: its errors would keep the call, and with it a thread of grpc, until a garbage collection
+        # no TaskGroup: its errors would keep the call, and with it a thread of grpc, until a garbage collection; so
+        # would a task that is still at hand here when its own error is raised
         try:
             while not reading.done() or not replies.empty():
                 due = [await replies.get()]
@@ -153,7 +136,10 @@ class DataSyncService:
                     await context.write(pb.CommitReplies(replies=known))
         finally:
             await end_tasks(reading, *tasks)
-        reading.result()
+        try:
+            reading.result()
+        finally:
+            del reading
 
     async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply:
         """A RESYNC: nothing happens before all of it is here."""
@@ -168,12 +154,13 @@ class DataSyncService:
         except DatasyncError as error:
             return pb.CommitReply(error=error_of(error))
 
-    async def get(self, request: pb.GetRequest, context: Any) -> pb.GetReply:
+    async def get(self, request: pb.GetRequest, context: Any) -> pb.GetReply | None:
         """One value."""
         try:
             found = await self._source.get(request.key)
         except DatasyncError as error:
-            await _abort(context, error)
+            _fail(context, error)
+            return None
         return pb.GetReply() if found is None else pb.GetReply(value=found[0], revision=found[1])
 
     async def list(self, request: pb.ListRequest, context: Any) -> None:
@@ -189,7 +176,7 @@ class DataSyncService:
                 if token is None:
                     return
         except DatasyncError as error:
-            await _abort(context, error)
+            _fail(context, error)
 
     async def _commit(self, request: pb.CommitRequest, replies: asyncio.Queue[pb.CommitReply | None]) -> None:
         number = request.id
@@ -215,8 +202,6 @@ class DataSyncService:
         replies.put_nowait(reply_of(number, committed, await result))
 
 
-async def _abort(context: Any, error: DatasyncError) -> NoReturn:
+def _fail(context: Any, error: DatasyncError) -> None:
     """End a call with the status that tells the other side which error it is."""
-    code = next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL)
-    await context.abort(code, str(error))
-    raise AssertionError("abort raises")
+    fail(context, next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL), str(error))

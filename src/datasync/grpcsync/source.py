@@ -72,16 +72,22 @@ class _Remote(Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         stream: Stream[pb.ListReply] = token or await self._client.list(prefix, limit, keys_only=keys_only)
-        reply = await stream.read(self._client.timeout)
-        if reply is None:
-            raise Disconnected(f"{self.name}: the list ended before its last page")
-        if not reply.more:
-            stream.cancel()
-        return items_of(reply.items), stream if reply.more else None
+        more = False
+        try:
+            reply = await stream.read(self._client.timeout)
+            if reply is None:
+                raise Disconnected(f"{self.name}: the list ended before its last page")
+            more = reply.more
+        finally:
+            if not more:
+                stream.cancel()
+        return items_of(reply.items), stream if more else None
 
     async def aclose(self) -> None:
-        await self._commits.aclose()
-        await self._client.aclose()
+        try:
+            await self._commits.aclose()
+        finally:
+            await self._client.aclose()
 
 
 class GrpcWatchSource(_Remote):
@@ -172,9 +178,11 @@ class GrpcSource(_Remote):
         return await super().page(prefix, token, limit, keys_only=keys_only)
 
     async def aclose(self) -> None:
-        if self._agent is not None:
-            await self._agent.aclose()
-        await super().aclose()
+        try:
+            if self._agent is not None:
+                await self._agent.aclose()
+        finally:
+            await super().aclose()
 
 
 class _Agent:
@@ -199,8 +207,10 @@ class _Agent:
         if self._serving is None or self.inbox.followers > self._serving[0].following:
             return
         (hub, server), self._serving = self._serving, None
-        await server.aclose()
-        await hub.aclose()
+        try:
+            await server.aclose()
+        finally:
+            await hub.aclose()
 
 
 class _IdleSession(Session):

@@ -37,7 +37,7 @@ from datasync.source import (
     Source,
 )
 from datasync.syncbase.core import Layer
-from datasync.syncbase.feed import Feed
+from datasync.syncbase.feed import Feed, end_tasks
 
 __all__ = ["UNTOLD", "Encode", "Hub", "Subscription"]
 
@@ -119,9 +119,10 @@ class Hub:
             self._bookmark.cancel()
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])  # a feed ends within its own close_timeout
-            await self.source.aclose()
+            try:
+                await end_tasks(task)  # a feed ends within its own close_timeout
+            finally:
+                await self.source.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()

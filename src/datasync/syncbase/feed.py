@@ -240,4 +240,7 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # an error whose own traceback leads to it lives until the next garbage collection

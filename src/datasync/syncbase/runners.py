@@ -110,7 +110,11 @@ class AsyncRunner(Runner):
                     outcome = task.exception()
                 except asyncio.CancelledError as cancelled:
                     outcome = cancelled
-                self._finished(event, outcome)
+                del task  # with it an error would keep all frames below this one until the next garbage collection
+                try:
+                    self._finished(event, outcome)
+                finally:
+                    del outcome
             else:
                 self._task = task
                 task.set_name(f"datasync {self._sub.name}")

@@ -1,0 +1,66 @@
+"""The methods of a service as grpc takes them. What cannot be parsed ends its call, and is no news for the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from datasync._grpc import grpc
+
+__all__ = ["fail", "of_one", "of_stream"]
+
+M = TypeVar("M", bound=Message)
+
+
+def of_one(
+    handler: Callable[[M, Any], Awaitable[Any]],
+    request: type[M],
+    reply: type[Message] | None = None,
+    *,
+    many: bool = False,
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method that takes one message. many: it writes its replies itself. Without `reply` they are bytes."""
+
+    async def call(raw: bytes, context: Any) -> Any:
+        try:
+            message = request.FromString(raw)
+        except DecodeError:
+            return _malformed(context, request)
+        return await handler(message, context)
+
+    make = grpc.unary_stream_rpc_method_handler if many else grpc.unary_unary_rpc_method_handler
+    return make(call, response_serializer=None if reply is None else reply.SerializeToString)
+
+
+def of_stream(
+    handler: Callable[[AsyncIterator[M], Any], Awaitable[Any]],
+    request: type[M],
+    reply: type[Message],
+    *,
+    many: bool = False,
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """The same for one that takes a stream."""
+
+    async def call(requests: AsyncIterator[M], context: Any) -> Any:
+        try:
+            return await handler(requests, context)
+        except DecodeError:
+            return _malformed(context, request)
+
+    make = grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
+    return make(call, request_deserializer=request.FromString, response_serializer=reply.SerializeToString)
+
+
+def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
+    """End a call in this way, once its handler returns.
+
+    Unlike `context.abort`, whose error and the call hold each other, and with them the server's thread.
+    """
+    context.set_code(code)
+    context.set_details(text)
+
+
+def _malformed(context: Any, request: type[Message]) -> None:
+    fail(context, grpc.StatusCode.INVALID_ARGUMENT, f"this is no {request.DESCRIPTOR.full_name}")
