@@ -66,15 +66,19 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
 
 def check_operations(operations: Sequence[Operation]) -> None:
     """Raise `BadKey` where two operations write the same key, or one writes below a prefix that another deletes."""
-    written = set()
-    for operation in operations:
-        if type(operation) is not Check:
+    writes = [operation for operation in operations if type(operation) is not Check]
+    if len({operation.key for operation in writes}) < len(writes):
+        written = set()
+        for operation in writes:
             if operation.key in written:
                 raise BadKey(f"{operation.key!r} is written twice in one transaction; keep the write that is meant")
             written.add(operation.key)
-    prefixes = Scopes(item.key for item in operations if type(item) is Delete and item.prefix)
-    for item in operations:
-        if type(item) is not Check and item.key in prefixes and not (type(item) is Delete and item.prefix):
+    deleted = [operation.key for operation in writes if type(operation) is Delete and operation.prefix]
+    if not deleted:
+        return
+    prefixes = Scopes(deleted)
+    for item in writes:
+        if item.key in prefixes and not (type(item) is Delete and item.prefix):
             raise BadKey(
                 f"{item.key!r} lies under a prefix that the same transaction deletes; delete the other keys by name"
             )

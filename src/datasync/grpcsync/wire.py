@@ -186,7 +186,7 @@ def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> 
 
 def operations_of(request: pb.CommitRequest) -> list[Operation]:
     """What the request asks for, checked. Raises `BadKey`, `BadPrefix`, `BadValue`."""
-    keys, values, ttls = request.keys, request.values, request.ttls
+    keys, values, ttls = request.keys[:], request.values[:], request.ttls
     if len(keys) != len(values) or len(ttls) not in (0, len(keys)):
         raise BadValue("each key has a value, and a ttl where there are any; send as many of each")
     operations: list[Operation] = [Check(check.key, check.revision) for check in request.checks]
@@ -197,11 +197,14 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
     else:
         operations += map(Put, keys, values)
     operations += [Delete(delete.key, delete.prefix) for delete in request.deletes]
-    for operation in operations:
-        if type(operation) is Delete and operation.prefix:
-            check_prefix(operation.key)
+    for delete in request.deletes:
+        if delete.prefix:
+            check_prefix(delete.key)
         else:
-            check_key(operation.key, rooted=False)
+            keys.append(delete.key)
+    keys += [check.key for check in request.checks]
+    if not all(keys):  # parsing has seen to all else: they are UTF-8
+        check_key("", rooted=False)
     check_operations(operations)
     return operations
 
