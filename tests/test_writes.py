@@ -29,21 +29,6 @@ def test_a_transaction_is_not_committed_after_the_end(run: Run) -> None:
     run(main())
 
 
-def test_a_time_to_wait_for_the_verdict_is_checked_before_anything_is_written(run: Run) -> None:
-    async def main() -> None:
-        store = MemorySource()
-        wrong: list[Any] = ["yes", None, 0, -1, float("nan")]
-        async with DataSync(store) as sync:
-            for confirm in wrong:
-                with pytest.raises(datasync.UsageError, match="give True"):
-                    await sync.put("a", b"1", confirm=confirm)
-                with pytest.raises(datasync.UsageError, match="give True"):
-                    await sync.txn().put("a", b"1").commit(confirm=confirm)
-            assert await store.get("a") is None
-
-    run(main())
-
-
 def test_a_publisher_waits_as_long_as_the_slowest_watch_may_take() -> None:
     async def main() -> None:
         source = FaultySource()

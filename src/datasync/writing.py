@@ -75,8 +75,8 @@ class Writer:
         """Do them, and wait for the verdict if `confirm` (at most so many seconds where it is a number)."""
         if not self.targets:
             raise UsageError("several sources and no write_to=; name the source that takes the writes")
-        if confirm is not True and confirm is not False and not (isinstance(confirm, int | float) and confirm > 0):
-            raise UsageError(f"confirm={confirm!r} is no time to wait; give True, or seconds above 0")
+        if confirm is not True and confirm is not False and not _is_time(confirm):
+            raise UsageError(f"confirm={confirm!r} is neither True nor a time to wait; give seconds above 0")
         for source in self._restricted:
             check_options(source, operations)
         if len(self.targets) > 1:
