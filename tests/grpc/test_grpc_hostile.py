@@ -79,6 +79,8 @@ def test_transactions_that_make_no_sense_are_named(run: Run) -> None:
                 pb.CommitRequest(keys=["config/a"], values=[b""], ttls=[float("nan")]),
                 pb.CommitRequest(keys=["config/a"], values=[b""], deletes=[pb.Delete(key="config/", prefix=True)]),
                 pb.CommitRequest(deletes=[pb.Delete(key="config", prefix=True)]),
+                pb.CommitRequest(deletes=[pb.Delete(key="")]),
+                pb.CommitRequest(keys=["config/a"], values=[b""], checks=[pb.Check(key="")]),
             ]
             for number, request in enumerate(wrong):
                 request.id = number
@@ -93,8 +95,43 @@ def test_transactions_that_make_no_sense_are_named(run: Run) -> None:
 
             replies = [reply async for batch in rpc(requests()) for reply in batch.replies]
             names = [reply.error.name for reply in sorted(replies, key=lambda reply: int(reply.id))]
-            assert names == ["BadKey", "BadValue", "BadKey", "BadValue", "BadValue", "BadKey", "BadPrefix"]
+            assert names == ["BadKey", "BadValue", "BadKey", "BadValue", "BadValue", "BadKey", "BadPrefix"] + 2 * [
+                "BadKey"
+            ]
+            reply = await channel.stream_unary(
+                "/datasync.v1.DataSync/Replace", pb.ReplaceRequest.SerializeToString, pb.CommitReply.FromString
+            )(iter([pb.ReplaceRequest(keys=["config/a", "config/b"], values=[b""])]))
+            assert reply.error.name == "BadValue"
+            assert one.state == {}
             await works(one)
+
+    run(main())
+
+
+def test_whoever_reads_no_answers_may_not_go_on_writing(run: Run) -> None:
+    async def main() -> None:
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address) as channel:
+            call: Any = channel.stream_stream("/datasync.v1.DataSync/Commit", pb.CommitRequests.SerializeToString)()
+            sent = 0
+
+            async def flood() -> None:
+                nonlocal sent
+                # the answer repeats it
+                commits = [pb.CommitRequest(deletes=[pb.Delete(key="x" * 1000, prefix=True)]) for _ in range(100)]
+                while sent < 1000:
+                    await call.write(pb.CommitRequests(commits=commits))
+                    sent += 1
+
+            flooding = asyncio.create_task(flood())
+            before = -1
+            while before < sent < 1000:  # until it gets no further
+                before = sent
+                await asyncio.sleep(0.5)
+                await works(one)
+            assert sent < 1000
+            flooding.cancel()
+            call.cancel()
+            await asyncio.wait([flooding])
 
     run(main())
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from datasync import DataSync, ResyncEvent, open_url
+from datasync import DataSync, OutcomeUnknown, ResyncEvent, Unauthorized, Verdict, open_url
 from datasync.grpcsync.server import Server
+from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
+from datasync.source import Committed, Operation, Result
 from datasync.testing.contract import eventually
 from tests.grpc.agents import agent, change, changes, client, go_client, resync
 from tests.grpc.plain import msg_pb2 as msg
@@ -188,5 +191,39 @@ def test_served_stores_take_changes_but_no_resync(run: Run, tmp_path: Path) -> N
             assert "takes no RESYNC" in reply.error.message
             async with DataSync(store) as sync:
                 assert [kv.key async for kv in sync.list()] == ["b"]
+
+    run(main())
+
+
+def test_a_source_that_fails_in_odd_ways_is_an_answer_too(run: Run) -> None:
+    class Odd(MemorySource):
+        async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+            [operation] = operations
+            if operation.key == "mistake":
+                raise RuntimeError("a mistake")
+            if operation.key == "unauthorized":
+                raise Unauthorized("the store has changed its password")
+            committed = await super().commit(operations)
+            verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            if operation.key == "lost":
+                verdict.set_exception(OutcomeUnknown("lost before the watches reported"))
+            else:
+                verdict.set_result(Result(Verdict.ACCEPTED))
+            return msgspec.structs.replace(committed, result=verdict)
+
+    async def main() -> None:
+        [port] = free_ports(1)
+        hub = Hub(Odd())
+        async with hub, Server(Access("server", "127.0.0.1", port), hub), client(f"127.0.0.1:{port}") as stub:
+            keys = ["a", "mistake", "unauthorized", "lost", "b"]
+            replies = await changes(stub, [change(key, b"1") for key in keys])
+            assert [reply.result for reply in replies] == [APPLIED, UNKNOWN, NOT_WRITTEN, UNKNOWN, APPLIED]
+            async with DataSync(f"grpc://127.0.0.1:{port}") as sync:
+                assert await sync.put("a", b"2", confirm=True)
+                for key in ("mistake", "lost"):
+                    with pytest.raises(OutcomeUnknown):
+                        await sync.put(key, b"2", confirm=True)
+                with pytest.raises(Unauthorized):
+                    await sync.put("unauthorized", b"2", confirm=True)
 
     run(main())

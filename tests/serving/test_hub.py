@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableSequence, Sequence
@@ -15,7 +16,19 @@ from datasync import Backoff, Disconnected, HistoryLost
 from datasync.kvdbsync.memory import MemorySource
 from datasync.options import Options
 from datasync.serving.hub import Hub, Subscription
-from datasync.source import Commit, Committed, Delete, Frame, Progress, Put, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.serving.log import CommitLog
+from datasync.source import (
+    Commit,
+    Committed,
+    Delete,
+    Frame,
+    Progress,
+    Put,
+    Scopes,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
 from datasync.testing.contract import eventually
 from tests.contract.test_memory import Server, Wire
 
@@ -320,5 +333,115 @@ def test_a_thousand_watchers(run: Run) -> None:
                 await eventually(lambda: all(follower.revision == 100 for follower in followers), 30)
             for follower in followers:
                 assert [frame.revision for frame in follower.frames if type(frame) is Commit] == list(range(1, 101))
+
+    run(main())
+
+
+def test_watchers_of_other_keys_cost_a_large_commit_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each watcher looking at each key held up everything for seconds."""
+    looked = 0
+    contains, keep = Scopes.__contains__, Scopes.keep
+
+    def counting(self: Scopes, key: str) -> bool:
+        nonlocal looked
+        looked += 1
+        return contains(self, key)
+
+    def keeping(self: Scopes, changes: Sequence[Any]) -> Sequence[Any]:
+        nonlocal looked
+        looked += len(changes)
+        return keep(self, changes)
+
+    async def main() -> None:
+        source = MemorySource()
+        async with Hub(source) as hub:
+            followers = [Follower(hub, f"agent/{number}/", f"one/{number}") for number in range(1000)]
+            async with following(*followers):
+                await eventually(lambda: all(follower.snapshots for follower in followers))
+                monkeypatch.setattr(Scopes, "__contains__", counting)
+                monkeypatch.setattr(Scopes, "keep", keeping)
+                await source.commit([Put(f"agent/1/{number}", b"") for number in range(10_000)])
+                await eventually(lambda: all(follower.revision == 1 for follower in followers))
+                monkeypatch.undo()
+            assert len(followers[1].state) == 10_000
+            assert looked < 50_000
+
+    run(main())
+
+
+def test_a_commit_concerns_just_those_who_want_some_of_it() -> None:
+    keys = ["", "a", "b", "a/", "a/b", "a/b/", "a/b/c", "b/", "b/a"]
+    for picked in itertools.combinations([key for key in keys if key], 2):
+        entry = CommitLog("log").append(1, [(key, b"") for key in picked])
+        for scopes in (Scopes(two) for two in itertools.combinations(keys, 2)):
+            wanted = bool(scopes.keep(entry.frame.changes))
+            assert entry.concerns(scopes) is wanted
+            assert (entry.encoded(scopes, plain) is not None) is wanted
+
+
+def test_forms_of_a_commit_that_hardly_anybody_shares_are_not_kept() -> None:
+    """They would make the log as large as there are watchers."""
+    log = CommitLog("log")
+    entry = log.append(1, [(f"k{number}", b"") for number in range(100)])
+    for number in range(100):
+        frame = entry.encoded(Scopes([f"k{number}"]), plain)
+        assert isinstance(frame, Commit)
+        assert frame.changes == [(f"k{number}", b"")]
+    assert len(entry._encoded) <= 8
+
+
+def test_what_a_session_had_to_read_anew_is_a_commit(run: Run) -> None:
+    async def main() -> None:
+        async with Hub(MemorySource()) as hub:
+            await eventually(lambda: hub.ready)
+            layer = hub._layer
+            hub.frame(layer, SnapshotBegin([""]))
+            hub.frame(layer, SnapshotChunk([("a", b"1", 0), ("b", b"1", 0), ("c", b"1", 0)]))
+            hub.frame(layer, SnapshotEnd(None))
+            follower = Follower(hub, "")
+            async with following(follower):
+                await eventually(lambda: follower.snapshots)
+                hub.frame(layer, SnapshotBegin([""]))
+                hub.frame(layer, SnapshotChunk([("a", b"1", 0), ("b", b"2", 0), ("d", b"1", 0)]))
+                hub.frame(layer, SnapshotEnd(None, 2, same_history=True))
+                await eventually(lambda: any(isinstance(frame, Commit) for frame in follower.frames))
+            [commit] = [frame for frame in follower.frames if isinstance(frame, Commit)]
+            assert sorted(commit.changes) == [("b", b"2"), ("c", None), ("d", b"1")]
+            assert follower.snapshots == 1
+            assert hub.log.before(commit.position) == {"b": b"1", "c": b"1"}
+
+    run(main())
+
+
+def test_a_new_history_has_another_name_though_its_source_gave_it_the_same(run: Run) -> None:
+    """An emptied etcd keeps its cluster id; only the session has the proof."""
+
+    async def main() -> None:
+        async with Hub(MemorySource()) as hub:
+            await eventually(lambda: hub.ready)
+            names = []
+            for error in (None, Disconnected("lost"), HistoryLost("compacted"), HistoryLost("emptied", changed=True)):
+                if error is not None:
+                    hub.lost(hub._layer, error)
+                hub.frame(hub._layer, SnapshotBegin([""]))
+                hub.frame(hub._layer, SnapshotEnd(None, 5, "cluster"))
+                names.append(hub.history)
+                if error is None:
+                    hub.wrote(Committed(99))
+            assert names[0] == names[1] == names[2] == "cluster" != names[3]
+            assert hub.written == 0  # or everybody who comes would wait for a revision of the old one
+
+    run(main())
+
+
+def test_a_commit_that_changes_nothing_here_is_a_bookmark(run: Run) -> None:
+    async def main() -> None:
+        async with Hub(MemorySource()) as hub:
+            await eventually(lambda: hub.ready)
+            follower = Follower(hub, "")
+            async with following(follower):
+                await eventually(lambda: follower.snapshots)
+                hub.commit(hub._layer, Commit(None, 7, [("unknown", None)]))
+                await eventually(lambda: follower.revision == 7)
 
     run(main())

@@ -127,10 +127,14 @@ class Commits:
             return  # whoever asked has gone
         result = result_of(reply)
         if pending.verdict is not None:
-            if result is not None:
-                del self._pending[reply.id]
-                if not pending.verdict.done():
-                    pending.verdict.set_result(result)
+            del self._pending[reply.id]
+            if pending.verdict.done():
+                pass
+            elif result is not None:
+                pending.verdict.set_result(result)
+            else:
+                pending.verdict.set_exception(exception_of(reply.error))
+                pending.verdict.exception()  # whoever waited may be gone
         elif pending.committed.done():
             pass
         elif reply.HasField("error"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from datasync._grpc import grpc
+from datasync.errors import OutcomeUnknown
 
-__all__ = ["fail", "of_one", "of_stream"]
+__all__ = ["fail", "of_one", "of_stream", "unexpected"]
+
+log = logging.getLogger("datasync.grpc")
 
 M = TypeVar("M", bound=Message)
 
@@ -60,6 +64,12 @@ def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
     """
     context.set_code(code)
     context.set_details(text)
+
+
+def unexpected(name: str, error: Exception) -> OutcomeUnknown:
+    """What a client hears of an error that should not be; whoever runs the server finds it in the log."""
+    log.error("%s: unexpected error in a commit", name, exc_info=error)
+    return OutcomeUnknown("the server failed in a way that it did not expect; read the key, and see its log")
 
 
 def _malformed(context: Any, request: type[Message]) -> None:

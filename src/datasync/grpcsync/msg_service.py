@@ -9,10 +9,10 @@ from typing import Any
 
 from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
-from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown
+from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
 from datasync.events import Verdict
 from datasync.grpcsync import msg_pb2 as msg
-from datasync.grpcsync.methods import of_one, of_stream
+from datasync.grpcsync.methods import of_one, of_stream, unexpected
 from datasync.serving.hub import Hub
 from datasync.source import Delete, Operation, Put, Result
 from datasync.syncbase.feed import end_tasks
@@ -113,6 +113,8 @@ class MsgService:
             committed = await self._source.commit([operation], reply=self._reply)
         except DatasyncError as error:
             return error
+        except Exception as error:
+            return unexpected(self._name, error)
         self._hub.wrote(committed)
         return committed.result or _ACKNOWLEDGED
 
@@ -152,7 +154,12 @@ class _Answers:
     async def _write_due(self, request: msg.DataChangeRequest, outcome: Outcome) -> None:
         """Until nothing is due; the next may then be answered at once."""
         while True:
-            await self._write(request, await outcome if isinstance(outcome, asyncio.Future) else outcome)
+            if isinstance(outcome, asyncio.Future):
+                try:
+                    outcome = await outcome
+                except DatasyncError as error:
+                    outcome = error
+            await self._write(request, outcome)
             if self._due.empty():
                 self._writing = None
                 return
@@ -196,7 +203,7 @@ def _code_of(error: DatasyncError) -> int:
             return NOT_READY
         case OutcomeUnknown():
             return UNKNOWN
-        case Disconnected() | BadStore():
+        case Disconnected() | BadStore() | Unauthorized():
             return NOT_WRITTEN
         case _:
             return INVALID

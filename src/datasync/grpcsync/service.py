@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from itertools import chain
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
 from datasync.errors import (
+    BadValue,
     DatasyncError,
     Disconnected,
     HistoryLost,
     NotReady,
-    OutcomeUnknown,
     Unauthorized,
     UsageError,
 )
 from datasync.grpcsync import datasync_pb2 as pb
-from datasync.grpcsync.methods import fail, of_one, of_stream
+from datasync.grpcsync.methods import fail, of_one, of_stream, unexpected
 from datasync.grpcsync.wire import (
     CAPABILITIES,
     PIECE,
@@ -33,18 +32,19 @@ from datasync.grpcsync.wire import (
     reply_of,
 )
 from datasync.serving.hub import Hub
-from datasync.source import Result, Source
+from datasync.source import Source
 from datasync.syncbase.feed import end_tasks
 
 __all__ = ["SERVICE", "DataSyncService"]
 
 SERVICE = "datasync.v1.DataSync"
 
-log = logging.getLogger("datasync.grpc")
-
 _AT_A_TIME = 1000
 """Transactions of one client that may be under way."""
 _PAGE = 1000
+
+_Replies = asyncio.Queue[tuple[pb.CommitReply, bool] | None]
+"""What is to be sent, and whether it is the last to its request; None at the end."""
 
 _Code = grpc.StatusCode
 _STATUS = (
@@ -100,24 +100,18 @@ class DataSyncService:
     async def commit(self, requests: AsyncIterator[pb.CommitRequests], context: Any) -> None:
         """Transactions, begun in the order in which they came; each is answered as soon as it is done, and once more
         if its verdict comes later."""
-        replies: asyncio.Queue[pb.CommitReply | None] = asyncio.Queue()
+        replies: _Replies = asyncio.Queue()
         turn = asyncio.Semaphore(_AT_A_TIME)
         tasks: set[asyncio.Task[None]] = set()
-
-        async def do(request: pb.CommitRequest) -> None:
-            try:
-                await self._commit(request, replies)
-            finally:
-                turn.release()
 
         async def read() -> None:
             async for batch in requests:
                 for request in batch.commits:
                     await turn.acquire()
-                    task = asyncio.create_task(do(request))
+                    task = asyncio.create_task(self._commit(request, replies))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-            for _ in range(_AT_A_TIME):  # until all are done
+            for _ in range(_AT_A_TIME):  # until all are answered
                 await turn.acquire()
 
         def finish(_: asyncio.Task[None]) -> None:
@@ -133,7 +127,10 @@ class DataSyncService:
                 while not replies.empty():
                     due.append(replies.get_nowait())
                 if known := [reply for reply in due if reply is not None]:
-                    await context.write(pb.CommitReplies(replies=known))
+                    await context.write(pb.CommitReplies(replies=[reply for reply, _ in known]))
+                    for _, final in known:
+                        if final:  # and read: who reads no answers may not go on asking
+                            turn.release()
         finally:
             await end_tasks(reading, *tasks)
         try:
@@ -144,9 +141,11 @@ class DataSyncService:
     async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply:
         """A RESYNC: nothing happens before all of it is here."""
         items: list[tuple[str, bytes]] = []
-        async for request in requests:
-            items += zip(request.keys, request.values, strict=False)
         try:
+            async for request in requests:
+                if len(request.keys) != len(request.values):
+                    raise BadValue("each key has a value; send as many of each")
+                items += zip(request.keys, request.values, strict=True)
             for key, _ in items:
                 check_key(key, rooted=False)
             committed = await self._source.replace(items)
@@ -178,7 +177,7 @@ class DataSyncService:
         except DatasyncError as error:
             _fail(context, error)
 
-    async def _commit(self, request: pb.CommitRequest, replies: asyncio.Queue[pb.CommitReply | None]) -> None:
+    async def _commit(self, request: pb.CommitRequest, replies: _Replies) -> None:
         number = request.id
         wants = request.reply and self._source.capabilities.reply
         try:
@@ -186,20 +185,16 @@ class DataSyncService:
             check_options(self._source, operations)
             committed = await self._source.commit(operations, reply=wants)
             self._hub.wrote(committed)
+            result = committed.result
+            if isinstance(result, asyncio.Future):
+                replies.put_nowait((reply_of(number, committed, None), False))
+                result = await result
+            replies.put_nowait((reply_of(number, committed, result), True))
         except DatasyncError as error:
-            replies.put_nowait(pb.CommitReply(id=number, error=error_of(error)))
-            return
-        except Exception:
-            log.exception("%s: unexpected error in a commit", self._source.name)
-            unknown = OutcomeUnknown("the server failed in a way that it did not expect; read the key, and see its log")
-            replies.put_nowait(pb.CommitReply(id=number, error=error_of(unknown)))
-            return
-        result = committed.result
-        if result is None or isinstance(result, Result):
-            replies.put_nowait(reply_of(number, committed, result))
-            return
-        replies.put_nowait(reply_of(number, committed, None))
-        replies.put_nowait(reply_of(number, committed, await result))
+            replies.put_nowait((pb.CommitReply(id=number, error=error_of(error)), True))
+        except Exception as mistake:
+            unknown = unexpected(self._source.name, mistake)
+            replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), True))
 
 
 def _fail(context: Any, error: DatasyncError) -> None:

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -86,6 +86,9 @@ class Hub:
         self.log = CommitLog(uuid.uuid4().hex)
         self.pulse = Pulse()
         self._options = options
+        self._changed = False
+        self._histories = 0
+        """How many histories the source has had that began without a name of their own."""
         self._items: dict[str, Item] = {}
         self._staging: dict[str, Item] | None = None
         self._images: OrderedDict[int, Image] = OrderedDict()
@@ -196,6 +199,7 @@ class Hub:
         self._staging = layer.staging = None
         if isinstance(error, HistoryLost):
             layer.position = None
+            self._changed |= error.changed
 
     def frame(self, layer: Layer, frame: Frame) -> None:
         match frame:
@@ -223,26 +227,43 @@ class Hub:
                 del items[key]
             else:
                 items[key] = (key, raw, revision)
-        self.revision = max(self.revision, revision)
-        if changes:
-            self.log.append(revision, changes, before)
-            self.pulse.add(len(changes))
-            self._forget_images()
-            for watcher in list(self.watchers):
-                watcher.committed(changes)
-            self._bookmark_soon()
+        self._append(revision, changes, before)
         if frame.reply is not None:
             frame.reply(_UNWATCHED)  # who watches from afar is not asked
 
+    def _append(self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes]) -> None:
+        self.revision = max(self.revision, revision)
+        if changes:
+            entry = self.log.append(revision, changes, before)
+            self.pulse.add(len(changes))
+            self._forget_images()
+            for watcher in list(self.watchers):
+                watcher.committed(entry)
+        self._bookmark_soon()
+
     def _replace(self, layer: Layer, frame: SnapshotEnd, items: dict[str, Item]) -> None:
-        """A snapshot is complete: all watchers begin anew with it."""
-        self._items, self._staging, layer.staging = items, None, None
-        layer.position, layer.ready = frame.position, True
-        self.revision, self.history = frame.revision, frame.history
-        self.log.restart()
-        self._forget_images()
+        """A snapshot is complete: all watchers begin anew with it, unless they have seen all that came before it."""
+        old, self._items, self._staging, layer.staging = self._items, items, None, None
+        layer.position = frame.position
+        if frame.same_history and layer.ready:
+            changes: list[tuple[str, bytes | None]] = [(key, None) for key in old if key not in items]
+            changes += [(key, raw) for key, raw, _ in items.values() if key not in old or old[key][1] != raw]
+            self._append(frame.revision, changes, {key: old[key][1] for key, _ in changes if key in old})
+        else:
+            layer.ready = True
+            self._begin(frame)
         if frame.reply is not None:
             frame.reply(_UNWATCHED)
+
+    def _begin(self, frame: SnapshotEnd) -> None:
+        if self._changed:  # what names a history may have stayed: watchers from afar are told by another name
+            self._changed, self._histories = False, self._histories + 1
+        history = f"{frame.history}+{self._histories}" if self._histories else frame.history
+        if history != self.history:
+            self.written = 0  # its revisions mean nothing now
+        self.revision, self.history = frame.revision, history
+        self.log.restart()
+        self._forget_images()
         self._wake_all()
 
     # -- watchers ------------------------------------------------------------------------------------------------
@@ -303,9 +324,9 @@ class Subscription(AsyncIterator[list[T]]):
         """How many commits of the log it has not read; None while it reads a snapshot."""
         return None if self._cursor is None else self._hub.log.seq - self._cursor
 
-    def committed(self, changes: Sequence[tuple[str, bytes | None]]) -> None:
+    def committed(self, entry: Entry) -> None:
         """There is something new in the log."""
-        if self._woken is not None and (self._least or any(key in self._scopes for key, _ in changes)):
+        if self._woken is not None and (self._least or entry.concerns(self._scopes)):
             self.wake()
 
     def wake(self) -> None:

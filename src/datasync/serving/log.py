@@ -17,13 +17,15 @@ Encode = Callable[[Frame], T]
 _KEEP = 4096
 _KEEP_BYTES = 32 << 20
 _CHUNK = 1000
+_FORMS = 8
+"""Encoded forms of a commit that are kept; more differ in their scopes, and fewer would share them."""
 _NOTHING: Mapping[str, bytes] = {}
 
 
 class Entry:
     """One commit of the log, encoded once for all who want the same of it."""
 
-    __slots__ = ("_encoded", "before", "frame", "seq", "size")
+    __slots__ = ("_directories", "_encoded", "before", "frame", "seq", "size")
 
     def __init__(self, seq: int, frame: Commit, before: Mapping[str, bytes]) -> None:
         self.seq = seq
@@ -31,17 +33,29 @@ class Entry:
         self.before = before
         self.size = sum(len(key) + len(raw or b"") for key, raw in frame.changes) + sum(map(len, before.values()))
         self._encoded: dict[object, Any] = {}
+        self._directories = {key[: key.rfind("/") + 1] for key, _ in frame.changes}
+
+    def concerns(self, scopes: Scopes) -> bool:
+        """Whether any part of the commit lies in the scopes. For many watchers of other keys than those of a large
+        commit: looks at each directory, not at each key."""
+        directories = self._directories
+        if any(directory in scopes for directory in directories):
+            return True
+        named = {key for key in scopes.names if key[: key.rfind("/") + 1] in directories}
+        return bool(named) and any(key in named for key, _ in self.frame.changes)
 
     def encoded(self, scopes: Scopes, encode: Encode[T]) -> T | None:
         """The part of the commit that lies in the scopes; None where nothing does."""
+        if not self.concerns(scopes):
+            return None
         frame = self.frame
         changes = scopes.keep(frame.changes)
-        if not changes:
-            return None
         form: object = encode if changes is frame.changes else (encode, scopes)
         known: T | None = self._encoded.get(form)
         if known is None:
-            known = self._encoded[form] = encode(Commit(frame.position, frame.revision, changes))
+            known = encode(Commit(frame.position, frame.revision, changes))
+            if len(self._encoded) < _FORMS:
+                self._encoded[form] = known
         return known
 
 
@@ -63,7 +77,7 @@ class CommitLog:
 
     def append(
         self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes] = _NOTHING
-    ) -> None:
+    ) -> Entry:
         """Add a commit, with the values that its keys had; the oldest are dropped."""
         self.seq += 1
         self._batches.clear()
@@ -72,6 +86,7 @@ class CommitLog:
         self._size += entry.size
         if len(self._entries) > 2 * _KEEP or (self._size > 2 * _KEEP_BYTES and len(self._entries) > 1):
             self._trim()
+        return entry
 
     def before(self, position: str) -> Mapping[str, bytes]:
         """The values that a commit of the log put an end to."""
@@ -82,6 +97,7 @@ class CommitLog:
         self.seq += 1
         self.floor = self.seq
         self._entries.clear()
+        self._batches.clear()
         self._size = 0
 
     def position(self, seq: int) -> str:

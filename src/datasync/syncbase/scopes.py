@@ -24,11 +24,12 @@ def is_prefix(scope: str) -> bool:
 class Scopes:
     """An immutable set of scopes. `key in scopes`: the key (or the whole of a smaller scope) lies in one of them."""
 
-    __slots__ = ("_directories", "_few", "_names")
+    __slots__ = ("_directories", "_few", "_names", "_singles")
 
     def __init__(self, scopes: Iterable[str] = ()) -> None:
         self._names = frozenset(scopes)
         self._directories: dict[str, bool] = {}
+        self._singles: frozenset[str] | None = None
         few = len(self._names) <= _FEW and all(map(is_prefix, self._names))
         self._few = tuple(self._names) if few else None
 
@@ -47,6 +48,13 @@ class Scopes:
         else:
             kept = [change for change in changes if change[0].startswith(few)]
         return changes if len(kept) == len(changes) else kept
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that are single keys."""
+        if self._singles is None:
+            self._singles = frozenset(name for name in self._names if not is_prefix(name))
+        return self._singles
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._names))
