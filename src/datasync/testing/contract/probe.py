@@ -67,7 +67,7 @@ class Probe:
         """How many transactions the events so far stand for."""
         return sum(event.commits for event in self.changes if event.attempt == 1)
 
-    async def reaches(self, state: Mapping[str, bytes], timeout: float = 15.0) -> None:
+    async def reaches(self, state: Mapping[str, bytes], timeout: float = 30.0) -> None:
         """Wait until it has accepted exactly `state`."""
 
         def there() -> bool:
@@ -76,7 +76,7 @@ class Probe:
 
         await eventually(there, timeout, what=f"{self.name!r} has the state that was written")
 
-    async def hears(self, events: int, timeout: float = 15.0) -> None:
+    async def hears(self, events: int, timeout: float = 30.0) -> None:
         """Wait until it has been given so many events."""
         await eventually(lambda: len(self.events) >= events, timeout, what=f"{self.name!r} gets {events} events")
 

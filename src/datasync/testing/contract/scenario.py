@@ -24,7 +24,7 @@ Scenario = Callable[[Any, Store], Awaitable[None]]
 class Base:
     """What all parts of the suite share."""
 
-    deadline: float = 60.0
+    deadline: float = 90.0
     """Seconds that one test may take."""
 
     def store(self) -> contextlib.AbstractAsyncContextManager[Store]:
