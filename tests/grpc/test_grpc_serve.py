@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from datasync import DataSync
+from datasync import DataSync, NotApplied, Verdict
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.wire import FrameReader
 from datasync.source import Commit, SnapshotEnd
@@ -64,6 +65,25 @@ class Watcher:
                     self.revisions.append(frame.revision)
                 elif isinstance(frame, Commit):
                     self.revisions.append(frame.revision)
+
+
+@pytest.mark.parametrize("source", ["memory://", "sqlite:///{directory}/served.db"])
+def test_who_pushes_into_a_store_that_is_served_waits_for_no_verdict(source: str, run: Run) -> None:
+    async def main() -> None:
+        async with serving(source) as server:
+            url = f"grpc://127.0.0.1:{server.port}"
+            async with asyncio.timeout(10):  # a verdict would be waited for much longer
+                async with DataSync(url) as sync:
+                    with pytest.raises(NotApplied) as raised:
+                        await sync.put("config/a", b"1", confirm=True)
+                    assert raised.value.verdict is Verdict.UNWATCHED
+                put = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "datasync", "put", url, "config/b", "2", stdout=asyncio.subprocess.PIPE
+                )
+                assert (await put.communicate())[0] == b"2\n"
+                assert put.returncode == 0
+
+    run(main())
 
 
 @pytest.mark.once

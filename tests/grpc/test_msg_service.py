@@ -13,9 +13,9 @@ import pytest
 
 from datasync import DataSync, OutcomeUnknown, ResyncEvent, Unauthorized, Verdict, open_url
 from datasync.grpcsync.server import Server
-from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
+from datasync.serving.inbox import Inbox
 from datasync.source import Committed, Operation, Result
 from datasync.testing.contract import eventually
 from tests.grpc.agents import agent, change, changes, client, go_client, resync
@@ -196,7 +196,7 @@ def test_served_stores_take_changes_but_no_resync(run: Run, tmp_path: Path) -> N
 
 
 def test_a_source_that_fails_in_odd_ways_is_an_answer_too(run: Run) -> None:
-    class Odd(MemorySource):
+    class Odd(Inbox):
         async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
             [operation] = operations
             if operation.key == "mistake":
@@ -213,7 +213,7 @@ def test_a_source_that_fails_in_odd_ways_is_an_answer_too(run: Run) -> None:
 
     async def main() -> None:
         [port] = free_ports(1)
-        hub = Hub(Odd())
+        hub = Hub(Odd("odd", empty=True))
         async with hub, Server(Access("server", "127.0.0.1", port), hub), client(f"127.0.0.1:{port}") as stub:
             keys = ["a", "mistake", "unauthorized", "lost", "b"]
             replies = await changes(stub, [change(key, b"1") for key in keys])

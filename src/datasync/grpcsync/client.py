@@ -51,9 +51,16 @@ class Client:
         self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
         self._channel: grpc.aio.Channel | None = None
 
-    async def ping(self) -> None:
-        """Make sure that somebody answers. Raises `Disconnected`, `Unauthorized`."""
-        await self._ask(f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply)
+    async def ping(self) -> Capabilities | None:
+        """Make sure that somebody answers; what it says that its source can. Raises `Disconnected`, `Unauthorized`."""
+        call: Any = self._call(f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply)
+        try:
+            await untangled(call)
+            return capabilities_of((await untangled(call.initial_metadata())).get(CAPABILITIES))
+        except grpc.aio.AioRpcError as error:
+            raise self.of_read(error) from None
+        finally:
+            del call
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         """The value and revision of a key."""

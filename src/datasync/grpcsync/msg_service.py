@@ -7,13 +7,17 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
+
 from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
 from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
 from datasync.events import Verdict
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.methods import of_one, of_stream, unexpected
+from datasync.grpcsync.wire import CAPABILITIES, capabilities_text
 from datasync.serving.hub import Hub
+from datasync.serving.inbox import Inbox
 from datasync.source import Delete, Operation, Put, Result
 from datasync.syncbase.feed import end_tasks
 
@@ -64,6 +68,12 @@ class MsgService:
         }
 
     async def ping(self, request: msg.PingRequest, context: Any) -> msg.PingReply:
+        # for a client of ours, which learns whether there are verdicts to wait for: where only remote watchers follow,
+        # and they are not asked, there are none
+        can = self._source.capabilities
+        if not isinstance(self._source, Inbox):
+            can = msgspec.structs.replace(can, reply=False)
+        await context.send_initial_metadata(((CAPABILITIES, capabilities_text(can)),))
         return msg.PingReply(message="it works")  # as Go has it
 
     async def data_changes(self, requests: AsyncIterator[msg.DataChangeRequest], context: Any) -> None:

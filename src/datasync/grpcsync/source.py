@@ -134,7 +134,8 @@ class _WatchSession(Session):
 class GrpcSource(_Remote):
     """Where something is watched, the agent: it listens, and clients push to it. Otherwise such a client.
 
-    empty: the agent begins with nothing; else with the first RESYNC that a client sends.
+    empty: the agent begins with nothing; else with the first RESYNC that a client sends. What a client can do is what
+    the server tells: a store that is served has no verdicts.
     """
 
     capabilities = Inbox.capabilities
@@ -147,9 +148,10 @@ class GrpcSource(_Remote):
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         if not scopes and self._agent is None:
-            await self._client.ping()
+            self.capabilities = await self._client.ping() or self.capabilities
             return _IdleSession(self._client)
         if self._agent is None:
+            self.capabilities = Inbox.capabilities
             self._agent = _Agent(self._client.access, empty=self._empty)
         async with self._starting:
             await self._agent.start()
