@@ -10,8 +10,8 @@ from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized,
 
 __all__ = [
     "CONCURRENT_TRANSACTIONS", "EXISTS", "FENCED", "LATER", "NOT_TRIED", "OFFSET_OUT_OF_RANGE", "PERHAPS_WRITTEN",
-    "TOO_LARGE",
-    "UNKNOWN_TOPIC", "UNORDERED", "Aborted", "PartitionGone", "ValueTooLarge", "of_code", "of_connection", "too_large",
+    "TOO_LARGE", "UNKNOWN_TOPIC", "UNORDERED", "Aborted", "PartitionGone", "ValueTooLarge", "of_code", "of_connection",
+    "too_large",
 ]  # fmt: skip
 
 OFFSET_OUT_OF_RANGE = 1
