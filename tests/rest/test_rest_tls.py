@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datasync import BadUrl, DataSync, Disconnected, Unauthorized, open_url
+from datasync import DataSync, Disconnected, Unauthorized
 from tests.certificates import Authority
 from tests.servers import free_ports, require
 
@@ -49,7 +49,3 @@ def test_certificates_of_both_sides(run: Run, tmp_path: Path) -> None:
                     await plain.get("a")
 
     run(main())
-    with pytest.raises(BadUrl, match="no pair of PEM files"):
-        open_url(f"https://127.0.0.1:1?cert={ours.ca}&key={ours.key('client')}")
-    with pytest.raises(BadUrl, match="no PEM file of certificates"):
-        open_url(f"https://127.0.0.1:1?ca={ours.key('client')}")

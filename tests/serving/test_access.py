@@ -9,6 +9,8 @@ import pytest
 from datasync import BadUrl
 from datasync.serving.access import Access
 from datasync.transports import Url
+from tests.certificates import Authority
+from tests.servers import require
 
 
 def access(text: str, *, tls: bool = False) -> Access:
@@ -17,6 +19,13 @@ def access(text: str, *, tls: bool = False) -> Access:
     found = Access.of_url(url, tls=tls)
     url.finish()
     return found
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    authority = Authority(require("openssl", "apt-get install -y openssl"), tmp_path_factory.mktemp("tls") / "ours")
+    authority.issue("server")
+    return authority
 
 
 @pytest.fixture(autouse=True)
@@ -44,24 +53,26 @@ def test_loopback_is_open(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org", "[::ffff:1.2.3.4]", "localhost.example.org"]
 )
-def test_beyond_the_machine_only_with_something_to_show(host: str, tmp_path: Path) -> None:
-    pem = tmp_path / "x.pem"
-    pem.write_text("x")
+def test_beyond_the_machine_only_with_something_to_show(host: str, ours: Authority) -> None:
+    pair = f"cert={ours.cert('server')}&key={ours.key('server')}"
     with pytest.raises(BadUrl, match="listening beyond this machine needs a token"):
         access(f"grpc://{host}:1").check_bind()
     with pytest.raises(BadUrl, match="listening beyond"):
-        access(f"grpcs://{host}:1?cert={pem}&key={pem}", tls=True).check_bind()
+        access(f"grpcs://{host}:1?{pair}", tls=True).check_bind()
     access(f"grpc://{host}:1?token=x").check_bind()
-    access(f"grpcs://{host}:1?cert={pem}&key={pem}&ca={pem}", tls=True).check_bind()
+    access(f"grpcs://{host}:1?{pair}&ca={ours.ca}", tls=True).check_bind()
 
 
-def test_certificates(tmp_path: Path) -> None:
+def test_certificates(tmp_path: Path, ours: Authority) -> None:
     with pytest.raises(BadUrl, match="certificate"):
         access("grpcs://127.0.0.1:1", tls=True).check_bind()
     with pytest.raises(BadUrl, match="belong together"):
         access(f"grpcs://127.0.0.1:1?cert={__file__}", tls=True)
     with pytest.raises(BadUrl, match="cannot be read"):
         access(f"grpcs://127.0.0.1:1?ca={tmp_path}/none", tls=True)
+    for query in (f"cert={ours.ca}&key={ours.key('server')}", f"ca={ours.key('server')}"):
+        with pytest.raises(BadUrl, match="PEM files that belong together"):
+            access(f"grpcs://127.0.0.1:1?{query}", tls=True)
     with pytest.raises(BadUrl, match="write grpcs://"):
         access("grpc://127.0.0.1:1?ca=x")
 
