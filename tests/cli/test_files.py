@@ -318,6 +318,7 @@ def test_pipes(shell: Shell, tmp_path: pathlib.Path) -> None:
     assert (result.code, result.out, result.err) == (0, "", "")
 
 
+@pytest.mark.once
 def test_a_load_of_100_000_lines(shell: Shell, tmp_path: pathlib.Path) -> None:
     with (tmp_path / "big.jsonl").open("w") as file:
         for number in range(100_000):

@@ -17,6 +17,7 @@ def url_of(members: list[EtcdServer]) -> str:
     return "etcd://" + ",".join(f"127.0.0.1:{member.port}" for member in members)
 
 
+@pytest.mark.once
 @versions
 @pytest.mark.timeout(100)
 def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
@@ -45,6 +46,7 @@ def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.once
 @versions
 @pytest.mark.timeout(100)
 def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:

@@ -72,6 +72,7 @@ def test_a_write_whose_answer_is_cut_off_is_unknown(version: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.once
 @versions
 def test_several_endpoints(version: str) -> None:
     async def main() -> None:
@@ -135,6 +136,7 @@ def test_passwords(version: str, caplog: pytest.LogCaptureFixture) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.once
 @versions
 def test_tokens_are_renewed(version: str) -> None:
     async def main() -> None:

@@ -277,6 +277,7 @@ def test_defects_of_the_server_are_named_once(version: str, caplog: pytest.LogCa
         assert said == []
 
 
+@pytest.mark.once
 @versions
 def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts(version: str) -> None:
     async def main() -> None:

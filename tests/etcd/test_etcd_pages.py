@@ -72,6 +72,7 @@ def ranges(server: EtcdServer) -> int:
     return int(float(found[1])) if found else 0
 
 
+@pytest.mark.once
 @versions
 def test_a_slow_line_is_given_smaller_pages(version: str) -> None:
     """1,000 keys take longer than one request may: a snapshot in such pages would be begun for ever."""

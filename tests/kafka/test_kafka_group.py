@@ -114,6 +114,7 @@ def test_offsets_are_committed_only_behind_what_has_settled(server: KafkaServer,
     asyncio.run(main())
 
 
+@pytest.mark.once
 def test_a_broker_that_restarts_moves_no_offset_past_what_has_not_settled() -> None:
     """The session goes on where it was, in the same generation; so does what is at work."""
 
@@ -146,6 +147,7 @@ def test_a_broker_that_restarts_moves_no_offset_past_what_has_not_settled() -> N
     asyncio.run(main())
 
 
+@pytest.mark.once
 def test_what_a_killed_member_had_is_taken_over(server: KafkaServer) -> None:
     """It leaves without a word: the others wait until it has been silent for long enough. Nothing is lost, and what it
     had not settled is not passed by."""
