@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import shutil
 import socket
@@ -20,7 +19,6 @@ from typing import Any
 
 import grpc.aio
 
-from bench.bench_codec import _interface
 from bench.beside import Figures, figures, rated, reached
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 
@@ -120,7 +118,7 @@ class Raw:
         """Close its channel."""
         await self.channel.close()
 
-    async def fill(self, values: list[bytes]) -> None:
+    async def fill(self, values: Sequence[bytes]) -> None:
         """Store all values under load/."""
         for start in range(0, len(values), 100):
             request = pb.TxnRequest()
@@ -163,13 +161,6 @@ def run(quick: bool) -> Iterator[Figures]:
     keys = 5_000 if quick else 100_000
     logging.getLogger("datasync").setLevel(logging.ERROR)  # what it thinks of the server's version is no news here
     with _server() as port:
-
-        async def fill() -> None:
-            raw = Raw(port)
-            await raw.fill([json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)])
-            await raw.aclose()
-
-        asyncio.run(fill())
         follow = {1: 1_000, 100: 10_000} if quick else {1: 10_000, 100: 200_000}
         url = f"etcd://127.0.0.1:{port}"
         yield from figures(url, lambda: Raw(port), "bench.bench_etcd", port, keys=keys, follow=follow, quick=quick)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -16,7 +15,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.bench_codec import _interface
 from bench.beside import Figures, figures, in_turns, rated
 from datasync import DataSync
 from tests.kafka import topics
@@ -99,6 +97,10 @@ class Raw:
         """Delete what was followed."""
         await _send(self._port, [(b"watch/%05d" % number, None) for number in range(_KEYS)])
 
+    async def fill(self, values: Sequence[bytes]) -> None:
+        """Store all values under load/."""
+        await _send(self._port, [(b"load/interface/%07d" % number, value) for number, value in enumerate(values)])
+
     async def aclose(self) -> None:
         """Close its connections."""
         if self._client is not None:
@@ -157,10 +159,6 @@ def run(quick: bool) -> Iterator[Figures]:
     keys = 5_000 if quick else 100_000
     with started(KafkaServer) as server:
         asyncio.run(topics.make(server.port, TOPIC))
-        values = [json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)]
-        asyncio.run(
-            _send(server.port, [(b"load/interface/%07d" % number, value) for number, value in enumerate(values)])
-        )
         yield from figures(
             f"{server.url}/{TOPIC}", lambda: Raw(server.port), __name__, server.port, keys=keys,
             follow={1: 5_000 if quick else 200_000}, quick=quick,

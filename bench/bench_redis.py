@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import socket
 import subprocess
@@ -19,7 +18,6 @@ from typing import Any
 
 import redis.asyncio
 
-from bench.bench_codec import _interface
 from bench.beside import Figures, figures, rated, reached
 
 COUNT = 5_000
@@ -106,7 +104,7 @@ class Raw:
         yield values()
         await connection.disconnect()
 
-    async def fill(self, values: list[bytes]) -> None:
+    async def fill(self, values: Sequence[bytes]) -> None:
         """Store all values under load/."""
         for start in range(0, len(values), COUNT):
             part = enumerate(values[start : start + COUNT], start)
@@ -153,13 +151,6 @@ def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
     keys = 5_000 if quick else 100_000
     with _server() as port:
-
-        async def fill() -> None:
-            raw = Raw(port)
-            await raw.fill([json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)])
-            await raw.aclose()
-
-        asyncio.run(fill())
         follow = {1: 1_000, 100: 10_000} if quick else {1: 10_000, 100: 300_000}
         url = f"redis://127.0.0.1:{port}"
         yield from figures(url, lambda: Raw(port), "bench.bench_redis", port, keys=keys, follow=follow, quick=quick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import math
 import socket
 import statistics
@@ -15,7 +16,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from bench.bench_codec import _classes
+from bench.bench_codec import _classes, _interface
 from datasync import DataSync, ResyncEvent
 from datasync.codec import codec_for
 
@@ -26,6 +27,9 @@ Figures = dict[str, object]
 
 class Raw(Protocol):
     """The plain client of a store. Loads what lies under load/, follows what happens under watch/."""
+
+    async def fill(self, values: Sequence[bytes]) -> None:
+        """Store all values under load/."""
 
     async def load(self) -> Mapping[str, Any]:
         """What is stored by key, as such a client would keep it."""
@@ -59,8 +63,9 @@ class Store:
 def figures(
     url: str, raw: Callable[[], Raw], module: str, port: int, *, keys: int, follow: Mapping[int, int], quick: bool
 ) -> Iterator[Figures]:
-    """All figures of a store that holds `keys` keys; `follow`: how many changes are followed, by size of batch."""
+    """All figures of a store, filled with `keys` keys; `follow`: how many changes are followed, by size of batch."""
     store = Store(url, raw, module, port)
+    asyncio.run(_fill(store, keys))
     yield from _load(store, keys, 1 if quick else 5)
     yield from _memory(store, keys)
     yield from _latency(store, quick)
@@ -85,6 +90,12 @@ async def rated(count: int, batch: int, rate: float) -> AsyncIterator[int]:
 
 
 # -- what is measured --------------------------------------------------------------------------------------------------
+
+
+async def _fill(store: Store, keys: int) -> None:
+    client = store.raw()
+    await client.fill([json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)])
+    await client.aclose()
 
 
 async def _datasync_load(store: Store, kind: type[Any], use: Callable[[Any], object]) -> float:
