@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from datasync.errors import BadUrl
+from datasync.errors import BadUrl, Disconnected
 from datasync.transports import Url
 
-__all__ = ["Endpoint", "TlsFiles", "context_of", "endpoints", "no_tls_files", "tls_context", "tls_files"]
+__all__ = ["Endpoint", "TlsFiles", "endpoints", "no_tls_files", "tls_files"]
 
 
 class Endpoint(NamedTuple):
@@ -23,11 +24,61 @@ class Endpoint(NamedTuple):
 
 
 class TlsFiles(NamedTuple):
-    """PEM files: whom to trust (None: whom this system trusts), and the client's certificate with its key."""
+    """PEM files: whom to trust (None: whom this system trusts), and one's own certificate with its key.
+
+    They are renewed under the same names while a process runs, so `context` and `read` are called for each new
+    connection, and what they return is kept by none.
+    """
 
     ca: Path | None
     cert: Path | None
     key: Path | None
+
+    def context(self) -> ssl.SSLContext:
+        """For a client's next connection, of the files as they are now. Raises `Disconnected` where they cannot be
+        used, as in the midst of a renewal."""
+        try:
+            return _context(self, self._stamps())
+        except (OSError, ssl.SSLError) as error:
+            raise self._unusable(error) from None
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """What they hold now: ca, cert, key. Raises as `context` does."""
+        try:
+            _context(self, self._stamps())
+            ca, cert, key = (None if path is None else path.read_bytes() for path in self)
+        except (OSError, ssl.SSLError) as error:
+            raise self._unusable(error) from None
+        return ca, cert, key
+
+    def _stamps(self) -> tuple[object, ...]:
+        """What differs once a file is another one, or holds something else."""
+        ca, cert, key = self
+        ca = ca or _system_authorities()
+        found = [path.stat() for path in (ca, cert, key) if path is not None]
+        return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found)
+
+    def _unusable(self, error: OSError) -> Disconnected:
+        if isinstance(error, ssl.SSLError):
+            names = ", ".join(str(path) for path in self if path is not None)
+            return Disconnected(
+                f"{names}: PEM files that do not belong together now ({_reason(error)}); renew them all"
+            )
+        return Disconnected(f"{error.filename}: it cannot be read now ({error.strerror}); put it back")
+
+
+def _system_authorities() -> Path | None:
+    path = ssl.get_default_verify_paths().cafile
+    return None if path is None else Path(path)
+
+
+@functools.lru_cache(maxsize=16)
+def _context(files: TlsFiles, stamps: tuple[object, ...]) -> ssl.SSLContext:
+    """Made anew for each state of the files: the authorities of a system are many, and take tens of milliseconds."""
+    context = ssl.create_default_context(cafile=files.ca)
+    if files.cert is not None:
+        context.load_cert_chain(files.cert, files.key, password="")  # else it would ask for one at the terminal
+    return context
 
 
 def endpoints(url: Url, port: int) -> list[Endpoint]:
@@ -43,30 +94,22 @@ def _endpoint(url: Url, host: str, default: int) -> Endpoint:
 
 
 def tls_files(url: Url) -> TlsFiles:
-    """The options `ca`, `cert` and `key`. Raises `BadUrl` where a file cannot be read."""
+    """The options `ca`, `cert` and `key`. Raises `BadUrl` where the files are not what they should be now."""
     files = TlsFiles(*(url.option(name, _readable, None) for name in TlsFiles._fields))
     if (files.cert is None) is not (files.key is None):
         raise BadUrl(f"{url}: cert= and key= belong together; give both")
-    return files
-
-
-def tls_context(url: Url) -> ssl.SSLContext:
-    """For a client: made of the same options. Raises `BadUrl` where the files are not what they should be."""
-    return context_of(url, tls_files(url))
-
-
-def context_of(url: Url, files: TlsFiles) -> ssl.SSLContext:
-    """What `tls_context` makes of these files."""
     try:
-        context = ssl.create_default_context(cafile=files.ca)
-        if files.cert is not None:
-            context.load_cert_chain(files.cert, files.key, password="")  # else it would ask for one at the terminal
+        _context(files, files._stamps())
     except ssl.SSLError as error:
         raise BadUrl(
             f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a password"
-            f" ({error.reason or error})"
+            f" ({_reason(error)})"
         ) from None
-    return context
+    return files
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return error.reason or str(error)
 
 
 def no_tls_files(url: Url, instead: str) -> None:
@@ -80,7 +123,7 @@ def no_tls_files(url: Url, instead: str) -> None:
 
 
 def _readable(name: str) -> Path:
-    path = Path(name)
+    path = Path(name).absolute()  # the process may go elsewhere
     try:
         path.open("rb").close()
     except OSError as error:

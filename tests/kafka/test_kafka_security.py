@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from datasync import DataSync, Unauthorized
+from datasync import DataSync, Unauthorized, open_url
+from datasync.source import Put
 from datasync.testing.contract import eventually
 from tests.certificates import Authority
 from tests.kafka import topics
@@ -96,6 +97,22 @@ def test_a_certificate_of_nobody_known_ends_the_start(guarded: Guarded) -> None:
     async def main() -> None:
         with pytest.raises(Unauthorized, match=r"not trusted.*check ca="):
             await DataSync(guarded.url_of("t", ""), **QUICK).start()
+
+    asyncio.run(main())
+
+
+def test_renewed_authorities_are_used_at_the_next_connection(guarded: Guarded, tmp_path: Path) -> None:
+    async def main() -> None:
+        topic, foreign = topics.new_name(), Authority(require("openssl", "apt-get install -y openssl"), tmp_path / "f")
+        await topics.make(guarded.inner, topic)
+        ca = tmp_path / "ca.pem"
+        ca.write_bytes(foreign.ca.read_bytes())
+        source = open_url(guarded.url_of(topic, f"ca={ca}"))
+        with pytest.raises(Unauthorized, match="not trusted"):
+            await source.commit([Put("a/1", b"1")])
+        ca.write_bytes(guarded.ca.read_bytes())
+        await source.commit([Put("a/1", b"1")])
+        await source.aclose()
 
     asyncio.run(main())
 

@@ -367,6 +367,38 @@ def test_tls() -> None:
     asyncio.run(main())
 
 
+def test_renewed_certificates_are_used_at_the_next_connection() -> None:
+    """Under the same names, also those of another authority; in the midst of a renewal it is tried again."""
+
+    async def main() -> None:
+        async with scratch() as directory:
+            tls, renewed = issued(directory / "ours"), issued(directory / "renewed")
+            ours, new = tls.authority, renewed.authority
+            first = RedisServer(directory, tls=tls)
+            (directory / "second").mkdir()
+            second = RedisServer(directory / "second", port=first.port, tls=renewed)
+            try:
+                await first.start()
+                async with watched(f"rediss://127.0.0.1:{first.port}?{tls.options}") as (sync, probe):
+                    await sync.ready(15)
+                    await sync.put("a/1", b"1", confirm=True)
+                    ours.cert("client").write_bytes(new.cert("client").read_bytes())
+                    await first.kill()
+                    await second.start()
+                    await eventually(lambda: "do not belong together" in (sync.status().sources[0].error or ""))
+                    assert state_of(sync) == "lost"
+                    ours.key("client").write_bytes(new.key("client").read_bytes())
+                    ours.ca.write_bytes(new.ca.read_bytes())
+                    await eventually(lambda: state_of(sync) == "following")
+                    await sync.put("a/1", b"2", confirm=True)
+                    assert probe.state == {"a/1": b"2"}
+            finally:
+                first.end()
+                second.end()
+
+    asyncio.run(main())
+
+
 def test_a_write_of_which_the_server_understood_nothing() -> None:
     """Over TLS it says so with an alert, which is no refusal of a certificate; the write may have been done before."""
 

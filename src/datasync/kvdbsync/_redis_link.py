@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
 
-from datasync.endpoints import Endpoint
+from datasync.endpoints import Endpoint, TlsFiles
 from datasync.errors import BadStore, Disconnected, Unauthorized
 from datasync.kvdbsync import _redis_errors as errors
 
@@ -35,7 +34,7 @@ _HEAR = 1.0
 class Access:
     """As whom to speak to a server, over TLS or not, and how long it may be silent while asked (seconds)."""
 
-    tls: ssl.SSLContext | None = None
+    tls: TlsFiles | None = None
     user: str | None = None
     password: str | None = dataclasses.field(default=None, repr=False)
     timeout: float = 5.0
@@ -117,8 +116,9 @@ class Link(asyncio.Protocol):
             raise error
 
     async def _dial(self) -> None:
-        host = self.endpoint.host.strip("[]")
-        await self._loop.create_connection(lambda: self, host, self.endpoint.port, ssl=self.access.tls)
+        host, tls = self.endpoint.host.strip("[]"), self.access.tls
+        context = None if tls is None else tls.context()
+        await self._loop.create_connection(lambda: self, host, self.endpoint.port, ssl=context)
 
     async def _greet(self) -> None:
         access = self.access

@@ -12,7 +12,7 @@ from typing import Any
 
 from datasync._grpc import channel_credentials, grpc
 from datasync.capabilities import Capabilities
-from datasync.endpoints import context_of, endpoints, no_tls_files, tls_files
+from datasync.endpoints import endpoints, no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.kvdbsync._etcd_channel import RANGE, Access, Cluster, Link
 from datasync.kvdbsync._etcd_history import Position
@@ -50,7 +50,6 @@ def from_url(url: Url) -> EtcdSource:
 
 def _credentials(url: Url) -> grpc.ChannelCredentials:
     files = tls_files(url)
-    context_of(url, files)  # of files that are no good, grpc would only say that nobody can be reached
     ca, cert, key = (None if path is None else path.read_bytes() for path in files)
     return channel_credentials(ca, key, cert)
 

@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 import functools
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
-from datasync.endpoints import endpoints, no_tls_files, tls_context
+from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.kvdbsync._redis_cluster import Cluster, Clustered
 from datasync.kvdbsync._redis_keys import pattern_of, texts_of
@@ -55,10 +54,10 @@ def from_url(url: Url) -> RedisSource:
     return RedisSource(str(url).rstrip("/"), opener, timeout)
 
 
-def _tls(url: Url) -> ssl.SSLContext | None:
+def _tls(url: Url) -> TlsFiles | None:
     plain = url.scheme == "redis"
     if not plain and (url.scheme == "rediss" or url.option("tls", boolean, False)):
-        return tls_context(url)
+        return tls_files(url)
     no_tls_files(url, "rediss://" if plain else "tls=1 as well")
     return None
 

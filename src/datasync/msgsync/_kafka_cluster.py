@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from datasync.endpoints import TlsFiles
 from datasync.errors import BadStore, DatasyncError, Disconnected
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_wire import TopicMetadata
@@ -51,7 +51,7 @@ class Access(msgspec.Struct, frozen=True):
 
     brokers: tuple[Address, ...]
     topic: str
-    tls: ssl.SSLContext | None = None
+    tls: TlsFiles | None = None
     user: str | None = None
     password: str | None = None
     sasl: str = "PLAIN"
@@ -134,7 +134,7 @@ class Cluster:
                     client_id="datasync",
                     request_timeout_ms=_NEVER_MS,  # each request is given its time here
                     security_protocol=protocol,
-                    ssl_context=access.tls,
+                    ssl_context=None if access.tls is None else access.tls.context(),
                     sasl_mechanism=access.sasl,
                     sasl_plain_username=access.user,
                     sasl_plain_password=access.password or "",

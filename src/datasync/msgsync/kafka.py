@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import logging
 import re
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.endpoints import endpoints, no_tls_files, tls_context
+from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
 from datasync.errors import BadUrl, DatasyncError
 from datasync.msgsync._kafka_cluster import Access, Address, Cluster
 from datasync.msgsync._kafka_group import Member
@@ -94,9 +93,9 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _tls(url: Url) -> ssl.SSLContext | None:
+def _tls(url: Url) -> TlsFiles | None:
     if url.scheme == "kafkas":
-        return tls_context(url)
+        return tls_files(url)
     no_tls_files(url, "kafkas://")
     return None
 

@@ -8,7 +8,7 @@ import os
 
 import msgspec
 
-from datasync.endpoints import context_of, no_tls_files, tls_files
+from datasync.endpoints import no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.transports import Url
 
@@ -46,7 +46,6 @@ class Access(msgspec.Struct, frozen=True):
         ca = cert = key = None
         if tls:
             files = tls_files(url)
-            context_of(url, files)  # what cannot work is said now: grpc would only fail to connect, again and again
             ca, cert, key = (None if path is None else path.read_bytes() for path in files)
         else:
             protocol, plus, role = url.scheme.partition("+")
