@@ -1,6 +1,7 @@
 """The protocol of a transport: it turns its source into ordered frames, and writes. The engine does the rest.
 
-Keys are whole keys here; the engine adds and removes the prefix of a DataSync.
+Keys are whole keys here; the engine adds and removes the prefix of a DataSync. A source yields keys that are text of
+at least one character; others that its store holds it skips, and says so once (`datasync.skipped_keys`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import UnsupportedOption
+from datasync.errors import BadKey, UnsupportedOption
 from datasync.syncbase.frames import (
     Commit,
     Frame,
@@ -171,6 +172,19 @@ class Source(abc.ABC):
         the verdict. Raises `Conflict`, `Disconnected` (surely not done), `OutcomeUnknown` (perhaps done),
         `UnsupportedOption`, `Unauthorized`.
         """
+
+    async def delete_raw(self, key: bytes) -> bool:
+        """Delete the one key that the store holds under these bytes, also where no text names it, or the engine skips
+        it; whether it was there. For stores whose keys are more than text; to others it is a `Delete`.
+
+        Raises as `commit` does, and `BadKey` where the source names keys by text only.
+        """
+        try:
+            text = key.decode()
+        except UnicodeDecodeError:
+            raise BadKey(f"{self.name} names keys by text, and {key!r} is not UTF-8; delete it in the store") from None
+        committed = await self.commit([Delete(text)])
+        return committed.existed[0]
 
     @abc.abstractmethod
     async def get(self, key: str) -> tuple[bytes, int] | None:

@@ -50,6 +50,9 @@ class Etcd(ContractSuite):
                 empty=server.empty,
                 compact=server.compact,
                 expire_session=expire_session,
+                odd_keys=[b"a/\xff", b"\xff"],
+                put_raw=server.put_raw,
+                has_raw=server.has_raw,
                 **proxy.hooks(),
             )
 

@@ -41,12 +41,21 @@ class TestRedis(ContractSuite):
             async def expire_session() -> None:
                 await server.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
+            async def put_raw(key: bytes, value: bytes) -> None:
+                await server.do("SET", key, value, database=3)
+
+            async def has_raw(key: bytes) -> bool:
+                return bool(await server.do("EXISTS", key, database=3))
+
             yield Store(
                 url=f"redis://127.0.0.1:{proxy.port}/3",
                 direct=f"{server.url}/3",
                 shortest_ttl=0.05,
                 empty=server.empty,
                 expire_session=expire_session,
+                odd_keys=[b"", b"a/\xff"],
+                put_raw=put_raw,
+                has_raw=has_raw,
                 **proxy.hooks(),
             )
 

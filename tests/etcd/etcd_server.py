@@ -150,6 +150,16 @@ class EtcdServer(StoredProcess):
             )
             await put(pb.PutRequest(key=key, value=value), timeout=10)
 
+    async def has_raw(self, key: bytes) -> bool:
+        """Whether there is a key that may be no text."""
+        async with self.channel() as channel:
+            found = channel.unary_unary(
+                "/etcdserverpb.KV/Range",
+                request_serializer=pb.RangeRequest.SerializeToString,
+                response_deserializer=pb.RangeResponse.FromString,
+            )
+            return bool((await found(pb.RangeRequest(key=key, count_only=True), timeout=10)).count)
+
     async def clear(self) -> None:
         """Delete all keys."""
         async with self.channel() as channel:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from datasync import BadValue, DataSync, Op, UnsupportedOption, open_url
-from datasync.kvdbsync._left_alone import LeftAlone
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, watched
@@ -41,7 +41,7 @@ def test_other_types_are_left_alone_and_reported_once(caplog: pytest.LogCaptureF
                 await sync.put("a/last", b"1", confirm=True)
 
     asyncio.run(main())
-    said = [record.getMessage() for record in caplog.records if "left alone" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "is skipped" in record.getMessage()]
     for key, kind in (("a/list", "list"), ("a/set", "set"), ("a/becomes a hash", "hash")):
         [line] = [line for line in said if repr(key.encode()) in line]
         assert f"holds a {kind}" in line
@@ -67,7 +67,7 @@ def test_keys_that_are_no_text_are_left_alone_and_reported(caplog: pytest.LogCap
 
 
 def test_the_last_report_of_keys_left_alone_says_that_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    left_alone = LeftAlone(logging.getLogger("datasync.redis"))
+    left_alone = SkippedKeys(logging.getLogger("datasync.redis"))
     for number in range(200):
         left_alone.report(b"%d" % number, "Redis", "why")
     said = [record.getMessage() for record in caplog.records]

@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, BinaryIO
 
-from datasync.cli.output import one_line, redact
+from datasync.cli.output import many, one_line, redact
 from datasync.errors import DatasyncError, UsageError
+from datasync.skipped_keys import MARK
 
 __all__ = [
     "BROKEN_PIPE",
@@ -165,17 +166,31 @@ class LogLines(logging.Handler):
         super().__init__(logging.WARNING)
         self.follows = False
         self._debug = debug
+        self._skipped: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "datasync.feed" and record.levelno == logging.WARNING and not self.follows:
             return
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
+        if hasattr(record, MARK):
+            self._skipped.append(text)
+            if not self.follows:  # said at its end, by `close`
+                return
+            text += f" ({many(len(self._skipped), 'key')} skipped so far)"
         if error is not None and str(error) not in text:
             text += f": {type(error).__name__}: {error}"
         complain(text)
         if error is not None and self._debug:
             sys.stderr.write(redact("".join(traceback.format_exception(error))))
+
+    def close(self) -> None:
+        """Say what a command that has ended has skipped."""
+        if self._skipped and not self.follows:
+            others = f" (and {len(self._skipped) - 1:,} more)" if len(self._skipped) > 1 else ""
+            complain(f"skipped {many(len(self._skipped), 'key')}: {self._skipped[0]}{others}")
+        self._skipped.clear()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -193,3 +208,4 @@ def log_lines(*, debug: bool) -> Iterator[LogLines]:
         for logger, propagate in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.propagate = propagate
+        handler.close()

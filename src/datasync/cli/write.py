@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from datasync import open_url
 from datasync.cli.formats import readable
@@ -56,19 +57,29 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="delete all keys under KEY, which ends in a slash"
     )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help=r"KEY is a whole key, byte by byte, as the message about a skipped key shows it (\xff, \n, \\)",
+    )
     parser.add_argument("--if-revision", type=revision, metavar="R", help="only if the key is at revision R")
     source_options(parser)
     json_option(parser)
 
 
 def _delete(options: argparse.Namespace) -> int:
+    raw = _raw_key(options) if options.raw else None
+
     async def work() -> int:
         source = existing(options.url)
         async with connect(source, options) as sync:
-            confirm = hears_verdicts(source)
-            existed = await sync.delete(
-                options.key, prefix=options.recursive, if_revision=options.if_revision, confirm=confirm
-            )
+            if raw is not None:
+                existed = await source.delete_raw(raw)
+            else:
+                confirm = hears_verdicts(source)
+                existed = await sync.delete(
+                    options.key, prefix=options.recursive, if_revision=options.if_revision, confirm=confirm
+                )
         if output.json:
             output.record(op="delete", key=options.key, existed=existed)
         else:
@@ -79,6 +90,27 @@ def _delete(options: argparse.Namespace) -> int:
     return run(work())
 
 
+def _raw_key(options: argparse.Namespace) -> bytes:
+    """The bytes that KEY spells with --raw. Raises `UsageError`."""
+    if options.recursive or options.if_revision is not None:
+        raise UsageError("--raw deletes one key as it is; leave out -r and --if-revision")
+    if options.prefix is not None or options.label is not None:
+        raise UsageError("--raw takes a whole key, its prefix included; leave out --prefix and --label")
+    return _ESCAPE.sub(_unescaped, options.key.encode(errors="surrogateescape"))
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    letter = escape[1]
+    if len(letter) == 3:
+        return bytes([int(letter[1:], 16)])
+    if letter not in _LETTERS:
+        raise UsageError(r"a backslash in a raw key begins \xff (a byte), \n, \r or \t, or stands twice")
+    return _LETTERS[letter]
+
+
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
+_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\", b"'": b"'", b'"': b'"'}
+"""What Python's own spelling of bytes escapes, beside \\x."""
 _URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
 
 COMMANDS = (
@@ -109,6 +141,8 @@ datasync put sqlite:///net.db config/mtu 9000 --if-revision 1
         """
 datasync del sqlite:///net.db config/mtu
 datasync del sqlite:///net.db -r config/
+datasync del etcd://127.0.0.1:2379 --raw 'config//odd'
+datasync del redis://127.0.0.1:6379 --raw 'config/\xff'
 """,
         urls=1,
     ),

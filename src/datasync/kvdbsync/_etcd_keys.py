@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
-from datasync.kvdbsync._left_alone import LeftAlone
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import Item
 from datasync.syncbase.scopes import is_prefix
 
@@ -48,7 +48,7 @@ def cover(scopes: Sequence[str]) -> Range:
     return Range(min(key for key, _ in ranges), _OPEN_END if _OPEN_END in ends else max(ends))
 
 
-_left_alone = LeftAlone(logging.getLogger("datasync.etcd"))
+_left_alone = SkippedKeys(logging.getLogger("datasync.etcd"))
 
 
 def text_of(key: bytes) -> str | None:

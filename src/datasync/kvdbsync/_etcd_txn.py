@@ -13,7 +13,7 @@ from datasync.kvdbsync._etcd_keys import range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.source import Check, Committed, Delete, Operation, Put
 
-__all__ = ["write"]
+__all__ = ["delete_raw", "write"]
 
 _LONGEST = 9_000_000_000
 """Seconds; etcd grants no longer lease."""
@@ -36,6 +36,14 @@ async def write(link: Link, operations: Sequence[Operation]) -> Committed:
                 with contextlib.suppress(DatasyncError):
                     await link.tell(LEASE_REVOKE, pb.LeaseRevokeRequest(ID=lease))
         raise
+
+
+async def delete_raw(link: Link, key: bytes) -> bool:
+    """Delete one key, text or not; whether it was there."""
+    request = pb.TxnRequest()
+    request.success.add().request_delete_range.MergeFrom(pb.DeleteRangeRequest(key=key))
+    answer = await link.tell(TXN, request)
+    return bool(answer.responses[0].response_delete_range.deleted)
 
 
 def _whole_seconds(key: str, ttl: float) -> int:

@@ -248,7 +248,7 @@ class Clustered(Store):
                     async for keys in scan(link, pattern_of(prefix)):
                         if keys:
                             found = begun = True
-                            existed |= await self._unlink(keys)
+                            existed |= await self.unlink(keys)
                 if not found:
                     break
         except (Disconnected, Unauthorized, BadStore) as error:
@@ -257,7 +257,7 @@ class Clustered(Store):
             raise OutcomeUnknown(f"{error}; {prefix!r} may be deleted in part: delete it again") from None
         return existed
 
-    async def _unlink(self, keys: Sequence[bytes]) -> bool:
+    async def unlink(self, keys: Sequence[bytes]) -> bool:
         places: dict[Link, list[bytes]] = {}
         for key in keys:
             places.setdefault(self._owners[slot_of(key)], []).append(key)

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from datasync.kvdbsync._left_alone import LeftAlone
+from datasync.skipped_keys import SkippedKeys
 from datasync.syncbase.scopes import Scopes, is_prefix
 
 __all__ = ["left_alone", "pattern_of", "scan_pattern", "single_keys", "texts_of", "tracked", "wanted_of"]
@@ -14,7 +14,7 @@ __all__ = ["left_alone", "pattern_of", "scan_pattern", "single_keys", "texts_of"
 _MOST_PREFIXES = 32
 """Tracked one by one: each write of anybody is compared with each of them."""
 
-left_alone = LeftAlone(logging.getLogger("datasync.redis"))
+left_alone = SkippedKeys(logging.getLogger("datasync.redis"))
 
 
 def pattern_of(prefix: str) -> str:
@@ -55,11 +55,13 @@ def _text_of(key: bytes) -> str | None:
 
 
 def texts_of(keys: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[str]]:
-    """The keys that are text, as they are stored and as text."""
+    """The keys that have a name, as they are stored and as text."""
     try:
-        return keys, [key.decode() for key in keys]
+        if b"" not in keys:
+            return keys, [key.decode() for key in keys]
     except UnicodeDecodeError:
-        return _split([(key, text) for key in keys if (text := _text_of(key)) is not None])
+        pass
+    return _split([(key, text) for key in keys if (text := _text_of(key)) is not None])
 
 
 def wanted_of(keys: Sequence[bytes], scopes: Scopes | None) -> tuple[Sequence[bytes], Sequence[str]]:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from datasync.endpoints import Endpoint
 from datasync.errors import Disconnected, OutcomeUnknown
-from datasync.kvdbsync._redis_errors import TopologyChanged
+from datasync.kvdbsync._redis_errors import TopologyChanged, of_reply
 from datasync.kvdbsync._redis_keys import left_alone
-from datasync.kvdbsync._redis_link import Access, Command, Link, refuse_mode
+from datasync.kvdbsync._redis_link import Access, Command, Link, ReplyError, refuse_mode
 from datasync.kvdbsync._redis_plan import Plan
 from datasync.source import Committed, Operation
 
@@ -44,6 +44,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     async def write(self, operations: Sequence[Operation]) -> Committed:
         """What `Source.commit` does."""
+
+    @abc.abstractmethod
+    async def unlink(self, keys: Sequence[bytes]) -> bool:
+        """Delete keys, of whatever type; whether any was there. Raises as `write` does."""
 
     @abc.abstractmethod
     async def ping(self) -> None:
@@ -97,6 +101,12 @@ class Single(Store):
     async def write(self, operations: Sequence[Operation]) -> Committed:
         plan = Plan(operations)
         return plan.committed(await plan.tell(self._link), self._link.address)
+
+    async def unlink(self, keys: Sequence[bytes]) -> bool:
+        [deleted] = await self._link.tell(("UNLINK", *keys))
+        if isinstance(deleted, ReplyError):
+            raise of_reply(deleted, self._link.address)
+        return bool(deleted)
 
     async def ping(self) -> None:
         await self._link.ping()

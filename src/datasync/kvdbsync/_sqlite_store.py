@@ -25,6 +25,7 @@ from datasync.syncbase.scopes import Scopes, is_prefix
 __all__ = [
     "KEEP",
     "Batch",
+    "DeleteRaw",
     "Head",
     "Place",
     "Ranges",
@@ -79,6 +80,12 @@ _decode = msgspec.msgpack.Decoder(Changes).decode
 
 Place = tuple[str, int, int]
 """Where a session stands: the history, the revision and its nonce; plain data, of which one is made a transaction."""
+
+
+class DeleteRaw(msgspec.Struct, frozen=True):
+    """Delete the row whose key is made of these bytes, of whatever type it is."""
+
+    key: bytes
 
 
 class Batch(NamedTuple):
@@ -303,7 +310,7 @@ class Transactions:
     def changed(self) -> bool:
         return self._head is not self._before
 
-    def apply(self, operations: Sequence[Operation], now: float) -> Committed:
+    def apply(self, operations: Sequence[Operation | DeleteRaw], now: float) -> Committed:
         """Do one transaction as one revision. Raises `Conflict` before anything of it is done."""
         revision = self._head.revision + 1
         changes: dict[str, bytes | None] = {}
@@ -328,8 +335,10 @@ class Transactions:
                 gone = self._delete(operation)
                 existed.append(bool(gone))
                 changes.update(dict.fromkeys(gone))
+            elif type(operation) is DeleteRaw:
+                existed.append(self._connection.run("DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)) > 0)
         self._store(rows)
-        if changes:
+        if changes or any(existed):  # what was never shown goes without a change, but not without a revision
             self._log(revision, changes)
         return Committed(self._head.revision, existed)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from datasync.errors import Conflict, DatasyncError, Disconnected, OutcomeUnknown
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, surely_undone
 from datasync.kvdbsync._sqlite_follower import settle
-from datasync.kvdbsync._sqlite_store import Transactions, next_expiry
+from datasync.kvdbsync._sqlite_store import DeleteRaw, Transactions, next_expiry
 from datasync.source import Committed, Operation
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _WAL_LIMIT = 64 << 20
 
 
 class _Job(NamedTuple):
-    operations: Sequence[Operation]
+    operations: Sequence[Operation | DeleteRaw]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Committed]
 
@@ -63,7 +63,7 @@ class Writer:
         self._stopping = True
         self._queue.put(None)
 
-    def commit(self, operations: Sequence[Operation]) -> asyncio.Future[Committed]:
+    def commit(self, operations: Sequence[Operation | DeleteRaw]) -> asyncio.Future[Committed]:
         """Do one transaction; the future is done after its COMMIT."""
         loop = asyncio.get_running_loop()
         job = _Job(operations, loop, loop.create_future())

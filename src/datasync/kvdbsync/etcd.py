@@ -20,7 +20,7 @@ from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.kvdbsync._etcd_session import EtcdSession
 from datasync.kvdbsync._etcd_snapshot import read_page
-from datasync.kvdbsync._etcd_txn import write
+from datasync.kvdbsync._etcd_txn import delete_raw, write
 from datasync.kvdbsync._etcd_versions import advice
 from datasync.source import Committed, Item, Operation, Session, Source
 from datasync.transports import Url, seconds
@@ -87,6 +87,9 @@ class EtcdSource(Source):
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         return await self._cluster.shared(lambda link: write(link, operations))
+
+    async def delete_raw(self, key: bytes) -> bool:
+        return await self._cluster.shared(lambda link: delete_raw(link, key))
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         request = pb.RangeRequest(key=key.encode())

@@ -111,6 +111,9 @@ class RedisSource(Source):
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         return await self._shared.use(lambda store: store.write(operations))
 
+    async def delete_raw(self, key: bytes) -> bool:
+        return await self._shared.use(lambda store: store.unlink([key]))
+
     async def get(self, key: str) -> tuple[bytes, int] | None:
         [value] = await self._shared.use(lambda store: store.fetch([key.encode()]))
         return None if value is None else (value, 0)

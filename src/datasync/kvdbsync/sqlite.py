@@ -13,6 +13,7 @@ TTLs are ended by whichever process has the file open for writing, by the wall c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
 from datasync.kvdbsync._sqlite_reader import read_apart
 from datasync.kvdbsync._sqlite_session import SqliteSession
-from datasync.kvdbsync._sqlite_store import KEEP, Place, as_place, may_come_from, under
+from datasync.kvdbsync._sqlite_store import KEEP, DeleteRaw, Place, as_place, may_come_from, under
 from datasync.source import Committed, Item, Operation, Put, Session, Source
 from datasync.transports import Url, boolean
 
@@ -133,6 +134,15 @@ class SqliteSource(Source):
             raise UnsupportedOption(f"{self.name} was opened with ?immutable=1; leave that out to write")
         for operation in operations:
             _validate(operation)
+        return await self._write(operations)
+
+    async def delete_raw(self, key: bytes) -> bool:
+        with contextlib.suppress(BadKey):
+            if await super().delete_raw(key):  # an ordinary key, whose end is shown to those who watch it
+                return True
+        return (await self._write([DeleteRaw(key)])).existed[0]
+
+    async def _write(self, operations: Sequence[Operation | DeleteRaw]) -> Committed:
         file = await self._open_file()
         if file.writer is None:
             raise BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")

@@ -141,6 +141,9 @@ class KafkaSource(Source):
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         return await self._shared().commit(operations)
 
+    async def delete_raw(self, key: bytes) -> bool:
+        return await self._shared().delete_raw(key)
+
     async def get(self, key: str) -> tuple[bytes, int] | None:
         found = (await self._shared().table.now()).get(key)
         return None if found is None else found[1:]
@@ -219,6 +222,15 @@ class _Writer:
         offsets = await self._transactions.commit(messages)
         by_key = {message.key.decode(): offset for message, offset in zip(messages, offsets, strict=True)}
         return Committed(max(offsets), existed, by_key=by_key)
+
+    async def delete_raw(self, key: bytes) -> bool:
+        """Publish a tombstone; of a key that is not text the table does not know whether it was there."""
+        try:
+            existed = key.decode() in await self.table.now()
+        except UnicodeDecodeError:
+            existed = True
+        await self._publisher.put(Message(key, None))
+        return existed
 
     async def aclose(self) -> None:
         await self._publisher.aclose()

@@ -1,15 +1,22 @@
-"""A source seen from below a prefix: the keys of one DataSync are relative to it."""
+"""A source seen from below a prefix: the keys of one DataSync are relative to it.
+
+A store may hold keys below the prefix that have no name there: the prefix itself, as folder markers are, and what goes
+on with a second slash. They are skipped here, once for all sources and for everything that serves one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from datasync.capabilities import Capabilities
+from datasync.checks import check_key, check_prefix
 from datasync.errors import Conflict
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import (
     Check,
     Commit,
@@ -31,6 +38,9 @@ from datasync.source import (
 
 __all__ = ["Rooted"]
 
+_NAMELESS = "/"
+"""`key[:1] in _NAMELESS`: whether a key below a root is empty or starts with a slash, which no name does."""
+
 
 class Rooted(Source):
     """`source`, with `root` put before every key on the way in and taken off on the way out."""
@@ -39,6 +49,7 @@ class Rooted(Source):
         self.name = source.name
         self._source = source
         self._root = root
+        self._skipped = SkippedKeys(logging.getLogger("datasync.keys"))
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
@@ -56,7 +67,7 @@ class Rooted(Source):
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         root = self._root
         session = await self._source.open([root + scope for scope in scopes], resume, [root + scope for scope in added])
-        cut = _cutter(root)
+        cut = _cutter(root, self._skip)
         return _RootedPush(session, cut) if isinstance(session, PushSession) else _RootedSession(session, cut)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
@@ -65,10 +76,13 @@ class Rooted(Source):
         for operation in operations:
             match operation:
                 case Put(key, raw, ttl, content_type):
+                    self._check(key)
                     whole.append(Put(root + key, raw, ttl, content_type))
                 case Delete(key, prefix):
+                    self._check(key, prefix)
                     whole.append(Delete(root + key, prefix))
                 case Check(key, revision):
+                    self._check(key)
                     whole.append(Check(root + key, revision))
         try:
             committed = await self._source.commit(whole, reply=reply)
@@ -87,6 +101,16 @@ class Rooted(Source):
                 future.add_done_callback(lambda done: self._hand_over(done, ours))
                 return msgspec.structs.replace(committed, result=ours)
 
+    def _check(self, key: str, prefix: bool = False) -> None:
+        """Raise `BadKey` or `BadPrefix` for what has no name below the root: a server may have let it through."""
+        if key[:1] in _NAMELESS:
+            (check_prefix if prefix else check_key)(key, rooted=True)
+
+    def _skip(self, key: str) -> None:
+        """Say once that the store holds a key, named in whole, that has no name below the root."""
+        why = f"it has no name below {self._root!r}; rename it, or delete it with: datasync del --raw"
+        self._skipped.report(key.encode(), self.name, why)
+
     def _hand_over(self, theirs: asyncio.Future[Result], ours: asyncio.Future[Result]) -> None:
         if not ours.done() and not theirs.cancelled():
             ours.set_result(self._cut_reasons(theirs.result()))
@@ -98,26 +122,49 @@ class Rooted(Source):
         return Result(result.verdict, reasons)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
+        self._check(key)
         return await self._source.get(self._root + key)
+
+    async def delete_raw(self, key: bytes) -> bool:
+        return await self._source.delete_raw(key)
 
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         items, following = await self._source.page(self._root + prefix, token, limit, keys_only=keys_only)
-        at = len(self._root)
-        return [(key[at:], raw, revision) for key, raw, revision in items], following
+        return _cut_items(items, len(self._root), self._skip), following
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
-        return await self._source.replace((self._root + key, raw) for key, raw in items)
+        def whole() -> Iterator[tuple[str, bytes]]:
+            for key, raw in items:
+                self._check(key)
+                yield self._root + key, raw
+
+        return await self._source.replace(whole())
 
     async def aclose(self) -> None:
         await self._source.aclose()
 
 
 Cut = Callable[[Sequence[Frame]], Sequence[Frame]]
+Skip = Callable[[str], None]
 
 
-def _cutter(root: str) -> Cut:
+def _cut_items(items: Sequence[Item], at: int, skip: Skip) -> Sequence[Item]:
+    """The items that have a name behind the first `at` letters of their keys, by that name."""
+    cut = [(key[at:], raw, revision) for key, raw, revision in items if key[at : at + 1] not in _NAMELESS]
+    if len(cut) < len(items):
+        _skip_all((key for key, _, _ in items), at, skip)
+    return cut
+
+
+def _skip_all(keys: Iterable[str], at: int, skip: Skip) -> None:
+    for key in keys:
+        if key[at : at + 1] in _NAMELESS:
+            skip(key)
+
+
+def _cutter(root: str, skip: Skip) -> Cut:
     at = len(root)
 
     def whole(reply: Reply | None) -> Reply | None:
@@ -136,9 +183,13 @@ def _cutter(root: str) -> Cut:
     def one(frame: Frame) -> Frame:
         match frame:
             case Commit(position, revision, changes, reply, final):
-                return Commit(position, revision, [(key[at:], raw) for key, raw in changes], whole(reply), final)
+                # also where nothing is left: somebody may wait for this revision, or for the reply
+                ours = [(key[at:], raw) for key, raw in changes if key[at : at + 1] not in _NAMELESS]
+                if len(ours) < len(changes):
+                    _skip_all((key for key, raw in changes if raw is not None), at, skip)
+                return Commit(position, revision, ours, whole(reply), final)
             case SnapshotChunk(items):
-                return SnapshotChunk([(key[at:], raw, revision) for key, raw, revision in items])
+                return SnapshotChunk(_cut_items(items, at, skip))
             case SnapshotBegin(scopes):
                 return SnapshotBegin([scope[at:] for scope in scopes])
             case SnapshotEnd(reply=reply):

@@ -20,6 +20,7 @@ _PARTS = (
     "feedback",
     "handover",
     "isolation",
+    "naming",
     "probe",
     "reading",
     "recovery",

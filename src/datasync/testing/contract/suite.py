@@ -7,6 +7,7 @@ from datasync.testing.contract.closing import Closing
 from datasync.testing.contract.feedback import Feedback
 from datasync.testing.contract.handover import Handover
 from datasync.testing.contract.isolation import Isolation
+from datasync.testing.contract.naming import Naming
 from datasync.testing.contract.reading import Reading
 from datasync.testing.contract.recovery import Recovery
 from datasync.testing.contract.resyncs import Resyncs
@@ -18,7 +19,7 @@ __all__ = ["ContractSuite"]
 
 
 class ContractSuite(
-    Resyncs, Handover, Changes, Feedback, Verdicts, Recovery, Isolation, Writing, Reading, Watching, Closing
+    Resyncs, Handover, Changes, Feedback, Verdicts, Recovery, Isolation, Writing, Reading, Naming, Watching, Closing
 ):
     """Proves a transport against the guarantees G1 to G12. Subclass it and write `store`.
 
