@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from typing import Any
 
 import pytest
 
 import datasync
-from datasync import HistoryLost, WrongLoop
+from datasync import DataSync, HistoryLost, NotApplied, Refused, Verdict, WrongLoop
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import Commit, Frame, PushSession, Put, Session
 
@@ -135,3 +136,34 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
 
     asyncio.run(write())
     asyncio.run(read())
+
+
+def test_a_watch_is_there_for_the_next_write() -> None:
+    """Also where a handler registers it, and writes, in the midst of its own event."""
+
+    async def main() -> None:
+        verdicts: list[Verdict] = []
+        async with DataSync(f"memory://{uuid.uuid4().hex}") as sync:
+
+            async def refuses(event: Any) -> None:
+                raise Refused(dict.fromkeys((change.key for change in event.changes), "no"))
+
+            async def publish(key: str) -> None:
+                try:
+                    await sync.put(key, b"1", confirm=True)
+                except NotApplied as error:
+                    verdicts.append(error.verdict)
+
+            @sync.watcher("a/")
+            async def nests(event: Any) -> None:
+                sync.watcher(f"{len(verdicts)}/", name=f"watch {len(verdicts)}")(refuses)
+                await publish(f"{len(verdicts)}/key")
+
+            await sync.ready(5)
+            sync.watcher("b/", name="b")(refuses)
+            await publish("b/key")
+            await sync.put("a/1", b"1", confirm=True)
+            assert len(verdicts) == 3
+            assert Verdict.UNWATCHED not in verdicts
+
+    asyncio.run(main())

@@ -131,6 +131,14 @@ class PushSession(Session):
     @abc.abstractmethod
     def attach(self, push: Callable[[Sequence[Frame]], None]) -> None: ...
 
+    @abc.abstractmethod
+    def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        """Cover `scopes` from now on, of which `added` are new, and push a snapshot of those, marked `same_history`.
+
+        It is pushed within the call, or behind what is being pushed, or due at `attach`, in its place of the order. A
+        commit that is made next, with `reply` too, finds the session covering all of it.
+        """
+
 
 class Source(abc.ABC):
     """A place that data comes from. One object may serve several DataSyncs at a time."""

@@ -167,6 +167,10 @@ class MemorySource(Source):
         self._enter()
         self._sessions.append(session)
 
+    def widened(self, session: MemorySession, added: Scopes) -> None:
+        """A session covers more: show it what there is, behind whatever is on its way to it."""
+        self._send([(session, self._snapshot(added, same_history=True))])
+
     def left(self, session: MemorySession) -> None:
         """A session is closed."""
         if session in self._sessions:
@@ -187,10 +191,11 @@ class MemorySource(Source):
             page = [(key, b"", at) for key, _, at in page]
         return page, None if start + limit >= len(rows) else (rows, start + limit)
 
-    def _snapshot(self, scopes: Scopes, reply: Reply | None = None) -> list[Frame]:
+    def _snapshot(self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False) -> list[Frame]:
         items = [(key, raw, at) for key, (raw, at) in self._items.items() if key in scopes]
         items.sort()
-        end = SnapshotEnd((self._history, self._revision), self._revision, self._history, reply)
+        position = (self._history, self._revision)
+        end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
         return [SnapshotBegin(list(scopes)), SnapshotChunk(items), end]
 
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
@@ -307,6 +312,10 @@ class MemorySession(PushSession):
             due, self._due = self._due, []
             push(due)
         self._push = push
+
+    def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        self.scopes = Scopes(scopes)
+        self._source.widened(self, Scopes(added))
 
     def push(self, frames: Sequence[Frame]) -> None:
         """Bring frames that have just come about, as far as they concern the scopes."""

@@ -192,6 +192,9 @@ class Hub:
         self._staging = layer.staging = None
         return [""], layer.position if layer.can_resume and layer.ready else None, []
 
+    def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
+        return [""], []  # never asked: there is nothing outside
+
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         pass
 

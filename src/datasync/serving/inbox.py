@@ -75,6 +75,10 @@ class Inbox(MemorySource):
         self._check_ready()
         return await super().page(prefix, token, limit, keys_only=keys_only)
 
+    def widened(self, session: MemorySession, added: Scopes) -> None:
+        if self.ready:  # else the first state that is pushed shows all of it
+            super().widened(session, added)
+
     def left(self, session: MemorySession) -> None:
         super().left(session)
         self._followed.clear()

@@ -7,7 +7,7 @@ A synchronous state machine without I/O or tasks. Frames go through the mirror a
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from datasync.events import Record, Verdict
 from datasync.options import Options
 from datasync.syncbase.confirm import Confirmations
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
-from datasync.syncbase.effects import Reopen
+from datasync.syncbase.effects import Request, Widen
 from datasync.syncbase.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.syncbase.mailbox import Group, batch_of
 from datasync.syncbase.mirror import Diff, Mirror
@@ -44,6 +44,8 @@ class Layer:
         """A snapshot of it is complete."""
         self.complete = Scopes()
         """The scopes that the mirror holds completely."""
+        self.followed = Scopes()
+        """The scopes of its session, complete or not."""
         self.position: Any = None
         self.revision = 0
         self.history = ""
@@ -88,6 +90,8 @@ class Core:
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
         self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered, self._is_out_of_reach)
         self.effects = self.delivery.effects
+        self.requests: deque[Request] = deque()
+        """What it asks of the feeds. The shell sees to it at once, even while it carries out effects."""
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
         self._held_scopes: Counter[str] = Counter()
@@ -173,7 +177,7 @@ class Core:
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
         """What to open the next session with: scopes, position to resume at, and scopes added to those known."""
-        needed = Scopes([*self._held_scopes, *(scope for sub in self.subscribers for scope in sub.scopes)]).minimal()
+        needed = self._needed()
         # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
         known = [scope for scope in layer.complete if scope in needed]
         complete = Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
@@ -184,10 +188,18 @@ class Core:
         resume = layer.position if layer.can_resume and layer.ready else None
         layer.round_reason = None if resume is not None else layer.fault
         if resume is None:
+            layer.followed = needed
             return list(needed), None, []
         added = [scope for scope in needed if scope not in complete]
         layer.adds = bool(added)
-        return list(Scopes([*complete, *added])), resume, added
+        layer.followed = Scopes([*complete, *added])
+        return list(layer.followed), resume, added
+
+    def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
+        """What the session that is open has to take in: all its scopes, and those that are added to them."""
+        added = [scope for scope in self._needed() if scope not in layer.followed]
+        layer.followed = Scopes([*layer.followed, *added]).minimal()
+        return list(layer.followed), added
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         """A session is open."""
@@ -450,11 +462,16 @@ class Core:
     def _is_out_of_reach(self, sub: Subscriber) -> bool:
         return any(layer.lost and scope not in layer.complete for layer in self.layers for scope in sub.scopes)
 
+    def _needed(self) -> Scopes:
+        """What the watches and views want to know."""
+        watched = (scope for sub in self.subscribers for scope in sub.scopes)
+        return Scopes([*self._held_scopes, *watched]).minimal()
+
     def _ask_for(self, scopes: Iterable[str]) -> None:
         """Before the first snapshot is complete as well: the session that brings it may be open already."""
         for layer in self.layers:
-            if not all(scope in layer.complete for scope in scopes):
-                self.effects.append(Reopen(layer.index))
+            if not all(scope in layer.followed for scope in scopes):
+                self.requests.append(Widen(layer.index))
 
 
 def _by_order(sub: Subscriber) -> int:

@@ -8,14 +8,17 @@ import msgspec
 
 from datasync.events import Event
 
-__all__ = ["Effect", "Reopen"]
+__all__ = ["Effect", "Request", "Widen"]
 
 
-class Reopen(msgspec.Struct, gc=False):
-    """The session of this layer (by index) does not cover all scopes any more: open one that does."""
+class Widen(msgspec.Struct, gc=False):
+    """The session of this layer (by index) does not cover all scopes any more: see to it that one does."""
 
     layer: int
 
 
-Effect = Event[Any] | Reopen
-"""An event is to be given to the handler of its watch, or to whoever waits in the stream."""
+Effect = Event[Any]
+"""It is to be given to the handler of its watch, or to whoever waits in the stream."""
+
+Request = Widen
+"""It concerns the feed of a layer, and does not wait for effects: a write that comes next is to find it done."""

@@ -40,6 +40,7 @@ class Follower(Protocol):
     """Whoever takes what a feed brings; the core of a DataSync, for one. `Core` says what each method means."""
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]: ...
+    def widening(self, layer: Layer) -> tuple[list[str], list[str]]: ...
     def opened(self, layer: Layer, *, resumed: bool) -> None: ...
     def lost(self, layer: Layer, error: Exception) -> None: ...
     def frame(self, layer: Layer, frame: Frame) -> None: ...
@@ -70,7 +71,7 @@ class Feed:
         self._drain = drain
         self._state = FeedState.CONNECTING
         self.since = wall()
-        self._reopen = asyncio.Event()
+        self._wider = asyncio.Event()
         self._attempts = 0
         self._heard = 0.0
         self._session: Session | None = None
@@ -84,9 +85,12 @@ class Feed:
             return FeedState.LOADING
         return self._state
 
-    def reopen(self) -> None:
-        """The scopes have grown: open a session that covers them."""
-        self._reopen.set()
+    def widen(self) -> None:
+        """The scopes have grown: let the session cover them, or open one that does."""
+        if isinstance(self._session, PushSession):
+            self._session.widen(*self._core.widening(self.layer))
+        else:
+            self._wider.set()
 
     async def caught_up(self) -> None:
         """Wait until all that was committed before is in the core, as far as the source can tell and is connected."""
@@ -100,24 +104,18 @@ class Feed:
             while True:
                 # all watches registered in this turn of the loop share the session
                 await asyncio.sleep(0)
-                self._reopen.clear()
-                session = asyncio.ensure_future(self._one_session())
-                reopen = asyncio.ensure_future(self._reopen.wait())
+                self._wider.clear()
                 try:
-                    await asyncio.wait((session, reopen), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    await end_tasks(session, reopen)
-                if not session.cancelled():
-                    await self._pause(session.exception() or Disconnected("the session ended"))
+                    await self._one_session()
+                except Exception as error:
+                    await self._pause(error)
         finally:
             self._enter(FeedState.CLOSED)
             if not self.first.done():
                 self.first.cancel()
 
-    async def _pause(self, error: BaseException) -> None:
+    async def _pause(self, error: Exception) -> None:
         """Note why the session ended, and wait before the next try."""
-        if not isinstance(error, Exception):
-            raise error
         if not self.first.done():
             if isinstance(error, _FATAL) and not self.layer.optional:
                 self.first.set_exception(error)
@@ -132,7 +130,7 @@ class Feed:
         self._attempts += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.reconnect.delay(self._attempts, self._rng)):
-                await self._reopen.wait()
+                await self._wider.wait()
 
     def _lost(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
@@ -164,6 +162,9 @@ class Feed:
             if not self.first.done():
                 self.first.set_result(None)
             self._session = session
+            if self._wider.is_set() and isinstance(session, PushSession):
+                self._wider.clear()
+                self.widen()
             await self._follow(session)
         finally:
             self._session = None
@@ -174,13 +175,14 @@ class Feed:
                     await session.aclose()
 
     async def _follow(self, session: Session) -> None:
-        """Take frames and ping beside it, until either fails."""
+        """Take frames and ping beside it, until either fails, or a session has to be opened that covers more."""
         pings = asyncio.ensure_future(self._ping(session))
         frames = asyncio.ensure_future(self._take(session))
+        wider = asyncio.ensure_future(self._wider.wait())
         try:
-            await asyncio.wait((pings, frames), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((pings, frames, wider), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await end_tasks(pings, frames)
+            await end_tasks(pings, frames, wider)
         for task in (frames, pings):
             if not task.cancelled():
                 task.result()

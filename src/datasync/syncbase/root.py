@@ -67,8 +67,7 @@ class Rooted(Source):
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         root = self._root
         session = await self._source.open([root + scope for scope in scopes], resume, [root + scope for scope in added])
-        cut = _cutter(root, self._skip)
-        return _RootedPush(session, cut) if isinstance(session, PushSession) else _RootedSession(session, cut)
+        return (_RootedPush if isinstance(session, PushSession) else _RootedSession)(session, root, self._skip)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         root = self._root
@@ -201,9 +200,10 @@ def _cutter(root: str, skip: Skip) -> Cut:
 
 
 class _RootedSession(Session):
-    def __init__(self, session: Session, cut: Cut) -> None:
+    def __init__(self, session: Session, root: str, skip: Skip) -> None:
         self._session = session
-        self._cut = cut
+        self._root = root
+        self._cut = _cutter(root, skip)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         async for frames in self._session:
@@ -224,3 +224,8 @@ class _RootedPush(_RootedSession, PushSession):
         assert isinstance(self._session, PushSession)
         cut = self._cut
         self._session.attach(lambda frames: push(cut(frames)))
+
+    def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        assert isinstance(self._session, PushSession)
+        root = self._root
+        self._session.widen([root + scope for scope in scopes], [root + scope for scope in added])

@@ -15,7 +15,6 @@ from datasync.events import Event
 from datasync.options import Options
 from datasync.source import Source
 from datasync.syncbase.core import Core, Layer
-from datasync.syncbase.effects import Reopen
 from datasync.syncbase.feed import Feed
 from datasync.syncbase.subscriber import Subscriber
 
@@ -45,6 +44,7 @@ class Shell:
             for index, (source, name, optional) in enumerate(sources)
         ]
         self.core = Core(layers, options, self._now, wall, rng)
+        self._requests = self.core.requests
         self.feeds: list[Feed] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -184,6 +184,10 @@ class Shell:
 
     def drain(self) -> None:
         """Carry out what the core asks for. What that brings about re-enters the core and is carried out here too."""
+        while self._requests:
+            request = self._requests.popleft()
+            if self.feeds:
+                self.feeds[request.layer].widen()
         if self._draining:
             return
         delivery = self.core.delivery
@@ -192,14 +196,11 @@ class Shell:
         try:
             while effects:
                 effect = effects.popleft()
-                if not isinstance(effect, Reopen):
-                    sub = effect._ticket
-                    if sub.event is effect:  # it may have been closed meanwhile
-                        sub.runner.deliver(effect)
-                        if sub.event is effect:
-                            delivery.delivered(sub)
-                elif self.feeds:
-                    self.feeds[effect.layer].reopen()
+                sub = effect._ticket
+                if sub.event is effect:  # it may have been closed meanwhile
+                    sub.runner.deliver(effect)
+                    if sub.event is effect:
+                        delivery.delivered(sub)
         finally:
             self._draining = False
         timers = delivery.timers

@@ -38,6 +38,14 @@ class Logged(msgspec.Struct):
     reply: Reply | None = None
 
 
+class Due(msgspec.Struct):
+    """A snapshot that a session still has to hand over."""
+
+    scopes: Sequence[str]
+    reply: Reply | None = None
+    same_history: bool = False
+
+
 class Position(msgspec.Struct, frozen=True):
     """How far a session is in the log of a history, for each partition."""
 
@@ -54,10 +62,11 @@ class FaultySession(Session):
         self._source = source
         self._history = history
         self._scopes = list(scopes)
+        self._wanted = Scopes(scopes)
         self._at = [0] * source.partitions if resume is None else list(resume.at)
         self._reads: list[tuple[str, int]] = []  # fuzzy: up to which key a chunk reached, and where the log was then
         self._read_scopes = Scopes()
-        self._due: list[tuple[Sequence[str], Reply | None]] = []  # snapshots still to be handed over
+        self._due: list[Due] = []
         self._bookmark = False
         self._cut: tuple[int, Exception] | None = None
         self._error: Exception | None = None
@@ -66,7 +75,7 @@ class FaultySession(Session):
         self._fresh = resume is None
         self._known = Scopes(scope for scope in scopes if scope not in added)
         if self._fresh or added:
-            self._due.append((scopes if self._fresh else added, None))
+            self._due.append(Due(scopes if self._fresh else added))
         self._frames = self._make()
 
     # -- what the source does with it ----------------------------------------------------------------------------
@@ -83,7 +92,7 @@ class FaultySession(Session):
 
     def resync(self, reply: Reply | None) -> None:
         """Hand over everything anew."""
-        self._due.append((self._scopes, reply))
+        self._due.append(Due(self._scopes, reply))
         self.wake()
 
     def progress(self) -> None:
@@ -165,18 +174,18 @@ class FaultySession(Session):
             elif self._due:
                 self._fresh = False
                 self._at = [len(source.log)] * source.partitions
-                yield from self._snapshot(*self._due.pop(0))
+                yield from self._snapshot(self._due.pop(0))
             elif self._bookmark:
                 self._bookmark = False
                 yield Progress(self._position(), self._revision())
             else:
                 yield None
 
-    def _snapshot(self, scopes: Sequence[str], reply: Reply | None) -> Iterator[Frame]:
-        source, wanted = self._source, Scopes(scopes)
+    def _snapshot(self, due: Due) -> Iterator[Frame]:
+        source, scopes, wanted = self._source, due.scopes, Scopes(due.scopes)
         began = len(source.log)
         revision = self._revision()
-        replies = [] if reply is None else [reply]
+        replies = [] if due.reply is None else [due.reply]
         for logged in source.log[:began]:
             if logged.reply is not None and any(key in wanted for key, _ in logged.changes):
                 replies.append(logged.reply)
@@ -194,7 +203,7 @@ class FaultySession(Session):
                 yield SnapshotChunk(items)
             self._reads.append(("\U0010ffff", len(source.log)))
         self._known = Scopes((*self._known, *scopes))
-        yield SnapshotEnd(self._position(), revision, source.history, _all(replies))
+        yield SnapshotEnd(self._position(), revision, source.history, _all(replies), due.same_history)
 
     def _step(self) -> Frame | None:
         """The next commit that this session has to show; None where there is none."""
@@ -212,7 +221,8 @@ class FaultySession(Session):
                 reply, logged.reply = logged.reply, None
                 shown = logged.revision if source.capabilities.revisions else 0
                 return Commit(self._position(), shown, changes, _all([] if reply is None else [reply]))
-            if logged.reply is not None and source.sessions == 1:
+            expected = any(key in self._wanted for key, _ in logged.changes)  # by a snapshot to come
+            if logged.reply is not None and not expected and source.sessions == 1:
                 logged.reply(Result(Verdict.UNWATCHED))  # nobody watches any of it
                 logged.reply = None
 
@@ -262,6 +272,11 @@ class FaultyPushSession(FaultySession, PushSession):
 
     def wake(self) -> None:
         super().wake()
+        self._pump()
+
+    def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        self._scopes, self._wanted = list(scopes), Scopes(scopes)
+        self._due.append(Due(added, same_history=True))
         self._pump()
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:

@@ -132,3 +132,7 @@ class _TappedPush(_TappedSession, PushSession):
             push(frames)
 
         self._session.attach(heard)
+
+    def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        assert isinstance(self._session, PushSession)
+        self._session.widen(scopes, added)

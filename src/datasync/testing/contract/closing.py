@@ -80,7 +80,9 @@ class Closing(Base):
     async def test_g12_closing_a_watch_ends_its_reader(self, store: Store) -> None:
         async with store.open() as sync:
             stream = sync.watch("stream", "a/")
-            reader = asyncio.ensure_future(anext(aiter(stream)))
+            events = aiter(stream)
+            await anext(events)
+            reader = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0)
             stream.close()
             with pytest.raises((WatchClosed, StopAsyncIteration)):

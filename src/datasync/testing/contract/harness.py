@@ -118,6 +118,7 @@ class Store:
                         event.done(error)
 
         task = asyncio.create_task(iterate())
+        await asyncio.sleep(0)  # it has begun: `ready` waits for this stream too
         try:
             yield watch, probe
         finally:
