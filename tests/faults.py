@@ -11,9 +11,9 @@ from typing import Protocol
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.load import Watched, state_of, writing
-from tests.tcp_proxy import TcpProxy, proxy_to
 
 __all__ = [
     "Kind",

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
 from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer
-from tests.tcp_proxy import proxy_to
 
 
 class Etcd(ContractSuite):

@@ -12,11 +12,11 @@ from typing import ClassVar
 import pytest
 
 from datasync import DataSync, open_url
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
 from datasync.testing.contract.harness import Writer
 from tests.servers import free_ports
 from tests.serving.serve_process import ServeProcess
-from tests.tcp_proxy import proxy_to
 
 
 class TestGrpcAgent(ContractSuite):

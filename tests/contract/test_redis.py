@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
 from tests.redis.redis_server import RedisServer
-from tests.tcp_proxy import proxy_to
 
 
 class TestRedis(ContractSuite):

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from datasync import DataSync, Disconnected, Unauthorized, open_url
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.certificates import Authority
 from tests.etcd.etcd_server import EtcdServer, etcd_server, tls_flags, versions
@@ -16,7 +17,6 @@ from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal
 from tests.load import watched as recorded
 from tests.servers import require, scratch
-from tests.tcp_proxy import proxy_to
 
 
 @versions

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from datasync import DataSync
+from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer, etcd_server, versions
 from tests.etcd.load import Judged, begun_anew, cluster_of, judge, judge_anew, settled, watched
 from tests.faults import lose, once_there, proxied, started_late, stopped, stopped_write
 from tests.load import QUICK, Watched, seen, state_of, writing
-from tests.tcp_proxy import TcpProxy, proxy_to
 
 LIMIT = 100
 

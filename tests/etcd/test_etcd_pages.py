@@ -11,9 +11,9 @@ import pytest
 
 from datasync import DataSync, HistoryLost, open_url
 from datasync.source import SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.testing.chaos.proxy import proxy_to
 from tests.etcd.etcd_server import NEW, EtcdServer, etcd_server, versions
 from tests.etcd.frames import fill, reader
-from tests.tcp_proxy import proxy_to
 
 
 @versions

@@ -30,10 +30,10 @@ from datasync.grpcsync.server import Server
 from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.grpc.agents import Agent, agent
 from tests.servers import free_ports
-from tests.tcp_proxy import proxy_to
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

@@ -19,11 +19,11 @@ from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
 from datasync.source import Committed, Operation
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.grpc.agents import Agent, agent, change
 from tests.grpc.plain import msg_pb2 as msg
 from tests.servers import free_ports
-from tests.tcp_proxy import proxy_to
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 COMMIT, WATCH = "/datasync.v1.DataSync/Commit", "/datasync.v1.DataSync/Watch"

@@ -17,11 +17,11 @@ from datasync import DataSync, NotApplied, Verdict
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.wire import FrameReader
 from datasync.source import Commit, SnapshotEnd
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.etcd.load import judge
 from tests.load import equal, watched, writing
 from tests.serving.serve_process import ServeProcess
-from tests.tcp_proxy import proxy_to
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from datasync.testing.chaos.proxy import Kafka, TcpProxy
 from tests.servers import Process, answers, free_ports, missing, require, scratch, until
-from tests.tcp_proxy import Kafka, TcpProxy
 
 __all__ = ["KafkaServer", "cluster_of_three", "jars", "kafka_server"]
 

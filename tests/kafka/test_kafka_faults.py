@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
 from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer, cluster_of_three, kafka_server
 from tests.kafka.load import judge, settled, watched
 from tests.load import state_of, writing
-from tests.tcp_proxy import TcpProxy
 
 
 @pytest.mark.once

@@ -13,12 +13,12 @@ import pytest
 from datasync import DataSync, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption, open_url
 from datasync.kvdbsync._redis_cluster import slot_of
 from datasync.source import Session
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
 from tests.servers import scratch, until
-from tests.tcp_proxy import proxy_to
 
 pytestmark = pytest.mark.once
 

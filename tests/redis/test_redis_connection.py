@@ -11,13 +11,13 @@ import pytest
 
 from datasync import BadStore, DataSync, Disconnected, OutcomeUnknown, Unauthorized, open_url
 from datasync.source import Put
+from datasync.testing.chaos.proxy import Resp, proxy_to
 from datasync.testing.contract import eventually
 from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal, hold, state_of, watched
 from tests.redis.load import Judged
 from tests.redis.redis_server import RedisServer, Tls, issued, redis_server
 from tests.servers import free_ports, scratch
-from tests.tcp_proxy import Resp, proxy_to
 
 
 @pytest.mark.timeout(100)

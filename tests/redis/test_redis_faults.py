@@ -11,12 +11,12 @@ import pytest
 
 from datasync import DataSync, Op, open_url
 from datasync.source import Commit
+from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
 from tests.faults import lose, proxied, started_late, stopped, stopped_write
 from tests.load import Watched, hold, seen, state_of, watched, writing
 from tests.redis.load import Judged, judge, settled
 from tests.redis.redis_server import RedisServer, redis_server
-from tests.tcp_proxy import TcpProxy
 
 
 @pytest.mark.timeout(100)

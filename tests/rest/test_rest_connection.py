@@ -10,12 +10,12 @@ import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
 from datasync.source import Put
+from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.etcd.load import judge
 from tests.load import QUICK, equal, watched, writing
 from tests.rest.agents import agent
 from tests.rest.served import served
-from tests.tcp_proxy import proxy_to
 
 Run = Callable[[Any], None]
 

@@ -1,0 +1,1 @@
+"""Chaos on the real servers: `python -m datasync.testing.chaos URL --minutes N`; see docs/testing.md."""

@@ -1,0 +1,174 @@
+"""Servers as processes: on free loopback ports, with a data directory of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+__all__ = ["Missing", "Process", "StoredProcess", "answers", "free_ports", "program", "until"]
+
+_PORTS = range(10_000, 32_000)
+"""Below those that the system gives to outgoing connections, which could take one away in between."""
+
+
+class Missing(Exception):
+    """Something that a server needs is not on this machine; the message ends with the line that installs it."""
+
+
+def program(name: str, install: str) -> str:
+    """The path of a program. Raises `Missing`."""
+    path = shutil.which(name)
+    if path is None:
+        raise Missing(f"{name} is missing; install it with: {install}")
+    return path
+
+
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that nobody listens on now."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(ports) < count:
+            candidate = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                candidate.bind(("127.0.0.1", random.choice(_PORTS)))
+                ports.append(candidate.getsockname()[1])
+    return ports
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
+    """Wait until `condition` is true. Raises AssertionError that names `what`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not await condition():
+        assert loop.time() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+async def answers(port: int) -> bool:
+    """Whether something accepts connections on that loopback port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+class Process:
+    """One server process that can be stopped, killed and started again; what it says is in `log`."""
+
+    def __init__(self, command: Sequence[str], port: int, directory: Path) -> None:
+        self.command = list(command)
+        self.port = port
+        self.log = directory / f"{port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        assert not self.running
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; what follows waits
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+        async def listening() -> bool:
+            assert self.running, f"it ended: {self.tail()}"
+            return await answers(self.port)
+
+        await until(listening, f"{self.command[0]} listens: {self.tail()}")
+
+    async def kill(self) -> None:
+        """End it with SIGKILL."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End it as an administrator would."""
+        await self._end(signal.SIGTERM)
+
+    async def pause(self) -> None:
+        """SIGSTOP: its connections stand, but nothing answers."""
+        self._send(signal.SIGSTOP)
+        process = self._process
+        assert process is not None
+
+        async def stopped() -> bool:
+            threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
+            return all(stat.read_text().rpartition(")")[2].split()[0] in "Tt" for stat in threads)
+
+        await until(stopped, f"{self.command[0]} stops")
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._send(signal.SIGCONT)
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+
+    def end(self) -> None:
+        """Kill it at once if it still runs; for the end of a test."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(30)
+
+    def _send(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def _end(self, number: int) -> None:
+        process = self._process
+        assert process is not None
+        process.send_signal(number)
+
+        async def ended() -> bool:
+            return process.poll() is not None
+
+        await until(ended, f"{self.command[0]} ends")
+
+
+class StoredProcess(Process):
+    """A server that keeps its store in the directory `data`."""
+
+    def __init__(self, command: Sequence[str], port: int, directory: Path, data: Path) -> None:
+        super().__init__(command, port, directory)
+        self.data = data
+        self._backup = directory / f"backup-{port}"
+
+    async def empty(self) -> None:
+        """Kill it, empty its data directory, and start it again."""
+        await self._replace(None)
+
+    async def back_up(self) -> Path:
+        """A copy of the data directory, made while the server is down for a moment."""
+        await self.kill()
+        shutil.rmtree(self._backup, ignore_errors=True)
+        shutil.copytree(self.data, self._backup)
+        await self.start()
+        return self._backup
+
+    async def restore(self, backup: Path) -> None:
+        """Kill it, put the backup in place, and start it again."""
+        await self._replace(backup)
+
+    async def _replace(self, backup: Path | None) -> None:
+        await self.kill()
+        shutil.rmtree(self.data)
+        if backup is None:
+            self.data.mkdir(mode=0o700)
+        else:
+            shutil.copytree(backup, self.data)
+        await self.start()
