@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadKey, UnsupportedOption
+from datasync.errors import BadKey, OutcomeUnknown, UnsupportedOption
 from datasync.syncbase.frames import (
     Commit,
     Frame,
@@ -46,6 +46,8 @@ __all__ = [
     "SnapshotChunk",
     "SnapshotEnd",
     "Source",
+    "handed_on",
+    "verdict_error",
 ]
 
 Item = tuple[str, bytes, int]
@@ -93,6 +95,35 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
         """The result, waited for where it is still to come; only where `reply` was asked for."""
         assert self.result is not None
         return self.result if isinstance(self.result, Result) else await self.result
+
+
+def handed_on(theirs: asyncio.Future[Result], change: Callable[[Result], Result]) -> asyncio.Future[Result]:
+    """The verdict that `theirs` brings, changed, for a source that stands before another.
+
+    Its error is handed on too: nobody waits for what will not come.
+    """
+    ours: asyncio.Future[Result] = theirs.get_loop().create_future()
+
+    def hand_over(done: asyncio.Future[Result]) -> None:
+        # G10: an error that were raised here, in a callback, would reach the log instead of whoever waits
+        error = verdict_error(done)
+        if ours.done():
+            return
+        if error is None:
+            ours.set_result(change(done.result()))
+        else:
+            ours.set_exception(error)
+            ours.exception()  # whoever waited may be gone
+
+    theirs.add_done_callback(hand_over)
+    return ours
+
+
+def verdict_error(done: asyncio.Future[Result]) -> BaseException | None:
+    """Why a verdict that is waited for no longer did not come; None where it did."""
+    if done.cancelled():
+        return OutcomeUnknown("the verdict was given up before it came; the write itself stands")
+    return done.exception()
 
 
 class Session(abc.ABC):

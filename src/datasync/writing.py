@@ -21,7 +21,7 @@ from datasync.errors import (
 )
 from datasync.events import Verdict
 from datasync.options import Options
-from datasync.source import Check, Committed, Delete, Operation, Put, Result, Source
+from datasync.source import Check, Committed, Delete, Operation, Put, Result, Source, verdict_error
 from datasync.syncbase.core import Layer
 from datasync.syncbase.shell import UNCONFIRMED, Shell
 from datasync.syncbase.verdicts import Tally
@@ -135,7 +135,7 @@ class Writer:
                     raise WatchClosed(UNCONFIRMED)
                 verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
                 tally = Tally((_resolver(verdict),), expected=2)
-                _vote(tally, committed.result)
+                _vote(tally, committed.result, verdict)
                 if revision is not None and not _changed(operations, committed):
                     # no commit will come, and what others wrote does not concern this: ask for no revision at all
                     revision = 0
@@ -185,14 +185,23 @@ def _changed(operations: Sequence[Operation], committed: Committed) -> bool:
     return any(committed.existed) or any(type(operation) is Put for operation in operations)
 
 
-def _vote(tally: Tally, elsewhere: Result | asyncio.Future[Result] | None) -> None:
-    """Add what watches elsewhere made of it, now or later."""
+def _vote(tally: Tally, elsewhere: Result | asyncio.Future[Result] | None, verdict: asyncio.Future[Result]) -> None:
+    """Add what watches elsewhere made of it, now or later; `verdict` fails where they cannot be heard."""
     if elsewhere is None:
         tally.close()
     elif isinstance(elsewhere, Result):
         tally.add(elsewhere)
     else:
-        elsewhere.add_done_callback(lambda done: None if done.cancelled() else tally.add(done.result()))
+        elsewhere.add_done_callback(lambda done: _count(tally, done, verdict))
+
+
+def _count(tally: Tally, done: asyncio.Future[Result], verdict: asyncio.Future[Result]) -> None:
+    error = verdict_error(done)
+    if error is None:
+        tally.add(done.result())
+    elif not verdict.done():  # G10: whoever waits hears it
+        verdict.set_exception(error)
+        verdict.exception()  # whoever waited may be gone
 
 
 def _resolver(future: asyncio.Future[Result]) -> Any:

@@ -170,6 +170,34 @@ def test_a_connection_that_breaks_under_a_write(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("where", [{}, {"prefix": "slow/"}, {"label": "vpp1"}])
+def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where: dict[str, str]) -> None:
+    async def main() -> None:
+        [port] = free_ports(1)
+        async with DataSync(f"grpc://127.0.0.1:{port}?initial=empty", ack_timeout=60) as there, proxy_to(port) as proxy:
+            arrived = asyncio.Event()
+
+            @there.watcher("", name="stuck")
+            async def stuck(event: Any) -> None:
+                if event.changes:
+                    event.defer()
+                    arrived.set()
+
+            async with DataSync(f"grpc://127.0.0.1:{proxy.port}", **where) as sync:  # type: ignore[arg-type]
+                put = asyncio.create_task(sync.put("a", b"1", confirm=True))
+                await asyncio.wait_for(arrived.wait(), 20)
+                await until_told(put)
+                await proxy.refuse()
+                with pytest.raises(OutcomeUnknown):
+                    await asyncio.wait_for(put, 20)
+
+    async def until_told(put: asyncio.Task[Any]) -> None:
+        await asyncio.sleep(0.2)  # what is tested is the wait for the verdict, behind the answer to the write
+        assert not put.done()
+
+    run(main())
+
+
 async def _until_written(sync: DataSync, key: str, value: bytes) -> None:
     while True:
         try:

@@ -6,7 +6,6 @@ on with a second slash. They are skipped here, once for all sources and for ever
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -34,6 +33,7 @@ from datasync.source import (
     SnapshotChunk,
     SnapshotEnd,
     Source,
+    handed_on,
 )
 
 __all__ = ["Rooted"]
@@ -87,8 +87,12 @@ class Rooted(Source):
             committed = await self._source.commit(whole, reply=reply)
         except Conflict as conflict:
             raise Conflict(conflict.key.removeprefix(root), conflict.expected) from None
+        return self._cut(committed)
+
+    def _cut(self, committed: Committed) -> Committed:
+        """What was committed, by the names that the keys have below the root."""
         if committed.by_key:
-            by_key = {key[len(root) :]: revision for key, revision in committed.by_key.items()}
+            by_key = {key.removeprefix(self._root): at for key, at in committed.by_key.items()}
             committed = msgspec.structs.replace(committed, by_key=by_key)
         match committed.result:
             case None:
@@ -96,9 +100,7 @@ class Rooted(Source):
             case Result() as result:
                 return msgspec.structs.replace(committed, result=self._cut_reasons(result))
             case future:
-                ours: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-                future.add_done_callback(lambda done: self._hand_over(done, ours))
-                return msgspec.structs.replace(committed, result=ours)
+                return msgspec.structs.replace(committed, result=handed_on(future, self._cut_reasons))
 
     def _check(self, key: str, prefix: bool = False) -> None:
         """Raise `BadKey` or `BadPrefix` for what has no name below the root: a server may have let it through."""
@@ -109,10 +111,6 @@ class Rooted(Source):
         """Say once that the store holds a key, named in whole, that has no name below the root."""
         why = f"it has no name below {self._root!r}; rename it, or delete it with: datasync del --raw"
         self._skipped.report(key.encode(), self.name, why)
-
-    def _hand_over(self, theirs: asyncio.Future[Result], ours: asyncio.Future[Result]) -> None:
-        if not ours.done() and not theirs.cancelled():
-            ours.set_result(self._cut_reasons(theirs.result()))
 
     def _cut_reasons(self, result: Result) -> Result:
         if not result.reasons:
@@ -139,7 +137,7 @@ class Rooted(Source):
                 self._check(key)
                 yield self._root + key, raw
 
-        return await self._source.replace(whole())
+        return self._cut(await self._source.replace(whole()))
 
     async def aclose(self) -> None:
         await self._source.aclose()

@@ -112,6 +112,7 @@ class FaultySource(Source):
         self._refusals: list[Exception] = []
         self._down: Exception | None = None
         self._lost_acknowledgements = 0
+        self._verdicts: set[asyncio.Future[Result]] = set()
         self._hanging: asyncio.Event | None = None
         self._hanging_open: asyncio.Event | None = None
         if observer is not None:
@@ -222,6 +223,13 @@ class FaultySource(Source):
         """The next write is done, but the connection dies before it is acknowledged."""
         self._lost_acknowledgements += 1
 
+    def lose_verdicts(self) -> None:
+        """The connection that verdicts would come over dies: the writes stand, and nobody hears what became of them."""
+        for verdict in list(self._verdicts):
+            if not verdict.done():
+                verdict.set_exception(OutcomeUnknown(f"{self.name}: lost before the watches reported"))
+                verdict.exception()  # whoever waited may be gone
+
     def heal(self) -> None:
         """End all faults. Sessions that are broken stay broken; the next ones work."""
         self._down = self._cut_next = None
@@ -278,6 +286,8 @@ class FaultySource(Source):
         verdict: asyncio.Future[Result] | None = None
         if reply:
             verdict = asyncio.get_running_loop().create_future()
+            self._verdicts.add(verdict)
+            verdict.add_done_callback(self._verdicts.discard)
         revision = self.write(changes, None if verdict is None else _settle(verdict))
         for operation in operations:
             if isinstance(operation, Put) and operation.ttl is not None:
@@ -298,9 +308,11 @@ class FaultySource(Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         await self.answer()
-        keys = [key for key in sorted(self.state) if key.startswith(prefix) and (token is None or key > token)]
-        page = [(key, b"" if keys_only else self.state[key][0], self.state[key][1]) for key in keys[:limit]]
-        return page, keys[limit - 1] if len(keys) > limit else None
+        rows, start = token or ([(key, *self.state[key]) for key in sorted(self.state) if key.startswith(prefix)], 0)
+        page = rows[start : start + limit]
+        if keys_only:
+            page = [(key, b"", at) for key, _, at in page]
+        return page, (rows, start + limit) if start + limit < len(rows) else None
 
     # -- what the sessions need ----------------------------------------------------------------------------------
 

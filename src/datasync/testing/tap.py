@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from datasync.capabilities import Capabilities
 from datasync.source import (
     Commit,
     Committed,
@@ -34,11 +35,19 @@ class TappedSource(Source):
 
     def __init__(self, source: Source, recorder: Recorder) -> None:
         self.name = source.name
-        self.capabilities = source.capabilities
-        self.relays = source.relays
         self._source = source
         self._recorder = recorder
         self._positions: deque[tuple[Any, int]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        """Those of the source, which may learn of them only when it connects."""
+        return self._source.capabilities
+
+    @property
+    def relays(self) -> bool:  # type: ignore[override]
+        """As `capabilities`."""
+        return self._source.relays
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         at = None if resume is None else self._revision_at(resume)
@@ -61,6 +70,12 @@ class TappedSource(Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         return await self._source.page(prefix, token, limit, keys_only=keys_only)
+
+    async def delete_raw(self, key: bytes) -> bool:
+        return await self._source.delete_raw(key)
+
+    async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
+        return await self._source.replace(items)
 
     def used_by(self, status: Callable[[], Any]) -> None:
         self._source.used_by(status)

@@ -58,7 +58,7 @@ class Handover(Base):
                     source = recorder.source(store.source())
                     sync = store.open(url=source)
                     async with traffic.paused():
-                        traffic.recorded(recorder, source.name)
+                        traffic.recorded(recorder, source.name, store.prefix)
                     for name, prefixes in (("a", ["a/"]), ("b", ["b/"]), ("both", ["b/", "a/"])):
                         handler = recorder.wrap(_slow, *prefixes, name=name)
                         sync.watcher(*prefixes, name=name)(handler)
@@ -70,7 +70,8 @@ class Handover(Base):
                             await probe.reaches(traffic.state)
                             await _settled(sync)
                             assert probe.changes
-                            recorder.stored(source.name, traffic.state, max(traffic.revisions.values()))
+                            stored = {store.prefix + key: raw for key, raw in traffic.state.items()}
+                            recorder.stored(source.name, stored, max(traffic.revisions.values()))
                             recorder.quiet()
                             violations = check(recorder.trace, latency=60.0)
                     assert not violations, "; ".join(map(str, violations[:5]))

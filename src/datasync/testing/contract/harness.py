@@ -48,6 +48,7 @@ class Store:
     freeze / thaw: it does not answer any more although the connection stands (SIGSTOP, a half-open connection).
     empty: the store starts a new history without any data. compact: forget all that is older than now.
     expire_session: end what the server keeps for the connections of `url`, from its side.
+    lose_verdicts: for sources with `reply`: what verdicts would come over dies, while they are waited for.
 
     odd_keys: keys that the store can hold, yet the API cannot name, some of them under "a/": no text, or empty.
     put_raw / has_raw: as another program does it, store a value under any bytes, and tell whether there is one.
@@ -69,6 +70,7 @@ class Store:
     odd_keys: Sequence[bytes] = ()
     put_raw: Callable[[bytes, bytes], Awaitable[object]] | None = None
     has_raw: Callable[[bytes], Awaitable[bool]] | None = None
+    lose_verdicts: Hook | None = None
     probes: list[Probe] = dataclasses.field(default_factory=list, init=False)
     _capabilities: Capabilities | None = dataclasses.field(default=None, init=False)
 

@@ -57,11 +57,11 @@ class Traffic:
         goal = len(self.log) + commits
         await eventually(lambda: len(self.log) >= goal)
 
-    def recorded(self, recorder: Recorder, source: str) -> None:
-        """Tell `recorder` what is written from now on; to be called while paused."""
-        items = [(key, raw, self.revisions[key]) for key, raw in self.state.items()]
+    def recorded(self, recorder: Recorder, source: str, root: str = "") -> None:
+        """Tell `recorder` what is written from now on, below `root` in the source; to be called while paused."""
+        items = [(root + key, raw, self.revisions[key]) for key, raw in self.state.items()]
         recorder.history_started(source, "", max(self.revisions.values(), default=0), items)
-        self._recorder, self._source = recorder, source
+        self._recorder, self._source, self._root = recorder, source, root
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -90,7 +90,8 @@ class Traffic:
             else:
                 self.state[key] = value
         if self._recorder is not None:
-            self._recorder.committed(self._source, group, revision)
+            whole = {self._root + key: value for key, value in group.items()}
+            self._recorder.committed(self._source, whole, revision)
 
 
 def explain(probe: Probe, traffic: Traffic, capabilities: Capabilities) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from datasync import DataSync, NotApplied, Refused, UnsupportedOption, Verdict
+from datasync import DataSync, NotApplied, OutcomeUnknown, Refused, UnsupportedOption, Verdict
 from datasync.testing.contract.feedback import Item
 from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
@@ -261,3 +261,17 @@ class Verdicts(Base):
             error = await verdict_of(publisher, "a/1", b"2")
             assert error.verdict is Verdict.REFUSED
             assert error.reasons == {"a/1": "not this one"}
+
+    @scenario("lose_verdicts", writes=True)
+    async def test_g10_a_verdict_that_cannot_come_is_not_waited_for(self, store: Store) -> None:
+        assert store.lose_verdicts is not None
+        async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (_, stuck):
+            await eventually(lambda: stuck.resynced)
+            stuck.gate.clear()
+            put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))
+            await eventually(lambda: stuck.changes)
+            await store.lose_verdicts()
+            with pytest.raises(OutcomeUnknown):
+                await asyncio.wait_for(put, 15)
+            stuck.gate.set()
+            await stuck.reaches({"a/1": b"1"})
