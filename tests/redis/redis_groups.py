@@ -16,6 +16,8 @@ from tests.servers import Process, free_ports, scratch, until
 __all__ = ["ClusterServer", "Sentinel", "Watchers", "redis_cluster", "watched_by_one", "watched_over"]
 
 NAME = "mymaster"
+_SILENT_MS = 1500
+"""Longer than a process waits for its turn on a busy machine, or a primary is replaced that nobody has ended."""
 
 
 class Sentinel(Process):
@@ -27,7 +29,7 @@ class Sentinel(Process):
         file.write_text(
             f"bind 127.0.0.1\ndir {directory}\n"
             f"sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}\n"
-            f"sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 2000\n"
+            f"sentinel down-after-milliseconds {NAME} {_SILENT_MS}\nsentinel failover-timeout {NAME} 2000\n"
             f"{config}\n"
         )
         ports = ["--port", str(port)] if tls is None else tls.flags(port)
@@ -61,7 +63,7 @@ class Watchers:
         found: list[RedisServer] = []
 
         async def agreed() -> bool:
-            roles = [await self._role(server) for server in self.servers]
+            roles = [await self.role(server) for server in self.servers]
             found[:] = [server for server, role in zip(self.servers, roles, strict=True) if role[0] == b"master"]
             linked = [role for role in roles if role[0] == b"slave" and role[3] == b"connected"]
             return len(found) == 1 and len(linked) == len(self.servers) - 1
@@ -70,7 +72,9 @@ class Watchers:
         return found[0]
 
     @staticmethod
-    async def _role(server: RedisServer) -> Any:
+    async def role(server: RedisServer) -> Any:
+        """What the server says that it is; [b"gone"] while it cannot be asked. A sentinel that gives a server another
+        role ends the connections of all its clients, whatever they are about just then."""
         with contextlib.suppress(redis.exceptions.ConnectionError):
             return await server.do("ROLE")
         return [b"gone"]
