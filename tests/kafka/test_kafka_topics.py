@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from datasync import BadStore, DataSync, DecodeError, ResyncEvent
+from datasync import BadStore, DataSync, DecodeError, ResyncEvent, open_url
 from datasync.demo.network_pb2 import Interface
 from datasync.msgsync._kafka_errors import ValueTooLarge
 from datasync.testing.contract import eventually
@@ -84,29 +84,67 @@ def test_transactions_over_several_partitions_are_whole(server: KafkaServer) -> 
     asyncio.run(main())
 
 
-def test_odd_messages_are_left_alone_and_told_of_once(server: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_odd_messages_are_skipped_and_told_of_once(server: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with topic_of(server, cleanup_policy="delete") as topic, topics.producer(server.port) as producer:
             await producer.send_and_wait(topic, b"no key")
             await producer.send_and_wait(topic, b"no text", key=b"\xff")
+            await producer.send_and_wait(topic, b"empty", key=b"")
             await producer.send_and_wait(topic, b"{}", key=b"a/1")
-            async with DataSync(f"{server.url}/{topic}") as sync:
+            source = open_url(f"{server.url}/{topic}")
+            async with DataSync(source) as sync:
                 view = sync.view("")
                 await sync.ready(15)
                 await view.at_least(0)
                 assert dict(view) == {"a/1": b"{}"}
                 await producer.send_and_wait(topic, b"no key")
                 await producer.send_and_wait(topic, b"no text", key=b"\xff")
+                await producer.send_and_wait(topic, b"empty", key=b"")
                 await sync.put("a/2", b"{}")
                 await eventually(lambda: set(view) == {"a/1", "a/2"})
                 assert [kv.key async for kv in sync.list("")] == ["a/1", "a/2"]
+                assert await source.get("") is None
 
     with caplog.at_level(logging.WARNING, "datasync"):
         asyncio.run(main())
     said = [record.getMessage() for record in caplog.records if record.name == "datasync.kafka"]
     assert len([line for line in said if "without a key" in line]) == 1
-    assert len([line for line in said if "no text" in line]) == 1
+    assert len([line for line in said if "not UTF-8" in line]) == 1
+    assert len([line for line in said if "is empty" in line]) == 1
     assert len([line for line in said if "not compacted" in line and "cleanup.policy=compact" in line]) == 1
+
+
+def test_keys_that_are_skipped_go_with_the_prefix_above(server: KafkaServer) -> None:
+    async def main() -> None:
+        async with (
+            topic_of(server, 2) as topic,
+            topics.producer(server.port) as producer,
+            watched(server.port, topic) as (sync, probe),
+        ):
+            for key in (b"a/\xff", b"a/\xfe", b"b/\xff", b"", b"a/1"):
+                await producer.send_and_wait(topic, b"1", key=key)
+            await producer.send_and_wait(topic, None, key=b"a/\xfe")  # somebody else deletes one
+            await eventually(lambda: probe.state == {"a/1": b"1"})
+            await sync.delete("a/", prefix=True, confirm=True)
+            assert probe.state == {}
+            assert await _values(server, topic) == {b"": b"1", b"b/\xff": b"1"}
+            assert await sync.delete("b/", prefix=True, confirm=True)
+            await sync.delete("", prefix=True)
+            assert await _values(server, topic) == {}
+            assert not await sync.delete("", prefix=True)
+            source = open_url(f"{server.url}/{topic}")
+            assert not await source.delete_raw(b"a/\xff")
+            await source.aclose()
+            log = [record for part in (await topics.history(server.port, topic)).values() for record in part]
+            deleted = sorted(key or b"" for _, key, value in log if value is None)
+            assert deleted == [b"", b"a/1", b"a/\xfe", b"a/\xff", b"a/\xff", b"b/\xff"]
+
+    asyncio.run(main())
+
+
+async def _values(server: KafkaServer, topic: str) -> dict[bytes | None, bytes]:
+    log = [record for part in (await topics.history(server.port, topic)).values() for record in part]
+    return {key: value for key, value in {key: value for _, key, value in log}.items() if value is not None}
 
 
 def test_a_message_that_does_not_decode_is_an_error_of_its_key_alone(server: KafkaServer) -> None:

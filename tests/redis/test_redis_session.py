@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,11 +14,11 @@ from datasync.skipped_keys import SkippedKeys
 from datasync.source import Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, watched
-from tests.redis.redis_server import redis_server
+from tests.redis.redis_server import RedisServer, redis_server
 from tests.servers import until
 
 
-def test_other_types_are_left_alone_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_types_are_skipped_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with redis_server() as server:
             await server.do("LPUSH", "a/list", "x")
@@ -48,22 +49,39 @@ def test_other_types_are_left_alone_and_reported_once(caplog: pytest.LogCaptureF
     assert len(said) == 3
 
 
-def test_keys_that_are_no_text_are_left_alone_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_that_are_no_text_or_empty_are_skipped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with redis_server() as server:
-            await server.do("SET", b"a/\xff", "1")
+            for key in (b"a/\xff", b""):
+                await server.do("SET", key, "1")
             await server.fill({"a/1": b"1"})
-            async with watched(server.url, "a/") as (sync, probe):
+            async with watched(server.url) as (sync, probe):
                 await sync.ready(15)
-                await server.do("SET", b"a/\xff", "2")
-                await server.do("SET", b"a/\xfe", "2")
+                for key in (b"a/\xff", b"a/\xfe", b""):
+                    await server.do("SET", key, "2")
                 await sync.put("a/ü", b"2", confirm=True)
                 assert probe.state == {"a/1": b"1", "a/ü": b"2"}
                 assert {kv.key async for kv in sync.list("")} == {"a/1", "a/ü"}
+                source = open_url(server.url)
+                assert await source.get("") is None
+                await source.aclose()
+                # they are removed with the prefix above, all the same
+                assert await sync.delete("a/", prefix=True)
+                assert [key async for key in _keys(server)] == [b""]
+                assert await sync.delete("", prefix=True)
+                assert not [key async for key in _keys(server)]
+                await equal(probe, {})
 
     asyncio.run(main())
-    said = [record.getMessage() for record in caplog.records if "UTF-8" in record.getMessage()]
-    assert len(said) == 2
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if "UTF-8" in line]) == 2
+    assert len([line for line in said if "it is empty" in line]) == 1
+
+
+async def _keys(server: RedisServer) -> AsyncIterator[bytes]:
+    async with server.client() as client:
+        async for key in client.scan_iter():
+            yield key
 
 
 def test_the_last_report_of_keys_left_alone_says_that_it_is(caplog: pytest.LogCaptureFixture) -> None:

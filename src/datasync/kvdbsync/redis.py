@@ -115,8 +115,9 @@ class RedisSource(Source):
         return await self._shared.use(lambda store: store.unlink([key]))
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
-        [value] = await self._shared.use(lambda store: store.fetch([key.encode()]))
-        return None if value is None else (value, 0)
+        keys, _ = texts_of([key.encode()])
+        values = await self._shared.use(lambda store: store.fetch(keys)) if keys else [None]
+        return None if values[0] is None else (values[0], 0)
 
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False

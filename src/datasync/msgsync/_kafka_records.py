@@ -22,10 +22,37 @@ Group = tuple[int | None, Records]
 """(revision, records): of a plain batch each record has its offset for a revision, and the first is None; of the
 records of a transaction that lie together all have the offset of the last one."""
 
-State = dict[str, Item]
-"""What there is by key."""
 Report = Callable[[bytes | None], None]
-"""Hears of keys that are missing or no text; such records are left alone."""
+"""Hears of keys that are missing, empty or no text; such records are skipped."""
+
+
+class State(dict[str, Item]):
+    """What there is by key. `skipped`: keys that are empty or no text, and have a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: set[bytes] = set()
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        super().clear()
+        self.skipped.clear()
+
+    def has(self, key: bytes) -> bool:
+        """Whether it has a value, text or not."""
+        try:
+            return key in self.skipped or key.decode() in self
+        except UnicodeDecodeError:
+            return False
+
+    def under(self, prefix: str) -> list[bytes]:
+        """All keys that start with it, those that are skipped too."""
+        start = prefix.encode()
+        return [
+            *(key.encode() for key in self if key.startswith(prefix)),
+            *(key for key in self.skipped if key.startswith(start)),
+        ]
+
 
 _HEADER = struct.Struct(">qiibIhi")  # base offset, length, leader epoch, magic, checksum, attributes, last offset delta
 _BEFORE_LENGTH = 12
@@ -125,8 +152,8 @@ def _past_headers(batch: memoryview) -> Records:
 
 
 def text_of(key: bytes | None, report: Report) -> str | None:
-    """The key as text; None, and a report, where it is none."""
-    if key is not None:
+    """The key as text; None, and a report, where it is none, or empty."""
+    if key:
         try:
             return key.decode()
         except UnicodeDecodeError:
@@ -142,7 +169,11 @@ def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: R
             try:
                 key = raw_key.decode()  # type: ignore[union-attr] # of a missing key text_of tells
             except (UnicodeDecodeError, AttributeError):
+                key = ""
+            if not key:
                 text_of(raw_key, report)
+                if raw_key is not None:
+                    (state.skipped.discard if value is None else state.skipped.add)(raw_key)
                 continue
             if wanted is not None and key not in wanted:
                 continue

@@ -21,9 +21,11 @@ from datasync.errors import BadUrl, DatasyncError
 from datasync.msgsync._kafka_cluster import Access, Address, Cluster
 from datasync.msgsync._kafka_group import Member
 from datasync.msgsync._kafka_publish import Message, Publisher
+from datasync.msgsync._kafka_records import State
 from datasync.msgsync._kafka_session import KafkaSession
 from datasync.msgsync._kafka_table import Table
 from datasync.msgsync._kafka_txn import Transactions
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import Committed, Delete, Item, Operation, Put, Session, Source
 from datasync.transports import Url, boolean, seconds
 
@@ -121,6 +123,7 @@ class KafkaSource(Source):
         self._access = access
         self._member = None if group is None else Member(group)
         self._warned: set[object] = set()
+        self._skipped = SkippedKeys(log)
         self._writer: _Writer | None = None
         self._known: dict[Address, None] = {}
 
@@ -183,8 +186,10 @@ class KafkaSource(Source):
         return Cluster(access, self._known)
 
     def _report(self, key: bytes | None) -> None:
-        what = "without a key" if key is None else "whose key is no text"
-        self._warn(f"{self.name} has messages {what}; they are left alone")
+        if key is None:
+            self._warn(f"{self.name} has messages without a key; they are skipped")
+        else:
+            self._skipped.text_of(key, "Kafka")
 
     def _warn(self, text: str) -> None:
         """Say it once."""
@@ -206,29 +211,28 @@ class _Writer:
         """Publish the operations: one by itself, several as a transaction."""
         messages: list[Message] = []
         existed: list[bool] = []
-        state = await self.table.now() if any(type(operation) is Delete for operation in operations) else {}
+        state = await self.table.now() if any(type(operation) is Delete for operation in operations) else State()
         for operation in operations:
             if type(operation) is Put:
                 messages.append(Message(operation.key.encode(), operation.raw, operation.content_type))
             elif type(operation) is Delete:
-                under = [key for key in state if key.startswith(operation.key)] if operation.prefix else ()
-                existed.append(bool(under) or (not operation.prefix and operation.key in state))
-                keys = under if operation.prefix else (operation.key,)
-                messages.extend(Message(key.encode(), None) for key in keys)
+                keys = state.under(operation.key) if operation.prefix else [operation.key.encode()]
+                existed.append(bool(keys) if operation.prefix else operation.key in state)
+                messages.extend(Message(key, None) for key in keys)
         if not messages:
             return Committed(0, existed)
         if len(messages) == 1:
             return Committed(await self._publisher.put(messages[0]), existed)
         offsets = await self._transactions.commit(messages)
-        by_key = {message.key.decode(): offset for message, offset in zip(messages, offsets, strict=True)}
+        by_key: dict[str, int] = {}
+        for message, offset in zip(messages, offsets, strict=True):
+            with contextlib.suppress(UnicodeDecodeError):  # a key that is skipped, under a prefix
+                by_key[message.key.decode()] = offset
         return Committed(max(offsets), existed, by_key=by_key)
 
     async def delete_raw(self, key: bytes) -> bool:
-        """Publish a tombstone; of a key that is not text the table does not know whether it was there."""
-        try:
-            existed = key.decode() in await self.table.now()
-        except UnicodeDecodeError:
-            existed = True
+        """Publish a tombstone."""
+        existed = (await self.table.now()).has(key)
         await self._publisher.put(Message(key, None))
         return existed
 
