@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import pytest
 
-from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed, open_url
+from datasync.source import Delete, Put
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.load import Watched, state_of, writing
@@ -18,6 +19,7 @@ from tests.load import Watched, state_of, writing
 __all__ = [
     "Kind",
     "Server",
+    "closed_beside_requests",
     "cut_write",
     "half_open",
     "lose",
@@ -181,3 +183,41 @@ async def once_there(call: Callable[[], Awaitable[object]]) -> None:
         else:
             return
     raise AssertionError("it does not come back")
+
+
+async def closed_beside_requests(
+    url: str,
+    pause: Callable[[], Awaitable[object]],
+    resume: Callable[[], Awaitable[object]],
+    everything: Callable[[], Awaitable[Mapping[str, bytes]]],
+    *,
+    connected: bool,
+) -> None:
+    """A source is closed while its server hangs: who waits hears of it at once, and what was not sent never is."""
+    loop, source = asyncio.get_running_loop(), open_url(url)
+    if connected:
+        await source.commit([Put("a/0", b"0")])
+    await pause()
+    before = asyncio.all_tasks()
+    calls: dict[str, Awaitable[Any]] = {f"a/{n}": source.commit([Put(f"a/{n}", b"1")]) for n in range(1, 20)}
+    calls["t/1"] = source.commit([Put("t/1", b"1"), Put("t/2", b"1")])
+    calls["d/"] = source.commit([Delete("d/", prefix=True)])
+    calls["get"], calls["page"] = source.get("a/0"), source.page("", None, 10)
+    waiting = {key: asyncio.ensure_future(call) for key, call in calls.items()}
+    await asyncio.sleep(0.3)
+    assert not any(task.done() for task in waiting.values()), "it does not hang"
+
+    began = loop.time()
+    await source.aclose()
+    await asyncio.wait(waiting.values(), timeout=10)
+    assert loop.time() - began < 1
+    outcomes = {key: type(task.exception()) for key, task in waiting.items()}
+    assert {outcomes["get"], outcomes["page"]} == {WatchClosed}
+    assert set(outcomes.values()) <= ({WatchClosed, OutcomeUnknown} if connected else {WatchClosed})
+    assert not [task for task in asyncio.all_tasks() - before if "TcpProxy" not in repr(task)], "of the source"
+
+    await resume()
+    async with DataSync(url) as sync:  # the server has come to what it was sent before
+        await once_there(lambda: sync.put("a/last", b"1"))
+    there = await everything()
+    assert not [key for key, outcome in outcomes.items() if outcome is WatchClosed and key in there]

@@ -10,6 +10,7 @@ import pytest
 from datasync import DataSync, Disconnected, OutcomeUnknown
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
+from tests.faults import closed_beside_requests
 from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer, cluster_of_three, kafka_server
 from tests.kafka.load import judge, settled, watched
@@ -57,6 +58,28 @@ def test_stopped_for_longer_than_the_pings() -> None:
                 # a write that nobody knew the fate of never comes behind a later one
                 assert (await topics.history(server.port, "t"))[0][-1][1:] == (b"a/1", b"3")
                 await judge(probe, server.port, "t")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_closed_beside_requests_that_hang(server: KafkaServer, connected: bool) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic, partitions=2)
+        async with server.proxy() as proxy:
+
+            async def pause() -> None:
+                proxy.pause()
+
+            async def resume() -> None:
+                proxy.resume()
+
+            async def everything() -> dict[str, bytes]:
+                return await topics.everything(server.port, topic)
+
+            url = f"kafka://127.0.0.1:{proxy.port}/{topic}"
+            await closed_beside_requests(url, pause, resume, everything, connected=connected)
 
     asyncio.run(main())
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from datasync import DataSync, Op, open_url
-from datasync.source import Commit
+from datasync import DataSync, Op, WatchClosed, open_url
+from datasync.source import Commit, Put
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
-from tests.faults import lose, proxied, started_late, stopped, stopped_write
+from tests.faults import closed_beside_requests, lose, proxied, started_late, stopped, stopped_write
 from tests.load import Watched, hold, seen, state_of, watched, writing
 from tests.redis.load import Judged, judge, settled
 from tests.redis.redis_server import RedisServer, redis_server
@@ -130,6 +130,67 @@ def test_a_write_to_a_stopped_server_is_unknown_and_one_to_none_surely_not_done(
     async def main() -> None:
         async with redis_server() as server:
             await stopped_write(server)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("by", ["stopped", "swallowed"])
+def test_closed_beside_requests_that_hang(by: str, connected: bool) -> None:
+    async def main() -> None:
+        async with redis_server() as server, proxied(server) as (proxy, url):
+            if by == "stopped":
+                await closed_beside_requests(
+                    server.url, server.pause, _async(server.resume), server.everything, connected=connected
+                )
+            else:
+                await closed_beside_requests(
+                    url, _async(proxy.pause), _async(proxy.resume), server.everything, connected=connected
+                )
+            clients = await server.do("CLIENT", "LIST", "TYPE", "normal")
+            assert len(clients if isinstance(clients, list) else clients.splitlines()) == 1, "a connection is left"
+
+    asyncio.run(main())
+
+
+def _async(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def called() -> None:
+        call()
+
+    return called
+
+
+def test_requests_that_wait_for_a_look_are_never_sent_once_closed() -> None:
+    """The connection stands, but was not used for a while: whether its server answers is seen first."""
+
+    async def main() -> None:
+        async with redis_server() as server:
+            source = open_url(server.url)
+            await source.commit([Put("a/1", b"1")])
+            await asyncio.sleep(3.2)
+            await server.pause()
+            puts = [asyncio.ensure_future(source.commit([Put("a/1", b"2")])) for _ in range(10)]
+            await asyncio.sleep(0.2)
+            await source.aclose()
+            assert [type(put.exception()) for put in puts] == [WatchClosed] * 10
+            server.resume()
+            assert await server.do("GET", "a/1") == b"1"
+
+    asyncio.run(main())
+
+
+def test_a_source_of_two_is_closed_with_the_last_of_them() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            source = open_url(server.url)
+            async with DataSync(source) as one:
+                async with DataSync(source):
+                    await server.pause()
+                    put = asyncio.ensure_future(one.put("a/1", b"1"))
+                    await asyncio.sleep(0.1)
+                server.resume()
+                await put
+                assert await server.everything() == {"a/1": b"1"}
 
     asyncio.run(main())
 

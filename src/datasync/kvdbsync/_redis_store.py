@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from datasync.endpoints import Endpoint
-from datasync.errors import Disconnected, OutcomeUnknown
+from datasync.errors import Disconnected, OutcomeUnknown, WatchClosed
 from datasync.kvdbsync._redis_errors import TopologyChanged, of_reply
 from datasync.kvdbsync._redis_keys import left_alone
 from datasync.kvdbsync._redis_link import Access, Command, Link, ReplyError, refuse_mode
@@ -120,19 +120,27 @@ class Shared:
         self._timeout = timeout
         self._store: Store | None = None
         self._users: dict[Store, int] = {}
-        self._opening: asyncio.Future[None] | None = None
-        """Done when one request has opened the store for all."""
+        self._opening: asyncio.Task[Store] | None = None
         self._checked = 0.0
+        self._closes = 0
 
     async def use(self, request: Callable[[Store], Awaitable[T]]) -> T:
         """The result of `request`, which is made again where a cluster says that its primaries are others now."""
+        closes = self._closes
         try:
-            return await self._once(request)
-        except TopologyChanged:
-            return await self._once(request)
+            try:
+                return await self._once(request)
+            except TopologyChanged:
+                if closes != self._closes:
+                    raise
+                return await self._once(request)
+        except Disconnected:
+            if closes != self._closes:  # G12: nothing was sent
+                raise WatchClosed("it was closed before the request was sent; nothing was done") from None
+            raise
 
     async def _once(self, request: Callable[[Store], Awaitable[T]]) -> T:
-        store = await self._ready()
+        store = self._fresh() or await self._ready()
         self._users[store] = self._users.get(store, 0) + 1
         try:
             return await request(store)
@@ -145,27 +153,42 @@ class Shared:
             await self._close_unused(store)
 
     async def aclose(self) -> None:
-        """Close it once the requests under way have ended; a later one opens another."""
-        store, self._store = self._store, None
-        if store is not None:
-            await self._close_unused(store)
+        """Close all connections at once. Of the requests under way, those that were sent hear `OutcomeUnknown` where
+        they write, and all others `WatchClosed`. A later request opens a store again."""
+        self._closes += 1
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        stores = {*self._users, *(() if self._store is None else (self._store,))}
+        self._store = None
+        for store in stores:
+            await store.aclose()
 
     async def _ready(self) -> Store:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        while (store := self._fresh()) is None:
-            if self._opening is None:
-                self._opening = loop.create_future()
-                try:
-                    store = self._store = await self._still_good() or await self._reopened()
-                    self._checked = loop.time()
-                    return store
-                finally:
-                    self._opening.set_result(None)
-                    self._opening = None
-            opened, _ = await asyncio.wait((self._opening,), timeout=deadline - loop.time())
-            if not opened:
-                raise Disconnected("still not connected; check that the server is healthy")
+        """The store, once it is known to be good or is opened anew; all who wait for it at a time share the try."""
+        opening = self._opening
+        if opening is None or opening.done():
+            opening = self._opening = asyncio.ensure_future(self._open())
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody waits any more
+        await asyncio.wait((opening,))
+        if opening.cancelled():
+            raise Disconnected("it was closed")
+        return opening.result()
+
+    async def _open(self) -> Store:
+        store = await self._still_good()
+        if store is None:
+            old, self._store = self._store, None
+            if old is not None:
+                await self._close_unused(old)
+            try:
+                async with asyncio.timeout(2 * self._timeout):
+                    store = await self._opener()
+            except TimeoutError:
+                raise Disconnected("still not connected; check that the server is healthy") from None
+        self._store = store
+        self._checked = asyncio.get_running_loop().time()
         return store
 
     def _fresh(self) -> Store | None:
@@ -182,10 +205,6 @@ class Shared:
                     await store.ping()
                 return store
         return None
-
-    async def _reopened(self) -> Store:
-        await self.aclose()
-        return await self._opener()
 
     async def _close_unused(self, store: Store) -> None:
         if store is not self._store and not self._users.get(store):

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
@@ -99,6 +99,7 @@ class RedisSource(Source):
         self.name = name
         self._opener = opener
         self._shared = Shared(opener, timeout)
+        self._users = 0
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         store = await self._opener()
@@ -136,8 +137,14 @@ class RedisSource(Source):
 
         return await self._shared.use(read)
 
+    def used_by(self, status: Callable[[], Any]) -> None:
+        self._users += 1
+
     async def aclose(self) -> None:
-        await self._shared.aclose()
+        self._users -= 1
+        if self._users <= 0:
+            self._users = 0
+            await self._shared.aclose()
 
 
 async def _sorted_keys(store: Store, prefix: str) -> list[bytes]:

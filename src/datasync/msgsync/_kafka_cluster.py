@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from datasync.endpoints import TlsFiles
-from datasync.errors import BadStore, DatasyncError, Disconnected
+from datasync.errors import BadStore, DatasyncError, Disconnected, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_wire import TopicMetadata
 
@@ -109,12 +109,13 @@ class Cluster:
         self._connections: dict[tuple[Address, str], Any] = {}
         self._connecting: dict[tuple[Address, str], asyncio.Lock] = {}
         self._finding: dict[bool, asyncio.Task[Topic]] = {}
+        self._dialing: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     # -- requests ------------------------------------------------------------------------------------------------
 
     async def connection(self, address: Address, lane: str = "") -> Any:
-        """An open connection to that broker. Raises `Disconnected`, `Unauthorized`."""
+        """An open connection to that broker. Raises `Disconnected`, `Unauthorized`, `WatchClosed`."""
         at = (address, lane)
         found = self._connections.get(at)
         if found is not None and found.connected():
@@ -123,29 +124,48 @@ class Cluster:
             found = self._connections.get(at)
             if found is not None and found.connected():
                 return found
-            if self._closed:
-                raise Disconnected(f"{self.name}: the connection is closed; try again")
             access = self.access
             protocol = ("" if access.user is None else "SASL_") + ("PLAINTEXT" if access.tls is None else "SSL")
             make: Any = create_conn
             try:
-                made = await make(
-                    *address,
-                    client_id="datasync",
-                    request_timeout_ms=_NEVER_MS,  # each request is given its time here
-                    security_protocol=protocol,
-                    ssl_context=None if access.tls is None else access.tls.context(),
-                    sasl_mechanism=access.sasl,
-                    sasl_plain_username=access.user,
-                    sasl_plain_password=access.password or "",
+                made = await self._unless_closed(
+                    make(
+                        *address,
+                        client_id="datasync",
+                        request_timeout_ms=_NEVER_MS,  # each request is given its time here
+                        security_protocol=protocol,
+                        ssl_context=None if access.tls is None else access.tls.context(),
+                        sasl_mechanism=access.sasl,
+                        sasl_plain_username=access.user,
+                        sasl_plain_password=access.password or "",
+                    )
                 )
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
                 raise errors.of_connection(error, _text(address)) from None
             self._connections[at] = made
-            if self._closed:  # meanwhile
-                self.drop(address, lane)
-                raise Disconnected(f"{self.name}: the connection is closed; try again")
             return made
+
+    async def _unless_closed(self, connecting: Coroutine[Any, Any, Any]) -> Any:
+        """The connection. Raises `WatchClosed` where this is closed, or is meanwhile."""
+        task = asyncio.ensure_future(connecting)
+        self._dialing.add(task)
+        try:
+            if not self._closed:
+                await asyncio.wait((task,))
+            if self._closed:
+                raise self._is_closed()
+            return task.result()
+        except BaseException:
+            task.cancel()
+            await asyncio.wait((task,))
+            if not task.cancelled() and task.exception() is None:
+                _abort(task.result())
+            raise
+        finally:
+            self._dialing.discard(task)
+
+    def _is_closed(self) -> WatchClosed:
+        return WatchClosed(f"{self.name}: it has been closed; nothing was done")
 
     async def ask(self, address: Address, request: Any, lane: str = "", patience: float | None = None) -> Any:
         """The answer of one broker, within `patience` seconds instead of the usual time where given. Raises what
@@ -165,12 +185,13 @@ class Cluster:
             _abort(found)
 
     async def aclose(self) -> None:
-        """Close all connections; what is under way ends. May be called twice."""
+        """Close all connections; what is under way ends with `WatchClosed`. May be called twice."""
         self._closed = True
-        for task in self._finding.values():
+        ending = [*self._finding.values(), *self._dialing]
+        for task in ending:
             task.cancel()
-        if self._finding:
-            await asyncio.wait(self._finding.values())
+        if ending:
+            await asyncio.wait(ending)
         open_ones, self._connections = list(self._connections.values()), {}
         for closing in [_abort(connection) for connection in open_ones]:
             if closing is not None:
@@ -202,7 +223,7 @@ class Cluster:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled() and self._closed:
-                raise Disconnected(f"{self.name}: the connection is closed; try again") from None
+                raise self._is_closed() from None
             raise
 
     async def leader(self, partition: int) -> Address:

@@ -13,7 +13,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown
+from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_cluster import Cluster
 
@@ -132,7 +132,7 @@ class Publisher:
         if tasks:
             await asyncio.wait(tasks)
         for lane in self._lanes.values():
-            _fail(lane.waiting, Disconnected(f"{self._cluster.name}: closed; nothing was written"))
+            _fail(lane.waiting, self._not_done(asyncio.CancelledError()))
         self._lanes.clear()
 
     async def _run(self, lane: _Lane) -> None:
@@ -234,6 +234,8 @@ class Publisher:
     def _not_done(self, error: BaseException) -> DatasyncError:
         if isinstance(error, DatasyncError):
             return error
+        if isinstance(error, asyncio.CancelledError):
+            return WatchClosed(f"{self._why(error)}; nothing was written")
         return Disconnected(f"{self._why(error)}; nothing was written, try again")
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -125,6 +125,7 @@ class KafkaSource(Source):
         self._warned: set[object] = set()
         self._skipped = SkippedKeys(log)
         self._writer: _Writer | None = None
+        self._users = 0
         self._known: dict[Address, None] = {}
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
@@ -163,7 +164,14 @@ class KafkaSource(Source):
             page = [(key, b"", revision) for key, _, revision in page]
         return page, None if start + limit >= len(rows) else (rows, start + limit)
 
+    def used_by(self, status: Callable[[], Any]) -> None:
+        self._users += 1
+
     async def aclose(self) -> None:
+        self._users -= 1
+        if self._users > 0:
+            return
+        self._users = 0
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.aclose()
@@ -237,5 +245,6 @@ class _Writer:
         return existed
 
     async def aclose(self) -> None:
-        await self._publisher.aclose()
+        """Close at once: of the writes under way, those that were sent hear `OutcomeUnknown`, others `WatchClosed`."""
         await self._cluster.aclose()
+        await self._publisher.aclose()
