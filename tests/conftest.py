@@ -5,13 +5,39 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Coroutine
+import signal
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
 
+from tests.servers import children
+
 T = TypeVar("T")
 _numbers = itertools.count()
+
+
+def pytest_configure() -> None:
+    """Let the children of this process be interrupted, also where it was started from the background of a script.
+
+    SIGINT is ignored there, which children inherit. They do not inherit a handler, even one that does nothing.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+
+
+@pytest.fixture(autouse=True)
+def no_child_left() -> Iterator[None]:
+    """No program that a test started outlives it: it would be the next test's that is blamed for it.
+
+    Servers are in sessions of their own: some serve several tests, and all are ended by whoever started them.
+    """
+    before = children()
+    yield
+    left = {pid: command for pid, command in children().items() if pid not in before}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"still running: {', '.join(left.values())}"
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.servers import child
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TAKEN_BACK = "routes [('delete', 'config/route/10.9.0.0')]"
 
@@ -17,17 +19,15 @@ def command(example: str, url: str) -> list[str]:
 
 def test_the_controller_configures_the_agent_from_another_process(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/agent.db"
-    agent = subprocess.Popen(command("agent.py", url), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert agent.stdout is not None
-    try:
+    with child(command("agent.py", url), stdout=subprocess.PIPE, cwd=tmp_path) as agent:
+        assert agent.stdout is not None
         lines = [agent.stdout.readline().strip()]
         controller = subprocess.run(command("controller.py", url), capture_output=True, text=True, timeout=60)
         assert (controller.returncode, controller.stderr) == (0, "")
         while lines[-1] not in {TAKEN_BACK, ""}:
             lines.append(agent.stdout.readline().strip())
-    finally:
         agent.send_signal(signal.SIGINT)
-        agent.communicate(timeout=20)
+        agent.wait(60)
 
     assert controller.stdout.splitlines()[1:] == ["route 10.0.0.0 in force", "route 10.9.0.0 no interface eth9"]
     assert lines == [

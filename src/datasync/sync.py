@@ -7,7 +7,6 @@ import inspect
 import logging
 import os
 import random
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -28,6 +27,7 @@ from datasync.layers import Layer, open_layers, root_of, targets_of
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options
 from datasync.source import Operation, Source
 from datasync.status import Status, status_of
+from datasync.stopping import stop_signals
 from datasync.syncbase.root import Rooted
 from datasync.syncbase.runners import AsyncRunner, Runner, StreamRunner, ThreadRunner
 from datasync.syncbase.shell import Shell
@@ -184,10 +184,10 @@ class DataSync:
         await self.aclose()
 
     async def run(self) -> None:
-        """Start, serve until SIGINT or SIGTERM, and close."""
+        """Start, serve until SIGINT or SIGTERM, and close. One that the program was started to ignore stays ignored."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = stop_signals()
         for number in signals:
             loop.add_signal_handler(number, stop.set)
         try:

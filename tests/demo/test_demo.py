@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import child
+
 pytest.importorskip("google.protobuf")
 pytest.importorskip("orjson")
 
@@ -152,20 +154,18 @@ def test_the_watchdog_ends_what_blocks_the_loop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", ["2. A change", "6. That process", "8. The source"])
 def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path, before: str) -> None:
-    process = subprocess.Popen(
+    with child(
         [sys.executable, "-m", "datasync", "demo"],
-        env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & would ignore it
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(before):
-            break
-    else:
-        pytest.fail("it ended before")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-    _, errors = process.communicate(timeout=20)
+        env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(before):
+                break
+        else:
+            pytest.fail("it ended before")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from datasync.cli.output import many, one_line, redact
 from datasync.errors import DatasyncError, UsageError
 from datasync.skipped_keys import MARK
+from datasync.stopping import stop_signals
 
 __all__ = [
     "BROKEN_PIPE",
@@ -49,7 +50,10 @@ def standard_input() -> BinaryIO:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` in an event loop to its exit code; SIGINT, SIGTERM and a closed pipe cancel it, and it cleans up."""
+    """Run `work` in an event loop to its exit code; SIGINT, SIGTERM and a closed pipe cancel it, and it cleans up.
+
+    A signal that the program was started to ignore stays ignored.
+    """
     with asyncio.Runner() as runner:
         return runner.run(_supervise(work))
 
@@ -57,6 +61,7 @@ def run(work: Coroutine[Any, Any, int]) -> int:
 async def _supervise(work: Coroutine[Any, Any, int]) -> int:
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
+    signals = stop_signals()
     ended: list[int] = []
 
     def end(code: int) -> None:
@@ -66,12 +71,12 @@ async def _supervise(work: Coroutine[Any, Any, int]) -> int:
         task.cancel()
 
     def release() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
         if pipe is not None:
             loop.remove_reader(pipe)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         loop.add_signal_handler(number, end, 128 + number)
     pipe = _output_pipe()
     if pipe is not None:

@@ -1,0 +1,17 @@
+"""Which signals ask a program to stop."""
+
+from __future__ import annotations
+
+import signal
+
+__all__ = ["stop_signals"]
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """SIGINT and SIGTERM, without those that whoever started this program had it ignore.
+
+    A shell does that with SIGINT for what a script runs in the background (`command &`): Ctrl-C is meant for the
+    script and what it waits for, and ends neither a watch nor an agent that runs beside it.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    return tuple(number for number in signals if signal.getsignal(number) is not signal.SIG_IGN)
