@@ -1,19 +1,22 @@
 # Each target sets up what it needs; nothing has to be installed by hand but make and a Python from 3.11 on.
-#   make test PYTHONS=3.13 ARGS="-k view"     one Python, some tests
+#   make test ARGS="-k view"                  some tests
+#   make test PYTHONS=3.12                    on another Python; test-all knows "lowest" too
 #   make bench ARGS="--quick --only dispatch"
 
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo test lint format docs bench chaos lock clean venv
+.PHONY: help demo setup test test-all check-long lint format docs bench lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
-	@echo "make test     all tests, on every Python of this machine"
+	@echo "make test     all tests, on the newest Python of this machine"
+	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
+	@echo "make check-long  what takes longer: 5,000 seeds of the simulation"
+	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
 	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
 	@echo "make bench    benchmarks, as JSON lines"
-	@echo "make chaos    a real server, broken in every way that a seed draws: ARGS=\"etcd:// --minutes 10\""
 	@echo "make format   let ruff lay out the code"
 	@echo "make lock     pin the newest versions of what developing needs"
 	@echo "make clean    remove what the other targets made"
@@ -24,9 +27,18 @@ venv:
 demo: venv
 	@.venv/bin/python -m datasync demo $(ARGS)
 
+setup:
+	@tools/setup all
+
 # Tests start real servers themselves; tools/servers.py installs those that are missing, where it may.
 test:
-	@tools/test $(ARGS)
+	@tools/test newest $(ARGS)
+
+test-all:
+	@tools/test others $(ARGS)
+
+check-long:
+	@tools/check-long
 
 lint: venv
 	.venv/bin/ruff check
@@ -45,9 +57,6 @@ docs: venv
 
 bench: venv
 	@.venv/bin/python -m bench $(ARGS)
-
-chaos: venv
-	@.venv/bin/python -m datasync.testing.chaos $(or $(ARGS),sqlite://)
 
 lock:
 	tools/lock

@@ -9,17 +9,28 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from datasync.testing.chaos.process import Process, StoredProcess, answers, free_ports, until
 
-__all__ = ["Process", "StoredProcess", "answers", "built", "free_ports", "missing", "require", "started", "until"]
+__all__ = [
+    "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "free_ports",
+    "missing", "quietly", "require", "started", "until",
+]  # fmt: skip
 
 _CACHE = Path(__file__).parents[1] / ".cache"
+
+
+Announce = Callable[[str], object]
+"""Hears the line that brings something to this machine, before it is run."""
+
+
+def quietly(line: str) -> None:
+    """Announce to nobody."""
 
 
 def missing(what: str, install: str) -> NoReturn:
@@ -35,24 +46,56 @@ def require(program: str, install: str) -> str:
     return shutil.which(program) or missing(program, install)
 
 
-def built(source: Path, name: str) -> str:
-    """A Go program, built once for all tests on this machine; skips the test where there is no Go toolchain."""
+def built(source: Path, name: str, announce: Announce = quietly) -> str:
+    """A Go program, built once for all tests on this machine, with the modules that it needs.
+
+    Skips the test where there is no Go toolchain. `announce` hears the line that is run where it is to be built.
+    """
     if shutil.which("go") is None:
-        pytest.skip(f"there is no Go toolchain to build {name} with; see go.dev/doc/install")
+        pytest.skip(f"there is no Go toolchain to build {name} with; install it as go.dev/doc/install says")
     binary = _CACHE / name
     binary.parent.mkdir(parents=True, exist_ok=True)
-    wanted = "".join(file.read_text() for file in sorted(source.glob("*.*")))
+    wanted = "".join(file.read_text() for file in sorted(source.rglob("*")) if file.suffix in {".go", ".mod", ".sum"})
     stamp = binary.with_name(f"{binary.name}.source")
+
     with binary.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other workers wait for the one that builds
         if not (stamp.exists() and binary.exists() and stamp.read_text() == wanted):
+            line = f"cd {source} && go build -o {binary}"
+            announce(line)
             env = os.environ | {"CGO_ENABLED": "0"}
             command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(binary), "."]
             done = subprocess.run(command, cwd=source, env=env, capture_output=True, text=True)
             if done.returncode:
-                missing(name, f"cd {source} && go build  ({done.stderr.strip()[-300:]})")
+                missing(name, f"{line}  ({done.stderr.strip()[-300:]})")
             stamp.write_text(wanted)
+
     return str(binary)
+
+
+@contextlib.contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs within the block, and has ended after it whatever happened there; its output is text."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def children() -> dict[int, str]:
+    """The programs in the session of this process that it has started and that run: their commands, by number."""
+    found: dict[int, str] = {}
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread has ended
+            for pid in map(int, listed.read_text().split()):
+                with contextlib.suppress(OSError):
+                    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                    if state != "Z" and os.getsid(pid) == os.getsid(0):
+                        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                        found[pid] = command.decode(errors="replace").replace("\0", " ").strip()[:200]
+    return found
 
 
 P = TypeVar("P", bound=Process)

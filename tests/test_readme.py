@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.servers import child
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -35,7 +37,7 @@ def test_it_opens_with_three_sentences_and_the_two_commands() -> None:
 
 def test_continuous_integration_runs_the_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert "\nmake lint\nmake test\n" in script
+    assert "\nmake lint\nmake test\nmake test-all\nmake check-long\n" in script
     assert "export DATASYNC_REQUIRE_SERVERS=1" in script
 
 
@@ -46,8 +48,7 @@ def test_the_five_lines_print_what_another_process_writes(tmp_path: Path) -> Non
     expected = block("text", "PUT").splitlines()
     writes = [line.split() for line in block("sh", "datasync put").splitlines()]
     command = [sys.executable, "-u", "-c", RUN, example]
-    reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    try:
+    with child(command, stdout=subprocess.PIPE, cwd=tmp_path) as reader:
         assert reader.stdout is not None
         printed = []
         for _, *arguments in writes:
@@ -55,6 +56,3 @@ def test_the_five_lines_print_what_another_process_writes(tmp_path: Path) -> Non
             subprocess.run([sys.executable, "-m", "datasync", *arguments], cwd=tmp_path, check=True, timeout=60)
             printed.append(reader.stdout.readline().strip())
         assert printed == expected
-    finally:
-        reader.kill()
-        reader.communicate(timeout=20)

@@ -1,6 +1,7 @@
 """Brings what the tests start: servers from Debian's packages where they are missing, and those that are built here.
 
-What cannot be had is said and left to the tests: they skip, or fail where DATASYNC_REQUIRE_SERVERS is set.
+Each line that installs something is said before it is run. What cannot be had is said too, with the line to type, and
+left to the tests: they skip, or fail where DATASYNC_REQUIRE_SERVERS is set.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
+from tests.codec.go_reader import go_reader
 from tests.etcd.etcd_server import NEW, program
 from tests.grpc.agents import go_client
 from tests.kafka.kafka_server import jars
+from tests.servers import Announce
 
 # program: the package that brings it
 PACKAGES = {
     "etcd": "etcd-server", "etcdctl": "etcd-client", "redis-server": "redis-server",
     "java": "default-jre-headless", "mvn": "maven",
-    "chromium": "chromium", "chromedriver": "chromium-driver",
+    "chromium": "chromium", "chromedriver": "chromium-driver", "openssl": "openssl",
+    "curl": "curl",
 }  # fmt: skip
 
 
@@ -34,9 +39,9 @@ def install(packages: list[str]) -> None:
     """Install Debian packages, or say how to."""
     line = f"apt-get install -y {' '.join(packages)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        say(f"missing for some of the tests: {line}")
+        say(f"some of the tests skip without these packages; to have them, as root: {line}")
         return
-    say(line)
+    say(f"apt-get update && {line}")
     for arguments in (["update", "-q"], ["install", "-qy", *packages]):
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(
@@ -51,9 +56,10 @@ def main() -> int:
     missing = sorted({package for name, package in PACKAGES.items() if shutil.which(name) is None})
     if missing:
         install(missing)
-    for bring in (partial(program, NEW), jars, go_client):
+    brought: list[Callable[[Announce], object]] = [partial(program, NEW), jars, go_client, go_reader]
+    for bring in brought:
         try:
-            bring()
+            bring(say)
         except (pytest.skip.Exception, pytest.fail.Exception) as outcome:
             say(str(outcome))
     return 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from datasync.codec import codec_for
 from datasync.codec.wellknown import go_name
 from datasync.errors import DecodeError
+from tests.codec.go_reader import go_reader
 from tests.codec.messages import bits, messages
 from tests.codec.protos.go2_pb2 import Old
 from tests.codec.protos.go3_pb2 import Whole
@@ -115,22 +115,10 @@ def test_names_as_go_makes_them(name: str, expected: str) -> None:
     assert go_name(name) == expected
 
 
-@pytest.fixture(scope="session")
-def go_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go program, built."""
-    if shutil.which("go") is None:
-        pytest.skip("needs Go: apt-get install golang-go")
-    program = tmp_path_factory.mktemp("go") / "dialect"
-    built = subprocess.run(["go", "build", "-o", program, "."], cwd=HERE, capture_output=True, text=True, check=False)
-    if "dial tcp" in built.stderr or "no such host" in built.stderr:
-        pytest.skip("Go cannot download its module github.com/golang/protobuf v1.0.0 here")
-    assert built.returncode == 0, built.stderr
-    return program
-
-
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(messages(Whole), messages(Old)), min_size=40, max_size=60))
-def test_go_reads_what_is_written(go_reader: Path, made: list[Message]) -> None:
+def test_go_reads_what_is_written(made: list[Message]) -> None:
+    program = go_reader()
     sent, lines = [], []
     for message in made:
         if isinstance(message, Whole):
@@ -141,7 +129,7 @@ def test_go_reads_what_is_written(go_reader: Path, made: list[Message]) -> None:
             continue
         sent.append(message)
         lines.append(b'{"type":"%s","json":%s}\n' % (type(message).__name__.encode(), raw))
-    out = subprocess.run([go_reader, "read"], input=b"".join(lines), capture_output=True, check=True, timeout=60).stdout
+    out = subprocess.run([program, "read"], input=b"".join(lines), capture_output=True, check=True, timeout=60).stdout
     answers = out.splitlines()
     assert len(answers) == len(sent)
     for message, answer in zip(sent, answers, strict=True):

@@ -12,7 +12,7 @@ import pytest
 
 from datasync.testing.chaos import etcd_server as etcd_server_process
 from tests.certificates import Authority
-from tests.servers import built, require, scratch
+from tests.servers import Announce, built, quietly, require, scratch
 
 __all__ = ["DEBIAN", "NEW", "EtcdServer", "cluster_of_three", "etcd_server", "program", "tls_flags", "versions"]
 
@@ -20,11 +20,11 @@ DEBIAN, NEW = "3.4", "3.6"
 versions = pytest.mark.parametrize("version", [DEBIAN, NEW])
 
 
-def program(version: str) -> str:
+def program(version: str, announce: Announce = quietly) -> str:
     """The path of the server of that version; skips or fails the test where there is none."""
     if version == DEBIAN:
         return require("etcd", "apt-get install -y etcd-server")
-    return built(Path(__file__).parent / "server36", "etcd/etcd-3.6")
+    return built(Path(__file__).parent / "server36", "etcd/etcd-3.6", announce)
 
 
 class EtcdServer(etcd_server_process.EtcdServer):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from datasync.testing.chaos.proxy import Kafka, TcpProxy
-from tests.servers import Process, answers, free_ports, missing, require, scratch, until
+from tests.servers import Announce, Process, answers, free_ports, missing, quietly, require, scratch, until
 
 __all__ = ["KafkaServer", "cluster_of_three", "jars", "kafka_server"]
 
@@ -47,8 +47,11 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def jars() -> Path:
-    """The folder with the broker's jars, brought once for all tests on this machine; see `missing`."""
+def jars(announce: Announce = quietly) -> Path:
+    """The folder with the broker's jars, brought once for all tests on this machine; see `missing`.
+
+    `announce` hears the line that is run where they are to be brought.
+    """
     require("java", "apt-get install -y default-jre-headless")
     folder = _ROOT / ".cache" / "kafka" / VERSION
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +64,11 @@ def jars() -> Path:
                 mvn, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies",
                 "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
             ]  # fmt: skip
+            announce(" ".join(command))
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                missing(
-                    f"Kafka {VERSION}", f"{' '.join(command[:-1])} …  ({(done.stdout + done.stderr)[-300:].strip()})"
-                )
+                said = (done.stdout + done.stderr)[-300:].strip()
+                missing(f"Kafka {VERSION}", f"{' '.join(command)}  ({said})")
             stamp.write_text(_POM.read_text())
     return folder
 
