@@ -6,7 +6,7 @@
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo setup test test-all check-long lint format docs bench lock clean venv
+.PHONY: help demo setup test test-all check-long lint format docs bench chaos lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint     style, types, and the arrows between packages"
 	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
 	@echo "make bench    benchmarks, as JSON lines"
+	@echo "make chaos    a real server, broken in every way that a seed draws: ARGS=\"etcd:// --minutes 10\""
 	@echo "make format   let ruff lay out the code"
 	@echo "make lock     pin the newest versions of what developing needs"
 	@echo "make clean    remove what the other targets made"
@@ -57,6 +58,9 @@ docs: venv
 
 bench: venv
 	@.venv/bin/python -m bench $(ARGS)
+
+chaos: venv
+	@.venv/bin/python -m datasync.testing.chaos $(or $(ARGS),sqlite://)
 
 lock:
 	tools/lock

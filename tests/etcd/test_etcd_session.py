@@ -140,35 +140,6 @@ def test_an_empty_store_can_be_resumed_too(version: str) -> None:
 
 
 @versions
-def test_added_scopes_stand_at_the_position(version: str) -> None:
-    async def main() -> None:
-        async with etcd_server(version) as server, DataSync(server.url) as writer:
-            await writer.txn().put("a/1", b"1").put("b/1", b"1").put("c", b"1").commit()
-            source = open_url(server.url)
-            frames = await reader(source, ["a/"])
-            _, end = await frames.snapshot()
-            await frames.aclose()
-            await writer.txn().put("a/1", b"2").put("b/1", b"2").commit()
-            await writer.delete("c")
-            await writer.put("bb", b"nobody's")
-            await writer.put("b/2", b"3")
-            frames = await reader(source, ["a/", "b/", "c"], end.position, ["b/", "c"])
-            begin = await frames.next()
-            assert list(begin.scopes) == ["b/", "c"]
-            chunks = [await frames.next(), await frames.next()]
-            found = [item for chunk in chunks for item in chunk.items]
-            assert found == [("b/1", b"1", end.revision), ("c", b"1", end.revision)]
-            assert (await frames.next()).revision == end.revision
-            assert dict((await frames.commit()).changes) == {"a/1": b"2", "b/1": b"2"}
-            assert dict((await frames.commit()).changes) == {"c": None}
-            assert dict((await frames.commit()).changes) == {"b/2": b"3"}
-            await frames.aclose()
-            await source.aclose()
-
-    asyncio.run(main())
-
-
-@versions
 def test_keys_that_are_no_text_are_left_alone_and_reported(version: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, DataSync(server.url) as sync:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from datasync._grpc import CHANNEL_OPTIONS, grpc, untangled
 from datasync.errors import Disconnected, OutcomeUnknown
 from datasync.kvdbsync import _etcd_errors as errors
-from datasync.kvdbsync._etcd_errors import BadCertificate
+from datasync.kvdbsync._etcd_errors import BadCertificate, TooManyOperations
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 
 __all__ = [
@@ -28,6 +28,8 @@ MAX_ANSWER = 64 << 20
 """Bytes of one message that are accepted; pages adapt to it, fragments of a watch stay far below."""
 _CONNECT = 3.0
 """Seconds that one member has to answer at first, so that there is time for the next one."""
+_TOGETHER = 128
+"""Operations that a server takes in one transaction, unless it was told otherwise."""
 _IN_FLIGHT = 1_000
 """Requests sent and not answered; a server rejects everybody's beyond some thousand."""
 _OPTIONS = [
@@ -112,6 +114,7 @@ class Link:
         self.access = access
         self.status = pb.StatusResponse()
         """What it said of itself when it was connected."""
+        self._together = _TOGETHER
         self._users = 0
         self._retired = False
         self._rpcs: dict[str, Any] = {}
@@ -138,6 +141,22 @@ class Link:
         except grpc.aio.AioRpcError as error:
             raise errors.of_read(error, self.endpoint) from None
 
+    async def ask_together(self, requests: Sequence[pb.RangeRequest]) -> tuple[int, list[pb.RangeResponse]]:
+        """Read at one revision as many of the requests as the server takes together, from the first one on.
+
+        Returns the revision, and their answers. Raises as `ask` does.
+        """
+        while True:
+            together = pb.TxnRequest()
+            for request in requests[: self._together]:
+                together.success.add().request_range.MergeFrom(request)
+            try:
+                answer = await self.ask(TXN, together)
+            except TooManyOperations:
+                self._together = max(1, len(together.success) // 2)
+            else:
+                return answer.header.revision, [response.response_range for response in answer.responses]
+
     async def tell(self, call: Call[Q, A], request: Q) -> A:
         """Make a call that changes something. Raises what `_etcd_errors.of_write` makes of its failure."""
         try:
@@ -145,15 +164,13 @@ class Link:
         except grpc.aio.AioRpcError as error:
             raise errors.of_write(error, self.endpoint) from None
 
-    async def watch(self, request: pb.WatchRequest) -> Stream:
-        """A stream with its first request sent. Reading it raises `AioRpcError`."""
+    async def watch(self) -> Stream:
+        """A stream for watches. Reading it, and writing to it, raises `AioRpcError`."""
         token = await self.access.token(self)
         rpc: Any = self._open().stream_stream(
             _WATCH, request_serializer=_serialize, response_deserializer=pb.WatchResponse.FromString
         )
         stream: Stream = rpc(metadata=_metadata(token))
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # reading tells why
-            await untangled(stream.write(request))
         return stream
 
     async def call(self, call: Call[Q, A], request: Q, token: str, timeout: float) -> A:

@@ -6,7 +6,8 @@ from datasync._grpc import certificate_problem, grpc
 from datasync.errors import BadStore, DatasyncError, Disconnected, HistoryLost, OutcomeUnknown, Unauthorized
 
 __all__ = [
-    "AnswerTooLarge", "BadCertificate", "RequestTooLarge", "TooManyOperations", "is_stale_token", "of_read", "of_write",
+    "AnswerTooLarge", "BadCertificate", "RequestTooLarge", "TooManyOperations",
+    "is_stale_token", "of_cancel", "of_read", "of_write",
 ]  # fmt: skip
 
 _Code = grpc.StatusCode
@@ -62,6 +63,8 @@ def of_read(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
         return HistoryLost(f"{endpoint}: compacted since; take a snapshot")
     if "is a future revision" in text:
         return HistoryLost(f"{endpoint}: older than what was seen before; take a snapshot", changed=True)
+    if "too many operations" in text:
+        return TooManyOperations(f"{endpoint}: {text}")
     if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in text:
         return AnswerTooLarge(f"{endpoint}: {text}; store smaller values")
     if code is _Code.UNIMPLEMENTED:
@@ -69,6 +72,14 @@ def of_read(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
     if code is _Code.DEADLINE_EXCEEDED:
         return Disconnected(f"{endpoint}: no answer in time; check that the cluster is healthy")
     return Disconnected(f"{endpoint}: {text or code.name}; check the address, and that etcd runs there")
+
+
+def of_cancel(reason: str, endpoint: str) -> DatasyncError:
+    """The error of a watch that the server ended for `reason`."""
+    text = _one_line(reason)
+    if "permission denied" in text or _has(text, _CREDENTIALS):
+        return Unauthorized(f"{endpoint}: {text}; check the user and password of the URL, and the user's roles")
+    return Disconnected(f"{endpoint}: the server ended the watch: {text or 'no reason given'}")
 
 
 def of_write(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:

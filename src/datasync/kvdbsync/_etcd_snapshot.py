@@ -1,21 +1,33 @@
-"""All keys of some ranges at one revision, page by page."""
+"""All keys of some ranges at one revision, without asking the server for any but its newest.
+
+Each page is read at the newest revision, so no compaction is too quick for it. The watch, begun before the first page,
+brings all that changes meanwhile; what it brought wins over what the pages hold. At any revision that it has reached
+once the last page is read, both together are the exact state: a key in no event since is in its page as it is still.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from operator import itemgetter
 
 from datasync.errors import BadStore
 from datasync.kvdbsync._etcd_channel import MAX_ANSWER, RANGE, Link
 from datasync.kvdbsync._etcd_errors import AnswerTooLarge
-from datasync.kvdbsync._etcd_keys import Range
+from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
+from datasync.kvdbsync._etcd_watch import Changes
+from datasync.source import Frame, Item, Scopes, SnapshotBegin, SnapshotChunk
 
-__all__ = ["Reader", "read_page"]
+__all__ = ["Snapshot", "read_page"]
 
 _LARGEST = 10_000
 """Keys a page: larger ones are hardly faster, and block the loop for longer."""
+_TOGETHER = 128
+"""Ranges a page."""
 _FIRST = 100
 _GROWTH = 10
 _AIM = MAX_ANSWER // 4
@@ -44,49 +56,126 @@ async def read_page(
             limit = max(1, limit // 8)
 
 
-class Reader:
-    """Reads ranges at the revision of the first page (or the one given). The next page is on its way meanwhile."""
+class _Pages:
+    """The pages of some ranges, as many ranges in one as the server takes. The next is on its way meanwhile."""
 
-    def __init__(self, link: Link, ranges: Sequence[Range], revision: int = 0) -> None:
-        self.revision = revision
-        """The revision of all pages; known after `begin`."""
+    def __init__(self, link: Link, ranges: Sequence[Range]) -> None:
+        self.revision = 0
+        """That of the newest page."""
         self._link = link
-        self._ranges = list(ranges)
+        self._left = deque(ranges)
+        self._together = _TOGETHER
         self._limit = _FIRST
-        self._first: pb.RangeResponse | None = None
+
+    async def read(self) -> list[pb.KeyValue]:
+        """The next page; there is one where any range is left."""
+        began = time.monotonic()
+        found = await self._ask()
+        kvs: list[pb.KeyValue] = []
+        rest: list[Range] = []
+        for response in found:
+            range_ = self._left.popleft()
+            kvs += response.kvs
+            if response.more:
+                rest.append(Range(response.kvs[-1].key + b"\0", range_.end))
+        self._left.extendleft(reversed(rest))
+        if rest:
+            self._adapt(kvs, time.monotonic() - began)
+        return kvs
+
+    async def all(self) -> AsyncIterator[list[pb.KeyValue]]:
+        """All pages that are left."""
+        following: asyncio.Task[list[pb.KeyValue]] | None = None
+        page: list[pb.KeyValue] = []
+        try:
+            while self._left:
+                following = asyncio.ensure_future(self.read())
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+                if page:
+                    yield page
+                page = await following
+            if page:
+                yield page
+        finally:
+            if following is not None and not following.done():
+                following.cancel()
+                await asyncio.wait([following])
+
+    async def _ask(self) -> list[pb.RangeResponse]:
+        """What the first ranges that are left have, as many of them as fit."""
+        while True:
+            some = list(itertools.islice(self._left, self._together))
+            each = -(-self._limit // len(some))
+            try:
+                self.revision, found = await self._link.ask_together(
+                    [pb.RangeRequest(key=range_.key, range_end=range_.end, limit=each) for range_ in some]
+                )
+            except AnswerTooLarge as error:
+                if len(some) == each == 1:
+                    raise BadStore(str(error)) from None
+                self._limit = max(1, self._limit // 8)
+                self._together = self._limit
+            else:
+                return found
+
+    def _adapt(self, kvs: Sequence[pb.KeyValue], took: float) -> None:
+        sample = kvs[:: len(kvs) // _SAMPLE + 1]
+        each = sum(kv.ByteSize() for kv in sample) // len(sample) + 1
+        in_time = int(len(kvs) * _SHARE * self._link.access.timeout / max(took, 0.001))
+        self._limit = max(1, min(_LARGEST, self._limit * _GROWTH, _AIM // each, in_time))
+
+
+class Snapshot:
+    """What lies in `scopes`, while it is read: `begin`, then `finish` while each revision of the watch is folded in."""
+
+    def __init__(self, link: Link, scopes: Sequence[str]) -> None:
+        self.complete = False
+        """Whether all pages are read; once the watch has got to `revision` as well, `frames` may be asked for."""
+        self.newest: Item = ("", b"", 0)
+        """The key that was written last."""
+        self._scopes = scopes
+        self._within = Scopes(scopes)
+        self._pages = _Pages(link, [range_of(scope) for scope in scopes])
+        self._items: deque[Sequence[Item]] = deque()
+        self._changed: dict[str, tuple[bytes | None, int]] = {}
+
+    @property
+    def revision(self) -> int:
+        """That of the newest page read."""
+        return self._pages.revision
 
     async def begin(self) -> None:
-        """Read the first page. Raises `Disconnected`, `Unauthorized`, `HistoryLost`, `BadStore`."""
-        self._first = await self._read(self._ranges[0])
-        self.revision = self.revision or self._first.header.revision
+        """Read the first page. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
+        if self._scopes:
+            self._items.append(items_of(await self._pages.read()))
 
-    async def pages(self) -> AsyncIterator[pb.RangeResponse]:
-        """All pages that have keys in them; each range is complete, or this raises."""
-        page, self._first = self._first, None
-        for number, range_ in enumerate(self._ranges):
-            if page is None or number:
-                page = await self._read(range_)
-            while page.more:
-                following = asyncio.ensure_future(self._read(Range(page.kvs[-1].key + b"\0", range_.end)))
-                try:
-                    for _ in range(_TURNS):
-                        await asyncio.sleep(0)
-                    yield page
-                    page = await following
-                finally:
-                    if not following.done():
-                        following.cancel()
-                        await asyncio.wait([following])
-            if page.kvs:
-                yield page
+    async def finish(self) -> None:
+        """Read the others. Raises as `begin` does."""
+        async for page in self._pages.all():
+            self._items.append(items_of(page))
+        self.complete = True
 
-    async def _read(self, range_: Range) -> pb.RangeResponse:
-        began = time.monotonic()
-        page, limit = await read_page(self._link, range_, self._limit, self.revision)
-        if page.kvs:
-            took = max(time.monotonic() - began, 0.001)
-            sample = page.kvs[:: len(page.kvs) // _SAMPLE + 1]
-            each = sum(kv.ByteSize() for kv in sample) // len(sample) + 1
-            in_time = int(limit * _SHARE * self._link.access.timeout / took)
-            self._limit = max(1, min(_LARGEST, limit * _GROWTH, _AIM // each, in_time))
-        return page
+    def fold(self, revision: int, changes: Changes) -> None:
+        """Take in what the watch brought."""
+        for key, raw in changes:
+            if key in self._within:
+                self._changed[key] = (raw, revision)
+
+    def frames(self) -> Iterator[list[Frame]]:
+        """All but the end. Called once; `newest` is known behind it."""
+        frames: list[Frame] = [SnapshotBegin(self._scopes)]
+        for items in self._final():
+            if items:
+                self.newest = max(self.newest, max(items, key=itemgetter(2)), key=itemgetter(2))
+                yield [*frames, SnapshotChunk(items)]
+                frames = []
+        if frames:
+            yield frames
+
+    def _final(self) -> Iterator[Sequence[Item]]:
+        changed = self._changed
+        while self._items:
+            items = self._items.popleft()
+            yield [item for item in items if item[0] not in changed] if changed else items
+        yield [(key, raw, revision) for key, (raw, revision) in changed.items() if raw is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc.aio
 
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
+from datasync.source import Item
 from datasync.testing.chaos.process import StoredProcess, free_ports, until
 
 __all__ = ["EtcdServer"]
@@ -88,6 +89,17 @@ class EtcdServer(StoredProcess):
         async with self.channel() as channel:
             found = await _range(channel)(pb.RangeRequest(key=b"\0", range_end=b"\0"), timeout=10)
             return {kv.key.decode(): kv.value for kv in found.kvs}
+
+    async def version(self) -> str:
+        """What it runs."""
+        return (await self._status()).version
+
+    async def rows(self) -> tuple[list[Item], int, str]:
+        """All keys with their values and revisions, the revision of the store, and the id of the cluster."""
+        async with self.channel() as channel:
+            found = await _range(channel)(pb.RangeRequest(key=b"\0", range_end=b"\0"), timeout=10)
+        items = [(kv.key.decode(), kv.value, kv.mod_revision) for kv in found.kvs]
+        return items, found.header.revision, f"{found.header.cluster_id:x}"
 
     async def history(self, start: int = 1) -> list[tuple[int, dict[str, bytes | None]]]:
         """What the server says that happened since revision `start`: revision, and the keys with their new values."""

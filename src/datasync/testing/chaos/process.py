@@ -77,13 +77,17 @@ class Process:
         """Whether there is a process."""
         return self._process is not None and self._process.poll() is None
 
-    async def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+    def spawn(self) -> None:
+        """Start it, and do not wait for anything."""
         assert not self.running
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; what follows waits
+            self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+
+    async def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        self.spawn()
 
         async def listening() -> bool:
             assert self.running, f"it ended: {self.tail()}"

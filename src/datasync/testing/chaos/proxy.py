@@ -1,4 +1,4 @@
-"""A TCP proxy for tests: it cuts connections, at once or behind a frame, or keeps them and passes nothing on."""
+"""A TCP proxy: it cuts connections, at once or behind a frame, or keeps them and passes nothing on."""
 
 from __future__ import annotations
 
@@ -136,6 +136,8 @@ class TcpProxy:
         self.cuts = 0
         self.rate: float | None = None
         """Bytes a second that each way of each connection carries at most; None: as they come."""
+        self.latency = 0.0
+        """Seconds that each way takes beside that."""
         self._framing = framing
         self._cut_at: int | None = None
         self._server: asyncio.Server | None = None
@@ -221,8 +223,8 @@ class TcpProxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: Framing | None
     ) -> None:
         while data := await reader.read(_CHUNK):
-            if self.rate is not None:
-                await asyncio.sleep(len(data) / self.rate)
+            if self.rate is not None or self.latency:
+                await asyncio.sleep(self.latency + (len(data) / self.rate if self.rate else 0.0))
             await self._flowing.wait()
             if framing is not None:
                 for end in framing.feed(data):

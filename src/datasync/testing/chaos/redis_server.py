@@ -84,6 +84,11 @@ class RedisServer(StoredProcess):
         async with self.client(database, password) as client:
             return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    async def info(self, section: str) -> Mapping[str, Any]:
+        """What it says of itself."""
+        async with self.client() as client:
+            return await client.info(section)
+
     async def everything(self, database: int = 0) -> dict[str, bytes]:
         """All keys and values."""
         async with self.client(database) as client:

@@ -1,0 +1,182 @@
+"""Chaos from the command line: `python -m datasync.testing.chaos etcd:// --minutes 10`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datasync.errors import UsageError
+from datasync.testing.chaos.process import Missing
+from datasync.testing.chaos.run import Outcome, play
+from datasync.testing.chaos.schedule import Step, draw
+from datasync.testing.chaos.store import Store
+from datasync.testing.chaos.stores import SCHEMES, store_for
+from datasync.testing.trace import dump
+
+__all__ = ["Settings", "chaos", "main"]
+
+_ROUND = 20.0
+"""Seconds for which a round goes on, before everything settles and is judged."""
+_SHOWN, _WIDE = 20, 400
+
+
+class _Screen:
+    """A line on a terminal that tells how far it is, and a line for each round."""
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = minutes * 60
+        self._began = time.monotonic()
+        self._bar = sys.stderr.isatty()
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._began + self._seconds - time.monotonic()
+
+    async def tick(self, text: str) -> None:
+        """Show how far it is, until cancelled."""
+        while self._bar:
+            share = min(1.0, 1 - self.left / self._seconds)
+            filled = round(30 * share)
+            sys.stderr.write(f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {text}")
+            sys.stderr.flush()
+            await asyncio.sleep(0.5)
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if self._bar:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        print(text, flush=True)
+
+
+class Settings(NamedTuple):
+    """How long, from which seed, from which round on. `seconds` of faults are in a round. With `on`, it goes on behind
+    a round that failed. The trace of such a round is written to the directory `keep`."""
+
+    minutes: float
+    seed: int
+    first: int = 0
+    seconds: float = _ROUND
+    on: bool = False
+    keep: Path = Path()
+
+
+async def chaos(store: Store, settings: Settings) -> int:
+    """Round after round, until the time is up or one fails. Returns 0 where nothing was found, else 1."""
+    screen = _Screen(settings.minutes)
+    total: Counter[str] = Counter()
+    writes = events = rounds = failed = 0
+    try:
+        await store.start()
+        screen.line(f"{store.version}: seed {settings.seed}, {settings.minutes:g} min")
+        for name, why in store.left_out.items():
+            screen.line(f"left out: {name}: {why}")
+        for number in range(settings.first, sys.maxsize):
+            schedule = draw(settings.seed, number, store, settings.seconds)
+            ticking = asyncio.create_task(screen.tick(f"round {number}, {events:,} events, {failed} failed"))
+            try:
+                outcome = await play(store, schedule, random.Random(f"{settings.seed}/{number}/play").getrandbits(64))
+            finally:
+                ticking.cancel()
+                await asyncio.wait([ticking])
+
+            total += outcome.steps
+            writes, events, rounds = writes + outcome.writes, events + outcome.events, rounds + 1
+            if outcome.findings:
+                failed += 1
+                _explain(screen, store, settings, number, schedule, outcome)
+            else:
+                did = f"{outcome.writes:,} writes, {outcome.events:,} events"
+                screen.line(f"round {number}: {did}; {_counted(outcome.steps)}")
+            if screen.left <= 0 or (failed and not settings.on):
+                break
+        found = f"{failed} failed" if failed else "nothing found"
+        screen.line(f"{rounds} rounds, {writes:,} writes, {events:,} events: {found} ({_counted(total)})")
+        return 1 if failed else 0
+    finally:
+        await store.aclose()
+
+
+def _counted(steps: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(steps.items()))
+
+
+def _explain(
+    screen: _Screen, store: Store, settings: Settings, number: int, schedule: Sequence[Step], outcome: Outcome
+) -> None:
+    seed = settings.seed
+    scheme = store.url.partition("://")[0]
+    screen.line(f"round {number}: {len(outcome.findings)} findings")
+    for finding in outcome.findings[:_SHOWN]:
+        screen.line(f"  {finding[:_WIDE]}")
+    screen.line("the schedule was:")
+    for step in schedule:
+        screen.line(f"  {step}")
+    path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
+    path.write_bytes(dump(outcome.trace))
+    screen.line(f"the trace is in {path}")
+    screen.line(
+        f"again: python -m datasync.testing.chaos {scheme}:// --seed {seed} --round {number} --minutes 0"
+        " (the same schedule; the timing is the machine's)"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it. Returns 0 where nothing was found, 1 for findings, 2 for wrong usage, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
+    try:
+        store = store_for(options.url)
+        with asyncio.Runner() as runner:
+            return runner.run(_until_signalled(store, options, seed))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 128 + signal.SIGINT
+    except (UsageError, Missing) as error:
+        sys.stderr.write(f"chaos: {error}\n")
+        return 2
+
+
+async def _until_signalled(store: Store, options: argparse.Namespace, seed: int) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background ignores it unless told
+        loop.add_signal_handler(number, task.cancel)
+    settings = Settings(
+        options.minutes, seed, first=options.round, seconds=options.seconds, on=options.go_on, keep=options.keep
+    )
+    return await chaos(store, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m datasync.testing.chaos",
+        description="Start the real server of a scheme, break it in every way that a seed draws, with watches and"
+        " writers at work, and hold what they saw against the guarantees.",
+        epilog="example: python -m datasync.testing.chaos etcd:// --minutes 10",
+    )
+    parser.add_argument("url", metavar="URL", help="one of: " + ", ".join(f"{name}://" for name in SCHEMES))
+    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
+    parser.add_argument("--seed", type=int, metavar="S", help="draws the schedules (default: drawn, and printed)")
+    parser.add_argument("--round", type=int, default=0, metavar="R", help="the first round (default 0)")
+    parser.add_argument(
+        "--seconds", type=float, default=_ROUND, metavar="N", help=f"of faults in one round (default {_ROUND:g})"
+    )
+    parser.add_argument("--go-on", action="store_true", help="go on behind a round that failed")
+    parser.add_argument(
+        "--keep", type=Path, default=Path(), metavar="DIR", help="where the trace of a failing round goes (default: .)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What a round comes to: the trace held against the guarantees, and the writers' acknowledgements against the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from datasync.capabilities import Capabilities
+from datasync.testing import trace as t
+from datasync.testing.chaos.application import Acknowledged
+from datasync.testing.chaos.store import Log
+from datasync.testing.checker import check
+
+__all__ = ["judge"]
+
+_LATENCY = 60.0
+
+Values = Mapping[str, bytes | None]
+
+
+def judge(
+    trace: t.Trace,
+    can: Capabilities,
+    logs: Sequence[Log],
+    acknowledged: Sequence[Acknowledged],
+    undone: Sequence[Values],
+    unexpected: Sequence[str],
+) -> list[str]:
+    """All that does not hold, a line each. `logs`: that of each history, in order."""
+    lines = [str(violation) for violation in check(trace, latency=_LATENCY)]
+    lines += (f"honest-writes: {line}" for line in _honest(can, logs, acknowledged, undone))
+    if can.revisions and can.order == "total":
+        lines += (f"fresh: {line}" for line in _fresh(trace, acknowledged))
+    lines += (f"unexpected: {line}" for line in unexpected)
+    return lines
+
+
+def _honest(
+    can: Capabilities, logs: Sequence[Log], acknowledged: Sequence[Acknowledged], undone: Sequence[Values]
+) -> Iterator[str]:
+    """What was acknowledged is in the log, at the revision that was told; what was surely not done is not (G10)."""
+    written = [{(key, raw) for _, changes in log for key, raw in changes.items()} for log in logs]
+    for write in acknowledged:
+        values = {(key, raw) for key, raw in write.values.items() if raw is not None}
+        lost = values - written[write.history]
+        if lost:
+            yield f"{min(lost)[0]!r} was acknowledged at revision {write.revision}, and is not in the log"
+        elif values and can.order == "total" and write.revision is not None:
+            at = next((revision for revision, changes in logs[write.history] if values <= set(changes.items())), None)
+            if at != write.revision:
+                yield f"{min(values)[0]!r} was acknowledged at revision {write.revision}, and is at {at}"
+    everything = set().union(*written)
+    for denied in undone:
+        for key, raw in denied.items():
+            if raw is not None and (key, raw) in everything:
+                yield f"{key!r} was said to be not written, and is in the log"
+
+
+def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was registered (G1)."""
+    renewed = [record.seq for record in trace if isinstance(record, t.HistoryStarted)]
+    first: dict[str, t.Delivered] = {}
+    for record in trace:
+        if isinstance(record, t.Delivered):
+            first.setdefault(record.watch, record)
+    for record in trace:
+        if not isinstance(record, t.Registered) or record.watch not in first:
+            continue
+        event = first[record.watch]
+        history = sum(seq < record.seq for seq in renewed) - 1
+        if any(record.seq < seq < event.seq for seq in renewed):
+            continue
+        before = [
+            write.revision
+            for write in acknowledged
+            if write.seq < record.seq and write.history == history and write.revision is not None
+        ]
+        if before and event.revision < max(before):
+            yield (
+                f"{record.watch} was registered when revision {max(before)} was acknowledged, and begins with"
+                f" {event.revision}"
+            )

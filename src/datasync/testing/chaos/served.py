@@ -1,0 +1,100 @@
+"""http:// and grpc+watch://: an SQLite file that `datasync serve` serves, behind a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datasync.testing.chaos.process import Process, free_ports
+from datasync.testing.chaos.proxy import Http2, TcpProxy
+from datasync.testing.chaos.sqlite import SqliteFile
+from datasync.testing.chaos.store import Begin, Fault, Log, Store, line_faults, process_faults
+
+__all__ = ["ServeProcess", "ServedStore"]
+
+
+class ServeProcess(Process):
+    """Serves `source` on a free loopback port. protocol: the name of the option, grpc or http."""
+
+    def __init__(self, source: str, directory: Path, protocol: str = "grpc", extra: Sequence[str] = ()) -> None:
+        [port] = free_ports(1)
+        command = [sys.executable, "-m", "datasync", "serve", source, f"--{protocol}", f"127.0.0.1:{port}", *extra]
+        super().__init__(command, port, directory)
+
+    async def restart(self) -> None:
+        """kill -9, and start it again."""
+        if self.running:
+            await self.kill()
+        await self.start()
+
+
+class ServedStore(Store):
+    """Its log is that of the file; the other writer writes to the file."""
+
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
+        self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
+        self._file = SqliteFile(self._directory / "file.db")
+        self.direct = f"sqlite:///{self._file.path}"
+        protocol = "http" if scheme == "http" else "grpc"
+        self._server = server = ServeProcess(self.direct, self._directory, protocol)
+        self._proxy = proxy = TcpProxy(server.port, Http2)
+        self.version = f"datasync serve --{protocol} of SQLite"
+        self.faults = line_faults(proxy) | process_faults(server) | {
+            "compaction": Fault("file", 2, self._compact),
+            "backup": Fault("file", 2, self._back_up),
+        }  # fmt: skip
+        if protocol == "http":
+            del self.faults["cut within"]  # HTTP/1.1 has no frames to count
+        self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
+        self.left_out = {
+            "restore while the server is down": "a client cannot tell it from a restart",
+            "clock steps": "the clock of the machine is not this command's to set",
+        }
+
+    async def start(self) -> None:
+        await self._file.make()
+        self._file.back_up()
+        await self._server.start()
+        await self._proxy.start()
+        self.url = f"{self._scheme}://127.0.0.1:{self._proxy.port}?timeout=2"
+
+    async def aclose(self) -> None:
+        await self._proxy.aclose()
+        self._server.end()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def part(self) -> None:
+        await self._proxy.refuse()
+
+    async def rejoin(self) -> None:
+        await self._proxy.start()
+
+    async def begin(self) -> Begin:
+        return self._file.begin()
+
+    async def log(self) -> Log:
+        return self._file.log()
+
+    async def state(self) -> tuple[Mapping[str, bytes], int]:
+        begin = SqliteFile(self._file.path).begin()
+        return {key: raw for key, raw, _ in begin.items}, begin.revision
+
+    async def _compact(self, rng: random.Random, seconds: float) -> None:
+        await asyncio.to_thread(self._file.compact)
+
+    async def _back_up(self, rng: random.Random, seconds: float) -> None:
+        await asyncio.to_thread(self._file.back_up)
+
+    async def _restore(self) -> None:
+        self._file.restore()
+
+    async def _empty(self) -> None:
+        await self._server.kill()
+        await self._file.empty()
+        await self._server.start()

@@ -1,0 +1,59 @@
+"""From a URL to the store that is started for its scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from datasync.errors import UsageError
+from datasync.testing.chaos.store import Store
+
+__all__ = ["SCHEMES", "store_for"]
+
+
+def _memory() -> Store:
+    from datasync.testing.chaos.memory import MemoryStore
+
+    return MemoryStore()
+
+
+def _sqlite() -> Store:
+    from datasync.testing.chaos.sqlite import SqliteStore
+
+    return SqliteStore()
+
+
+def _etcd() -> Store:
+    from datasync.testing.chaos.etcd import EtcdStore  # with the extra [etcd]
+
+    return EtcdStore()
+
+
+def _redis() -> Store:
+    from datasync.testing.chaos.redis import RedisStore  # with the extra [redis]
+
+    return RedisStore()
+
+
+def _served(scheme: str) -> Store:
+    from datasync.testing.chaos.served import ServedStore
+
+    return ServedStore(scheme)
+
+
+SCHEMES: dict[str, Callable[[], Store]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "etcd": _etcd,
+    "redis": _redis,
+    "http": partial(_served, "http"),
+    "grpc+watch": partial(_served, "grpc+watch"),
+}
+
+
+def store_for(url: str) -> Store:
+    """A store for the scheme of `url`, all else of which is made up for it. Raises `UsageError`, `Missing`."""
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise UsageError(f"there is no chaos for {url!r}; name one of: " + ", ".join(f"{name}://" for name in SCHEMES))
+    return SCHEMES[scheme]()

@@ -1,0 +1,106 @@
+"""The chaos command on what needs no server: it finds nothing, and finds what is planted; it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from datasync.testing.chaos.__main__ import main
+from datasync.testing.chaos.application import Acknowledged
+from datasync.testing.chaos.judge import judge
+from datasync.testing.chaos.run import play
+from datasync.testing.chaos.schedule import draw
+from datasync.testing.chaos.sqlite import SqliteStore
+from datasync.testing.chaos.store import Log
+from datasync.testing.chaos.stores import store_for
+from datasync.testing.faulty import EXACT
+from datasync.testing.recorder import Recorder
+
+pytestmark = pytest.mark.once
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
+def test_a_short_round_finds_nothing(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"{scheme}://", "--minutes", "0", "--seconds", "3", "--seed", "1", "--keep", str(tmp_path)]
+    code = main(words)
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "nothing found" in said
+
+
+def test_the_same_seed_draws_the_same_schedule() -> None:
+    store = SqliteStore()
+    try:
+        first = draw(7, 3, store, 60.0)
+        assert first == draw(7, 3, store, 60.0)
+        assert first != draw(7, 4, store, 60.0)
+        assert {step.kind for step in draw(7, 0, store, 600.0)} >= {"fault", "application"}
+        assert {step.what for step in draw(7, 0, store, 600.0) if step.kind == "fault"} == set(store.faults)
+    finally:
+        asyncio.run(store.aclose())
+
+
+def test_an_acknowledged_write_that_the_store_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forgetful(store: SqliteStore) -> Log:
+        return [(revision, changes) for revision, changes in await whole(store) if revision % 5]
+
+    async def one_round() -> list[str]:
+        store = SqliteStore()
+        try:
+            await store.start()
+            return list((await play(store, draw(1, 0, store, 2.0), 1)).findings)
+        finally:
+            await store.aclose()
+
+    whole = SqliteStore.log
+    monkeypatch.setattr(SqliteStore, "log", forgetful)
+    findings = asyncio.run(one_round())
+    assert any(finding.startswith("honest-writes") for finding in findings)
+
+
+Values = Mapping[str, bytes | None]
+
+
+def judged(log: Log, acknowledged: list[Acknowledged], undone: list[Values], recorder: Recorder) -> list[str]:
+    lines = judge(recorder.trace, EXACT, [log], acknowledged, undone, [])
+    return [line for line in lines if line.startswith(("honest-writes", "fresh"))]
+
+
+def test_dishonest_answers_are_found() -> None:
+    log: Log = [(1, {"a": b"1"}), (2, {"a": b"2"})]
+    assert judged(log, [Acknowledged(0, 0, 2, {"a": b"2"})], [], Recorder()) == []
+    assert judged(log, [Acknowledged(0, 0, 3, {"a": b"3"})], [], Recorder()) == [
+        "honest-writes: 'a' was acknowledged at revision 3, and is not in the log"
+    ]
+    assert judged(log, [Acknowledged(0, 0, 1, {"a": b"2"})], [], Recorder()) == [
+        "honest-writes: 'a' was acknowledged at revision 1, and is at 2"
+    ]
+    assert judged(log, [], [{"a": b"2"}], Recorder()) == [
+        "honest-writes: 'a' was said to be not written, and is in the log"
+    ]
+
+
+def test_ctrl_c_ends_it_and_leaves_no_process(tmp_path: Path) -> None:
+    words = [sys.executable, "-u", "-m", "datasync.testing.chaos", "sqlite://", "--minutes", "5"]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert b"SQLite" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert list(tmp_path.iterdir()) == []
+    lines = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdecimal()]
+    assert not [line for line in lines if line.exists() and str(tmp_path).encode() in line.read_bytes()]
+
+
+def test_a_scheme_that_nobody_knows_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["carrier-pigeon://"]) == 2
+    assert "name one of: memory://" in capsys.readouterr().err
+    assert store_for("memory://").left_out
