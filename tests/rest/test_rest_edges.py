@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from datasync import BadStore, DataSync, Disconnected, HistoryLost, OutcomeUnknown, Refused, open_url
+from datasync import DataSync, HistoryLost, Refused, open_url
 from datasync.restsync._limits import Limits
-from datasync.source import Put
 from tests.rest.agents import Agent, agent
 from tests.rest.served import served
 
@@ -240,37 +239,5 @@ def test_a_place_in_a_list_is_kept_for_so_long_only(run: Run) -> None:
             assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={first['next']}")).status == 410
             assert len(it.source.app._keys._cursors._kept) == 1
             assert second["next"] is not None
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("status", "error"), [(200, BadStore), (404, BadStore), (502, Disconnected), (503, Disconnected)]
-)
-def test_answers_of_something_else(run: Run, status: int, error: type[Exception]) -> None:
-    """A gateway whose server is away is tried again; what does not speak datasync is told apart from an empty store."""
-
-    async def main() -> None:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            head = b"HTTP/1.1 %d Hm\r\ncontent-type: text/html\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"
-            writer.write(head % status)
-            await writer.drain()
-            writer.close()
-
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        source = open_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        with pytest.raises(error):
-            await source.open([""])
-        with pytest.raises(error):
-            await source.page("", None, 10)
-        if status != 200:
-            with pytest.raises(error):
-                await source.get("a")
-        if status >= 500:
-            with pytest.raises(OutcomeUnknown):
-                await source.commit([Put("a", b"1")])
-        await source.aclose()
-        server.close()
 
     run(main())

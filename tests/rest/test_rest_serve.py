@@ -154,23 +154,6 @@ def test_where_it_may_listen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run(main())
 
 
-def test_what_answers_but_is_no_datasync(run: Run) -> None:
-    async def main() -> None:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nno")
-            writer.close()
-
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        sync = DataSync(f"http://127.0.0.1:{port}")
-        with pytest.raises(BadStore, match="does not serve datasync"):
-            await sync.start()
-        server.close()
-
-    run(main())
-
-
 def test_a_wrong_token_ends_the_start(run: Run) -> None:
     async def main() -> None:
         [port] = free_ports(1)

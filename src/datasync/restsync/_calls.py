@@ -1,4 +1,4 @@
-"""Requests of a client: how they reach the server, and what an answer means that is none of datasync."""
+"""Requests of a client: how they reach the server, and what an answer means that is not one of datasync."""
 
 from __future__ import annotations
 
@@ -7,30 +7,38 @@ import io
 import os
 import ssl
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import aiohttp
+import msgspec
 from yarl import URL
 
-from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
-from datasync.restsync._problems import PROBLEM, error_of
+from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
+from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.restsync._tls import client_context
 from datasync.serving.access import Access
 
 __all__ = ["JSON", "Answer", "Calls"]
+
+T = TypeVar("T")
 
 JSON = {"Content-Type": "application/json"}
 
 Lane = Literal["calls", "verdicts", "streams"]
 _WIDTH = 64
 """Requests of a lane that are under way at a time."""
+_ASKED = "identity"
+"""The content encoding that is asked for: a stream, once packed, might be held back."""
+_READ = ("", _ASKED, "gzip", "deflate")
+"""Those that are read, for some gateways pack whatever they were asked for."""
+_WANTS_CREDENTIALS = (401, 403, 407, 511)
+"""What gateways say who let nobody through unless he shows that he may."""
 
 
 class Answer(NamedTuple):
-    """A whole answer: status, content type, headers, body."""
+    """A whole answer of a server of ours: status, headers, body."""
 
     status: int
-    kind: str
     headers: Mapping[str, str]
     data: bytes
 
@@ -61,26 +69,40 @@ class Calls:
     async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         """POST, and the head of an answer that has no end. Raises what its error means."""
         response = await self._send(self._lane("streams"), "POST", path, body, JSON, None)
-        if response.status == 200 and response.content_type == "text/event-stream":
+        told = response.headers.get(MARK)
+        if told == STREAMED and response.status == 200 and _encoding(response) in _READ:
             return response
-        raise self._failure(await self._whole(response))
+        if told is not None and told != STREAMED:
+            raise self._refusal(await self._whole(response))
+        response.close()  # it may have no end
+        raise self._foreign(response) if told is None else self._packed(response)
 
-    async def read(self, path: str, headers: Mapping[str, str] | None = None, *, kind: str = "") -> Answer:
-        """GET, and an answer of that content type where one is named. Raises what any other means."""
+    async def read(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """GET, and the answer. Raises what any other than a success means."""
         answer = await self._take("calls", "GET", path, None, headers, 0.0)
-        if answer.status != 200 or (kind and answer.kind != kind):
-            raise self._failure(answer)
+        if answer.status != 200:
+            raise self._refusal(answer)
         return answer
 
     async def ask(self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls") -> Answer:
-        """The answer, whatever it is. `wait`: seconds that it may take beside the time-out. Raises `OutcomeUnknown`."""
+        """The answer to a write, whatever it is. `wait`: seconds that it may take beside the time-out.
+
+        Raises `OutcomeUnknown`, `Unauthorized`, `Disconnected`.
+        """
         try:
-            answer = await self._take(lane, method, path, body, JSON, wait)
+            return await self._take(lane, method, path, body, JSON, wait)
         except _Broken as error:
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
-        if answer.status == 404 and answer.kind != PROBLEM:
-            raise self._failure(answer)
-        return answer
+
+    def decoded(self, answer: Answer, kind: type[T]) -> T:
+        """The JSON of an answer. Raises `Disconnected` where it is not of that form."""
+        try:
+            return msgspec.json.decode(answer.data, type=kind)
+        except msgspec.MsgspecError as error:
+            raise _Broken(
+                f"{self._name}: the answer is not understood ({error});"
+                " see that the server is not newer than this client"
+            ) from None
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -94,8 +116,7 @@ class Calls:
             token = self._access.token
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
-                headers={} if token is None else {"Authorization": f"Bearer {token}"},
-                auto_decompress=False,
+                headers={"Accept-Encoding": _ASKED} | ({} if token is None else {"Authorization": f"Bearer {token}"}),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             lane = self._lanes[name] = _Lane(session)
@@ -133,23 +154,48 @@ class Calls:
             raise _Broken(f"{self._name}: {_why(error)}{hint}") from None
 
     async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
+        """The whole answer. Raises `_Broken` or `Unauthorized` where it is not one of a server of ours."""
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _Broken(f"{self._name}: {_why(error)}") from None
-        return Answer(response.status, response.content_type, response.headers, data)
+        # G10: a gateway may answer in its place, with any status and any body, or pass on only a part
+        told = response.headers.get(MARK)
+        if told == str(len(data)):
+            return Answer(response.status, response.headers, data)
+        if _encoding(response) not in _READ:
+            raise self._packed(response)
+        if told is not None:
+            raise _Broken(f"{self._name}: only a part of the answer came, or it was changed; see what stands before it")
+        raise self._foreign(response)
 
-    def _failure(self, answer: Answer) -> DatasyncError:
-        """What an answer means that is no success, to a request that changes nothing."""
-        if answer.kind == PROBLEM:
-            return error_of(answer.status, answer.data, self._name)
-        if answer.status in (502, 503, 504):
-            return Disconnected(f"{self._name}: a gateway before it cannot reach it (status {answer.status})")
-        return BadStore(f"{self._name} answers, but does not serve datasync; see that the URL is right")
+    def _foreign(self, response: aiohttp.ClientResponse) -> DatasyncError:
+        """What an answer without our mark means."""
+        text = (
+            f"{self._name}: the answer (status {response.status}, {response.content_type}) is not one"
+            f" of datasync, or of an older version of it, whose answers lack the header {MARK!r};"
+            " see that the URL leads to it, what stands before it, and that it is not older than this client"
+        )
+        return Unauthorized(text) if response.status in _WANTS_CREDENTIALS else _Broken(text)
+
+    def _packed(self, response: aiohttp.ClientResponse) -> DatasyncError:
+        return _Broken(
+            f"{self._name}: the answer is packed ({_encoding(response)}), though that was not asked for;"
+            " see what stands before it"
+        )
+
+    def _refusal(self, answer: Answer) -> DatasyncError:
+        """What an answer of ours means that is not a success, to a request that changes nothing."""
+        error = error_of(answer.status, answer.data, self._name)
+        return Disconnected(str(error)) if isinstance(error, OutcomeUnknown) else error
 
 
 class _Broken(Disconnected):
     """The connection broke off with the request under way: a write may have been done."""
+
+
+def _encoding(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get("Content-Encoding", "").strip().lower()
 
 
 def _why(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datasync.restsync._limits import Limits
-from datasync.restsync._problems import PROBLEM
+from datasync.restsync._problems import MARK, PROBLEM, STREAMED
 
 __all__ = ["description"]
 
@@ -71,7 +71,7 @@ def _paths(limits: Limits) -> Schema:
         "/v1/keys/{key}": {
             "get": _operation("get", "Read one key", [key, unless], {
                 "200": _ok("The value, as it is stored.", {"*/*": {}}),
-                "304": {"description": "It is what the If-None-Match names."},
+                "304": _ok("It is what the If-None-Match names.", {}),
                 "404": _problem("There is no such key."),
             }),
             "put": _operation("put", "Write one key", [key, confirm, ttl, if_match, absent], _write_answers(), {
@@ -167,8 +167,19 @@ def _header(name: str, schema: Schema, text: str) -> Schema:
     return {"name": name, "in": "header", "schema": schema, "description": text}
 
 
+_MARKED: Schema = {
+    MARK: {
+        "required": True,
+        "description": "How many bytes the body has, before any compression on the way: only a whole answer"
+        f" that has this header is one of datasync. {STREAMED!r} where the body has no end.",
+        "schema": {"type": "string", "pattern": f"^([0-9]+|{STREAMED})$"},
+    }
+}
+
+
 def _ok(text: str, content: Schema) -> Schema:
-    return {"description": text, "content": content}
+    answer: Schema = {"description": text, "headers": _MARKED}
+    return answer | {"content": content} if content else answer
 
 
 def _json(name: str) -> Schema:
@@ -177,7 +188,7 @@ def _json(name: str) -> Schema:
 
 def _problem(text: str) -> Schema:
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {"description": text, "content": {PROBLEM: schema}}
+    return _ok(text, {PROBLEM: schema})
 
 
 def _object(properties: Schema, required: list[str], *, closed: bool = False) -> Schema:

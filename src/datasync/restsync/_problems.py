@@ -12,8 +12,12 @@ from datasync.errors import DatasyncError
 from datasync.events import Verdict
 from datasync.source import Result
 
-__all__ = ["PROBLEM", "STATUS_OF", "NoSuchKey", "Problem", "error_of", "problem_of"]
+__all__ = ["MARK", "PROBLEM", "STATUS_OF", "STREAMED", "NoSuchKey", "Problem", "error_of", "problem_of"]
 
+MARK = "datasync-answer"
+"""The header that every answer of ours has, and no gateway sets: how many bytes its body has before any compression."""
+STREAMED = "stream"
+"""What it says where the body has no end."""
 PROBLEM = "application/problem+json"
 
 STATUS_OF = {
@@ -86,13 +90,11 @@ class _Body(msgspec.Struct):
 
 
 def error_of(status: int, body: bytes, server: str) -> DatasyncError:
-    """What a client raises for an answer that is neither a success nor a verdict."""
+    """What a client raises for an answer of a server of ours that is neither a success nor a verdict."""
     try:
         said = msgspec.json.decode(body, type=_Body)
     except msgspec.MsgspecError:
         said = _Body(detail=f"an answer without an explanation (status {status})")
-        if status >= 500:  # of a gateway before the server, which may have passed the request on
-            return errors.OutcomeUnknown(f"{server}: {said.detail}; read the keys to know")
     text = said.detail or f"status {status}"
     if said.title == "Conflict":
         return errors.Conflict(said.key, said.expected)

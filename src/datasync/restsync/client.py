@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadUrl
+from datasync.errors import BadUrl, Disconnected, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
@@ -93,10 +93,13 @@ class HttpSource(Source):
         finally:
             self._writes.discard(done)
             done.set_result(None)
-        if answer.kind != "application/json":
+        if not answer.headers.get("Content-Type", "").startswith("application/json"):
             raise error_of(answer.status, answer.data, self.name)
-        written = msgspec.json.decode(answer.data, type=Written)
-        result = None if written.verdict is None else Result(Verdict(written.verdict), written.reasons)
+        try:
+            written = self._calls.decoded(answer, Written)
+            result = None if written.verdict is None else Result(Verdict(written.verdict), written.reasons)
+        except (Disconnected, ValueError) as error:
+            raise OutcomeUnknown(f"{error}; read the keys to know") from None
         return Committed(written.revision, written.existed, result)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
@@ -104,7 +107,10 @@ class HttpSource(Source):
             answer = await self._calls.read("keys/" + quote(key, safe="/"), _BINARY)
         except NoSuchKey:
             return None
-        return answer.data, int(answer.headers.get("ETag", '"0"').strip('"'))
+        try:
+            return answer.data, int(answer.headers.get("ETag", '"0"').removeprefix("W/").strip('"'))
+        except ValueError:
+            raise Disconnected(f"{self.name}: the ETag is not a revision; see what stands before it") from None
 
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
@@ -113,13 +119,12 @@ class HttpSource(Source):
         query = f"keys?prefix={quote(prefix, safe='')}&limit={min(limit, 10_000)}&values={values}"
         if token is not None:
             query += f"&cursor={token}"
-        answer = await self._calls.read(query, kind="application/json")
-        page = msgspec.json.decode(answer.data, type=Page)
+        page = self._calls.decoded(await self._calls.read(query), Page)
         return [(item.key, item.raw, item.revision) for item in page.items], page.next
 
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""
-        return (await self._calls.read("status", kind="application/json")).data
+        return (await self._calls.read("status")).data
 
     async def aclose(self) -> None:
         if self._writes:  # what has been done, though its answer is under way, should not count as unknown
