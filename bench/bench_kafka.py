@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.beside import Figures, figures, in_turns, rated
 from datasync import DataSync
-from tests.kafka import topics
+from datasync.testing.chaos import kafka_topics as topics
 from tests.kafka.kafka_server import KafkaServer
 from tests.servers import started
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import ContractSuite, Store
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer
 from tests.servers import started
 
@@ -42,6 +42,14 @@ class TestKafka(ContractSuite):
             async def compact() -> None:
                 await topics.compact(server.port, topic)
 
+            async def put_raw(key: bytes, value: bytes) -> None:
+                async with topics.producer(server.port) as producer:
+                    await producer.send_and_wait(topic, value, key=key)
+
+            async def has_raw(key: bytes) -> bool:
+                log = (await topics.history(server.port, topic))[0]
+                return [value for _, found, value in log if found == key][-1:] not in ([], [None])
+
             yield Store(
                 url=f"kafka://127.0.0.1:{proxy.port}/{topic}",
                 direct=f"{server.url}/{topic}",
@@ -49,6 +57,9 @@ class TestKafka(ContractSuite):
                 empty=empty,
                 compact=compact,
                 expire_session=expire_session,
+                odd_keys=[b"", b"a/\xff"],
+                put_raw=put_raw,
+                has_raw=has_raw,
             )
 
 

@@ -5,46 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import shutil
 import subprocess
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-from datasync.testing.chaos.proxy import Kafka, TcpProxy
-from tests.servers import Announce, Process, answers, free_ports, missing, quietly, require, scratch, until
+from datasync.testing.chaos import kafka_server as kafka_server_process
+from datasync.testing.chaos.kafka_server import run
+from tests.servers import Announce, free_ports, missing, quietly, require, scratch
 
-__all__ = ["KafkaServer", "cluster_of_three", "jars", "kafka_server"]
+__all__ = ["KafkaServer", "cluster_of_three", "jars", "java", "kafka_server", "run"]
 
 VERSION = "4.1.1"
 _ROOT = Path(__file__).parents[2]
 _POM = Path(__file__).parent / "pom.xml"
-_CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"  # any 16 bytes in base64
-_JAVA = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
-_SETTINGS = {
-    # one partition of each internal topic, and nothing that waits for the sake of throughput
-    "offsets.topic.num.partitions": 1,
-    "offsets.topic.replication.factor": 1,
-    "transaction.state.log.num.partitions": 1,
-    "transaction.state.log.replication.factor": 1,
-    "transaction.state.log.min.isr": 1,
-    "share.coordinator.state.topic.num.partitions": 1,
-    "share.coordinator.state.topic.replication.factor": 1,
-    "group.initial.rebalance.delay.ms": 0,
-    "auto.create.topics.enable": "false",
-    "num.network.threads": 2,
-    "num.io.threads": 4,
-    "log.cleaner.dedupe.buffer.size": 4 << 20,
-    "log.cleaner.backoff.ms": 100,
-    "log.initial.task.delay.ms": 100,
-    "log.retention.check.interval.ms": 500,
-    "file.delete.delay.ms": 0,
-    "controller.quorum.election.timeout.ms": 500,
-    "controller.quorum.fetch.timeout.ms": 1000,
-    "broker.session.timeout.ms": 5000,  # shorter, and a machine that is busy loses its only broker
-    "broker.heartbeat.interval.ms": 200,
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
-}  # fmt: skip
 
 
 def jars(announce: Announce = quietly) -> Path:
@@ -75,92 +49,14 @@ def jars(announce: Announce = quietly) -> Path:
 
 def java(main: str, *args: str) -> list[str]:
     """The command that runs a class of the jars."""
-    quiet = "-Dlog4j2.configurationFile=" + str(Path(__file__).parent / "log4j2.xml")
-    return [shutil.which("java") or "java", *_JAVA, quiet, "-cp", f"{jars()}/*", main, *args]
+    return kafka_server_process.java(jars(), jars().parent, main, *args)
 
 
-class KafkaServer(Process):
-    """One broker, which is a controller too.
+class KafkaServer(kafka_server_process.KafkaServer):
+    """One broker, which is a controller too."""
 
-    `port` is that of its clients; those who come by `proxy` stay on it; `inner` asks nobody for a certificate or user.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        node: int = 1,
-        voters: str | None = None,
-        controller: int | None = None,
-        protocol: str = "PLAINTEXT",
-        settings: Sequence[str] = (),
-        scram: Sequence[str] = (),
-    ) -> None:
-        port, self.behind, self.inner, self.proxied = free_ports(4)
-        controller = controller or free_ports(1)[0]
-        self.data = directory / f"data-{port}"
-        self._properties = directory / f"{port}.properties"
-        self._scram = scram
-        # (name, protocol, port, the port that its clients are told)
-        listeners = [
-            ("CLIENTS", protocol, port, port),
-            ("PROXIED", "PLAINTEXT", self.behind, self.proxied),
-            ("INNER", "PLAINTEXT", self.inner, self.inner),
-        ]
-        protocols = [f"{name}:{security}" for name, security, _, _ in listeners]
-        heard = [f"{name}://127.0.0.1:{at}" for name, _, at, _ in listeners]
-        told = [f"{name}://127.0.0.1:{at}" for name, _, _, at in listeners]
-        lines = [
-            "process.roles=broker,controller",
-            f"node.id={node}",
-            f"controller.quorum.voters={voters or f'{node}@127.0.0.1:{controller}'}",
-            "controller.listener.names=CONTROLLER",
-            "inter.broker.listener.name=INNER",
-            f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{','.join(protocols)}",
-            f"listeners=CONTROLLER://127.0.0.1:{controller},{','.join(heard)}",
-            f"advertised.listeners={','.join(told)}",
-            f"log.dirs={self.data}",
-            *(f"{name}={value}" for name, value in _SETTINGS.items()),
-            *settings,
-        ]
-        self._properties.write_text("\n".join(lines) + "\n")
-        super().__init__(java("kafka.Kafka", str(self._properties)), port, directory)
-
-    @contextlib.asynccontextmanager
-    async def proxy(self) -> AsyncIterator[TcpProxy]:
-        """A proxy that stays between the broker and those who connect to its port."""
-        proxy = TcpProxy(self.behind, Kafka)
-        proxy.port = self.proxied
-        await proxy.start()
-        try:
-            yield proxy
-        finally:
-            await proxy.aclose()
-
-    @property
-    def url(self) -> str:
-        """For a DataSync, but for the topic."""
-        return f"kafka://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Start it and wait until it takes requests."""
-        if not self.data.exists():
-            scram = [argument for line in self._scram for argument in ("--add-scram", line)]
-            properties = str(self._properties)
-            await run(*java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", properties, *scram))
-        await super().start()
-        for port in (self.behind, self.inner):  # each of its listeners begins by itself
-            await until(partial(answers, port), f"{port} listens: {self.tail()}")
-
-
-async def run(*command: str, said: bytes = b"") -> str:
-    """What a program answers to `said`; it must succeed."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    answer, _ = await process.communicate(said)
-    assert process.returncode == 0, answer.decode()[-2000:]
-    return answer.decode()
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(jars(), directory, **options)
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,9 @@ from typing import Any
 
 from datasync import DataSync
 from datasync.events import ResyncEvent
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
 from tests import load
-from tests.kafka import topics
 from tests.load import Watched, hold
 
 __all__ = ["judge", "settled", "watched"]

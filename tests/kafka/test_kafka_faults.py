@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
 from tests.faults import closed_beside_requests
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer, cluster_of_three, kafka_server
 from tests.kafka.load import judge, settled, watched
 from tests.load import state_of, writing

@@ -14,8 +14,8 @@ from datasync import Backoff, DataSync, Verdict
 from datasync.msgsync._kafka_group import Settled
 from datasync.msgsync._kafka_publish import partition_of
 from datasync.source import Result
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import Probe, eventually
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer, kafka_server
 from tests.load import QUICK, state_of
 from tests.servers import until

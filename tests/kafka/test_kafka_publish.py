@@ -10,8 +10,8 @@ import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.msgsync._kafka_cluster import Access, Cluster
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer
 from tests.load import QUICK
 from tests.servers import until

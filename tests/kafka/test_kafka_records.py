@@ -12,8 +12,8 @@ from datasync import DataSync
 from datasync.msgsync._kafka_cluster import Access, Cluster
 from datasync.msgsync._kafka_fetch import Cursor, Fetcher
 from datasync.msgsync._kafka_publish import Message, batch_of, produce
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer
 from tests.kafka.load import settled, watched
 from tests.load import state_of

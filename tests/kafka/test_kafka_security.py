@@ -13,9 +13,9 @@ import pytest
 
 from datasync import DataSync, Unauthorized, open_url
 from datasync.source import Put
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
 from tests.certificates import Authority
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer
 from tests.load import QUICK
 from tests.servers import require, started

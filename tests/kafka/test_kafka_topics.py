@@ -13,9 +13,9 @@ import pytest
 from datasync import BadStore, DataSync, DecodeError, ResyncEvent, open_url
 from datasync.demo.network_pb2 import Interface
 from datasync.msgsync._kafka_errors import ValueTooLarge
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, etcd_server
-from tests.kafka import topics
 from tests.kafka.kafka_server import KafkaServer, java, run
 from tests.kafka.load import judge, settled, watched
 from tests.servers import until

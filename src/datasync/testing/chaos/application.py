@@ -53,7 +53,16 @@ class _Stream(_Steady, StreamActor):
 class Application:
     """One DataSync with its watches, and two writers: itself, and another past all faults of the line."""
 
-    def __init__(self, sync: DataSync, other: DataSync, source: Source, recorder: Recorder, rng: random.Random) -> None:
+    def __init__(
+        self,
+        sync: DataSync,
+        other: DataSync,
+        source: Source,
+        recorder: Recorder,
+        rng: random.Random,
+        *,
+        singly: bool = False,
+    ) -> None:
         self.history = 0
         """How many times the store has begun another history."""
         self.writes = 0
@@ -68,11 +77,12 @@ class Application:
         self._source = source
         self._recorder = recorder
         self._rng = rng
+        self._singly = singly
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._under_way: set[asyncio.Task[None]] = set()
         self._number = 0
-        self._ending = False
+        self._started = self._ending = False
 
     def add_watch(self, rng: random.Random) -> None:
         """Register one more watch."""
@@ -95,8 +105,15 @@ class Application:
         )
         self.actors.append(actor)
         actor.register()
-        if isinstance(actor, StreamActor):
+        if isinstance(actor, StreamActor) and self._started:
             actor.read()
+
+    def started(self) -> None:
+        """The DataSync is: streams can be read from now on."""
+        self._started = True
+        for actor in self.actors:
+            if isinstance(actor, StreamActor):
+                actor.read()
 
     def step(self, what: str, rng: random.Random) -> None:
         """Do something of `schedule.WATCHES`."""
@@ -181,7 +198,11 @@ class Application:
 
     def _begin_write(self, rng: random.Random, *, confirm: bool) -> None:
         if self._may_write.is_set():
-            self._track(asyncio.ensure_future(self._write(self._sync, self._values(rng), rng, confirm=confirm)))
+            values = self._values(rng)
+            if self._source.capabilities.reply:
+                # what deletes nothing has a verdict there, by a commit that is none of the log
+                values = {key: self._unique() if raw is None else raw for key, raw in values.items()}
+            self._track(asyncio.ensure_future(self._write(self._sync, values, rng, confirm=confirm)))
 
     async def _run(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -194,14 +215,18 @@ class Application:
 
     def _values(self, rng: random.Random) -> dict[str, bytes | None]:
         can = self._source.capabilities
-        count = rng.choice([1, 1, 1, 2, 5]) if can.transactions else 1
+        count = rng.choice([1, 1, 1, 2, 5]) if can.transactions and not self._singly else 1
         values: dict[str, bytes | None] = {}
         for key in rng.sample(KEYS, count):
-            self._number += 1
             bad = BAD if rng.random() < 0.02 else b""
             filler = b"." * rng.choice([0, 0, 0, 2_000])
-            values[key] = None if rng.random() < 0.15 else bad + b"v%d" % self._number + filler
+            values[key] = None if rng.random() < 0.15 else bad + self._unique() + filler
         return values
+
+    def _unique(self) -> bytes:
+        """A value that nobody else writes in this round."""
+        self._number += 1
+        return b"v%d" % self._number
 
     async def _write(
         self, sync: DataSync, values: dict[str, bytes | None], rng: random.Random, *, confirm: bool

@@ -56,7 +56,8 @@ def _honest(
 
 
 def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
-    """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was registered (G1)."""
+    """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was registered (G1). While the
+    source is lost, it shows what is known."""
     renewed = [record.seq for record in trace if isinstance(record, t.HistoryStarted)]
     first: dict[str, t.Delivered] = {}
     for record in trace:
@@ -64,6 +65,8 @@ def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str
             first.setdefault(record.watch, record)
     for record in trace:
         if not isinstance(record, t.Registered) or record.watch not in first:
+            continue
+        if not _following(trace, record.seq):
             continue
         event = first[record.watch]
         history = sum(seq < record.seq for seq in renewed) - 1
@@ -79,3 +82,9 @@ def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str
                 f"{record.watch} was registered when revision {max(before)} was acknowledged, and begins with"
                 f" {event.revision}"
             )
+
+
+def _following(trace: t.Trace, seq: int) -> bool:
+    """Whether a session was open then."""
+    sessions = [entry for entry in trace[:seq] if isinstance(entry, t.SessionOpened | t.SessionEnded) and entry.session]
+    return bool(sessions) and isinstance(sessions[-1], t.SessionOpened)

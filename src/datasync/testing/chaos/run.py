@@ -98,11 +98,14 @@ class _Round:
             ping_timeout=1.0,
         )
         other = DataSync(self._store.direct, reconnect=_QUICK, ping_interval=0.5, ping_timeout=1.0)
-        self._application = application = Application(sync, other, source, recorder, self._rng)
+        self._application = application = Application(
+            sync, other, source, recorder, self._rng, singly=self._store.singly
+        )
         for _ in range(3):
             application.add_watch(self._rng)
 
         async with other, sync:
+            application.started()
             async with asyncio.TaskGroup() as group:
                 for past in (False, True):
                     group.create_task(application.write(other=past, seed=self._rng.getrandbits(32)))

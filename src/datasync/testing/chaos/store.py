@@ -42,6 +42,8 @@ class Store(abc.ABC):
 
     url: str
     direct: str
+    singly: bool = False
+    """Whether keys are to be written one by one: its own account does not tell transactions."""
     version: str
     """What it is, for people."""
     faults: Mapping[str, Fault]

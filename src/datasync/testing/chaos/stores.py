@@ -35,6 +35,12 @@ def _redis() -> Store:
     return RedisStore()
 
 
+def _kafka() -> Store:
+    from datasync.testing.chaos.kafka import KafkaStore  # with the extra [kafka]
+
+    return KafkaStore()
+
+
 def _served(scheme: str) -> Store:
     from datasync.testing.chaos.served import ServedStore
 
@@ -47,6 +53,7 @@ SCHEMES: dict[str, Callable[[], Store]] = {
     "etcd": _etcd,
     "redis": _redis,
     "http": partial(_served, "http"),
+    "kafka": _kafka,
     "grpc+watch": partial(_served, "grpc+watch"),
 }
 

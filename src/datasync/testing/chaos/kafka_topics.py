@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, Records
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from datasync.msgsync._kafka_cluster import Access, Cluster
-from tests.servers import until
+from datasync.testing.chaos.process import until
 
 __all__ = [
     "add_partitions", "alter", "committed", "compact", "delete", "delete_records", "everything", "history", "id_of",
