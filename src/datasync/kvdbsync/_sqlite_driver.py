@@ -10,14 +10,25 @@ import importlib
 import logging
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from datasync.errors import BadStore, BadValue, DatasyncError, Disconnected, MissingExtra
 
-__all__ = ["BUSY", "Connection", "Driver", "Mode", "driver", "explain", "surely_undone", "warn_of_defects"]
+__all__ = [
+    "BUSY",
+    "Connection",
+    "Driver",
+    "Mode",
+    "driver",
+    "explain",
+    "read_only_uri",
+    "surely_undone",
+    "warn_of_defects",
+]
 
 Mode = Literal["rwc", "rw", "ro", "immutable"]
 Row = tuple[Any, ...]
@@ -47,6 +58,16 @@ class Connection(Protocol):
 
     def in_transaction(self) -> bool: ...
 
+    def interrupt(self) -> None:
+        """Have the query that runs now fail. From any thread."""
+
+    def function(self, name: str, call: Callable[[], int]) -> None:
+        """Make `call` a function of SQL without arguments."""
+
+    def tidy_on_close(self, tidy: bool) -> None:
+        """Whether the last connection to close writes the WAL into the file and deletes it. Where the library cannot
+        be told, it does."""
+
     def close(self) -> None: ...
 
 
@@ -67,6 +88,11 @@ class Driver(Protocol):
 def _uri(path: str, mode: Mode) -> str:
     query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     return f"file:{quote(os.fsencode(path))}?{query}"
+
+
+def read_only_uri(path: str) -> str:
+    """The name by which SQL attaches a file that nobody writes."""
+    return _uri(os.path.abspath(path), "immutable")
 
 
 class _StandardConnection:
@@ -97,6 +123,16 @@ class _StandardConnection:
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
 
+    def interrupt(self) -> None:
+        self._connection.interrupt()
+
+    def function(self, name: str, call: Callable[[], int]) -> None:
+        self._connection.create_function(name, 0, call)
+
+    def tidy_on_close(self, tidy: bool) -> None:
+        if sys.version_info >= (3, 12):
+            self._connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, not tidy)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -121,6 +157,7 @@ class _ApswConnection:
         self._connection = apsw.Connection(_uri(path, mode), flags=flags)
         self._cursor = self._connection.cursor()
         self._changes = self._connection.changes
+        self._keep_wal = apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 
     def all(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
         rows: list[Row] = self._cursor.execute(sql, args).fetchall()
@@ -145,6 +182,15 @@ class _ApswConnection:
 
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
+
+    def interrupt(self) -> None:
+        self._connection.interrupt()
+
+    def function(self, name: str, call: Callable[[], int]) -> None:
+        self._connection.create_scalar_function(name, call, 0)
+
+    def tidy_on_close(self, tidy: bool) -> None:
+        self._connection.config(self._keep_wal, not tidy)
 
     def close(self) -> None:
         self._connection.close(True)

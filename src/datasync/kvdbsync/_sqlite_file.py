@@ -10,14 +10,17 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from datasync.errors import BadStore, Disconnected, Forked, UnsupportedOption
+from datasync.errors import BadStore, DatasyncError, Disconnected, Forked, UnsupportedOption
 from datasync.kvdbsync._sqlite_bell import Bell, Ear
+from datasync.kvdbsync._sqlite_claim import Claim, Files, identity
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, Mode, explain, warn_of_defects
 from datasync.kvdbsync._sqlite_follower import Follower
 from datasync.kvdbsync._sqlite_store import prepare
+from datasync.kvdbsync._sqlite_wal import carry_over, refuse_foreign_wal
 from datasync.kvdbsync._sqlite_writer import Writer
 
 __all__ = ["Settings", "SharedFile", "acquire"]
@@ -50,14 +53,17 @@ class SharedFile:
         self.library = library
         self.read_only = settings.immutable
         self.lost: str | None = None
-        """Why the file is of no use any more: it was deleted, moved or replaced."""
+        """Why it is of no use any more: one of its files was deleted, moved or replaced."""
         self.users = 0
         self.pid = os.getpid()
         self.ready: Future[None] = Future()
         """Done once the file is open and checked; carries the error where it cannot be used."""
         self.opened = False
         self.bell = Bell(path)
-        self.identity: tuple[int, int] | None = None
+        self.files: Files | None = None
+        """Those that are open: the first connection's, and so those of all."""
+        self._claim = Claim(path)
+        self._connections: list[Connection] = []
         self._create = create
         self._stopping = False
         self._lock = threading.Lock()
@@ -125,19 +131,57 @@ class SharedFile:
         return self._connect_first(mode)
 
     def _connect_first(self, mode: Mode) -> Connection:
-        connection = None
+        """The first connection of this process, to files that whoever else has the store open uses too."""
+        if mode == "immutable":
+            return self._connect_claimed(mode)
+        deadline = time.monotonic() + self.settings.lock_timeout
         try:
-            self.identity = _identity(self.path)
-            connection = self.library.connect(self.path, mode)
-            self.identity = self.identity or _identity(self.path)  # it was made just now
+            while True:
+                alone = self._claim.take(create=mode != "ro")
+                if alone is not None and self._may_open(alone=alone):
+                    connection = self._connect_claimed(mode)
+                    if self.files == Files.at(self.path):
+                        self._claim.share(self.files)
+                        return connection
+                    # whoever closed the store meanwhile took its WAL away
+                    self._close_unused(connection)
+                if time.monotonic() > deadline or self._stopping:
+                    raise Disconnected(
+                        f"{self.path} or a file beside it was replaced, and a process that has the old ones open does"
+                        f" not let go; see `fuser {self.path}`"
+                    )
+                time.sleep(0.005)
+        except BaseException:
+            self._claim.discard()
+            raise
+
+    def _may_open(self, *, alone: bool) -> bool:
+        """Whether the files at the path are those that others have open, if there are others."""
+        files, recorded = Files.at(self.path), self._claim.recorded()
+        if alone:
+            refuse_foreign_wal(self.library, self.path, files, recorded)
+            return True
+        if recorded in (None, files.as_recorded()):
+            return True
+        self._claim.ring()
+        return False
+
+    def _connect_claimed(self, mode: Mode) -> Connection:
+        connection = None
+        store = identity(self.path)
+        try:
+            connection = self._add(self.library.connect(self.path, mode))
             connection.run("PRAGMA busy_timeout=5000")
             self._prepare(connection)
-            self.check()  # it may have waited long for another process
+            connection.all("PRAGMA schema_version")  # opens the WAL, if nothing has yet
+            # it may have waited long for another process
+            self.files = Files.at(self.path)._replace(store=store or identity(self.path))
+            self._check_store(self.path)
             if not self.read_only:
                 connection.run("PRAGMA query_only=1")
         except BaseException as error:
             if connection is not None:
-                connection.close()
+                self._close_unused(connection)
             if isinstance(error, self.library.error):
                 if mode == "ro" and self.library.code(error) in (8, 14):
                     raise BadStore(
@@ -147,6 +191,10 @@ class SharedFile:
                 raise explain(self.library, error, self.path) from error
             raise
         return connection
+
+    def _close_unused(self, connection: Connection) -> None:
+        self._connections.remove(connection)
+        connection.close()
 
     def _prepare(self, connection: Connection) -> None:
         deadline = time.monotonic() + self.settings.lock_timeout
@@ -164,9 +212,9 @@ class SharedFile:
     # in any thread
 
     def connect(self, *, write: bool = False) -> Connection:
-        """A further connection, to the same file as the first one, for the thread that asks."""
+        """A further connection, to the same files as the first one, for the thread that asks; see `disconnect`."""
         mode: Mode = "immutable" if self.settings.immutable else "ro" if self.read_only else "rw"
-        connection = self.library.connect(self.path, mode)
+        connection = self._add(self.library.connect(self.path, mode))
         try:
             connection.run("PRAGMA busy_timeout=5000")
             connection.all("PRAGMA schema_version")
@@ -179,19 +227,71 @@ class SharedFile:
             else:
                 connection.run("PRAGMA query_only=1")
         except BaseException:
-            connection.close()
+            self.disconnect(connection)
             raise
         return connection
 
-    def check(self) -> None:
-        """Raise `Disconnected` unless the path still leads to the file that is open.
+    def _add(self, connection: Connection) -> Connection:
+        # a WAL that is not of this store must not be written into it, nor deleted, whatever ends this process
+        connection.tidy_on_close(False)
+        with self._lock:
+            self._connections.append(connection)
+        return connection
 
-        An unlinked file would go on taking commits that nobody else ever sees.
+    def interrupt(self, connections: Sequence[Connection]) -> None:
+        """Have what runs on these connections fail, as far as they are still open."""
+        with self._lock:
+            for connection in connections:
+                if connection in self._connections:
+                    connection.interrupt()
+
+    def disconnect(self, connection: Connection) -> None:
+        """Close a connection. The last one, at the end, leaves everything in the file."""
+        with self._lock:
+            last = self._stopping and self._connections == [connection]
+            if not last:
+                self._connections.remove(connection)
+        if last:
+            self._part(connection)
+            with self._lock:
+                self._connections.remove(connection)
+        with contextlib.suppress(self.library.error):
+            connection.close()
+        if last:
+            self._let_go()
+
+    def _part(self, connection: Connection) -> None:
+        if self.lost is None:
+            connection.tidy_on_close(True)
+        elif self.files is not None and not self.read_only:
+            carry_over(connection, self.library, self.path, self.files)
+
+    def _let_go(self) -> None:
+        """Others may have the store as it is now."""
+        lost = self.lost is not None or self.settings.immutable
+        self._claim.release(None if lost else Files.at(self.path))
+
+    def end(self) -> None:
+        """Told by the last thread to end, should there have been no connection to close."""
+        with self._lock:
+            unused = not self._connections
+        if unused:
+            self._let_go()
+
+    def check(self) -> None:
+        """Raise `Disconnected` unless the files at the path are those that are open.
+
+        An unlinked file would go on taking commits that nobody else ever sees, and so would an unlinked WAL.
         """
-        if self.lost is None and (why := self._differs(self.path)):
+        if self.lost is None and (why := self._changed()):
             self._lose(why)
         if self.lost is not None:
             raise Disconnected(self.lost)
+
+    def renew_claim(self) -> None:
+        """Claim the files again where somebody deleted the side file. In the writer's thread."""
+        if self.files is not None:
+            self._claim.renew(self.files)
 
     def is_at(self, name: str) -> bool:
         """Whether `name` leads here, as far as is known of a name that is no symbolic link."""
@@ -199,25 +299,52 @@ class SharedFile:
 
     def check_name(self, name: str) -> None:
         """Raise `Disconnected` unless `name`, which may go through symbolic links, leads here; others may still."""
-        if name != self.path and (why := self._differs(name)):
+        if name != self.path:
+            self._check_store(name)
+
+    def _check_store(self, name: str) -> None:
+        if why := self._differs(name):
             raise Disconnected(why)
 
+    def _changed(self) -> str | None:
+        now = Files.at(self.path)
+        if now == self.files or self.files is None or (self.settings.immutable and now.store == self.files.store):
+            return None
+        if now.store != self.files.store:
+            return self._differs(self.path)
+        suffix, gone = ("-wal", now.wal is None) if now.wal != self.files.wal else ("-shm", now.shm is None)
+        return f"{self.path}{suffix} was {'removed' if gone else 'replaced'} while it was in use; it is opened anew"
+
     def _differs(self, name: str) -> str | None:
-        found = _identity(name)
+        found = identity(name)
         if found is None:
             return f"{name} is gone; put it back, or start anew to begin with an empty store"
-        if found != self.identity:
+        if self.files is None or found != self.files.store:
             return f"{name} was replaced by another file; it is opened anew"
         return None
 
     def _lose(self, why: str) -> None:
-        self.lost = why
+        with self._lock:
+            self.lost = self.lost or why
         _forget(self)
-        self.follower.wake()
+        # nobody opens what is there now before all that is open here has been closed
+        self.stop()
+        writer = self.writer
+        self.interrupt([each for each in self._connections if writer is None or not writer.owns(each)])
+
+    def closing(self) -> Disconnected:
+        """The error for whoever still asks for something."""
+        return Disconnected(self.lost or f"{self.path} is being closed, nothing was done; open it again")
 
     def explain(self, error: Exception) -> Exception:
         """The typed error for an error of the library; others as they are."""
+        if self.lost is not None and not isinstance(error, DatasyncError):
+            return Disconnected(self.lost)
         return explain(self.library, error, self.path) if isinstance(error, self.library.error) else error
+
+    def abandon(self) -> None:
+        """In a forked child: give up nothing that the parent holds."""
+        self._claim.abandon()
 
     def hold(self) -> None:
         """Be one more user of it."""
@@ -264,9 +391,9 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
             raise Forked(f"{path} was open when this process was forked; start the process with 'spawn', or fork first")
         file = _files.get(path)
         if file is None:
-            if (found := _identity(path)) is not None:
+            if (found := identity(path)) is not None:
                 for other in _files.values():
-                    if other.identity == found:
+                    if other.files is not None and other.files.store == found:
                         raise BadStore(f"{path} is {other.path} by another hard link; use one name for both")
             file = _files[path] = SharedFile(path, settings, library, create=create)
             file.follower.start()
@@ -279,15 +406,6 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
             raise UnsupportedOption(f"{path} is open in this process with {differs}; use the same options everywhere")
         file.users += 1
         return file
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells the file from any other; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def remote_kind(path: str, mounts: str) -> str | None:
@@ -330,6 +448,8 @@ def _after_fork() -> None:
     _lock = threading.RLock()
     # kept for ever: closing the parent's connections here would do harm
     _inherited.update(_files)
+    for file in _files.values():
+        file.abandon()
     _files.clear()
 
 

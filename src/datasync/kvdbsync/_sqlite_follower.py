@@ -120,6 +120,8 @@ class Follower:
         """Begin to follow for a session."""
         self._calls.append(lambda: self._tails.append(tail))
         self.wake()
+        if self._stopping:  # it may have ended without seeing this
+            tail.fail(self._file.closing())
 
     def remove(self, tail: Tail) -> None:
         """End it. What was handed over before may still arrive."""
@@ -143,7 +145,7 @@ class Follower:
         self.wake(news=False)
         if self._stopping:
             future.cancel()
-            raise Disconnected(f"{self._file.path} is being closed; open it again")
+            raise self._file.closing()
         return await future
 
     def _run(self) -> None:
@@ -157,6 +159,7 @@ class Follower:
             # of two that close at the same time neither would be the last one, who tidies the WAL away
             self._file.wait_for_writer()
             self._close()
+            self._file.end()
             self._ear.close()
             self._sleeper.close()
             self._waker.close()
@@ -177,6 +180,8 @@ class Follower:
                 wait: float | None = None
                 if listening:
                     wait = 0.0 if more else max(0.0, look - time.monotonic())
+                elif self._file.writer is None:
+                    wait = _WITH_BELL  # nobody else here looks whether the files are still those that are open
                 for key, _ in selector.select(wait):
                     if key.fd == ear.fd:
                         self._news = True
@@ -195,9 +200,9 @@ class Follower:
                 if self._news or more:
                     self._news = False
                     more = self._follow()
-        self._end(self._tails, Disconnected(f"{self._file.path} is being closed; open it again"))
         while self._calls:
             self._calls.popleft()()
+        self._end(self._tails, self._file.closing())
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -206,11 +211,10 @@ class Follower:
         self._awake = False
 
     def _check(self) -> None:
-        if self._tails:
-            try:
-                self._file.check()
-            except Disconnected as error:
-                self._end(self._tails, error)
+        try:
+            self._file.check()
+        except Disconnected as error:
+            self._end(self._tails, error)
         for name in {tail.name for tail in self._tails}:
             try:
                 self._file.check_name(name)
@@ -271,10 +275,7 @@ class Follower:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                connection.close()
-            except self._file.library.error:
-                return
+            self._file.disconnect(connection)
 
 
 def settle(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

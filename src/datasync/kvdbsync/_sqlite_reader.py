@@ -29,7 +29,7 @@ def read_apart(file: SharedFile, read: Callable[[Connection], T]) -> Future[T]:
                 result = read(connection)
                 connection.run("ROLLBACK")
             finally:
-                connection.close()
+                file.disconnect(connection)
         except Exception as error:
             future.set_exception(file.explain(error))
         else:

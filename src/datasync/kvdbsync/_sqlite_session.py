@@ -101,7 +101,8 @@ class SqliteSession(Session):
         assert self._tail is not None
         self._in_loop(self._deliver, [SnapshotBegin(scopes)], 0)
         for rows in Ranges(scopes).read(connection):
-            if self._closed:
+            if self._closed or self._file.lost is not None:
+                self._file.check()
                 return
             self._in_loop(self._deliver, [SnapshotChunk(rows)], 0)
         self._in_loop(self._deliver, [SnapshotEnd(self._tail.position, now.revision, label)], 0)

@@ -31,12 +31,15 @@ __all__ = [
     "Ranges",
     "Transactions",
     "as_place",
+    "begin_history",
     "changes_behind",
     "head",
     "history",
     "may_come_from",
     "next_expiry",
     "prepare",
+    "require_store",
+    "size_and_revision",
     "under",
 ]
 
@@ -128,6 +131,14 @@ def prepare(connection: Connection, path: str, *, write: bool) -> None:
             raise BadStore(f"{path} is empty and read-only; grant write access, or name another file")
         _create(connection)
         _is_ours(connection, path)
+    require_content(connection)
+
+
+def require_content(connection: Connection) -> None:
+    """Raise `BadStore`, or an error of the library, unless the tables are there and the log has a head."""
+    history(connection)
+    head(connection)
+    connection.all("SELECT key, value, revision, expires FROM kv LIMIT 1")
 
 
 def _mode(connection: Connection, change: str = "") -> str:
@@ -176,9 +187,36 @@ def _nonce() -> int:
     return int.from_bytes(os.urandom(8), "big") & _NONCE_MASK
 
 
+def damaged(what: str) -> BadStore:
+    """The error for a store whose tables do not hold what they must."""
+    return BadStore(f"the store is damaged: {what}; put a backup back with: datasync restore FILE URL")
+
+
+def require_store(connection: Connection, path: str) -> None:
+    """Raise `BadStore`, or an error of the library, unless the file is a store of ours."""
+    if not _is_ours(connection, path):
+        raise BadStore(f"{path} is empty, which no store is; name another file")
+    require_content(connection)
+
+
+def begin_history(connection: Connection, least: int) -> int:
+    """Make what the tables hold, in the transaction that is open, the beginning of a new history.
+
+    Its revision, which is beyond that of the old one and `least`: a revision that somebody knows never comes again.
+    """
+    revision = max(head(connection).revision, least) + 1
+    connection.run("DELETE FROM log")
+    connection.run("INSERT INTO log VALUES(?, ?, 0, NULL)", (revision, _nonce()))
+    connection.run("UPDATE meta SET value = ? WHERE name = 'history'", (str(uuid.uuid4()),))
+    return revision
+
+
 def history(connection: Connection) -> str:
-    """What the store was called when it was made, at random."""
-    return str(connection.all("SELECT value FROM meta WHERE name = 'history'")[0][0])
+    """What the store was called when it was made, at random. Raises `BadStore`."""
+    found = connection.all("SELECT value FROM meta WHERE name = 'history'")
+    if not found or not isinstance(found[0][0], str):
+        raise damaged("it has lost the name of its history")
+    return found[0][0]
 
 
 def may_come_from(connection: Connection, place: Place) -> bool:
@@ -191,8 +229,16 @@ def may_come_from(connection: Connection, place: Place) -> bool:
 
 
 def head(connection: Connection) -> Head:
-    """The newest row of the log."""
-    return Head(*connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")[0])
+    """The newest row of the log. Raises `BadStore`."""
+    found = connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")
+    if not found or not all(type(each) is int for each in found[0]):
+        raise damaged("the newest row of its log is missing or malformed")
+    return Head(*found[0])
+
+
+def size_and_revision(connection: Connection) -> tuple[int, int]:
+    """How many keys there are, and the revision."""
+    return connection.all("SELECT count(*) FROM kv")[0][0], head(connection).revision
 
 
 def changes_behind(connection: Connection, place: Place, limit: int, size: int) -> Batch:
@@ -211,7 +257,7 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
         for chunk in rows:
             if not proven:
                 if chunk[0][:2] != (revision, nonce):
-                    raise _lost(connection, revision)
+                    raise _lost(connection, place)
                 proven = True
                 del chunk[0]
             for at, mark, blob in chunk:
@@ -225,12 +271,18 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
     finally:
         rows.close()
     if not proven:
-        raise _lost(connection, revision)
+        raise _lost(connection, place)
     return Batch(commits, read, more=len(commits) >= limit)
 
 
-def _lost(connection: Connection, revision: int) -> HistoryLost:
-    first = connection.all("SELECT revision FROM log ORDER BY revision LIMIT 1")[0][0]
+def _lost(connection: Connection, place: Place) -> HistoryLost:
+    name, revision, _ = place
+    if name != history(connection):
+        return HistoryLost("the store has another history by now; take a snapshot", changed=True)
+    found = connection.all("SELECT revision FROM log ORDER BY revision LIMIT 1")
+    if not found:
+        raise damaged("its log is empty")
+    first = found[0][0]
     if revision < first:
         return HistoryLost(f"the log begins at revision {first}, {revision} was pruned; take a snapshot")
     return HistoryLost(f"revision {revision} is not in this history; take a snapshot", changed=True)

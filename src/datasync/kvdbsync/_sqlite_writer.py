@@ -59,6 +59,10 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
+    def owns(self, connection: Connection) -> bool:
+        """Whether it is the one that this writes by."""
+        return connection is self._connection
+
     def stop(self) -> None:
         self._stopping = True
         self._queue.put(None)
@@ -78,7 +82,7 @@ class Writer:
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._collected.pop(loop)
         if self._stopping:
-            self._answer([(job, self._closing()) for job in jobs])
+            self._answer([(job, self._file.closing()) for job in jobs])
         else:
             self._queue.put(jobs)
             if self.ended.done():
@@ -87,10 +91,7 @@ class Writer:
     def _refuse_rest(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._answer([(job, self._closing()) for job in self._queue.get_nowait() or ()])
-
-    def _closing(self) -> Disconnected:
-        return Disconnected(f"{self._file.path} is being closed, nothing was written; open it again")
+                self._answer([(job, self._file.closing()) for job in self._queue.get_nowait() or ()])
 
     def _run(self) -> None:
         waiting: collections.deque[_Job] = collections.deque()
@@ -190,7 +191,7 @@ class Writer:
         try:
             file.check()
         except Disconnected:
-            return OutcomeUnknown(f"{file.lost}; the commit went to the old file, write it again if need be")
+            return OutcomeUnknown(f"{file.lost}; read it again to see whether the write is there")
         finally:
             file.follower.committed(rang=file.bell.ring())
         return None
@@ -224,6 +225,7 @@ class Writer:
             self._file.check()
             connection = self._open()
             self._file.bell.hang()
+            self._file.renew_claim()
             if (due := next_expiry(connection)) > time.time():
                 self._due = min(due, time.time() + _TICK)
                 return
@@ -265,8 +267,7 @@ class Writer:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(self._file.library.error):
-                connection.close()
+            self._file.disconnect(connection)
 
     @staticmethod
     def _answer(outcomes: Sequence[tuple[_Job, Any]]) -> None:
