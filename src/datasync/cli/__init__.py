@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from datasync.cli import capabilities, completion, demo, files, mirror, read, serve, status, write
+from datasync.cli import backup, capabilities, completion, demo, files, mirror, read, serve, status, write
 from datasync.cli.parser import Command, parse
 from datasync.cli.process import errors_on_one_line, log_lines, prepare_streams
 from datasync.errors import DatasyncError
@@ -16,6 +16,7 @@ COMMANDS: tuple[Command, ...] = (
     *read.COMMANDS,
     *write.COMMANDS,
     *files.COMMANDS,
+    *backup.COMMANDS,
     *mirror.COMMANDS,
     *serve.COMMANDS,
     *status.COMMANDS,

@@ -102,8 +102,9 @@ class Progress:
             self._stream.write(_ERASE)
             self._stream.flush()
 
-    def update(self, done: int) -> None:
-        """Show that `done` of the total are done; at most ten times a second."""
+    def update(self, done: int, total: int | None = None) -> None:
+        """Show that `done` of the total (which may only be known by now) are done; at most ten times a second."""
+        self._total = self._total if total is None else total
         now = time.monotonic()
         if not self._terminal or (now < self._next and done < self._total):
             return

@@ -41,9 +41,9 @@ class Positional(NamedTuple):
 class Command(NamedTuple):
     """One command of `datasync`.
 
-    The first `urls` positionals are sources. An argument with "://" in it is a URL; with one too few of them the
-    first comes from DATASYNC_URL. With `files`, a file may stand in the place of a URL. `failed` is the exit code of
-    a failure; `follows` says that the command goes on when its source is lost. With
+    The first `urls` positionals are sources; with `url_last`, the last one is. An argument with "://" in it is a URL;
+    with one too few of them the first comes from DATASYNC_URL. With `files`, a file may stand in the place of a URL.
+    `failed` is the exit code of a failure; `follows` says that the command goes on when its source is lost. With
     `passes`, arguments that it does not know are for somebody else: `options.rest`.
     """
 
@@ -58,6 +58,7 @@ class Command(NamedTuple):
     failed: int = 1
     follows: bool = False
     passes: bool = False
+    url_last: bool = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -137,6 +138,11 @@ def _place(parser: Parser, command: Command, options: argparse.Namespace, litera
         value = getattr(options, positional.name)
         words += value if isinstance(value, list) else [] if value is None else [value]
     words += literal
+    positionals = list(command.positionals)
+    if command.url_last:
+        positionals.insert(0, positionals.pop())
+        if words and "://" in words[-1]:
+            words.insert(0, words.pop())
     sources: list[str] = []
     while words and len(sources) < command.urls and (command.files or "://" in words[0]):
         sources.append(words.pop(0))
@@ -148,9 +154,9 @@ def _place(parser: Parser, command: Command, options: argparse.Namespace, litera
         what = f"{words[0]!r} is no URL" if words else "a source is missing"
         unset = "" if default else f", and {ENVIRONMENT} is not set"
         raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
-    for positional, source in zip(command.positionals, sources, strict=False):
+    for positional, source in zip(positionals, sources, strict=False):
         setattr(options, positional.name, source)
-    for positional in command.positionals[command.urls :]:
+    for positional in positionals[command.urls :]:
         if positional.many:
             setattr(options, positional.name, words)
             words = []
@@ -212,7 +218,7 @@ def _shape(command: Command) -> list[str]:
     shapes = []
     for index, positional in enumerate(command.positionals):
         shape = f"{positional.metavar} ..." if positional.many else positional.metavar
-        optional = index == 0 if command.urls else False
+        optional = index == (len(command.positionals) - 1 if command.url_last else 0) if command.urls else False
         shapes.append(f"[{shape}]" if optional or not positional.required else shape)
     return shapes
 

@@ -23,11 +23,20 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Disconnected, Forked, UnsupportedOption
+from datasync.kvdbsync._sqlite_backup import Report, back_up, check_backup, make_from, put_back
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
 from datasync.kvdbsync._sqlite_reader import read_apart
 from datasync.kvdbsync._sqlite_session import SqliteSession
-from datasync.kvdbsync._sqlite_store import KEEP, DeleteRaw, Place, as_place, may_come_from, under
+from datasync.kvdbsync._sqlite_store import (
+    KEEP,
+    DeleteRaw,
+    Place,
+    as_place,
+    may_come_from,
+    size_and_revision,
+    under,
+)
 from datasync.source import Committed, Item, Operation, Put, Session, Source
 from datasync.transports import Url, boolean
 
@@ -145,7 +154,7 @@ class SqliteSource(Source):
     async def _write(self, operations: Sequence[Operation | DeleteRaw]) -> Committed:
         file = await self._open_file()
         if file.writer is None:
-            raise BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
+            raise self._read_only(file)
         return await file.writer.commit(operations)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
@@ -176,6 +185,33 @@ class SqliteSource(Source):
                 )
         end = start + limit
         return rows[start:end], (rows, end) if end < len(rows) else None
+
+    async def backup(self, target: str, report: Report) -> int:
+        """Write the state of this moment to the file `target`, which appears when it is complete; its size in bytes.
+
+        Others may write meanwhile. `report` is called with the bytes done and the bytes in all.
+        """
+        return await back_up(await self._open_file(), target, report)
+
+    async def restore(self, backup: str, report: Report) -> tuple[int, int]:
+        """Replace all that the store holds by what is in the file `backup`: as a new history, at once or not at all.
+
+        Returns how many keys there are, and the revision. `report` is called with the keys done and the keys in all.
+        Raises `BadStore` where `backup` cannot be used, `Disconnected`, `OutcomeUnknown`.
+        """
+        if self._settings.immutable:
+            raise UnsupportedOption(f"{self.name} was opened with ?immutable=1; leave that out to write")
+        if not await asyncio.to_thread(check_backup, self._library, backup, self._path):
+            await make_from(self._library, backup, self._path)
+            file = await self._open_file()
+            return await file.follower.call(size_and_revision)
+        file = await self._open_file()
+        if file.writer is None:
+            raise self._read_only(file)
+        return await put_back(file, backup, report)
+
+    def _read_only(self, file: SharedFile) -> BadStore:
+        return BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
 
     async def aclose(self) -> None:
         file, self._file = self._file, None
