@@ -62,7 +62,7 @@ def test_a_backup_moved_over_an_open_store(make: Make, run: Run, path: Path, tmp
         made = await copy(source, "")
         os.replace(tmp_path / "backup.db", path)
         with pytest.raises(Disconnected, match="replaced"):
-            await put(source, a=b"never")
+            await made.reach(4)
         with pytest.raises(HistoryLost) as lost:
             await source.open([""], made.position)
         assert lost.value.changed
