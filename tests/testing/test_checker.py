@@ -284,6 +284,17 @@ def a_commit_behind_its_bookmark(tale: Tale) -> None:
     tale.frame("commit", 4, "a/1")
 
 
+def test_a_session_may_begin_another_history_whose_revisions_are_its_own() -> None:
+    tale = Tale()
+    tale.session("a/")
+    tale.frame("begin")
+    tale.frame("end", 7, history="h1")
+    tale.frame("begin")
+    tale.frame("end", 2, history="h2")
+    tale.frame("commit", 3, "a/1")
+    assert "bookmarkable" not in tale.broken()
+
+
 @breaks("resumable")
 def a_session_that_resumes_too_late(tale: Tale) -> None:
     tale.commit(3, {"a/1": b"2"})

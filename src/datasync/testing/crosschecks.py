@@ -30,8 +30,10 @@ def bookmarkable(story: Story, _: dict[str, WatchModel]) -> Lines:
         can = story.sources[opened.source].capabilities
         if not can.revisions or can.order != "total":
             continue
-        reached, newest = -1, -1
+        reached, newest, history = -1, -1, ""
         for frame in frames:
+            if frame.kind == "end" and frame.history != history:
+                reached, newest, history = -1, -1, frame.history  # another history, whose revisions are its own
             if frame.kind == "commit":
                 if frame.revision <= reached:
                     yield f"session {opened.session}", f"commit {frame.revision} comes behind the bookmark {reached}"
