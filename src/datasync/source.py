@@ -131,7 +131,14 @@ class Session(abc.ABC):
 
     Iterating raises `Disconnected` (the engine opens a new session), `HistoryLost` (it opens one that begins with a
     snapshot) or `Unauthorized`. Ending without an error counts as `Disconnected`. A session is iterated by one task.
+
+    To watch more, the engine opens a second session beside the one that it follows, and closes that once the second
+    one can take over.
     """
+
+    exclusive: bool = False
+    """Whether it has to be closed before another session of the same source object may follow, as a member of a group
+    that is given each record once."""
 
     @abc.abstractmethod
     def __aiter__(self) -> AsyncIterator[Sequence[Frame]]: ...
@@ -140,11 +147,12 @@ class Session(abc.ABC):
         """Return once the other side has answered; raise `Disconnected` when it is gone. The engine sets a deadline."""
 
     async def caught_up(self) -> None:  # noqa: B027
-        """Return once the engine has taken over all that was committed before this call; raise as iterating does.
+        """Return once the engine has taken over all that the source had acknowledged, to anybody, before this call.
 
-        For sources without revisions, or with an order by key, that can tell: it is how a confirmed write finds the
-        commit that shows it. Where this returns at once, that is the first commit of the key behind the beginning of
-        the write.
+        It has when it asks for the next frames. Raises as iterating does; ends when the session is closed. Watches that
+        are registered while running wait for it, and so does a session that takes over from this one; without
+        revisions, or with an order by key, it is also how a confirmed write finds the commit that shows it. Only a
+        session that hands over each commit before anybody hears that it is done may return at once.
         """
 
     async def aclose(self) -> None:  # noqa: B027
@@ -196,7 +204,9 @@ class Source(abc.ABC):
         A scope is a prefix ("" or ending in a slash) or else a single key; nothing outside of them (see `Scopes`) may
         be in a frame. Without `resume` it begins with a snapshot of all scopes. With it, it continues behind that
         position (one that a frame of an earlier session carried), and the `added` scopes come as a snapshot in its
-        place of the order. They may take in scopes that are not added, whose commits are shown before it all the same.
+        place of the order. A snapshot is at least as new as this call: it holds all that the store had acknowledged to
+        anybody before. The `added` scopes may take in scopes that are not added, whose commits are shown before it all
+        the same.
         Sources without `resume` in their capabilities are never given one.
 
         Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without `resume`),

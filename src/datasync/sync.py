@@ -294,12 +294,13 @@ class DataSync:
         """The current state under `prefix`, as a live read-only mapping. Raises `BadPrefix`."""
         check_prefix(prefix, bool(self._root))
         self._check(started=False)
-        self._shell.core.hold(prefix)
+        registered = self._shell.core.hold(prefix)
         if self._loop is not None:
             self._shell.drain()
         layers = self._shell.core.layers
         written = next((layer for _, layer in self._writer.targets), layers[-1])
-        return View(self._shell, prefix, codec_for(type, self._options.codec).decode, written, self._check)
+        decode = codec_for(type, self._options.codec).decode
+        return View(self._shell, prefix, registered, decode, written, self._check)
 
     def status(self) -> Status:
         """Where everything stands, as plain data; also after the end."""

@@ -21,9 +21,18 @@ _SPARE = 1000  # decoded values of deleted keys that may linger
 class View(Mapping[str, T]):
     """The state as of now, key by key, decoded when read. Raises `NotReady` before the first complete snapshot."""
 
-    def __init__(self, shell: Shell, prefix: str, decode: Decode[T], layer: Layer, check: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        prefix: str,
+        registered: int,
+        decode: Decode[T],
+        layer: Layer,
+        check: Callable[..., None],
+    ) -> None:
         self._shell = shell
         self._prefix = prefix
+        self._registered = registered
         self._decode = decode
         self._layer = layer
         self._check = check
@@ -64,16 +73,17 @@ class View(Mapping[str, T]):
     async def at_least(self, revision: int, timeout: float | None = None) -> None:
         """Wait until the view contains `revision` of the source written to, for at most `timeout` seconds.
 
-        With 0 that means until anything is known. Where each key is ordered for itself, the newest revision of any key
-        counts. Raises `HistoryChanged` when the store is replaced meanwhile, `UnsupportedOption` where the source has
-        no revisions, `TimeoutError`, `WatchClosed`.
+        With 0 that means until all is known that was there when the view was made. Where each key is ordered for
+        itself, the newest revision of any key counts. Raises `HistoryChanged` when the store is replaced meanwhile,
+        `UnsupportedOption` where the source has no revisions, `TimeoutError`, `WatchClosed`.
         """
         self._check()
         if revision != 0 and not self._layer.has_revisions:
             raise UnsupportedOption(f"{self._layer.name} has no revisions; wait for the key in a watch")
         async with asyncio.timeout(timeout):
             await self._shell.wait_for_revision(self._layer, revision)
-            await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix))
+            # G1: all that the source had acknowledged before the view was made
+            await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix, self._registered))
 
     def _forget_deleted(self) -> None:
         records = self._shell.core.mirror.records

@@ -116,6 +116,11 @@ class Writer:
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
         if source.capabilities.reply:
+            if layer.widening:
+                # G7: what was registered just now has a say, but its session has yet to take over
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._deadline(confirm)):
+                        await self._shell.wait_until(lambda: not layer.widening or layer.lost)
             committed = await source.commit(operations, reply=True)
             result = committed.result
             if not isinstance(result, Result):

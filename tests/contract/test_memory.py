@@ -11,6 +11,7 @@ from typing import Any
 from datasync import Capabilities, Disconnected
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import Committed, Frame, Item, Operation, PushSession, Session, Source
+from datasync.syncbase.handover import decline
 from datasync.testing.contract import ContractSuite, Store
 
 
@@ -100,24 +101,45 @@ class WireSession(Session):
     def __init__(self, wire: Wire, session: PushSession) -> None:
         self.wire = wire
         self.session = session
-        self.frames: asyncio.Queue[Sequence[Frame] | None] = asyncio.Queue()
+        self.declines = False
+        self.frames: asyncio.Queue[Sequence[Frame] | asyncio.Future[None] | None] = asyncio.Queue()
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         self.session.attach(self.frames.put_nowait)
         while (frames := await self.frames.get()) is not None:
             await self.wire.answering.wait()
-            yield frames
+            if not isinstance(frames, asyncio.Future):
+                yield frames
+            elif not frames.done():
+                frames.set_result(None)
         raise Disconnected("the wire is cut")
 
     def cut(self) -> None:
-        while not self.frames.empty():
-            self.frames.get_nowait()
+        self.drop()
         self.frames.put_nowait(None)
+
+    def drop(self) -> None:
+        while not self.frames.empty():
+            frames = self.frames.get_nowait()
+            if isinstance(frames, asyncio.Future):
+                if not frames.done():
+                    frames.set_exception(Disconnected("the wire is cut"))
+            elif self.declines:
+                for frame in frames or ():
+                    decline(frame)
 
     async def ping(self) -> None:
         await self.wire.reach()
 
+    async def caught_up(self) -> None:
+        await self.wire.reach()
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.frames.put_nowait(reached)
+        await reached
+
     async def aclose(self) -> None:
+        self.declines = True  # nobody is left to answer for these
+        self.drop()
         self.frames.put_nowait(None)
         await self.session.aclose()
 

@@ -127,12 +127,12 @@ def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> No
                 revision = await client.put("other/a", b"0")
                 assert revision is not None
                 await view.at_least(revision, timeout=20)
-                session = client._shell.feeds[0]._session
-                assert session is not None
+                line = client._shell.feeds[0]._line
+                assert line is not None
                 it.probe.gate.clear()
                 slow = [asyncio.ensure_future(client.put(f"slow/{n}", b"1", confirm=True)) for n in range(200)]
                 await eventually(lambda: it.source._inbox._revision >= 64)
-                await asyncio.wait_for(session.ping(), 20)
+                await asyncio.wait_for(line.session.ping(), 20)
                 assert await asyncio.wait_for(client.get("slow/0"), 20) is not None
                 revision = await asyncio.wait_for(client.put("other/a", b"1"), 20)
                 assert revision is not None

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from datasync.errors import HistoryLost
+from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_follower import Tail
 from datasync.kvdbsync._sqlite_reader import read_apart
@@ -49,6 +49,9 @@ class SqliteSession(Session):
         self._error: Exception | None = None
         self._closed = self._released = False
         self._waiter: asyncio.Future[None] | None = None
+        self._given = self._taken = -1
+        """The revision that was handed over last, and how far that is taken over."""
+        self._moved = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._tail: Tail | None = None
         file.hold()
@@ -136,6 +139,7 @@ class SqliteSession(Session):
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
         self._wake()
+        self._moved.set()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -145,6 +149,8 @@ class SqliteSession(Session):
         return self
 
     async def __anext__(self) -> Sequence[Frame]:
+        self._taken = self._given
+        self._moved.set()
         while not self._frames:
             if self._closed:
                 raise StopAsyncIteration
@@ -163,6 +169,7 @@ class SqliteSession(Session):
                 self._file.follower.wake()
         position = getattr(frames[-1], "position", None)
         if position is not None:
+            self._given = position[1]
             self._seen(position)
         return frames
 
@@ -170,10 +177,20 @@ class SqliteSession(Session):
         self._file.check_name(self._name)
         await self._file.follower.call(lambda connection: None)
 
+    async def caught_up(self) -> None:
+        self._file.check_name(self._name)
+        goal = (await self._file.follower.call(head)).revision
+        while self._taken < goal:
+            if self._error is not None or self._closed:
+                raise self._error or Disconnected(f"{self._file.path} is being closed; open it again")
+            self._moved.clear()
+            await self._moved.wait()
+
     async def aclose(self) -> None:
         self._closed = True
         self._frames.clear()
         self._wake()
+        self._moved.set()
         if self._released:
             return
         self._released = True

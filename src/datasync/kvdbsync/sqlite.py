@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -121,16 +122,17 @@ class SqliteSource(Source):
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         position = None if resume is None else as_place(resume)
         file = await self._open_file()
-        session = SqliteSession(file, self._path, scopes, added, position, self._named, self._saw)
+        # as of now: what other sessions see while this one reads may be newer than what it reads
+        named = functools.partial(self._named, self._latest)
+        session = SqliteSession(file, self._path, scopes, added, position, named, self._saw)
         await session.start()
         return session
 
     def _saw(self, position: Place) -> None:
         self._latest = position
 
-    def _named(self, connection: Connection, history: str) -> str:
+    def _named(self, latest: Place | None, connection: Connection, history: str) -> str:
         """A name of the history that changes when a backup was put back, which keeps the name in the file."""
-        latest = self._latest
         if latest is not None and not may_come_from(connection, latest):
             self._restored += 1
             self._latest = None

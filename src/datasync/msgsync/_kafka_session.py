@@ -88,6 +88,7 @@ class KafkaSession(Session):
             session = cls(cluster, share, settings, scopes, cursor, added, True, report)
         session._partitions = len(topic.numbers)
         if member is not None and scopes:
+            session.exclusive = True  # each record is given to one session of a group
             session._settled = member.settled(share, resumed=resume is not None)
             session._membership = asyncio.ensure_future(member.attend(cluster))
             session._membership.add_done_callback(session._stirred)

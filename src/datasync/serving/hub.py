@@ -195,6 +195,12 @@ class Hub:
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
         return [""], []  # never asked: there is nothing outside
 
+    def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
+        pass
+
+    def caught_up(self, layer: Layer, registered: int) -> None:
+        pass
+
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         pass
 

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from datasync.capabilities import Capabilities
 from datasync.errors import HistoryLost
 from datasync.events import Record, Verdict
 from datasync.options import Options
-from datasync.syncbase.confirm import Confirmations
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
-from datasync.syncbase.effects import Request, Widen
+from datasync.syncbase.effects import Request
 from datasync.syncbase.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
 from datasync.syncbase.mirror import Diff, Mirror
 from datasync.syncbase.router import Router
@@ -30,45 +29,6 @@ from datasync.syncbase.verdicts import Listener, Tally, Vote
 __all__ = ["Core", "Layer"]
 
 _NO_REVISIONS: Mapping[str, int] = MappingProxyType({})
-
-
-class Layer:
-    """What the core knows of one source."""
-
-    def __init__(self, index: int, name: str, capabilities: Capabilities, *, optional: bool) -> None:
-        self.index = index
-        self.name = name
-        self.optional = optional
-        self.promise(capabilities)
-        self.ready = False
-        """A snapshot of it is complete."""
-        self.complete = Scopes()
-        """The scopes that the mirror holds completely."""
-        self.followed = Scopes()
-        """The scopes of its session, complete or not."""
-        self.position: Any = None
-        self.revision = 0
-        self.history = ""
-        self.epoch = 0
-        """Counts the histories: waiting for a revision makes sense only within one."""
-        self.fault: str | None = "start"
-        """Why the next full snapshot means a round of RESYNCs; None when it was asked for only to widen the scopes."""
-        self.history_changed = False
-        self.lost = False
-        """Its session was lost, and it has not caught up since."""
-        self.adds = False
-        """The session brings a snapshot of added scopes."""
-        self.staging: dict[str, Record] | None = None
-        self.staging_scopes = Scopes()
-        self.round_reason: str | None = None
-        self.confirmations = Confirmations()
-
-    def promise(self, can: Capabilities) -> None:
-        """What the source can, which some learn only when they connect."""
-        self.has_revisions = can.revisions
-        # the revisions of keys that are ordered each for itself do not tell how far all of them are
-        self.revisions = can.revisions and can.order == "total"
-        self.can_resume = can.resume
 
 
 class Core:
@@ -88,7 +48,9 @@ class Core:
         self.started = False
         self.slowest = 0.0
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
-        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self._is_covered, self._is_out_of_reach)
+        self.delivery = Delivery(
+            self.mirror, options, clock, wall, rng, self._is_covered, self._is_known, self._is_out_of_reach
+        )
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
         """What it asks of the feeds. The shell sees to it at once, even while it carries out effects."""
@@ -96,6 +58,7 @@ class Core:
         self._router: Router[Subscriber] = Router()
         self._held_scopes: Counter[str] = Counter()
         self._order = 0
+        self._registered = 0
         self._seq = 0
 
     # -- watches -------------------------------------------------------------------------------------------------
@@ -114,7 +77,7 @@ class Core:
         if self.started:
             sub.resync = "registered"
             self.delivery.rounds.join(sub)
-        self._ask_for(sub.scopes)
+        sub.registered = self._register(sub.scopes)
         if self.started:
             self.delivery.pump(sub)
 
@@ -137,7 +100,7 @@ class Core:
                     behind.setdefault(key, None)
         sub.scopes = Scopes([*sub.scopes, scope])
         self._router.add(scope, sub)
-        self._ask_for([scope])
+        sub.registered = self._register([scope])
         self.delivery.pump(sub)
 
     def remove_scope(self, sub: Subscriber, scope: str) -> None:
@@ -153,15 +116,17 @@ class Core:
                     behind.setdefault(key, record)
         self.delivery.pump(sub)
 
-    def hold(self, scope: str) -> None:
-        """Keep a scope in the mirror though no watch needs it (for views)."""
+    def hold(self, scope: str) -> int:
+        """Keep a scope in the mirror though no watch needs it (for views). Returns what `covers` wants to know."""
         self._held_scopes[scope] += 1
-        self._ask_for([scope])
+        return self._register([scope])
 
-    def covers(self, scope: str) -> bool:
-        """Whether the mirror holds `scope` completely."""
+    def covers(self, scope: str, registered: int = 0) -> bool:
+        """Whether the mirror holds `scope` completely, and as fresh as whoever registered then may expect (G1)."""
         return self.started and all(
-            scope in layer.complete or (layer.optional and (layer.lost or not layer.ready)) for layer in self.layers
+            (layer.fresh >= registered and scope in layer.complete)
+            or (layer.optional and (layer.lost or not layer.ready))
+            for layer in self.layers
         )
 
     def resync(self, sub: Subscriber | None) -> None:
@@ -178,28 +143,38 @@ class Core:
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
         """What to open the next session with: scopes, position to resume at, and scopes added to those known."""
         needed = self._needed()
-        # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
-        known = [scope for scope in layer.complete if scope in needed]
-        complete = Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
-        if complete != layer.complete:
-            layer.complete = complete
-            self.mirror.prune(layer.index, complete)
+        complete = self._known(layer, needed)
+        self._keep(layer, complete)
         layer.staging = None
         resume = layer.position if layer.can_resume and layer.ready else None
         layer.round_reason = None if resume is not None else layer.fault
+        layer.loading, layer.opened_at = True, layer.registered
         if resume is None:
-            layer.followed = needed
             return list(needed), None, []
+        # such a snapshot tells nothing of what is known already
+        layer.opened_at = 0
         added = [scope for scope in needed if scope not in complete]
-        layer.adds = bool(added)
-        layer.followed = Scopes([*complete, *added])
-        return list(layer.followed), resume, added
+        layer.adds = layer.loading = bool(added)
+        return list(Scopes([*complete, *added])), resume, added
 
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
-        """What the session that is open has to take in: all its scopes, and those that are added to them."""
-        added = [scope for scope in self._needed() if scope not in layer.followed]
-        layer.followed = Scopes([*layer.followed, *added]).minimal()
-        return list(layer.followed), added
+        """What a session has to cover by now: all its scopes, and those of which nothing is known yet."""
+        needed = self._needed()
+        complete = self._known(layer, needed)
+        added = [scope for scope in needed if scope not in complete]
+        layer.widening = bool(added)
+        return list(Scopes([*complete, *added])), added
+
+    def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
+        """Another session, over these scopes, has taken over from the one that was followed; its frames come next."""
+        layer.staging = None
+        covered = Scopes(scopes)
+        self._keep(layer, Scopes(scope for scope in layer.complete if scope in covered))
+
+    def caught_up(self, layer: Layer, registered: int) -> None:
+        """All that the source had acknowledged when so much was registered has been taken over."""
+        layer.fresh = max(layer.fresh, registered)
+        self._pump_waiting()
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         """A session is open."""
@@ -218,9 +193,7 @@ class Core:
             layer.fault = layer.fault or "reconnected"
             if self._resync_always:
                 layer.position = None
-        for sub in self.subscribers:
-            if sub.resync is not None:  # who needs more than is known does not wait for an optional source
-                self.delivery.pump(sub)
+        self._pump_waiting()  # who needs more than is known does not wait for an optional source
 
     def frame(self, layer: Layer, frame: Frame) -> None:
         """Take over the next frame of the layer's session."""
@@ -368,8 +341,11 @@ class Core:
         if changed:
             reason = NEW_HISTORY
         layer.complete = Scopes([*layer.complete, *layer.staging_scopes]).minimal()
+        if layer.widening:
+            layer.widening = not all(scope in layer.complete for scope in self._needed())
         layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history
-        layer.ready, layer.lost, layer.fault = True, False, None
+        layer.ready, layer.lost, layer.fault, layer.loading = True, False, None, False
+        layer.fresh = max(layer.fresh, layer.opened_at)
         self.delivery.newest = (layer.revision, layer.name)
         tally = None
         if frame.reply is not None:
@@ -382,9 +358,7 @@ class Core:
             self._round(reason, diffs, tally)
         else:
             self._catch_up(diffs, layer, tally)
-            for sub in self.subscribers:
-                if sub.resync is not None:
-                    self.delivery.pump(sub)
+            self._pump_waiting()
         if tally is not None:
             tally.close()
         self._overtake(layer)
@@ -393,7 +367,12 @@ class Core:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
         self._seq += 1
         parts: dict[Subscriber, list[Diff]] = {}
+        writes: dict[str, Tally] = {}
+        by_key = layer.confirmations.active and not layer.revisions
         for diff in diffs:
+            if by_key:  # G7: who writes this key finds the verdict, as behind a commit
+                writes[diff[0]] = Tally()
+                layer.confirmations.committed([diff[0]], writes[diff[0]], layer.revision)
             for sub in self._router.match(diff[0]):
                 parts.setdefault(sub, []).append(diff)
         for sub in sorted(parts, key=_by_order):
@@ -402,9 +381,14 @@ class Core:
             sub.plain = False
             sub.mailbox.add(Group(self._seq, layer.revision, layer.name, parts[sub], tally))
             sub.mailbox.fold()
+            for key, _, _ in parts[sub] if writes else ():
+                writes[key].expected += 1
+                sub.mailbox.owe(Vote(writes[key], {key}), self._seq, *self.delivery.newest)
             if sub.passed:
                 sub.mailbox.answer(Verdict.OVERDUE, {})
             self.delivery.pump(sub)
+        for written in writes.values():
+            written.close()
 
     def _round(self, reason: str, diffs: Iterable[Diff], tally: Tally | None) -> None:
         """Resync all watches in order; `diffs` is what changed unseen, `tally` hears what they make of it."""
@@ -457,21 +441,51 @@ class Core:
         return record.raw == writes[key] and record.revision >= least
 
     def _is_covered(self, sub: Subscriber) -> bool:
+        return all(self.covers(scope, sub.registered) for scope in sub.scopes)
+
+    def _is_known(self, sub: Subscriber) -> bool:
         return all(map(self.covers, sub.scopes))
 
     def _is_out_of_reach(self, sub: Subscriber) -> bool:
-        return any(layer.lost and scope not in layer.complete for layer in self.layers for scope in sub.scopes)
+        return any(
+            layer.lost and (layer.fresh < sub.registered or scope not in layer.complete)
+            for layer in self.layers
+            for scope in sub.scopes
+        )
+
+    def _pump_waiting(self) -> None:
+        for sub in self.subscribers:
+            if sub.resync is not None:
+                self.delivery.pump(sub)
 
     def _needed(self) -> Scopes:
         """What the watches and views want to know."""
         watched = (scope for sub in self.subscribers for scope in sub.scopes)
         return Scopes([*self._held_scopes, *watched]).minimal()
 
-    def _ask_for(self, scopes: Iterable[str]) -> None:
-        """Before the first snapshot is complete as well: the session that brings it may be open already."""
+    def _known(self, layer: Layer, needed: Scopes) -> Scopes:
+        # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
+        known = [scope for scope in layer.complete if scope in needed]
+        return Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
+
+    def _keep(self, layer: Layer, scopes: Scopes) -> None:
+        """Of what is known of a layer, keep what is needed."""
+        if scopes != layer.complete:
+            layer.complete = scopes
+            self.mirror.prune(layer.index, scopes)
+
+    def _register(self, scopes: Iterable[str]) -> int:
+        """Ask for what is new to a source, and how it stands now. Returns the number of the registration.
+
+        Before the first snapshot is complete as well: the session that brings it may be open already.
+        """
+        self._registered += 1
         for layer in self.layers:
-            if not all(scope in layer.followed for scope in scopes):
-                self.requests.append(Widen(layer.index))
+            layer.registered = self._registered
+            wider = not all(scope in layer.complete for scope in scopes)
+            layer.widening = layer.widening or wider
+            self.requests.append(Request(layer.index, wider))
+        return self._registered
 
 
 def _by_order(sub: Subscriber) -> int:

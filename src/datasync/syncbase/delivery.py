@@ -40,6 +40,7 @@ class Delivery:
         wall: Callable[[], float],
         rng: random.Random,
         covered: Callable[[Subscriber], bool],
+        known: Callable[[Subscriber], bool],
         out_of_reach: Callable[[Subscriber], bool],
     ) -> None:
         self.effects: deque[Effect] = deque()
@@ -52,6 +53,7 @@ class Delivery:
         self._wall = wall
         self._rng = rng
         self._covered = covered
+        self._known = known
         self._out_of_reach = out_of_reach
         self.timers: list[tuple[float, int, Subscriber]] = []
         """A heap; the time of its first entry, by the clock, is when `tick` wants to be called."""
@@ -160,7 +162,7 @@ class Delivery:
             if sub.held is None:
                 if sub.resync is not None:
                     if not self._covered(sub):
-                        if self._out_of_reach(sub):
+                        if sub is self.rounds.current or self._out_of_reach(sub):
                             self._expect(sub)
                         return
                     if not self.rounds.allows(sub):
@@ -387,6 +389,8 @@ class Delivery:
         sub.deadline = math.inf
         if sub.event is None and sub.asking:  # it would go on, but a source is lost: publishers wait for that one
             sub.out_of_reach = True
+            if sub is self.rounds.current:
+                self._turn(self.rounds.settled(sub))
             self._pump_dependents(sub)
             return
         sub.plain, sub.passed = False, True
@@ -420,7 +424,9 @@ class Delivery:
         """Resync the watch whose turn it is; those that are passed by anyway do not hold up the round."""
         while sub is not None:
             self.pump(sub)
-            if not sub.passed and self._covered(sub):
+            # G6: what it watches is known, though perhaps not as of its registration: that is soon asked
+            soon = self._known(sub) and not self._out_of_reach(sub)
+            if not sub.passed and (soon or self._covered(sub)):
                 return
             sub = self.rounds.settled(sub)
 

@@ -8,17 +8,16 @@ import msgspec
 
 from datasync.events import Event
 
-__all__ = ["Effect", "Request", "Widen"]
+__all__ = ["Effect", "Request"]
 
 
-class Widen(msgspec.Struct, gc=False):
-    """The session of this layer (by index) does not cover all scopes any more: see to it that one does."""
+class Request(msgspec.Struct, gc=False):
+    """Something was registered: the feed of this layer (by index) is to bring it up to date. It does not wait for
+    effects: a write that comes next is to find it done. `wider`: the session may not follow all of its scopes."""
 
     layer: int
+    wider: bool
 
 
 Effect = Event[Any]
 """It is to be given to the handler of its watch, or to whoever waits in the stream."""
-
-Request = Widen
-"""It concerns the feed of a layer, and does not wait for effects: a write that comes next is to find it done."""

@@ -15,6 +15,7 @@ from datasync.options import Options
 from datasync.source import PushSession, Session, Source
 from datasync.syncbase.core import Layer
 from datasync.syncbase.frames import Commit, Frame
+from datasync.syncbase.handover import Handover, decline
 
 __all__ = ["Feed", "FeedState", "Follower", "end_tasks"]
 
@@ -41,10 +42,41 @@ class Follower(Protocol):
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]: ...
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]: ...
+    def switched(self, layer: Layer, scopes: Sequence[str]) -> None: ...
+    def caught_up(self, layer: Layer, registered: int) -> None: ...
     def opened(self, layer: Layer, *, resumed: bool) -> None: ...
     def lost(self, layer: Layer, error: Exception) -> None: ...
     def frame(self, layer: Layer, frame: Frame) -> None: ...
     def commit(self, layer: Layer, frame: Commit) -> None: ...
+
+
+class Line:
+    """A session, and the task that takes its frames."""
+
+    def __init__(self, session: Session, sink: Callable[[Frame], None]) -> None:
+        self.session = session
+        self.sink = sink
+        """What becomes of its frames."""
+        self.taking: asyncio.Task[None] | None = None
+        self.retired = False
+        """Another session takes over; nothing of this one is delivered any more."""
+        self.heard = 0.0
+        """When it last brought something, by the clock of the loop."""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def aclose(self, timeout: float) -> None:
+        """End it, within `timeout` seconds."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+        try:
+            if self.taking is not None:
+                await end_tasks(self.taking)
+                if not self.taking.cancelled():
+                    self.taking.exception()  # whoever follows it has heard of it
+        finally:  # if this is cancelled meanwhile, too
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self.session.aclose()
 
 
 class Feed:
@@ -72,9 +104,11 @@ class Feed:
         self._state = FeedState.CONNECTING
         self.since = wall()
         self._wider = asyncio.Event()
+        self._stale = asyncio.Event()
+        self._moved = asyncio.Event()
         self._attempts = 0
-        self._heard = 0.0
-        self._session: Session | None = None
+        self._line: Line | None = None
+        self._lines: list[Line] = []
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the first try to connect has ended; failed if it makes no sense to try again."""
 
@@ -85,18 +119,26 @@ class Feed:
             return FeedState.LOADING
         return self._state
 
-    def widen(self) -> None:
-        """The scopes have grown: let the session cover them, or open one that does."""
-        if isinstance(self._session, PushSession):
-            self._session.widen(*self._core.widening(self.layer))
-        else:
+    def registered(self, *, wider: bool) -> None:
+        """Something was registered: see to it that it is followed (`wider`: perhaps it is not), and up to date."""
+        self._stale.set()
+        if wider and self._line is not None and isinstance(self._line.session, PushSession):
+            self._line.session.widen(*self._core.widening(self.layer))
+        elif wider:
             self._wider.set()
 
-    async def caught_up(self) -> None:
-        """Wait until all that was committed before is in the core, as far as the source can tell and is connected."""
-        if self._session is not None:
-            with contextlib.suppress(DatasyncError):  # then the next snapshot shows it
-                await self._session.caught_up()
+    async def caught_up(self) -> bool:
+        """Wait until all that was committed before is in the core, as far as the source can tell. Returns whether it
+        is: not while the session is lost, whose next one shows it."""
+        while (line := self._line) is not None:
+            try:
+                await line.session.caught_up()
+            except DatasyncError:
+                return False
+            if not line.retired:
+                return line is self._line
+            await asyncio.wait((line.ended,))  # and ask the one that took over
+        return False
 
     async def run(self) -> None:
         """Follow the source until cancelled."""
@@ -143,15 +185,12 @@ class Feed:
         self.error = text
 
     async def _one_session(self) -> None:
+        """Follow the source until it is lost; returns where a session has to end before the next one is opened."""
         loop = asyncio.get_running_loop()
         scopes, resume, added = self._core.opening(self.layer)
-        try:
-            async with asyncio.timeout(self._options.connect_timeout):
-                session = await self.source.open(scopes, resume, added)
-        except TimeoutError:
-            raise Disconnected(f"no answer within {self._options.connect_timeout:g} s") from None
+        session = await self._open(scopes, resume, added)
         began = loop.time()
-        self.layer.promise(self.source.capabilities)
+        line: Line | None = self._begin(session, self._deliver)
         try:
             self._core.opened(self.layer, resumed=resume is not None)
             if self._state is FeedState.LOST:
@@ -161,47 +200,77 @@ class Feed:
             self.error = None
             if not self.first.done():
                 self.first.set_result(None)
-            self._session = session
+            self._line = line
             if self._wider.is_set() and isinstance(session, PushSession):
                 self._wider.clear()
-                self.widen()
-            await self._follow(session)
+                self.registered(wider=True)
+            while line is not None:
+                line = await self._follow(line)
         finally:
-            self._session = None
+            self._line = None
             if loop.time() - began > self._options.stable_after:
                 self._attempts = 0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.close_timeout):
-                    await session.aclose()
+            while self._lines:
+                await self._end(self._lines[-1])
 
-    async def _follow(self, session: Session) -> None:
-        """Take frames and ping beside it, until either fails, or a session has to be opened that covers more."""
-        pings = asyncio.ensure_future(self._ping(session))
-        frames = asyncio.ensure_future(self._take(session))
-        wider = asyncio.ensure_future(self._wider.wait())
+    async def _open(self, scopes: Sequence[str], resume: Any, added: Sequence[str]) -> Session:
         try:
-            await asyncio.wait((pings, frames, wider), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_tasks(pings, frames, wider)
-        for task in (frames, pings):
-            if not task.cancelled():
-                task.result()
+            async with asyncio.timeout(self._options.connect_timeout):
+                session = await self.source.open(scopes, resume, added)
+        except TimeoutError:
+            raise Disconnected(f"no answer within {self._options.connect_timeout:g} s") from None
+        self.layer.promise(self.source.capabilities)
+        return session
 
-    async def _take(self, session: Session) -> None:
+    def _begin(self, session: Session, sink: Callable[[Frame], None]) -> Line:
+        line = Line(session, sink)
+        self._lines.append(line)
+        line.taking = asyncio.ensure_future(self._take(line))
+        return line
+
+    async def _end(self, line: Line) -> None:
+        self._lines.remove(line)
+        await line.aclose(self._options.close_timeout)
+
+    async def _follow(self, line: Line) -> Line | None:
+        """Look after a session until it fails, or another one has taken over. Returns that one, or None where this one
+        has to end first."""
+        assert line.taking is not None
+        pings = asyncio.ensure_future(self._ping(line))
+        fresh = asyncio.ensure_future(self._freshen(line))
+        widening = asyncio.ensure_future(self._widen(line))
+        try:
+            await asyncio.wait((pings, fresh, widening, line.taking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(pings, fresh, widening)
+        if not widening.cancelled() and widening.exception() is None:
+            await self._end(line)
+            return widening.result()
+        for task in (line.taking, pings, fresh, widening):
+            if task.done() and not task.cancelled():
+                task.result()
+        raise Disconnected("the session ended")
+
+    async def _take(self, line: Line) -> None:
+        session = line.session
         if isinstance(session, PushSession):
             session.attach(self._push)
         async for frames in session:
-            self._heard = asyncio.get_running_loop().time()
+            line.heard = asyncio.get_running_loop().time()
             changes = 0
             for frame in frames:
-                self._core.frame(self.layer, frame)
-                self._drain()
+                line.sink(frame)
                 if type(frame) is Commit:
                     changes += len(frame.changes)
                     if changes >= _YIELD_AFTER:
                         changes = 0
                         await asyncio.sleep(0)
+            self._moved.set()
         raise Disconnected("the source ended the session")
+
+    def _deliver(self, frame: Frame) -> None:
+        self._core.frame(self.layer, frame)
+        self._drain()
 
     def _push(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
@@ -211,7 +280,7 @@ class Feed:
                 self._core.frame(self.layer, frame)
             self._drain()
 
-    async def _ping(self, session: Session) -> None:
+    async def _ping(self, line: Line) -> None:
         """Find out within seconds that the other side is gone, though the connection says nothing. Also while frames
         come: one server may be busy while another is silent, or go on talking when it is no longer the one to ask."""
         loop = asyncio.get_running_loop()
@@ -220,10 +289,137 @@ class Feed:
             began = loop.time()
             try:
                 async with asyncio.timeout(self._options.ping_timeout):
-                    await session.ping()
+                    await line.session.ping()
             except TimeoutError:
-                if self._heard < began:  # else the answer may be held up by frames
+                if line.heard < began:  # else the answer may be held up by frames
                     raise Disconnected(f"no answer to a ping within {self._options.ping_timeout:g} s") from None
+
+    # -- what is registered while it runs ------------------------------------------------------------------------
+
+    async def _freshen(self, line: Line) -> None:
+        """G1: bring what was registered up to date. Registrations that come together share a call."""
+        attempt = 0
+        while True:
+            self._stale.clear()
+            registered = self.layer.registered
+            if self.layer.fresh >= registered:
+                await self._stale.wait()
+                continue
+            try:
+                await self._caught_up(line)
+            except DatasyncError as error:  # whether the session goes on is not for this to say
+                attempt += 1
+                await self._postpone(attempt, f"cannot tell whether it is up to date: {error}")
+                continue
+            attempt = 0
+            if line.retired:
+                await line.ended  # what it brought was not delivered; this is for the next one to do
+            self._core.caught_up(self.layer, registered)
+            self._drain()
+
+    async def _caught_up(self, line: Line) -> None:
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                await line.session.caught_up()
+        except TimeoutError:
+            raise Disconnected(f"no answer within {self._options.connect_timeout:g} s") from None
+
+    async def _widen(self, line: Line) -> Line | None:
+        """Where more is to be watched, open a session that covers it beside this one. Returns it when it takes over."""
+        attempt = 0
+        while True:
+            await self._wider.wait()
+            await asyncio.sleep(0)  # all watches registered in this turn of the loop share the session
+            self._wider.clear()
+            try:
+                # G8: a position as new as can be, for one that is compacted would lose the history of all watches
+                await self._caught_up(line)
+                await self._settled()
+                scopes, added = self._core.widening(self.layer)
+                if not added:
+                    self._drain()
+                    continue
+                return None if line.session.exclusive else await self._succeed(line, scopes, added)
+            except Exception as error:
+                if line.retired:
+                    raise
+                if not isinstance(error, DatasyncError):
+                    log.exception("%s: unexpected error while more is to be watched", self.source.name)
+                attempt += 1
+                self._wider.set()
+                await self._postpone(attempt, f"cannot watch more: {error}")
+
+    async def _succeed(self, line: Line, scopes: Sequence[str], added: Sequence[str]) -> Line:
+        """G9: let the session that is followed go on until another one, which covers `scopes`, can take over."""
+        layer = self.layer
+        resume = layer.position if layer.can_resume and layer.has_revisions else None
+        handover = Handover(layer, scopes if resume is None else added)
+
+        def follow(frame: Frame) -> None:
+            handover.followed(frame)
+            self._deliver(frame)
+
+        line.sink = follow
+        successor: Line | None = None
+        try:
+            session = await self._open(scopes, resume, [] if resume is None else added)
+            successor = self._begin(session, handover.bring)
+            await self._brings(successor, lambda: handover.loaded)
+            await self._caught_up(line)  # so that it has shown itself what is in the snapshot
+            await self._settled()
+
+            line.retired, line.sink = True, decline
+            if layer.has_revisions:
+                await self._brings(successor, lambda: handover.level)
+            else:
+                await self._caught_up(successor)
+        except BaseException:
+            if not line.retired:
+                line.sink = self._deliver
+            if successor is not None:
+                await self._end(successor)
+            raise
+
+        self._core.switched(layer, scopes)
+        for frame in handover.frames():
+            self._deliver(frame)
+        successor.sink = self._deliver
+        self._line = successor
+        return successor
+
+    async def _brings(self, successor: Line, condition: Callable[[], bool]) -> None:
+        """Wait until what it brings makes `condition` true, as long as it answers."""
+        assert successor.taking is not None
+        pings = asyncio.ensure_future(self._ping(successor))
+        condition_met = asyncio.ensure_future(self._until(condition))
+        try:
+            await asyncio.wait((successor.taking, pings, condition_met), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(pings, condition_met)
+        if not condition():
+            for task in (successor.taking, pings):
+                if task.done() and not task.cancelled():
+                    task.result()
+
+    async def _settled(self) -> None:
+        """Wait for the end of a snapshot that the session has begun, or begins with."""
+        layer = self.layer
+        await self._until(lambda: not layer.loading and layer.staging is None)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what a session brings makes `condition` true."""
+        while not condition():
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _postpone(self, attempt: int, why: str) -> None:
+        """Wait before the next try, and show why; what the session brings is taken meanwhile."""
+        self.error = why
+        try:
+            await asyncio.sleep(self._options.reconnect.delay(attempt, self._rng))
+        finally:
+            if self.error == why:
+                self.error = None
 
     def _enter(self, state: FeedState) -> None:
         if state is not self._state:

@@ -202,6 +202,7 @@ class _RootedSession(Session):
         self._session = session
         self._root = root
         self._cut = _cutter(root, skip)
+        self.exclusive = session.exclusive
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         async for frames in self._session:

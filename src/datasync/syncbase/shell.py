@@ -187,7 +187,7 @@ class Shell:
         while self._requests:
             request = self._requests.popleft()
             if self.feeds:
-                self.feeds[request.layer].widen()
+                self.feeds[request.layer].registered(wider=request.wider)
         if self._draining:
             return
         delivery = self.core.delivery

@@ -39,8 +39,9 @@ class Subscriber:
     __slots__ = (
         "accepted", "ack_timeout", "after", "asking", "attempt", "bad", "base", "batch", "changes_delivered",
         "closed", "deadline", "decode", "dependents", "event", "events_settled", "failed_at", "failing", "held",
-        "last_resync", "mailbox", "name", "order", "out_of_reach", "passed", "plain", "refused", "report", "resync",
-        "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "was_fresh", "whole",
+        "last_resync", "mailbox", "name", "order", "out_of_reach", "passed", "plain", "refused", "registered", "report",
+        "resync", "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "was_fresh",
+        "whole",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,8 @@ class Subscriber:
         self.resync_timeout = resync_timeout
         self.mailbox = Mailbox(backlog)
         self.order = 0
+        self.registered = 0
+        """The number of its registration, or of what was added to it last."""
         self.runner: Any = None
         """What delivers events to the application; the shell's."""
 

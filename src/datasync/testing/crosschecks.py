@@ -138,7 +138,9 @@ def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int,
 def _waits_for_snapshot(story: Story, watch: WatchStory, until: int) -> bool:
     """It was given prefixes that nothing may be known of yet."""
     widened = [r.seq for r in watch.records if isinstance(r, t.Scoped) and r.seq < until]
-    if not widened and not _came_late(story, watch):
+    # the session that was open, or being opened, did not cover it
+    beside = any(opened.seq < watch.entry.seq for opened, _ in story.sessions.values())
+    if not widened and not beside and not _came_late(story, watch):
         return False
     last = widened[-1] if widened else watch.entry.seq
     return not any(event.is_resync for event in watch.events_between(last, until))

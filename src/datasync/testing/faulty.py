@@ -90,6 +90,8 @@ class FaultySource(Source):
         self.chunk = chunk
         self.batch = batch
         self.delay = delay
+        self.lag = 0.0
+        """Seconds that sessions show a commit after it was acknowledged, unless they are asked to catch up."""
         self.write_delay = 0.0
         """Seconds that an acknowledgement of a write takes to come back."""
         self.partitions = partitions if capabilities.order == "key" else 1
@@ -157,12 +159,17 @@ class FaultySource(Source):
                 else:
                     self.state[key] = (raw, self._shown(self.revision))
             last = group is groups[-1]
-            self.log.append(Logged(self.revision, tuple(group.items()), reply if last else None))
+            shown_at = asyncio.get_running_loop().time() + self.lag if self.lag > 0 else 0.0
+            self.log.append(Logged(self.revision, tuple(group.items()), shown_at))
+            if last and reply is not None:
+                self.log[-1].asks(reply, self._sessions)
             if self._observer is not None:
                 self._observer.committed(self.name, group, self._shown(self.revision))
         revision = self.revision  # handlers that are woken may write as well
-        for session in list(self._sessions):
-            session.wake()
+        if self.lag > 0:
+            asyncio.get_running_loop().call_later(self.lag, self._wake)
+        else:
+            self._wake()
         return revision
 
     def new_history(self, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
@@ -338,14 +345,30 @@ class FaultySource(Source):
         if seconds > 0:
             await asyncio.sleep(seconds)
 
+    def shown(self) -> int:
+        """How much of the log a session shows by itself."""
+        log, shown = self.log, len(self.log)
+        if self.lag > 0:
+            now = asyncio.get_running_loop().time()
+            while shown and log[shown - 1].at > now:
+                shown -= 1
+        return shown
+
     def left(self, session: FaultySession) -> None:
         """A session has ended."""
         if session in self._sessions:
             self._sessions.remove(session)
+            for logged in self.log:
+                if logged.replies:
+                    logged.left(session)
 
     def under(self, scopes: Scopes) -> list[Item]:
         """What the store holds under these scopes now, in key order."""
         return [(key, *self.state[key]) for key in sorted(self.state) if key in scopes]
+
+    def _wake(self) -> None:
+        for session in list(self._sessions):
+            session.wake()
 
     def _shown(self, revision: int) -> int:
         return revision if self.capabilities.revisions else 0

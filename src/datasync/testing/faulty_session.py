@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from datasync.errors import Disconnected
 from datasync.events import Verdict
 from datasync.source import (
     Commit,
@@ -23,6 +24,7 @@ from datasync.source import (
     SnapshotChunk,
     SnapshotEnd,
 )
+from datasync.syncbase.verdicts import Tally
 
 if TYPE_CHECKING:
     from datasync.testing.faulty import FaultySource
@@ -31,11 +33,37 @@ __all__ = ["FaultyPushSession", "FaultySession", "Logged", "Position"]
 
 
 class Logged(msgspec.Struct):
-    """One commit in the log of the source; `reply` until it was handed over."""
+    """One commit in the log of the source. `at`: from when on sessions show it, by the clock of the loop."""
 
     revision: int
     changes: tuple[tuple[str, bytes | None], ...]
-    reply: Reply | None = None
+    at: float = 0.0
+    replies: dict[FaultySession | None, Reply] = {}
+    """The replies still to be handed over: to each session that was open, or else to the next one."""
+    voters: int = 0
+
+    def asks(self, reply: Reply, sessions: Sequence[FaultySession]) -> None:
+        """All these sessions have a say in the verdict."""
+        self.voters = len(sessions)
+        self.replies = {None: reply}
+        if sessions:
+            tally = Tally((reply,), expected=1 + len(sessions))
+            self.replies = dict.fromkeys(sessions, tally.add)
+            tally.close()
+
+    def take(self, session: FaultySession) -> Reply | None:
+        """The reply that goes with the commit in that session."""
+        return self.replies.pop(session, None) or self.replies.pop(None, None)
+
+    def left(self, session: FaultySession) -> None:
+        """The session has ended: another one that has a say shows the commit, or else the next one does."""
+        reply = self.replies.pop(session, None)
+        if reply is not None:
+            if self.voters > 1:
+                self.voters -= 1
+                reply(Result(Verdict.UNWATCHED))
+            else:
+                self.replies[None] = reply
 
 
 class Due(msgspec.Struct):
@@ -71,9 +99,15 @@ class FaultySession(Session):
         self._cut: tuple[int, Exception] | None = None
         self._error: Exception | None = None
         self._closed = False
+        self._handing = False
+        self._taken = 0 if resume is None else min(resume.at)
+        """How much of the log whoever follows has taken over."""
+        self._moved = asyncio.Event()
         self._bell = asyncio.Event()
         self._fresh = resume is None
         self._known = Scopes(scope for scope in scopes if scope not in added)
+        self._hurried = len(source.log) if added else 0
+        """Up to where the log is shown though the source lags behind."""
         if self._fresh or added:
             self._due.append(Due(scopes if self._fresh else added))
         self._frames = self._make()
@@ -106,6 +140,7 @@ class FaultySession(Session):
         source = self._source
         while True:
             self._bell.clear()
+            self._note_taken()
             await self._thaw()
             frames = self._take(source.batch if source.delay <= 0 else 1)
             if frames and source.delay > 0:
@@ -125,10 +160,26 @@ class FaultySession(Session):
         if self._error is not None:
             raise self._error
 
+    async def caught_up(self) -> None:
+        await self._source.answer()
+        goal = self._hurried = len(self._source.log)
+        self.wake()
+        while self._taken < goal or self._due:
+            if self._error is not None or self._closed:
+                raise self._error or Disconnected(f"{self._source.name}: the session is closed")
+            self._moved.clear()
+            await self._moved.wait()
+
     async def aclose(self) -> None:
         self._closed = True
         self._source.left(self)
         self._bell.set()
+        self._moved.set()
+
+    def _note_taken(self) -> None:
+        if not self._handing and not self._due:
+            self._taken = min(self._at)
+            self._moved.set()
 
     async def _thaw(self) -> None:
         while self._error is None and (hanging := self._source.hanging) is not None:
@@ -163,6 +214,7 @@ class FaultySession(Session):
         self._error = error
         self._source.left(self)
         self._bell.set()
+        self._moved.set()
 
     def _make(self) -> Iterator[Frame | None]:
         """All frames of the session, one after another; None where there is nothing (yet)."""
@@ -174,7 +226,9 @@ class FaultySession(Session):
             elif self._due:
                 self._fresh = False
                 self._at = [len(source.log)] * source.partitions
+                self._handing = True
                 yield from self._snapshot(self._due.pop(0))
+                self._handing = False
             elif self._bookmark:
                 self._bookmark = False
                 yield Progress(self._position(), self._revision())
@@ -187,9 +241,8 @@ class FaultySession(Session):
         revision = self._revision()
         replies = [] if due.reply is None else [due.reply]
         for logged in source.log[:began]:
-            if logged.reply is not None and any(key in wanted for key, _ in logged.changes):
-                replies.append(logged.reply)
-                logged.reply = None
+            if logged.replies and any(key in wanted for key, _ in logged.changes):
+                replies += filter(None, [logged.take(self)])
         items = source.under(wanted)
         yield SnapshotBegin(list(scopes))
         if source.capabilities.snapshot == "exact":
@@ -209,7 +262,8 @@ class FaultySession(Session):
         """The next commit that this session has to show; None where there is none."""
         source = self._source
         while True:
-            behind = [number for number, at in enumerate(self._at) if at < len(source.log)]
+            shown = max(self._hurried, source.shown())
+            behind = [number for number, at in enumerate(self._at) if at < shown]
             if not behind:
                 return None
             number = behind[0] if len(behind) == 1 else source.rng.choice(behind)
@@ -218,13 +272,12 @@ class FaultySession(Session):
             logged = source.log[at]
             changes = [change for change in logged.changes if self._shows(at, number, change[0])]
             if changes:
-                reply, logged.reply = logged.reply, None
+                reply = logged.take(self)
                 shown = logged.revision if source.capabilities.revisions else 0
                 return Commit(self._position(), shown, changes, _all([] if reply is None else [reply]))
             expected = any(key in self._wanted for key, _ in logged.changes)  # by a snapshot to come
-            if logged.reply is not None and not expected and source.sessions == 1:
-                logged.reply(Result(Verdict.UNWATCHED))  # nobody watches any of it
-                logged.reply = None
+            if logged.replies and not expected and (reply := logged.take(self)) is not None:
+                reply(Result(Verdict.UNWATCHED))  # nobody watches any of it
 
     def _shows(self, at: int, number: int, key: str) -> bool:
         source = self._source
@@ -276,6 +329,7 @@ class FaultyPushSession(FaultySession, PushSession):
 
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
         self._scopes, self._wanted = list(scopes), Scopes(scopes)
+        self._hurried = len(self._source.log)
         self._due.append(Due(added, same_history=True))
         self._pump()
 
@@ -295,5 +349,6 @@ class FaultyPushSession(FaultySession, PushSession):
         try:
             while frames := self._take(1):
                 self._push(frames)
+            self._note_taken()
         finally:
             self._pushing = False

@@ -115,6 +115,7 @@ class _TappedSession(Session):
         self._session = session
         self._source = source
         self._number = number
+        self.exclusive = session.exclusive
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         error: BaseException | None = None

@@ -7,9 +7,9 @@ from datasync.testing.contract.closing import Closing
 from datasync.testing.contract.feedback import Feedback
 from datasync.testing.contract.handover import Handover
 from datasync.testing.contract.isolation import Isolation
-from datasync.testing.contract.naming import Naming
 from datasync.testing.contract.reading import Reading
 from datasync.testing.contract.recovery import Recovery
+from datasync.testing.contract.registering import Registering
 from datasync.testing.contract.resyncs import Resyncs
 from datasync.testing.contract.verdicts import Verdicts
 from datasync.testing.contract.watching import Watching
@@ -19,7 +19,18 @@ __all__ = ["ContractSuite"]
 
 
 class ContractSuite(
-    Resyncs, Handover, Changes, Feedback, Verdicts, Recovery, Isolation, Writing, Reading, Naming, Watching, Closing
+    Resyncs,
+    Handover,
+    Registering,
+    Changes,
+    Feedback,
+    Verdicts,
+    Recovery,
+    Isolation,
+    Writing,
+    Reading,
+    Watching,
+    Closing,
 ):
     """Proves a transport against the guarantees G1 to G12. Subclass it and write `store`.
 
