@@ -251,12 +251,41 @@ def test_a_user_who_may_only_read_a_part() -> None:
                     await sync.put("config/b/1", b"2")
             sync = DataSync(url, prefix="/vnf-agent/vpp2/")
             sync.watch("all", "")
-            with pytest.raises(Unauthorized, match="ACL"):
+            with pytest.raises(Unauthorized, match=r"ACL \('/vnf-agent/vpp2/' may not be read\)"):
+                await sync.start()
+            sync = DataSync(url)
+            sync.watch("all", "")
+            with pytest.raises(Unauthorized, match=r"ACL \(the database as a whole may not be read\)"):
                 await sync.start()
             sync = DataSync(url.replace("agent", "other"))
             sync.watch("all", "")
             with pytest.raises(Unauthorized, match="ACL"):
                 await sync.start()
+
+    asyncio.run(main())
+
+
+def test_a_user_who_may_read_some_keys_of_a_prefix() -> None:
+    """The name of the prefix is among them. It hears so at the start, later it is shown, and it is not connected."""
+
+    async def main() -> None:
+        async with redis_server(extra=_user("agent", "~a/ ~a/1* +@all")) as server:
+            await server.fill({"a/1": b"1", "a/2": b"2"})
+            url = f"redis://agent:s3cret@127.0.0.1:{server.port}"
+            sync = DataSync(url, **QUICK)
+            sync.watch("all", "a/")
+            with pytest.raises(Unauthorized, match=r"\('a/2' may not be read\)"):
+                await sync.start()
+            await server.do("DEL", "a/2")
+            async with watched(url, "a/") as (sync, probe):
+                await sync.ready(15)
+                await server.fill({"a/2": b"2"})
+                await eventually(lambda: "'a/2' may not be read" in (sync.status().sources[0].error or ""))
+                await asyncio.sleep(0.5)  # several tries
+                assert state_of(sync) == "lost"
+                assert sync.status().sources[0].reconnects == 0
+                await server.do("ACL", "SETUSER", "agent", "~a/*")
+                await eventually(lambda: probe.state == {"a/1": b"1", "a/2": b"2"})
 
     asyncio.run(main())
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from datasync import DataSync, Op, WatchClosed, open_url
+from datasync import BadStore, DataSync, Disconnected, Op, WatchClosed, open_url
 from datasync.source import Commit, Put
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
 from tests.faults import closed_beside_requests, lose, proxied, started_late, stopped, stopped_write
-from tests.load import Watched, hold, seen, state_of, watched, writing
+from tests.load import QUICK, Watched, hold, seen, state_of, watched, writing
 from tests.redis.load import Judged, judge, settled
 from tests.redis.redis_server import RedisServer, redis_server
 
@@ -341,5 +342,58 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts() -> None:
                 await sync.put("large/huge", b"x" * (64 << 20), confirm=True)
                 await settled(probe, server)
                 assert sync.status().sources[0].reconnects == 0
+
+    asyncio.run(main())
+
+
+def test_a_value_above_the_output_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """The server ends whoever reads it: that is said at the start; later it is shown, and nobody is connected again."""
+    limited = ["--client-output-buffer-limit", "normal 1mb 0 0"]
+
+    async def main() -> None:
+        async with redis_server(extra=limited) as server:
+            await server.fill({f"a/{number:04}": b"x" * 100 for number in range(3000)})
+            await server.fill({"b/large": b"x" * (2 << 20)})
+            sync = DataSync(server.url, **QUICK)
+            sync.watch("large", "b/")
+            with pytest.raises(BadStore, match=r"'b/large' \(2097152 bytes\).*client-output-buffer-limit"):
+                await sync.start()
+
+            async with watched(server.url, "a/") as (sync, probe):
+                await sync.ready(15)
+                await server.fill({"a/large": b"x" * (2 << 20)})
+                await eventually(lambda: "'a/large' (2097152 bytes)" in (sync.status().sources[0].error or ""))
+                await asyncio.sleep(0.5)  # several tries
+                assert state_of(sync) == "lost"
+                assert sync.status().sources[0].reconnects == 0
+                assert len(probe.state) == 3000, "nothing is emptied"
+                with pytest.raises(Disconnected, match="client-output-buffer-limit"):
+                    await sync.get("a/large")
+                await server.do("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+                await eventually(lambda: state_of(sync) == "following")
+                await eventually(lambda: len(probe.state) == 3001)
+
+    with caplog.at_level(logging.INFO, "datasync"):
+        asyncio.run(main())
+    assert caplog.text.count("connected again") == 1
+
+
+def test_values_that_are_above_the_output_limit_together() -> None:
+    """Each of them can be read: less is asked for at once, in this session and the later ones."""
+    limited = ["--client-output-buffer-limit", "normal 1mb 0 0"]
+
+    async def main() -> None:
+        async with redis_server(extra=limited) as server:
+            values = {f"a/{number:03}": b"x" * 50_000 for number in range(200)}
+            for key, value in values.items():
+                await server.fill({key: value})
+            async with watched(server.url) as (sync, probe):
+                await eventually(lambda: probe.state == values)
+                before = sync.status().sources[0].reconnects
+                assert before <= 8
+                await server.do("CLIENT", "KILL", "TYPE", "normal")
+                await eventually(lambda: len(probe.resyncs) == 2)
+                assert sync.status().sources[0].reconnects == before + 1
+                assert {kv.key async for kv in sync.list("")} == set(values)
 
     asyncio.run(main())

@@ -143,10 +143,13 @@ class Clustered(Store):
             raise
         return cls(links, found)
 
+    def owner(self, key: bytes) -> Link:
+        return self._owners[slot_of(key)]
+
     async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         places: dict[Link, list[int]] = {}
         for index, key in enumerate(keys):
-            places.setdefault(self._owners[slot_of(key)], []).append(index)
+            places.setdefault(self.owner(key), []).append(index)
         asked = [
             (link, indices, link.send(*(("GET", keys[index]) for index in indices))) for link, indices in places.items()
         ]
@@ -260,7 +263,7 @@ class Clustered(Store):
     async def unlink(self, keys: Sequence[bytes]) -> bool:
         places: dict[Link, list[bytes]] = {}
         for key in keys:
-            places.setdefault(self._owners[slot_of(key)], []).append(key)
+            places.setdefault(self.owner(key), []).append(key)
         deleted = False
         for link, mine in places.items():
             for key, reply in zip(mine, await link.tell(*(("UNLINK", key) for key in mine)), strict=True):

@@ -9,13 +9,45 @@ from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknow
 
 __all__ = ["LOGIN", "Moved", "TopologyChanged", "moved", "of_connect", "of_loss", "of_reply", "unknown"]
 
-# Redis' own codes: the first word of an error reply
-_CREDENTIALS = {"WRONGPASS", "NOAUTH", "NOPERM"}
-_LATER = {
-    "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "ASK", "MOVED", "UNKILLABLE",
-}  # fmt: skip
-# how one that is not allowed to a script begins, of Redis 7.0 and later ones
-_IN_SCRIPT = ("user executing the script", "ACL failure in script")
+_NEEDS = "datasync needs Redis 6.0 or later"
+# By the first word of an error reply: what it means, and the way out; nothing was done in any case. `{login}`: where
+# the user and password come from
+_CODES: dict[str, tuple[type[DatasyncError], str]] = {
+    "WRONGPASS": (Unauthorized, "check {login}, and the user's ACL"),
+    "NOAUTH": (Unauthorized, "check {login}, and the user's ACL"),
+    "NOPERM": (Unauthorized, "check {login}, and the user's ACL"),
+    "DENIED": (Unauthorized, "set a password on the server, or bind it to the address that is to be used"),
+    "LOADING": (Disconnected, "try again once it has loaded its data"),
+    "MASTERDOWN": (Disconnected, "it is a replica without its primary; name the primary"),
+    "READONLY": (Disconnected, "it is a replica now; name the primary, or write redis+sentinel://"),
+    "NOREPLICAS": (Disconnected, "start its replicas, or lower min-replicas-to-write"),
+    "CLUSTERDOWN": (Disconnected, "check CLUSTER INFO, and start the members that are missing"),
+    "TRYAGAIN": (Disconnected, "a slot moves just now; try again"),
+    "MOVED": (Disconnected, "a slot has moved; try again"),
+    "ASK": (Disconnected, "a slot moves just now; try again"),
+    "BUSY": (Disconnected, "wait for the script to end, or end it with SCRIPT KILL"),
+    "UNKILLABLE": (Disconnected, "wait for the script to end"),
+    "INPROG": (Disconnected, "a fail-over is under way; try again"),
+    "MISCONF": (BadStore, "free its disk, or set stop-writes-on-bgsave-error no"),
+    "OOM": (BadStore, "raise maxmemory, or store less"),
+    "IOERR": (BadStore, "check the server's disk"),
+    "NOPROTO": (BadStore, _NEEDS),
+    "NOSCRIPT": (BadStore, "check that the server runs scripts"),
+    "WRONGTYPE": (BadStore, "the key holds something else than a string; delete it first"),
+    "CROSSSLOT": (BadStore, "put what the names of the keys share in braces, as in {{config}}/one"),
+}
+# What has no code of its own, by its words
+_WORDS: dict[str, tuple[type[DatasyncError], str]] = {
+    # that something is not allowed to a script, of Redis 7.0 and later ones
+    "user executing the script": _CODES["NOPERM"],
+    "acl failure in script": _CODES["NOPERM"],
+    "max number of clients": (Disconnected, "raise maxclients, or close connections that nobody uses"),
+    "unknown command": (BadStore, _NEEDS),
+    "db index is out of range": (BadStore, "name a database that it has, or raise databases"),
+    "invalid bulk length": (BadStore, "the value is larger than proto-max-bulk-len; raise it, or store less"),
+    "can't save in background": _CODES["MISCONF"],
+}
+_OTHER = (BadStore, "see the server's log")
 _ABORTED = "EXECABORT Transaction discarded because of: "
 # OpenSSL's codes of what may be wrong with a certificate, and the way out
 _ANOTHER_HOST = "name the host as its certificate does, or have it issued for this one"
@@ -51,16 +83,9 @@ def moved(error: Exception) -> Moved | None:
 def of_reply(error: Exception, address: str, login: str = LOGIN) -> DatasyncError:
     """What an error reply means: the command was not done. `login` says where the user and password come from."""
     text = " ".join(str(error).split()).removeprefix(_ABORTED)
-    code = text.partition(" ")[0]
-    if code in _CREDENTIALS or any(words in text for words in _IN_SCRIPT):
-        return Unauthorized(f"{address}: {text}; check {login}, and the user's ACL")
-    if code in _LATER or "max number of clients" in text:
-        return Disconnected(f"{address}: {text}; nothing was done, try again")
-    if code == "NOPROTO" or "unknown command" in text.lower():
-        return BadStore(f"{address}: {text}; datasync needs Redis 6.0 or later")
-    if code == "OOM":
-        return BadStore(f"{address}: {text}; nothing was written: raise maxmemory, or store less")
-    return BadStore(f"{address}: {text}; nothing was done")
+    by_words = (meaning for words, meaning in _WORDS.items() if words in text.lower())
+    kind, way_out = next(by_words, None) or _CODES.get(text.partition(" ")[0], _OTHER)
+    return kind(f"{address}: {text.rstrip('.')}; nothing was done: {way_out.format(login=login)}")
 
 
 def of_connect(error: OSError, address: str) -> DatasyncError:
@@ -81,7 +106,10 @@ def of_connect(error: OSError, address: str) -> DatasyncError:
 def of_loss(error: Exception | None, address: str) -> Disconnected | Unauthorized:
     """What it means that a connection has ended."""
     if error is None:
-        return Disconnected(f"{address}: the server closed the connection")
+        return Disconnected(
+            f"{address}: the server closed the connection; if that goes on, see its log, and its"
+            " client-output-buffer-limit"
+        )
     known = of_connect(error, address) if isinstance(error, ssl.SSLError) else None
     return known if isinstance(known, Unauthorized) else Disconnected(f"{address}: the connection was lost ({error})")
 

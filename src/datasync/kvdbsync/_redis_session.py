@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from datasync.errors import Disconnected
-from datasync.kvdbsync._redis_keys import tracked, wanted_of
-from datasync.kvdbsync._redis_snapshot import Batch, ended, read_snapshot
+from datasync.errors import Disconnected, Unauthorized
+from datasync.kvdbsync._redis_keys import scan_pattern, tracked, wanted_of
+from datasync.kvdbsync._redis_proof import prove_readable
+from datasync.kvdbsync._redis_snapshot import Batch, Caution, ended, read_snapshot
 from datasync.kvdbsync._redis_store import Store
 from datasync.source import Commit, Frame, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.syncbase.scopes import is_prefix
@@ -23,13 +24,14 @@ _CHECKED = 100
 class RedisSession(Session):
     """Follows the keys of `scopes` at all primaries. Made by `start`."""
 
-    def __init__(self, store: Store, scopes: Sequence[str]) -> None:
+    def __init__(self, store: Store, scopes: Sequence[str], caution: Caution) -> None:
         self._store = store
-        self._scopes = list(Scopes(scopes).minimal())
+        self._caution = caution
+        self._scopes = scopes
         # what is announced is what was tracked: mostly just the scopes
         exact = tracked(self._scopes) == self._scopes and all(map(is_prefix, self._scopes))
         self._wanted = None if exact else Scopes(self._scopes)
-        self._batch = Batch()
+        self._batch = Batch(caution)
         self._wake = asyncio.Event()
         self._closed = False
         # pushes in the order in which they came, each with its keys that are not in an earlier one (None: a flush), and
@@ -41,17 +43,19 @@ class RedisSession(Session):
         self._reading: tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None = None
 
     @classmethod
-    async def start(cls, store: Store, scopes: Sequence[str]) -> RedisSession:
-        """A session that is known to work: changes are announced, and the scopes may be read."""
-        session = cls(store, scopes)
+    async def start(cls, store: Store, scopes: Sequence[str], caution: Caution) -> RedisSession:
+        """A session that is known to work: changes are announced, and the scopes may be read. Raises `Disconnected`,
+        `Unauthorized`, `BadStore`."""
+        minimal = list(Scopes(scopes).minimal())
+        if minimal:
+            await prove_readable(store, minimal[:_CHECKED], scan_pattern(minimal), caution)
+        session = cls(store, minimal, caution)
         for link in store.links:
             link.pushed, link.lost = session._pushed, session._wake.set
-        if session._scopes:
-            prefixes = [part for prefix in tracked(session._scopes) for part in ("PREFIX", prefix)]
+        if minimal:
+            prefixes = [part for prefix in tracked(minimal) for part in ("PREFIX", prefix)]
             for link in store.links:
                 await link.ask(("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1))
-            # the name of a scope is a key like those in it, so whoever may not read it hears so now
-            await store.fetch([scope.encode() for scope in session._scopes[:_CHECKED]])
         return session
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
@@ -115,10 +119,19 @@ class RedisSession(Session):
     async def _snapshot(self, *, again: bool) -> AsyncIterator[Sequence[Frame]]:
         begin: list[Frame] = [SnapshotBegin(self._scopes)]
         if self._scopes:
-            async for items in read_snapshot(self._store, self._scopes, self._batch):
+            async for items in read_snapshot(self._store, self._scopes, self._batch, self._fetch):
                 yield [*begin, SnapshotChunk(items)]
                 begin = []
         yield [*begin, SnapshotEnd(None, same_history=again)]
+
+    async def _fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values of keys. Where they cannot be read, the next session tries just these before it begins."""
+        try:
+            return await self._store.fetch(keys)
+        except (Disconnected, Unauthorized):
+            if not self._closed:
+                self._caution.suspects = keys
+            raise
 
     async def _news(self) -> None:
         """Wait for a push. Raises `Disconnected` once a connection is lost."""
@@ -142,7 +155,7 @@ class RedisSession(Session):
             mine, texts = wanted_of(self._take(push, self._batch.limit - len(keys)), self._wanted)
             keys.extend(mine)
             groups.append(texts)
-        self._reading = (groups, asyncio.ensure_future(self._store.fetch(keys))) if keys else None
+        self._reading = (groups, asyncio.ensure_future(self._fetch(keys))) if keys else None
 
     async def _changes(self) -> list[Frame]:
         """One commit for each of the pushes: their keys with what is there now."""

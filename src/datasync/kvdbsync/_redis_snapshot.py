@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from datasync.kvdbsync._redis_keys import scan_pattern, single_keys, wanted_of
 from datasync.kvdbsync._redis_store import Store, scan
 from datasync.source import Item, Scopes
 
-__all__ = ["Batch", "ended", "read_snapshot"]
+__all__ = ["Batch", "Caution", "Fetch", "ended", "read_snapshot"]
 
 _MOST = 5_000
 _FIRST = 100
@@ -17,21 +17,43 @@ _SAMPLE = 500
 _GROWTH = 10
 _AIM = 8 << 20
 """Bytes of one answer, as far as the one before tells."""
+_LEAST = 64 << 10
+"""Bytes of one answer where the server ended the connection because of larger ones."""
 
+Fetch = Callable[[Sequence[bytes]], Awaitable[Sequence[bytes | None]]]
 Keys = tuple[Sequence[bytes], Sequence[str]]
+
+
+class Caution:
+    """What a source has learned of how much it may read at once. Its sessions share it."""
+
+    def __init__(self) -> None:
+        self.suspects: Sequence[bytes] = ()
+        """Keys that were asked for when reading failed the last time."""
+        self.aim = _AIM
+        """Bytes of one answer."""
+        self.largest = 0
+        """The largest value among those that were suspects."""
+
+    def learn(self, sizes: Sequence[int]) -> None:
+        """The suspects are of these sizes, and each of them alone can be read: read less of them at once."""
+        self.suspects = ()
+        self.largest = max(self.largest, *sizes)
+        self.aim = max(_LEAST, self.largest, min(self.aim, sum(sizes) // 2))
 
 
 class Batch:
     """How many values to ask for at once: fewer where they are large."""
 
-    def __init__(self) -> None:
-        self.limit = _FIRST
+    def __init__(self, caution: Caution | None = None) -> None:
+        self._caution = caution or Caution()
+        self.limit = max(1, min(_FIRST, self._caution.aim // (self._caution.largest or 1)))
 
     def note(self, values: Sequence[bytes | None]) -> None:
         """Learn from an answer."""
         some = values[:: len(values) // _SAMPLE + 1]
         each = sum([len(value) for value in some if value is not None]) // (len(some) or 1) + 1
-        self.limit = max(1, min(_MOST, self.limit * _GROWTH, _AIM // each))
+        self.limit = max(1, min(_MOST, self.limit * _GROWTH, self._caution.aim // each))
 
 
 async def ended(fetching: asyncio.Future[Sequence[bytes | None]]) -> None:
@@ -41,13 +63,13 @@ async def ended(fetching: asyncio.Future[Sequence[bytes | None]]) -> None:
         fetching.exception()  # whoever reads on hears of the connection
 
 
-async def read_snapshot(store: Store, scopes: Sequence[str], batch: Batch) -> AsyncIterator[list[Item]]:
+async def read_snapshot(store: Store, scopes: Sequence[str], batch: Batch, fetch: Fetch) -> AsyncIterator[list[Item]]:
     """(key, value, 0) of all keys in the scopes, some perhaps twice. Values are read while keys are being sought, and
     the next ones while some are yielded."""
     reading: tuple[Sequence[str], asyncio.Future[Sequence[bytes | None]]] | None = None
     try:
         async for keys, texts in _keys(store, scopes, batch):
-            before, reading = reading, (texts, asyncio.ensure_future(store.fetch(keys)))
+            before, reading = reading, (texts, asyncio.ensure_future(fetch(keys)))
             if before is not None:
                 yield _items(before[0], await before[1], batch)
         if reading is not None:

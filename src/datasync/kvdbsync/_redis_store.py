@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from datasync.endpoints import Endpoint
@@ -40,6 +40,22 @@ class Store(abc.ABC):
     async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """The values of keys now; None for those that are not there or hold no string. Raises `Disconnected`,
         `Unauthorized`, `BadStore`."""
+
+    @abc.abstractmethod
+    def owner(self, key: bytes) -> Link:
+        """The connection to the primary that has the key, as far as one knows."""
+
+    async def sizes(self, keys: Sequence[bytes]) -> Sequence[int]:
+        """The bytes of the values of keys now; 0 also where that cannot be told."""
+        places: dict[Link, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(self.owner(key), []).append(place)
+        asked = [(link, mine, link.send(*(("STRLEN", keys[at]) for at in mine))) for link, mine in places.items()]
+        sizes = [0] * len(keys)
+        for link, mine, answer in asked:
+            for place, reply in zip(mine, await link.answered(answer), strict=True):
+                sizes[place] = reply if isinstance(reply, int) else 0
+        return sizes
 
     @abc.abstractmethod
     async def write(self, operations: Sequence[Operation]) -> Committed:
@@ -80,6 +96,9 @@ class Single(Store):
             await link.aclose()
             raise
         return cls(link)
+
+    def owner(self, key: bytes) -> Link:
+        return self._link
 
     async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         [values] = await self._link.ask(("MGET", *keys))
@@ -212,7 +231,7 @@ class Shared:
             await store.aclose()
 
 
-async def scan(link: Link, pattern: str, *conditions: str) -> AsyncIterator[Sequence[bytes]]:
+async def scan(link: Link, pattern: str, *conditions: str) -> AsyncGenerator[Sequence[bytes], None]:
     """The keys that match, page by page, some perhaps twice. The next page is asked for before one is yielded."""
     command: Command = ("MATCH", pattern, "COUNT", _SCANNED, *conditions)
     following = link.send(("SCAN", 0, *command))

@@ -19,7 +19,7 @@ from datasync.kvdbsync._redis_keys import pattern_of, texts_of
 from datasync.kvdbsync._redis_link import Access
 from datasync.kvdbsync._redis_sentinel import Sentinels, WatchedOver
 from datasync.kvdbsync._redis_session import RedisSession
-from datasync.kvdbsync._redis_snapshot import Batch
+from datasync.kvdbsync._redis_snapshot import Batch, Caution
 from datasync.kvdbsync._redis_store import Opener, Shared, Single, Store, scan
 from datasync.source import Committed, Item, Operation, Session, Source
 from datasync.transports import Url, boolean, seconds
@@ -99,12 +99,13 @@ class RedisSource(Source):
         self.name = name
         self._opener = opener
         self._shared = Shared(opener, timeout)
+        self._caution = Caution()
         self._users = 0
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         store = await self._opener()
         try:
-            return await RedisSession.start(store, scopes)
+            return await RedisSession.start(store, scopes, self._caution)
         except BaseException:
             await store.aclose()
             raise
@@ -127,7 +128,7 @@ class RedisSource(Source):
             found, at = token or (await _sorted_keys(store, prefix), 0)
             keys, texts = texts_of(found[at : at + limit])
             values: list[bytes | None] = [b""] * len(keys) if keys_only else []
-            batch = Batch()
+            batch = Batch(self._caution)
             while len(values) < len(keys):
                 part = await store.fetch(keys[len(values) : len(values) + batch.limit])
                 batch.note(part)
