@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from datasync import BadStore, DataSync, DecodeError, ResyncEvent, open_url
+from datasync import BadStore, DataSync, DecodeError, Disconnected, ResyncEvent, open_url
 from datasync.demo.network_pb2 import Interface
 from datasync.msgsync._kafka_errors import ValueTooLarge
 from datasync.testing.chaos import kafka_topics as topics
@@ -18,6 +18,7 @@ from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, etcd_server
 from tests.kafka.kafka_server import KafkaServer, java, run
 from tests.kafka.load import judge, settled, watched
+from tests.load import QUICK
 from tests.servers import until
 
 
@@ -111,7 +112,48 @@ def test_odd_messages_are_skipped_and_told_of_once(server: KafkaServer, caplog: 
     assert len([line for line in said if "without a key" in line]) == 1
     assert len([line for line in said if "not UTF-8" in line]) == 1
     assert len([line for line in said if "is empty" in line]) == 1
-    assert len([line for line in said if "not compacted" in line and "cleanup.policy=compact" in line]) == 1
+    assert len([line for line in said if "cleanup.policy=delete:" in line and "cleanup.policy=compact" in line]) == 1
+
+
+def test_a_topic_that_is_compacted_and_forgets_besides_is_said(
+    server: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with (
+            topic_of(server, cleanup_policy="compact,delete") as topic,
+            DataSync(f"{server.url}/{topic}"),
+            topic_of(server) as kept,
+            DataSync(f"{server.url}/{kept}"),
+        ):
+            pass
+
+    asyncio.run(main())
+    [said] = [record.getMessage() for record in caplog.records if record.name == "datasync.kafka"]
+    assert "cleanup.policy=compact,delete: Kafka forgets" in said
+
+
+def test_a_topic_that_is_deleted_under_a_watch_is_not_made_again(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        async with DataSync(f"{server.url}/{topic}?create=1&timeout=3", **QUICK) as sync:
+            view = sync.view("")
+            await sync.ready(15)
+            await sync.put("a/1", b"1")
+            await eventually(lambda: dict(view) == {"a/1": b"1"})
+            await topics.delete(server.port, topic)
+            await eventually(lambda: "was deleted; make the topic again" in (sync.status().sources[0].error or ""))
+            with pytest.raises((BadStore, Disconnected)):
+                await sync.put("a/1", b"2")
+            with pytest.raises(BadStore, match="was deleted"):
+                await sync.get("a/1")
+            assert not await topics.exists(server.port, topic)
+            assert dict(view) == {"a/1": b"1"}, "nothing is emptied"
+            await topics.make(server.port, topic)
+            await eventually(lambda: not view)
+            await sync.put("a/2", b"2")
+            await eventually(lambda: dict(view) == {"a/2": b"2"})
+
+    asyncio.run(main())
 
 
 def test_keys_that_are_skipped_go_with_the_prefix_above(server: KafkaServer) -> None:

@@ -20,7 +20,7 @@ from datasync.errors import BadStore, DatasyncError, Disconnected, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_wire import TopicMetadata
 
-__all__ = ["Access", "Address", "Cluster", "Settings", "Topic"]
+__all__ = ["Access", "Address", "Cluster", "Known", "Settings", "Topic"]
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -82,12 +82,21 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The settings of the topic that matter here; `retention` is how many seconds a tombstone is kept for sure (None:
-    nobody knows), `largest` a message in bytes."""
+    """The settings of the topic that matter here; `policy` is what is done with old messages, `retention` how many
+    seconds a tombstone is kept for sure (None: nobody knows), `largest` a message in bytes."""
 
-    compacted: bool = True
+    policy: frozenset[str] = frozenset({"compact"})
     retention: float | None = None
     largest: int = 1_000_000
+
+
+class Known:
+    """What was learned of a cluster so far: the brokers that it had when it was last asked, and whether the topic was
+    ever there."""
+
+    def __init__(self) -> None:
+        self.brokers: dict[Address, None] = {}
+        self.topic = False
 
 
 class NoLeader(Disconnected):
@@ -97,10 +106,10 @@ class NoLeader(Disconnected):
 class Cluster:
     """Connections of one user of the topic. `lane` of a request: what has to wait in one lane delays no other."""
 
-    def __init__(self, access: Access, known: dict[Address, None] | None = None) -> None:
-        """`known`: the brokers that the cluster had when it was last asked, shared by those who want to know."""
+    def __init__(self, access: Access, known: Known | None = None) -> None:
+        """`known`: shared by those who use the same topic."""
         self.access = access
-        self._known = {} if known is None else known
+        self._known = Known() if known is None else known
         scheme = "kafka" if access.tls is None else "kafkas"
         self.name = f"{scheme}://{','.join(map(_text, access.brokers))}/{access.topic}"
         self._topic: Topic | None = None
@@ -267,7 +276,7 @@ class Cluster:
 
     async def any(self, request: Any) -> Any:
         """The answer of whichever broker answers first in turn; one that hangs leaves time for the others."""
-        known = dict.fromkeys([*(at for at, _ in self._connections), *self.access.brokers, *self._known])
+        known = dict.fromkeys([*(at for at, _ in self._connections), *self.access.brokers, *self._known.brokers])
         failed: DatasyncError | None = None
         time = asyncio.get_running_loop().time
         deadline = time() + self.access.timeout
@@ -310,16 +319,18 @@ class Cluster:
         access = self.access
         answer = await self.any(TopicMetadata(access.topic))
         nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
-        self._known.clear()
-        self._known.update(dict.fromkeys(nodes.values()))
+        self._known.brokers = dict.fromkeys(nodes.values())
         self._found_at = asyncio.get_running_loop().time()
         code, _, topic_id, _, partitions, _, _ = answer.topics[0]
         if code in errors.UNKNOWN_TOPIC:
+            if self._known.topic:  # whoever deleted it does not want it back: `create` is for one that is yet to come
+                raise BadStore(f"{self.name} was deleted; make the topic again")
             if not create:
                 raise BadStore(f"{self.name} does not exist; make the topic, or add ?create=1 to the URL")
             return await self._made()
         if code:
             raise errors.of_code(code, self.name, "finding the topic")
+        self._known.topic = True
         chosen = sorted((index, leader, epoch) for _, index, leader, epoch, *_ in partitions)
         if access.partition is not None:
             chosen = chosen[access.partition : access.partition + 1]
@@ -337,7 +348,7 @@ class Cluster:
         request = CreateTopicsRequest([wanted], int(access.timeout * 1000), False)
         answer = await self.any(request)
         (_, code, text) = answer.topic_errors[0]
-        if code and code != errors.EXISTS:
+        if code and code != errors.Code.TOPIC_ALREADY_EXISTS:
             error = errors.of_code(code, self.name, "making the topic")
             raise error if not isinstance(error, BadStore) else BadStore(f"{error}: {text}")
 
@@ -350,7 +361,7 @@ class Cluster:
         if code or not found:
             return Settings()
         return Settings(
-            "compact" in found.get("cleanup.policy", "compact"),
+            frozenset(found.get("cleanup.policy", "compact").replace(" ", "").split(",")),
             int(found["delete.retention.ms"]) / 1000 if "delete.retention.ms" in found else None,
             int(found.get("max.message.bytes", Settings().largest)),
         )

@@ -8,18 +8,19 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
-from datasync.errors import HistoryLost
+from datasync.errors import HistoryLost, Unauthorized
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_cluster import Address, Cluster, Settings, Topic
 from datasync.msgsync._kafka_records import Group, extent, groups
 from datasync.msgsync._kafka_wire import DIVERGING_EPOCH, FetchById
 
-__all__ = ["Cursor", "Fetched", "Fetcher", "prove", "within_retention"]
+__all__ = ["Cursor", "Fetched", "Fetcher", "prove", "prove_readable", "within_retention"]
 
 _FIRST = struct.Struct(">q")
 _LANE = "fetch"
 _WAIT_MS = 500
 _MOST = 50 << 20
+_BEYOND = 1 << 60
 _EACH = 4 << 20
 """Bytes of one answer, of one partition in it."""
 
@@ -72,7 +73,7 @@ def within_retention(cursor: Cursor, settings: Settings) -> bool:
     A compacted topic keeps a tombstone for `delete.retention.ms` after the log cleaner first met it, and the cleaner
     leaves no other trace: the log still starts where it did.
     """
-    if not settings.compacted:
+    if "compact" not in settings.policy:
         return True
     if settings.retention is None:
         return False
@@ -98,6 +99,19 @@ async def prove(cluster: Cluster, topic: Topic, cursor: Cursor, settings: Settin
             raise HistoryLost(f"{name}: partition {partition} begins at {start} now, it stood at {offset}")
         if offset > end:
             raise HistoryLost(f"{name}: partition {partition} ends at {end} now, it stood at {offset}", changed=True)
+
+
+async def prove_readable(cluster: Cluster, topic: Topic) -> None:
+    """Raise `Unauthorized` unless the user may read the topic, of which it may know more: asked for messages that are
+    not there, brokers say so first."""
+    for address, partitions in topic.by_leader(range(len(topic.leaders))).items():
+        where = [(topic.numbers[at], topic.epochs[at], _BEYOND, -1) for at in partitions]
+        answer = await cluster.ask(address, FetchById(topic.id, where, 0, 1, 1), _LANE)
+        codes = {answer.error_code, *(code for found in answer.topics or () for _, code, *_ in found[1])}
+        for code in codes - {0}:
+            error = errors.of_code(code, cluster.name, "reading (the right to Read on the topic)")
+            if isinstance(error, Unauthorized):  # of all else the first real fetch tells
+                raise error
 
 
 class Fetcher:
@@ -168,7 +182,7 @@ class Fetcher:
         """Note how far an answer goes: (next offset, epoch, whether that is all). `alone`: all of it is empty."""
         index, code, _, stable, _, _, _, raw, tags = partition
         name, number, stood = self._cluster.name, self._topic.numbers[index], self._offsets[index]
-        if code == errors.OFFSET_OUT_OF_RANGE:
+        if code == errors.Code.OFFSET_OUT_OF_RANGE:
             raise HistoryLost(f"{name}: partition {number} has nothing at {stood} any more")
         if code:
             raise errors.of_code(code, name, "reading")

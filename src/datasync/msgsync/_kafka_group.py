@@ -26,8 +26,10 @@ _BEAT = 0.5
 _PATIENCE = 9.0
 """Seconds that joining may take: the others are given `_SESSION` to join again."""
 _GROUP = 0
-_MEMBER_ID_REQUIRED = 79
-_AGAIN = (22, 25, 27, 82)
+_AGAIN = frozenset({
+    errors.Code.ILLEGAL_GENERATION, errors.Code.UNKNOWN_MEMBER_ID, errors.Code.REBALANCE_IN_PROGRESS,
+    errors.Code.FENCED_INSTANCE_ID,
+})  # fmt: skip
 """The group is being shared out, or has been without this member."""
 _FEW = 1000
 _CONSUMER, _RANGE = "consumer", "range"
@@ -152,11 +154,11 @@ class Member:
                     self.group, milliseconds, milliseconds, self._id, None, _CONSUMER, [(_RANGE, metadata)]
                 ),
             )
-            if answer.error_code == _MEMBER_ID_REQUIRED:
+            if answer.error_code == errors.Code.MEMBER_ID_REQUIRED:
                 self._id = answer.member_id
                 continue
             if answer.error_code in _AGAIN:
-                self._id = "" if answer.error_code == 25 else self._id
+                self._id = "" if answer.error_code == errors.Code.UNKNOWN_MEMBER_ID else self._id
                 continue
             self._check(cluster, answer.error_code)
             self._id, self._generation = answer.member_id, answer.generation_id

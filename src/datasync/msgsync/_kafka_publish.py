@@ -25,6 +25,8 @@ _BATCH = 500_000
 """Bytes of one batch, unless the topic takes less."""
 _PAUSE = 0.02
 _MOST_EPOCHS = 30_000
+_LAST = 0.1
+"""Of the time of a write that was refused: another try, whose answer may not come in time, is not begun in the last."""
 
 
 class Message:
@@ -94,6 +96,8 @@ class _Lane:
         self.epoch = 0
         self.sequence = 0
         self.under_way = 0
+        self.fault: DatasyncError | None = None
+        """Why what is under way had to be tried again the last time."""
         self.task: asyncio.Task[None] | None = None
 
     def renew(self) -> None:
@@ -141,14 +145,16 @@ class Publisher:
             batch = [message for message in lane.waiting if message.done is not None and not message.done.done()]
             lane.waiting.clear()
             while batch:
-                sent = asyncio.Event()
+                sent, lane.fault = asyncio.Event(), None
                 try:
                     async with asyncio.timeout(self._cluster.access.timeout):
                         offset = await self._deliver(lane, batch, sent)
-                except errors.ValueTooLarge as error:
-                    _fail(batch[:1], error)
+                except errors.ValueTooLarge as too_large:
+                    _fail(batch[:1], too_large)
                     batch = batch[1:]
-                except BaseException as error:
+                except BaseException as raised:
+                    # G10: of a time that is up, the reason is what was tried again until then
+                    error = (lane.fault or raised) if isinstance(raised, TimeoutError) else raised
                     # of those behind the first batch none was sent
                     first = lane.under_way if sent.is_set() else 0
                     _fail(
@@ -157,8 +163,8 @@ class Publisher:
                     _fail(batch[first:], self._not_done(error))
                     if sent.is_set():
                         lane.renew()
-                    if not isinstance(error, DatasyncError | TimeoutError):
-                        _fail(lane.waiting, self._not_done(error))
+                    if not isinstance(raised, DatasyncError | TimeoutError):
+                        _fail(lane.waiting, self._not_done(raised))
                         raise
                     break
                 else:
@@ -171,20 +177,23 @@ class Publisher:
         """Send the first messages of a batch until they are acknowledged: the offset of the first. How many they are is
         noted in the lane. `sent` is set while it is unknown whether they were written."""
         producer, cluster, doubt = await self._identity(), self._cluster, False
+        time = asyncio.get_running_loop().time
+        last = time() + cluster.access.timeout * (1 - _LAST)
         data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
         while True:
             try:
                 code, offset = await produce(cluster, lane.partition, data, None, connected=sent)
             except errors.PartitionGone:
                 raise
-            except Disconnected:
-                doubt = sent.is_set()
+            except Disconnected as error:
+                doubt, lane.fault = sent.is_set(), error
                 await self._look_again(sent)
                 continue
             if not code:
                 lane.sequence += lane.under_way
                 return offset
             doubt = doubt or code in errors.PERHAPS_WRITTEN
+            refused = errors.not_written(code, cluster.name)
             if not doubt:
                 sent.clear()
             if code in errors.TOO_LARGE:
@@ -193,12 +202,15 @@ class Publisher:
                 self._largest //= 2
                 data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
             elif code in errors.LATER or code in errors.UNKNOWN_TOPIC:
+                lane.fault = errors.of_code(code, cluster.name, "writing") if doubt else refused
+                if not doubt and time() > last:
+                    raise refused
                 await self._look_again(sent)
             elif not doubt and code in errors.UNORDERED:
                 lane.renew()
                 data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
             else:
-                raise errors.of_code(code, cluster.name, "writing")
+                raise errors.of_code(code, cluster.name, "writing") if doubt else refused
 
     async def _look_again(self, sent: asyncio.Event) -> None:
         """Find out who leads now. Where nobody answers, what was sent is sent on until its time is up, for only that

@@ -12,7 +12,7 @@ import msgspec
 
 from datasync.errors import Disconnected, HistoryLost
 from datasync.msgsync._kafka_cluster import Cluster, Settings, Topic
-from datasync.msgsync._kafka_fetch import Cursor, Fetched, Fetcher, now, prove, within_retention
+from datasync.msgsync._kafka_fetch import Cursor, Fetched, Fetcher, now, prove, prove_readable, within_retention
 from datasync.msgsync._kafka_group import Member, Settled
 from datasync.msgsync._kafka_records import Report, State, apply, text_of
 from datasync.source import Commit, Frame, Result, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
@@ -79,6 +79,8 @@ class KafkaSession(Session):
     ) -> KafkaSession:
         """A session that is known to work; of a `member` of a group over its share of the partitions."""
         topic = await cluster.topic()
+        if scopes:
+            await prove_readable(cluster, topic)
         share = await member.join(cluster, topic) if member is not None and scopes else topic
         if resume is None:
             session = cls(cluster, share, settings, scopes, Cursor.at_start(share), scopes, False, report)

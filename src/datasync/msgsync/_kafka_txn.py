@@ -34,6 +34,8 @@ class Transactions:
         self._producer: tuple[int, int] | None = None
         self._turn = asyncio.Lock()
         self._limit = _BATCH
+        self._fault: DatasyncError | None = None
+        """Why something had to be tried again the last time."""
 
     async def commit(self, messages: Sequence[Message]) -> list[int]:
         """Publish all of them or none, and return their offsets once readers see them.
@@ -42,15 +44,16 @@ class Transactions:
         `ValueTooLarge`.
         """
         async with self._turn:
-            ending = asyncio.Event()
+            ending, self._fault = asyncio.Event(), None
             try:
                 async with asyncio.timeout(2 * self._cluster.access.timeout):
                     return await self._commit(messages, ending)
             except TimeoutError:
+                fault = self._fault or Disconnected(f"{self._cluster.name}: no answer in time; nothing was written")
                 await self._give_up(ending)
                 if ending.is_set():
-                    raise self._unknown("no answer in time") from None
-                raise Disconnected(f"{self._cluster.name}: no answer in time; nothing was written") from None
+                    raise self._unknown(str(self._fault or "no answer in time")) from None
+                raise fault from None
             except DatasyncError as error:
                 await self._give_up(ending)
                 if ending.is_set() and not isinstance(error, errors.Aborted):
@@ -78,6 +81,7 @@ class Transactions:
         except BaseExceptionGroup as errors_of_parts:
             raise errors_of_parts.exceptions[0] from None
         ending.set()
+        self._fault = None
         await self._tell(EndTxnRequest(self._id, *producer, True), lambda answer: answer.error_code)
         # the answer to this comes once the markers are written, so that readers see the transaction
         with contextlib.suppress(DatasyncError):
@@ -100,7 +104,7 @@ class Transactions:
             if code in errors.FENCED or code in errors.UNORDERED:
                 raise errors.Aborted(f"{cluster.name}: the transaction was aborted; nothing was written, try again")
             if code:
-                raise errors.of_code(code, cluster.name, "writing")
+                raise errors.not_written(code, cluster.name)
             offsets += range(offset, offset + count)
             left = left[count:]
         return offsets
@@ -112,10 +116,11 @@ class Transactions:
                 code, offset = await produce(self._cluster, partition, batch, self._id, connected=asyncio.Event())
                 if code not in errors.LATER:
                     return code, offset
+                self._fault = errors.not_written(code, self._cluster.name)
             except errors.PartitionGone:
                 raise
-            except Disconnected:
-                pass
+            except Disconnected as error:
+                self._fault = error
             await self._cluster.look_again()
 
     async def _begin(self) -> tuple[int, int]:
@@ -130,7 +135,8 @@ class Transactions:
             try:
                 coordinator = await self._cluster.coordinator(self._id, _TRANSACTION)
                 answer = await self._cluster.ask(coordinator, request, _LANE)
-            except Disconnected:
+            except Disconnected as error:
+                self._fault = error
                 self._cluster.forget_coordinator(self._id)
                 if not isinstance(request, EndTxnRequest):  # else only the answer tells what became of it
                     await self._cluster.look_again()
@@ -145,11 +151,12 @@ class Transactions:
                 )
             if code not in errors.LATER and code not in errors.UNKNOWN_TOPIC:
                 raise errors.of_code(code, self._cluster.name, "a transaction")
+            self._fault = errors.of_code(code, self._cluster.name, "a transaction")
             if code in errors.UNKNOWN_TOPIC:
                 await self._cluster.look_again()
                 for part in parts:
                     await self._cluster.leader(part)
-            if code != errors.CONCURRENT_TRANSACTIONS:
+            if code != errors.Code.CONCURRENT_TRANSACTIONS:
                 self._cluster.forget_coordinator(self._id)
             await asyncio.sleep(_PAUSE)
 
@@ -167,4 +174,4 @@ class Transactions:
 def _code_of_parts(answer: Any) -> int:
     """Why partitions could not be added: the reason of one of them, not that the others were not tried then."""
     codes = {code for _, found in answer.errors for _, code in found if code}
-    return max(codes - {errors.NOT_TRIED} or codes, default=0)
+    return max(codes - {errors.Code.OPERATION_NOT_ATTEMPTED} or codes, default=0)

@@ -18,7 +18,7 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
 from datasync.errors import BadUrl, DatasyncError
-from datasync.msgsync._kafka_cluster import Access, Address, Cluster
+from datasync.msgsync._kafka_cluster import Access, Cluster, Known
 from datasync.msgsync._kafka_group import Member
 from datasync.msgsync._kafka_publish import Message, Publisher
 from datasync.msgsync._kafka_records import State
@@ -126,16 +126,17 @@ class KafkaSource(Source):
         self._skipped = SkippedKeys(log)
         self._writer: _Writer | None = None
         self._users = 0
-        self._known: dict[Address, None] = {}
+        self._known = Known()
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         cluster = self._cluster()
         try:
             settings = await cluster.settings()
-            if not settings.compacted:
+            if settings.policy != {"compact"}:
+                policy = ",".join(sorted(settings.policy))
                 self._warn(
-                    f"{self.name} is not compacted: Kafka forgets values after its retention, then snapshots lack them;"
-                    " set cleanup.policy=compact"
+                    f"{self.name} has cleanup.policy={policy}: Kafka forgets values after the topic's retention, then"
+                    " snapshots lack them; set cleanup.policy=compact"
                 )
             return await KafkaSession.start(cluster, settings, scopes, resume, added, self._report, self._member)
         except BaseException:

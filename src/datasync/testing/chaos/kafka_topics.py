@@ -16,8 +16,8 @@ from datasync.msgsync._kafka_cluster import Access, Cluster
 from datasync.testing.chaos.process import until
 
 __all__ = [
-    "add_partitions", "alter", "committed", "compact", "delete", "delete_records", "everything", "history", "id_of",
-    "known", "make", "new_name", "producer", "records",
+    "add_partitions", "alter", "committed", "compact", "delete", "delete_records", "everything", "exists", "history",
+    "id_of", "known", "make", "new_name", "producer", "records",
 ]  # fmt: skip
 
 _numbers = itertools.count()
@@ -80,6 +80,12 @@ async def delete(port: int, name: str) -> None:
             return name not in await client.list_topics()
 
         await until(gone, f"{name} is gone")
+
+
+async def exists(port: int, name: str) -> bool:
+    """Whether there is such a topic."""
+    async with admin(port) as client:
+        return name in await client.list_topics()
 
 
 async def alter(port: int, name: str, **settings: object) -> None:
