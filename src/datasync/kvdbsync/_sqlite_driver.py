@@ -58,6 +58,9 @@ class Connection(Protocol):
 
     def in_transaction(self) -> bool: ...
 
+    def is_no_text(self, error: Exception) -> bool:
+        """Whether a query failed because a TEXT that it gives is not UTF-8."""
+
     def interrupt(self) -> None:
         """Have the query that runs now fail. From any thread."""
 
@@ -123,6 +126,9 @@ class _StandardConnection:
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
 
+    def is_no_text(self, error: Exception) -> bool:
+        return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+
     def interrupt(self) -> None:
         self._connection.interrupt()
 
@@ -182,6 +188,9 @@ class _ApswConnection:
 
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
+
+    def is_no_text(self, error: Exception) -> bool:
+        return isinstance(error, UnicodeDecodeError)
 
     def interrupt(self) -> None:
         self._connection.interrupt()
@@ -259,7 +268,10 @@ def explain(library: Driver, error: Exception, path: str) -> DatasyncError:
     if code == _READONLY:
         return BadStore(f"{path} is read-only for this process; grant write access to it and its directory")
     if code in (_CORRUPT, _NOTADB):
-        return BadStore(f"{path} is damaged or no SQLite file ({error}); restore it from a backup or name another file")
+        return BadStore(
+            f"{path} is damaged or no SQLite file ({error}); move it away and put a backup in its place with:"
+            " datasync restore FILE URL"
+        )
     if code in (_CANTOPEN, _PERM, _AUTH):
         return BadStore(f"{path} cannot be opened ({error}); grant read and write access to it and its directory")
     if code in (_IOERR, _NOMEM, _INTERRUPT):

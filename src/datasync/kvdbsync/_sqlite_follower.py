@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_bell import Ear
 from datasync.kvdbsync._sqlite_driver import Connection
-from datasync.kvdbsync._sqlite_store import Batch, Place, Ranges, changes_behind
+from datasync.kvdbsync._sqlite_rows import Ranges
+from datasync.kvdbsync._sqlite_store import Batch, Place, changes_behind
 from datasync.syncbase.frames import Frame
 
 if TYPE_CHECKING:

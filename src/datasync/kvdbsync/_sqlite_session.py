@@ -11,7 +11,9 @@ from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_follower import Tail
 from datasync.kvdbsync._sqlite_reader import read_apart
-from datasync.kvdbsync._sqlite_store import Head, Place, Ranges, changes_behind, head, history
+from datasync.kvdbsync._sqlite_rows import Ranges
+from datasync.kvdbsync._sqlite_store import Head, Place, changes_behind, head, history
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import Frame, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class SqliteSession(Session):
         resume: Place | None,
         named: Callable[[Connection, str], str],
         seen: Callable[[Place], None],
+        skipped: SkippedKeys,
     ) -> None:
         self._file = file
         self._name = name
@@ -43,6 +46,7 @@ class SqliteSession(Session):
         self._resume = resume
         self._named = named
         self._seen = seen
+        self._skipped = skipped
         self._loop = asyncio.get_running_loop()
         self._frames: list[Frame] = []
         self._size = 0
@@ -103,7 +107,7 @@ class SqliteSession(Session):
     def _snapshot(self, connection: Connection, scopes: list[str], now: Head, label: str) -> None:
         assert self._tail is not None
         self._in_loop(self._deliver, [SnapshotBegin(scopes)], 0)
-        for rows in Ranges(scopes).read(connection):
+        for rows in Ranges(scopes).read(connection, self._skipped):
             if self._closed or self._file.lost is not None:
                 self._file.check()
                 return

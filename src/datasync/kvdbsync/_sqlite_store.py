@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from datasync.errors import BadStore, Conflict, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
-from datasync.source import Check, Commit, Committed, Delete, Item, Operation, Progress, Put
-from datasync.syncbase.scopes import Scopes, is_prefix
+from datasync.kvdbsync._sqlite_rows import delete_under, shown_keys
+from datasync.source import Check, Commit, Committed, Delete, Operation, Put
 
 __all__ = [
     "KEEP",
@@ -28,7 +28,6 @@ __all__ = [
     "DeleteRaw",
     "Head",
     "Place",
-    "Ranges",
     "Transactions",
     "as_place",
     "begin_history",
@@ -40,7 +39,6 @@ __all__ = [
     "prepare",
     "require_store",
     "size_and_revision",
-    "under",
 ]
 
 APPLICATION_ID = 0x6473796E
@@ -54,7 +52,6 @@ _PRUNE_EVERY = 64
 _PRUNE_EVERY_BYTES = 1 << 20
 _PRUNE_STEP = 256
 _EXPIRE_STEP = 1_000
-_CHUNK = 2_000
 _NONCE_MASK = (1 << 53) - 1  # every JSON reader keeps 53 bits
 _LOG_CHUNK = 32
 _CHANGE_BYTES = 200
@@ -261,6 +258,8 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                 proven = True
                 del chunk[0]
             for at, mark, blob in chunk:
+                if type(mark) is not int or type(blob) is not bytes:
+                    raise damaged(f"revision {at} of its log is malformed")
                 changes = _decode(blob)
                 read += len(blob) + _CHANGE_BYTES * len(changes)
                 commits.append(Commit((name, at, mark), at, changes))
@@ -286,60 +285,6 @@ def _lost(connection: Connection, place: Place) -> HistoryLost:
     if revision < first:
         return HistoryLost(f"the log begins at revision {first}, {revision} was pruned; take a snapshot")
     return HistoryLost(f"revision {revision} is not in this history; take a snapshot", changed=True)
-
-
-class Ranges:
-    """Scopes as what a query and a loop over changes need."""
-
-    def __init__(self, scopes: Sequence[str]) -> None:
-        self._scopes = Scopes(scopes).minimal()
-        self._everything = "" in self._scopes
-
-    def cut(self, commits: list[Commit]) -> Sequence[Commit | Progress]:
-        """What is in scope, up to the last one of them."""
-        if self._everything:
-            return commits
-        keep = self._scopes.keep
-        frames: list[Commit | Progress] = []
-        for commit in commits:
-            mine = keep(commit.changes)
-            if mine is commit.changes:
-                frames.append(commit)
-            elif mine:
-                frames.append(Commit(commit.position, commit.revision, mine))
-        last = commits[-1]
-        if not frames or frames[-1].revision != last.revision:
-            frames.append(Progress(last.position, last.revision))
-        return frames
-
-    def read(self, connection: Connection) -> Iterator[Sequence[Item]]:
-        """The rows in scope, range by range, each key once."""
-        for scope in self._scopes:
-            if is_prefix(scope):
-                yield from under(connection, scope)
-            elif found := connection.all("SELECT key, value, revision FROM kv WHERE key = ?", (scope,)):
-                yield found
-
-
-def under(
-    connection: Connection, prefix: str, what: str = "value", limit: int | None = None
-) -> Generator[Sequence[Item], None, None]:
-    """The rows under a prefix in key order, in chunks; `what` is the column or literal in the place of the value."""
-    where, args = _range(prefix)
-    query = f"SELECT key, {what}, revision FROM kv{where} ORDER BY key LIMIT ?"  # noqa: S608 - no text of a user in it
-    yield from connection.chunks(query, (*args, -1 if limit is None else limit), _CHUNK)
-
-
-def _range(prefix: str) -> tuple[str, tuple[str, ...]]:
-    """The WHERE clause of all keys that start with `prefix`; SQLite compares them by code points, as Python does."""
-    stem = prefix.rstrip("\U0010ffff")
-    if not prefix:
-        return "", ()
-    if not stem:
-        return " WHERE key >= ?", (prefix,)
-    last = ord(stem[-1]) + 1
-    # the surrogates are no characters, the next one after them is
-    return " WHERE key >= ? AND key < ?", (prefix, stem[:-1] + chr(0xE000 if last == 0xD800 else last))
 
 
 class Transactions:
@@ -384,9 +329,12 @@ class Transactions:
             elif type(operation) is Delete:
                 # the order of the operations counts where a deleted prefix covers a key that is put
                 self._store(rows)
-                gone = self._delete(operation)
-                existed.append(bool(gone))
-                changes.update(dict.fromkeys(gone))
+                if operation.prefix:
+                    keys, gone = delete_under(self._connection, operation.key)
+                else:
+                    keys, gone = [operation.key], self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,))
+                existed.append(gone > 0)
+                changes.update(dict.fromkeys(keys if gone else ()))
             elif type(operation) is DeleteRaw:
                 existed.append(self._connection.run("DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)) > 0)
         self._store(rows)
@@ -401,24 +349,14 @@ class Transactions:
             self._connection.many("REPLACE INTO kv VALUES(?, ?, ?, ?)", rows)
         rows.clear()
 
-    def _delete(self, operation: Delete) -> list[str]:
-        if not operation.prefix:
-            gone = self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,))
-            return [operation.key] if gone else []
-        where, args = _range(operation.key)
-        keys = [key for (key,) in self._connection.all(f"SELECT key FROM kv{where} ORDER BY key", args)]  # noqa: S608
-        if keys:
-            self._connection.run(f"DELETE FROM kv{where}", args)  # noqa: S608
-        return keys
-
     def expire(self, now: float) -> bool:
         """Delete some of what has expired, as one transaction of its own; whether there was anything."""
-        due = "SELECT key FROM kv WHERE expires <= ? ORDER BY expires LIMIT ?"
-        keys = [key for (key,) in self._connection.all(due, (now, _EXPIRE_STEP))]
-        if keys:
-            self._connection.many("DELETE FROM kv WHERE key = ?", [(key,) for key in keys])
+        due = " WHERE key IN (SELECT key FROM kv WHERE expires <= ? ORDER BY expires LIMIT ?)"
+        keys = shown_keys(self._connection, due, (now, _EXPIRE_STEP))
+        gone = self._connection.run(f"DELETE FROM kv{due}", (now, _EXPIRE_STEP))  # noqa: S608 - no text of a user
+        if gone:
             self._log(self._head.revision + 1, dict.fromkeys(keys))
-        return bool(keys)
+        return gone > 0
 
     def _log(self, revision: int, changes: dict[str, bytes | None]) -> None:
         blob = _encode(list(changes.items()))
@@ -447,4 +385,4 @@ class Transactions:
 def next_expiry(connection: Connection) -> float:
     """When the next key expires, as the wall clock tells time; infinity where none does."""
     found = connection.all("SELECT min(expires) FROM kv WHERE expires IS NOT NULL")[0][0]
-    return math.inf if found is None else float(found)
+    return float(found) if isinstance(found, (int, float)) else math.inf

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from datasync.kvdbsync._sqlite_backup import Report, back_up, check_backup, make
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
 from datasync.kvdbsync._sqlite_reader import read_apart
+from datasync.kvdbsync._sqlite_rows import one, under
 from datasync.kvdbsync._sqlite_session import SqliteSession
 from datasync.kvdbsync._sqlite_store import (
     KEEP,
@@ -36,12 +38,14 @@ from datasync.kvdbsync._sqlite_store import (
     as_place,
     may_come_from,
     size_and_revision,
-    under,
 )
+from datasync.skipped_keys import SkippedKeys
 from datasync.source import Committed, Item, Operation, Put, Session, Source
 from datasync.transports import Url, boolean
 
 __all__ = ["SqliteSource", "from_url"]
+
+log = logging.getLogger("datasync.sqlite")
 
 _LOCK_TIMEOUT = 5.0
 _MAX_VALUE = 500_000_000
@@ -118,13 +122,14 @@ class SqliteSource(Source):
         self._was_open = False
         self._latest: Place | None = None
         self._restored = 0
+        self._skipped = SkippedKeys(log)
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         position = None if resume is None else as_place(resume)
         file = await self._open_file()
         # as of now: what other sessions see while this one reads may be newer than what it reads
         named = functools.partial(self._named, self._latest)
-        session = SqliteSession(file, self._path, scopes, added, position, named, self._saw)
+        session = SqliteSession(file, self._path, scopes, added, position, named, self._saw, self._skipped)
         await session.start()
         return session
 
@@ -162,9 +167,8 @@ class SqliteSource(Source):
     async def get(self, key: str) -> tuple[bytes, int] | None:
         _validate_key(key)
         file = await self._open_file()
-        query = "SELECT value, revision FROM kv WHERE key = ?"
-        found = await file.follower.call(lambda connection: connection.all(query, (key,)))
-        return (found[0][0], found[0][1]) if found else None
+        found = await file.follower.call(lambda connection: one(connection, key, self._skipped))
+        return None if found is None else found[1:]
 
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
@@ -179,14 +183,20 @@ class SqliteSource(Source):
             start = 0
             what = "x''" if keys_only else "value"
             file = await self._open_file()
-            rows = await file.follower.call(lambda connection: _rows(connection, prefix, what, limit + 1))
+            rows = await file.follower.call(lambda connection: self._rows(connection, prefix, what, limit + 1))
             if len(rows) > limit:
                 # not in the follower's thread, where all would wait for it
                 rows = await asyncio.wrap_future(
-                    read_apart(file, lambda connection: _rows(connection, prefix, what, None))
+                    read_apart(file, lambda connection: self._rows(connection, prefix, what, None))
                 )
         end = start + limit
         return rows[start:end], (rows, end) if end < len(rows) else None
+
+    def _rows(self, connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
+        rows: list[Item] = []
+        for chunk in under(connection, prefix, self._skipped, what, limit):
+            rows.extend(chunk)
+        return rows
 
     async def backup(self, target: str, report: Report) -> int:
         """Write the state of this moment to the file `target`, which appears when it is complete; its size in bytes.
@@ -261,13 +271,6 @@ class SqliteSource(Source):
             raise Disconnected(f"{self._path} is empty now; put its content back, or start anew with an empty store")
         if empty:
             raise BadStore(f"{self._path} is empty, which no store is; name the file to be read")
-
-
-def _rows(connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
-    rows: list[Item] = []
-    for chunk in under(connection, prefix, what, limit):
-        rows.extend(chunk)
-    return rows
 
 
 def _validate(operation: Operation) -> None:

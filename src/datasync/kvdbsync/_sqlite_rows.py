@@ -1,0 +1,185 @@
+"""Reading `kv`: the rows under a prefix or of one key, and of those only what can be shown.
+
+A key may be of another type than TEXT, or not UTF-8, and a value no BLOB: by another program, or by a bit that flipped.
+Such a row is skipped, and said once. SQLite sorts other types behind all TEXT, so a key whose type flipped stands where
+no search expects it and hides others: where one is met, the table is read from one end to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.skipped_keys import SkippedKeys
+from datasync.source import Commit, Item, Progress, Scopes
+from datasync.syncbase.scopes import is_prefix
+
+__all__ = ["Ranges", "delete_under", "one", "shown_keys", "under"]
+
+_CHUNK = 2_000
+_STORE = "SQLite"
+_ALL = "SELECT CAST(key AS BLOB), typeof(key), CAST({what} AS BLOB), typeof({what}), revision FROM kv"
+
+
+class Ranges:
+    """Scopes as what a query and a loop over changes need."""
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        self._scopes = Scopes(scopes).minimal()
+        self._everything = "" in self._scopes
+
+    def cut(self, commits: list[Commit]) -> Sequence[Commit | Progress]:
+        """What is in scope, up to the last one of them."""
+        if self._everything and all(commit.changes for commit in commits):
+            return commits
+        keep = self._scopes.keep
+        frames: list[Commit | Progress] = []
+        for commit in commits:
+            mine = keep(commit.changes)
+            if mine is commit.changes and mine:
+                frames.append(commit)
+            elif mine:
+                frames.append(Commit(commit.position, commit.revision, mine))
+        last = commits[-1]
+        if not frames or frames[-1].revision != last.revision:
+            frames.append(Progress(last.position, last.revision))
+        return frames
+
+    def read(self, connection: Connection, skipped: SkippedKeys) -> Iterator[Sequence[Item]]:
+        """The rows in scope, range by range, each key once."""
+        for scope in self._scopes:
+            if is_prefix(scope):
+                yield from under(connection, scope, skipped)
+            elif (found := one(connection, scope, skipped)) is not None:
+                yield [found]
+
+
+def one(connection: Connection, key: str, skipped: SkippedKeys) -> Item | None:
+    """The row of a key."""
+    query = "SELECT key, CASE typeof(value) WHEN 'blob' THEN value END, revision FROM kv WHERE key = ?"
+    if found := connection.all(query, (key,)):
+        shown = _shown(found, skipped)
+        return shown[0] if shown else None
+    if _is_hidden(connection, " WHERE key >= ?", (key,)):
+        return next((item for item in _everything(connection, key, "value", skipped) if item[0] == key), None)
+    return None
+
+
+def under(
+    connection: Connection, prefix: str, skipped: SkippedKeys, what: str = "value", limit: int | None = None
+) -> Generator[Sequence[Item], None, None]:
+    """The rows under a prefix in key order, in chunks; `what` is the column or literal in the place of the value."""
+    where, args = _range(prefix)
+    last: str | None = None
+    left = -1 if limit is None else limit
+    if not (len(args) == 2 and _is_hidden(connection, " WHERE key >= ?", args[1:])):
+        query = f"SELECT key, {what}, revision FROM kv{where} ORDER BY key LIMIT ?"  # noqa: S608 - no text of a user
+        rows = connection.chunks(query, (*args, left), _CHUNK)
+        try:
+            for chunk in rows:
+                if items := _shown(chunk, skipped):
+                    last = items[-1][0]
+                    yield items
+        except Exception as error:
+            if not connection.is_no_text(error):
+                raise
+        else:
+            return
+        finally:
+            rows.close()
+    rest = [item for item in _everything(connection, prefix, what, skipped) if last is None or item[0] > last]
+    rest.sort()
+    if limit is not None:
+        del rest[limit:]
+    for start in range(0, len(rest), _CHUNK):
+        yield rest[start : start + _CHUNK]
+
+
+def shown_keys(connection: Connection, sql: str, args: Sequence[object]) -> list[str]:
+    """The keys that the condition `sql` finds, without those that are never shown."""
+    try:
+        found = connection.all(f"SELECT key FROM kv{sql}", args)  # noqa: S608 - no text of a user in it
+    except Exception as error:
+        if not connection.is_no_text(error):
+            raise
+        query = f"SELECT CAST(key AS BLOB), typeof(key) FROM kv{sql}"  # noqa: S608
+        found = [(_text(raw) if kind == "text" else raw,) for raw, kind in connection.all(query, args)]
+    return [key for (key,) in found if type(key) is str]
+
+
+def delete_under(connection: Connection, prefix: str) -> tuple[list[str], int]:
+    """Delete what starts with `prefix`, what is never shown too: the keys that were shown, the number of all."""
+    where, args = _range(prefix)
+    raw = prefix.encode()
+    if len(args) == 2 and _is_hidden(connection, " WHERE key >= ?", args[1:]):
+        where, args = " WHERE substr(CAST(key AS BLOB), 1, ?) = ?", (len(raw), raw)
+    keys = shown_keys(connection, where, args)
+    gone = connection.run(f"DELETE FROM kv{where}", args)  # noqa: S608
+    if raw:
+        beyond = raw[:-1] + bytes([raw[-1] + 1])
+        gone += connection.run("DELETE FROM kv WHERE key >= ? AND key < ?", (raw, beyond))
+    return sorted(keys), gone
+
+
+def _is_hidden(connection: Connection, where: str, args: Sequence[object]) -> bool:
+    """Whether the first row that `where` finds is of another type than TEXT, and so may hide others."""
+    found = connection.all(f"SELECT typeof(key) FROM kv{where} ORDER BY key LIMIT 1", args)  # noqa: S608
+    return bool(found) and found[0][0] != "text"
+
+
+def _everything(connection: Connection, prefix: str, what: str, skipped: SkippedKeys) -> list[Item]:
+    """The rows under a prefix, wherever they are, in the order of the table."""
+    start = prefix.encode()
+    rows: list[tuple[Any, Any, Any]] = []
+    for chunk in connection.chunks(_ALL.format(what=what), (), _CHUNK):
+        for raw, kind, value, value_kind, revision in chunk:
+            if raw.startswith(start):
+                key = skipped.text_of(raw, _STORE) if kind == "text" else raw
+                if key is not None:
+                    rows.append((key, value if value_kind == "blob" else None, revision))
+    return list(_shown(rows, skipped))
+
+
+def _shown(rows: Sequence[Item], skipped: SkippedKeys) -> Sequence[Item]:
+    """The rows that can be shown; the very list where all can."""
+    for key, value, revision in rows:
+        if not (type(key) is str and key and type(value) is bytes and type(revision) is int):
+            break
+    else:
+        return rows
+    return [row for row in rows if _can_be_shown(row, skipped)]
+
+
+def _can_be_shown(row: Item, skipped: SkippedKeys) -> bool:
+    key, value, revision = row
+    raw = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else str(key).encode()
+    if type(key) is not str or not key:
+        why = "empty" if not key else "not of type TEXT"
+    elif type(value) is not bytes:
+        why = "not stored with a value of type BLOB"
+    elif type(revision) is not int:
+        why = "stored without a revision"
+    else:
+        return True
+    skipped.report(raw, _STORE, f"it is {why}; write it by datasync, or delete it with: datasync del --raw")
+    return False
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _range(prefix: str) -> tuple[str, tuple[object, ...]]:
+    """The WHERE clause of all keys that start with `prefix`; SQLite compares them by code points, as Python does."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not prefix:
+        return "", ()
+    if not stem:
+        return " WHERE key >= ?", (prefix,)
+    last = ord(stem[-1]) + 1
+    # the surrogates are no characters, the next one after them is
+    return " WHERE key >= ? AND key < ?", (prefix, stem[:-1] + chr(0xE000 if last == 0xD800 else last))
