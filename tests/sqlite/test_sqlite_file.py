@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from datasync.errors import Disconnected, Forked, HistoryLost
+from datasync.errors import Disconnected, Forked, HistoryLost, WatchClosed
 from datasync.kvdbsync import _sqlite_store
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
@@ -132,7 +132,7 @@ def test_closing_does_not_wait_for_a_lock(make: Make, run: Run, path: Path, libr
         await until(asked)
         async with asyncio.timeout(DEADLINE):
             await source.aclose()
-            with pytest.raises(Disconnected):
+            with pytest.raises(WatchClosed):
                 await writing
         end(holder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import threading
 import time
@@ -12,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from datasync.errors import BadKey, BadValue, Conflict, Disconnected, UnsupportedOption
+from datasync.errors import (
+    BadKey,
+    BadValue,
+    Conflict,
+    Disconnected,
+    OutcomeUnknown,
+    UnsupportedOption,
+    WatchClosed,
+)
 from datasync.kvdbsync import _sqlite_writer
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Check, Committed, Delete, Operation, Put
@@ -383,9 +390,12 @@ def test_closing_while_callers_wait(make: Make, run: Run) -> None:
             assert file is not None
             async with asyncio.timeout(DEADLINE):
                 outcomes = await asyncio.gather(*writing, return_exceptions=True)
-            assert all(isinstance(outcome, Committed | Disconnected) for outcome in outcomes), outcomes
-            with contextlib.suppress(Disconnected):
-                await source.commit([Put("k", b"again")])
+            assert all(isinstance(outcome, Committed | WatchClosed | OutcomeUnknown) for outcome in outcomes), outcomes
+            found = await stored(source, f"k{turns}/")
+            for n, outcome in enumerate(outcomes):
+                if not isinstance(outcome, OutcomeUnknown):
+                    assert (f"k{turns}/{n}" in found) == isinstance(outcome, Committed)
+            await source.commit([Put("k", b"again")])
             await source.aclose()
 
     run(main())

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from datasync.errors import BadStore, Disconnected, OutcomeUnknown, UsageError
 from datasync.kvdbsync._sqlite_claim import identity
+from datasync.kvdbsync._sqlite_clock import shift
 from datasync.kvdbsync._sqlite_driver import Connection, Driver, explain, read_only_uri, surely_undone
 from datasync.kvdbsync._sqlite_file import SharedFile
 from datasync.kvdbsync._sqlite_store import begin_history, head, require_store
@@ -131,8 +132,11 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         connection.function("tick", tick)
         connection.run("BEGIN IMMEDIATE")
         least = connection.all("SELECT max(revision) FROM backup.log")[0][0]
+        ahead = shift(connection)
         connection.run("DELETE FROM main.kv")
-        connection.run("INSERT INTO main.kv SELECT key, value, revision, expires FROM backup.kv WHERE tick()")
+        connection.run(
+            "INSERT INTO main.kv SELECT key, value, revision, expires + ? FROM backup.kv WHERE tick()", (ahead,)
+        )
         revision = begin_history(connection, least)
         file.check()
         if stopped.is_set():

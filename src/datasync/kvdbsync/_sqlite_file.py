@@ -171,8 +171,9 @@ class SharedFile:
         store = identity(self.path)
         try:
             connection = self._add(self.library.connect(self.path, mode))
-            connection.run("PRAGMA busy_timeout=5000")
+            connection.run("PRAGMA busy_timeout=50")  # it is tried again, unless this is closed meanwhile
             self._prepare(connection)
+            connection.run("PRAGMA busy_timeout=5000")
             connection.all("PRAGMA schema_version")  # opens the WAL, if nothing has yet
             # it may have waited long for another process
             self.files = Files.at(self.path)._replace(store=store or identity(self.path))

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from datasync.errors import Disconnected, HistoryLost
@@ -129,25 +129,31 @@ class Follower:
         self._calls.append(lambda: self._tails.remove(tail) if tail in self._tails else None)
         self.wake()
 
-    async def call(self, read: Callable[[Connection], T]) -> T:
+    def ask(self, read: Callable[[Connection], T]) -> Future[T]:
         """The result of `read`, run in this thread outside of any transaction."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        done: Future[T] = Future()
 
         def answer() -> None:
-            try:
-                self._file.check()
-                settle(loop, [(future, read(self._reader()))])
-            except Exception as error:
-                self._failed(error)
-                settle(loop, [(future, self._file.explain(error))])
+            with contextlib.suppress(InvalidStateError):  # it was cancelled, or this was stopped
+                try:
+                    self._file.check()
+                    done.set_result(read(self._reader()))
+                except InvalidStateError:
+                    raise
+                except Exception as error:
+                    self._failed(error)
+                    done.set_exception(self._file.explain(error))
 
         self._calls.append(answer)
         self.wake(news=False)
-        if self._stopping:
-            future.cancel()
-            raise self._file.closing()
-        return await future
+        if self._stopping:  # it may have ended without seeing this
+            with contextlib.suppress(InvalidStateError):
+                done.set_exception(self._file.closing())
+        return done
+
+    async def call(self, read: Callable[[Connection], T]) -> T:
+        """As `ask`, waited for."""
+        return await asyncio.wrap_future(self.ask(read))
 
     def _run(self) -> None:
         try:

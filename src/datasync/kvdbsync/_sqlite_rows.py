@@ -115,7 +115,10 @@ def delete_under(connection: Connection, prefix: str) -> tuple[list[str], int]:
     if len(args) == 2 and _is_hidden(connection, " WHERE key >= ?", args[1:]):
         where, args = " WHERE substr(CAST(key AS BLOB), 1, ?) = ?", (len(raw), raw)
     keys = shown_keys(connection, where, args)
-    gone = connection.run(f"DELETE FROM kv{where}", args)  # noqa: S608
+    gone = 0
+    # again while something is left: a row that hides others has to go before they can be found
+    while deleted := connection.run(f"DELETE FROM kv{where}", args):  # noqa: S608
+        gone += deleted
     if raw:
         beyond = raw[:-1] + bytes([raw[-1] + 1])
         gone += connection.run("DELETE FROM kv WHERE key >= ? AND key < ?", (raw, beyond))

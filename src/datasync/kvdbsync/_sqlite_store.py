@@ -259,7 +259,7 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                 del chunk[0]
             for at, mark, blob in chunk:
                 if type(mark) is not int or type(blob) is not bytes:
-                    raise damaged(f"revision {at} of its log is malformed")
+                    raise HistoryLost(f"revision {at} of the log is malformed; take a snapshot")
                 changes = _decode(blob)
                 read += len(blob) + _CHANGE_BYTES * len(changes)
                 commits.append(Commit((name, at, mark), at, changes))

@@ -17,9 +17,10 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from datasync.errors import Conflict, DatasyncError, Disconnected, OutcomeUnknown
+from datasync.errors import Conflict, DatasyncError, Disconnected, OutcomeUnknown, WatchClosed
+from datasync.kvdbsync._sqlite_clock import Clock
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, surely_undone
 from datasync.kvdbsync._sqlite_follower import settle
 from datasync.kvdbsync._sqlite_store import DeleteRaw, Transactions, next_expiry
@@ -28,7 +29,7 @@ from datasync.source import Committed, Operation
 if TYPE_CHECKING:
     from datasync.kvdbsync._sqlite_file import SharedFile
 
-__all__ = ["Writer"]
+__all__ = ["Job", "Writer"]
 
 _GROUP = 4_096
 """Operations after which a group takes no further transaction, so that others get their turn of the lock."""
@@ -37,10 +38,51 @@ _TICK = 1.0
 _WAL_LIMIT = 64 << 20
 
 
-class _Job(NamedTuple):
-    operations: Sequence[Operation | DeleteRaw]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Committed]
+class Job:
+    """One transaction that somebody waits for. Its `future` is done after the COMMIT, or once it was withdrawn."""
+
+    __slots__ = ("_begun", "_lock", "_withdrawn", "future", "loop", "operations")
+
+    def __init__(
+        self, operations: Sequence[Operation | DeleteRaw], loop: asyncio.AbstractEventLoop, lock: threading.Lock
+    ) -> None:
+        self.operations = operations
+        self.loop = loop
+        self.future: asyncio.Future[Committed] = loop.create_future()
+        self._lock = lock
+        self._begun = self._withdrawn = False
+
+    def begin(self) -> bool:
+        """In the writer's thread: False if nobody wants it any more; else it can only be withdrawn as begun."""
+        with self._lock:
+            self._begun = not (self._withdrawn or self.future.cancelled())
+            return self._begun
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is still to be done."""
+        return not (self._withdrawn or self.future.cancelled())
+
+    def undone(self) -> None:
+        """In the writer's thread: it was rolled back."""
+        with self._lock:
+            self._begun = False
+
+    def withdraw(self, what: str) -> bool:
+        """In its loop: whether it is being carried out. Otherwise it never will be, and who waits hears so now."""
+        with self._lock:
+            self._withdrawn = True
+            begun = self._begun
+        if not begun and not self.future.done():
+            self.future.set_exception(WatchClosed(f"{what} was closed, nothing was written; open it again"))
+        return begun
+
+    def give_up(self, what: str) -> None:
+        """In its loop: have nobody wait for it any longer."""
+        if not self.future.done():
+            self.future.set_exception(
+                OutcomeUnknown(f"{what} was closed while it wrote; read it again to see whether the write is there")
+            )
 
 
 class Writer:
@@ -49,11 +91,13 @@ class Writer:
     def __init__(self, file: SharedFile) -> None:
         self.ended: Future[None] = Future()
         self._file = file
-        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
-        self._collected: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._collected: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._connection: Connection | None = None
+        self._clock = Clock()
         self._due = -math.inf
         self._stopping = False
+        self._begins = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="datasync-sqlite-write", daemon=True)
 
     def start(self) -> None:
@@ -67,17 +111,17 @@ class Writer:
         self._stopping = True
         self._queue.put(None)
 
-    def commit(self, operations: Sequence[Operation | DeleteRaw]) -> asyncio.Future[Committed]:
-        """Do one transaction; the future is done after its COMMIT."""
+    def submit(self, operations: Sequence[Operation | DeleteRaw]) -> Job:
+        """Do one transaction."""
         loop = asyncio.get_running_loop()
-        job = _Job(operations, loop, loop.create_future())
+        job = Job(operations, loop, self._begins)
         collected = self._collected.get(loop)
         if collected is None:
             # handed over at the end of this turn of the loop: the tasks that one COMMIT woke write together again
             self._collected[loop] = collected = []
             loop.call_soon(self._hand_over, loop)
         collected.append(job)
-        return job.future
+        return job
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._collected.pop(loop)
@@ -94,10 +138,10 @@ class Writer:
                 self._answer([(job, self._file.closing()) for job in self._queue.get_nowait() or ()])
 
     def _run(self) -> None:
-        waiting: collections.deque[_Job] = collections.deque()
+        waiting: collections.deque[Job] = collections.deque()
         try:
             while self._fill(waiting) or waiting:
-                if time.time() >= self._due:
+                if self._clock.now() >= self._due:
                     self._expire()
                 if waiting:
                     self._write(self._group(waiting))
@@ -108,14 +152,14 @@ class Writer:
             # whoever handed over while the end was decided must not wait for ever
             self._refuse_rest()
 
-    def _fill(self, waiting: collections.deque[_Job]) -> bool:
+    def _fill(self, waiting: collections.deque[Job]) -> bool:
         """Take all that was handed over, waiting for it if need be; False once it is to stop."""
         handed_over = self._queue
         if not waiting:
             try:
-                jobs = handed_over.get(timeout=min(_TICK, max(0.001, self._due - time.time())))
+                jobs = handed_over.get(timeout=min(_TICK, max(0.001, self._due - self._clock.now())))
             except queue.Empty:
-                # another process may have written a TTL since; also, the clock may have been set
+                # another process may have written a TTL since
                 self._due = -math.inf
                 return True
             if jobs is None:
@@ -131,24 +175,27 @@ class Writer:
         return True
 
     @staticmethod
-    def _group(waiting: collections.deque[_Job]) -> list[_Job]:
-        jobs: list[_Job] = []
+    def _group(waiting: collections.deque[Job]) -> list[Job]:
+        jobs: list[Job] = []
         size = 0
         while waiting and size < _GROUP:
             job = waiting.popleft()
-            if not job.future.cancelled():
+            if job.wanted:
                 jobs.append(job)
                 size += len(job.operations)
         return jobs
 
-    def _write(self, jobs: list[_Job]) -> None:
-        outcomes: list[tuple[_Job, Committed | Exception]] = []
+    def _write(self, jobs: list[Job]) -> None:
+        outcomes: list[tuple[Job, Committed | Exception]] = []
         connection = None
         try:
             connection = self._open()
-            self._begin(connection, self._file.settings.lock_timeout)
+            self._begin(connection, self._file.settings.lock_timeout, jobs)
+            # G12: what was not begun when its source was closed never is
+            jobs = [job for job in jobs if job.begin()]
             transactions = Transactions(connection, self._file.settings.keep)
-            now = time.time()
+            anchored = self._anchor(connection)
+            now = self._clock.now()
             for job in jobs:
                 try:
                     outcomes.append((job, transactions.apply(job.operations, now)))
@@ -156,17 +203,19 @@ class Writer:
                     outcomes.append((job, conflict))
             pruned = transactions.prune()
             self._file.check()
-            if not transactions.changed:
+            if not (transactions.changed or anchored):
                 connection.run("ROLLBACK")
         except Exception as error:
             self._roll_back(connection, error)
+            for job in jobs:
+                job.undone()
             if len(jobs) > 1 and self._may_be_of_one(error):
                 for job in jobs:
                     self._write([job])
             else:
                 self._answer([(job, self._file.explain(error)) for job in jobs])
             return
-        if transactions.changed:
+        if transactions.changed or anchored:
             if (failed := self._commit(connection)) is not None:
                 outcomes = [(job, outcome if isinstance(outcome, Conflict) else failed) for job, outcome in outcomes]
             else:
@@ -203,8 +252,9 @@ class Writer:
             return library.code(error) != BUSY and surely_undone(library.code(error))
         return not isinstance(error, DatasyncError)
 
-    def _begin(self, connection: Connection, patience: float) -> None:
-        """Get the write lock. Short random waits, since another process may write without pause."""
+    def _begin(self, connection: Connection, patience: float, jobs: Sequence[Job] = ()) -> None:
+        """Get the write lock, unless nobody wants the `jobs` any more. Short random waits, since another process may
+        write without pause."""
         deadline = time.monotonic() + patience
         pause = 0.0002
         while True:
@@ -212,6 +262,8 @@ class Writer:
                 connection.run("BEGIN IMMEDIATE")
             except self._file.library.error as error:
                 if self._file.library.code(error) != BUSY or time.monotonic() > deadline or self._stopping:
+                    raise
+                if jobs and not any(job.wanted for job in jobs):
                     raise
             else:
                 return
@@ -226,21 +278,29 @@ class Writer:
             connection = self._open()
             self._file.bell.hang()
             self._file.renew_claim()
-            if (due := next_expiry(connection)) > time.time():
-                self._due = min(due, time.time() + _TICK)
+            if self._clock.is_set(connection) and (due := next_expiry(connection)) > self._clock.now():
+                self._due = min(due, self._clock.now() + _TICK)
                 return
             self._begin(connection, _TICK)
             transactions = Transactions(connection, self._file.settings.keep)
-            transactions.expire(time.time())
+            anchored = self._anchor(connection)
+            transactions.expire(self._clock.now())
             transactions.prune()
-            if not transactions.changed:
+            if not (transactions.changed or anchored):
                 connection.run("ROLLBACK")
             else:
                 self._commit(connection)
-            self._due = min(next_expiry(connection), time.time() + _TICK)
+            self._due = min(next_expiry(connection), self._clock.now() + _TICK)
         except Exception as error:
             self._roll_back(connection, error)
-            self._due = time.time() + _TICK
+            self._due = self._clock.now() + _TICK
+
+    def _anchor(self, connection: Connection) -> bool:
+        """See to it that the clock of the store is set; whether that was written down, and so is to be committed."""
+        if self._clock.is_set(connection):
+            return False
+        self._clock.anchor(connection)
+        return True
 
     def _bound_the_wal(self, connection: Connection) -> None:
         # it is reset when a writer finds no reader in it; many short readers may prevent that for long
@@ -255,6 +315,7 @@ class Writer:
 
     def _roll_back(self, connection: Connection | None, error: Exception) -> None:
         library = self._file.library
+        self._clock = Clock()  # perhaps it was set in what is undone now
         if connection is not None:
             try:
                 if connection.in_transaction():
@@ -270,7 +331,7 @@ class Writer:
             self._file.disconnect(connection)
 
     @staticmethod
-    def _answer(outcomes: Sequence[tuple[_Job, Any]]) -> None:
+    def _answer(outcomes: Sequence[tuple[Job, Any]]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Committed], Any]]] = {}
         for job, outcome in outcomes:
             by_loop.setdefault(job.loop, []).append((job.future, outcome))

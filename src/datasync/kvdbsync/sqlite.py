@@ -13,18 +13,28 @@ TTLs are ended by whichever process has the file open for writing, by the wall c
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import logging
 import math
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadKey, BadStore, BadUrl, BadValue, Disconnected, Forked, UnsupportedOption
+from datasync.errors import (
+    BadKey,
+    BadStore,
+    BadUrl,
+    BadValue,
+    Disconnected,
+    Forked,
+    UnsupportedOption,
+    WatchClosed,
+)
 from datasync.kvdbsync._sqlite_backup import Report, back_up, check_backup, make_from, put_back
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync._sqlite_file import Settings, SharedFile, acquire
@@ -39,6 +49,7 @@ from datasync.kvdbsync._sqlite_store import (
     may_come_from,
     size_and_revision,
 )
+from datasync.kvdbsync._sqlite_writer import Job
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Committed, Item, Operation, Put, Session, Source
 from datasync.transports import Url, boolean
@@ -47,7 +58,11 @@ __all__ = ["SqliteSource", "from_url"]
 
 log = logging.getLogger("datasync.sqlite")
 
+T = TypeVar("T")
+
 _LOCK_TIMEOUT = 5.0
+_GRACE = 0.1
+"""Seconds that closing leaves to a commit that is under way, on a disk that may hang."""
 _MAX_VALUE = 500_000_000
 _CAPABILITIES = Capabilities(
     order="total",
@@ -123,6 +138,9 @@ class SqliteSource(Source):
         self._latest: Place | None = None
         self._restored = 0
         self._skipped = SkippedKeys(log)
+        self._jobs: set[Job] = set()
+        self._waiting: set[asyncio.Future[Any]] = set()
+        """Those who wait for something else than a write: that the file opens, or is read."""
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         position = None if resume is None else as_place(resume)
@@ -162,12 +180,17 @@ class SqliteSource(Source):
         file = await self._open_file()
         if file.writer is None:
             raise self._read_only(file)
-        return await file.writer.commit(operations)
+        job = file.writer.submit(operations)
+        self._jobs.add(job)
+        try:
+            return await job.future
+        finally:
+            self._jobs.discard(job)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         _validate_key(key)
         file = await self._open_file()
-        found = await file.follower.call(lambda connection: one(connection, key, self._skipped))
+        found = await self._read(file, lambda connection: one(connection, key, self._skipped))
         return None if found is None else found[1:]
 
     async def page(
@@ -183,12 +206,11 @@ class SqliteSource(Source):
             start = 0
             what = "x''" if keys_only else "value"
             file = await self._open_file()
-            rows = await file.follower.call(lambda connection: self._rows(connection, prefix, what, limit + 1))
+            rows = await self._read(file, lambda connection: self._rows(connection, prefix, what, limit + 1))
             if len(rows) > limit:
                 # not in the follower's thread, where all would wait for it
-                rows = await asyncio.wrap_future(
-                    read_apart(file, lambda connection: self._rows(connection, prefix, what, None))
-                )
+                reading = read_apart(file, lambda connection: self._rows(connection, prefix, what, None))
+                rows = await self._wait_for(reading)
         end = start + limit
         return rows[start:end], (rows, end) if end < len(rows) else None
 
@@ -216,7 +238,7 @@ class SqliteSource(Source):
         if not await asyncio.to_thread(check_backup, self._library, backup, self._path):
             await make_from(self._library, backup, self._path)
             file = await self._open_file()
-            return await file.follower.call(size_and_revision)
+            return await self._read(file, size_and_revision)
         file = await self._open_file()
         if file.writer is None:
             raise self._read_only(file)
@@ -226,7 +248,17 @@ class SqliteSource(Source):
         return BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
 
     async def aclose(self) -> None:
+        """Close it at once for all who wait: for them nothing is begun any more."""
         file, self._file = self._file, None
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(WatchClosed(f"{self.name} was closed; open it again"))
+        # G12: the file is shared, but what is not begun by now is not begun for this source any more
+        begun = [job for job in list(self._jobs) if job.withdraw(self.name)]
+        if begun:
+            await asyncio.wait([job.future for job in begun], timeout=_GRACE)
+        for job in begun:
+            job.give_up(self.name)
         if file is not None and file.pid == os.getpid():
             await file.release()
 
@@ -242,7 +274,7 @@ class SqliteSource(Source):
             if stale is not None:
                 await stale.release()
         if not file.ready.done():
-            await asyncio.shield(asyncio.wrap_future(file.ready))
+            await self._wait_for(file.ready, ignore=True)
         try:
             file.ready.result()
         except BaseException:
@@ -252,6 +284,34 @@ class SqliteSource(Source):
             raise
         self._was_open = True
         return file
+
+    async def _read(self, file: SharedFile, read: Callable[[Connection], T]) -> T:
+        result: T = await self._wait_for(file.follower.ask(read))
+        return result
+
+    async def _wait_for(self, done: concurrent.futures.Future[Any], *, ignore: bool = False) -> Any:
+        """The result of what another thread does, or that it has ended (`ignore`); `WatchClosed` if this is closed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def settle() -> None:
+            if future.done():
+                return
+            if ignore or (error := done.exception()) is None:
+                future.set_result(None if ignore else done.result())
+            else:
+                future.set_exception(error)
+
+        def in_loop(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop was closed
+                loop.call_soon_threadsafe(settle)
+
+        self._waiting.add(future)
+        done.add_done_callback(in_loop)
+        try:
+            return await future
+        finally:
+            self._waiting.discard(future)
 
     def _acquire(self) -> SharedFile:
         if not self.create or self._was_open:
