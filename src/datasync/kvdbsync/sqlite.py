@@ -7,7 +7,7 @@
   group of commits.
 - `immutable=1`: read a file that nobody writes, such as one in a read-only directory.
 
-TTLs are ended by whichever process has the file open for writing, by the wall clock.
+TTLs are ended by whichever process has the file open for writing, by a clock that never jumps.
 """
 
 from __future__ import annotations
