@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from datasync.kvdbsync._sqlite_file import remote_kind
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
 from datasync.transports import open_url
-from tests.sqlite.sqlite_tools import copy, finish, process, put
+from tests.sqlite.sqlite_tools import DEADLINE, copy, finish, line, process, put
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -314,6 +315,41 @@ def test_what_may_not_be_written(
         for words in expected:
             position = out.find(words, position + 1)
             assert position >= 0, (words, out)
+        await source.aclose()
+
+    run(main())
+
+
+BECOMES_WRITABLE = """
+from datasync.errors import DatasyncError
+os.setgid(65534); os.setuid(65534)
+session = await source.open([""])
+try:
+    await source.commit([Put("k", b"2")])
+except DatasyncError as error:
+    say(type(error).__name__)
+sys.stdin.readline()
+say((await source.commit([Put("k", b"2")])).revision)
+await session.aclose()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
+def test_a_store_becomes_writable_when_its_file_does(make: Make, run: Run, open_directory: Path, library: str) -> None:
+    path = open_directory / "store.db"
+
+    async def main() -> None:
+        source = make(path=str(path))
+        await put(source, k=b"1")
+        path.chmod(0o644)
+        path.parent.chmod(0o755)
+        reader = process(path, library, BECOMES_WRITABLE, stdin=subprocess.PIPE)
+        assert await line(reader) == "BadStore"
+        for name in open_directory.iterdir():
+            name.chmod(0o666)
+        path.parent.chmod(0o777)
+        out, err = await asyncio.to_thread(reader.communicate, "\n", DEADLINE)
+        assert (out, reader.returncode) == ("2\n", 0), err
         await source.aclose()
 
     run(main())

@@ -96,6 +96,8 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
 async def make_from(library: Driver, backup: str, path: str) -> None:
     """Make the store `path`, which does not exist, from a backup: at once, and with its own history."""
 
+    stopped = threading.Event()
+
     def make() -> None:
         with _part(path) as part:
             with _about(library, path):
@@ -105,9 +107,16 @@ async def make_from(library: Driver, backup: str, path: str) -> None:
                     connection.run("BEGIN IMMEDIATE")
                     begin_history(connection, 0)
                     connection.run("COMMIT")
-            _appear(part, path, replace=False)
+            if not stopped.is_set():
+                _appear(part, path, replace=False)
 
-    await asyncio.shield(asyncio.to_thread(make))
+    making = asyncio.ensure_future(asyncio.to_thread(make))
+    try:
+        await asyncio.shield(making)
+    except asyncio.CancelledError:
+        stopped.set()
+        await asyncio.wait([making])
+        raise
 
 
 async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, int]:

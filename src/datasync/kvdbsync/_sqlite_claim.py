@@ -72,13 +72,18 @@ class Claim:
         if fcntl is None or not self._open(create=create):
             return False
         for kind, alone in ((fcntl.LOCK_EX, True), (fcntl.LOCK_SH, False)):
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
-                if self._is_current():
-                    self.alone = alone
-                    return alone
-                self.release()  # another one lies there by now
-                return None
+            except BlockingIOError:
+                continue
+            except OSError:  # a file system that has no such locks
+                self._close()
+                return False
+            if self._is_current():
+                self.alone = alone
+                return alone
+            self._close()  # another one lies there by now
+            return None
         return None
 
     def share(self, files: Files) -> None:
@@ -142,14 +147,14 @@ class Claim:
         if self._fd >= 0:
             return True
         common = os.O_CLOEXEC | os.O_NOFOLLOW
-        for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
+        for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR):
             if flags & os.O_CREAT and not create:
                 continue
             with contextlib.suppress(OSError):
                 self._fd = os.open(self._path, flags | common, 0o600)
                 self._made = bool(flags & os.O_EXCL)
                 return True
-        return False  # it may not be made or read by this process, which cannot write to the store either
+        return False  # it may not be written by this process, and so neither may the store
 
     def _is_current(self) -> bool:
         if self._fd < 0:

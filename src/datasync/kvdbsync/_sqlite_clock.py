@@ -93,7 +93,7 @@ def _running() -> float:
 def _boot() -> str:
     """What names this run of the machine, as this process counts its time; without Linux, of this process."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return f"{file.read().strip()}/{os.readlink('/proc/self/ns/time')}"
     except OSError:
         return f"process/{os.getpid()}/{time.monotonic_ns()}"

@@ -36,6 +36,8 @@ Row = tuple[Any, ...]
 BUSY, FULL = 5, 13
 _LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT, _CANTOPEN, _TOOBIG, _NOTADB = 6, 7, 8, 9, 10, 11, 14, 18, 26
 _PERM, _AUTH = 3, 23
+_ROOM = 32 << 10
+"""Bytes of space with which SQLite can go on: its -shm file grows by as many."""
 
 log = logging.getLogger("datasync.sqlite")
 _warned = False
@@ -256,12 +258,21 @@ def surely_undone(code: int) -> bool:
     return code in (BUSY, FULL, _LOCKED, _READONLY, _TOOBIG)
 
 
+def _is_full(path: str) -> bool:
+    """Whether there is no room where `path` lies, whatever the library calls that."""
+    try:
+        room = os.statvfs(os.path.dirname(path) or ".")
+    except (OSError, AttributeError):
+        return False
+    return room.f_bavail * room.f_frsize < _ROOM or (room.f_files > 0 and room.f_favail == 0)
+
+
 def explain(library: Driver, error: Exception, path: str) -> DatasyncError:
     """The typed error for an error of the library that happened before a COMMIT was sent, or while reading."""
     code = library.code(error)
     if code in (BUSY, _LOCKED):
         return Disconnected(f"{path} stayed locked by another process, nothing was done; see `fuser {path}` and repeat")
-    if code == FULL:
+    if code == FULL or (code in (_IOERR, _CANTOPEN) and _is_full(path)):
         return Disconnected(f"no space left for {path}, nothing was written; free some space and repeat")
     if code == _TOOBIG:
         return BadValue(f"too big for {path} in one transaction, nothing was written; split it")

@@ -157,6 +157,9 @@ class SharedFile:
 
     def _may_open(self, *, alone: bool) -> bool:
         """Whether the files at the path are those that others have open, if there are others."""
+        with _lock:
+            if any(other.path == self.path for other in _parting):
+                return False  # within a process SQLite shares what its connections to a file have open
         files, recorded = Files.at(self.path), self._claim.recorded()
         if alone:
             refuse_foreign_wal(self.library, self.path, files, recorded)
@@ -271,6 +274,8 @@ class SharedFile:
         """Others may have the store as it is now."""
         lost = self.lost is not None or self.settings.immutable
         self._claim.release(None if lost else Files.at(self.path))
+        with _lock:
+            _parting.discard(self)
 
     def end(self) -> None:
         """Told by the last thread to end, should there have been no connection to close."""
@@ -288,6 +293,15 @@ class SharedFile:
             self._lose(why)
         if self.lost is not None:
             raise Disconnected(self.lost)
+
+    def became_writable(self) -> bool:
+        """Whether a file that could only be read may be written by now; then it is to be opened anew."""
+        if self.settings.immutable or not self.read_only:
+            return False
+        if not (os.access(self.path, os.W_OK) and os.access(os.path.dirname(self.path), os.W_OK)):
+            return False
+        self._lose(f"{self.path} may be written by now; it is opened anew")
+        return True
 
     def renew_claim(self) -> None:
         """Claim the files again where somebody deleted the side file. In the writer's thread."""
@@ -327,7 +341,9 @@ class SharedFile:
     def _lose(self, why: str) -> None:
         with self._lock:
             self.lost = self.lost or why
-        _forget(self)
+        with _lock:
+            _forget(self)
+            _parting.add(self)
         # nobody opens what is there now before all that is open here has been closed
         self.stop()
         writer = self.writer
@@ -434,6 +450,8 @@ def _mounts() -> str:
 
 
 _files: dict[str, SharedFile] = {}
+_parting: set[SharedFile] = set()
+"""Those that were lost, and still have connections."""
 _lock = threading.RLock()
 _inherited: dict[str, Any] = {}
 
@@ -449,6 +467,7 @@ def _after_fork() -> None:
     _lock = threading.RLock()
     # kept for ever: closing the parent's connections here would do harm
     _inherited.update(_files)
+    _parting.clear()
     for file in _files.values():
         file.abandon()
     _files.clear()

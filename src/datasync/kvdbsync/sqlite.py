@@ -177,9 +177,8 @@ class SqliteSource(Source):
         return (await self._write([DeleteRaw(key)])).existed[0]
 
     async def _write(self, operations: Sequence[Operation | DeleteRaw]) -> Committed:
-        file = await self._open_file()
-        if file.writer is None:
-            raise self._read_only(file)
+        file = await self._open_for_writing()
+        assert file.writer is not None
         job = file.writer.submit(operations)
         self._jobs.add(job)
         try:
@@ -239,13 +238,16 @@ class SqliteSource(Source):
             await make_from(self._library, backup, self._path)
             file = await self._open_file()
             return await self._read(file, size_and_revision)
-        file = await self._open_file()
-        if file.writer is None:
-            raise self._read_only(file)
+        file = await self._open_for_writing()
         return await put_back(file, backup, report)
 
-    def _read_only(self, file: SharedFile) -> BadStore:
-        return BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
+    async def _open_for_writing(self) -> SharedFile:
+        file = await self._open_file()
+        if file.writer is None and file.became_writable():
+            file = await self._open_file()
+        if file.writer is None:
+            raise BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
+        return file
 
     async def aclose(self) -> None:
         """Close it at once for all who wait: for them nothing is begun any more."""
