@@ -12,6 +12,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
@@ -19,7 +20,7 @@ from typing import TypeVar
 from datasync.errors import BadStore, Disconnected, OutcomeUnknown, UsageError
 from datasync.kvdbsync._sqlite_claim import identity
 from datasync.kvdbsync._sqlite_clock import shift
-from datasync.kvdbsync._sqlite_driver import Connection, Driver, explain, read_only_uri, surely_undone
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, explain, read_only_uri, surely_undone
 from datasync.kvdbsync._sqlite_file import SharedFile
 from datasync.kvdbsync._sqlite_store import begin_history, head, require_store
 
@@ -30,6 +31,7 @@ Report = Callable[[int, int], None]
 T = TypeVar("T")
 
 _REPORT_EVERY = 0.1
+_LOCK_PAUSE = 0.005
 
 
 class _Stopped(Exception):
@@ -125,7 +127,6 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
     Raises `BadStore`, `Disconnected` (nothing was done), `OutcomeUnknown`.
     """
     progress = [0, 0]
-    patience = round(file.settings.lock_timeout * 1000)
     source = read_only_uri(backup)
 
     def replace(connection: Connection, stopped: threading.Event) -> tuple[int, int]:
@@ -135,11 +136,10 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
                 raise _Stopped
             return 1
 
-        connection.run(f"PRAGMA busy_timeout={patience}")
         connection.run("ATTACH ? AS backup", (source,))
         progress[1] = connection.all("SELECT count(*) FROM backup.kv")[0][0]
         connection.function("tick", tick)
-        connection.run("BEGIN IMMEDIATE")
+        _begin(file, connection, stopped)
         least = connection.all("SELECT max(revision) FROM backup.log")[0][0]
         ahead = shift(connection)
         connection.run("DELETE FROM main.kv")
@@ -165,6 +165,21 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         return progress[0], revision
 
     return await _apart(file, replace, lambda: report(*progress), write=True)
+
+
+def _begin(file: SharedFile, connection: Connection, stopped: threading.Event) -> None:
+    """Get the write lock, for which SQLite itself would wait without hearing that it is to stop."""
+    deadline = time.monotonic() + file.settings.lock_timeout
+    while True:
+        try:
+            connection.run("BEGIN IMMEDIATE")
+        except file.library.error as error:
+            if file.library.code(error) != BUSY or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        if stopped.wait(_LOCK_PAUSE):
+            raise _Stopped
 
 
 async def _apart(
