@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from datasync.errors import HistoryLost
+from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Commit, Delete, Progress, Put, SnapshotBegin, SnapshotChunk, SnapshotEnd
-from tests.sqlite.sqlite_tools import Copy, copy, put, stored, until
+from tests.sqlite.sqlite_tools import Copy, copy, finish, process, put, stored, until
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -317,6 +317,42 @@ def test_an_open_session_outlives_its_source(make: Make, run: Run) -> None:
         await made.session.ping()
         await source.aclose()
         await made.session.aclose()
+
+    run(main())
+
+
+OTHERS = """
+for n in range(30):
+    await source.commit([Put("other/%d" % n, b"v")])
+"""
+
+
+def test_caught_up_means_with_other_processes_too(make: Make, run: Run, path: Path, library: str) -> None:
+    async def main() -> None:
+        source = make(inotify=False)
+        made = await copy(source, "")
+
+        async def follow() -> None:
+            while True:
+                await made.step()
+
+        following = asyncio.create_task(follow())
+        for turn in range(5):
+            await asyncio.to_thread(finish, process(path, library, OTHERS))
+            await made.session.caught_up()
+            assert made.revision == 30 * (turn + 1)
+        await made.session.caught_up()
+        # who waits while nobody takes over anything hears of the end
+        following.cancel()
+        await asyncio.wait([following])
+        await put(source, last=b"1")
+        waiting = asyncio.create_task(made.session.caught_up())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await made.session.aclose()
+        with pytest.raises(Disconnected):
+            await waiting
+        await source.aclose()
 
     run(main())
 

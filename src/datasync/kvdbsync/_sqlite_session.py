@@ -184,6 +184,7 @@ class SqliteSession(Session):
     async def caught_up(self) -> None:
         self._file.check_name(self._name)
         goal = (await self._file.follower.call(head)).revision
+        self._file.follower.wake()  # the bell of another process may not have been heard yet
         while self._taken < goal:
             if self._error is not None or self._closed:
                 raise self._error or Disconnected(f"{self._file.path} is being closed; open it again")
