@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
+from typing import Any
 
 import pytest
 
 from datasync import DataSync, Disconnected, Unauthorized, open_url
 from datasync.testing.chaos.proxy import proxy_to
-from datasync.testing.contract import eventually
+from datasync.testing.contract import Probe, eventually
 from tests.certificates import Authority
-from tests.etcd.etcd_server import EtcdServer, etcd_server, tls_flags, versions
+from tests.etcd.etcd_server import NEW, EtcdServer, etcd_server, tls_flags, versions
 from tests.etcd.load import Judged, cluster_of, judge, watched
 from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal
@@ -182,6 +185,56 @@ def test_a_user_who_may_only_read_a_part(version: str) -> None:
     asyncio.run(main())
 
 
+async def user_of(server: EtcdServer, *prefixes: str) -> str:
+    """The URL of a user who may read these prefixes, and nothing else."""
+    await server.ctl("role", "add", "reader")
+    for prefix in prefixes:
+        await server.ctl("role", "grant-permission", "reader", "--prefix=true", "read", prefix)
+    await server.ctl("user", "add", "agent:s3cret")
+    await server.ctl("user", "grant-role", "agent", "reader")
+    await server.ask_for_passwords({})
+    return f"etcd://agent:s3cret@127.0.0.1:{server.port}"
+
+
+@versions
+def test_a_user_who_may_read_nothing_between_two_prefixes(version: str) -> None:
+    """Each is watched for itself; transactions stay whole, and all is in order."""
+
+    async def main() -> None:
+        async with etcd_server(version) as server:
+            url = await user_of(server, "config/", "policy/")
+            root = DataSync(f"etcd://root:root@127.0.0.1:{server.port}")
+            async with root, watched(url, "config/", "policy/") as (sync, probe):
+                await sync.ready(15)
+                for number in range(30):
+                    value = b"%d" % number
+                    await root.txn().put("policy/1", value).put("config/1", value).put("other/1", value).commit()
+                    await root.put(f"policy/{number % 3}+", value)
+                    await root.put("other/2", value)
+                    await root.put(f"config/{number % 3}+", value)
+                    await root.delete(f"policy/{number % 3}+")
+                await eventually(lambda: len(probe.changes) >= 4 * 30)
+                together = [event for event in probe.changes if len(event.changes) == 2]
+                assert len(together) == 30
+                assert len(probe.changes) == 4 * 30
+                revisions = [event.revision for event in probe.events]
+                assert revisions == sorted(revisions)
+                probe.check()
+
+                late = Probe(name="late", prefixes=["policy/x/"])
+                sync.watcher("policy/x/", name="late")(late)
+                await root.put("policy/x/1", b"late")
+                await eventually(lambda: late.state == {"policy/x/1": b"late"})
+                assert sync.status().sources[0].reconnects == 0
+            for prefixes, keys, denied in ((["config/", "other/"], [], "other/"), (["config/"], ["config"], "config")):
+                sync = DataSync(url)
+                sync.watch("all", *prefixes, keys=keys)
+                with pytest.raises(Unauthorized, match=f"may not read {denied!r}"):
+                    await sync.start()
+
+    asyncio.run(main())
+
+
 @versions
 def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> None:
     async def main() -> None:
@@ -261,5 +314,119 @@ def test_tls(version: str) -> None:
                     await DataSync(expired).start()
             finally:
                 server.end()
+
+    asyncio.run(main())
+
+
+@versions
+def test_certificates_that_are_renewed_under_the_same_names(version: str) -> None:
+    async def main() -> None:
+        openssl = require("openssl", "apt-get install -y openssl")
+        async with scratch() as directory:
+            ours, theirs = Authority(openssl, directory / "ours"), Authority(openssl, directory / "theirs")
+            for authority in (ours, theirs):
+                authority.issue("server")
+                authority.issue("client")
+            server = EtcdServer(version, directory, tls=tls_flags(ours, "server"))
+            try:
+                await server.start()
+                files = f"ca={ours.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
+                async with watched(f"etcds://127.0.0.1:{server.port}?{files}") as (sync, probe):
+                    await sync.ready(15)
+                    await sync.put("a/1", b"1", confirm=True)
+                    await server.kill()
+                    for old, new in (
+                        (ours.ca, theirs.ca),
+                        (ours.cert("server"), theirs.cert("server")),
+                        (ours.key("server"), theirs.key("server")),
+                        (ours.cert("client"), theirs.cert("client")),
+                        (ours.key("client"), theirs.key("client")),
+                    ):
+                        old.write_bytes(new.read_bytes())
+                    await server.start()
+                    await eventually(lambda: sync.status().sources[0].state == "following", 20)
+                    await sync.put("a/1", b"2", confirm=True)
+                    assert probe.state == {"a/1": b"2"}
+                    assert len(probe.resyncs) == 1
+            finally:
+                server.end()
+
+    asyncio.run(main())
+
+
+# -- names and times -----------------------------------------------------------------------------------------------
+
+
+@versions
+def test_a_slow_first_answer_has_the_time_that_the_url_gives_it(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, proxy_to(server.port) as proxy:
+            proxy.pause()
+            sync = DataSync(f"etcd://127.0.0.1:{proxy.port}?timeout=20", connect_timeout=30, ping_interval=60)
+            sync.watch("all", "")
+            asyncio.get_running_loop().call_later(4, proxy.resume)
+            began = asyncio.get_running_loop().time()
+            async with sync:
+                await sync.ready(15)
+                assert sync.status().sources[0].error is None
+            assert asyncio.get_running_loop().time() - began >= 4
+            # and no more than that
+            proxy.pause()
+            source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=1")
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(Disconnected):
+                await source.open([""])
+            assert asyncio.get_running_loop().time() - began < 4
+            proxy.resume()
+            await eventually(lambda: not proxy.connections)
+
+    asyncio.run(main())
+
+
+def test_a_name_with_two_addresses_is_tried_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them takes connections, and says nothing; in both orders."""
+
+    async def main() -> None:
+        async with etcd_server(NEW) as server:
+            found = ["127.0.0.1", "127.0.0.2"]
+            resolve = socket.getaddrinfo
+
+            def two(host: str, *args: Any, **options: Any) -> Any:
+                if host != "two.test":
+                    return resolve(host, *args, **options)
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, args[0])) for address in found]
+
+            monkeypatch.setattr(socket, "getaddrinfo", two)
+
+            async def say_nothing(incoming: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await incoming.read()
+                writer.close()
+
+            async with await asyncio.start_server(say_nothing, "127.0.0.2", server.port):
+                for _ in range(2):
+                    async with watched(f"etcd://two.test:{server.port}?timeout=1") as (sync, probe):
+                        await sync.ready(15)
+                        await sync.put("a/1", b"1", confirm=True)
+                        assert (await sync.get("a/1")) is not None
+                        assert probe.state == {"a/1": b"1"}
+                        await sync.delete("a/1")
+                    found.reverse()
+
+    asyncio.run(main())
+
+
+def test_a_name_that_cannot_be_resolved_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_: object, **__: object) -> Any:
+        time.sleep(2)
+        raise socket.gaierror("no such name")
+
+    async def main() -> None:
+        with pytest.raises(Disconnected, match="resolved; check"):
+            await open_url("etcd://nowhere.invalid").open([""])
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        began = time.monotonic()
+        with pytest.raises(Disconnected, match="not resolved in time"):
+            await open_url("etcd://nowhere.invalid?timeout=0.5").get("a")
+        assert time.monotonic() - began < 1.5
 
     asyncio.run(main())

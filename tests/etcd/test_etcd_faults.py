@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from datasync import DataSync
+from datasync import BadValue, Conflict, DataSync, OutcomeUnknown, WatchClosed, open_url
+from datasync.source import Check, Operation, Put
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer, etcd_server, versions
 from tests.etcd.load import Judged, begun_anew, cluster_of, judge, judge_anew, settled, watched
-from tests.faults import lose, once_there, proxied, started_late, stopped, stopped_write
+from tests.faults import closed_beside_requests, lose, once_there, proxied, started_late, stopped, stopped_write
 from tests.load import QUICK, Watched, seen, state_of, writing
 
 LIMIT = 100
@@ -304,3 +307,104 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts(version: str)
                     await eventually(lambda: len(probe.state) == 5)
 
     asyncio.run(main())
+
+
+@versions
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("by", ["stopped", "swallowed"])
+def test_closed_beside_requests_that_hang(version: str, by: str, connected: bool) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, proxied(server) as (proxy, url):
+            if by == "stopped":
+                await closed_beside_requests(
+                    server.url, server.pause, _async(server.resume), server.everything, connected=connected
+                )
+            else:
+                await closed_beside_requests(
+                    url, _async(proxy.pause), _async(proxy.resume), server.everything, connected=connected
+                )
+                await eventually(lambda: not proxy.connections)
+
+    asyncio.run(main())
+
+
+def _async(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def called() -> None:
+        call()
+
+    return called
+
+
+def test_writes_with_a_time_to_live_that_hang_are_never_made_once_closed() -> None:
+    """They wait for their leases."""
+
+    async def main() -> None:
+        async with etcd_server(NEW) as server:
+            source = open_url(server.url)
+            await source.commit([Put("a/1", b"1")])
+            await server.pause()
+            puts = [asyncio.ensure_future(source.commit([Put(f"b/{n}", b"2", ttl=100)])) for n in range(10)]
+            await asyncio.sleep(0.2)
+            await source.aclose()
+            assert [type(put.exception()) for put in puts] == [WatchClosed] * 10
+            server.resume()
+            await once_there(server.head)
+            assert await server.everything() == {"a/1": b"1"}
+
+    asyncio.run(main())
+
+
+def test_a_source_of_two_is_closed_with_the_last_of_them() -> None:
+    async def main() -> None:
+        async with etcd_server(NEW) as server:
+            source = open_url(server.url)
+            async with DataSync(source) as one:
+                async with DataSync(source):
+                    await server.pause()
+                    put = asyncio.ensure_future(one.put("a/1", b"1"))
+                    await asyncio.sleep(0.1)
+                server.resume()
+                await put
+                assert await server.everything() == {"a/1": b"1"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_memory_is_flat_over_writes_that_fail() -> None:
+    """Refused, conflicting and of unknown outcome, 100 kB each: more than 10,000."""
+
+    async def main() -> None:
+        extra = ["--max-request-bytes", "50000"]
+        async with etcd_server(NEW, extra=extra) as server:
+            source = open_url(f"{server.url}?timeout=1")
+            large, small = b"x" * 100_000, b"x" * 40_000
+
+            async def fail(count: int, *operations: Operation) -> set[type]:
+                commits = (source.commit(operations) for _ in range(count))
+                return {type(outcome) for outcome in await asyncio.gather(*commits, return_exceptions=True)}
+
+            used: list[int] = []
+            for _ in range(6):
+                # some take too long where a machine is busy
+                refused: set[type] = set().union(*[await fail(100, Put("a/1", large)) for _ in range(3)])
+                assert BadValue in refused
+                conflicts: set[type] = set().union(
+                    *[await fail(100, Put("a/1", small, ttl=100), Check("a/2", 7)) for _ in range(4)]
+                )
+                assert Conflict in conflicts
+                await once_there(lambda: source.get("a/1"))
+                await server.pause()
+                assert OutcomeUnknown in await fail(1_000, Put("a/1", small))
+                server.resume()
+                await once_there(lambda: source.get("a/1"))
+                used.append(resident())
+            assert used[-1] - used[2] < 60 << 20, used
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+def resident() -> int:
+    """The memory of this process, in bytes; grpc keeps much of it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -189,7 +189,7 @@ def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_p
     private, public = str(tmp_path / "private.pem"), str(tmp_path / "public.pem")
     for command in (["genrsa", "-out", private, "2048"], ["rsa", "-in", private, "-pubout", "-out", public]):
         subprocess.run([openssl, *command], check=True, capture_output=True)
-    token = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=1s"
+    token = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=2s"
 
     async def main() -> None:
         async with etcd_server(version, extra=["--auth-token", token]) as server:
@@ -199,7 +199,7 @@ def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_p
                 await writer.put("a/1", b"1")
                 source = open_url(url)
                 frames = await reader(source, ["a/"])
-                await asyncio.sleep(2.5)  # the token ends
+                await asyncio.sleep(3.5)  # the token ends
                 assert (await frames.snapshot())[0] == {"a/1": b"1"}
                 await writer.put("a/1", b"2")
                 assert dict((await frames.commit()).changes) == {"a/1": b"2"}

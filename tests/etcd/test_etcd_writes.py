@@ -107,7 +107,12 @@ def test_leases(version: str) -> None:
             # keys of one transaction and one TTL share one
             await sync.txn().put("c/1", b"1", ttl=501.2).put("c/2", b"2", ttl=502).put("c/3", b"3", ttl=502.5).commit()
             assert await leases(server) == 3
+            # which ends with the last of them
+            await sync.delete("c/1")
+            await sync.put("c/2", b"22", ttl=502)
+            assert await leases(server) == 3
             await sync.delete("c/", prefix=True)
+            assert await leases(server) == 1
             began = time.monotonic()
             await sync.txn().put("b/1", b"1", ttl=1.2).put("b/2", b"2", ttl=2).put("b/3", b"3", ttl=500).commit()
             await other.put("b/3", b"kept")  # detaches it
@@ -122,6 +127,32 @@ def test_leases(version: str) -> None:
             assert (await sync.get("b/3")) is not None
             with pytest.raises(BadValue, match="'a/1'"):
                 await sync.put("a/1", b"1", ttl=1e10)
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_key_that_is_refreshed_has_one_lease(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            for number in range(100):
+                await sync.put("a/1", b"%d" % number, ttl=300)
+            assert await leases(server) == 1
+            # at the same time
+            await asyncio.gather(*(sync.put("a/1", b"%d" % number, ttl=300) for number in range(100)))
+            assert await leases(server) == 1
+            kept = await sync.get("a/1")
+            assert kept is not None
+            # one more key on the lease, so that it does not end with the refreshed one
+            await sync.txn().put("a/1", b"x", ttl=300).put("a/2", b"x", ttl=300).commit()
+            await sync.put("a/1", b"y", ttl=300)
+            assert await leases(server) == 2
+            assert await sync.get("a/2") is not None
+            await sync.put("a/1", b"without")
+            assert await leases(server) == 1
+            await sync.delete("a/2")
+            assert await leases(server) == 0
+            assert (await sync.get("a/1")) is not None
 
     asyncio.run(main())
 

@@ -1,37 +1,33 @@
-"""The way to the members of a cluster: channels, the calls made over them, tokens, and fail-over."""
+"""One connection to one member: a channel, the calls made over it, and tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
-from datasync._grpc import CHANNEL_OPTIONS, grpc, untangled
-from datasync.errors import Disconnected, OutcomeUnknown
+from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, untangled
+from datasync.endpoints import Endpoint, TlsFiles
+from datasync.errors import Disconnected
 from datasync.kvdbsync import _etcd_errors as errors
-from datasync.kvdbsync._etcd_errors import BadCertificate, TooManyOperations
+from datasync.kvdbsync._etcd_errors import TooManyOperations
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 
 __all__ = [
-    "LEASE_GRANT", "LEASE_REVOKE", "RANGE", "STATUS", "TXN", "Access", "Cluster", "Link",
+    "LEASE_GRANT", "LEASE_REVOKE", "RANGE", "STATUS", "TXN", "Access", "Call", "Link", "Member", "Stream",
 ]  # fmt: skip
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
-T = TypeVar("T")
 Stream = grpc.aio.StreamStreamCall[pb.WatchRequest, pb.WatchResponse]
 
 MAX_ANSWER = 64 << 20
 """Bytes of one message that are accepted; pages adapt to it, fragments of a watch stay far below."""
-_CONNECT = 3.0
-"""Seconds that one member has to answer at first, so that there is time for the next one."""
 _TOGETHER = 128
 """Operations that a server takes in one transaction, unless it was told otherwise."""
-_IN_FLIGHT = 1_000
-"""Requests sent and not answered; a server rejects everybody's beyond some thousand."""
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_ANSWER),
     ("grpc.max_send_message_length", -1),  # the server decides what is too large
@@ -62,19 +58,48 @@ _AUTHENTICATE: Call[pb.AuthenticateRequest, pb.AuthenticateResponse] = Call(
 _WATCH = "/etcdserverpb.Watch/Watch"
 
 
+class Member(NamedTuple):
+    """A member as the URL names it, at one of the addresses of that name; "" where it names the address."""
+
+    endpoint: Endpoint
+    address: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} ({self.address})" if self.address else str(self.endpoint)
+
+    @property
+    def target(self) -> str:
+        """What grpc connects to."""
+        if not self.address:
+            return str(self.endpoint)
+        if ":" in self.address:
+            return f"ipv6:[{self.address}]:{self.endpoint.port}"
+        return f"ipv4:{self.address}:{self.endpoint.port}"
+
+    @property
+    def options(self) -> Sequence[tuple[str, str]]:
+        """What has grpc call it, and check its certificate, by its name."""
+        if not self.address:
+            return ()
+        return (
+            ("grpc.default_authority", str(self.endpoint)),
+            ("grpc.ssl_target_name_override", self.endpoint.host),
+        )
+
+
 class Access:
     """How to reach a cluster: where, over TLS or not, as whom, and how long one request may take (seconds)."""
 
     def __init__(
         self,
-        endpoints: Sequence[str],
-        credentials: grpc.ChannelCredentials | None = None,
+        endpoints: Sequence[Endpoint],
+        tls: TlsFiles | None = None,
         user: str | None = None,
         password: str | None = None,
         timeout: float = 5.0,
     ) -> None:
         self.endpoints = tuple(endpoints)
-        self.credentials = credentials
+        self.tls = tls
         self.timeout = timeout
         self._user = user
         self._password = password or ""
@@ -109,8 +134,10 @@ class Access:
 class Link:
     """One connection to one member."""
 
-    def __init__(self, access: Access, endpoint: str) -> None:
-        self.endpoint = endpoint
+    def __init__(self, access: Access, member: Member) -> None:
+        """Raises `Disconnected` where the files of TLS cannot be used now."""
+        self.member = member
+        self.endpoint = str(member)
         self.access = access
         self.status = pb.StatusResponse()
         """What it said of itself when it was connected."""
@@ -119,14 +146,19 @@ class Link:
         self._retired = False
         self._rpcs: dict[str, Any] = {}
         self._channel: grpc.aio.Channel | None
-        if access.credentials is None:
-            self._channel = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+        # how long grpc keeps trying to connect, even once the channel is closed
+        trying = ("grpc.min_reconnect_backoff_ms", int(1000 * access.timeout))
+        options = [*_OPTIONS, trying, *member.options]
+        if access.tls is None:
+            self._channel = grpc.aio.insecure_channel(member.target, options=options)
         else:
-            self._channel = grpc.aio.secure_channel(endpoint, access.credentials, options=_OPTIONS)
+            ca, cert, key = access.tls.read()  # they may have been renewed
+            credentials = channel_credentials(ca, key, cert)
+            self._channel = grpc.aio.secure_channel(member.target, credentials, options=options)
 
-    async def connect(self) -> None:
-        """Make sure that somebody answers. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
-        self.status = await self.ask(STATUS, pb.StatusRequest(), min(_CONNECT, self.access.timeout))
+    async def connect(self, patience: float) -> None:
+        """Make sure that somebody answers within so many seconds. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
+        self.status = await self.ask(STATUS, pb.StatusRequest(), patience)
 
     @property
     def ready(self) -> bool:
@@ -227,104 +259,3 @@ def _serialize(message: Message) -> bytes:
 def _metadata(token: str) -> Sequence[tuple[str, str]]:
     # hasleader: a member that lost its leader says so instead of waiting, and ends its watch streams
     return (("hasleader", "true"), ("token", token)) if token else (("hasleader", "true"),)
-
-
-class Cluster:
-    """The members in turn, from the one that answered last."""
-
-    def __init__(self, access: Access) -> None:
-        self.access = access
-        self._at = 0
-        self._shared: Link | None = None
-        self._connecting = asyncio.Lock()
-        self._turn = asyncio.Semaphore(_IN_FLIGHT)
-
-    async def dedicated(self, use: Callable[[Link], Awaitable[T]]) -> T:
-        """The result of `use` with a link of its own, which it keeps. Raises what the last member's try raised."""
-
-        async def attempt(endpoint: str) -> T:
-            link = await self._connect(endpoint)
-            try:
-                return await use(link)
-            except BaseException:
-                await link.aclose()
-                raise
-
-        return await self._in_turn(attempt)
-
-    async def shared(self, use: Callable[[Link], Awaitable[T]]) -> T:
-        """The result of `use` with the link that all requests share.
-
-        `use` is called again with another member after it raised `Disconnected`.
-        """
-
-        async def attempt(endpoint: str) -> T:
-            link = await self._reuse(endpoint)
-            try:
-                with link.in_use():
-                    return await use(link)
-            except (Disconnected, OutcomeUnknown):
-                if self._shared is link:
-                    self._shared = None
-                await link.retire()
-                raise
-            finally:
-                if link is not self._shared:
-                    await link.retire()
-
-        async with self._turn:  # each of those before has a time limit
-            return await self._in_turn(attempt)
-
-    async def aclose(self) -> None:
-        """Release the shared link, once the requests under way have ended; a later one opens another."""
-        link, self._shared = self._shared, None
-        if link is not None:
-            await link.retire()
-
-    async def _connect(self, endpoint: str) -> Link:
-        link = Link(self.access, endpoint)
-        try:
-            await link.connect()
-        except BaseException:
-            await link.aclose()
-            raise
-        return link
-
-    async def _reuse(self, endpoint: str) -> Link:
-        if (link := self._current(endpoint)) is not None:
-            return link
-        try:
-            async with asyncio.timeout(self.access.timeout):
-                await self._connecting.acquire()
-        except TimeoutError:
-            raise Disconnected(f"{endpoint}: still no answer; check that the cluster is healthy") from None
-        try:
-            if (link := self._current(endpoint)) is None:
-                await self.aclose()
-                link = self._shared = await self._connect(endpoint)
-            return link
-        finally:
-            self._connecting.release()
-
-    def _current(self, endpoint: str) -> Link | None:
-        link = self._shared
-        return link if link is not None and link.endpoint == endpoint and link.ready else None
-
-    async def _in_turn(self, attempt: Callable[[str], Awaitable[T]]) -> T:
-        endpoints = self.access.endpoints
-        for left in range(len(endpoints) - 1, -1, -1):
-            at = self._at
-            try:
-                return await attempt(endpoints[at])
-            except (Disconnected, BadCertificate):
-                self._move_on(at)
-                if not left:
-                    raise
-            except (OutcomeUnknown, asyncio.CancelledError):
-                self._move_on(at)  # it may have been too slow: the next request goes elsewhere
-                raise
-        raise AssertionError("a cluster has at least one endpoint")
-
-    def _move_on(self, at: int) -> None:
-        if at == self._at:
-            self._at = (at + 1) % len(self.access.endpoints)

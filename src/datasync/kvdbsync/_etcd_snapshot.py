@@ -16,6 +16,7 @@ from operator import itemgetter
 
 from datasync.errors import BadStore
 from datasync.kvdbsync._etcd_channel import MAX_ANSWER, RANGE, Link
+from datasync.kvdbsync._etcd_cluster import Turn
 from datasync.kvdbsync._etcd_errors import AnswerTooLarge
 from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
@@ -41,7 +42,7 @@ _TURNS = 2
 
 
 async def read_page(
-    link: Link, range_: Range, limit: int, revision: int = 0, *, keys_only: bool = False
+    turn: Turn, range_: Range, limit: int, revision: int = 0, *, keys_only: bool = False
 ) -> tuple[pb.RangeResponse, int]:
     """One page from the start of the range, and the limit that it took: a smaller one where values are large."""
     while True:
@@ -49,7 +50,7 @@ async def read_page(
             key=range_.key, range_end=range_.end, limit=limit, revision=revision, keys_only=keys_only
         )
         try:
-            return await link.ask(RANGE, request), limit
+            return await turn.ask(RANGE, request), limit
         except AnswerTooLarge as error:
             if limit == 1:
                 raise BadStore(str(error)) from None

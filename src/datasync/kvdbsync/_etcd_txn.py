@@ -6,43 +6,66 @@ import contextlib
 import math
 from collections.abc import Sequence
 
-from datasync.errors import BadValue, Conflict, DatasyncError, OutcomeUnknown, UnsupportedOption
-from datasync.kvdbsync._etcd_channel import LEASE_GRANT, LEASE_REVOKE, TXN, Link
-from datasync.kvdbsync._etcd_errors import RequestTooLarge, TooManyOperations
+from datasync.errors import BadValue, Conflict, DatasyncError, OutcomeUnknown, UnsupportedOption, WatchClosed
+from datasync.kvdbsync._etcd_channel import LEASE_GRANT, LEASE_REVOKE, TXN
+from datasync.kvdbsync._etcd_cluster import Turn
+from datasync.kvdbsync._etcd_errors import LeaseEnded, RequestTooLarge, TooManyOperations
 from datasync.kvdbsync._etcd_keys import range_of
+from datasync.kvdbsync._etcd_leases import Leases
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.source import Check, Committed, Delete, Operation, Put
 
-__all__ = ["delete_raw", "write"]
+__all__ = ["delete_raw", "revoke", "write"]
 
 _LONGEST = 9_000_000_000
 """Seconds; etcd grants no longer lease."""
 
 
-async def write(link: Link, operations: Sequence[Operation]) -> Committed:
-    """Do all operations in one transaction. Raises as `Source.commit` does."""
+async def write(turn: Turn, operations: Sequence[Operation], known: Leases) -> tuple[Committed, list[int]]:
+    """Do all operations in one transaction; with the leases that nothing hangs on since. Raises as `Source.commit`."""
+    try:
+        return await _write(turn, operations, known)
+    except LeaseEnded:  # it took longer than the time that was asked for
+        return await _write(turn, operations, known)
+
+
+async def _write(turn: Turn, operations: Sequence[Operation], known: Leases) -> tuple[Committed, list[int]]:
     leases: dict[int, int] = {}
     for operation in operations:
         if type(operation) is Put and operation.ttl is not None:
             seconds = _whole_seconds(operation.key, operation.ttl)
             if seconds not in leases:
                 # one that was granted but not heard of ends by itself: nothing was written
-                leases[seconds] = (await link.ask(LEASE_GRANT, pb.LeaseGrantRequest(TTL=seconds))).ID
+                leases[seconds] = (await turn.ask(LEASE_GRANT, pb.LeaseGrantRequest(TTL=seconds))).ID
     try:
-        return await _transact(link, operations, leases)
+        committed = await _transact(turn, operations, leases)
     except DatasyncError as error:
-        if not isinstance(error, OutcomeUnknown):  # else the key may hang on the lease
+        if not isinstance(error, OutcomeUnknown | WatchClosed):  # else the key may hang on it, or nothing may be sent
             for lease in leases.values():
-                with contextlib.suppress(DatasyncError):
-                    await link.tell(LEASE_REVOKE, pb.LeaseRevokeRequest(ID=lease))
+                await revoke(turn, lease)
         raise
 
+    attached = {
+        operation.key: leases[math.ceil(operation.ttl)]
+        for operation in operations
+        if type(operation) is Put and operation.ttl is not None
+    }
+    gone = [operation.key for operation in operations if type(operation) is not Check and operation.key not in attached]
+    ttls = {lease: seconds for seconds, lease in leases.items()}
+    return committed, known.written(committed.revision or 0, attached, ttls, gone)
 
-async def delete_raw(link: Link, key: bytes) -> bool:
+
+async def revoke(turn: Turn, lease: int) -> None:
+    """End a lease that nothing hangs on; where that fails, it ends by itself."""
+    with contextlib.suppress(DatasyncError):
+        await turn.ask(LEASE_REVOKE, pb.LeaseRevokeRequest(ID=lease))
+
+
+async def delete_raw(turn: Turn, key: bytes) -> bool:
     """Delete one key, text or not; whether it was there."""
     request = pb.TxnRequest()
     request.success.add().request_delete_range.MergeFrom(pb.DeleteRangeRequest(key=key))
-    answer = await link.tell(TXN, request)
+    answer = await turn.tell(TXN, request)
     return bool(answer.responses[0].response_delete_range.deleted)
 
 
@@ -54,7 +77,7 @@ def _whole_seconds(key: str, ttl: float) -> int:
     return seconds
 
 
-async def _transact(link: Link, operations: Sequence[Operation], leases: dict[int, int]) -> Committed:
+async def _transact(turn: Turn, operations: Sequence[Operation], leases: dict[int, int]) -> Committed:
     request = pb.TxnRequest()
     checks: list[Check] = []
     for operation in operations:
@@ -70,16 +93,16 @@ async def _transact(link: Link, operations: Sequence[Operation], leases: dict[in
             request.compare.add(target=pb.Compare.MOD, key=key, mod_revision=operation.revision)
             request.failure.add().request_range.MergeFrom(pb.RangeRequest(key=key, keys_only=True))
     try:
-        answer = await link.tell(TXN, request)
+        answer = await turn.tell(TXN, request)
     except TooManyOperations:
         raise UnsupportedOption(
-            f"{len(operations)} operations are more than {link.endpoint} takes in one transaction; raise the server's"
+            f"{len(operations)} operations are more than {turn.endpoint} takes in one transaction; raise the server's"
             " --max-txn-ops (128 unless set), or write them in several transactions"
         ) from None
     except RequestTooLarge:
         largest = max(operations, key=lambda operation: len(operation.raw) if type(operation) is Put else 0)
         raise BadValue(
-            f"{request.ByteSize()} bytes are more than {link.endpoint} takes in one write (the largest value is that of"
+            f"{request.ByteSize()} bytes are more than {turn.endpoint} takes in one write (the largest value is that of"
             f" {largest.key!r}); raise the server's --max-request-bytes (1.5 MiB unless set), or store less"
         ) from None
     if not answer.succeeded:

@@ -84,7 +84,8 @@ class Watch:
         if not self._scopes:
             self._idle = revision or self._link.status.header.revision
         elif self._link.access.has_user:
-            await self.head()  # a call has its token renewed when that expired meanwhile; a watch is refused
+            with contextlib.suppress(Unauthorized):  # the watch names what may not be read
+                await self.head()  # a call has its token renewed when that expired meanwhile; a watch is refused
         if len(self._scopes) == 1:
             await self._create([range_of(self._scopes[0])], revision)
         elif self._scopes:

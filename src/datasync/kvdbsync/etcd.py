@@ -6,21 +6,25 @@ the names of PEM files. docs/etcd.md has the whole of it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from datasync._grpc import channel_credentials, grpc
 from datasync.capabilities import Capabilities
 from datasync.endpoints import endpoints, no_tls_files, tls_files
-from datasync.errors import BadUrl
-from datasync.kvdbsync._etcd_channel import RANGE, Access, Cluster, Link
+from datasync.errors import BadUrl, DatasyncError
+from datasync.kvdbsync._etcd_channel import RANGE, Access, Link
+from datasync.kvdbsync._etcd_cluster import Cluster
 from datasync.kvdbsync._etcd_history import Position
 from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
+from datasync.kvdbsync._etcd_leases import Leases
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.kvdbsync._etcd_session import EtcdSession
 from datasync.kvdbsync._etcd_snapshot import read_page
-from datasync.kvdbsync._etcd_txn import delete_raw, write
+from datasync.kvdbsync._etcd_txn import delete_raw, revoke, write
 from datasync.kvdbsync._etcd_versions import advice
 from datasync.source import Committed, Item, Operation, Session, Source
 from datasync.transports import Url, seconds
@@ -36,22 +40,16 @@ def from_url(url: Url) -> EtcdSource:
     """The cluster that the URL names."""
     if url.path.strip("/"):
         raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
-    hosts = [str(endpoint) for endpoint in endpoints(url, _PORT)]
+    hosts = endpoints(url, _PORT)
     if url.password is not None and not url.user:
         raise BadUrl(f"{url}: a password without a user; write user:password@")
     timeout = url.option("timeout", seconds, 5.0)
+    tls = None
     if url.scheme == "etcds":
-        credentials = _credentials(url)
+        tls = tls_files(url)
     else:
-        credentials = None
         no_tls_files(url, "etcds://")
-    return EtcdSource(str(url).rstrip("/"), Access(hosts, credentials, url.user, url.password, timeout))
-
-
-def _credentials(url: Url) -> grpc.ChannelCredentials:
-    files = tls_files(url)
-    ca, cert, key = (None if path is None else path.read_bytes() for path in files)
-    return channel_credentials(ca, key, cert)
+    return EtcdSource(str(url).rstrip("/"), Access(hosts, tls, url.user, url.password, timeout))
 
 
 class EtcdSource(Source):
@@ -74,6 +72,8 @@ class EtcdSource(Source):
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
         self._cluster = Cluster(access)
+        self._leases = Leases()
+        self._users = 0
         self._advised: set[str] = set()
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
@@ -86,14 +86,17 @@ class EtcdSource(Source):
         return await self._cluster.dedicated(start)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        return await self._cluster.shared(lambda link: write(link, operations))
+        committed, freed = await self._cluster.shared(lambda turn: write(turn, operations, self._leases))
+        with contextlib.suppress(DatasyncError):  # it is written; leases end by themselves, too
+            await asyncio.gather(*(self._cluster.shared(partial(revoke, lease=lease)) for lease in freed))
+        return committed
 
     async def delete_raw(self, key: bytes) -> bool:
-        return await self._cluster.shared(lambda link: delete_raw(link, key))
+        return await self._cluster.shared(lambda turn: delete_raw(turn, key))
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         request = pb.RangeRequest(key=key.encode())
-        answer = await self._cluster.shared(lambda link: link.ask(RANGE, request))
+        answer = await self._cluster.shared(lambda turn: turn.ask(RANGE, request))
         return (answer.kvs[0].value, answer.kvs[0].mod_revision) if answer.kvs else None
 
     async def page(
@@ -102,13 +105,19 @@ class EtcdSource(Source):
         start, end = range_of(prefix)
         revision, start, limit = token or (0, start, limit)
         page, limit = await self._cluster.shared(
-            lambda link: read_page(link, Range(start, end), limit, revision, keys_only=keys_only)
+            lambda turn: read_page(turn, Range(start, end), limit, revision, keys_only=keys_only)
         )
         following = (revision or page.header.revision, page.kvs[-1].key + b"\0", limit) if page.more else None
         return items_of(page.kvs), following
 
+    def used_by(self, status: Callable[[], Any]) -> None:
+        self._users += 1
+
     async def aclose(self) -> None:
-        await self._cluster.aclose()
+        self._users -= 1
+        if self._users <= 0:
+            self._users = 0
+            await self._cluster.aclose()
 
     def _advise(self, version: str) -> None:
         if version not in self._advised:

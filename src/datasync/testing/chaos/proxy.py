@@ -146,6 +146,11 @@ class TcpProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Listen; on the same port as before, if there was one."""
         if self._server is None:
