@@ -199,8 +199,8 @@ class Application:
     def _begin_write(self, rng: random.Random, *, confirm: bool) -> None:
         if self._may_write.is_set():
             values = self._values(rng)
-            if self._source.capabilities.reply:
-                # what deletes nothing has a verdict there, by a commit that is none of the log
+            if self._source.capabilities.reply or len(values) > 1:
+                # a delete of nothing has a verdict, yet no place in the log
                 values = {key: self._unique() if raw is None else raw for key, raw in values.items()}
             self._track(asyncio.ensure_future(self._write(self._sync, values, rng, confirm=confirm)))
 

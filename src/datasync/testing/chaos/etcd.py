@@ -31,7 +31,10 @@ class EtcdStore(Store):
             "backup": Fault("server", 1, self._back_up),
         }  # fmt: skip
         self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
-        self.left_out = {"clock steps": "the clock of the machine is not this command's to set"}
+        self.left_out = {
+            "full disk": "it writes into space that it has reserved",
+            "clock steps": "the clock of the machine is not this command's to set",
+        }
 
     async def start(self) -> None:
         await self._server.start()

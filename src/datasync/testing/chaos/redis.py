@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
+from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import program
 from datasync.testing.chaos.proxy import Resp, TcpProxy
 from datasync.testing.chaos.redis_server import RedisServer
@@ -23,19 +21,19 @@ class RedisStore(Store):
     """Its log is the append-only file that it writes."""
 
     def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
+        self._disk = disk = Disk()
         binary = program("redis-server", "apt-get install -y redis-server")
         user = ["--user", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"]
-        self._server = server = RedisServer(binary, self._directory, extra=user)
+        self._server = server = RedisServer(binary, disk.path, extra=user)
         self._proxy = proxy = TcpProxy(server.port, Resp)
         self._counted = 0
-        self.faults = line_faults(proxy) | process_faults(server) | {
+        self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
             "clients killed": Fault("server", 2, self._kill_clients),
             "role": Fault("server", 1, self._lock_out),
             "backup": Fault("server", 1, self._back_up),
         }  # fmt: skip
         self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
-        self.left_out = {"clock steps": "the clock of the machine is not this command's to set"}
+        self.left_out = disk.left_out | {"clock steps": "the clock of the machine is not this command's to set"}
 
     async def start(self) -> None:
         await self._server.start()
@@ -48,7 +46,7 @@ class RedisStore(Store):
     async def aclose(self) -> None:
         await self._proxy.aclose()
         self._server.end()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._disk.remove()
 
     async def part(self) -> None:
         await self._proxy.refuse()

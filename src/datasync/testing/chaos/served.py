@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import Process, free_ports
 from datasync.testing.chaos.proxy import Http2, TcpProxy
 from datasync.testing.chaos.sqlite import SqliteFile
@@ -38,21 +37,21 @@ class ServedStore(Store):
 
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
-        self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
-        self._file = SqliteFile(self._directory / "file.db")
+        self._disk = disk = Disk()
+        self._file = SqliteFile(disk.path / "file.db")
         self.direct = f"sqlite:///{self._file.path}"
         protocol = "http" if scheme == "http" else "grpc"
-        self._server = server = ServeProcess(self.direct, self._directory, protocol)
+        self._server = server = ServeProcess(self.direct, disk.path, protocol)
         self._proxy = proxy = TcpProxy(server.port, Http2)
         self.version = f"datasync serve --{protocol} of SQLite"
-        self.faults = line_faults(proxy) | process_faults(server) | {
-            "compaction": Fault("file", 2, self._compact),
-            "backup": Fault("file", 2, self._back_up),
+        self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
+            "compaction": Fault("server", 2, self._compact),
+            "backup": Fault("server", 2, self._back_up),
         }  # fmt: skip
         if protocol == "http":
             del self.faults["cut within"]  # HTTP/1.1 has no frames to count
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
-        self.left_out = {
+        self.left_out = disk.left_out | {
             "restore while the server is down": "a client cannot tell it from a restart",
             "clock steps": "the clock of the machine is not this command's to set",
         }
@@ -67,7 +66,7 @@ class ServedStore(Store):
     async def aclose(self) -> None:
         await self._proxy.aclose()
         self._server.end()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._disk.remove()
 
     async def part(self) -> None:
         await self._proxy.refuse()

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 
 from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.sync import DataSync
+from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import Process
 from datasync.testing.chaos.store import Begin, Fault, Log, Store
 
@@ -114,8 +114,8 @@ class SqliteStore(Store):
     """Faults are those of the file, and of the other process."""
 
     def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
-        real, self._link = self._directory / "real", self._directory / "link"
+        self._disk = disk = Disk()
+        real, self._link = disk.path / "real", disk.path / "link"
         real.mkdir()
         self._link.symlink_to(real)
         self._file = SqliteFile(real / "file.db")
@@ -123,18 +123,17 @@ class SqliteStore(Store):
         library = driver(None)
         self.version = f"SQLite {'.'.join(map(str, library.version))} by {library.name}"
         command = [sys.executable, "-m", "datasync.testing.chaos.writer", self.direct]
-        self._writer = Process(command, 0, self._directory)
+        self._writer = Process(command, 0, disk.path)
         self.faults = {
             "kill -9 of another writer": Fault("writer", 3, self._kill),
             "SIGSTOP of another writer": Fault("writer", 3, self._stop),
             "file out of reach": Fault("file", 2, self._out_of_reach),
             "compaction": Fault("file", 2, self._compact),
             "backup": Fault("file", 2, self._back_up),
-        }
+        } | disk.faults(lane="file")
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
-        self.left_out = {
+        self.left_out = disk.left_out | {
             "the line": "there is none",
-            "full disk": "needs a file system of its own",
             "clock steps": "the clock of the machine is not this command's to set",
         }
 
@@ -144,7 +143,7 @@ class SqliteStore(Store):
 
     async def aclose(self) -> None:
         self._writer.end()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._disk.remove()
 
     async def part(self) -> None:
         await self.hush()
