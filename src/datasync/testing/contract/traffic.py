@@ -48,8 +48,14 @@ class Traffic:
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Within the block nothing is written, and the state is that of the store."""
+        """Within the block nothing is written, and the state is that of the store.
+
+        It never had this state before, below any prefix: who has reached it has seen all that was written. (A key that
+        is put and deleted leaves the state that was there before.)
+        """
         async with self._turn:
+            for prefix in PREFIXES:
+                await self._commit({f"{prefix}0": b"%d" % len(self.log)})
             yield
 
     async def more(self, commits: int) -> None:
@@ -73,15 +79,20 @@ class Traffic:
         rng, number = self._rng, len(self.log)
         size = rng.choice((1, 1, 2, 5)) if self._transactions else 1
         group: dict[str, bytes | None] = {}
-        txn = self._writer.txn()
         for key in rng.sample(KEYS, size):
-            if key in self.state and rng.random() < 0.25:
-                group[key] = None
+            gone = key in self.state and rng.random() < 0.25
+            group[key] = None if gone else b"%d" % number
+        await self._commit(group)
+
+    async def _commit(self, group: dict[str, bytes | None]) -> None:
+        txn = self._writer.txn()
+        for key, value in group.items():
+            if value is None:
                 txn.delete(key)
             else:
-                group[key] = b"%d" % number
-                txn.put(key, group[key])
+                txn.put(key, value)
         revision = await txn.commit() or 0
+
         self.log.append(group)
         for key, value in group.items():
             self.revisions[key] = revision
