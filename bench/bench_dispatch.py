@@ -35,7 +35,7 @@ def run(quick: bool) -> Iterator[Figures]:
         yield asyncio.run(_singles(changes, rounds, confirm=confirm))
     for size in (100, 10_000):
         yield asyncio.run(_transactions(size, max(changes, 2 * size), rounds))
-    yield from _many_watches(10_000 if quick else 20_000, 3)
+    yield from _many_watches(*((2_000, 1) if quick else (20_000, 3)))
     yield asyncio.run(_slow_beside_fast(2_000 if quick else 10_000))
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.codec.go_reader import go_reader
 from tests.etcd.etcd_server import NEW, program
 from tests.grpc.agents import go_client
-from tests.kafka.kafka_server import jars
+from tests.kafka.kafka_server import archive, jars
 from tests.servers import Announce
 
 # program: the package that brings it
@@ -56,11 +56,11 @@ def main() -> int:
     missing = sorted({package for name, package in PACKAGES.items() if shutil.which(name) is None})
     if missing:
         install(missing)
-    brought: list[Callable[[Announce], object]] = [partial(program, NEW), jars, go_client, go_reader]
+    brought: list[Callable[[Announce], object]] = [partial(program, NEW), jars, archive, go_client, go_reader]
     for bring in brought:
         try:
             bring(say)
-        except (pytest.skip.Exception, pytest.fail.Exception) as outcome:
+        except (AssertionError, pytest.skip.Exception, pytest.fail.Exception) as outcome:
             say(str(outcome))
     return 0
 

@@ -52,7 +52,14 @@ def java(jars: Path, directory: Path, main: str, *args: str) -> list[str]:
     logging = directory / "log4j2.xml"
     logging.write_text(_LOGGING)
     quiet = f"-Dlog4j2.configurationFile={logging}"
-    return [shutil.which("java") or "java", *_JAVA, quiet, "-cp", f"{jars}/*", main, *args]
+    archive = class_archive(jars)
+    shared = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
+    return [shutil.which("java") or "java", *_JAVA, *shared, quiet, "-cp", f"{jars}/*", main, *args]
+
+
+def class_archive(jars: Path) -> Path:
+    """Where the classes of a broker lie as the JVM has them in memory, if somebody made that."""
+    return jars.with_name(f"{jars.name}.jsa")
 
 
 class KafkaServer(Process):
