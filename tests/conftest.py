@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import itertools
 import os
 import signal
@@ -26,6 +28,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what needs a quiet moment: one worker gets all of it, and few of the others wait for a turn."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
 @pytest.fixture(autouse=True)
 def no_child_left() -> Iterator[None]:
     """No program that a test started outlives it: it would be the next test's that is blamed for it.
@@ -40,13 +47,26 @@ def no_child_left() -> Iterator[None]:
     assert not left, f"still running: {', '.join(left.values())}"
 
 
+@pytest.fixture(autouse=True)
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Holds what the test is marked to need for itself: no other worker runs a test with the same name meanwhile."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # that of all workers
+    with contextlib.ExitStack() as held:
+        for mark in request.node.iter_markers("alone"):
+            lock = held.enter_context((shared / f"alone-{mark.args[0]}").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture
 def run() -> Callable[[Coroutine[Any, Any, T]], T]:
-    """Runs a coroutine in an event loop of its own, for at most 60 seconds."""
+    """Runs a coroutine in an event loop of its own, for at most 120 seconds."""
 
     def run(main: Coroutine[Any, Any, T]) -> T:
         async def limited() -> T:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 return await main
 
         return asyncio.run(limited())

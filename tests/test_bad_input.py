@@ -52,7 +52,6 @@ def test_confirm_is_checked_before_the_write(confirm: Any) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(60)
 def test_a_listing_lets_others_have_their_turn() -> None:
     async def main() -> None:
         turns = 0

@@ -23,7 +23,7 @@ async def everything(url: str) -> dict[str, bytes]:
 
 
 @pytest.mark.once
-@pytest.mark.timeout(180)
+@pytest.mark.alone("crowd")
 def test_100_000_keys_from_etcd_to_redis_while_both_are_restarted() -> None:
     async def main() -> None:
         extra = ["--max-txn-ops", "20000", "--max-request-bytes", str(20 << 20)]

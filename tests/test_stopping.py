@@ -66,27 +66,3 @@ def test_what_was_not_ignored_ends(program: str, tmp_path: Path) -> None:
         running.stdout.readline()
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == (130 if code else 0)
-
-
-def test_the_tests_run_in_the_background_of_a_script(tmp_path: Path) -> None:
-    """Those of this file and the examples, which interrupt what they start."""
-    root = Path(__file__).parents[1]
-    files = [f"{__file__}::{test_what_was_not_ignored_ends.__name__}", str(root / "tests" / "test_examples.py")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *files]
-    done = subprocess.run(ignored(command), cwd=root, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout
-
-
-def test_a_test_that_leaves_a_program_running_is_the_one_that_fails(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
-    (tmp_path / "conftest.py").write_text("from tests.conftest import no_child_left\n")
-    (tmp_path / "test_two.py").write_text(
-        "import subprocess\n\n"
-        "def test_leaves(): globals().update(kept=subprocess.Popen(['sleep', '1000']))\n"
-        "def test_next(): assert kept.wait(60) == -9\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-c", str(root / "pyproject.toml"), "--rootdir", str(tmp_path)]
-    command += ["-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100)
-    assert "still running: sleep 1000" in done.stdout, done.stdout
-    assert "2 passed, 1 error" in done.stdout, done.stdout

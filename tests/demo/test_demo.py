@@ -43,6 +43,8 @@ a RESYNC of each part, in order, which says that this is another history
 the agent changed what differs and nothing else
 what the agent applied equals what the store holds, key by key""".splitlines()
 
+pytestmark = pytest.mark.alone("demo")
+
 PLAY = "\n{}\nimport sys, datasync.demo\nsys.exit(datasync.demo.main())"
 
 

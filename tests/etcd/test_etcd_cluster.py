@@ -19,7 +19,7 @@ def url_of(members: list[EtcdServer]) -> str:
 
 @pytest.mark.once
 @versions
-@pytest.mark.timeout(100)
+@pytest.mark.alone("members of etcd")
 def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
     async def main() -> None:
         async with cluster_of_three(version) as members:
@@ -48,7 +48,7 @@ def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
 
 @pytest.mark.once
 @versions
-@pytest.mark.timeout(100)
+@pytest.mark.alone("members of etcd")
 def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:
     """The others are gone for one that still runs, and has an old state: nobody may read it as the newest."""
 

@@ -23,7 +23,6 @@ from tests.servers import require, scratch
 
 
 @versions
-@pytest.mark.timeout(100)
 def test_cut_at_every_frame(version: str) -> None:
     """At each frame of what a session begins with, of its snapshot of several pages, and of the first changes."""
 

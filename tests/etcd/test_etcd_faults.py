@@ -20,11 +20,8 @@ from tests.etcd.load import Judged, begun_anew, cluster_of, judge, judge_anew, s
 from tests.faults import closed_beside_requests, lose, once_there, proxied, started_late, stopped, stopped_write
 from tests.load import QUICK, Watched, seen, state_of, writing
 
-LIMIT = 100
-
 
 @versions
-@pytest.mark.timeout(LIMIT)
 def test_killed_20_times_under_load(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, probe):
@@ -53,7 +50,6 @@ def test_killed_20_times_under_load(version: str) -> None:
 
 
 @versions
-@pytest.mark.timeout(LIMIT)
 def test_20_starts_beside_a_continuous_writer(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, writing(server.url) as load:

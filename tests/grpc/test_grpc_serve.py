@@ -87,7 +87,7 @@ def test_who_pushes_into_a_store_that_is_served_waits_for_no_verdict(source: str
 
 
 @pytest.mark.once
-@pytest.mark.timeout(120)
+@pytest.mark.alone("crowd")
 def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
     async def main() -> None:
         async with serving() as server, contextlib.AsyncExitStack() as stack:

@@ -150,7 +150,6 @@ def test_a_client_that_does_not_read_is_made_to_wait_and_others_are_not(run: Run
 
 
 @pytest.mark.once
-@pytest.mark.timeout(300)  # it is built first
 def test_the_client_that_the_go_package_brings(run: Run) -> None:
     program = go_client()
 

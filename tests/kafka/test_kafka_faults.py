@@ -18,6 +18,7 @@ from tests.load import state_of, writing
 
 
 @pytest.mark.once
+@pytest.mark.alone("brokers")
 def test_killed_under_load() -> None:
     async def main() -> None:
         async with kafka_server() as server:
@@ -41,6 +42,7 @@ def test_killed_under_load() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.alone("brokers")
 def test_stopped_for_longer_than_the_pings() -> None:
     async def main() -> None:
         async with kafka_server() as server:
@@ -85,7 +87,7 @@ def test_closed_beside_requests_that_hang(server: KafkaServer, connected: bool) 
 
 
 @pytest.mark.once
-@pytest.mark.timeout(180)
+@pytest.mark.alone("brokers")
 def test_another_broker_leads() -> None:
     async def main() -> None:
         async with cluster_of_three() as members:
@@ -285,7 +287,7 @@ def test_added_partitions_are_noticed(server: KafkaServer) -> None:
 
 
 @pytest.mark.once
-@pytest.mark.timeout(180)
+@pytest.mark.alone("brokers")
 def test_a_log_cut_off_by_an_unclean_election_is_a_new_history() -> None:
     """A replica that was behind leads, and what it lacks is gone; the log has grown beyond it by the next look."""
 

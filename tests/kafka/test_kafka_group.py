@@ -115,6 +115,7 @@ def test_offsets_are_committed_only_behind_what_has_settled(server: KafkaServer,
 
 
 @pytest.mark.once
+@pytest.mark.alone("brokers")
 def test_a_broker_that_restarts_moves_no_offset_past_what_has_not_settled() -> None:
     """The session goes on where it was, in the same generation; so does what is at work."""
 

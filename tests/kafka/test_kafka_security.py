@@ -24,7 +24,7 @@ PASSWORD = "pass/word: @1"
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required"
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.alone("brokers")]
 
 
 class Guarded(KafkaServer):

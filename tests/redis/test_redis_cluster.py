@@ -20,10 +20,9 @@ from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
 from tests.servers import scratch, until
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.alone("group of Redis servers")]
 
 
-@pytest.mark.timeout(120)
 def test_keys_transactions_and_prefixes() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, watched(cluster.url(), "a/", "{b}/") as (sync, probe):
@@ -69,7 +68,6 @@ def test_keys_transactions_and_prefixes() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_slots_move_under_load() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, watched(cluster.url()) as (sync, probe):
@@ -99,7 +97,6 @@ def test_slots_move_under_load() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_slots_move_to_a_member_that_joined_later() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, scratch() as directory, watched(cluster.url()) as (sync, probe):
@@ -126,7 +123,6 @@ def test_slots_move_to_a_member_that_joined_later() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_a_primary_is_lost_and_its_replica_takes_over() -> None:
     async def main() -> None:
         async with redis_cluster(3, 3) as cluster, watched(cluster.url(timeout=1)) as (sync, probe):
@@ -147,7 +143,6 @@ def test_a_primary_is_lost_and_its_replica_takes_over() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_a_cluster_that_lacks_a_part_is_not_read() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster:
@@ -164,7 +159,6 @@ def test_a_cluster_that_lacks_a_part_is_not_read() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_a_member_that_is_silent_behind_one_that_is_busy() -> None:
     """Its connection stands, and what the other sends does not hide that nothing comes over it."""
 
@@ -202,7 +196,6 @@ def test_a_member_that_is_silent_behind_one_that_is_busy() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_members_that_hang_do_not_keep_from_asking_the_others() -> None:
     """Not even where they take all the time that a try has."""
 
@@ -218,7 +211,6 @@ def test_members_that_hang_do_not_keep_from_asking_the_others() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_a_prefix_of_which_a_part_cannot_be_deleted() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster:
@@ -243,7 +235,6 @@ def test_a_prefix_of_which_a_part_cannot_be_deleted() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(120)
 def test_no_connection_is_left_wherever_opening_is_cancelled() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster:

@@ -21,7 +21,6 @@ from tests.redis.redis_server import RedisServer, Tls, issued, redis_server
 from tests.servers import free_ports, scratch
 
 
-@pytest.mark.timeout(100)
 def test_cut_at_every_frame() -> None:
     """At each frame of what a session begins with, of its snapshot of several pages, and of the first changes."""
 

@@ -20,7 +20,6 @@ from tests.redis.load import Judged, judge, settled
 from tests.redis.redis_server import RedisServer, redis_server
 
 
-@pytest.mark.timeout(100)
 def test_killed_20_times_under_load() -> None:
     async def main() -> None:
         async with redis_server() as server, watched(server.url) as (sync, probe):
@@ -45,7 +44,6 @@ def test_killed_20_times_under_load() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(100)
 def test_20_starts_beside_a_continuous_writer() -> None:
     async def main() -> None:
         probes: list[Watched] = []

@@ -17,9 +17,9 @@ from tests.redis.redis_groups import NAME, watched_by_one, watched_over
 from tests.redis.redis_server import client_of, issued
 from tests.servers import until
 
+pytestmark = [pytest.mark.once, pytest.mark.alone("group of Redis servers")]
 
-@pytest.mark.once
-@pytest.mark.timeout(120)
+
 @pytest.mark.parametrize("fault", ["killed", "killed, over TLS", "stopped"])
 def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
     tls = issued(tmp_path / "ours") if "TLS" in fault else None
@@ -49,8 +49,6 @@ def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.once
-@pytest.mark.timeout(120)
 def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> None:
     """It goes on answering its clients, who would never know; also one that only writes now and then."""
     watcher = ["--user", "watcher", "on", ">s3cret", "allchannels", "~*", "+@all"]
@@ -90,7 +88,6 @@ def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> No
     asyncio.run(main())
 
 
-@pytest.mark.once
 def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixture) -> None:
     """The watch goes on; that a fail-over would be missed is said once, and that it would not be any more."""
 
@@ -123,7 +120,6 @@ def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixtur
     assert "s3cret" not in caplog.text
 
 
-@pytest.mark.once
 def test_a_primary_that_the_sentinels_do_not_know() -> None:
     async def main() -> None:
         async with watched_over() as group:
@@ -146,7 +142,6 @@ def test_a_primary_that_the_sentinels_do_not_know() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.once
 def test_certificates_of_sentinels_and_their_primary(tmp_path: Path) -> None:
     tls, foreign = issued(tmp_path / "ours"), issued(tmp_path / "foreign").authority
 
@@ -169,7 +164,6 @@ def test_certificates_of_sentinels_and_their_primary(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.once
 def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         users = "user default off\nuser watcher on >s3cret +@connection +sentinel"

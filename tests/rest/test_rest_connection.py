@@ -32,7 +32,6 @@ class Events:
         return ends
 
 
-@pytest.mark.timeout(100)
 def test_cut_at_every_line(run: Run) -> None:
     """At each line of the head, of a snapshot in pieces, and of the first changes: never less, never twice."""
 
@@ -62,7 +61,6 @@ def test_cut_at_every_line(run: Run) -> None:
     run(main())
 
 
-@pytest.mark.timeout(60)
 def test_half_open_under_load(run: Run) -> None:
     """A connection that stands but brings nothing is given up within its deadline, and nothing is missed."""
 

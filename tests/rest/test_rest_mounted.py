@@ -10,7 +10,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import pytest
 import uvicorn
 
 from datasync import DataSync, Refused
@@ -18,7 +17,6 @@ from tests.rest.curl import DOCUMENT
 from tests.servers import Process, free_ports
 
 
-@pytest.mark.timeout(60)
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
     assert uvicorn
     program = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[-1]

@@ -18,7 +18,7 @@ from tests.rest.browser import Browser, browser
 from tests.servers import Process, free_ports
 from tests.serving.serve_process import ServeProcess
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(100)]
+pytestmark = [pytest.mark.once, pytest.mark.alone("browser")]
 
 MANY = 100_000
 CONTRAST = """

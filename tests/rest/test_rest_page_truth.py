@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.rest.browser import Browser
 from tests.rest.test_rest_page import page, put, wait
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(100)]
+pytestmark = [pytest.mark.once, pytest.mark.alone("browser")]
 
 
 def opened(seen: Browser, key: str) -> Callable[[], bool]:

@@ -57,6 +57,7 @@ async def began(connections: list[tuple[Any, Watcher]], count: int) -> None:
 
 @pytest.mark.once
 @pytest.mark.timeout(420)
+@pytest.mark.alone("crowd")
 def test_a_thousand_watchers_get_a_thousand_changes_each() -> None:
     """Complete and in order; and beside them one that never reads."""
     allow_many_connections()
@@ -91,7 +92,6 @@ def test_a_thousand_watchers_get_a_thousand_changes_each() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.timeout(100)
 def test_killed_and_started_again_in_mid_stream() -> None:
     """Whatever each remote watch saw of it, the trace checker finds nothing, and all end equal."""
 

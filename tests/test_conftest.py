@@ -1,0 +1,63 @@
+"""The suite itself: it runs in the background of a script, leaves nothing running, and gives quiet moments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.once
+
+
+def suite(*words: str | Path, directory: Path | None = None) -> list[str]:
+    """The command that runs some tests of this suite, or those of a directory as if they belonged to it."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, words)]
+    if directory is not None:
+        fixtures = "alone, no_child_left, pytest_collection_modifyitems"
+        (directory / "conftest.py").write_text(f"from tests.conftest import {fixtures}\n")
+        command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(directory), str(directory)]
+    return command
+
+
+def said(command: list[str]) -> str:
+    """What it prints."""
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200).stdout
+
+
+def test_the_background_of_a_script(tmp_path: Path) -> None:
+    """SIGINT is ignored there; what tests start can be interrupted nevertheless."""
+    files = ["tests/test_stopping.py", "tests/test_examples.py", "tests/cli/test_process.py"]
+    command = suite("-n", "0", *files, "-k", "signal or examples or was_not_ignored")
+    out = said(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command])
+    assert " passed" in out, out
+    assert "failed" not in out, out
+
+
+def test_a_test_that_leaves_a_program_running_is_the_one_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "test_two.py").write_text(
+        "import subprocess\n\n"
+        "def test_leaves(): globals().update(kept=subprocess.Popen(['sleep', '1000']))\n"
+        "def test_next(): assert kept.wait(60) == -9\n"
+    )
+    out = said(suite(directory=tmp_path))
+    assert "still running: sleep 1000" in out, out
+    assert "2 passed, 1 error" in out, out
+
+
+def test_what_needs_a_quiet_moment_has_it(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(
+        "import pathlib, pytest, time\n\n"
+        "@pytest.mark.parametrize('number', range(8))\n"
+        "@pytest.mark.alone('here')\n"
+        "def test_it(number):\n"
+        "    inside = pathlib.Path(__file__).with_name('inside')\n"
+        "    inside.touch(exist_ok=False)\n"
+        "    time.sleep(0.05)\n"
+        "    inside.unlink()\n"
+    )
+    out = said(suite("-n", "4", directory=tmp_path))
+    assert "8 passed" in out, out
