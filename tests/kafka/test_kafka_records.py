@@ -106,13 +106,13 @@ def test_odd_keys(server: KafkaServer) -> None:
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic)
-        keys = ["", "/", "/x", "a//b", "a/\0", "ключ", "a" * 3000]
+        keys = ["/", "/x", "a//b", "a/\0", "ключ", "a" * 3000]
         async with topics.producer(server.port) as producer, DataSync(f"{server.url}/{topic}") as sync:
             view = sync.view("")
-            for key in keys[:4]:
+            for key in ["", *keys[:3]]:  # the empty one is skipped
                 await producer.send_and_wait(topic, b"1", key=key.encode())
             await view.at_least(0)
-            for key in keys[4:]:
+            for key in keys[3:]:
                 await producer.send_and_wait(topic, b"1", key=key.encode())
             await eventually(lambda: set(view) == set(keys))
             assert {kv.key async for kv in sync.list("")} == set(keys)
