@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed, open_url
-from datasync.source import Delete, Put
+from datasync.source import Commit, Delete, Put, SnapshotChunk
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.load import Watched, state_of, writing
@@ -19,6 +21,7 @@ from tests.load import Watched, state_of, writing
 __all__ = [
     "Kind",
     "Server",
+    "catches_up",
     "closed_beside_requests",
     "cut_write",
     "half_open",
@@ -28,6 +31,7 @@ __all__ = [
     "started_late",
     "stopped",
     "stopped_write",
+    "writes_leave_nothing",
 ]
 
 
@@ -221,3 +225,50 @@ async def closed_beside_requests(
         await once_there(lambda: sync.put("a/last", b"1"))
     there = await everything()
     assert not [key for key, outcome in outcomes.items() if outcome is WatchClosed and key in there]
+
+
+async def catches_up(url: str, write: Callable[[str, bytes], Awaitable[object]], rounds: int = 20) -> None:
+    """What another client was told is done has been handed over once `caught_up` returns, over however slow a line."""
+    source = open_url(url)
+    await write("a/first", b"1")
+    session = await source.open(["a/"])
+    state: dict[str, bytes | None] = {}
+
+    async def take() -> None:
+        async for frames in session:
+            for frame in frames:
+                if isinstance(frame, SnapshotChunk):
+                    state.update((key, raw) for key, raw, _ in frame.items)
+                elif isinstance(frame, Commit):
+                    state.update(frame.changes)
+
+    taking = asyncio.ensure_future(take())
+    try:
+        await session.caught_up()
+        assert state == {"a/first": b"1"}
+        for number in range(rounds):
+            await write(f"a/{number}", b"%d" % number)
+            await session.caught_up()
+            assert state[f"a/{number}"] == b"%d" % number, "handed over too late"
+    finally:
+        taking.cancel()
+        await asyncio.wait((taking,))
+        await session.aclose()
+        await source.aclose()
+
+
+async def writes_leave_nothing(write: Callable[[int], Awaitable[object]], *expected: type[Exception]) -> None:
+    """Ten thousand writes that fail, a hundred at a time: neither they nor their values are kept."""
+
+    async def hundred(start: int) -> None:
+        outcomes = await asyncio.gather(*(write(start + n) for n in range(100)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= set(expected)
+
+    for start in range(0, 500, 100):
+        await hundred(start)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for start in range(500, 10_000, 100):
+        await hundred(start)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 5_000

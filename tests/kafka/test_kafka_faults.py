@@ -11,7 +11,7 @@ from datasync import DataSync, Disconnected, OutcomeUnknown
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
-from tests.faults import closed_beside_requests
+from tests.faults import catches_up, closed_beside_requests
 from tests.kafka.kafka_server import KafkaServer, cluster_of_three, kafka_server
 from tests.kafka.load import judge, settled, watched
 from tests.load import state_of, writing
@@ -320,5 +320,30 @@ def test_a_log_cut_off_by_an_unclean_election_is_a_new_history() -> None:
                 await writer.put("a/both", b"2")
                 await settled(probe, behind.port, "t")
                 assert state_of(sync) == "following"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_caught_up_holds_what_others_were_told_is_done(server: KafkaServer, together: bool) -> None:
+    """In all partitions; a committed transaction is marked as such only after whoever committed it was told so."""
+
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic, partitions=3)
+        options = {"transactional_id": topic} if together else {}
+        async with topics.producer(server.port, **options) as producer, server.proxy() as proxy:
+            proxy.latency = 0.0 if together else 0.02
+
+            async def write(key: str, value: bytes) -> None:
+                if not together:
+                    await producer.send_and_wait(topic, value, key=key.encode())
+                    return
+                async with producer.transaction():
+                    for other in range(3):  # in most partitions
+                        await producer.send(topic, b"x", key=b"other/%d" % other)
+                    await producer.send(topic, value, key=key.encode())
+
+            await catches_up(f"kafka://127.0.0.1:{proxy.port}/{topic}", write)
 
     asyncio.run(main())

@@ -10,8 +10,10 @@ import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.msgsync._kafka_cluster import Access, Cluster
+from datasync.msgsync._kafka_errors import ValueTooLarge
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
+from tests.faults import writes_leave_nothing
 from tests.kafka.kafka_server import KafkaServer
 from tests.load import QUICK
 from tests.servers import until
@@ -121,5 +123,15 @@ def test_closing_while_the_broker_hangs_ends_in_time(server: KafkaServer, group:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), 2)
             assert not [task for task in left if not task.done()]
+
+    asyncio.run(main())
+
+
+def test_writes_that_are_refused_leave_nothing(server: KafkaServer) -> None:
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic, max_message_bytes=2_000)
+        async with DataSync(f"{server.url}/{topic}?timeout=30") as sync:
+            await writes_leave_nothing(lambda number: sync.put(f"a/{number}", b"x" * 10_000), ValueTooLarge)
 
     asyncio.run(main())

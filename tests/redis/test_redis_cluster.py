@@ -15,6 +15,7 @@ from datasync.kvdbsync._redis_cluster import slot_of
 from datasync.source import Session
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
+from tests.faults import catches_up
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
@@ -286,5 +287,13 @@ def test_certificates_of_a_cluster(host: str, tmp_path: Path) -> None:
             for stranger in (good.replace(f"&{shown}", ""), good.replace(shown, tls.shown_by(foreign))):
                 with pytest.raises(Unauthorized, match=r"client's certificate.*\?cert="):
                     await DataSync(stranger).start()
+
+    asyncio.run(main())
+
+
+def test_caught_up_holds_what_others_were_told_is_done_at_any_primary() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster, DataSync(cluster.url()) as other:
+            await catches_up(cluster.url(), other.put, rounds=100)
 
     asyncio.run(main())

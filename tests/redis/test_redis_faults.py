@@ -10,11 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from datasync import BadStore, DataSync, Disconnected, Op, WatchClosed, open_url
+from datasync import BadStore, DataSync, Disconnected, Op, OutcomeUnknown, WatchClosed, open_url
 from datasync.source import Commit, Put
 from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.contract import eventually
-from tests.faults import closed_beside_requests, lose, proxied, started_late, stopped, stopped_write
+from tests.faults import (
+    catches_up,
+    closed_beside_requests,
+    lose,
+    proxied,
+    started_late,
+    stopped,
+    stopped_write,
+    writes_leave_nothing,
+)
 from tests.load import QUICK, Watched, hold, seen, state_of, watched, writing
 from tests.redis.load import Judged, judge, settled
 from tests.redis.redis_server import RedisServer, redis_server
@@ -393,5 +402,36 @@ def test_values_that_are_above_the_output_limit_together() -> None:
                 await eventually(lambda: len(probe.resyncs) == 2)
                 assert sync.status().sources[0].reconnects == before + 1
                 assert {kv.key async for kv in sync.list("")} == set(values)
+
+    asyncio.run(main())
+
+
+def test_caught_up_holds_what_others_were_told_is_done() -> None:
+    async def main() -> None:
+        async with redis_server() as server, proxied(server) as (proxy, url), server.client() as other:
+            proxy.latency = 0.02
+            await catches_up(url, other.set)
+
+    asyncio.run(main())
+
+
+@pytest.mark.once
+def test_writes_that_are_refused_or_unknown_leave_nothing() -> None:
+    async def main() -> None:
+        async with redis_server() as server, proxied(server) as (proxy, url), DataSync(url, **QUICK) as sync:
+
+            async def refused(number: int) -> None:
+                await sync.put(f"a/{number}", b"x" * 10_000, confirm=True)
+
+            async def unknown(number: int) -> None:
+                if number % 100 == 99:  # most of them are on their way then
+                    asyncio.get_running_loop().call_later(0.03, proxy.cut)
+                await sync.put(f"a/{number}", b"x" * 10_000, confirm=True)
+
+            await server.do("CONFIG", "SET", "maxmemory", "1")
+            await writes_leave_nothing(refused, BadStore)
+            await server.do("CONFIG", "SET", "maxmemory", "0")
+            await server.do("CLIENT", "PAUSE", 600_000, "WRITE")
+            await writes_leave_nothing(unknown, OutcomeUnknown, Disconnected)
 
     asyncio.run(main())

@@ -40,6 +40,8 @@ _PAUSE = 0.02
 _TRIES = 4
 """Brokers that a request has time for when each of them hangs."""
 _NEVER_MS = 60_000
+_MARKED = 0.5
+"""Seconds in which a transaction that was committed is marked so in all its partitions."""
 _TOPIC_AGE = 30.0
 """Seconds after which it is looked up again even if nothing went wrong: partitions may have been added."""
 _SETTINGS = ["cleanup.policy", "delete.retention.ms", "max.message.bytes"]
@@ -374,6 +376,18 @@ class Cluster:
         """The offset behind the last record of each partition; where `committed`, behind the last one that no open
         transaction can still change."""
         return await self._offsets(topic, _LATEST, int(committed))
+
+    async def acknowledged_ends(self, topic: Topic) -> list[int]:
+        """As `ends`, of all that was acknowledged to anybody before: who commits a transaction hears so a moment before
+        it is marked as committed. One that is open for longer is not waited for."""
+        wanted = await self.ends(topic, committed=False)
+        deadline = asyncio.get_running_loop().time() + _MARKED
+        while True:
+            stable = await self.ends(topic)
+            reached = all(end >= want for end, want in zip(stable, wanted, strict=True))
+            if reached or asyncio.get_running_loop().time() > deadline:
+                return stable
+            await asyncio.sleep(_PAUSE)
 
     async def _offsets(self, topic: Topic, which: int, isolation: int) -> list[int]:
         found = [0] * len(topic.leaders)

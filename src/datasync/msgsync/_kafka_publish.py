@@ -126,7 +126,10 @@ class Publisher:
         lane.waiting.append(message)
         if lane.task is None or lane.task.done():
             lane.task = asyncio.ensure_future(self._run(lane))
-        return await message.done
+        try:
+            return await message.done
+        finally:
+            message.done = None  # an error whose traceback leads to it lives until the next garbage collection
 
     async def aclose(self) -> None:
         """End; what waits is told so."""

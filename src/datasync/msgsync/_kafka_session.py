@@ -100,7 +100,7 @@ class KafkaSession(Session):
         if self._missing or not self._resumed:
             # the snapshot is read up to here, and what comes behind it from here on
             begun = now()
-            ends = await self._cluster.ends(self._topic)
+            ends = await self._cluster.acknowledged_ends(self._topic)
             if self._resumed:
                 async for frames in self._follow(ends):
                     yield frames
@@ -143,7 +143,7 @@ class KafkaSession(Session):
         the end of a snapshot, which began before, for it."""
         while True:
             try:
-                return await self._cluster.ends(self._topic)
+                return await self._cluster.acknowledged_ends(self._topic)
             except Disconnected:
                 if self._ended:
                     raise
