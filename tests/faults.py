@@ -204,7 +204,7 @@ async def closed_beside_requests(
     await pause()
     before = asyncio.all_tasks()
     calls: dict[str, Awaitable[Any]] = {f"a/{n}": source.commit([Put(f"a/{n}", b"1")]) for n in range(1, 20)}
-    calls["t/1"] = source.commit([Put("t/1", b"1"), Put("t/2", b"1")])
+    calls["{t}/1"] = source.commit([Put("{t}/1", b"1"), Put("{t}/2", b"1")])
     calls["d/"] = source.commit([Delete("d/", prefix=True)])
     calls["get"], calls["page"] = source.get("a/0"), source.page("", None, 10)
     waiting = {key: asyncio.ensure_future(call) for key, call in calls.items()}

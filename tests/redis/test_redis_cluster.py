@@ -15,7 +15,7 @@ from datasync.kvdbsync._redis_cluster import slot_of
 from datasync.source import Session
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
-from tests.faults import catches_up
+from tests.faults import catches_up, closed_beside_requests
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
@@ -295,5 +295,49 @@ def test_caught_up_holds_what_others_were_told_is_done_at_any_primary() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, DataSync(cluster.url()) as other:
             await catches_up(cluster.url(), other.put, rounds=100)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_closed_beside_requests_to_members_that_hang(connected: bool) -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+
+            async def pause() -> None:
+                for member in cluster.members:
+                    await member.pause()
+
+            async def resume() -> None:
+                for member in cluster.members:
+                    member.resume()
+                for member in cluster.members:  # they find out that it was all of them
+
+                    async def whole(member: ClusterServer = member) -> bool:
+                        return "cluster_state:ok" in str(await member.do("CLUSTER", "INFO"))
+
+                    await until(whole, "the cluster is whole again")
+
+            await closed_beside_requests(cluster.url(), pause, resume, cluster.everything, connected=connected)
+
+    asyncio.run(main())
+
+
+def test_a_user_who_may_not_read_a_key_at_one_of_the_primaries() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+            for member in cluster.members:
+                await member.do("ACL", "SETUSER", "agent", "on", ">s3cret", "~a/", "~a/1*", "+@all")
+            async with DataSync(cluster.url()) as writer:
+                await asyncio.gather(*(writer.put(f"a/1{number}", b"1") for number in range(20)))
+                url = cluster.url().replace("://", "://agent:s3cret@")
+                async with watched(url, "a/") as (sync, probe):
+                    await sync.ready(15)
+                    assert len(probe.state) == 20
+                await writer.put("a/2", b"2")
+                sync = DataSync(url)
+                sync.watch("all", "a/")
+                with pytest.raises(Unauthorized, match=r"\('a/2' may not be read\)"):
+                    await sync.start()
 
     asyncio.run(main())
