@@ -44,6 +44,21 @@ class SqliteFile:
         connection.run("DELETE FROM log WHERE revision < (SELECT max(revision) FROM log)")
         connection.close()
 
+    async def put_raw(self, key: bytes, value: bytes) -> None:
+        """Store it under a key of another type than TEXT, as one flipped bit or another program does."""
+        connection = driver(self.library).connect(f"{self.real}/file.db", "rw")
+        connection.run("PRAGMA busy_timeout=5000")
+        connection.run(
+            "REPLACE INTO kv VALUES(CAST(? AS BLOB), ?, (SELECT max(revision) FROM log), NULL)", (key, value)
+        )
+        connection.close()
+
+    async def has_raw(self, key: bytes) -> bool:
+        connection = driver(self.library).connect(f"{self.real}/file.db", "rw")
+        found = connection.all("SELECT 1 FROM kv WHERE CAST(key AS BLOB) = ?", (key,))
+        connection.close()
+        return bool(found)
+
 
 class Suite(ContractSuite):
     library: str
@@ -64,6 +79,9 @@ class Suite(ContractSuite):
                 restore=file.restore,
                 empty=file.empty,
                 compact=file.compact,
+                odd_keys=[b"a/odd", b"a/\xff"],
+                put_raw=file.put_raw,
+                has_raw=file.has_raw,
             )
 
 
