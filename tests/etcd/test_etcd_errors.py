@@ -53,7 +53,7 @@ _NOSPACE, _CORRUPT = 1, 2
         ),
         (_Code.UNAVAILABLE, "server stopped", OutcomeUnknown, Disconnected, ""),
         (_Code.UNAVAILABLE, "Socket closed", OutcomeUnknown, Disconnected, ""),
-        (_Code.DEADLINE_EXCEEDED, "Deadline Exceeded", OutcomeUnknown, Disconnected, ""),
+        (_Code.DEADLINE_EXCEEDED, "Deadline Exceeded", OutcomeUnknown, errors.AnswerTooSlow, ""),
         (_Code.INTERNAL, "", OutcomeUnknown, Disconnected, ""),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from datasync._grpc import certificate_problem, grpc
 from datasync.errors import BadStore, DatasyncError, Disconnected, HistoryLost, OutcomeUnknown, Unauthorized
 
 __all__ = [
-    "AnswerTooLarge", "BadCertificate", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
+    "AnswerTooLarge", "AnswerTooSlow", "BadCertificate", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
     "is_stale_token", "of_cancel", "of_read", "of_write",
 ]  # fmt: skip
 
@@ -17,6 +17,10 @@ _Code = grpc.StatusCode
 
 class AnswerTooLarge(BadStore):
     """The answer is larger than the client takes; ask for less."""
+
+
+class AnswerTooSlow(Disconnected):
+    """There was no answer in time; where much was asked for, less may help."""
 
 
 class BadCertificate(Unauthorized):
@@ -106,7 +110,7 @@ def of_read(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
     if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in text:
         return AnswerTooLarge(f"{endpoint}: {text}; store smaller values")
     if code is _Code.DEADLINE_EXCEEDED:
-        return Disconnected(f"{endpoint}: no answer in time; check that the cluster is healthy")
+        return AnswerTooSlow(f"{endpoint}: no answer in time; check that the cluster is healthy")
     for perhaps, way_out in _PERHAPS.items():
         if perhaps in text:
             return Disconnected(f"{endpoint}: {text}; {way_out}")

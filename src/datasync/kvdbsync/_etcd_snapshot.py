@@ -17,7 +17,7 @@ from operator import itemgetter
 from datasync.errors import BadStore
 from datasync.kvdbsync._etcd_channel import MAX_ANSWER, RANGE, Link
 from datasync.kvdbsync._etcd_cluster import Turn
-from datasync.kvdbsync._etcd_errors import AnswerTooLarge
+from datasync.kvdbsync._etcd_errors import AnswerTooLarge, AnswerTooSlow
 from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.kvdbsync._etcd_watch import Changes
@@ -112,11 +112,11 @@ class _Pages:
                 self.revision, found = await self._link.ask_together(
                     [pb.RangeRequest(key=range_.key, range_end=range_.end, limit=each) for range_ in some]
                 )
-            except AnswerTooLarge as error:
+            except (AnswerTooLarge, AnswerTooSlow):
                 if len(some) == each == 1:
-                    raise BadStore(str(error)) from None
+                    raise
                 self._limit = max(1, self._limit // 8)
-                self._together = self._limit
+                self._together = min(self._together, self._limit)
             else:
                 return found
 

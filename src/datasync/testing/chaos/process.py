@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -30,15 +31,23 @@ def program(name: str, install: str) -> str:
     return path
 
 
+_given: deque[int] = deque(maxlen=1_000)
+"""The ports that were given out last."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Different loopback ports that nobody listens on now."""
+    """Different loopback ports that nobody listens on now, and that this process was not given before."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:
+            port = random.choice(_PORTS)
+            if port in _given:  # perhaps to a server that does not listen yet
+                continue
             candidate = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
-                candidate.bind(("127.0.0.1", random.choice(_PORTS)))
-                ports.append(candidate.getsockname()[1])
+                candidate.bind(("127.0.0.1", port))
+                ports.append(port)
+                _given.append(port)
     return ports
 
 
