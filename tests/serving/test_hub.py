@@ -19,12 +19,13 @@ from datasync.serving.hub import Hub, Subscription
 from datasync.serving.log import CommitLog
 from datasync.source import (
     Commit,
-    Committed,
     Delete,
     Frame,
     Progress,
+    PushSession,
     Put,
     Scopes,
+    Session,
     SnapshotBegin,
     SnapshotChunk,
     SnapshotEnd,
@@ -277,26 +278,126 @@ def test_the_source_is_lost_emptied_and_compacted(run: Run) -> None:
     run(main())
 
 
-def test_what_was_written_through_the_server_is_in_the_snapshot(run: Run) -> None:
+class LateSession(Session):
+    """Hands on what a memory store pushes, as soon as its source lets it."""
+
+    def __init__(self, source: Late, session: PushSession) -> None:
+        self.source = source
+        self.session = session
+        self.frames: asyncio.Queue[Sequence[Frame] | asyncio.Future[None] | None] = asyncio.Queue()
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        self.session.attach(self.frames.put_nowait)
+        while (frames := await self.frames.get()) is not None:
+            await self.source.flowing.wait()
+            if not isinstance(frames, asyncio.Future):
+                yield frames
+            elif not frames.done():
+                frames.set_result(None)
+
+    async def caught_up(self) -> None:
+        self.source.asked += 1
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.frames.put_nowait(reached)
+        await reached
+
+    async def aclose(self) -> None:
+        self.frames.put_nowait(None)
+        while not self.frames.empty():
+            waiting = self.frames.get_nowait()
+            if isinstance(waiting, asyncio.Future) and not waiting.done():
+                waiting.set_exception(Disconnected("closed"))
+        await self.session.aclose()
+
+
+class Late(MemorySource):
+    """A store whose sessions bring what it acknowledged only while it is `flowing`."""
+
+    def __init__(self) -> None:
+        super().__init__("late")
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.asked = 0
+        self.late_sessions: list[LateSession] = []
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        session = await super().open(scopes, resume, added)
+        assert isinstance(session, PushSession)
+        self.late_sessions.append(LateSession(self, session))
+        return self.late_sessions[-1]
+
+
+def test_a_snapshot_holds_what_the_source_had_acknowledged(run: Run) -> None:
     async def main() -> None:
-        server = Server()
-        wire = Wire(server)
-        async with Hub(wire, QUICK) as hub:
+        source = Late()
+        async with Hub(source, QUICK) as hub:
             await eventually(lambda: hub.ready)
-            await wire.freeze()
-            committed = await server.memory.commit([Put("a", b"1")])  # the hub does not hear of it yet
-            hub.wrote(committed)
-            follower = Follower(hub, "b/")
-            async with following(follower):
+            source.flowing.clear()
+            await source.commit([Put("a", b"1")])  # the hub does not hear of it yet
+            fresh = Follower(hub, "")
+            widened = Follower(hub, "", resume=hub.log.position(hub.log.seq), added=["a"])
+            resumed = Follower(hub, "", resume=hub.log.position(hub.log.seq))
+            async with following(fresh, widened, resumed):
+                await eventually(lambda: resumed.frames)
                 await asyncio.sleep(0.05)
-                assert not follower.frames
-                await wire.thaw()
-                await eventually(lambda: follower.revision == committed.revision)
-                assert [type(frame) for frame in follower.frames] == [SnapshotBegin, SnapshotEnd]
-            hub.wrote(Committed(99))  # of a history that is gone
-            late = Follower(hub, "")
-            async with following(late):
-                await eventually(lambda: late.state == {"a": b"1"}, 5)
+                assert not fresh.frames
+                assert not widened.frames
+                source.flowing.set()
+                await eventually(lambda: fresh.snapshots and widened.snapshots and resumed.state)
+                assert [type(frame) for frame in fresh.frames] == [SnapshotBegin, SnapshotChunk, SnapshotEnd]
+                assert fresh.state == widened.state == {"a": b"1"}
+
+    run(main())
+
+
+def test_a_snapshot_waits_for_a_source_that_is_lost(run: Run) -> None:
+    async def main() -> None:
+        source = Late()
+        async with Hub(source, QUICK) as hub:
+            await eventually(lambda: hub.ready)
+            source.flowing.clear()
+            await source.commit([Put("a", b"1")])
+            follower = Follower(hub, "")
+            async with following(follower):
+                await eventually(lambda: source.asked)
+                await source.late_sessions[0].aclose()
+                source.flowing.set()
+                await eventually(lambda: follower.snapshots)
+                assert follower.state == {"a": b"1"}
+                assert follower.snapshots == 1
+
+    run(main())
+
+
+def test_who_comes_at_the_same_time_shares_what_is_asked(run: Run) -> None:
+    async def main() -> None:
+        source = Late()
+        async with Hub(source, QUICK) as hub:
+            await eventually(lambda: hub.ready)
+            source.flowing.clear()
+            followers = [Follower(hub, "") for _ in range(200)]
+            async with following(*followers):
+                await eventually(lambda: source.asked)
+                followers += [Follower(hub, "") for _ in range(200)]
+                async with following(*followers[200:]):
+                    source.flowing.set()
+                    await eventually(lambda: all(one.snapshots for one in followers))
+            assert source.asked <= 3
+
+    run(main())
+
+
+def test_who_waits_for_the_source_hears_of_the_end(run: Run) -> None:
+    async def main() -> None:
+        source = Late()
+        async with Hub(source, QUICK) as hub:
+            await eventually(lambda: hub.ready)
+            source.flowing.clear()
+            waiting = asyncio.create_task(hub.caught_up())
+            await eventually(lambda: source.asked)
+            await hub.aclose()
+            with pytest.raises(Disconnected, match="not served any more"):
+                await asyncio.wait_for(waiting, 10)
 
     run(main())
 
@@ -426,10 +527,7 @@ def test_a_new_history_has_another_name_though_its_source_gave_it_the_same(run: 
                 hub.frame(hub._layer, SnapshotBegin([""]))
                 hub.frame(hub._layer, SnapshotEnd(None, 5, "cluster"))
                 names.append(hub.history)
-                if error is None:
-                    hub.wrote(Committed(99))
             assert names[0] == names[1] == names[2] == "cluster" != names[3]
-            assert hub.written == 0  # or everybody who comes would wait for a revision of the old one
 
     run(main())
 

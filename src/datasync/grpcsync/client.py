@@ -27,6 +27,7 @@ from datasync.grpcsync.msg_service import SERVICE as MSG_SERVICE
 from datasync.grpcsync.service import SERVICE
 from datasync.grpcsync.wire import CAPABILITIES, MAX_MESSAGE, PIECE, capabilities_of, exception_of
 from datasync.serving.access import Access
+from datasync.serving.followed import STREAM
 
 __all__ = ["Client", "Stream"]
 
@@ -83,6 +84,12 @@ class Client:
             stream.cancel()
             raise
         return stream
+
+    async def catch_up(self, stream: str) -> str | None:
+        """Where a watch has to be to have all that the server's source has acknowledged; None: nothing to have."""
+        request = pb.CatchUpRequest(stream=stream)
+        reply = await self._ask(f"/{SERVICE}/CatchUp", request, pb.CatchUpReply)
+        return reply.position if reply.HasField("position") else None
 
     def commits(self) -> Stream[pb.CommitReplies]:
         """A stream of transactions, and of what became of them."""
@@ -181,6 +188,8 @@ class Stream(Generic[M]):
     def __init__(self, client: Client, call: Any) -> None:
         self.capabilities: Capabilities | None = None
         """What the server says of its source."""
+        self.name = ""
+        """How the server calls it."""
         self._client = client
         self._call = call
 
@@ -190,6 +199,7 @@ class Stream(Generic[M]):
             async with asyncio.timeout(self._client.timeout):
                 metadata = await untangled(self._call.initial_metadata())
             self.capabilities = capabilities_of(metadata.get(CAPABILITIES))
+            self.name = metadata.get(STREAM, "")
         except TimeoutError:
             raise Disconnected(self._client.no_answer) from None
         except grpc.aio.AioRpcError as error:
@@ -208,7 +218,10 @@ class Stream(Generic[M]):
             raise Disconnected(self._client.no_answer) from None
         except grpc.aio.AioRpcError as error:
             raise self._client.of_read(error) from None
-        except asyncio.InvalidStateError:
+        except (asyncio.InvalidStateError, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (self._call is not None or (task and task.cancelling())):
+                raise  # not by `cancel` below, which ends the call that is read from elsewhere
             raise Disconnected(f"{self._client.access.authority}: the connection is closed") from None
         return None if reply is grpc.aio.EOF else cast(M, reply)
 

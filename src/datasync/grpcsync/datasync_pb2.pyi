@@ -38,7 +38,7 @@ class CommitRequest(_message.Message):
     deletes: _containers.RepeatedCompositeFieldContainer[Delete]
     checks: _containers.RepeatedCompositeFieldContainer[Check]
     reply: bool
-    def __init__(self, id: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., ttls: _Optional[_Iterable[float]] = ..., deletes: _Optional[_Iterable[_Union[Delete, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., reply: _Optional[bool] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., ttls: _Optional[_Iterable[float]] = ..., deletes: _Optional[_Iterable[_Union[Delete, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., reply: bool = ...) -> None: ...
 
 class Delete(_message.Message):
     __slots__ = ("key", "prefix")
@@ -46,7 +46,7 @@ class Delete(_message.Message):
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     key: str
     prefix: bool
-    def __init__(self, key: _Optional[str] = ..., prefix: _Optional[bool] = ...) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., prefix: bool = ...) -> None: ...
 
 class Check(_message.Message):
     __slots__ = ("key", "revision")
@@ -133,7 +133,7 @@ class ListRequest(_message.Message):
     prefix: str
     limit: int
     keys_only: bool
-    def __init__(self, prefix: _Optional[str] = ..., limit: _Optional[int] = ..., keys_only: _Optional[bool] = ...) -> None: ...
+    def __init__(self, prefix: _Optional[str] = ..., limit: _Optional[int] = ..., keys_only: bool = ...) -> None: ...
 
 class ListReply(_message.Message):
     __slots__ = ("items", "more")
@@ -141,7 +141,7 @@ class ListReply(_message.Message):
     MORE_FIELD_NUMBER: _ClassVar[int]
     items: Items
     more: bool
-    def __init__(self, items: _Optional[_Union[Items, _Mapping]] = ..., more: _Optional[bool] = ...) -> None: ...
+    def __init__(self, items: _Optional[_Union[Items, _Mapping]] = ..., more: bool = ...) -> None: ...
 
 class Items(_message.Message):
     __slots__ = ("keys", "values", "revisions")
@@ -162,6 +162,18 @@ class WatchRequest(_message.Message):
     resume: str
     added: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, scopes: _Optional[_Iterable[str]] = ..., resume: _Optional[str] = ..., added: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CatchUpRequest(_message.Message):
+    __slots__ = ("stream",)
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    stream: str
+    def __init__(self, stream: _Optional[str] = ...) -> None: ...
+
+class CatchUpReply(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: str
+    def __init__(self, position: _Optional[str] = ...) -> None: ...
 
 class WatchReply(_message.Message):
     __slots__ = ("frames",)
@@ -213,7 +225,7 @@ class Commit(_message.Message):
     values: _containers.RepeatedScalarFieldContainer[bytes]
     deleted: _containers.RepeatedScalarFieldContainer[str]
     more: bool
-    def __init__(self, position: _Optional[str] = ..., revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., deleted: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
+    def __init__(self, position: _Optional[str] = ..., revision: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., deleted: _Optional[_Iterable[str]] = ..., more: bool = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("position", "revision")

@@ -125,7 +125,6 @@ class MsgService:
             return error
         except Exception as error:
             return unexpected(self._name, error)
-        self._hub.wrote(committed)
         return committed.result or _ACKNOWLEDGED
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -31,7 +32,8 @@ from datasync.grpcsync.wire import (
     pieces,
     reply_of,
 )
-from datasync.serving.hub import Hub
+from datasync.serving.followed import STREAM
+from datasync.serving.hub import Hub, Subscription
 from datasync.source import Source
 from datasync.syncbase.feed import end_tasks
 
@@ -42,6 +44,8 @@ SERVICE = "datasync.v1.DataSync"
 _AT_A_TIME = 1000
 """Transactions of one client that may be under way."""
 _PAGE = 1000
+_PATIENCE = 5.0
+"""Seconds in which the source has to say what it has acknowledged."""
 
 _Replies = asyncio.Queue[tuple[pb.CommitReply, bool] | None]
 """What is to be sent, and whether it is the last to its request; None at the end."""
@@ -62,6 +66,7 @@ class DataSyncService:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._source: Source = hub.source
+        self._streams: dict[str, Subscription[Sequence[bytes]]] = {}
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By name."""
@@ -71,6 +76,7 @@ class DataSyncService:
             "Get": of_one(self.get, pb.GetRequest, pb.GetReply),
             "List": of_one(self.list, pb.ListRequest, pb.ListReply, many=True),
             "Watch": of_one(self.watch, pb.WatchRequest, many=True),  # encoded already, once for all watchers
+            "CatchUp": of_one(self.catch_up, pb.CatchUpRequest, pb.CatchUpReply),
         }
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
@@ -82,9 +88,13 @@ class DataSyncService:
         except DatasyncError as error:
             _fail(context, error)
             return
-        # accepted, though the source may not be there yet
-        await context.send_initial_metadata(((CAPABILITIES, capabilities_text(self._hub.capabilities)),))
+        name = secrets.token_urlsafe(12)
+        self._streams[name] = watcher
         try:
+            # accepted, though the source may not be there yet
+            await context.send_initial_metadata(
+                ((CAPABILITIES, capabilities_text(self._hub.capabilities)), (STREAM, name))
+            )
             async for frames in watcher:
                 encoded = list(chain.from_iterable(frames))
                 if sum(map(len, encoded)) <= PIECE:
@@ -95,7 +105,26 @@ class DataSyncService:
         except DatasyncError as error:
             _fail(context, error)
         finally:
+            del self._streams[name]
             await watcher.aclose()
+
+    async def catch_up(self, request: pb.CatchUpRequest, context: Any) -> pb.CatchUpReply | None:
+        """Wait for the source, as far as the client does, and have a stream tell how far it is."""
+        stream = self._streams.get(request.stream)
+        if stream is None:
+            _fail(context, Disconnected("the stream is not open any more; begin another"))
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                position = await self._hub.caught_up()
+        except TimeoutError:
+            _fail(context, Disconnected(f"{self._source.name} does not answer now"))
+            return None
+        except DatasyncError as error:
+            _fail(context, error)
+            return None
+        stream.wake()
+        return pb.CatchUpReply(position=position)
 
     async def commit(self, requests: AsyncIterator[pb.CommitRequests], context: Any) -> None:
         """Transactions, begun in the order in which they came; each is answered as soon as it is done, and once more
@@ -184,7 +213,6 @@ class DataSyncService:
             operations = operations_of(request)
             check_options(self._source, operations)
             committed = await self._source.commit(operations, reply=wants)
-            self._hub.wrote(committed)
             result = committed.result
             if isinstance(result, asyncio.Future):
                 replies.put_nowait((reply_of(number, committed, None), False))

@@ -17,6 +17,7 @@ from datasync.grpcsync.commits import Commits
 from datasync.grpcsync.server import Server
 from datasync.grpcsync.wire import FrameReader, committed_of, items_of, result_of
 from datasync.serving.access import Access
+from datasync.serving.followed import Followed
 from datasync.serving.hub import UNTOLD, Hub
 from datasync.serving.inbox import Inbox
 from datasync.source import (
@@ -116,17 +117,31 @@ class _WatchSession(Session):
     def __init__(self, client: Client, stream: Stream[pb.WatchReply]) -> None:
         self._client = client
         self._stream = stream
+        self._followed = Followed(client.access.name)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         reader = FrameReader()
-        while (reply := await self._stream.read()) is not None:
-            yield reader.frames(reply)
+        try:
+            while (reply := await self._stream.read()) is not None:
+                frames = reader.frames(reply)
+                yield frames
+                self._followed.took(frames)
+        finally:
+            self._followed.end()
         raise Disconnected(f"{self._client.access.name}: the server ended the watch")
 
     async def ping(self) -> None:
         await self._client.ping()
 
+    async def caught_up(self) -> None:
+        if not self._stream.name:
+            return  # an older server cannot tell
+        position = await self._client.catch_up(self._stream.name)
+        if position is not None:
+            await self._followed.reach(position)
+
     async def aclose(self) -> None:
+        self._followed.end()
         self._stream.cancel()
         await self._client.aclose()
 

@@ -84,6 +84,13 @@ class Calls:
             raise self._refusal(answer)
         return answer
 
+    async def tell(self, path: str, *, wait: float = 0.0) -> Answer:
+        """POST of what changes nothing, about a stream. Raises as `read` does."""
+        answer = await self._take("streams", "POST", path, b"", JSON, wait)
+        if answer.status != 200:
+            raise self._refusal(answer)
+        return answer
+
     async def ask(self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls") -> Answer:
         """The answer to a write, whatever it is. `wait`: seconds that it may take beside the time-out.
 

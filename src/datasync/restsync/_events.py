@@ -20,15 +20,14 @@ from datasync.restsync._bodies import item_of, value_fields
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.restsync._requests import Exchange, header_text, needs_json, not_allowed, number
+from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.serving.log import CommitLog, Encode
 from datasync.source import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.syncbase.scopes import is_prefix
 
-__all__ = ["BEGIN", "CAPABILITIES", "CHUNK", "COMMIT", "END", "PROGRESS", "STREAM", "Events", "Request"]
+__all__ = ["BEGIN", "CAPABILITIES", "CHUNK", "COMMIT", "END", "PROGRESS", "CaughtUp", "Events", "Request"]
 
-STREAM = "datasync-stream"
-"""The header that names a stream, for pings."""
 CAPABILITIES = "datasync-capabilities"
 """The header that tells what the source can promise."""
 BEGIN, CHUNK, END, COMMIT, PROGRESS = "snapshot-begin", "snapshot-chunk", "snapshot-end", "commit", "progress"
@@ -91,6 +90,12 @@ class Request(msgspec.Struct, omit_defaults=True):
     added: list[str] = []
 
 
+class CaughtUp(msgspec.Struct):
+    """Where a stream has to be to have all that was acknowledged; None where there is nothing to have."""
+
+    position: str | None
+
+
 class Events:
     """/v1/events: GET for everybody, POST for a DataSync that follows. watched: a DataSync in this process follows the
     source too, whose verdicts the answers to writes bring."""
@@ -132,17 +137,34 @@ class Events:
 
     async def ping(self, exchange: Exchange) -> None:
         """POST /v1/pings?stream=...: send a sign of life on that stream, so that its watcher knows that it stands."""
-        if exchange.method != "POST":
-            raise not_allowed("POST")
-        stream = self._streams.get(exchange.query("stream").one("stream") or "")
-        if stream is None:
-            raise Problem(404, "NoSuchStream", "the stream is not open any more; begin another")
+        stream = self._named(exchange)
         try:
             async with asyncio.timeout(_PATIENCE):
                 await stream.beat()
         except TimeoutError:
             raise Problem(503, "Disconnected", "the stream is not read") from None
         await exchange.answer_json({"sent": True})
+
+    async def catch_up(self, exchange: Exchange) -> None:
+        """POST /v1/catch-ups?stream=...: wait for all that the source has acknowledged up to now, and have the stream
+        tell how far it is. Answers with the position that has all of it, null where there is nothing yet."""
+        stream = self._named(exchange)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                position = await self._hub.caught_up()
+        except TimeoutError:
+            raise Problem(503, "Disconnected", f"{self._hub.source.name} does not answer now") from None
+        stream.wake()
+        await exchange.answer_json(CaughtUp(position))
+
+    def _named(self, exchange: Exchange) -> _Stream:
+        """The stream that a POST names. Raises `Problem`."""
+        if exchange.method != "POST":
+            raise not_allowed("POST")
+        stream = self._streams.get(exchange.query("stream").one("stream") or "")
+        if stream is None:
+            raise Problem(404, "NoSuchStream", "the stream is not open any more; begin another")
+        return stream
 
     async def _subscribe(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
         if exchange.method == "GET":
@@ -224,6 +246,10 @@ class _Stream:
                         await asyncio.sleep(0)
         except Disconnected:
             await self._exchange.write(b"", more=False)  # the hub is closed: the client comes back, or goes elsewhere
+
+    def wake(self) -> None:
+        """Send what is due, a bookmark too."""
+        self._events.wake()
 
     async def beat(self) -> None:
         """Send a sign of life."""

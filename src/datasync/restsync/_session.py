@@ -11,7 +11,8 @@ import msgspec
 
 from datasync.errors import DatasyncError, Disconnected
 from datasync.restsync._bodies import Item
-from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS, STREAM
+from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS
+from datasync.serving.followed import STREAM, Followed
 from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
 
 __all__ = ["HttpSession"]
@@ -87,13 +88,26 @@ _FRAMES: Mapping[bytes, Callable[[str, bytes], Frame]] = {
 
 
 class HttpSession(Session):
-    """One stream of events. `ask` has the server send a sign of life on a stream, which is what `ping` waits for."""
+    """One stream of events.
 
-    def __init__(self, name: str, response: aiohttp.ClientResponse, ask: Callable[[str], Awaitable[None]]) -> None:
+    ping: has the server send a sign of life on a stream. catch_up: tells where the stream has to be to have all that
+    the server's source has acknowledged; None where there is nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        response: aiohttp.ClientResponse,
+        ping: Callable[[str], Awaitable[None]],
+        catch_up: Callable[[str], Awaitable[str | None]],
+    ) -> None:
         self._name = name
         self._response = response
-        self._ask = ask
+        self._stream = response.headers.get(STREAM, "")
+        self._ping = ping
+        self._catch_up = catch_up
         self._heard = asyncio.Event()
+        self._followed = Followed(name)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         rest = bytearray()
@@ -110,21 +124,30 @@ class HttpSession(Session):
                 del rest[: end + 2]
                 if frames := [frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None]:
                     yield frames
+                    self._followed.took(frames)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Disconnected(f"{self._name}: the stream of events broke off") from None
         except msgspec.MsgspecError as error:
             raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
+        finally:
+            self._followed.end()
         raise Disconnected(f"{self._name} ended the stream")
 
     async def ping(self) -> None:
         self._heard.clear()
         try:
-            await self._ask(self._response.headers.get(STREAM, ""))
+            await self._ping(self._stream)
         except DatasyncError as error:
             raise Disconnected(str(error)) from None
         await self._heard.wait()
 
+    async def caught_up(self) -> None:
+        position = await self._catch_up(self._stream)
+        if position is not None:
+            await self._followed.reach(position)
+
     async def aclose(self) -> None:
+        self._followed.end()
         self._response.close()
 
 

@@ -83,6 +83,7 @@ class RestApp:
             "/v1/transactions": self._keys.transaction,
             "/v1/events": self._events.follow,
             "/v1/pings": self._events.ping,
+            "/v1/catch-ups": self._events.catch_up,
             "/v1/status": self._show_status,
             "/metrics": self._show_metrics,
         }

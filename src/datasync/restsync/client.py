@@ -18,7 +18,7 @@ from datasync.errors import BadUrl, Disconnected, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
-from datasync.restsync._events import CAPABILITIES, Request
+from datasync.restsync._events import CAPABILITIES, CaughtUp, Request
 from datasync.restsync._problems import NoSuchKey, Written, error_of
 from datasync.restsync._session import HttpSession
 from datasync.serving.access import Access
@@ -30,6 +30,8 @@ __all__ = ["HttpSource", "from_url"]
 
 _GRACE = 0.1
 """Seconds that answers to writes are waited for at the end."""
+_CATCH_UP = 5.0
+"""Seconds in which a server has heard from its own source, or gives it up."""
 _VERDICT = 65.0
 """Seconds in which a server surely has the verdict, or gives it up."""
 _BINARY = {"Accept": "application/octet-stream"}
@@ -65,12 +67,14 @@ class HttpSource(Source):
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
             # the verdicts come with the answers to writes; who follows from here is not asked by the server
             self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
-        return HttpSession(self.name, response, self._ping)
+        return HttpSession(self.name, response, self._ping, self._catch_up)
 
     async def _ping(self, stream: str) -> None:
-        answer = await self._calls.ask("POST", f"pings?stream={stream}", b"", lane="streams")
-        if answer.status != 200:
-            raise error_of(answer.status, answer.data, self.name)
+        await self._calls.tell(f"pings?stream={stream}")
+
+    async def _catch_up(self, stream: str) -> str | None:
+        answer = await self._calls.tell(f"catch-ups?stream={stream}", wait=_CATCH_UP)
+        return self._calls.decoded(answer, CaughtUp).position
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         path = "transactions" if reply else "transactions?confirm=false"

@@ -8,6 +8,7 @@ for all watchers that want the same of it, in the same form.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import uuid
@@ -25,7 +26,6 @@ from datasync.serving.log import CommitLog, Encode, Entry, Image
 from datasync.serving.pulse import Pulse
 from datasync.source import (
     Commit,
-    Committed,
     Frame,
     Item,
     Progress,
@@ -57,8 +57,10 @@ UNTOLD = Capabilities(
 )
 """What the client of a hub goes by, until the server has told what its own source can promise."""
 _UNWATCHED = Result(Verdict.UNWATCHED)
-_CATCH_UP = 1.0
-"""Seconds that a snapshot waits, at most, for a write that was acknowledged before."""
+_ASK_AGAIN = 0.05
+"""Seconds after which a source that is lost is asked again what it has acknowledged."""
+_ANSWER = 10.0
+"""Seconds within which it has to say so."""
 _BOOKMARK = 0.1
 """Seconds after which a watcher hears of commits that do not concern it,"""
 _BOOKMARKS_A_SECOND = 2000
@@ -79,8 +81,8 @@ class Hub:
         self.source = source
         self.revision = 0
         self.history = ""
-        self.written = 0
-        """The newest revision that was written through the server."""
+        self.fresh = 0
+        """Of the questions that were asked (see `ask`), how many are answered."""
         self.watchers: set[Subscription[Any]] = set()
         self.closed = False
         self.log = CommitLog(uuid.uuid4().hex)
@@ -95,6 +97,9 @@ class Hub:
         self._layer = Layer(0, source.name, source.capabilities, optional=False)
         self._feed: Feed | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asked = 0
+        self._asking: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
         self._bookmark: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -117,12 +122,16 @@ class Hub:
     async def aclose(self) -> None:
         """End the session and the source; watchers get `Disconnected`."""
         self.closed = True
+        self._answered.set()
         self._wake_all()
         if self._bookmark is not None:
             self._bookmark.cancel()
         task, self._task = self._task, None
+        asking, self._asking = self._asking, None
         if task is not None:
             try:
+                if asking is not None:
+                    await end_tasks(asking)
                 await end_tasks(task)  # a feed ends within its own close_timeout
             finally:
                 await self.source.aclose()
@@ -170,9 +179,40 @@ class Hub:
         cursor = None if resume is None else self.log.cursor(resume)
         return Subscription(self, Scopes(scopes), cursor, Scopes(added) if added else None, encode)
 
-    def wrote(self, committed: Committed) -> None:
-        """A write through the server is acknowledged. Who begins to watch from now on finds it in the snapshot."""
-        self.written = max(self.written, committed.revision or 0)
+    def ask(self) -> int:
+        """Ask the source what it has acknowledged up to now, to anybody. All of it is here once `fresh` has reached the
+        number that this returns; those who ask at the same time share an answer."""
+        self._asked += 1
+        if self._asking is None and not self.closed:
+            self._asking = asyncio.get_running_loop().create_task(self._catch_up(), name="datasync hub catches up")
+        return self._asked
+
+    async def caught_up(self) -> str | None:
+        """Wait until all that the source had acknowledged is here. Returns the position that it then stands at, None
+        where the source has not been given a state yet. Raises `Disconnected` at the end."""
+        asked = self.ask()
+        while self.fresh < asked:
+            if self.closed:
+                raise Disconnected(f"{self.source.name} is not served any more")
+            await self._answered.wait()
+        return self.log.position(self.log.seq) if self.ready else None
+
+    async def _catch_up(self) -> None:
+        """Answer all that have asked; whoever asks meanwhile is answered by another round."""
+        assert self._feed is not None
+        while self.fresh < self._asked:
+            asked, known = self._asked, False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER):
+                    known = await self._feed.caught_up()
+            if not known:
+                await asyncio.sleep(_ASK_AGAIN)
+                continue
+            self.fresh = asked
+            self._answered.set()
+            self._answered = asyncio.Event()
+            self._wake_all()
+        self._asking = None
 
     def image(self) -> Image:
         """The state as of now, to be read at leisure."""
@@ -268,8 +308,6 @@ class Hub:
         if self._changed:  # what names a history may have stayed: watchers from afar are told by another name
             self._changed, self._histories = False, self._histories + 1
         history = f"{frame.history}+{self._histories}" if self._histories else frame.history
-        if history != self.history:
-            self.written = 0  # its revisions mean nothing now
         self.revision, self.history = frame.revision, history
         self.log.restart()
         self._forget_images()
@@ -311,8 +349,8 @@ class Subscription(AsyncIterator[list[T]]):
         self._encode = encode
         self._told = (-1, 0)
         """What the last frame said: number of the commit, and revision. At first nothing, so that a bookmark comes."""
-        self._least = hub.written if cursor is None else 0
-        self._patience = asyncio.get_running_loop().time() + _CATCH_UP
+        # G1: a snapshot holds all that the source had acknowledged, to anybody, before it was asked for
+        self._asked = hub.ask() if cursor is None or added is not None else 0
         self._woken: asyncio.Future[None] | None = None
         self._frames = self._run()
 
@@ -335,7 +373,7 @@ class Subscription(AsyncIterator[list[T]]):
 
     def committed(self, entry: Entry) -> None:
         """There is something new in the log."""
-        if self._woken is not None and (self._least or entry.concerns(self._scopes)):
+        if self._woken is not None and entry.concerns(self._scopes):
             self.wake()
 
     def wake(self) -> None:
@@ -351,7 +389,7 @@ class Subscription(AsyncIterator[list[T]]):
                 if hub.closed:
                     raise Disconnected(f"{hub.source.name} is not served any more")
                 frames: Iterable[list[T]]
-                if not hub.ready or self._catching_up():
+                if not hub.ready or hub.fresh < self._asked:
                     frames = ()
                 elif self._cursor is None or self._cursor < log.floor:
                     frames = self._snapshot(self._scopes, hub.image())
@@ -368,13 +406,6 @@ class Subscription(AsyncIterator[list[T]]):
                     await self._wait()
         finally:
             hub.watchers.discard(self)
-
-    def _catching_up(self) -> bool:
-        """Whether something was written through the server that the hub has not seen yet."""
-        if self._hub.revision < self._least and asyncio.get_running_loop().time() < self._patience:
-            return True
-        self._least = 0
-        return False
 
     def _behind(self, cursor: int) -> Iterator[list[T]]:
         """The next commits, and a bookmark where the last of them did not concern this watcher."""
@@ -411,12 +442,8 @@ class Subscription(AsyncIterator[list[T]]):
 
     async def _wait(self) -> None:
         """Until something new is in the log; the hub wakes everybody now and then, and at its end."""
-        loop = asyncio.get_running_loop()
-        self._woken = loop.create_future()
-        timer = loop.call_at(self._patience, self.wake) if self._least else None
+        self._woken = asyncio.get_running_loop().create_future()
         try:
             await self._woken
         finally:
             self._woken = None
-            if timer is not None:
-                timer.cancel()

@@ -1,0 +1,55 @@
+"""How far a client has followed a hub: what lets it wait until it has all that the server had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from datasync.errors import Disconnected
+from datasync.source import Commit, Frame, Progress, SnapshotEnd
+
+__all__ = ["STREAM", "Followed"]
+
+STREAM = "datasync-stream"
+"""The header, or the metadata, in which a server names a stream."""
+
+
+class Followed:
+    """The position behind the last frame of a stream that the engine has taken over. name: of the server."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._position = ""
+        self._moved = asyncio.Event()
+        self._ended = False
+
+    def took(self, frames: Sequence[Frame]) -> None:
+        """The engine has taken over these frames."""
+        for frame in reversed(frames):
+            if isinstance(frame, Commit | Progress | SnapshotEnd):
+                self._position = frame.position
+                self._move()
+                return
+
+    def end(self) -> None:
+        """The stream has ended; who waits hears it."""
+        self._ended = True
+        self._move()
+
+    async def reach(self, position: str) -> None:
+        """Wait until it is at `position`, or behind it. Raises `Disconnected` when the stream ends."""
+        while not _reached(self._position, position):
+            if self._ended:
+                raise Disconnected(f"{self._name}: the stream has ended")
+            await self._moved.wait()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+def _reached(position: str, wanted: str) -> bool:
+    """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
+    log, _, number = position.rpartition(".")
+    wanted_log, _, least = wanted.rpartition(".")
+    return log == wanted_log and int(number) >= int(least)
