@@ -17,7 +17,7 @@ import grpc.aio
 
 import grpc
 
-__all__ = ["CHANNEL_OPTIONS", "certificate_problem", "channel_credentials", "grpc", "untangled"]
+__all__ = ["CHANNEL_OPTIONS", "certificate_problem", "channel_credentials", "grpc", "is_closed", "untangled"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,14 @@ async def untangled(call: Awaitable[T]) -> T:
         raise error.with_traceback(None) from None
     finally:
         del call
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether an error of `untangled` says that the call was ended from this side, not the task that waits for it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.InvalidStateError) or (
+        isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
+    )
 
 
 def certificate_problem(error: grpc.aio.AioRpcError) -> str | None:

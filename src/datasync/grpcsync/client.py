@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from datasync._grpc import CHANNEL_OPTIONS, certificate_problem, channel_credentials, grpc, untangled
+from datasync._grpc import CHANNEL_OPTIONS, certificate_problem, channel_credentials, grpc, is_closed, untangled
 from datasync.capabilities import Capabilities
 from datasync.errors import (
     BadStore,
@@ -20,6 +20,7 @@ from datasync.errors import (
     NotReady,
     OutcomeUnknown,
     Unauthorized,
+    WatchClosed,
 )
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
@@ -60,6 +61,8 @@ class Client:
             return capabilities_of((await untangled(call.initial_metadata())).get(CAPABILITIES))
         except grpc.aio.AioRpcError as error:
             raise self.of_read(error) from None
+        except asyncio.CancelledError as error:
+            raise self._closed(error) from None
         finally:
             del call
 
@@ -143,6 +146,8 @@ class Client:
             return await untangled(self._call(path, request, answer))
         except grpc.aio.AioRpcError as error:
             raise self.of_read(error) from None
+        except asyncio.CancelledError as error:
+            raise self._closed(error) from None
 
     def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
         rpc: Any = self.channel.unary_unary(
@@ -160,6 +165,10 @@ class Client:
             f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
         )
         return Stream(self, rpc(metadata=self._metadata))
+
+    def _closed(self, error: asyncio.CancelledError) -> BaseException:
+        """What to raise where a call, or the task that waits for it, was cancelled."""
+        return WatchClosed(f"{self.access.authority}: closed before it answered") if is_closed(error) else error
 
     def of_read(self, error: grpc.aio.AioRpcError) -> DatasyncError:
         """The error of a call that changes nothing."""
@@ -219,9 +228,8 @@ class Stream(Generic[M]):
         except grpc.aio.AioRpcError as error:
             raise self._client.of_read(error) from None
         except (asyncio.InvalidStateError, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (self._call is not None or (task and task.cancelling())):
-                raise  # not by `cancel` below, which ends the call that is read from elsewhere
+            if not is_closed(error):
+                raise
             raise Disconnected(f"{self._client.access.authority}: the connection is closed") from None
         return None if reply is grpc.aio.EOF else cast(M, reply)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown
+from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.client import Client, Stream
 from datasync.grpcsync.wire import PIECE, committed_of, exception_of, request_of, result_of
@@ -22,7 +22,7 @@ _GRACE = 0.2
 """Seconds that closing waits for what was sent, lest its outcome be unknown."""
 
 
-class _Pending(msgspec.Struct, gc=False, eq=False):
+class _Pending(msgspec.Struct, eq=False):
     """One transaction under way: first it is committed, then, where that was asked for, there is a verdict."""
 
     request: pb.CommitRequest
@@ -67,10 +67,16 @@ class Commits:
             if not pending.sent:
                 with contextlib.suppress(ValueError):
                     self._due.remove(pending)
+            # G9: an error whose own traceback leads to it would keep the value, until the next garbage collection
+            del pending
 
     async def aclose(self) -> None:
-        """End the stream, after a moment for the answers that are on their way. May be called twice."""
+        """End the stream, after a moment for the answers that are on their way. May be called twice.
+
+        G10: what has not been sent by now never is, and is answered with `WatchClosed`.
+        """
         try:
+            self._give_up_unsent()
             if due := [one.committed for one in self._pending.values() if one.sent and not one.committed.done()]:
                 await asyncio.wait(due, timeout=_GRACE)
         finally:
@@ -80,7 +86,7 @@ class Commits:
 
     async def _run(self) -> None:
         """Keep the stream open until it fails; then all that waits fails with it."""
-        error: DatasyncError = Disconnected(f"{self._client.access.authority}: the connection is closed")
+        error: DatasyncError | None = None
         sending: asyncio.Task[None] | None = None
         try:
             await self._client.ping()  # what cannot be reached says why, and nothing has been sent
@@ -94,6 +100,9 @@ class Commits:
                 stream.cancel()
                 await end_tasks(sending)
             self._task = None
+            if error is None:
+                self._give_up_unsent()
+                error = Disconnected(f"{self._client.access.authority}: the connection is closed")
             self._fail(error)
 
     async def _send(self, stream: Stream[pb.CommitReplies]) -> None:
@@ -146,6 +155,14 @@ class Commits:
                     pending.verdict = asyncio.get_running_loop().create_future()
                 committed = msgspec.structs.replace(committed, result=result or pending.verdict)
             pending.committed.set_result(committed)
+
+    def _give_up_unsent(self) -> None:
+        """Answer all that wait to be sent: this is closed."""
+        self._due.clear()
+        for pending in self._pending.values():
+            if not pending.sent and not pending.committed.done():
+                name = self._client.access.authority
+                pending.committed.set_exception(WatchClosed(f"{name}: closed before it was sent; nothing was written"))
 
     def _fail(self, error: DatasyncError) -> None:
         """Answer all that wait: what was not sent surely was not done."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import ssl
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
+from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.restsync._tls import client_context
 from datasync.serving.access import Access
@@ -43,6 +44,27 @@ class Answer(NamedTuple):
     data: bytes
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Knows its connections, to cut them."""
+
+    def __init__(self, tls: ssl.SSLContext | bool) -> None:
+        super().__init__(limit=0, ssl=tls)
+        self._open: set[asyncio.Transport] = set()
+
+    async def connect(self, *args: Any, **more: Any) -> Any:
+        connection = await super().connect(*args, **more)
+        transport = connection.transport
+        if transport is not None and transport not in self._open:
+            self._open = {known for known in self._open if not known.is_closing()} | {transport}
+        return connection
+
+    def abort(self) -> None:
+        """Cut all connections."""
+        for transport in self._open:
+            transport.abort()
+        self._open.clear()
+
+
 class _Lane:
     """Connections for one purpose, so that what has to wait for long holds up nothing else.
 
@@ -50,9 +72,40 @@ class _Lane:
     time-outs of the first ones pass.
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, connector: _Connector) -> None:
         self.session = session
-        self.turns = asyncio.Semaphore(_WIDTH)
+        self.closed = False
+        """Nothing more is sent."""
+        self._connector = connector
+        self._turns = asyncio.Semaphore(_WIDTH)
+        self._waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Within the block one may ask. Raises `WatchClosed`."""
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            await asyncio.sleep(0)  # what else begins in this turn of the loop does not count as time for an answer
+            if self.closed:
+                raise WatchClosed("closed before it was sent; nothing was done")
+            yield
+        finally:
+            self._turns.release()
+
+    def close(self) -> None:
+        """G10: what is not sent by now never is; who waits for a turn hears it at once."""
+        self.closed = True
+        for _ in range(self._waiting):
+            self._turns.release()
+
+    async def aclose(self) -> None:
+        """Cut what is under way, and close the connections: none goes on sending what a server does not read."""
+        self._connector.abort()
+        await self.session.close()
 
 
 class Calls:
@@ -111,32 +164,37 @@ class Calls:
                 " see that the server is not newer than this client"
             ) from None
 
-    async def aclose(self) -> None:
-        """Close all connections."""
+    async def aclose(self, writes: Collection[asyncio.Future[None]], grace: float) -> None:
+        """Send nothing more, give the answers to `writes` so many seconds, and cut all connections. A later request
+        opens others."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
-            await lane.session.close()
+            lane.close()
+        try:
+            if writes:
+                await asyncio.wait(writes, timeout=grace)
+        finally:
+            for lane in lanes.values():
+                await lane.aclose()
 
     def _lane(self, name: Lane) -> _Lane:
         lane = self._lanes.get(name)
         if lane is None:
             token = self._access.token
+            connector = _Connector(self._tls)
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
+                connector=connector,
                 headers={"Accept-Encoding": _ASKED} | ({} if token is None else {"Authorization": f"Bearer {token}"}),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-            lane = self._lanes[name] = _Lane(session)
+            lane = self._lanes[name] = _Lane(session, connector)
         return lane
 
     async def _take(
         self, name: Lane, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, wait: float
     ) -> Answer:
         lane = self._lane(name)
-        async with lane.turns:
-            await asyncio.sleep(0)  # what else begins in this turn of the loop does not count as time for an answer
-            if lane.session.closed:
-                raise Disconnected(f"{self._name}: closed before it was asked")
+        async with lane.turn():
             return await self._whole(await self._send(lane, method, path, body, headers, self._timeout + wait))
 
     async def _send(
@@ -154,6 +212,8 @@ class Calls:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            if lane.closed:
+                raise WatchClosed(f"{self._name}: closed before it was sent; nothing was done") from None
             raise Disconnected(f"{self._name}: {_why(error)}") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # with TLS 1.3 a server learns only behind the handshake who the client is, and may just hang up

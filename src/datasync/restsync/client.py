@@ -131,6 +131,5 @@ class HttpSource(Source):
         return (await self._calls.read("status")).data
 
     async def aclose(self) -> None:
-        if self._writes:  # what has been done, though its answer is under way, should not count as unknown
-            await asyncio.wait(self._writes, timeout=_GRACE)
-        await self._calls.aclose()
+        # what has been done, though its answer is under way, should not count as unknown
+        await self._calls.aclose(self._writes, _GRACE)

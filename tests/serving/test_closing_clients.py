@@ -1,0 +1,75 @@
+"""G10, G12: what a client had not sent when it was closed is never sent, and who waited hears it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasync import DataSync, OutcomeUnknown, WatchClosed
+from datasync.testing.contract import eventually
+from tests.load import QUICK
+from tests.servers import scratch
+from tests.serving.serve_process import ServeProcess
+
+Run = Callable[[Any], None]
+VALUE = bytes(200_000)
+
+
+def connections_to(port: int) -> list[str]:
+    """The sockets of this process that are connected to that loopback port."""
+    mine = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            mine.add(str(link.readlink()))
+    found = []
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in mine:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize(("protocol", "scheme"), [("http", "http"), ("grpc", "grpc"), ("grpc", "grpc+watch")])
+def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str) -> None:
+    async def main() -> None:
+        async with scratch() as directory:
+            server = ServeProcess("memory://", directory, protocol)
+            await server.start()
+            try:
+                url = f"{scheme}://127.0.0.1:{server.port}"
+                sync = DataSync(f"{url}?timeout=60", **QUICK)
+                await sync.start()
+                await sync.put("before", b"1")
+                await server.pause()
+                puts = [asyncio.create_task(sync.put(f"a/{number}", VALUE)) for number in range(300)]
+                await asyncio.sleep(0.3)
+                assert not any(put.done() for put in puts)
+
+                heard: list[float] = []
+                for put in puts:
+                    put.add_done_callback(lambda _: heard.append(time.monotonic()))
+                began = time.monotonic()
+                await sync.aclose()
+                assert time.monotonic() - began < 12  # grpc waits some seconds for a socket that takes nothing
+                ended = await asyncio.gather(*puts, return_exceptions=True)
+                assert max(heard) - began < 4
+                assert {type(error) for error in ended} <= {WatchClosed, OutcomeUnknown}
+                never = {f"a/{number}" for number, error in enumerate(ended) if isinstance(error, WatchClosed)}
+                assert never
+                await eventually(lambda: not connections_to(server.port))
+
+                server.resume()
+                async with DataSync(url, **QUICK) as later:
+                    await later.put("after", b"1")
+                    await asyncio.sleep(0.5)  # whatever is still on its way arrives now
+                    assert not never & {kv.key async for kv in later.list("a/")}
+            finally:
+                server.end()
+
+    run(main())

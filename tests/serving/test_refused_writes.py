@@ -1,0 +1,109 @@
+"""G9: writes that are refused, conflict, or whose fate is unknown leave nothing behind, on either side."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from datasync import Conflict, DataSync, NotApplied, OutcomeUnknown, Refused
+from datasync.grpcsync.server import Server
+from datasync.kvdbsync.memory import MemorySource
+from datasync.options import Options
+from datasync.serving.hub import Hub
+from datasync.source import Committed, Operation, Put
+from tests.rest.served import access_of, served
+from tests.servers import free_ports
+
+Run = Callable[[Any], None]
+SIZE = 200_000
+WRITES = 400
+MOST = 45_000_000
+"""Bytes that may be left of the 80 MB that are written in vain; a store keeps a log of what it did write."""
+
+
+class Unsure(MemorySource):
+    """Nobody knows what became of a write below unknown/."""
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        if any(type(one) is Put and one.key.startswith("unknown/") for one in operations):
+            raise OutcomeUnknown("the connection died; read the key")
+        return await super().commit(operations, reply=reply)
+
+
+@contextlib.asynccontextmanager
+async def client_of(scheme: str) -> AsyncIterator[DataSync]:
+    """A client, and in the same process what it writes to: a served store, or an agent that refuses."""
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    async with contextlib.AsyncExitStack() as stack:
+        if scheme in ("http", "grpc+watch"):
+            source = Unsure()
+            if scheme == "http":
+                address = (await stack.enter_async_context(served(source))).access.authority
+            else:
+                hub = await stack.enter_async_context(Hub(source, Options()))
+                await stack.enter_async_context(Server(access_of(f"grpc://{address}"), hub))
+            client = f"{scheme}://{address}"
+        else:
+            agent = DataSync(f"{scheme}://{address}?initial=empty")
+
+            @agent.watcher("refused/")
+            async def refuse(event: Any) -> None:
+                raise Refused({change.key: "no" for change in event.changes})
+
+            await stack.enter_async_context(agent)
+            client = f"http://{address}" if scheme == "rest" else f"grpc://{address}"
+        yield await stack.enter_async_context(DataSync(client))
+
+
+async def refused(sync: DataSync, number: int) -> None:
+    with pytest.raises(NotApplied):
+        await sync.put("refused/a", b"%d" % number + bytes(SIZE), confirm=True)
+
+
+async def conflicting(sync: DataSync, number: int) -> None:
+    with pytest.raises(Conflict):
+        await sync.put("a", bytes(SIZE), if_revision=10_000)
+
+
+async def unknown(sync: DataSync, number: int) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await sync.put("unknown/a", bytes(SIZE))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "write"),
+    [
+        ("rest", refused),
+        ("grpc", refused),
+        ("rest", conflicting),
+        ("grpc", conflicting),
+        ("http", conflicting),
+        ("grpc+watch", conflicting),
+        ("http", unknown),
+        ("grpc+watch", unknown),
+    ],
+)
+def test_writes_in_vain_are_not_kept(run: Run, scheme: str, write: Callable[[DataSync, int], Any]) -> None:
+    async def main() -> None:
+        async with client_of(scheme) as sync:
+            for number in range(5):
+                await write(sync, number)
+            gc.collect()
+            gc.disable()
+            tracemalloc.start()
+            try:
+                for number in range(WRITES):
+                    await write(sync, number)
+                used, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+                gc.enable()
+        assert used < MOST
+
+    run(main())
