@@ -106,11 +106,14 @@ class Events:
         self._encode = _encoder(hub.log)  # one function for all streams, so that they share what it made
         self._limits = limits
         self._streams: dict[str, _Stream] = {}
+        self._ending = False
 
     async def follow(self, exchange: Exchange) -> None:
         """Send events until the client has gone, or reads nothing for too long."""
         if exchange.method not in ("GET", "POST"):
             raise not_allowed("GET, POST")
+        if self._ending:
+            raise Problem(503, "Disconnected", "the server ends; come back later", ((b"retry-after", b"1"),))
         subscription, beat = await self._subscribe(exchange)
         if self.streams >= self._limits.streams:
             raise Problem(429, "TooManyStreams", f"{self.streams:,} streams are open; come back later")
@@ -123,6 +126,16 @@ class Events:
         finally:
             del self._streams[name]
             await subscription.aclose()
+
+    def end(self) -> None:
+        """End all streams, and begin none, until `begin`: the server ends once they have."""
+        self._ending = True
+        for stream in self._streams.values():
+            stream.end()
+
+    def begin(self) -> None:
+        """Streams may begin."""
+        self._ending = False
 
     def _promised(self) -> Capabilities:
         """What the source can promise, here with the verdicts on writes."""
@@ -214,6 +227,7 @@ class _Stream:
         self._stalled = stalled
         self._busy_since: float | None = None
         self._told = 0.0
+        self._ended = asyncio.Event()
 
     async def run(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send until either side ends it."""
@@ -221,15 +235,20 @@ class _Stream:
         await self._exchange.write(_HELLO)
         sender = asyncio.ensure_future(self._send())
         lookout = asyncio.ensure_future(self._look_out())
+        ended = asyncio.ensure_future(self._ended.wait())
+        tasks = (sender, lookout, ended)
         try:
-            await asyncio.wait((sender, lookout), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sender, lookout):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((sender, lookout))
+            await asyncio.wait(tasks)
         for task in (sender, lookout):
             if not task.cancelled():
                 task.result()
+        if self._ended.is_set():
+            async with asyncio.timeout(_PATIENCE):
+                await self._exchange.write(b"", more=False)
 
     async def _send(self) -> None:
         write, now = self._exchange.write, asyncio.get_running_loop().time
@@ -246,6 +265,10 @@ class _Stream:
                         await asyncio.sleep(0)
         except Disconnected:
             await self._exchange.write(b"", more=False)  # the hub is closed: the client comes back, or goes elsewhere
+
+    def end(self) -> None:
+        """End the answer, as soon as may be."""
+        self._ended.set()
 
     def wake(self) -> None:
         """Send what is due, a bookmark too."""

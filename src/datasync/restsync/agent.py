@@ -12,6 +12,7 @@ from typing import Any
 
 from datasync.errors import BadStore
 from datasync.restsync._limits import Limits
+from datasync.restsync._mounted import only_worker, stop_signals
 from datasync.restsync._overview import StatusOf
 from datasync.restsync._tls import server_context
 from datasync.restsync.app import RestApp
@@ -57,6 +58,7 @@ class RestSource(Source):
         self._starting = asyncio.Lock()
         self._listener: Listener | None = None
         self._running = False
+        self._mounted = contextlib.ExitStack()
         self.app = app_for(self._hub, access, status=lambda: joined(self._statuses), limits=limits)
 
     def used_by(self, status: Callable[[], Any]) -> None:
@@ -82,6 +84,10 @@ class RestSource(Source):
             if self._running:
                 return
             try:
+                if self._access is None:
+                    self._mounted.enter_context(only_worker(self.name))
+                    self._mounted.enter_context(stop_signals(self.app.end_streams))
+                    self.app.begin_streams()
                 await self._hub.start()
                 if self._access is not None:
                     self._listener = await serve_app(self.app, self._access)
@@ -110,6 +116,7 @@ class RestSource(Source):
 
     async def _stop(self) -> None:
         self._running = False
+        self._mounted.close()
         await self._hub.aclose()
         listener, self._listener = self._listener, None
         if listener is not None:

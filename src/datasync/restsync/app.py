@@ -89,6 +89,14 @@ class RestApp:
         }
         self._open: dict[str, Handler] = {"/health": self._show_health, "/openapi.json": self._show_description}
 
+    def end_streams(self) -> None:
+        """End the streams of events, and begin none: a server waits for their ends before it ends itself."""
+        self._events.end()
+
+    def begin_streams(self) -> None:
+        """Streams may begin again."""
+        self._events.begin()
+
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")

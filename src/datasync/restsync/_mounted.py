@@ -1,0 +1,120 @@
+"""What an agent has to know that is mounted in a server of somebody else: when that ends, and whether it runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from datasync.errors import BadStore
+
+__all__ = ["only_worker", "stop_signals"]
+
+_held: dict[int, tuple[socket.socket, int]] = {}
+"""By the inode of a listening socket: the lock that this process has for it, and how many agents hold it."""
+
+
+@contextlib.contextmanager
+def stop_signals(call: Callable[[], None]) -> Iterator[None]:
+    """Within the block, `call` in the running loop when SIGINT or SIGTERM asks the server to end, beside what it does.
+
+    A server waits for the ends of its answers before it tells its application anything, and a stream has none. Does
+    nothing where the server handles no signals in Python, or outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[int, tuple[object, object]] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler) and handler is not signal.default_int_handler:
+            ours = _beside(handler, loop, call)
+            before[number] = handler, ours
+            signal.signal(number, ours)
+    try:
+        yield
+    finally:
+        for number, (handler, ours) in before.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _beside(
+    handler: Callable[[int, FrameType | None], object], loop: asyncio.AbstractEventLoop, call: Callable[[], None]
+) -> Callable[[int, FrameType | None], object]:
+    def stop(number: int, frame: FrameType | None) -> object:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(call)
+        return handler(number, frame)
+
+    return stop
+
+
+@contextlib.contextmanager
+def only_worker(name: str) -> Iterator[None]:
+    """Within the block, no other worker process of the same server may run an agent: each would have half the state.
+
+    Workers share the sockets that their server listens on. Raises `BadStore`. Where a system has no such names for
+    sockets (other than Linux), nothing is found out.
+    """
+    held: list[int] = []
+    try:
+        for number in _bound_sockets():
+            _hold(number, name)
+            held.append(number)
+        yield
+    finally:
+        for number in held:
+            _release(number)
+
+
+def _bound_sockets() -> list[int]:
+    """The inodes of the stream sockets of this process that are bound and lead to nobody."""
+    found = []
+    try:
+        descriptors = [int(entry) for entry in os.listdir("/proc/self/fd")]
+    except OSError:
+        return []
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(descriptor)) as one:
+                if one.type is socket.SOCK_STREAM and one.family != socket.AF_UNIX and one.getsockname()[1]:
+                    with contextlib.suppress(OSError):
+                        one.getpeername()
+                        continue
+                    found.append(os.fstat(descriptor).st_ino)
+    return sorted(set(found))
+
+
+def _hold(number: int, name: str) -> None:
+    held = _held.get(number)
+    if held is not None:
+        _held[number] = held[0], held[1] + 1
+        return
+    lock = socket.socket(socket.AF_UNIX)
+    try:
+        lock.bind(f"\0datasync-rest-{number}")  # goes with the process
+    except OSError:
+        lock.close()
+        raise BadStore(
+            f"{name}: another worker process of this server runs the same agent, and each would have a part of the"
+            " state; run a single worker (uvicorn --workers 1)"
+        ) from None
+    _held[number] = lock, 1
+
+
+def _release(number: int) -> None:
+    lock, count = _held.pop(number)
+    if count > 1:
+        _held[number] = lock, count - 1
+    else:
+        lock.close()
