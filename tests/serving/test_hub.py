@@ -393,7 +393,7 @@ def test_who_waits_for_the_source_hears_of_the_end(run: Run) -> None:
         async with Hub(source, QUICK) as hub:
             await eventually(lambda: hub.ready)
             source.flowing.clear()
-            waiting = asyncio.create_task(hub.caught_up())
+            waiting = asyncio.create_task(hub.catch_up())
             await eventually(lambda: source.asked)
             await hub.aclose()
             with pytest.raises(Disconnected, match="not served any more"):

@@ -116,7 +116,7 @@ class DataSyncService:
             return None
         try:
             async with asyncio.timeout(_PATIENCE):
-                position = await self._hub.caught_up()
+                position = await self._hub.catch_up()
         except TimeoutError:
             _fail(context, Disconnected(f"{self._source.name} does not answer now"))
             return None

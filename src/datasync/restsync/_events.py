@@ -164,7 +164,7 @@ class Events:
         stream = self._named(exchange)
         try:
             async with asyncio.timeout(_PATIENCE):
-                position = await self._hub.caught_up()
+                position = await self._hub.catch_up()
         except TimeoutError:
             raise Problem(503, "Disconnected", f"{self._hub.source.name} does not answer now") from None
         stream.wake()

@@ -11,10 +11,13 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from datasync.errors import BadStore
 
 __all__ = ["only_worker", "stop_signals"]
+
+Handler = Callable[[int, FrameType | None], Any]
 
 _held: dict[int, tuple[socket.socket, int]] = {}
 """By the inode of a listening socket: the lock that this process has for it, and how many agents hold it."""
@@ -31,24 +34,22 @@ def stop_signals(call: Callable[[], None]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    before: dict[int, tuple[object, object]] = {}
+    changed: list[tuple[signal.Signals, Handler, Handler]] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         handler = signal.getsignal(number)
         if callable(handler) and handler is not signal.default_int_handler:
             ours = _beside(handler, loop, call)
-            before[number] = handler, ours
+            changed.append((number, handler, ours))
             signal.signal(number, ours)
     try:
         yield
     finally:
-        for number, (handler, ours) in before.items():
-            if signal.getsignal(number) is ours:
-                signal.signal(number, handler)  # type: ignore[arg-type]
+        for known, handler, ours in changed:
+            if signal.getsignal(known) is ours:
+                signal.signal(known, handler)
 
 
-def _beside(
-    handler: Callable[[int, FrameType | None], object], loop: asyncio.AbstractEventLoop, call: Callable[[], None]
-) -> Callable[[int, FrameType | None], object]:
+def _beside(handler: Handler, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Handler:
     def stop(number: int, frame: FrameType | None) -> object:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(call)

@@ -8,7 +8,6 @@ for all watchers that want the same of it, in the same form.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 import uuid
@@ -57,10 +56,6 @@ UNTOLD = Capabilities(
 )
 """What the client of a hub goes by, until the server has told what its own source can promise."""
 _UNWATCHED = Result(Verdict.UNWATCHED)
-_ASK_AGAIN = 0.05
-"""Seconds after which a source that is lost is asked again what it has acknowledged."""
-_ANSWER = 10.0
-"""Seconds within which it has to say so."""
 _BOOKMARK = 0.1
 """Seconds after which a watcher hears of commits that do not concern it,"""
 _BOOKMARKS_A_SECOND = 2000
@@ -81,8 +76,6 @@ class Hub:
         self.source = source
         self.revision = 0
         self.history = ""
-        self.fresh = 0
-        """Of the questions that were asked (see `ask`), how many are answered."""
         self.watchers: set[Subscription[Any]] = set()
         self.closed = False
         self.log = CommitLog(uuid.uuid4().hex)
@@ -97,8 +90,6 @@ class Hub:
         self._layer = Layer(0, source.name, source.capabilities, optional=False)
         self._feed: Feed | None = None
         self._task: asyncio.Task[None] | None = None
-        self._asked = 0
-        self._asking: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
         self._bookmark: asyncio.TimerHandle | None = None
 
@@ -127,11 +118,8 @@ class Hub:
         if self._bookmark is not None:
             self._bookmark.cancel()
         task, self._task = self._task, None
-        asking, self._asking = self._asking, None
         if task is not None:
             try:
-                if asking is not None:
-                    await end_tasks(asking)
                 await end_tasks(task)  # a feed ends within its own close_timeout
             finally:
                 await self.source.aclose()
@@ -182,12 +170,17 @@ class Hub:
     def ask(self) -> int:
         """Ask the source what it has acknowledged up to now, to anybody. All of it is here once `fresh` has reached the
         number that this returns; those who ask at the same time share an answer."""
-        self._asked += 1
-        if self._asking is None and not self.closed:
-            self._asking = asyncio.get_running_loop().create_task(self._catch_up(), name="datasync hub catches up")
-        return self._asked
+        self._layer.registered += 1
+        if self._feed is not None:
+            self._feed.registered(wider=False)
+        return self._layer.registered
 
-    async def caught_up(self) -> str | None:
+    @property
+    def fresh(self) -> int:
+        """Which of those who asked, see `ask`, have their answer."""
+        return self._layer.fresh
+
+    async def catch_up(self) -> str | None:
         """Wait until all that the source had acknowledged is here. Returns the position that it then stands at, None
         where the source has not been given a state yet. Raises `Disconnected` at the end."""
         asked = self.ask()
@@ -196,23 +189,6 @@ class Hub:
                 raise Disconnected(f"{self.source.name} is not served any more")
             await self._answered.wait()
         return self.log.position(self.log.seq) if self.ready else None
-
-    async def _catch_up(self) -> None:
-        """Answer all that have asked; whoever asks meanwhile is answered by another round."""
-        assert self._feed is not None
-        while self.fresh < self._asked:
-            asked, known = self._asked, False
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER):
-                    known = await self._feed.caught_up()
-            if not known:
-                await asyncio.sleep(_ASK_AGAIN)
-                continue
-            self.fresh = asked
-            self._answered.set()
-            self._answered = asyncio.Event()
-            self._wake_all()
-        self._asking = None
 
     def image(self) -> Image:
         """The state as of now, to be read at leisure."""
@@ -239,7 +215,10 @@ class Hub:
         pass
 
     def caught_up(self, layer: Layer, registered: int) -> None:
-        pass
+        layer.fresh = max(layer.fresh, registered)
+        self._answered.set()
+        self._answered = asyncio.Event()
+        self._wake_all()
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         pass
