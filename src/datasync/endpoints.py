@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
 from pathlib import Path
@@ -34,18 +35,38 @@ class TlsFiles(NamedTuple):
     cert: Path | None
     key: Path | None
 
-    def context(self) -> ssl.SSLContext:
-        """For a client's next connection, of the files as they are now. Raises `Disconnected` where they cannot be
-        used, as in the midst of a renewal."""
+    def context(self, *alpn: str) -> ssl.SSLContext:
+        """For a client's next connection, of the files as they are now; it offers the protocols `alpn`. Raises
+        `Disconnected` where they cannot be used, as in the midst of a renewal."""
         try:
-            return _context(self, self._stamps())
+            return _context(self, self._stamps(), alpn)
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
+
+    def server_context(self) -> ssl.SSLContext:
+        """For a server, which wants certificates of its clients where there is `ca`. Each handshake goes by the files
+        as they are then, or as they were when they last could be used. Raises as `context` does."""
+        try:
+            newest = _server_context(self)
+            stamps = self._stamps()
+        except (OSError, ssl.SSLError) as error:
+            raise self._unusable(error) from None
+
+        def renew(handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            nonlocal newest, stamps
+            with contextlib.suppress(OSError, ssl.SSLError):
+                if (now := self._stamps()) != stamps:
+                    newest, stamps = _server_context(self), now
+            handshake.context = newest
+
+        listening = _server_context(self)
+        listening.sni_callback = renew  # which is called without a name, too
+        return listening
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """What they hold now: ca, cert, key. Raises as `context` does."""
         try:
-            _context(self, self._stamps())
+            _context(self, self._stamps(), ())
             ca, cert, key = (None if path is None else path.read_bytes() for path in self)
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
@@ -73,11 +94,24 @@ def _system_authorities() -> Path | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _context(files: TlsFiles, stamps: tuple[object, ...]) -> ssl.SSLContext:
+def _context(files: TlsFiles, stamps: tuple[object, ...], alpn: tuple[str, ...]) -> ssl.SSLContext:
     """Made anew for each state of the files: the authorities of a system are many, and take tens of milliseconds."""
     context = ssl.create_default_context(cafile=files.ca)
     if files.cert is not None:
         context.load_cert_chain(files.cert, files.key, password="")  # else it would ask for one at the terminal
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _server_context(files: TlsFiles) -> ssl.SSLContext:
+    assert files.cert is not None  # whoever listens has seen to it
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.cert, files.key, password="")
+    if files.ca is not None:
+        context.load_verify_locations(files.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -99,7 +133,7 @@ def tls_files(url: Url) -> TlsFiles:
     if (files.cert is None) is not (files.key is None):
         raise BadUrl(f"{url}: cert= and key= belong together; give both")
     try:
-        _context(files, files._stamps())
+        _context(files, files._stamps(), ())
     except ssl.SSLError as error:
         raise BadUrl(
             f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a password"

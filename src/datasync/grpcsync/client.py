@@ -29,6 +29,7 @@ from datasync.grpcsync.service import SERVICE
 from datasync.grpcsync.wire import CAPABILITIES, MAX_MESSAGE, PIECE, capabilities_of, exception_of
 from datasync.serving.access import Access
 from datasync.serving.followed import STREAM
+from datasync.serving.handshake import turned_away
 
 __all__ = ["Client", "Stream"]
 
@@ -52,6 +53,8 @@ class Client:
         self.timeout = timeout
         self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
         self._channel: grpc.aio.Channel | None = None
+        self._shown: tuple[bytes | None, ...] = ()
+        """What the files of TLS held when the connection was opened."""
 
     async def ping(self) -> Capabilities | None:
         """Make sure that somebody answers; what it says that its source can. Raises `Disconnected`, `Unauthorized`."""
@@ -60,7 +63,7 @@ class Client:
             await untangled(call)
             return capabilities_of((await untangled(call.initial_metadata())).get(CAPABILITIES))
         except grpc.aio.AioRpcError as error:
-            raise self.of_read(error) from None
+            raise await self._explained(self.of_read(error)) from None
         except asyncio.CancelledError as error:
             raise self._closed(error) from None
         finally:
@@ -83,6 +86,9 @@ class Client:
         await stream.ask(request)
         try:
             await stream.accepted()
+        except Disconnected as error:
+            stream.cancel()
+            raise await self._explained(error) from None
         except BaseException:
             stream.cancel()
             raise
@@ -134,8 +140,9 @@ class Client:
         """The connection; opened by its first call."""
         if self._channel is None:
             access = self.access
-            if access.tls:
-                credentials = channel_credentials(access.ca, access.key, access.cert)
+            if access.files is not None:
+                self._shown = ca, cert, key = access.files.read()
+                credentials = channel_credentials(ca, key, cert)
                 self._channel = grpc.aio.secure_channel(access.authority, credentials, options=_OPTIONS)
             else:
                 self._channel = grpc.aio.insecure_channel(access.authority, options=_OPTIONS)
@@ -166,12 +173,28 @@ class Client:
         )
         return Stream(self, rpc(metadata=self._metadata))
 
+    async def _explained(self, error: DatasyncError) -> DatasyncError:
+        """The error of a call that changes nothing, or that a certificate is not accepted."""
+        if not isinstance(error, Disconnected) or self.access.files is None:
+            return error
+        why = await turned_away(self.access, "h2")
+        return error if why is None else Unauthorized(f"{self.access.authority}: {why}")
+
+    def _renew(self) -> None:
+        """G8: where the files of TLS hold something else by now, let the next call open another connection."""
+        with contextlib.suppress(Disconnected):
+            files = self.access.files
+            if files is not None and self._channel is not None and files.read() != self._shown:
+                self._channel = None  # what is under way keeps it
+
     def _closed(self, error: asyncio.CancelledError) -> BaseException:
         """What to raise where a call, or the task that waits for it, was cancelled."""
         return WatchClosed(f"{self.access.authority}: closed before it answered") if is_closed(error) else error
 
     def of_read(self, error: grpc.aio.AioRpcError) -> DatasyncError:
         """The error of a call that changes nothing."""
+        if error.code() is _Code.UNAVAILABLE:
+            self._renew()
         name, code, text = self.access.authority, error.code(), " ".join((error.details() or "").split())
         if (problem := certificate_problem(error)) is not None:
             return Unauthorized(f"{name}: {problem}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from datasync._grpc import grpc
+from datasync.endpoints import TlsFiles
 from datasync.errors import Disconnected
 from datasync.grpcsync import datasync_pb2, msg_pb2, msg_service, service
 from datasync.grpcsync.methods import fail
@@ -87,15 +89,32 @@ class Server:
 
     def _listen(self, server: grpc.aio.Server) -> None:
         access = self._access
-        if not access.tls:
+        if access.files is None:
             port = server.add_insecure_port(access.authority)
         else:
-            assert access.key is not None and access.cert is not None  # `check_bind` saw to it
-            pair = (access.key, access.cert)
-            credentials = grpc.ssl_server_credentials([pair], access.ca, require_client_auth=access.ca is not None)
-            port = server.add_secure_port(access.authority, credentials)
+            port = server.add_secure_port(access.authority, _credentials(access.files))
         if not port:
             raise Disconnected(f"{access.name}: cannot listen there")
+
+
+def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Each handshake goes by the files as they are then, or as they were when they last could be used."""
+    shown = files.read()
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        ca, cert, key = shown
+        assert key is not None and cert is not None  # `check_bind` saw to it
+        return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
+
+    def renewed() -> Any:  # None: it is the same as before
+        nonlocal shown
+        with contextlib.suppress(Disconnected):
+            if (now := files.read()) != shown:
+                shown = now
+                return configuration()
+        return None
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, files.ca is not None)
 
 
 async def _check_free(access: Access) -> None:

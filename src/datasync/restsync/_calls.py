@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import os
-import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,8 +15,8 @@ from yarl import URL
 
 from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
-from datasync.restsync._tls import client_context
 from datasync.serving.access import Access
+from datasync.serving.handshake import turned_away
 
 __all__ = ["JSON", "Answer", "Calls"]
 
@@ -47,8 +46,8 @@ class Answer(NamedTuple):
 class _Connector(aiohttp.TCPConnector):
     """Knows its connections, to cut them."""
 
-    def __init__(self, tls: ssl.SSLContext | bool) -> None:
-        super().__init__(limit=0, ssl=tls)
+    def __init__(self) -> None:
+        super().__init__(limit=0)
         self._open: set[asyncio.Transport] = set()
 
     async def connect(self, *args: Any, **more: Any) -> Any:
@@ -115,13 +114,15 @@ class Calls:
         self._access = access
         self._name = access.name
         self._timeout = timeout
-        self._base = f"{'https' if access.tls else 'http'}://{access.authority}/v1/"
-        self._tls: ssl.SSLContext | bool = client_context(access) if access.tls else False
+        self._base = f"{'http' if access.files is None else 'https'}://{access.authority}/v1/"
         self._lanes: dict[Lane, _Lane] = {}
 
     async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         """POST, and the head of an answer that has no end. Raises what its error means."""
-        response = await self._send(self._lane("streams"), "POST", path, body, JSON, None)
+        try:
+            response = await self._send(self._lane("streams"), "POST", path, body, JSON, None)
+        except _Broken as error:
+            raise await self._explained(error) from None
         told = response.headers.get(MARK)
         if told == STREAMED and response.status == 200 and _encoding(response) in _READ:
             return response
@@ -132,7 +133,10 @@ class Calls:
 
     async def read(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """GET, and the answer. Raises what any other than a success means."""
-        answer = await self._take("calls", "GET", path, None, headers, 0.0)
+        try:
+            answer = await self._take("calls", "GET", path, None, headers, 0.0)
+        except _Broken as error:
+            raise await self._explained(error) from None
         if answer.status != 200:
             raise self._refusal(answer)
         return answer
@@ -181,7 +185,7 @@ class Calls:
         lane = self._lanes.get(name)
         if lane is None:
             token = self._access.token
-            connector = _Connector(self._tls)
+            connector = _Connector()
             session = aiohttp.ClientSession(
                 connector=connector,
                 headers={"Accept-Encoding": _ASKED} | ({} if token is None else {"Authorization": f"Bearer {token}"}),
@@ -202,12 +206,14 @@ class Calls:
         seconds: float | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The head of the answer, for which it waits so many seconds."""
+        files = self._access.files
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=seconds)
         try:
             return await lane.session.request(
                 method, URL(self._base + path, encoded=True),
                 data=None if body is None else io.BytesIO(body),  # bytes would be warned of where they are many
                 headers=headers, timeout=limits, allow_redirects=False,
+                ssl=True if files is None else files.context(),  # of the files as they are now
             )  # fmt: skip
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
@@ -217,7 +223,7 @@ class Calls:
             raise Disconnected(f"{self._name}: {_why(error)}") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # with TLS 1.3 a server learns only behind the handshake who the client is, and may just hang up
-            hint = "; it may want another certificate, cert= and key=" if self._access.tls else ""
+            hint = "; it may want another certificate, cert= and key=" if self._access.files is not None else ""
             raise _Broken(f"{self._name}: {_why(error)}{hint}") from None
 
     async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
@@ -235,6 +241,12 @@ class Calls:
         if told is not None:
             raise _Broken(f"{self._name}: only a part of the answer came, or it was changed; see what stands before it")
         raise self._foreign(response)
+
+    async def _explained(self, error: _Broken) -> DatasyncError:
+        """The error of a request that changes nothing, or that a certificate is not accepted."""
+        if self._access.files is not None and (why := await turned_away(self._access)) is not None:
+            return Unauthorized(f"{self._name}: {why}")
+        return error
 
     def _foreign(self, response: aiohttp.ClientResponse) -> DatasyncError:
         """What an answer without our mark means."""

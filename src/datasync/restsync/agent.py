@@ -14,7 +14,6 @@ from datasync.errors import BadStore
 from datasync.restsync._limits import Limits
 from datasync.restsync._mounted import only_worker, stop_signals
 from datasync.restsync._overview import StatusOf
-from datasync.restsync._tls import server_context
 from datasync.restsync.app import RestApp
 from datasync.restsync.listener import Listener
 from datasync.serving.access import Access, is_loopback
@@ -142,7 +141,7 @@ def _closed(status: Status) -> bool:
 async def serve_app(app: RestApp, access: Access) -> Listener:
     """Serve the application where `access` says. Raises `BadStore` where nothing can listen, `BadUrl`."""
     access.check_bind()
-    listener = Listener(app, server_context(access) if access.tls else None)
+    listener = Listener(app, None if access.files is None else access.files.server_context())
     try:
         await listener.start(access.host, access.port)
     except OSError as error:

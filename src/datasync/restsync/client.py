@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadUrl, Disconnected, OutcomeUnknown
+from datasync.errors import Disconnected, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
@@ -54,8 +54,6 @@ class HttpSource(Source):
     relays = True
 
     def __init__(self, access: Access, timeout: float = 5.0) -> None:
-        if access.key is not None and not access.tls:
-            raise BadUrl(f"{access.name}: certificates are shown over https:// only")
         self.name = access.name
         self._calls = Calls(access, timeout)
         self._writes: set[asyncio.Future[None]] = set()

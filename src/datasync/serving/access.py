@@ -8,7 +8,7 @@ import os
 
 import msgspec
 
-from datasync.endpoints import no_tls_files, tls_files
+from datasync.endpoints import TlsFiles, no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.transports import Url
 
@@ -19,7 +19,7 @@ TOKEN = "DATASYNC_TOKEN"  # noqa: S105 - its name
 
 
 class Access(msgspec.Struct, frozen=True):
-    """One address, and what both sides show there. `ca`, `cert` and `key` are the contents of PEM files.
+    """One address, and what both sides show there. `files` are those of TLS, None where it is not spoken.
 
     A client trusts the authorities in `ca`, and shows `cert`; a server shows `cert`, and where it has `ca`, wants its
     clients' certificates from there. The token is the server's to ask for and the client's to bring.
@@ -29,10 +29,7 @@ class Access(msgspec.Struct, frozen=True):
     """The URL without secrets, for messages."""
     host: str
     port: int
-    tls: bool = False
-    ca: bytes | None = None
-    cert: bytes | None = None
-    key: bytes | None = None
+    files: TlsFiles | None = None
     token: str | None = None
 
     @classmethod
@@ -43,11 +40,8 @@ class Access(msgspec.Struct, frozen=True):
         if url.user is not None:
             raise BadUrl(f"{url.scheme}://{url.hosts}: users and passwords have no meaning here; give ?token=")
         host, port = _address(url)
-        ca = cert = key = None
-        if tls:
-            files = tls_files(url)
-            ca, cert, key = (None if path is None else path.read_bytes() for path in files)
-        else:
+        files = tls_files(url) if tls else None
+        if not tls:
             protocol, plus, role = url.scheme.partition("+")
             no_tls_files(url, f"{protocol}s{plus}{role}://")
         token = url.option("token", _token, None)
@@ -56,7 +50,12 @@ class Access(msgspec.Struct, frozen=True):
                 token = _token(given)
             except ValueError as error:
                 raise BadUrl(f"{TOKEN} {error}") from None
-        return cls(str(url).rstrip("/"), host, port, tls, ca, cert, key, token)
+        return cls(str(url).rstrip("/"), host, port, files, token)
+
+    @property
+    def tls(self) -> bool:
+        """Whether TLS is spoken."""
+        return self.files is not None
 
     @property
     def authority(self) -> str:
@@ -65,9 +64,9 @@ class Access(msgspec.Struct, frozen=True):
 
     def check_bind(self) -> None:
         """Raise `BadUrl` unless a server may listen there: not beyond this machine without a token or TLS clients."""
-        if self.tls and self.cert is None:
+        if self.files is not None and self.files.cert is None:
             raise BadUrl(f"{self.name}: a server shows a certificate; give cert= and key=, the names of PEM files")
-        if not is_loopback(self.host) and self.token is None and not (self.tls and self.ca is not None):
+        if not is_loopback(self.host) and self.token is None and (self.files is None or self.files.ca is None):
             raise BadUrl(
                 f"{self.name}: listening beyond this machine needs a token (token= or {TOKEN}), or TLS with ca= for the"
                 " clients' certificates; or use 127.0.0.1"

@@ -1,0 +1,102 @@
+"""G8: the files of TLS are read anew for each connection, on both sides; the start says who is not accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasync import DataSync, Unauthorized
+from datasync.testing.chaos.proxy import proxy_to
+from datasync.testing.contract import eventually
+from tests.certificates import Authority
+from tests.load import QUICK
+from tests.servers import free_ports, require
+
+Run = Callable[[Any], None]
+SCHEMES = [("rests", "https"), ("grpcs", "grpcs+watch")]
+
+
+def issued(directory: Path) -> Authority:
+    """An authority, with a certificate for the server and one for the client."""
+    authority = Authority(require("openssl", "apt-get install -y openssl"), directory)
+    authority.issue("server")
+    authority.issue("client")
+    return authority
+
+
+def query(directory: Path, name: str) -> str:
+    """What shows that certificate, and trusts the authority."""
+    return f"?ca={directory / 'ca.pem'}&cert={directory / f'{name}.pem'}&key={directory / f'{name}.key'}"
+
+
+@pytest.mark.parametrize(("agent", "client"), SCHEMES)
+def test_certificates_that_are_renewed_under_the_same_names(run: Run, tmp_path: Path, agent: str, client: str) -> None:
+    first, second = issued(tmp_path / "first"), issued(tmp_path / "second")
+    used = tmp_path / "used"
+    shutil.copytree(first.ca.parent, used)
+    [port] = free_ports(1)
+
+    async def main() -> None:
+        there = DataSync(f"{agent}://127.0.0.1:{port}{query(used, 'server')}&initial=empty")
+        there.watch("all", "")
+        async with there, proxy_to(port) as proxy:
+            url = f"{client}://127.0.0.1:{proxy.port}{query(used, 'client')}"
+            async with DataSync(url, **QUICK) as sync:
+                view = sync.view()
+                revision = await sync.put("a", b"1")
+                assert revision is not None
+                await view.at_least(revision, timeout=20)
+
+                shutil.copytree(second.ca.parent, used, dirs_exist_ok=True)
+                proxy.cut()
+                await eventually(lambda: sync.status().sources[0].reconnects)
+                revision = await written(sync, "a", b"2")
+                await view.at_least(revision, timeout=20)
+                assert view["a"] == b"2"
+
+                old = f"{client}://127.0.0.1:{port}{query(first.ca.parent, 'client')}"
+                with pytest.raises(Unauthorized, match=r"its certificate was not accepted|no TLS with it"):
+                    await asyncio.wait_for(DataSync(old).start(), 20)
+
+    run(main())
+
+
+async def written(sync: DataSync, key: str, value: bytes) -> int:
+    """The revision of a write, which the first connections after the renewal may have failed."""
+    while True:
+        try:
+            revision = await sync.put(key, value)
+        except Exception:
+            await asyncio.sleep(0.05)
+        else:
+            assert revision is not None
+            return revision
+
+
+@pytest.mark.parametrize(("agent", "client"), [*SCHEMES, ("grpcs", "grpcs")])
+def test_the_start_says_that_a_certificate_is_not_accepted(run: Run, tmp_path: Path, agent: str, client: str) -> None:
+    ours, foreign = issued(tmp_path / "ours"), issued(tmp_path / "foreign")
+    [port] = free_ports(1)
+    address = f"{client}://127.0.0.1:{port}"
+
+    async def main() -> None:
+        there = DataSync(f"{agent}://127.0.0.1:{port}{query(ours.ca.parent, 'server')}&initial=empty")
+        there.watch("all", "")
+        async with there:
+            nothing = f"{address}?ca={ours.ca}"
+            not_theirs = f"{nothing}&cert={foreign.cert('client')}&key={foreign.key('client')}"
+            for url in (nothing, not_theirs):
+                with pytest.raises(Unauthorized, match="certificate"):
+                    await asyncio.wait_for(DataSync(url).start(), 20)
+            wrong_ca = f"{address}?ca={foreign.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
+            with pytest.raises(Unauthorized, match=r"certificate|no TLS"):
+                await asyncio.wait_for(DataSync(wrong_ca).start(), 20)
+            async with DataSync(f"{address}{query(ours.ca.parent, 'client')}") as sync:
+                await sync.put("a", b"1")
+
+    run(main())
