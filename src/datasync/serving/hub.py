@@ -218,7 +218,8 @@ class Hub:
         layer.fresh = max(layer.fresh, registered)
         self._answered.set()
         self._answered = asyncio.Event()
-        self._wake_all()
+        for watcher in self.watchers:
+            watcher.answered(layer.fresh)
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
         pass
@@ -353,6 +354,12 @@ class Subscription(AsyncIterator[list[T]]):
     def committed(self, entry: Entry) -> None:
         """There is something new in the log."""
         if self._woken is not None and entry.concerns(self._scopes):
+            self.wake()
+
+    def answered(self, fresh: int) -> None:
+        """The hub has all that the source had acknowledged when so many had asked."""
+        if 0 < self._asked <= fresh:
+            self._asked = 0
             self.wake()
 
     def wake(self) -> None:
