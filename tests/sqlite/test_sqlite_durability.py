@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from datasync import ChangeEvent, DataSync, ResyncEvent
 from datasync.errors import BadStore, Disconnected, HistoryLost, OutcomeUnknown
 from datasync.kvdbsync._sqlite_driver import driver
 from datasync.kvdbsync.sqlite import SqliteSource
@@ -338,5 +339,45 @@ def test_a_store_that_lost_its_head_is_a_bad_store(make: Make, run: Run, path: P
         with pytest.raises(BadStore):
             await put(source, a=b"2")
         await source.aclose()
+
+    run(main())
+
+
+def test_what_is_overwritten_in_place_is_a_bad_store_until_it_is_restored(
+    make: Make, run: Run, path: Path, tmp_path: Path
+) -> None:
+    """Nobody can tell that it happens; but what finds the damage ends all sessions, and the way out works."""
+
+    async def main() -> None:
+        source = make()
+        await source.commit([Put(f"k/{n}", b"x" * 1000) for n in range(1000)])
+        await source.backup(str(tmp_path / "backup.db"), lambda *_: None)
+        await source.aclose()
+        sync = DataSync(source)
+        reasons: list[str] = []
+
+        @sync.watcher("")
+        async def everything(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+            if isinstance(event, ResyncEvent):
+                reasons.append(event.reason)
+
+        async with sync:
+            await sync.ready(DEADLINE)
+            await asyncio.to_thread(subprocess.check_call, ["truncate", "-s", "16384", path])
+            with pytest.raises(BadStore, match="datasync restore"):
+                await sync.get("k/500")
+            await until(lambda: sync.status().sources[0].state == "lost")
+            await until(lambda: "damaged" in str(sync.status().sources[0].error))
+            with pytest.raises(BadStore):
+                await sync.put("k/500", b"never")
+            path.rename(tmp_path / "damaged.db")
+            other = make()
+            await other.restore(str(tmp_path / "backup.db"), lambda *_: None)
+            await other.aclose()
+            await until(lambda: sync.status().sources[0].state == "following" and len(reasons) > 1)
+            assert "history" in reasons[-1]
+            assert await sync.get("k/500") is not None
+            await sync.put("k/500", b"again")
+        whole(path)
 
     run(main())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from datasync.errors import BadStore, BadUrl, Disconnected, UnsupportedOption
-from datasync.kvdbsync._sqlite_file import remote_kind
+from datasync.kvdbsync._sqlite_mounts import remote_kind
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Put
 from datasync.transports import open_url

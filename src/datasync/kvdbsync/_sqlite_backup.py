@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TypeVar
 
-from datasync.errors import BadStore, Disconnected, OutcomeUnknown, UsageError
+from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, UsageError
 from datasync.kvdbsync._sqlite_claim import identity
 from datasync.kvdbsync._sqlite_clock import shift
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, explain, read_only_uri, surely_undone
@@ -160,7 +160,7 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         file.follower.wake()
         try:
             file.check()
-        except Disconnected as error:
+        except DatasyncError as error:
             raise OutcomeUnknown(f"{error}; look what is there") from None
         return progress[0], revision
 

@@ -25,6 +25,7 @@ __all__ = [
     "Mode",
     "driver",
     "explain",
+    "is_damage",
     "read_only_uri",
     "surely_undone",
     "warn_of_defects",
@@ -36,6 +37,7 @@ Row = tuple[Any, ...]
 BUSY, FULL = 5, 13
 _LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT, _CANTOPEN, _TOOBIG, _NOTADB = 6, 7, 8, 9, 10, 11, 14, 18, 26
 _PERM, _AUTH = 3, 23
+_IOERR_SHORT_READ = _IOERR | 2 << 8
 _ROOM = 32 << 10
 """Bytes of space with which SQLite can go on: its -shm file grows by as many."""
 
@@ -88,6 +90,9 @@ class Driver(Protocol):
 
     def code(self, error: Exception) -> int:
         """SQLite's primary result code of an error of this library; 1 where it has none."""
+
+    def extended_code(self, error: Exception) -> int:
+        """The same with what SQLite says in more detail."""
 
 
 def _uri(path: str, mode: Mode) -> str:
@@ -154,7 +159,10 @@ class _Standard:
         return _StandardConnection(path, mode)
 
     def code(self, error: Exception) -> int:
-        return (getattr(error, "sqlite_errorcode", None) or 1) & 0xFF
+        return self.extended_code(error) & 0xFF
+
+    def extended_code(self, error: Exception) -> int:
+        return getattr(error, "sqlite_errorcode", None) or 1
 
 
 class _ApswConnection:
@@ -219,7 +227,10 @@ class _Apsw:
         return _ApswConnection(self._apsw, path, mode)
 
     def code(self, error: Exception) -> int:
-        return (getattr(error, "result", None) or 1) & 0xFF
+        return self.extended_code(error) & 0xFF
+
+    def extended_code(self, error: Exception) -> int:
+        return getattr(error, "extendedresult", None) or 1
 
 
 def driver(name: str | None = None) -> Driver:
@@ -253,6 +264,11 @@ def warn_of_defects(library: Driver) -> None:
     )
 
 
+def is_damage(library: Driver, error: Exception) -> bool:
+    """Whether an error of the library says that the file does not hold what it must: also that it ends too early."""
+    return library.code(error) in (_CORRUPT, _NOTADB) or library.extended_code(error) == _IOERR_SHORT_READ
+
+
 def surely_undone(code: int) -> bool:
     """Whether a COMMIT that failed with this code has certainly left nothing behind."""
     return code in (BUSY, FULL, _LOCKED, _READONLY, _TOOBIG)
@@ -278,7 +294,7 @@ def explain(library: Driver, error: Exception, path: str) -> DatasyncError:
         return BadValue(f"too big for {path} in one transaction, nothing was written; split it")
     if code == _READONLY:
         return BadStore(f"{path} is read-only for this process; grant write access to it and its directory")
-    if code in (_CORRUPT, _NOTADB):
+    if is_damage(library, error):
         return BadStore(
             f"{path} is damaged or no SQLite file ({error}); move it away and put a backup in its place with:"
             " datasync restore FILE URL"

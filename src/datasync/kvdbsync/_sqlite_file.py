@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -17,20 +18,20 @@ from typing import Any, NamedTuple
 from datasync.errors import BadStore, DatasyncError, Disconnected, Forked, UnsupportedOption
 from datasync.kvdbsync._sqlite_bell import Bell, Ear
 from datasync.kvdbsync._sqlite_claim import Claim, Files, identity
-from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, Mode, explain, warn_of_defects
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, Mode, explain, is_damage, warn_of_defects
 from datasync.kvdbsync._sqlite_follower import Follower
-from datasync.kvdbsync._sqlite_store import prepare
+from datasync.kvdbsync._sqlite_mounts import mounts as _mounts
+from datasync.kvdbsync._sqlite_mounts import remote_kind
+from datasync.kvdbsync._sqlite_store import damaged, prepare
 from datasync.kvdbsync._sqlite_wal import carry_over, refuse_foreign_wal
 from datasync.kvdbsync._sqlite_writer import Writer
 
 __all__ = ["Settings", "SharedFile", "acquire"]
 
+log = logging.getLogger("datasync.sqlite")
+
 _CLOSE_TIMEOUT = 5.0
 _WAL_KEPT = 16 << 20
-
-# where locks or shared memory do not hold between all who see the file
-_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "glusterfs", "9p"}
-_REMOTE_FUSE = {"sshfs", "ceph", "glusterfs", "s3fs", "rclone", "davfs", "davfs2", "gcsfuse", "juicefs", "smbnetfs"}
 
 
 class Settings(NamedTuple):
@@ -65,6 +66,7 @@ class SharedFile:
         self._claim = Claim(path)
         self._connections: list[Connection] = []
         self._create = create
+        self._damaged = False
         self._stopping = False
         self._lock = threading.Lock()
         self.follower = Follower(self, Ear(path, inotify=settings.inotify))
@@ -140,10 +142,13 @@ class SharedFile:
                 alone = self._claim.take(create=mode != "ro")
                 if alone is not None and self._may_open(alone=alone):
                     connection = self._connect_claimed(mode)
-                    if self.files == Files.at(self.path):
-                        self._claim.share(self.files)
+                    files = self.files
+                    if files is not None and self._has_all(connection, files):
+                        self._claim.share(files)
                         return connection
-                    # whoever closed the store meanwhile took its WAL away
+                    # whoever closed the store meanwhile took its WAL away, or somebody who should not have
+                    with contextlib.suppress(self.library.error):
+                        connection.all("PRAGMA wal_checkpoint(FULL)")
                     self._close_unused(connection)
                 if time.monotonic() > deadline or self._stopping:
                     raise Disconnected(
@@ -154,6 +159,13 @@ class SharedFile:
         except BaseException:
             self._claim.discard()
             raise
+
+    def _has_all(self, connection: Connection, files: Files) -> bool:
+        """Whether what is open are the files at the path: a WAL may be open that has no name any more."""
+        if files != Files.at(self.path):
+            return False
+        in_wal_mode = connection.all("PRAGMA journal_mode") == [("wal",)]
+        return not in_wal_mode or None not in files
 
     def _may_open(self, *, alone: bool) -> bool:
         """Whether the files at the path are those that others have open, if there are others."""
@@ -176,6 +188,10 @@ class SharedFile:
             connection = self._add(self.library.connect(self.path, mode))
             connection.run("PRAGMA busy_timeout=50")  # it is tried again, unless this is closed meanwhile
             self._prepare(connection)
+            if self.path in _suspects:
+                if connection.all("PRAGMA quick_check(1)") != [("ok",)]:
+                    raise damaged("pages of it are malformed")
+                _suspects.discard(self.path)
             connection.run("PRAGMA busy_timeout=5000")
             connection.all("PRAGMA schema_version")  # opens the WAL, if nothing has yet
             # it may have waited long for another process
@@ -256,7 +272,10 @@ class SharedFile:
             if not last:
                 self._connections.remove(connection)
         if last:
-            self._part(connection)
+            try:
+                self._part(connection)
+            except Exception:
+                log.exception("%s: unexpected error while it was given up", self.path)
             with self._lock:
                 self._connections.remove(connection)
         with contextlib.suppress(self.library.error):
@@ -267,7 +286,7 @@ class SharedFile:
     def _part(self, connection: Connection) -> None:
         if self.lost is None:
             connection.tidy_on_close(True)
-        elif self.files is not None and not self.read_only:
+        elif self.files is not None and not (self.read_only or self._damaged):
             carry_over(connection, self.library, self.path, self.files)
 
     def _let_go(self) -> None:
@@ -285,14 +304,14 @@ class SharedFile:
             self._let_go()
 
     def check(self) -> None:
-        """Raise `Disconnected` unless the files at the path are those that are open.
+        """Raise `Disconnected` unless the files at the path are those that are open, `BadStore` if they are damaged.
 
         An unlinked file would go on taking commits that nobody else ever sees, and so would an unlinked WAL.
         """
         if self.lost is None and (why := self._changed()):
             self._lose(why)
         if self.lost is not None:
-            raise Disconnected(self.lost)
+            raise self.closing()
 
     def became_writable(self) -> bool:
         """Whether a file that could only be read may be written by now; then it is to be opened anew."""
@@ -349,15 +368,25 @@ class SharedFile:
         writer = self.writer
         self.interrupt([each for each in self._connections if writer is None or not writer.owns(each)])
 
-    def closing(self) -> Disconnected:
+    def closing(self) -> DatasyncError:
         """The error for whoever still asks for something."""
-        return Disconnected(self.lost or f"{self.path} is being closed, nothing was done; open it again")
+        if self.lost is None:
+            return Disconnected(f"{self.path} is being closed, nothing was done; open it again")
+        return BadStore(self.lost) if self._damaged else Disconnected(self.lost)
 
     def explain(self, error: Exception) -> Exception:
-        """The typed error for an error of the library; others as they are."""
+        """The typed error for an error of the library; others as they are. A file that is damaged is given up."""
         if self.lost is not None and not isinstance(error, DatasyncError):
-            return Disconnected(self.lost)
-        return explain(self.library, error, self.path) if isinstance(error, self.library.error) else error
+            return self.closing()
+        if not isinstance(error, self.library.error):
+            return error
+        known = explain(self.library, error, self.path)
+        if is_damage(self.library, error):
+            # nobody follows it any more, though the pages that this would read may be whole
+            self._damaged = True
+            _suspects.add(self.path)
+            self._lose(str(known))
+        return known
 
     def abandon(self) -> None:
         """In a forked child: give up nothing that the parent holds."""
@@ -425,33 +454,11 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
         return file
 
 
-def remote_kind(path: str, mounts: str) -> str | None:
-    """The type of the network file system that `path` lies on, by the lines of /proc/mounts; None for a local one."""
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = fields[1].encode().decode("unicode_escape") if "\\" in fields[1] else fields[1]
-        inside = point == "/" or path == point or path.startswith(f"{point}/")
-        # the last mount on one point is the one that is seen
-        if inside and len(point) >= len(best):
-            best, kind = point, fields[2]
-    driver, _, fuse = kind.partition(".")
-    return kind if driver in _REMOTE or (driver == "fuse" and fuse in _REMOTE_FUSE) else None
-
-
-def _mounts() -> str:
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 _files: dict[str, SharedFile] = {}
 _parting: set[SharedFile] = set()
 """Those that were lost, and still have connections."""
+_suspects: set[str] = set()
+"""Where damage was found: to be checked as a whole before it is opened again."""
 _lock = threading.RLock()
 _inherited: dict[str, Any] = {}
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from datasync.errors import Disconnected, HistoryLost
+from datasync.errors import DatasyncError, Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_bell import Ear
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_rows import Ranges
@@ -220,7 +220,7 @@ class Follower:
     def _check(self) -> None:
         try:
             self._file.check()
-        except Disconnected as error:
+        except DatasyncError as error:
             self._end(self._tails, error)
         for name in {tail.name for tail in self._tails}:
             try:

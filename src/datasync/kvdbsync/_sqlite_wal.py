@@ -81,7 +81,10 @@ def _continues(before: State, after: State) -> bool:
 
 def _set_aside(path: str, why: str) -> None:
     aside = f"{path}-wal-aside"
-    os.replace(f"{path}-wal", aside)
+    try:
+        os.replace(f"{path}-wal", aside)
+    except FileNotFoundError:
+        return  # another process has done so
     log.warning("%s-wal is not applied to the store: %s; it is kept as %s", path, why, aside)
 
 

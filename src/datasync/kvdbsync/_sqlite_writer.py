@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from datasync.errors import Conflict, DatasyncError, Disconnected, OutcomeUnknown, WatchClosed
+from datasync.errors import Conflict, DatasyncError, OutcomeUnknown, WatchClosed
 from datasync.kvdbsync._sqlite_clock import Clock
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, surely_undone
 from datasync.kvdbsync._sqlite_follower import settle
@@ -239,7 +239,7 @@ class Writer:
             )
         try:
             file.check()
-        except Disconnected:
+        except DatasyncError:
             return OutcomeUnknown(f"{file.lost}; read it again to see whether the write is there")
         finally:
             file.follower.committed(rang=file.bell.ring())
