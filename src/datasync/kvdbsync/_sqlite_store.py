@@ -4,7 +4,8 @@
 join and no look back. Revisions grow by one a transaction; the newest row of the log is never pruned, so the head of
 the history is always there. Each row carries a random nonce: a backup that was restored and then took other writes
 up to the same revision is told apart. `total` is the running sum of the bytes logged, which makes the size of the
-log the difference of two rows.
+log the difference of two rows. `meta` holds the name of the history, and what the store's clock is set by; `expires`
+is a time of that clock.
 """
 
 from __future__ import annotations
@@ -383,6 +384,6 @@ class Transactions:
 
 
 def next_expiry(connection: Connection) -> float:
-    """When the next key expires, as the wall clock tells time; infinity where none does."""
+    """When the next key expires, by the clock of the store; infinity where none does."""
     found = connection.all("SELECT min(expires) FROM kv WHERE expires IS NOT NULL")[0][0]
     return float(found) if isinstance(found, (int, float)) else math.inf
