@@ -138,6 +138,7 @@ class SqliteSource(Source):
         self._latest: Place | None = None
         self._restored = 0
         self._skipped = SkippedKeys(log)
+        self._closes = 0
         self._jobs: set[Job] = set()
         self._waiting: set[asyncio.Future[Any]] = set()
         """Those who wait for something else than a write: that the file opens, or is read."""
@@ -177,8 +178,11 @@ class SqliteSource(Source):
         return (await self._write([DeleteRaw(key)])).existed[0]
 
     async def _write(self, operations: Sequence[Operation | DeleteRaw]) -> Committed:
+        closes = self._closes
         file = await self._open_for_writing()
         assert file.writer is not None
+        if closes != self._closes:  # G12: while this was about to go on
+            raise self._closed()
         job = file.writer.submit(operations)
         self._jobs.add(job)
         try:
@@ -252,9 +256,10 @@ class SqliteSource(Source):
     async def aclose(self) -> None:
         """Close it at once for all who wait: for them nothing is begun any more."""
         file, self._file = self._file, None
+        self._closes += 1
         for future in list(self._waiting):
             if not future.done():
-                future.set_exception(WatchClosed(f"{self.name} was closed; open it again"))
+                future.set_exception(self._closed())
         # G12: the file is shared, but what is not begun by now is not begun for this source any more
         begun = [job for job in list(self._jobs) if job.withdraw(self.name)]
         if begun:
@@ -263,6 +268,9 @@ class SqliteSource(Source):
             job.give_up(self.name)
         if file is not None and file.pid == os.getpid():
             await file.release()
+
+    def _closed(self) -> WatchClosed:
+        return WatchClosed(f"{self.name} was closed, nothing was done; open it again")
 
     async def _open_file(self) -> SharedFile:
         file = self._file
