@@ -186,6 +186,7 @@ class SharedFile:
         store = identity(self.path)
         try:
             connection = self._add(self.library.connect(self.path, mode))
+            store = store or identity(self.path)  # it was made just now
             connection.run("PRAGMA busy_timeout=50")  # it is tried again, unless this is closed meanwhile
             self._prepare(connection)
             if self.path in _suspects:
@@ -195,7 +196,7 @@ class SharedFile:
             connection.run("PRAGMA busy_timeout=5000")
             connection.all("PRAGMA schema_version")  # opens the WAL, if nothing has yet
             # it may have waited long for another process
-            self.files = Files.at(self.path)._replace(store=store or identity(self.path))
+            self.files = Files.at(self.path)._replace(store=store)
             self._check_store(self.path)
             if not self.read_only:
                 connection.run("PRAGMA query_only=1")
