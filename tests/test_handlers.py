@@ -14,6 +14,7 @@ import pytest
 
 import datasync
 from datasync import Backoff, ChangeEvent, DataSync, ResyncEvent, Retry
+from datasync.testing import FaultySource, run_simulated
 from datasync.testing.contract import eventually
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -176,3 +177,37 @@ def test_a_type_that_raises_whatever_it_likes_costs_its_key_alone(run: Run) -> N
             assert seen == [([1], ["a/2", "a/3"])]
 
     run(main())
+
+
+class Box(msgspec.Struct):
+    items: list[int]
+
+
+def test_an_event_that_comes_again_for_a_bad_value_is_as_it_was_stored() -> None:
+    """A good value beside one that does not decode, in one transaction, and a handler that edits it first."""
+
+    async def main() -> None:
+        source = FaultySource({"a/1": b'{"items":[1]}'})
+        sync = DataSync(source)
+        seen: list[tuple[str, list[int]]] = []
+
+        @sync.watcher("a/", type=Box)
+        async def handler(event: Any) -> None:
+            for change in event.changes:
+                if change.prev is not None:
+                    assert change.prev.value.items.pop() == 1
+                seen.append((change.key, list(change.value.items)))
+                change.value.items.pop()
+
+        async with sync:
+            await sync.ready(5)
+            seen.clear()
+            source.write({"a/1": b'{"items":[1,2]}', "a/2": b"nonsense"})
+            await asyncio.sleep(1)
+            assert seen == [("a/1", [1, 2]), ("a/1", [1, 2])]
+            (state,) = sync.status().watches
+            assert state.state == "following"
+            assert state.failing is not None
+            assert set(state.failing.keys) == {"a/2"}
+
+    run_simulated(main())

@@ -13,6 +13,11 @@ import datasync
 from datasync import DataSync
 from datasync.testing import EXACT, FaultySource, run_simulated
 
+
+class Box(msgspec.Struct):
+    items: list[int]
+
+
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -47,15 +52,16 @@ def test_a_source_without_revisions_says_so() -> None:
     run_simulated(main())
 
 
-def test_decoded_values_of_deleted_keys_are_not_kept_for_ever(run: Run) -> None:
+def test_a_value_belongs_to_its_reader(run: Run) -> None:
     async def main() -> None:
         async with DataSync("memory://") as sync:
-            view = sync.view("")
+            view = sync.view("", type=Box)
             await view.at_least(0, 10)
-            for number in range(5000):
-                await sync.put(f"k{number}", b"1")
-                assert view[f"k{number}"] == b"1"
-                await sync.delete(f"k{number}")
-            assert len(view._decoded) < 2000
+            revision = await sync.put("k", Box([1]))
+            assert revision is not None
+            await view.at_least(revision, 10)
+            view["k"].items.append(2)
+            dict(view)["k"].items.append(3)
+            assert view["k"].items == [1]
 
     run(main())

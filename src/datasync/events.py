@@ -129,6 +129,10 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
         record = self._new or self._old
         return "" if record is None else record.source
 
+    def anew(self) -> Change[T]:
+        """The same change, of which nothing has been decoded yet: what a handler did to its values is gone."""
+        return Change(self.key, self.revision, self._new, self._old, self._decode)
+
     def __repr__(self) -> str:
         return f"Change({self.op.name} {self.key!r}, revision={self.revision})"
 
@@ -206,13 +210,14 @@ class ResyncEvent(Event[T], kw_only=True, eq=False):
 
     values: Mapping[str, Values[T]]
     reason: str
-    _changes: Callable[[], Sequence[Change[T]]] | Sequence[Change[T]]
+    _make_changes: Callable[[], Sequence[Change[T]]]
+    _changes: Sequence[Change[T]] | None = None
 
     @property
     def changes(self) -> Sequence[Change[T]]:
         """The difference from what this watch accepted last; at the first RESYNC a PUT for every key."""
-        if callable(self._changes):
-            self._changes = self._changes()
+        if self._changes is None:
+            self._changes = self._make_changes()
         return self._changes
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from datasync.errors import NotReady, UnsupportedOption
-from datasync.events import Decode, Record
+from datasync.events import Decode
 from datasync.syncbase.core import Layer
 from datasync.syncbase.shell import Shell
 
@@ -15,11 +15,12 @@ __all__ = ["View"]
 
 T = TypeVar("T")
 
-_SPARE = 1000  # decoded values of deleted keys that may linger
-
 
 class View(Mapping[str, T]):
-    """The state as of now, key by key, decoded when read. Raises `NotReady` before the first complete snapshot."""
+    """The state as of now, key by key. Raises `NotReady` before the first complete snapshot.
+
+    Each read decodes the value anew, so it belongs to the reader, who may change it.
+    """
 
     def __init__(
         self,
@@ -36,19 +37,13 @@ class View(Mapping[str, T]):
         self._decode = decode
         self._layer = layer
         self._check = check
-        self._decoded: dict[str, tuple[Record, T]] = {}
 
     def __getitem__(self, key: str) -> T:
         self._ready()
         record = self._shell.core.mirror.records.get(key) if key.startswith(self._prefix) else None
         if record is None:
-            self._decoded.pop(key, None)
             raise KeyError(key)
-        known = self._decoded.get(key)
-        if known is None or known[0] is not record:
-            known = self._decoded[key] = (record, self._decode(key, record.raw))
-            self._forget_deleted()
-        return known[1]
+        return self._decode(key, record.raw)
 
     def __iter__(self) -> Iterator[str]:
         """The keys as of now, in order."""
@@ -84,11 +79,6 @@ class View(Mapping[str, T]):
             await self._shell.wait_for_revision(self._layer, revision)
             # G1: all that the source had acknowledged before the view was made
             await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix, self._registered))
-
-    def _forget_deleted(self) -> None:
-        records = self._shell.core.mirror.records
-        if len(self._decoded) > 2 * len(records) + _SPARE:
-            self._decoded = {key: known for key, known in self._decoded.items() if records.get(key) is known[0]}
 
     def _ready(self) -> None:
         self._check(started=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
@@ -115,44 +115,53 @@ class Writer:
     async def _confirmed(
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
+        writes = self._writes(operations)
         if source.capabilities.reply:
-            if layer.widening:
-                # G7: what was registered just now has a say, but its session has yet to take over
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._deadline(confirm)):
-                        await self._shell.wait_until(lambda: not layer.widening or layer.lost)
+            # G7: the reply cannot tell of the watches that the source has not heard of yet
+            writes = {key: writes[key] for key in self._shell.unfollowed(layer, writes)}
+        if source.capabilities.reply and not writes:
             committed = await source.commit(operations, reply=True)
-            result = committed.result
-            if not isinstance(result, Result):
-                assert result is not None
-                result = await self._in_time(result, self._deadline(confirm))
+            assert committed.result is not None
+            result = await self._in_time(committed.result, self._deadline(confirm))
         else:
-            writes = self._writes(operations)
-            began = layer.confirmations.begin()
-            try:
-                committed = await source.commit(operations, reply=source.relays)
-                revision, deadline = committed.revision, self._deadline(confirm)
-                if not layer.revisions:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout_at(deadline):
-                            await self._shell.caught_up(layer)
-                if self._shell.closed:
-                    raise WatchClosed(UNCONFIRMED)
-                verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-                tally = Tally((_resolver(verdict),), expected=2)
-                _vote(tally, committed.result, verdict)
-                if revision is not None and not _changed(operations, committed):
-                    # no commit will come, and what others wrote does not concern this: ask for no revision at all
-                    revision = 0
-                by_key = committed.by_key or dict.fromkeys(writes, revision or 0)
-                self._shell.core.confirm(layer, revision, writes, tally.add, by_key)
-            finally:
-                layer.confirmations.end(began)
-            self._shell.drain()
-            result = verdict.result() if verdict.done() else await self._in_time(verdict, deadline)
+            committed, result = await self._asked(source, layer, operations, writes, confirm)
         if result.verdict is not Verdict.ACCEPTED:
             raise NotApplied(result.verdict, result.reasons, committed.revision)
         return committed
+
+    async def _asked(
+        self,
+        source: Source,
+        layer: Layer,
+        operations: Sequence[Operation],
+        writes: Mapping[str, bytes | None],
+        confirm: bool | float,
+    ) -> tuple[Committed, Result]:
+        """Write, and ask the watches here what they make of `writes`, beside those that the source asks."""
+        write = layer.confirmations.begin(writes)
+        try:
+            reply = source.relays or source.capabilities.reply
+            committed = await source.commit(operations, reply=reply)
+            revision, deadline = committed.revision, self._deadline(confirm)
+            if not layer.revisions:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await self._shell.caught_up(layer, writes)
+            if self._shell.closed:
+                raise WatchClosed(UNCONFIRMED)
+
+            verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            tally = Tally((_resolver(verdict),), expected=2)
+            _vote(tally, committed.result, verdict)
+            if revision is not None and not _changed(operations, committed):
+                # no commit will come, and what others wrote does not concern this: ask for no revision at all
+                revision = 0
+            by_key = committed.by_key or dict.fromkeys(writes, revision or 0)
+            self._shell.core.confirmer.confirm(layer, write, revision, tally.add, by_key)
+        finally:
+            layer.confirmations.end(write)
+        self._shell.drain()
+        return committed, await self._in_time(verdict, deadline)
 
     def _writes(self, operations: Sequence[Operation]) -> dict[str, bytes | None]:
         """What the keys will hold; those under a deleted prefix as far as they are known here."""
@@ -172,8 +181,12 @@ class Writer:
             limit = max(self._options.resync_timeout + self._options.ack_timeout, self._shell.core.slowest)
         return asyncio.get_running_loop().time() + limit
 
-    async def _in_time(self, verdict: asyncio.Future[Result], deadline: float) -> Result:
+    async def _in_time(self, verdict: Result | asyncio.Future[Result], deadline: float) -> Result:
         """The verdict; OVERDUE if it does not come in time."""
+        if isinstance(verdict, Result):
+            return verdict
+        if verdict.done():
+            return verdict.result()
         with self._shell.awaiting(verdict):
             try:
                 async with asyncio.timeout_at(deadline):

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from datasync.events import Verdict
 from datasync.source import Result
-from datasync.syncbase.confirm import Confirmations
+from datasync.syncbase.confirm import Confirmations, Waiting
+from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.verdicts import Tally
+
+KEY = Scopes(["a/1"])
 
 
 def test_an_older_commit_of_the_key_is_not_the_one() -> None:
     confirmations = Confirmations()
-    began = confirmations.begin()
-    older, newer = Tally(), Tally()
-    confirmations.committed(["a/1"], older, 4)
-    assert confirmations.seen("a/1", 4) is older
+    write = confirmations.begin({"a/1": b"1"})
+    older, newer, total = Tally(), Tally(), Tally()
+    confirmations.committed(["a/1"], older, KEY, 4)
+    assert confirmations.seen("a/1", 4) == (older, KEY)
     assert confirmations.seen("a/1", 5) is None
+
     answers: list[Result] = []
-    confirmations.wait_for("a/1", ["a/1"], answers.append, 5)
-    confirmations.committed(["a/1"], older, 4)
-    confirmations.committed(["a/1"], newer, 7)
+    total.listen(answers.append)
+    confirmations.wait_for("a/1", Waiting(["a/1"], total, 5))
+    confirmations.committed(["a/1"], older, KEY, 4)
+    confirmations.committed(["a/1"], newer, KEY, 7)
     older.close()
     assert answers == []
+
     newer.vote(Verdict.ACCEPTED, {})
     newer.close()
     assert [answer.verdict for answer in answers] == [Verdict.ACCEPTED]
-    confirmations.end(began)
+    confirmations.end(write)
     assert not confirmations.active

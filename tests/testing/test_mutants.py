@@ -153,6 +153,12 @@ MISTAKES = [
         "            return layer.ready\n",
     ),
     Mistake(
+        "a snapshot that holds a write is forgotten before the write has returned",
+        "syncbase/core.py",
+        "            self.confirmer.remember(layer, layer.staging_scopes)\n",
+        "",
+    ),
+    Mistake(
         "what is overdue settles as accepted",
         "syncbase/delivery.py",
         "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",

@@ -149,13 +149,15 @@ class MemorySource(Source):
         outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
+        written = self._revision  # G10: handlers run within `_publish`, and may write as well
+        if changes:
             self._publish(changes, outcome)
         elif outcome is not None:  # nothing is written, yet there is a verdict
             named = [(operation.key, None) for operation in operations if type(operation) is Delete]
             self._publish(named, outcome)
         if outcome is None:
-            return Committed(self._revision, existed)
-        return Committed(self._revision, existed, outcome.result or outcome.future())
+            return Committed(written, existed)
+        return Committed(written, existed, outcome.result or outcome.future())
 
     @property
     def followers(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -44,26 +45,29 @@ def make_resync(
             found.append(Change(key, revision if new is None else new.revision, new, old, decode))
         return found
 
-    values = {scope: Values(items, decode) for scope, items in scopes.items()}
+    # what a handler does to the event changes nothing that the engine goes by, nor what comes again (G7)
+    values = MappingProxyType({scope: Values(items, decode) for scope, items in scopes.items()})
     return ResyncEvent(
         values=values,
         reason=reason,
         revision=revision,
         source=source,
         attempt=attempt,
-        _changes=changes,
+        _make_changes=changes,
         _report=report,
         _ticket=ticket,
     )
 
 
-def leave_out(event: ResyncEvent[Any], bad: Mapping[str, DecodeError]) -> ResyncEvent[Any]:
+def leave_out(event: ResyncEvent[Any], bad: dict[str, DecodeError]) -> ResyncEvent[Any]:
     """The same RESYNC without the keys in `bad`, which it names as undecodable."""
-    values = {scope: found.without(bad) for scope, found in event.values.items()}
+    make = event._make_changes
+    values = MappingProxyType({scope: found.without(bad) for scope, found in event.values.items()})
     return msgspec.structs.replace(
         event,
         values=values,
-        undecodable=bad,
+        undecodable=MappingProxyType(bad),
         _deferred=False,
-        _changes=lambda: [change for change in event.changes if change.key not in bad],
+        _make_changes=lambda: [change for change in make() if change.key not in bad],
+        _changes=None,
     )

@@ -53,11 +53,11 @@ class Inbox(MemorySource):
         self._clear_log()
         self.ready = True
         outcome = Outcome()
-        sessions = list(self._sessions)
+        sessions, written = list(self._sessions), self._revision
         tally = Tally((outcome.set,), expected=1 + len(sessions))
         self._send([(session, self._snapshot(session.scopes, tally.add)) for session in sessions])
         tally.close()
-        return Committed(self._revision, (), outcome.result or outcome.future())
+        return Committed(written, (), outcome.result or outcome.future())
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         self._check_ready()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from datasync.errors import HistoryLost
 from datasync.events import Record, Verdict
 from datasync.options import Options
+from datasync.syncbase.confirmer import Confirmer
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
 from datasync.syncbase.effects import Request
 from datasync.syncbase.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
@@ -24,11 +24,9 @@ from datasync.syncbase.mirror import Diff, Mirror
 from datasync.syncbase.router import Router
 from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.subscriber import Subscriber
-from datasync.syncbase.verdicts import Listener, Tally, Vote
+from datasync.syncbase.verdicts import Tally, Vote
 
 __all__ = ["Core", "Layer"]
-
-_NO_REVISIONS: Mapping[str, int] = MappingProxyType({})
 
 
 class Core:
@@ -56,6 +54,7 @@ class Core:
         """What it asks of the feeds. The shell sees to it at once, even while it carries out effects."""
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
+        self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery, lambda: self._seq)
         self._held_scopes: Counter[str] = Counter()
         self._order = 0
         self._registered = 0
@@ -88,6 +87,7 @@ class Core:
             for scope in sub.scopes:
                 self._router.remove(scope, sub)
             self.delivery.close(sub)
+            self.confirmer.forget_unwatched()
 
     def add_scope(self, sub: Subscriber, scope: str) -> None:
         """Widen a watch, which is resynced as a whole."""
@@ -114,6 +114,7 @@ class Core:
             for key, record in self.mirror.under(scope):
                 if key not in sub.scopes:
                     behind.setdefault(key, record)
+        self.confirmer.forget_unwatched()
         self.delivery.pump(sub)
 
     def hold(self, scope: str) -> int:
@@ -168,8 +169,7 @@ class Core:
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
         """Another session, over these scopes, has taken over from the one that was followed; its frames come next."""
         layer.staging = None
-        covered = Scopes(scopes)
-        self._keep(layer, Scopes(scope for scope in layer.complete if scope in covered))
+        self._keep(layer, self._known(layer, Scopes(scopes)))
 
     def caught_up(self, layer: Layer, registered: int) -> None:
         """All that the source had acknowledged when so much was registered has been taken over."""
@@ -209,40 +209,9 @@ class Core:
             layer.position = frame.position
             layer.revision = max(layer.revision, frame.revision)
             if layer.confirmations.active:
-                self._overtake(layer)
+                self.confirmer.overtake(layer)
         else:
             raise TypeError(f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow source.py")
-
-    # -- confirmations -------------------------------------------------------------------------------------------
-
-    def confirm(
-        self,
-        layer: Layer,
-        revision: int | None,
-        writes: Mapping[str, bytes | None],
-        reply: Listener,
-        by_key: Mapping[str, int] = _NO_REVISIONS,
-    ) -> None:
-        """Answer `reply` with what the watches make of a write that has been done. `writes`: the new bytes by key;
-        `by_key`: the revisions of the keys, where each is ordered for itself."""
-        total = Tally()
-        total.listen(reply)
-
-        # of the other keys nobody here will hear
-        writes = {key: raw for key, raw in writes.items() if self._router.match(key)}
-        for mark in [revision] if layer.revisions and writes else writes:
-            total.expected += 1
-            least = by_key.get(str(mark), 0)
-            tally = layer.confirmations.seen(mark, least)
-            if tally is not None:
-                tally.listen(total.add)
-            elif layer.revisions and revision is not None and layer.ready and layer.revision >= revision:
-                self._join(writes, total.add)
-            elif not layer.revisions and self._is_written(str(mark), writes, least):
-                self._join([str(mark)], total.add)
-            else:
-                layer.confirmations.wait_for(mark, list(writes), total.add, least)
-        total.close()
 
     # -- within --------------------------------------------------------------------------------------------------
 
@@ -262,10 +231,11 @@ class Core:
         if layer.confirmations.active:
             tally = tally or Tally()
             if layer.revisions:
-                layer.confirmations.committed([revision], tally)
-                self._overtake(layer)
+                layer.confirmations.committed([revision], tally, layer.complete)
+                self.confirmer.overtake(layer)
             else:
-                layer.confirmations.committed([key for key, _ in frame.changes], tally, revision)
+                keys = [key for key, _ in frame.changes]
+                layer.confirmations.committed(keys, tally, Scopes(keys), revision)
         self._distribute(diffs, same, revision, layer.name, tally)
         if tally is not None:
             tally.close()
@@ -361,34 +331,25 @@ class Core:
             self._pump_waiting()
         if tally is not None:
             tally.close()
-        self._overtake(layer)
+        if layer.confirmations.active:
+            self.confirmer.remember(layer, layer.staging_scopes)
+            self.confirmer.overtake(layer)
 
     def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
         self._seq += 1
         parts: dict[Subscriber, list[Diff]] = {}
-        writes: dict[str, Tally] = {}
-        by_key = layer.confirmations.active and not layer.revisions
         for diff in diffs:
-            if by_key:  # G7: who writes this key finds the verdict, as behind a commit
-                writes[diff[0]] = Tally()
-                layer.confirmations.committed([diff[0]], writes[diff[0]], layer.revision)
             for sub in self._router.match(diff[0]):
                 parts.setdefault(sub, []).append(diff)
         for sub in sorted(parts, key=_by_order):
             if tally is not None:
                 tally.expected += 1
             sub.plain = False
-            sub.mailbox.add(Group(self._seq, layer.revision, layer.name, parts[sub], tally))
-            sub.mailbox.fold()
-            for key, _, _ in parts[sub] if writes else ():
-                writes[key].expected += 1
-                sub.mailbox.owe(Vote(writes[key], {key}), self._seq, *self.delivery.newest)
+            sub.mailbox.catch_up(Group(self._seq, layer.revision, layer.name, parts[sub], tally))
             if sub.passed:
                 sub.mailbox.answer(Verdict.OVERDUE, {})
             self.delivery.pump(sub)
-        for written in writes.values():
-            written.close()
 
     def _round(self, reason: str, diffs: Iterable[Diff], tally: Tally | None) -> None:
         """Resync all watches in order; `diffs` is what changed unseen, `tally` hears what they make of it."""
@@ -406,39 +367,6 @@ class Core:
                 if sub.passed:
                     sub.mailbox.answer(Verdict.OVERDUE, {})
         self.delivery.start_round(self.subscribers)
-
-    def _overtake(self, layer: Layer) -> None:
-        """Answer those whose commit will not come by itself any more, for the layer is beyond it."""
-        for keys, listener in layer.confirmations.overtaken(layer.revision if layer.revisions else None):
-            self._join(keys, listener)
-
-    def _join(self, keys: Iterable[str], reply: Listener) -> None:
-        """Answer with the outcome of whatever the watches of these keys have not settled yet."""
-        tally = Tally()
-        tally.listen(reply)
-        owed: dict[Subscriber, set[str]] = {}
-        for key in keys:
-            for sub in self._router.match(key):
-                tally.note(Verdict.ACCEPTED)
-                owed.setdefault(sub, set()).add(key)
-        for sub, mine in owed.items():
-            if sub.mailbox or sub.resync is not None:
-                tally.expected += 1
-                sub.mailbox.owe(Vote(tally, mine), self._seq, *self.delivery.newest)
-                if sub.passed:
-                    sub.mailbox.answer(Verdict.OVERDUE, {})
-            elif sub.batch is not None and not sub.settled:
-                tally.expected += 1
-                sub.batch.votes.append(Vote(tally, mine))
-            elif sub.batch is not None:
-                tally.note(Verdict.OVERDUE)
-        tally.close()
-
-    def _is_written(self, key: str, writes: Mapping[str, bytes | None], least: int) -> bool:
-        record = self.mirror.records.get(key)
-        if record is None:
-            return writes[key] is None
-        return record.raw == writes[key] and record.revision >= least
 
     def _is_covered(self, sub: Subscriber) -> bool:
         return all(self.covers(scope, sub.registered) for scope in sub.scopes)

@@ -8,6 +8,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -190,7 +191,7 @@ class Delivery:
     def deliver_now(self, sub: Subscriber, batch: Batch) -> None:
         """Deliver a commit past the empty mailbox of a watch that waits for nothing else."""
         event: Event[Any] = ChangeEvent(
-            revision=batch.revision, source=batch.source, changes=batch.changes, _report=sub.report, _ticket=sub
+            revision=batch.revision, source=batch.source, changes=[*batch.changes], _report=sub.report, _ticket=sub
         )
         sub.batch, sub.event, sub.asking = batch, event, False
         self.effects.append(event)
@@ -211,7 +212,7 @@ class Delivery:
             return False
         sub.batch = batch
         sub.held = ChangeEvent(
-            changes=batch.changes,
+            changes=[*batch.changes],  # the batch stays as it is, whatever a handler does to its list
             revision=batch.revision,
             source=batch.source,
             commits=batch.commits,
@@ -318,19 +319,23 @@ class Delivery:
 
     def _leave_out(self, sub: Subscriber, event: Event[Any], error: DecodeError) -> None:
         """Bring the event again at once, without any of the keys whose values do not decode."""
-        bad = {**sub.bad, error.key: error}
-        for item in event.changes if isinstance(event, ChangeEvent) else _pairs(event):
+        batch, bad = sub.batch, {**sub.bad, error.key: error}
+        assert batch is not None
+        for item in batch.changes if isinstance(event, ChangeEvent) else _pairs(event):
             try:
                 item.value  # noqa: B018 - decoded only to see whether it can be
             except DecodeError as found:
                 bad[item.key] = found
+
+        # G7: each delivery decodes anew, for the handler may have edited what it was given
         again: Event[Any]
         if isinstance(event, ResyncEvent):
             again = leave_out(event, bad)
         else:
             assert isinstance(event, ChangeEvent)
-            kept = [change for change in event.changes if change.key not in bad]
-            again = msgspec.structs.replace(event, changes=kept, undecodable=bad, _deferred=False)
+            kept = [change.anew() for change in batch.changes if change.key not in bad]
+            undecodable = MappingProxyType(bad)
+            again = msgspec.structs.replace(event, changes=kept, undecodable=undecodable, _deferred=False)
         sub.plain = False
         sub.whole = sub.whole or event
         sub.bad = bad
@@ -369,7 +374,7 @@ class Delivery:
                 box.behind.clear()
             box.behind.update(sub.base)
             if dirty:
-                for change in _whole(sub, event).changes:
+                for change in _whole(sub, event)._make_changes():
                     box.dirty.setdefault(change.key, change._old)
             if sub.resync is None or event.reason == NEW_HISTORY:
                 sub.resync = event.reason
@@ -450,6 +455,6 @@ def _keys(sub: Subscriber, event: Event[Any]) -> set[str]:
     keys = {change.key for change in (sub.batch.changes if sub.batch is not None else ())}
     if isinstance(event, ResyncEvent):
         whole = _whole(sub, event)
-        keys.update(change.key for change in whole.changes)
+        keys.update(change.key for change in whole._make_changes())
         keys.update(kv.key for kv in _pairs(whole))
     return keys

@@ -127,6 +127,11 @@ class Feed:
         elif wider:
             self._wider.set()
 
+    @property
+    def is_following(self) -> bool:
+        """A session is open, and has brought its snapshot where it began with one."""
+        return self._line is not None and self.state is FeedState.FOLLOWING
+
     async def caught_up(self) -> bool:
         """Wait until all that was committed before is in the core, as far as the source can tell. Returns whether it
         is: not while the session is lost, whose next one shows it."""
@@ -204,6 +209,7 @@ class Feed:
             if self._wider.is_set() and isinstance(session, PushSession):
                 self._wider.clear()
                 self.registered(wider=True)
+            self._drain()  # somebody may wait for it
             while line is not None:
                 line = await self._follow(line)
         finally:
@@ -369,10 +375,10 @@ class Feed:
             await self._settled()
 
             line.retired, line.sink = True, decline
+            # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
+            await self._caught_up(successor)
             if layer.has_revisions:
                 await self._brings(successor, lambda: handover.level)
-            else:
-                await self._caught_up(successor)
         except BaseException:
             if not line.retired:
                 line.sink = self._deliver

@@ -117,17 +117,28 @@ class Mailbox:
         if self.groups:
             self._first_seq = min(self._first_seq, self.groups[0].seq)
         for group in self.groups:
-            if not self.fresh:
-                for key, old, _ in group.diffs:
-                    behind.setdefault(key, old)
             if self._votes:
                 self._votes.overwritten([diff[0] for diff in group.diffs])
-            if group.tally is not None:
-                self._votes.add(Vote(group.tally, {diff[0] for diff in group.diffs}))
-            self._commits += 1
-            self._last = (group.seq, group.revision, group.source)
+            self._fold_in(group, behind)
         self.groups.clear()
         self._size = 0
+
+    def catch_up(self, group: Group) -> None:
+        """Take in, folded, what a snapshot shows to have changed. G7: these may be the very writes whose votes are owed
+        here, so none of them counts as overwritten."""
+        self.fold()
+        assert self.behind is not None
+        self._first_seq = min(self._first_seq, group.seq)
+        self._fold_in(group, self.behind)
+
+    def _fold_in(self, group: Group, behind: dict[str, Record | None]) -> None:
+        if not self.fresh:
+            for key, old, _ in group.diffs:
+                behind.setdefault(key, old)
+        if group.tally is not None:
+            self._votes.add(Vote(group.tally, {diff[0] for diff in group.diffs}))
+        self._commits += 1
+        self._last = (group.seq, group.revision, group.source)
 
     def owe(self, vote: Vote, seq: int, revision: int, source: str) -> None:
         """Let the outcome of the next event be the answer to `vote` as well."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from datasync.errors import HistoryChanged, WatchClosed
@@ -16,6 +16,7 @@ from datasync.options import Options
 from datasync.source import Source
 from datasync.syncbase.core import Core, Layer
 from datasync.syncbase.feed import Feed
+from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.subscriber import Subscriber
 
 __all__ = ["UNCONFIRMED", "Shell"]
@@ -23,6 +24,8 @@ __all__ = ["UNCONFIRMED", "Shell"]
 UNCONFIRMED = "closed before the watches reported; the write itself stands"
 
 log = logging.getLogger("datasync")
+
+_NOTHING = Scopes()
 
 
 class Shell:
@@ -162,10 +165,20 @@ class Shell:
         finally:
             del self._verdicts[verdict]
 
-    async def caught_up(self, layer: Layer) -> None:
-        """Wait until all that was committed to the layer's source before this call is in the core, if it can tell."""
-        if self.feeds:
-            await self.feeds[layer.index].caught_up()
+    def unfollowed(self, layer: Layer, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that watches want, and the session of the layer does not bring now."""
+        following = self.feeds[layer.index].is_following
+        return self.core.confirmer.wanted(keys, but=layer.complete if following else _NOTHING)
+
+    async def caught_up(self, layer: Layer, keys: Iterable[str]) -> None:
+        """Wait until all that was committed to the layer's source before this call is in the core, as far as watches
+        want these keys, and the source can tell. Raises `WatchClosed`."""
+        feed, told = self.feeds[layer.index], False
+        while not told and self.core.confirmer.wanted(keys):
+            await self.wait_until(lambda: not self.unfollowed(layer, keys))
+            told = await feed.caught_up()
+            if not told:
+                await asyncio.sleep(self._options.reconnect.initial)
 
     async def wait_for_revision(self, layer: Layer, revision: int) -> None:
         """Wait until the mirror has that revision of the layer. Raises `HistoryChanged`."""

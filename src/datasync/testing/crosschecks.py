@@ -105,8 +105,9 @@ def _disturbed(story: Story, watch: WatchStory, since: int, until: int) -> bool:
 
 
 def _came_late(story: Story, watch: WatchStory) -> bool:
-    """It was registered when the first RESYNC was out already."""
-    return any(other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order)
+    """It was registered when the first RESYNC was out already, or a session open that may not cover it."""
+    opened = any(session.seq < watch.entry.seq for session, _ in story.sessions.values())
+    return opened or any(other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order)
 
 
 def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told) -> bool:
@@ -162,7 +163,7 @@ def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
         if any(answer.began < story.entered(history) and history.seq < answer.seq for history in source.histories[1:]):
             continue  # a revision of another history than the one followed then: nobody can tell them apart
         matching: Sequence[WatchStory] = [watch for watch in story.in_order if _concerned(watch, answer)]
-        certain = [watch for watch in matching if _surely(story, watch, answer)]
+        certain = [watch for watch in matching if _surely(watch, answer)]
         if answer.verdict == "unwatched" and certain:
             yield about, f"is called unwatched, but {certain[0].name!r} watches it"
         known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
@@ -184,13 +185,12 @@ def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
     return any(key in watch.scopes_at(moment) for moment in moments if moment <= answer.seq for key in answer.keys)
 
 
-def _surely(story: Story, watch: WatchStory, answer: t.Answered) -> bool:
-    """The watch had them all the time, and is no newcomer that waits for a snapshot of them."""
-    if _came_late(story, watch) and not watch.events_between(-1, answer.began):
-        return False
+def _surely(watch: WatchStory, answer: t.Answered) -> bool:
+    """The watch had some of them all the time, and has not been widened or narrowed meanwhile."""
     if watch.entry.seq > answer.began or (watch.closed is not None and watch.closed.seq < answer.seq):
         return False
-    if any(isinstance(record, t.Scoped) and record.seq < answer.seq for record in watch.records):
+    scoped = [record.seq for record in watch.records if isinstance(record, t.Scoped)]
+    if any(answer.began <= seq < answer.seq for seq in scoped):
         return False
     return any(key in watch.scopes_at(answer.seq) for key in answer.keys)
 
@@ -240,10 +240,11 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     keys = [key for key in answer.keys if key in watch.scopes_at(answer.seq)]
     events = _covering(watch, answer)
     if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
-        if answer.verdict == "accepted" and events[0].entry.commits == 1 and events[0].entry.attempt == 1:
-            alone = not events[0].is_resync and events[0].entry.revision == answer.revision
-            if alone and events[0].first not in (None, "accepted"):
-                yield about, f"is accepted, though {watch.name!r} says {events[0].first}"
+        first = events[0]
+        if answer.verdict == "accepted" and first.entry.attempt == 1 and _is_in(first, answer, keys):
+            refused = first.first == "refused" and first.reasons.keys() & set(keys)
+            if refused or first.first in ("failed", "overdue"):
+                yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
     for history in source.histories:
         place = bisect_left(history.revisions, answer.revision)
@@ -262,6 +263,14 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
         return
     yield about, f"is {answer.verdict} before {watch.name!r} has settled it"
+
+
+def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
+    """The event holds this very write, of one of these keys, and nobody has written them again."""
+    if not told.is_resync:
+        return told.entry.commits == 1 and told.entry.revision == answer.revision
+    shown = [told.values.get(key) for key in keys]
+    return all(value is not None and value[1] == answer.revision for value in shown)
 
 
 def _raw(value: tuple[bytes, int] | None) -> bytes | None:

@@ -67,6 +67,7 @@ class FaultySource(Source):
     batch: how many frames at most a session yields at once.
     partitions: with order="key", how many groups of keys go their own pace.
     push: sessions push their frames, as in-process sources may; `delay` and `hang` then do not hold frames back.
+    bookmarks: a commit that lies outside the scopes of a session shows there as a bookmark.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class FaultySource(Source):
         delay: float = 0.0,
         partitions: int = 2,
         push: bool = False,
+        bookmarks: bool = False,
         observer: Observer | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -95,6 +97,7 @@ class FaultySource(Source):
         self.write_delay = 0.0
         """Seconds that an acknowledgement of a write takes to come back."""
         self.partitions = partitions if capabilities.order == "key" else 1
+        self.bookmarks = bookmarks and capabilities.order == "total"
         self.rng = rng or random.Random(0)  # noqa: S311 - a schedule, no secret
         self.log: list[Logged] = []
         """The commits of the present history."""

@@ -278,6 +278,8 @@ class FaultySession(Session):
             expected = any(key in self._wanted for key, _ in logged.changes)  # by a snapshot to come
             if logged.replies and not expected and (reply := logged.take(self)) is not None:
                 reply(Result(Verdict.UNWATCHED))  # nobody watches any of it
+            if source.bookmarks:
+                return Progress(self._position(), self._revision())
 
     def _shows(self, at: int, number: int, key: str) -> bool:
         source = self._source

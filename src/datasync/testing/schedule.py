@@ -20,6 +20,7 @@ from datasync.errors import (
 )
 from datasync.layers import Layer
 from datasync.options import Backoff
+from datasync.source import Scopes
 from datasync.sync import DataSync
 from datasync.testing.faulty import EXACT, FaultySource
 from datasync.testing.loop import run_simulated
@@ -86,6 +87,8 @@ class _Run:
         self._sources = self._make_sources(profile)
         self._backups: dict[str, list[tuple[int, dict[str, bytes]]]] = {source.name: [] for source in self._sources}
         self._optional = profile == "layers" and rng.random() < 0.5
+        self._crowded = rng.random() < 0.2
+        """Watches come and go all the time, most of them trouble, and are written to at once."""
         self._view: View[bytes] | None = None
         self._scope = rng.choice(_PREFIXES)
         self._single = all(source.capabilities.transactions for source in self._sources)
@@ -101,6 +104,7 @@ class _Run:
                 batch=rng.randint(1, 5),
                 delay=rng.choice([0.0, 0.0, 0.01, 0.05]),
                 push=profile == "push",
+                bookmarks=rng.random() < 0.5,
                 rng=random.Random(rng.random()),  # noqa: S311
             )
             for name in names
@@ -114,7 +118,7 @@ class _Run:
         for source in self._sources:
             source.observe(recorder)
         for source in self._sources:
-            source.write_delay = rng.choice([0.0, 0.0, 0.02])
+            source.write_delay = rng.choice([0.0, 0.02, 0.02])
             for _ in range(rng.randint(0, 3)):
                 self._write(source)
         if self._optional and rng.random() < 0.5:
@@ -160,7 +164,7 @@ class _Run:
         source = rng.choice(self._sources)
         actions: Sequence[tuple[int, Callable[[FaultySource], None]]] = (
             (24, self._write), (10, self._put), (4, self._fault), (2, self._resync), (2, self._change_watch),
-            (2, self._readers), (1, self._renew),
+            (2, self._readers), (1, self._renew), (40 if self._crowded else 4, self._put_beside_a_registration),
         )  # fmt: skip
         rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0](source)
         pause = rng.choice([0.0, 0.0, 0.001, 0.02, 0.1, 0.4])
@@ -194,6 +198,23 @@ class _Run:
     def _put(self, _: FaultySource) -> None:
         source = self._sources[-1]
         changes = self._changes(source) if self._single else dict([self._change(source)])
+        self._start_publishing(source, changes)
+
+    def _put_beside_a_registration(self, _: FaultySource) -> None:
+        """Publish, in the moments behind it, what a watch that is registered or widened now is to see first."""
+        source, before = self._sources[-1], {actor.name: list(actor.scopes) for actor in self._alive}
+        self._change_watch(source)
+        added = Scopes(
+            scope for actor in self._alive for scope in actor.scopes if scope not in before.get(actor.name, ())
+        )
+        keys = [key for key in _KEYS if key in added]
+        if keys:
+            self._value += 1
+            changes: dict[str, bytes | None] = {self._rng.choice(keys): b"v%d" % self._value}
+            moment = self._rng.choice([0.0, 0.0, 0.001, 0.02])
+            asyncio.get_running_loop().call_later(moment, self._start_publishing, source, changes)
+
+    def _start_publishing(self, source: FaultySource, changes: dict[str, bytes | None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(self._publish(source, changes)))
 
     async def _publish(self, source: FaultySource, changes: dict[str, bytes | None]) -> None:
@@ -304,7 +325,7 @@ class _Run:
             after=rng.sample(others, 1) if others and rng.random() < 0.25 else (),
             backlog=rng.choice([1, 3, 1000]),
             ack_timeout=rng.choice([0.5, 1.0]),
-            trouble=rng.choice([0.0, 0.2, 0.5]),
+            trouble=rng.choice([0.5, 0.9] if self._crowded else [0.0, 0.2, 0.5]),
             act=self._act,
         )
         self._actors.append(actor)

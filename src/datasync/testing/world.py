@@ -141,6 +141,8 @@ class Actor:
         if not keys:
             return RuntimeError("nothing to refuse")
         chosen = self._rng.sample(keys, self._rng.randint(1, min(2, len(keys))))
+        if event.changes and self._rng.random() < 0.7:  # what was written last has somebody who waits for its verdict
+            chosen.append(max(event.changes, key=lambda change: change.revision).key)
         return Refused(dict.fromkeys(chosen, f"{self.name} does not like it"))
 
     def _defer(self, event: Event) -> None:

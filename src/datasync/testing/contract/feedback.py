@@ -276,6 +276,41 @@ class Feedback(Base):
         assert seen[1:] == [({"a/2"}, set()), (set(), {"a/1"})]
 
     @scenario()
+    async def test_g7_what_a_handler_does_to_its_event_never_comes_again(self, store: Store) -> None:
+        items = {"a/1": msgspec.json.encode(Item(1)), "a/2": b"{nonsense", "a/3": msgspec.json.encode(Item(3))}
+        seen: list[tuple[str, int, int | None]] = []
+        failing = [False]
+        async with store.other() as writer:
+            await fill(writer, items, store.capabilities)
+            sync = store.open()
+
+            @sync.watcher("a/", type=Item)
+            async def handler(event: Any) -> None:
+                changes = sorted(event.changes, key=lambda change: change.key)
+                event.changes.clear()
+                for change in changes:
+                    seen.append((change.key, change.value.number, change.prev and change.prev.value.number))
+                    change.value.number = 99
+                    if change.prev is not None:
+                        change.prev.value.number = 99
+                if failing.pop():
+                    failing.append(False)
+                    raise ValueError("once")
+                failing.append(False)
+
+            async with sync:
+                await sync.ready(15)
+                assert seen == [("a/1", 1, None), ("a/1", 1, None), ("a/3", 3, None)]
+                seen.clear()
+                failing[:] = [True]
+                await writer.put("a/1", msgspec.json.encode(Item(2)))
+                await eventually(lambda: len(seen) == 2)
+                assert seen == [("a/1", 2, 1), ("a/1", 2, 1)]
+                await writer.put("a/3", msgspec.json.encode(Item(4)))
+                await eventually(lambda: len(seen) == 3)
+                assert seen[2] == ("a/3", 4, 3)
+
+    @scenario()
     async def test_g7_status_shows_what_is_failing_and_why(self, store: Store) -> None:
         async with store.other() as writer:
             sync = store.open(retry=Backoff(initial=0.05, maximum=0.05))

@@ -155,6 +155,39 @@ class Verdicts(Base):
             assert error.reasons.get("a/1") == "nor this"
 
     @scenario(writes=True)
+    async def test_g7_a_watch_registered_just_before_has_its_say(self, store: Store) -> None:
+        async with store.open() as sync:
+            store.probe(sync, "other", "a/")
+            await sync.ready(15)
+            for number in range(6):
+                refuses = number % 2 == 0
+
+                @sync.watcher("b/", name=f"watch {number}")
+                async def handler(event: Any, refuses: bool = refuses) -> None:
+                    if event.changes:
+                        raise Refused({"b/1": "not this one"}) if refuses else ValueError("never")
+
+                for _ in range(number // 2):
+                    await asyncio.sleep(0)
+                error = await verdict_of(sync, "b/1", b"%d" % number)
+                assert error.verdict is (Verdict.REFUSED if refuses else Verdict.FAILED)
+                sync.watches[f"watch {number}"].close()
+                await sync.delete("b/1")
+
+    @scenario(writes=True)
+    async def test_g7_a_watch_widened_just_before_has_its_say(self, store: Store) -> None:
+        async with store.open() as sync:
+
+            @sync.watcher("a/", name="it")
+            async def handler(event: Any) -> None:
+                if any(change.key.startswith("b/") for change in event.changes):
+                    raise ValueError("never")
+
+            await sync.ready(15)
+            sync.watches["it"].add_prefix("b/")
+            assert (await verdict_of(sync, "b/1", b"1")).verdict is Verdict.FAILED
+
+    @scenario(writes=True)
     async def test_g7_a_transaction_has_one_verdict(self, store: Store) -> None:
         sync = store.open()
         left, right = store.probe(sync, "left", "a/"), store.probe(sync, "right", "b/")

@@ -47,6 +47,31 @@ class Writing(Base):
     """Honest writes (G10)."""
 
     @scenario(writes=True)
+    async def test_g10_a_write_is_told_its_own_revision_though_handlers_write(self, store: Store) -> None:
+        if not store.capabilities.revisions:
+            return
+        async with store.open() as sync:
+
+            @sync.watcher("a/")
+            async def handler(event: Any) -> None:
+                for change in event.changes:
+                    await sync.put(f"status/{change.key}", b"seen")
+
+            await sync.ready(15)
+            for confirm in (False, True):
+                revision = await sync.put("a/1", b"%d" % confirm, confirm=confirm)
+                kept = await sync.get("a/1")
+                assert kept is not None
+                assert kept.revision == revision
+                if store.capabilities.cas:
+                    revision = await sync.put("a/1", b"cas %d" % confirm, if_revision=revision, confirm=confirm)
+                if store.capabilities.transactions:
+                    revision = await sync.txn().put("a/1", b"txn %d" % confirm).put("a/2", b"1").commit(confirm=confirm)
+                    kept = await sync.get("a/1")
+                    assert kept is not None
+                    assert kept.revision == revision
+
+    @scenario(writes=True)
     async def test_g10_put_tells_the_revision(self, store: Store) -> None:
         async with store.open() as sync:
             revisions = [await sync.put(f"a/{i % 2}", b"%d" % i) for i in range(4)]
