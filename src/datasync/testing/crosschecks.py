@@ -299,7 +299,8 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
     for _opened, frames in story.sessions.values():
         for frame in frames:
             if frame.kind == "commit":
-                handed.setdefault(frame.revision, frame.at)
+                # of two sessions, the one that has taken over meanwhile
+                handed[frame.revision] = max(frame.at, handed.get(frame.revision, 0.0))
     if len(source.histories) > 1:
         return  # a revision may stand for several commits
     for watch in story.in_order:
@@ -314,18 +315,8 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
                 others = [story.watches[name] for name in watch.entry.after if name in story.watches]
                 if any(_waits_for_snapshot(story, other, record.seq) for other in others):
                     continue  # it is waited for until its source is known to be lost, and a while longer
-                since = _handed_over(story, since)
                 if record.at > since + story.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
-
-
-def _handed_over(story: Story, since: float) -> float:
-    """What comes while the next session begins beside the one that is followed may wait until that one takes over."""
-    for opened, frames in story.sessions.values():
-        ends = [frame.at for frame in frames if frame.kind == "end"][:1]
-        if ends and opened.at - SLACK <= since <= ends[0]:
-            since = max(since, next((frame.at for frame in frames if frame.at > ends[0]), ends[0]))
-    return since
 
 
 def _waited_for(story: Story, watch: WatchStory, before: int) -> float:
