@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from datasync.errors import HistoryLost
+from datasync.errors import DatasyncError, HistoryLost
 from datasync.events import Record, Verdict
 from datasync.options import Options
 from datasync.syncbase.confirmer import Confirmer
@@ -191,7 +191,8 @@ class Core:
             layer.history_changed |= error.changed
         elif layer.ready:
             layer.fault = layer.fault or "reconnected"
-            if self._resync_always:
+            # G8: behind an unexpected error nobody knows what has been taken over
+            if self._resync_always or not isinstance(error, DatasyncError):
                 layer.position = None
         self._pump_waiting()  # who needs more than is known does not wait for an optional source
 

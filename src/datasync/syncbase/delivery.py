@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 import random
 from collections import deque
@@ -24,6 +25,8 @@ from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.subscriber import Subscriber
 
 __all__ = ["NEW_HISTORY", "Delivery"]
+
+log = logging.getLogger("datasync")
 
 NEW_HISTORY = "new history: the store was emptied, restored or replaced"
 
@@ -102,6 +105,17 @@ class Delivery:
             if sub.dependents:
                 self._pump_dependents(sub)
             return
+        try:
+            self._hear(sub, event, error)
+        except Exception as unexpected:
+            # G8: an error that is not what its class says, say; the event must not be left out for ever
+            log.exception("%s: unexpected error in taking a report", sub.name)
+            if sub.event is not event:
+                raise
+            self._fail(sub, event, unexpected)
+        self.pump(sub)
+
+    def _hear(self, sub: Subscriber, event: Event[Any], error: BaseException | None) -> None:
         if error is None:
             self._accept(sub, event, _NO_REASONS)
         elif isinstance(error, Refused) and error.reasons.keys() <= _keys(sub, event):
@@ -110,7 +124,6 @@ class Delivery:
             self._leave_out(sub, event, error)
         else:
             self._fail(sub, event, error)
-        self.pump(sub)
 
     def tick(self) -> None:
         """See to whatever is due by the clock."""
@@ -120,13 +133,20 @@ class Delivery:
             sub.timer = math.inf
             if sub.closed or sub.deadline == math.inf:
                 continue
-            if sub.deadline > now:
-                self._arm(sub, sub.deadline)
-            elif sub.event is None and sub.retry_at >= 0:
-                self._end_wait(sub)
-                self.pump(sub)
-            else:
-                self._pass_by(sub)
+            try:
+                self._see_to(sub, now)
+            except Exception:  # G8: said, and tried again; the other watches do not suffer for it
+                log.exception("%s: unexpected error when its time had come", sub.name)
+                self._arm(sub, now + sub.ack_timeout)
+
+    def _see_to(self, sub: Subscriber, now: float) -> None:
+        if sub.deadline > now:
+            self._arm(sub, sub.deadline)
+        elif sub.event is None and sub.retry_at >= 0:
+            self._end_wait(sub)
+            self.pump(sub)
+        else:
+            self._pass_by(sub)
 
     # -- what the core calls -------------------------------------------------------------------------------------
 
@@ -348,7 +368,7 @@ class Delivery:
             sub.batch.answer(Verdict.FAILED, _NO_REASONS)
         if sub.failing is None:
             sub.failed_at = self._wall()
-        sub.failing = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        sub.failing = said(error)
         superseded = sub.resync is not None  # a newer round waits already: no wait, and its turn is still to come
         self._withdraw(sub, event, dirty=True)
         if not superseded:
@@ -438,6 +458,16 @@ class Delivery:
     def _pump_dependents(self, sub: Subscriber) -> None:
         for dependent in sub.dependents:
             self.pump(dependent)
+
+
+def said(error: BaseException) -> str:
+    """An error in one line: its class, and what it says, if it can say anything."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return f"{kind} (which cannot be shown as text)"
+    return f"{kind}: {text}" if text else kind
 
 
 def _whole(sub: Subscriber, event: ResyncEvent[Any]) -> ResyncEvent[Any]:

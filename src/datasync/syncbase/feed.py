@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -63,6 +64,14 @@ class Line:
         self.heard = 0.0
         """When it last brought something, by the clock of the loop."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with what went wrong in taking over what it pushed."""
+
+    def fail(self, error: Exception) -> None:
+        """Something went wrong in this process; the session is of no use any more."""
+        if not self.broken.done():
+            self.broken.set_exception(error)
+            self.broken.exception()  # it may be ending anyway
 
     async def aclose(self, timeout: float) -> None:
         """End it, within `timeout` seconds."""
@@ -74,9 +83,13 @@ class Line:
                 if not self.taking.cancelled():
                     self.taking.exception()  # whoever follows it has heard of it
         finally:  # if this is cancelled meanwhile, too
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(timeout):
                     await self.session.aclose()
+            except TimeoutError:
+                pass
+            except Exception:  # G8: said, but why the session ends is more to the point
+                log.exception("unexpected error in closing a session")
 
 
 class Feed:
@@ -107,6 +120,8 @@ class Feed:
         self._stale = asyncio.Event()
         self._moved = asyncio.Event()
         self._attempts = 0
+        self._unproven = False
+        """The source was lost, and the session has yet to show that it brings anything."""
         self._line: Line | None = None
         self._lines: list[Line] = []
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,13 +132,18 @@ class Feed:
         """Where it stands; `since` tells from when (wall clock, seconds)."""
         if self._state is FeedState.FOLLOWING and (not self.layer.ready or self.layer.staging is not None):
             return FeedState.LOADING
+        if self._unproven and self._line is not None:
+            return FeedState.LOADING
         return self._state
 
     def registered(self, *, wider: bool) -> None:
         """Something was registered: see to it that it is followed (`wider`: perhaps it is not), and up to date."""
         self._stale.set()
         if wider and self._line is not None and isinstance(self._line.session, PushSession):
-            self._line.session.widen(*self._core.widening(self.layer))
+            try:
+                self._line.session.widen(*self._core.widening(self.layer))
+            except Exception as error:  # G8: it ends the session, not the registration
+                self._line.fail(error)
         elif wider:
             self._wider.set()
 
@@ -138,7 +158,8 @@ class Feed:
         while (line := self._line) is not None:
             try:
                 await line.session.caught_up()
-            except DatasyncError:
+            except Exception as error:  # then the next session shows it
+                self._say_unexpected(error)
                 return False
             if not line.retired:
                 return line is self._line
@@ -154,8 +175,8 @@ class Feed:
                 self._wider.clear()
                 try:
                     await self._one_session()
-                except Exception as error:
-                    await self._pause(error)
+                except BaseException as error:
+                    await self._pause(_failure(error))
         finally:
             self._enter(FeedState.CLOSED)
             if not self.first.done():
@@ -168,9 +189,12 @@ class Feed:
                 self.first.set_exception(error)
                 await asyncio.Event().wait()  # the start fails, and cancels this
             self.first.set_result(None)
-        self._core.lost(self.layer, error)
         self._lost(error)
-        self._drain()
+        try:
+            self._core.lost(self.layer, error)
+            self._drain()
+        except Exception as unexpected:  # G8: the source is tried again all the same
+            self._say_unexpected(unexpected)
         if isinstance(error, HistoryLost) and self._attempts == 0:
             self._attempts = 1  # the source answers: ask again at once, but not for ever
             return
@@ -180,14 +204,30 @@ class Feed:
                 await self._wider.wait()
 
     def _lost(self, error: Exception) -> None:
-        text = str(error) or type(error).__name__
+        text = _text(error)
         if self._state is not FeedState.LOST:
             what = "lost" if self._state is FeedState.FOLLOWING else "cannot be reached"
             log.warning("%s: %s: %s; trying again", self.source.name, what, text)
             self._enter(FeedState.LOST)
-        if not isinstance(error, DatasyncError) and text != self.error:  # a mistake; once, not at every try
-            log.error("%s: unexpected error in the session", self.source.name, exc_info=error)
+        elif text != self.error:
+            log.warning("%s: by now: %s; trying again", self.source.name, text)
+        if text != self.error:  # once, not at every try
+            self._say_unexpected(error)
         self.error = text
+
+    def _say_unexpected(self, error: Exception) -> None:
+        """G8: what no source is to raise is a mistake somewhere, and has to be found."""
+        if not isinstance(error, DatasyncError):
+            log.error("%s: unexpected error in the session", self.source.name, exc_info=error)
+
+    def _prove(self) -> None:
+        """G8: only what has brought something is connected again: a whole snapshot, or, resumed, a frame or a ping."""
+        self._unproven = False
+        if self._state is FeedState.LOST:
+            log.info("%s: connected again", self.source.name)
+            self.reconnects += 1
+        self._enter(FeedState.FOLLOWING)
+        self.error = None
 
     async def _one_session(self) -> None:
         """Follow the source until it is lost; returns where a session has to end before the next one is opened."""
@@ -198,11 +238,9 @@ class Feed:
         line: Line | None = self._begin(session, self._deliver)
         try:
             self._core.opened(self.layer, resumed=resume is not None)
-            if self._state is FeedState.LOST:
-                log.info("%s: connected again", self.source.name)
-                self.reconnects += 1
-            self._enter(FeedState.FOLLOWING)
-            self.error = None
+            self._unproven = self._state is FeedState.LOST
+            if not self._unproven:
+                self._prove()
             if not self.first.done():
                 self.first.set_result(None)
             self._line = line
@@ -246,9 +284,12 @@ class Feed:
         fresh = asyncio.ensure_future(self._freshen(line))
         widening = asyncio.ensure_future(self._widen(line))
         try:
-            await asyncio.wait((pings, fresh, widening, line.taking), return_when=asyncio.FIRST_COMPLETED)
+            ends = (pings, fresh, widening, line.taking, line.broken)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end_tasks(pings, fresh, widening)
+        if line.broken.done():
+            line.broken.result()
         if not widening.cancelled() and widening.exception() is None:
             await self._end(line)
             return widening.result()
@@ -260,7 +301,7 @@ class Feed:
     async def _take(self, line: Line) -> None:
         session = line.session
         if isinstance(session, PushSession):
-            session.attach(self._push)
+            session.attach(functools.partial(self._push, line))
         async for frames in session:
             line.heard = asyncio.get_running_loop().time()
             changes = 0
@@ -276,26 +317,35 @@ class Feed:
 
     def _deliver(self, frame: Frame) -> None:
         self._core.frame(self.layer, frame)
+        if self._unproven and not self.layer.loading and self.layer.staging is None:
+            self._prove()
         self._drain()
 
-    def _push(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            if type(frame) is Commit:
-                self._core.commit(self.layer, frame)
-            else:
-                self._core.frame(self.layer, frame)
-            self._drain()
+    def _push(self, line: Line, frames: Sequence[Frame]) -> None:
+        try:
+            for frame in frames:
+                if type(frame) is Commit:
+                    self._core.commit(self.layer, frame)
+                    self._drain()
+                else:
+                    self._deliver(frame)
+        except Exception as error:  # G8: it ends the session, not the write that the frame came about by
+            line.fail(error)
 
     async def _ping(self, line: Line) -> None:
         """Find out within seconds that the other side is gone, though the connection says nothing. Also while frames
         come: one server may be busy while another is silent, or go on talking when it is no longer the one to ask."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._options.ping_interval)
+            if not self._unproven or self.layer.loading:  # else it is to show at once that it stands
+                await asyncio.sleep(self._options.ping_interval)
             began = loop.time()
             try:
                 async with asyncio.timeout(self._options.ping_timeout):
                     await line.session.ping()
+                if self._unproven and not self.layer.loading:
+                    self._prove()
+                    self._drain()
             except TimeoutError:
                 if line.heard < began:  # else the answer may be held up by frames
                     raise Disconnected(f"no answer to a ping within {self._options.ping_timeout:g} s") from None
@@ -431,6 +481,28 @@ class Feed:
         if state is not self._state:
             self._state = state
             self.since = self._wall()
+
+
+def _failure(error: BaseException) -> Exception:
+    """What a session ended with, as an error of the source. What is meant for the task itself is raised on."""
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    if isinstance(error, KeyboardInterrupt | SystemExit) or (task is not None and task.cancelling()):
+        raise error
+
+    # also a CancelledError of something within the source, for nobody has cancelled this
+    failure = RuntimeError(f"{type(error).__name__} in the session: {_text(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _text(error: BaseException) -> str:
+    """What an error says, or else its class."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:

@@ -36,12 +36,17 @@ class Mirror:
         """Add a chunk to a snapshot under way."""
         make = self._types[layer]
         for key, raw, revision in items:
+            if type(key) is not str:
+                raise _bad_key(key)
             snapshot[key] = make(raw, revision)
 
     def apply(
         self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
     ) -> tuple[list[Diff], list[Diff]]:
         """Take over one commit. Returns what differs in the merged state, and what was written but does not."""
+        for key, _ in changes:  # before anything is taken over: G4
+            if type(key) is not str:
+                raise _bad_key(key)
         if len(self._layers) > 1:
             make = self._types[layer]
             return self._apply_layered(
@@ -157,3 +162,7 @@ class Mirror:
                     insort(index, key, at, at)
             self._fresh.clear()
         return index
+
+
+def _bad_key(key: object) -> TypeError:
+    return TypeError(f"the key {key!r} is of type {type(key).__name__}; a session brings str, see source.py")

@@ -21,7 +21,7 @@ from datasync.syncbase.subscriber import Subscriber
 
 __all__ = ["AsyncRunner", "Desk", "Runner", "StreamRunner", "ThreadRunner"]
 
-_EAGER = sys.version_info >= (3, 12)
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Desk(Protocol):
@@ -73,58 +73,47 @@ class Runner:
 
 
 class AsyncRunner(Runner):
-    """An async handler. Each event has a task; where Python can start it eagerly, a handler that does not wait is
-    done before `deliver` returns. Elsewhere one worker task serves them all."""
+    """An async handler. Each event has a task; where Python can start it eagerly (3.12), a handler that does not wait
+    is done before `deliver` returns."""
 
     def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], Awaitable[None]]) -> None:
         super().__init__(sub, desk)
         self._handler = handler
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
-        self._event: Event[Any] | None = None
-        self._wakeup: asyncio.Event | None = None
 
     def start(self) -> None:
         super().start()
-        if not _EAGER:
-            self._wakeup = asyncio.Event()
-            assert self._loop is not None
-            self._task = self._loop.create_task(self._work(), name=f"datasync {self._sub.name}", context=self._context)
         self._desk.ask(self._sub)
 
-    if sys.version_info >= (3, 12):
-
-        def deliver(self, event: Event[Any]) -> None:
+    def deliver(self, event: Event[Any]) -> None:
+        assert self._loop is not None
+        try:
+            task: asyncio.Task[None] = asyncio.Task(
+                self._handler(event),  # type: ignore[arg-type]
+                loop=self._loop,
+                context=self._context,
+                **_EAGER,
+            )
+        except BaseException as error:  # by a plain wrapper around the handler, or see `_is_for_the_loop`
+            self._finished(event, error)
+            if _is_for_the_loop(error):
+                self._loop.call_soon(_raise, error)
+            return
+        if task.done():
             try:
-                task: asyncio.Task[None] = asyncio.Task(
-                    self._handler(event),  # type: ignore[arg-type]
-                    loop=self._loop,
-                    context=self._context,
-                    eager_start=True,
-                )
-            except Exception as error:  # by a plain wrapper around the handler
-                self._finished(event, error)
-                return
-            if task.done():
-                try:
-                    outcome = task.exception()
-                except asyncio.CancelledError as cancelled:
-                    outcome = cancelled
-                del task  # with it an error would keep all frames below this one until the next garbage collection
-                try:
-                    self._finished(event, outcome)
-                finally:
-                    del outcome
-            else:
-                self._task = task
-                task.set_name(f"datasync {self._sub.name}")
-                task.add_done_callback(lambda task: self._conclude(event, task))
-    else:
-
-        def deliver(self, event: Event[Any]) -> None:
-            assert self._wakeup is not None
-            self._event = event
-            self._wakeup.set()
+                outcome = task.exception()
+            except asyncio.CancelledError as cancelled:
+                outcome = cancelled
+            del task  # with it an error would keep all frames below this one until the next garbage collection
+            try:
+                self._finished(event, outcome)
+            finally:
+                del outcome
+        else:
+            self._task = task
+            task.set_name(f"datasync {self._sub.name}")
+            task.add_done_callback(lambda task: self._conclude(event, task))
 
     def _conclude(self, event: Event[Any], task: asyncio.Task[None]) -> None:
         self._task = None
@@ -134,30 +123,17 @@ class AsyncRunner(Runner):
             error = cancelled
         self._finished(event, error)
 
-    async def _work(self) -> None:
-        assert self._wakeup is not None
-        while not self._sub.closed:
-            await self._wakeup.wait()
-            self._wakeup.clear()
-            event, self._event = self._event, None
-            if event is None or self._sub.closed:
-                continue
-            error: BaseException | None = None
-            try:
-                await self._handler(event)
-            except asyncio.CancelledError as cancelled:
-                task = asyncio.current_task()
-                if self._sub.closed or (task is not None and task.cancelling()):
-                    raise
-                error = cancelled
-            except Exception as raised:
-                error = raised
-            self._finished(event, error)
-
     def stop(self) -> asyncio.Future[None] | None:
-        if self._wakeup is not None:
-            self._wakeup.set()
         return self._task
+
+
+def _is_for_the_loop(error: BaseException) -> bool:
+    """asyncio hands these on to whoever runs the loop, and so do we; the event has failed all the same."""
+    return isinstance(error, KeyboardInterrupt | SystemExit)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class ThreadRunner(Runner):

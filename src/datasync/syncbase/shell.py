@@ -211,7 +211,11 @@ class Shell:
                 effect = effects.popleft()
                 sub = effect._ticket
                 if sub.event is effect:  # it may have been closed meanwhile
-                    sub.runner.deliver(effect)
+                    try:
+                        sub.runner.deliver(effect)
+                    except Exception as error:  # G8: not of the handler; its event must not be left out for ever
+                        log.exception("%s: unexpected error in handing over an event", sub.name)
+                        delivery.report(effect, error)
                     if sub.event is effect:
                         delivery.delivered(sub)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -10,6 +11,8 @@ from datasync.events import Verdict
 from datasync.syncbase.frames import Result
 
 __all__ = ["Listener", "Tally", "Vote", "Votes"]
+
+log = logging.getLogger("datasync")
 
 Listener = Callable[[Result], None]
 
@@ -73,7 +76,10 @@ class Tally(msgspec.Struct, gc=False):
     def _finish(self) -> None:
         self.result = Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
         for listener in self._listeners:
-            listener(self.result)
+            try:
+                listener(self.result)
+            except Exception:  # G8: a way back that is broken stops nobody else
+                log.exception("unexpected error in handing on a verdict")
 
 
 class Vote(msgspec.Struct, gc=False):
