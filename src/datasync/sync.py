@@ -412,7 +412,7 @@ class DataSync:
         self._check(started=False)
         if not isinstance(name, str) or not name:
             raise UsageError("a watch has a name; give it some text")
-        if name in self._watches and not self._watches[name]._sub.closed:
+        if name in self._watches:
             raise AlreadyRegistered(f"there is a watch named {name!r} already; choose another name")
         options = self._options
         backlog = options.backlog if backlog is None else backlog
@@ -430,11 +430,15 @@ class DataSync:
         )
         sub.runner = runner(sub)
         sub.report = sub.runner.report
-        watch: Watch[Any] = Watch(self._shell, sub, self._check, rooted=bool(self._root))
-        self._watches.pop(name, None)  # one that is closed; the new one comes last
+        watch: Watch[Any] = Watch(self._shell, sub, self._check, self._forget, rooted=bool(self._root))
         self._watches[name] = watch
         self._shell.add(sub)
         return watch
+
+    def _forget(self, watch: Watch[Any]) -> None:
+        """It has been closed: nothing here leads to it any more (G9)."""
+        if self._watches.get(watch.name) is watch:
+            del self._watches[watch.name]
 
     def _find(self, name: str) -> Subscriber:
         watch = self._watches.get(name)

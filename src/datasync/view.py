@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
-from datasync.errors import NotReady, UnsupportedOption
+from datasync.errors import NotReady, UnsupportedOption, WatchClosed
 from datasync.events import Decode
 from datasync.syncbase.core import Layer
 from datasync.syncbase.shell import Shell
@@ -20,6 +22,9 @@ class View(Mapping[str, T]):
     """The state as of now, key by key. Raises `NotReady` before the first complete snapshot.
 
     Each read decodes the value anew, so it belongs to the reader, who may change it.
+
+    A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a `with` block) or
+    dropped: then what no other view or watch needs is forgotten.
     """
 
     def __init__(
@@ -37,6 +42,22 @@ class View(Mapping[str, T]):
         self._decode = decode
         self._layer = layer
         self._check = check
+        self._closed = False
+        self._release = weakref.finalize(self, shell.release, prefix)
+        self._release.atexit = False
+
+    def close(self) -> None:
+        """Release what it keeps. Reading it raises `WatchClosed` from now on. May be called twice."""
+        self._closed = True
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __getitem__(self, key: str) -> T:
         self._ready()
@@ -72,6 +93,7 @@ class View(Mapping[str, T]):
         itself, the newest revision of any key counts. Raises `HistoryChanged` when the store is replaced meanwhile,
         `UnsupportedOption` where the source has no revisions, `TimeoutError`, `WatchClosed`.
         """
+        self._check_open()
         self._check()
         if revision != 0 and not self._layer.has_revisions:
             raise UnsupportedOption(f"{self._layer.name} has no revisions; wait for the key in a watch")
@@ -81,9 +103,14 @@ class View(Mapping[str, T]):
             await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix, self._registered))
 
     def _ready(self) -> None:
+        self._check_open()
         self._check(started=False)
         if not self._shell.core.covers(self._prefix):
             raise NotReady(f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise WatchClosed(f"the view of {self._prefix!r} has been closed; make a new one")
 
     def __repr__(self) -> str:
         return f"View({self._prefix!r})"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from datasync.checks import check_key, check_prefix
 from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
 from datasync.events import ChangeEvent, ResyncEvent
-from datasync.syncbase.runners import StreamRunner
+from datasync.syncbase.runners import Runner, StreamRunner
 from datasync.syncbase.scopes import is_prefix
 from datasync.syncbase.shell import Shell
 from datasync.syncbase.subscriber import Subscriber, WatchState
@@ -22,9 +22,19 @@ T = TypeVar("T")
 class Watch(Generic[T]):
     """What `DataSync.watch` returns. As a stream, `async for event in watch` brings a RESYNC first, then changes."""
 
-    def __init__(self, shell: Shell, sub: Subscriber, check: Callable[..., None], *, rooted: bool) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        sub: Subscriber,
+        check: Callable[..., None],
+        forget: Callable[[Watch[Any]], None],
+        *,
+        rooted: bool,
+    ) -> None:
         self._shell = shell
         self._sub = sub
+        self._runner: Runner = sub.runner
+        self._forget = forget
         self._check = check
         self._rooted = rooted
 
@@ -69,9 +79,10 @@ class Watch(Generic[T]):
         if not self._sub.closed:
             self._check(started=False)
             self._shell.close(self._sub)
+            self._forget(self)
 
     def __aiter__(self) -> AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]:
-        runner = self._sub.runner
+        runner = self._runner
         if not isinstance(runner, StreamRunner):
             raise UsageError(f"{self.name!r} has a handler; a watch is either handled or iterated")
         self._check()

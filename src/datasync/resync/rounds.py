@@ -43,6 +43,12 @@ class Rounds(Generic[W]):
         self._waiting.discard(watch)
         return self._next() if watch is self.current else None
 
+    def leave(self, watch: W) -> W | None:
+        """`watch` is closed, and forgotten. Returns what `settled` does."""
+        if watch in self._waiting:
+            self._line.remove(watch)
+        return self.settled(watch)
+
     def _next(self) -> W | None:
         self.current = None
         while self._line and self.current is None:

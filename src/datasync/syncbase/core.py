@@ -89,6 +89,15 @@ class Core:
             self.delivery.close(sub)
             self.confirmer.forget_unwatched()
 
+    def narrow(self) -> None:
+        """G9: forget what neither a watch nor a view needs any more; what a session brings of it is left aside."""
+        needed = self._needed()
+        for layer in self.layers:
+            known = self._known(layer, needed)
+            if known != layer.complete or layer.wanted is not None:
+                layer.wanted = needed
+                self._keep(layer, known)
+
     def add_scope(self, sub: Subscriber, scope: str) -> None:
         """Widen a watch, which is resynced as a whole."""
         self.delivery.need_resync(sub, "prefix added")
@@ -122,6 +131,12 @@ class Core:
         self._held_scopes[scope] += 1
         return self._register([scope])
 
+    def release(self, scope: str) -> None:
+        """Undo one `hold`."""
+        self._held_scopes[scope] -= 1
+        if not self._held_scopes[scope]:
+            del self._held_scopes[scope]
+
     def covers(self, scope: str, registered: int = 0) -> bool:
         """Whether the mirror holds `scope` completely, and as fresh as whoever registered then may expect (G1)."""
         return self.started and all(
@@ -146,7 +161,7 @@ class Core:
         needed = self._needed()
         complete = self._known(layer, needed)
         self._keep(layer, complete)
-        layer.staging = None
+        layer.staging = layer.wanted = None
         resume = layer.position if layer.can_resume and layer.ready else None
         layer.round_reason = None if resume is not None else layer.fault
         layer.loading, layer.opened_at = True, layer.registered
@@ -168,7 +183,7 @@ class Core:
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
         """Another session, over these scopes, has taken over from the one that was followed; its frames come next."""
-        layer.staging = None
+        layer.staging = layer.wanted = None
         self._keep(layer, self._known(layer, Scopes(scopes)))
 
     def caught_up(self, layer: Layer, registered: int) -> None:
@@ -221,7 +236,8 @@ class Core:
         if layer.staging is not None:
             raise TypeError(f"{layer.name}: Commit within a snapshot; a session must follow source.py")
         revision = frame.revision
-        diffs, same = self.mirror.apply(layer.index, frame.changes, revision)
+        changes = frame.changes if layer.wanted is None else layer.wanted.keep(frame.changes)
+        diffs, same = self.mirror.apply(layer.index, changes, revision)
         layer.position = frame.position
         if revision > layer.revision:
             layer.revision = revision
@@ -335,6 +351,8 @@ class Core:
         if layer.confirmations.active:
             self.confirmer.remember(layer, layer.staging_scopes)
             self.confirmer.overtake(layer)
+        if layer.wanted is not None:
+            self.narrow()
 
     def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
@@ -411,6 +429,8 @@ class Core:
         self._registered += 1
         for layer in self.layers:
             layer.registered = self._registered
+            if layer.wanted is not None:
+                layer.wanted = Scopes([*layer.wanted, *scopes])
             wider = not all(scope in layer.complete for scope in scopes)
             layer.widening = layer.widening or wider
             self.requests.append(Request(layer.index, wider))

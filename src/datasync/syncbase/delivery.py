@@ -165,17 +165,24 @@ class Delivery:
         sub.attempt = 1
 
     def close(self, sub: Subscriber) -> None:
-        """The watch is gone: it votes no more, and nobody waits for it."""
+        """The watch is gone: it votes no more, and nobody waits for it. Nothing here leads to it any more (G9)."""
         sub.closed = True
         if sub.batch is not None:
             sub.batch.abandon()
         sub.mailbox.clear()
-        sub.event = sub.held = sub.batch = None
+        sub.event = sub.held = sub.batch = sub.base = sub.whole = None
         sub.deadline = math.inf
+        if sub.timer < math.inf:
+            self.timers = [entry for entry in self.timers if entry[2] is not sub]
+            heapq.heapify(self.timers)
         for other in sub.after:
             other.dependents.remove(sub)
-        self._turn(self.rounds.settled(sub))
-        self._pump_dependents(sub)
+        dependents, sub.dependents, sub.after = sub.dependents, [], ()
+        for dependent in dependents:
+            dependent.after = tuple(other for other in dependent.after if other is not sub)
+        self._turn(self.rounds.leave(sub))
+        for dependent in dependents:
+            self.pump(dependent)
 
     def pump(self, sub: Subscriber) -> None:
         """Deliver the next event, if there is one and it may go."""

@@ -24,6 +24,8 @@ class Layer:
         """A snapshot of it is complete."""
         self.complete = Scopes()
         """The scopes that the mirror holds completely."""
+        self.wanted: Scopes | None = None
+        """What is taken over of a session that covers more than anybody needs by now; None where it does not."""
         self.loading = False
         """The snapshot that its session begins with is not complete."""
         self.widening = False

@@ -207,6 +207,7 @@ class Mailbox:
             if tally is not None:
                 tally.close()
         self.groups.clear()
+        self.dirty.clear()
         self.behind, self._first_seq = None, math.inf
 
     def _take_commit(self, decode: Decode[Any]) -> Batch:

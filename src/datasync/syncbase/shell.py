@@ -53,6 +53,7 @@ class Shell:
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Future[None]] = set()
         self._draining = False
+        self._narrowing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
@@ -119,10 +120,29 @@ class Shell:
             return
         self.core.close(sub)
         ending = sub.runner.stop()
+        sub.runner = sub.report = None  # they lead back to it
+        self._narrow_soon()
         if ending is not None and not ending.done():
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
         self.drain()
+
+    def release(self, scope: str) -> None:
+        """A view needs `scope` no more. Safe from any thread, for views may be dropped anywhere."""
+        self.core.release(scope)
+        self._narrow_soon()
+
+    def _narrow_soon(self) -> None:
+        """In the next turn of the loop, for watches are often closed together."""
+        if self._loop is None or self.closed or self._narrowing:
+            return
+        self._narrowing = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._narrow)
+
+    def _narrow(self) -> None:
+        self._narrowing = False
+        self.core.narrow()
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """A handler reports on its event."""
