@@ -1,0 +1,95 @@
+"""A line: a session with the task that takes its frames, and how both end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from datasync.source import Session
+from datasync.syncbase.frames import Frame
+
+__all__ = ["Line", "end_tasks", "failure", "text_of"]
+
+log = logging.getLogger("datasync.feed")
+
+
+class Line:
+    """A session, and the task that takes its frames."""
+
+    def __init__(self, session: Session, sink: Callable[[Frame], None]) -> None:
+        self.session = session
+        self.sink = sink
+        """What becomes of its frames."""
+        self.taking: asyncio.Task[None] | None = None
+        self.retired = False
+        """Another session takes over; nothing of this one is delivered any more."""
+        self.heard = 0.0
+        """When it last brought something, by the clock of the loop."""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with what went wrong in taking over what it pushed."""
+
+    def fail(self, error: Exception) -> None:
+        """Something went wrong in this process; the session is of no use any more."""
+        if not self.broken.done():
+            self.broken.set_exception(error)
+            self.broken.exception()  # it may be ending anyway
+
+    async def aclose(self, timeout: float) -> None:
+        """End it, within `timeout` seconds."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+        try:
+            if self.taking is not None:
+                await end_tasks(self.taking)
+                if not self.taking.cancelled():
+                    self.taking.exception()  # whoever follows it has heard of it
+        finally:  # if this is cancelled meanwhile, too
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.session.aclose()
+            except TimeoutError:
+                pass
+            except Exception:  # G8: said, but why the session ends is more to the point
+                log.exception("unexpected error in closing a session")
+
+
+def failure(error: BaseException) -> Exception:
+    """What a session ended with, as an error of the source. What is meant for the task itself is raised on."""
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    if isinstance(error, KeyboardInterrupt | SystemExit) or (task is not None and task.cancelling()):
+        raise error
+
+    # also a CancelledError of something within the source, for nobody has cancelled this
+    failure = RuntimeError(f"{type(error).__name__} in the session: {text_of(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, or else its class."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks and wait until they have ended, even if this is cancelled meanwhile: their ends are bounded."""
+    for task in tasks:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # an error whose own traceback leads to it lives until the next garbage collection
