@@ -257,4 +257,9 @@ class Source(abc.ABC):
         raise UnsupportedOption(f"{self.name} takes no RESYNC: it is a store; write and delete its keys")
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release by default
-        """Release what the source itself holds. Each DataSync that uses it calls this once, its sessions closed."""
+        """Release what the source itself holds. Each DataSync that uses it calls this once, its sessions closed.
+
+        G10, G12: what was begun before ends now, not when the store answers again. A commit that has not been sent is
+        never sent, and raises `WatchClosed`; one that has been sent and is not answered raises `OutcomeUnknown`; reads
+        raise `WatchClosed`. Only the source can tell the two apart, so it is for the source to do.
+        """
