@@ -115,11 +115,14 @@ class Writer:
     async def _confirmed(
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
-        writes = self._writes(operations)
-        if source.capabilities.reply:
+        reply, writes = source.capabilities.reply, {}
+        if not reply:
+            writes = self._writes(operations)
+        elif layer.widening or not self._shell.feeds[layer.index].is_following:
             # G7: the reply cannot tell of the watches that the source has not heard of yet
+            writes = self._writes(operations)
             writes = {key: writes[key] for key in self._shell.unfollowed(layer, writes)}
-        if source.capabilities.reply and not writes:
+        if reply and not writes:
             committed = await source.commit(operations, reply=True)
             assert committed.result is not None
             result = await self._in_time(committed.result, self._deadline(confirm))
