@@ -19,6 +19,7 @@ let loading = null;
 let goal = 0;
 let at = -1;
 let opened = null;
+let opening = null; // the key whose value was asked for, and is not here yet
 let shown = null;
 let turn = 0;
 let fault = "";
@@ -143,10 +144,12 @@ function select(index) {
 }
 
 async function open() {
-  if (at < 0 || at >= keys.length) return;
-  opened = keys[at];
+  const key = keys[at];
+  if (key === undefined || key === opening) return; // asking again before it is here would only make it later
+  opened = opening = key;
   shown = null;
-  await show(opened);
+  await show(key);
+  if (opening === key) opening = null;
 }
 
 const same = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
@@ -184,7 +187,15 @@ function rendered(bytes) {
       return ["JSON", coloured(laidOut(text)), TEXT];
     } catch { /* plain text */ }
   }
-  return ["text", make("pre", {}, text), TEXT];
+  const pre = textBox(text);
+  pre.append(text);
+  return ["text", pre, TEXT];
+}
+
+/** Where to put a text. Browsers lay out a word that fills thousands of lines in a time that grows with its square,
+ * unless they may break it anywhere from the start. */
+function textBox(text) {
+  return make("pre", /\S{1000}/.test(text) ? { class: "dense" } : {});
 }
 
 /** JSON with line ends and indents, and otherwise as it is stored: numbers with all their digits, and every member. */
@@ -201,7 +212,7 @@ function laidOut(text) {
 }
 
 function coloured(text) {
-  const pre = make("pre");
+  const pre = textBox(text);
   let end = 0;
   for (const match of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|-?\d[\d.eE+-]*|\b(?:true|false|null)\b/g)) {
     pre.append(text.slice(end, match.index));
