@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import bench.__main__ as runner
+from tests.etcd.etcd_server import DEBIAN, program
+from tests.kafka.kafka_server import jars
+from tests.redis import redis_server
 
 ROOT = Path(__file__).parent.parent
+# what a benchmark starts; each skips the test where it is missing
+SERVERS: dict[str, Callable[[], object]] = {
+    "etcd": lambda: program(DEBIAN),
+    "kafka": jars,
+    "redis": redis_server.program,
+}
 VERSION = f"3.{sys.version_info.minor}"
 
 
@@ -76,6 +86,7 @@ def test_a_source_file_that_is_too_long_is_found(tmp_path: Path) -> None:
 @pytest.mark.once
 @pytest.mark.parametrize("name", runner.names())
 def test_every_benchmark_runs_and_prints_json_lines(name: str) -> None:
+    SERVERS.get(name, lambda: "")()
     command = [sys.executable, "-m", "bench", "--quick", "--only", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
