@@ -41,6 +41,15 @@ class Registering(Base):
                 await _is_fresh(store.probe(sync, f"watch {number}", f"{number}/"), expected)
 
     @scenario()
+    async def test_g1_a_watch_of_something_known_holds_what_was_acknowledged_before(self, store: Store) -> None:
+        async with store.other() as writer, store.open() as sync:
+            store.probe(sync, "always", "a/")
+            await sync.ready(15)
+            for number in range(ROUNDS):
+                expected = await _written(writer, f"a/{number}/")
+                await _is_fresh(store.probe(sync, f"watch {number}", f"a/{number}/"), expected)
+
+    @scenario()
     async def test_g1_a_prefix_that_is_added_holds_what_was_acknowledged_before(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             probe = store.probe(sync, "probe", "a/", "b/", "c/")  # and what it is widened to
@@ -58,6 +67,36 @@ class Registering(Base):
                 await probe.hears(events + 1)
                 assert isinstance(probe.events[events], ResyncEvent)
                 assert probe.state == expected
+
+    @scenario()
+    async def test_g1_a_view_holds_what_was_acknowledged_before(self, store: Store) -> None:
+        async with store.other() as writer, store.open() as sync:
+            store.probe(sync, "always", "a/")
+            await sync.ready(15)
+            for number in range(ROUNDS):
+                for prefix in f"a/{number}/", f"b/{number}/":
+                    expected = await _written(writer, prefix)
+                    view = sync.view(prefix)
+                    await view.at_least(0, timeout=15)
+                    assert dict(view) == expected
+
+    @scenario()
+    async def test_g9_watches_that_come_hold_up_none_that_is_there(self, store: Store) -> None:
+        async with store.other() as writer, store.open() as sync:
+            always = store.probe(sync, "always", "a/")
+            await sync.ready(15)
+            adding = asyncio.create_task(_add_watches(store, sync))
+            try:
+                for number in range(3 * ROUNDS):
+                    value = b"%d" % number
+                    await writer.put("a/1", value)
+                    await always.reaches({"a/1": value}, 5)
+            finally:
+                adding.cancel()
+                await asyncio.wait([adding])
+            assert len(always.resyncs) == 1
+            assert sync.status().sources[0].reconnects == 0
+            await sync.ready(30)
 
     @scenario(writes=True)
     async def test_g7_the_verdict_of_a_watch_that_was_registered_just_now(self, store: Store) -> None:
