@@ -167,12 +167,16 @@ class DataSync:
         try:
             await self._shell.aclose()
         finally:
-            for source in self._sources:
-                try:
-                    async with asyncio.timeout(self._options.close_timeout):
-                        await source.aclose()
-                except Exception as error:  # the others are closed all the same
-                    log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)
+            await self._close_sources()
+        await self._shell.handlers_ended()
+
+    async def _close_sources(self) -> None:
+        for source in self._sources:
+            try:
+                async with asyncio.timeout(self._options.close_timeout):
+                    await source.aclose()
+            except Exception as error:  # the others are closed all the same
+                log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)
 
     async def __aenter__(self) -> Self:
         await self.start()

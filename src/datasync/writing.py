@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
@@ -156,11 +156,9 @@ class Writer:
             verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
             tally = Tally((_resolver(verdict),), expected=2)
             _vote(tally, committed.result, verdict)
-            if revision is not None and not _changed(operations, committed):
-                # no commit will come, and what others wrote does not concern this: ask for no revision at all
-                revision = 0
             by_key = committed.by_key or dict.fromkeys(writes, revision or 0)
-            self._shell.core.confirmer.confirm(layer, write, revision, tally.add, by_key)
+            vain = _vain(operations, committed, writes)
+            self._shell.core.confirmer.confirm(layer, write, revision, tally.add, by_key, vain)
         finally:
             layer.confirmations.end(write)
         self._shell.drain()
@@ -202,8 +200,14 @@ def _is_time(seconds: object) -> bool:
     return isinstance(seconds, int | float) and 0 < seconds < float("inf")
 
 
-def _changed(operations: Sequence[Operation], committed: Committed) -> bool:
-    return any(committed.existed) or any(type(operation) is Put for operation in operations)
+def _vain(operations: Sequence[Operation], committed: Committed, writes: Iterable[str]) -> set[str]:
+    """Those of the keys to be deleted that were not there."""
+    deletes = [operation for operation in operations if type(operation) is Delete]
+    missed = [delete for delete, existed in zip(deletes, committed.existed, strict=False) if not existed]
+    prefixes = tuple(delete.key for delete in missed if delete.prefix)
+    written = {operation.key for operation in operations if type(operation) is Put}
+    under = (key for key in writes if key.startswith(prefixes) and key not in written)
+    return {delete.key for delete in missed}.union(under)
 
 
 def _vote(tally: Tally, elsewhere: Result | asyncio.Future[Result] | None, verdict: asyncio.Future[Result]) -> None:

@@ -150,13 +150,17 @@ class MemorySource(Source):
         if changes:
             self._note(changes, size)
         written = self._revision  # G10: handlers run within `_publish`, and may write as well
-        if changes:
-            self._publish(changes, outcome)
-        elif outcome is not None:  # nothing is written, yet there is a verdict
-            named = [(operation.key, None) for operation in operations if type(operation) is Delete]
-            self._publish(named, outcome)
         if outcome is None:
+            if changes:
+                self._publish(changes)
             return Committed(written, existed)
+
+        # G7: who watches a key that is deleted in vain accepts that, too
+        if not all(existed):
+            deleted = (operation.key for operation in operations if type(operation) is Delete)
+            vain = [(key, None) for key, found in zip(deleted, existed, strict=True) if not found]
+            changes = [*changes, *vain]
+        self._publish(changes, outcome)
         return Committed(written, existed, outcome.result or outcome.future())
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from datasync.events import Record, Verdict
@@ -49,10 +49,12 @@ class Confirmer:
         revision: int | None,
         reply: Listener,
         by_key: Mapping[str, int] = _NO_REVISIONS,
+        vain: Container[str] = (),
     ) -> None:
         """Answer `reply` with what the watches make of a write that has been done, at `revision`.
 
-        by_key: the revisions of the keys, where each is ordered for itself.
+        by_key: the revisions of the keys, where each is ordered for itself. vain: keys that were deleted, but were not
+        there: no frame brings them, and what others wrote does not concern this, so they wait for no revision at all.
         """
         total = Tally()
         total.listen(reply)
@@ -60,14 +62,18 @@ class Confirmer:
         # of the other keys nobody here will hear
         keys = [key for key in write.values if self._router.match(key)]
         if layer.revisions:
-            self._confirm_revision(layer, write, keys, revision or 0, total)
+            self._confirm_revision(layer, write, [key for key in keys if key in vain], 0, total)
+            self._confirm_revision(layer, write, [key for key in keys if key not in vain], revision or 0, total)
         else:
             for key in keys:
-                self._confirm_key(layer, write, key, by_key.get(key, 0), total)
+                self._confirm_key(layer, write, key, 0 if key in vain else by_key.get(key, 0), total)
         total.close()
 
     def _confirm_revision(self, layer: Layer, write: Write, keys: list[str], revision: int, total: Tally) -> None:
         """The frames that bring a revision: its commit, or else snapshots and bookmarks behind it."""
+        if not keys:
+            return
+
         seen = layer.confirmations.seen(revision)
         if seen is not None:
             # the commit does not show what was not followed then: a snapshot does, before it or behind

@@ -81,7 +81,7 @@ class Shell:
         await asyncio.gather(*required)
 
     async def aclose(self) -> None:
-        """End every task, within `close_timeout`; whoever waits gets `WatchClosed`."""
+        """Close the watches and end the sessions, within `close_timeout`; whoever waits gets `WatchClosed`."""
         self.closed = True
         # the waiters first, for closing the watches might look like what they wait for; then the watches from the
         # last to the first, so that none gets the turn of one that is closed
@@ -95,15 +95,26 @@ class Shell:
         if self._timer is not None:
             self._timer.cancel()
         current = asyncio.current_task()
-        ending = [task for task in (*self._tasks, *self._ending) if task is not current]
-        for task in ending:
-            if isinstance(task, asyncio.Task):
-                task.cancel()
+        for future in (*self._tasks, *self._ending):
+            if isinstance(future, asyncio.Task) and future is not current:
+                future.cancel()
+        await self._ended(self._tasks)
+        self._tasks.clear()
+
+    async def handlers_ended(self) -> None:
+        """Wait, for at most `close_timeout`, until the handlers have ended that had an event when their watch closed.
+
+        G12: not a part of `aclose`, for a handler that takes its time must not keep the sources open.
+        """
+        await self._ended(self._ending)
+
+    async def _ended(self, futures: Iterable[asyncio.Future[None]]) -> None:
+        current = asyncio.current_task()
+        ending = [future for future in futures if future is not current]
         if ending:
             _, stuck = await asyncio.wait(ending, timeout=self._options.close_timeout)
-            for task in stuck:
-                log.warning("closed without %s, which does not end", task)
-        self._tasks.clear()
+            for future in stuck:
+                log.warning("closed without %s, which does not end", future)
 
     # -- watches -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from datasync.capabilities import Capabilities
-from datasync.errors import Conflict, Disconnected, HistoryLost, OutcomeUnknown, UnsupportedOption
+from datasync.errors import (
+    Conflict,
+    Disconnected,
+    HistoryLost,
+    OutcomeUnknown,
+    UnsupportedOption,
+    WatchClosed,
+)
 from datasync.source import (
     Check,
     Committed,
@@ -120,6 +127,7 @@ class FaultySource(Source):
         self._verdicts: set[asyncio.Future[Result]] = set()
         self._hanging: asyncio.Event | None = None
         self._hanging_open: asyncio.Event | None = None
+        self._users = 0
         if observer is not None:
             self.observe(observer)
         if values:
@@ -254,6 +262,15 @@ class FaultySource(Source):
 
     # -- the source ----------------------------------------------------------------------------------------------
 
+    def used_by(self, status: Callable[[], Any]) -> None:
+        self._users += 1
+
+    async def aclose(self) -> None:
+        self._users = max(0, self._users - 1)
+        if self._hanging is not None and not self._users:
+            hanging, self._hanging = self._hanging, asyncio.Event()
+            hanging.set()
+
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         if self._hanging_open is not None:
             await self._hanging_open.wait()
@@ -338,8 +355,10 @@ class FaultySource(Source):
 
     async def answer(self) -> None:
         """Answer a request: now, never, or with an error."""
-        if self._hanging is not None:
-            await self._hanging.wait()
+        while (hanging := self._hanging) is not None:
+            await hanging.wait()
+            if self._hanging is not None and not self._users:  # G12: nothing of the request was done
+                raise WatchClosed(f"{self.name}: closed before it answered")
         if self._down is not None:
             raise self._down
 

@@ -58,6 +58,16 @@ class Verdicts(Base):
             assert await sync.get("c/1") is None
 
     @scenario(writes=True)
+    async def test_g7_a_delete_in_vain_is_accepted_beside_a_write_that_nobody_watches(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(15)
+            if store.capabilities.transactions:
+                await sync.txn().delete("a/1").put("c/1", b"1").commit(confirm=True)
+            assert not probe.changes
+
+    @scenario(writes=True)
     async def test_g7_a_watch_that_is_closed_votes_no_more(self, store: Store) -> None:
         async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):
             other = store.probe(sync, "other", "a/")

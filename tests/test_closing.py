@@ -1,0 +1,49 @@
+"""Closing beside handlers that do not end, and writes that wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from datasync import ChangeEvent, DataSync, ResyncEvent, WatchClosed
+from datasync.testing import FaultySource
+from datasync.testing.contract import eventually
+
+
+async def keeps_no_write_waiting() -> None:
+    source = FaultySource()
+    sync = DataSync(source, close_timeout=60)
+    busy, release = asyncio.Event(), asyncio.Event()
+
+    @sync.watcher("a/")
+    async def stubborn(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+        while not release.is_set():
+            busy.set()
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    await sync.start()
+    await busy.wait()
+    source.hang()
+    put = asyncio.ensure_future(sync.put("a/1", b"1"))
+    get = asyncio.ensure_future(sync.get("a/1"))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(sync.aclose())
+
+    for waiting in (put, get):
+        with pytest.raises(WatchClosed):
+            await asyncio.wait_for(waiting, 30)
+    assert not closing.done()
+
+    source.heal()
+    release.set()
+    await closing
+    await eventually(lambda: source.sessions == 0)
+    assert source.state == {}  # G10: what was not sent is never sent
+
+
+def test_g12_a_handler_that_takes_its_time_keeps_no_write_waiting() -> None:
+    asyncio.run(keeps_no_write_waiting())
