@@ -24,6 +24,9 @@ __all__ = ["Feed", "FeedState", "Follower", "end_tasks"]
 log = logging.getLogger("datasync.feed")
 
 _FATAL = (Unauthorized, BadStore, UsageError)
+_PATIENCE, _ASK_AFTER = 2.0, 0.2
+"""For how many seconds two sessions may go on side by side, waiting for a moment at which they are level; and after how
+many the one that is to take over is asked again to catch up."""
 _YIELD_AFTER = 256  # changes; then watches that wait get their turn of the loop
 
 
@@ -383,12 +386,14 @@ class Feed:
             await self._brings(successor, lambda: handover.loaded)
             await self._caught_up(line)  # so that it has shown itself what is in the snapshot
             await self._settled()
-
-            line.retired, line.sink = True, decline
-            # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
             await self._caught_up(successor)
-            if layer.has_revisions:
-                await self._brings(successor, lambda: handover.level)
+
+            level = await self._is_level(successor, handover)
+            line.retired, line.sink = True, decline
+            if not level:
+                # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
+                await self._caught_up(successor)
+                await self._brings(successor, lambda: handover.complete)
         except BaseException:
             if not line.retired:
                 line.sink = self._deliver
@@ -402,6 +407,24 @@ class Feed:
         successor.sink = self._deliver
         self._line = successor
         return successor
+
+    async def _is_level(self, successor: Line, handover: Handover) -> bool:
+        """G9: wait for a moment at which the one that takes over is not behind, so that nobody has to pause. Returns
+        whether it has come: perhaps never, where much is written, and only revisions can tell."""
+
+        def level() -> bool:
+            return handover.level and self.layer.staging is None
+
+        if self.layer.has_revisions:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    while not level():
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_ASK_AFTER):
+                                await self._brings(successor, level)
+                        if not level():  # G1: a bookmark that the other one has shown since may not come by itself
+                            await self._caught_up(successor)
+        return level()
 
     async def _brings(self, successor: Line, condition: Callable[[], bool]) -> None:
         """Wait until what it brings makes `condition` true, as long as it answers."""

@@ -6,7 +6,7 @@ it has brought all that the other one delivered meanwhile; then the engine takes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from datasync.errors import Disconnected
 from datasync.events import Verdict
@@ -49,6 +49,8 @@ class Handover:
         self._bookmark: Progress | None = None
         self._newest = 0
         self._delivered: dict[str, int] = {}
+        self._brought: dict[str, int] = {}
+        """The revisions it has brought, by key."""
         self._replies: list[Reply] = []
 
     @property
@@ -66,21 +68,33 @@ class Handover:
 
     @property
     def level(self) -> bool:
-        """Whether it has brought all that was delivered meanwhile; only revisions can tell."""
-        commits = self._before + self._behind
+        """Whether it has brought all that the other session has shown by now; only revisions can tell."""
+        layer = self._layer
+        if layer.revisions:
+            return self._reaches(layer.revision)
+        return layer.has_revisions and self._has(self._delivered)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has brought all commits that the other session has shown meanwhile, which is retired and whose
+        bookmarks it has caught up with; true where nothing can tell."""
         if self._layer.revisions:
-            brought = [self._bookmark, self._end, *commits[-1:]]
-            return any(frame is not None and frame.revision >= self._newest for frame in brought)
-        known = {key: commit.revision for commit in commits for key, _ in commit.changes}
-        return all(
-            known.get(key, -1) >= revision for key, revision in self._delivered.items() if key not in self._added
-        )
+            return self._reaches(self._newest)
+        return self._has({key: at for key, at in self._delivered.items() if key not in self._added})
+
+    def _reaches(self, revision: int) -> bool:
+        brought = [self._bookmark, self._end, *(self._behind or self._before)[-1:]]
+        return any(frame is not None and frame.revision >= revision for frame in brought)
+
+    def _has(self, delivered: Mapping[str, int]) -> bool:
+        return all(self._brought.get(key, -1) >= revision for key, revision in delivered.items())
 
     def bring(self, frame: Frame) -> None:
         """The next session has brought this. Raises `Disconnected` where it cannot take over any more."""
         match frame:
             case Commit():
                 self._behind.append(frame)
+                self._brought.update((key, frame.revision) for key, _ in frame.changes)
                 self._bookmark = None
             case Progress():
                 self._bookmark = frame
@@ -90,6 +104,7 @@ class Handover:
                 self._end, self._items = None, {}
             case SnapshotChunk(items):
                 self._items.update((item[0], item) for item in items)
+                self._brought.update((key, revision) for key, _, revision in items)
             case SnapshotEnd():
                 if frame.history != self._layer.history:
                     raise Disconnected(f"{self._layer.name}: it has another history by now")

@@ -1,0 +1,131 @@
+"""G9: while a session that covers more is slow to come, the watches that are there are served by the one before it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent
+from datasync.source import Commit, Frame, Session
+from datasync.testing import EXACT, FaultySource, run_simulated
+
+Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+
+KINDS = {
+    "exact": EXACT,
+    "no resume": msgspec.structs.replace(EXACT, resume=False),
+    "order by key": msgspec.structs.replace(EXACT, order="key", atomic=False, transactions=False, cas=False),
+}
+
+
+class SlowSession(Session):
+    """Hands over commits late, and is late to catch up, until some moment."""
+
+    def __init__(self, inner: Session, until: float) -> None:
+        self._inner = inner
+        self._until = until
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        async for frames in self._inner:
+            if any(isinstance(frame, Commit) for frame in frames):
+                await self._linger()
+            yield frames
+
+    async def ping(self) -> None:
+        await self._inner.ping()
+
+    async def caught_up(self) -> None:
+        await self._linger()
+        await self._inner.caught_up()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _linger(self) -> None:
+        if asyncio.get_running_loop().time() < self._until:
+            await asyncio.sleep(0.3)
+
+
+class SlowlyWidened(FaultySource):
+    """All sessions but the first are slow for some seconds."""
+
+    slow = 1.0
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        session = await super().open(scopes, resume, added)
+        return session if self.opened == 1 else SlowSession(session, asyncio.get_running_loop().time() + self.slow)
+
+
+class Shown:
+    """A handler that keeps what it was shown, and when."""
+
+    def __init__(self, sync: DataSync, name: str, *prefixes: str) -> None:
+        self.resyncs = 0
+        self.values: dict[str, bytes | None] = {}
+        self.at: dict[bytes, float] = {}
+        register: Callable[[Any], Any] = sync.watcher(*prefixes, name=name, type=bytes)
+        register(self._handle)
+
+    async def _handle(self, event: Event) -> None:
+        if isinstance(event, ResyncEvent):
+            self.resyncs += 1
+            self.values = {kv.key: kv.raw for items in event.values.values() for kv in items}
+        for change in event.changes:
+            self.values[change.key] = change.raw
+            if change.raw is not None:
+                self.at[change.raw] = asyncio.get_running_loop().time()
+
+
+async def writes(source: FaultySource, count: int, every: float) -> dict[bytes, float]:
+    """Write a key again and again. Returns when each of its values was written."""
+    written = {}
+    for number in range(count):
+        source.write({"a/1": b"%d" % number})
+        written[b"%d" % number] = asyncio.get_running_loop().time()
+        await asyncio.sleep(every)
+    return written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slow_successor_holds_up_no_watch_that_is_there(kind: str) -> None:
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        always = Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            added = Shown(sync, "added", "a/", "b/")
+            written = await writes(source, 20, 0.1)
+            await asyncio.sleep(5)
+            assert [value for value, at in written.items() if always.at.get(value, at + 9) > at + 0.05] == []
+            assert (always.resyncs, always.values) == (1, {"a/1": b"19"})
+            assert added.values == {"a/1": b"19", "b/1": b"-"}
+
+    run_simulated(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_successor_that_never_draws_level_takes_over_all_the_same(kind: str) -> None:
+    capabilities: Capabilities = KINDS[kind]
+
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=capabilities)
+        source.slow = math.inf
+        sync = DataSync(source)
+        always = Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            added = Shown(sync, "added", "b/")
+            writing = asyncio.create_task(writes(source, 200, 0.05))
+            await asyncio.sleep(6)
+            assert added.values == {"b/1": b"-"}  # within a bound, though much goes on
+            await writing
+            await asyncio.sleep(60)
+            assert (always.resyncs, always.values) == (1, {"a/1": b"199"})
+
+    run_simulated(main())
