@@ -178,7 +178,7 @@ class FaultySource(Source):
                 self._observer.committed(self.name, group, self._shown(self.revision))
         revision = self.revision  # handlers that are woken may write as well
         if self.lag > 0:
-            asyncio.get_running_loop().call_later(self.lag, self._wake)
+            asyncio.get_running_loop().call_later(self.lag, self._show, self.log[-len(groups) :])
         else:
             self._wake()
         return revision
@@ -387,6 +387,11 @@ class FaultySource(Source):
     def under(self, scopes: Scopes) -> list[Item]:
         """What the store holds under these scopes now, in key order."""
         return [(key, *self.state[key]) for key in sorted(self.state) if key in scopes]
+
+    def _show(self, late: Sequence[Logged]) -> None:
+        for logged in late:
+            logged.at = 0.0  # a timer may be early by the resolution of the clock
+        self._wake()
 
     def _wake(self) -> None:
         for session in list(self._sessions):

@@ -220,6 +220,8 @@ class FaultySession(Session):
         """All frames of the session, one after another; None where there is nothing (yet)."""
         source = self._source
         while True:
+            if self._due:
+                self._hurried = len(source.log)  # a snapshot stands behind all that it holds
             frame = None if self._fresh else self._step()
             if frame is not None:
                 yield frame

@@ -119,6 +119,7 @@ class _Run:
             source.observe(recorder)
         for source in self._sources:
             source.write_delay = rng.choice([0.0, 0.02, 0.02])
+            source.lag = 0.0 if source.capabilities.reply else rng.choice([0.0, 0.0, 0.05, 0.3])
             for _ in range(rng.randint(0, 3)):
                 self._write(source)
         if self._optional and rng.random() < 0.5:
