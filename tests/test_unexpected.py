@@ -67,7 +67,7 @@ def test_whatever_a_session_raises_is_shown_and_tried_again(
                 elif place == "ping":
                     patch.setattr(FaultySession, "ping", fails)
                 else:
-                    source.disconnect(error)  # type: ignore[arg-type]
+                    source.disconnect(error)
                     patch.setattr(source, "open", fails)
                 await asyncio.sleep(1)
                 (state,) = sync.status().sources

@@ -258,3 +258,36 @@ def test_a_source_tells_the_revision_of_a_write_though_handlers_write_meanwhile(
             assert source.revision == 2
 
     run_simulated(main())
+
+
+class Stray(BaseException):
+    """Nothing in the engine knows it."""
+
+
+def test_who_waits_for_a_verdict_does_not_hear_what_a_session_raises() -> None:
+    async def main() -> None:
+        source = FaultySource(capabilities=msgspec.structs.replace(EXACT, revisions=False, resume=False))
+        sync = DataSync(source)
+        handler = watch(sync, "h", "a/")
+        async with sync:
+            await sync.ready(5)
+            source.fail("caught_up", Stray("unexpected"))
+            await sync.put("a/1", b"1", confirm=True)
+            assert handler.changes() == [("a/1", None, b"1")]
+
+    run_simulated(main())
+
+
+def test_who_registers_does_not_hear_what_a_session_raises() -> None:
+    async def main() -> None:
+        source = FaultySource({"a/1": b"1", "b/1": b"1"}, push=True)
+        sync = DataSync(source)
+        watch(sync, "h", "a/")
+        async with sync:
+            await sync.ready(5)
+            source.fail("widen", Stray("unexpected"))
+            late = watch(sync, "late", "b/")
+            await sync.ready(5)
+            assert late.changes() == [("b/1", None, b"1")]
+
+    run_simulated(main())

@@ -159,6 +159,12 @@ MISTAKES = [
         "",
     ),
     Mistake(
+        "an exception of one's own ends a source for good",
+        "syncbase/feed.py",
+        "                except BaseException as error:\n                    await self._pause(failure(error))",
+        "                except Exception as error:\n                    await self._pause(failure(error))",
+    ),
+    Mistake(
         "what is overdue settles as accepted",
         "syncbase/delivery.py",
         "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",

@@ -105,8 +105,8 @@ class Feed:
         if wider and self._line is not None and isinstance(self._line.session, PushSession):
             try:
                 self._line.session.widen(*self._core.widening(self.layer))
-            except Exception as error:  # G8: it ends the session, not the registration
-                self._line.fail(error)
+            except BaseException as error:  # G8: it ends the session, not the registration
+                self._line.fail(failure(error))
         elif wider:
             self._wider.set()
 
@@ -121,8 +121,8 @@ class Feed:
         while (line := self._line) is not None:
             try:
                 await line.session.caught_up()
-            except Exception as error:  # then the next session shows it
-                self._say_unexpected(error)
+            except BaseException as error:  # then the next session shows it
+                self._say_unexpected(failure(error))
                 return False
             if not line.retired:
                 return line is self._line

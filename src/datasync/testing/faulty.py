@@ -6,7 +6,7 @@ import asyncio
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from datasync.capabilities import Capabilities
 from datasync.errors import (
@@ -31,7 +31,10 @@ from datasync.source import (
 )
 from datasync.testing.faulty_session import FaultyPushSession, FaultySession, Logged, Position
 
-__all__ = ["EXACT", "FaultySource", "Observer"]
+__all__ = ["EXACT", "Call", "FaultySource", "Observer"]
+
+Call = Literal["open", "commit", "ping", "caught_up", "widen", "aclose"]
+"""What is asked of a source or of its sessions."""
 
 EXACT = Capabilities(
     order="total",
@@ -120,8 +123,8 @@ class FaultySource(Source):
         self._histories = 1
         self._compacted = 0
         self._sessions: list[FaultySession] = []
-        self._cut_next: tuple[int, Exception] | None = None
-        self._refusals: list[Exception] = []
+        self._cut_next: tuple[int, BaseException] | None = None
+        self._raising: list[tuple[Call, BaseException]] = []
         self._down: Exception | None = None
         self._lost_acknowledgements = 0
         self._verdicts: set[asyncio.Future[Result]] = set()
@@ -211,7 +214,7 @@ class FaultySource(Source):
 
     # -- the faults ----------------------------------------------------------------------------------------------
 
-    def disconnect(self, error: Exception | None = None, *, after: int = 0) -> None:
+    def disconnect(self, error: BaseException | None = None, *, after: int = 0) -> None:
         """Break all sessions with `error` (a `Disconnected`), each behind `after` more frames; what it had not handed
         over is lost with it. With `after`, the next session where none is open."""
         error = error or Disconnected(f"{self.name}: connection reset")
@@ -222,7 +225,12 @@ class FaultySource(Source):
 
     def fail_open(self, *errors: Exception) -> None:
         """Answer the next attempts to open a session with these errors."""
-        self._refusals.extend(errors)
+        for error in errors:
+            self.fail("open", error)
+
+    def fail(self, call: Call, error: BaseException) -> None:
+        """Let the next call of this kind raise `error`, which need not be one that a source may raise."""
+        self._raising.append((call, error))
 
     def down(self, error: Exception | None = None) -> None:
         """Not reachable at all, until `heal`: every session breaks, every attempt and every write fails."""
@@ -251,7 +259,7 @@ class FaultySource(Source):
     def heal(self) -> None:
         """End all faults. Sessions that are broken stay broken; the next ones work."""
         self._down = self._cut_next = None
-        self._refusals.clear()
+        self._raising.clear()
         self._lost_acknowledgements = 0
         for waiting in (self._hanging, self._hanging_open):
             if waiting is not None:
@@ -275,8 +283,7 @@ class FaultySource(Source):
         if self._hanging_open is not None:
             await self._hanging_open.wait()
         await self.pause(self.delay)
-        if self._refusals:
-            raise self._refusals.pop(0)
+        self.stumble("open")
         if self._down is not None:
             raise self._down
         if isinstance(resume, Position):
@@ -295,6 +302,7 @@ class FaultySource(Source):
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         await self.answer()
+        self.stumble("commit")
         changes: dict[str, bytes | None] = {}
         existed = []
         for operation in operations:
@@ -361,6 +369,13 @@ class FaultySource(Source):
                 raise WatchClosed(f"{self.name}: closed before it answered")
         if self._down is not None:
             raise self._down
+
+    def stumble(self, call: Call) -> None:
+        """Raise what this call was told to."""
+        for failing in self._raising:
+            if failing[0] == call:
+                self._raising.remove(failing)
+                raise failing[1]
 
     async def pause(self, seconds: float) -> None:
         """Wait on the clock of the loop."""

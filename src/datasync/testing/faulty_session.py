@@ -96,8 +96,8 @@ class FaultySession(Session):
         self._read_scopes = Scopes()
         self._due: list[Due] = []
         self._bookmark = False
-        self._cut: tuple[int, Exception] | None = None
-        self._error: Exception | None = None
+        self._cut: tuple[int, BaseException] | None = None
+        self._error: BaseException | None = None
         self._closed = False
         self._handing = False
         self._taken = 0 if resume is None else min(resume.at)
@@ -118,7 +118,7 @@ class FaultySession(Session):
         """There may be something new."""
         self._bell.set()
 
-    def cut(self, after: int, error: Exception) -> None:
+    def cut(self, after: int, error: BaseException) -> None:
         """End with `error` behind `after` more frames."""
         self._cut = (after, error)
         if not after:
@@ -157,11 +157,13 @@ class FaultySession(Session):
 
     async def ping(self) -> None:
         await self._source.answer()
+        self._source.stumble("ping")
         if self._error is not None:
             raise self._error
 
     async def caught_up(self) -> None:
         await self._source.answer()
+        self._source.stumble("caught_up")
         goal = self._hurried = len(self._source.log)
         self.wake()
         while self._taken < goal or self._due:
@@ -175,6 +177,7 @@ class FaultySession(Session):
         self._source.left(self)
         self._bell.set()
         self._moved.set()
+        self._source.stumble("aclose")
 
     def _note_taken(self) -> None:
         if not self._handing and not self._due:
@@ -210,7 +213,7 @@ class FaultySession(Session):
                     self._break(error)
         return frames
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         self._error = error
         self._source.left(self)
         self._bell.set()
@@ -332,6 +335,7 @@ class FaultyPushSession(FaultySession, PushSession):
         self._pump()
 
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
+        self._source.stumble("widen")
         self._scopes, self._wanted = list(scopes), Scopes(scopes)
         self._hurried = len(self._source.log)
         self._due.append(Due(added, same_history=True))

@@ -22,17 +22,19 @@ from datasync.layers import Layer
 from datasync.options import Backoff
 from datasync.source import Scopes
 from datasync.sync import DataSync
-from datasync.testing.faulty import EXACT, FaultySource
+from datasync.testing.faulty import EXACT, Call, FaultySource
 from datasync.testing.loop import run_simulated
 from datasync.testing.recorder import Recorder
 from datasync.testing.trace import Record
-from datasync.testing.world import BAD, Actor, HandlerActor, StreamActor
+from datasync.testing.world import BAD, Actor, HandlerActor, Stray, StreamActor, unexpected
 from datasync.view import View
 
 __all__ = ["PROFILES", "simulate"]
 
 _PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
 _KEYS = ["a/1", "a/2", "a/b/1", "a/b/2", "a/b/c/1", "a/b/c/2", "d/1", "d/2", "d/x/1", "e/1", "f/1", "top"]
+_CALLS: Sequence[Call] = ["open", "commit", "ping", "caught_up", "caught_up", "widen", "aclose"]
+_BY_COMMIT = unexpected(random.Random(0), "commit").args  # noqa: S311 - the only ones that who writes may hear
 _QUICK = Backoff(initial=0.05, maximum=0.4)
 _LIMIT = 600.0  # virtual seconds that a run may take at most
 _PATIENCE = 60.0  # virtual seconds for everything to settle once the faults have ended
@@ -155,7 +157,10 @@ class _Run:
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
-                await asyncio.wait(self._tasks)
+                done, _ = await asyncio.wait(self._tasks)
+                for task in done:
+                    if not task.cancelled():
+                        task.result()
         return recorder.trace
 
     # -- the schedule --------------------------------------------------------------------------------------------
@@ -231,6 +236,9 @@ class _Run:
             recorder.answered(source.name, changes, began, error.verdict.value, error.revision, error.reasons)
         except DatasyncError:
             pass  # it was not done, or nobody knows
+        except (RuntimeError, KeyError, Stray) as error:
+            if error.args != _BY_COMMIT:
+                raise
         else:
             recorder.answered(source.name, changes, began, "accepted", revision)
             if self._view is not None and revision is not None:
@@ -240,7 +248,7 @@ class _Run:
 
     def _fault(self, source: FaultySource) -> None:
         rng = self._rng
-        match rng.randrange(12):
+        match rng.randrange(15):
             case 0 | 1:
                 source.disconnect()
             case 2 | 3 | 4:
@@ -255,11 +263,24 @@ class _Run:
                 source.disconnect()
             case 8:
                 source.lose_acknowledgement()
+            case 9 | 10 | 11:
+                self._surprise(source)
             case _:
                 rng.choice([source.hang, source.hang_open, source.down])()
                 if rng.random() < 0.5:
                     source.disconnect()
                 asyncio.get_running_loop().call_later(rng.choice([0.2, 1.0, 3.0]), source.heal)
+
+    def _surprise(self, source: FaultySource) -> None:
+        """Something raises what it never should."""
+        rng = self._rng
+        if rng.random() < 0.4:
+            source.disconnect(unexpected(rng, "session"), after=rng.randint(0, 3))
+            return
+        call = rng.choice(_CALLS)
+        source.fail(call, unexpected(rng, call))
+        if call in ("open", "aclose"):
+            source.disconnect()
 
     def _renew(self, source: FaultySource) -> None:
         backups = self._backups[source.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,9 @@ class TappedSource(Source):
         at = None if resume is None else self._revision_at(resume)
         try:
             session = await self._source.open(scopes, resume, added)
-        except Exception as error:
-            self._recorder.session_ended(self.name, 0, error)
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._recorder.session_ended(self.name, 0, error)
             raise
         number = self._recorder.session_opened(self.name, scopes, at, added)
         tapped = _TappedPush if isinstance(session, PushSession) else _TappedSession
@@ -123,7 +125,9 @@ class _TappedSession(Session):
             async for frames in self._session:
                 self._source.heard(self._number, frames)
                 yield frames
-        except Exception as raised:
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as raised:
             error = raised
             raise
         finally:

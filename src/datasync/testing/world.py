@@ -13,12 +13,21 @@ from datasync.sync import DataSync
 from datasync.testing.recorder import RecordedStream, Recorder
 from datasync.watch import Watch
 
-__all__ = ["BAD", "Actor", "HandlerActor", "StreamActor"]
+__all__ = ["BAD", "Actor", "HandlerActor", "StreamActor", "Stray", "unexpected"]
 
 BAD = b"!"
 """Values that start with it do not decode, say the handlers."""
 
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+
+
+class Stray(BaseException):
+    """What nobody expects of a handler, a source or a session."""
+
+
+def unexpected(rng: random.Random, where: str) -> BaseException:
+    """An error that nothing in the engine knows."""
+    return rng.choice([RuntimeError, KeyError, Stray])(f"unexpected: {where}")
 
 
 class Actor:
@@ -118,10 +127,10 @@ class Actor:
             case 3:
                 await self._good.wait()
             case 4:
-                return RuntimeError("cannot apply this")
+                return unexpected(rng, "cannot apply this")
             case 5:
                 await self._wait(0.2)
-                return RuntimeError("cannot apply this after all")
+                return unexpected(rng, "cannot apply this after all")
             case 6:
                 return Retry("not now", after=rng.choice([0.0, 0.05, 0.7]))
             case 7 | 8:
