@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import Closed, OffsetStored, Viewed
+from datasync.testing.trace import Closed, OffsetStored, Read, Viewed
 from tests.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
@@ -396,6 +396,12 @@ def a_view_older_than_was_waited_for(tale: Tale) -> None:
 def a_view_that_does_not_end_as_the_store(tale: Tale) -> None:
     tale.end({"a/1": b"1", "a/2": b"1", "b/1": b"1"}, 2)
     tale.note(Viewed, scope="a/", values={"a/1": b"1"})
+
+
+@breaks("unedited")
+def a_value_that_comes_again_as_the_handler_left_it(tale: Tale) -> None:
+    tale.note(Read, watch="w", key="a/1", raw=b'{"n":1}', value=b'{"n":1}')
+    tale.note(Read, watch="w", key="a/1", raw=b'{"n":1}', value=b"{}")
 
 
 @pytest.mark.parametrize(("validator", "tell"), BROKEN, ids=[f"{name}-{tell.__name__}" for name, tell in BROKEN])

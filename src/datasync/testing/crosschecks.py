@@ -287,6 +287,16 @@ def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:
                     yield watch.name, f"{told} has not settled, but the offset {stored.revision} was stored"
 
 
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def unedited(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """Each delivery decodes anew: what a handler reads is what was stored, whatever it did to an earlier one (G7)."""
+    for read in story.reads:
+        if read.value != read.raw:
+            yield read.watch, f"{read.key!r} was read as {read.value!r}, stored was {read.raw!r}"
+
+
 # -- isolation and the end ---------------------------------------------------------------------------------------------
 
 
@@ -412,6 +422,7 @@ ACROSS: dict[str, Callable[[Story, dict[str, WatchModel]], Lines]] = {
     "rounds": rounds,
     "verdicts": verdicts,
     "offsets": offsets,
+    "unedited": unedited,
     "isolation": isolation,
     "dependent": dependent,
     "convergence": convergence,

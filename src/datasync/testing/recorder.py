@@ -208,6 +208,10 @@ class Recorder:
         event._report = _Ear(self, watch, number, event._report)
         return number
 
+    def read(self, watch: str, key: str, raw: bytes, value: bytes) -> None:
+        """A handler read the decoded value of `raw` in its event; `value` is what it got, encoded."""
+        self._note(t.Read, watch=watch, key=key, raw=raw, value=value)
+
     def reported(self, watch: str, number: int, error: BaseException | None, event: Event[Any]) -> None:
         """The handler's outcome of event `number`; `wrap` and `stream` note it by themselves."""
         outcome, reasons = "failed", {}

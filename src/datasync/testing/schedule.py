@@ -190,7 +190,7 @@ class _Run:
         if kind < 0.35 and key in source.state:
             return key, source.state[key][0]
         self._value += 1
-        return key, (BAD if kind > 0.97 else b"") + b"v%d" % self._value
+        return key, (BAD if kind > 0.97 else b"") + _value(self._value)
 
     def _changes(self, source: FaultySource) -> dict[str, bytes | None]:
         return dict(self._change(source) for _ in range(self._rng.choice([1, 1, 1, 2, 3, 5])))
@@ -216,7 +216,7 @@ class _Run:
         keys = [key for key in _KEYS if key in added]
         if keys:
             self._value += 1
-            changes: dict[str, bytes | None] = {self._rng.choice(keys): b"v%d" % self._value}
+            changes: dict[str, bytes | None] = {self._rng.choice(keys): _value(self._value)}
             moment = self._rng.choice([0.0, 0.0, 0.001, 0.02])
             asyncio.get_running_loop().call_later(moment, self._start_publishing, source, changes)
 
@@ -348,6 +348,7 @@ class _Run:
             backlog=rng.choice([1, 3, 1000]),
             ack_timeout=rng.choice([0.5, 1.0]),
             trouble=rng.choice([0.5, 0.9] if self._crowded else [0.0, 0.2, 0.5]),
+            edits=rng.random() < 0.3,
             act=self._act,
         )
         self._actors.append(actor)
@@ -387,3 +388,7 @@ class _Run:
     @property
     def _alive(self) -> list[Actor]:
         return [actor for actor in self._actors if actor.open]
+
+
+def _value(number: int) -> bytes:
+    return b'{"n":%d}' % number

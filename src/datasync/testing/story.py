@@ -121,6 +121,7 @@ class Story:
         self.views: list[t.Viewed] = []
         self.requests: list[t.Requested] = []
         self.sessions: dict[int, tuple[t.SessionOpened, list[t.SessionFrame]]] = {}
+        self.reads: list[t.Read] = []
         self.snapshots: list[int] = []
         """The records at which a snapshot was complete."""
         self._entered: dict[str, int] = {}
@@ -181,6 +182,8 @@ class Story:
                 self.watches[record.watch] = WatchStory(record, len(self.watches))
             case t.Scoped() | t.Closed() | t.Asked() | t.Delivered() | t.Reported():
                 self.watches[record.watch].add(record)
+            case t.Read():
+                self.reads.append(record)
             case t.Requested():
                 self.requests.append(record)
             case t.Answered():

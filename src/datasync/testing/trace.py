@@ -21,6 +21,7 @@ __all__ = [
     "HistoryStarted",
     "OffsetStored",
     "Quiet",
+    "Read",
     "Registered",
     "Reported",
     "Requested",
@@ -173,6 +174,15 @@ class Delivered(Entry, tag="event"):
         return self.values is not None
 
 
+class Read(Entry, tag="read"):
+    """A handler read a value of its event, stored as `raw`: what it got, put into bytes again. It may edit it next."""
+
+    watch: str
+    key: str
+    raw: bytes
+    value: bytes
+
+
 class Reported(Entry, tag="report"):
     """What the handler said of an event: "accepted", "refused" (with the reasons by key), "failed", or "undecodable"
     (with the key that does not decode)."""
@@ -228,6 +238,7 @@ Record = (
     | Requested
     | Asked
     | Delivered
+    | Read
     | Reported
     | Answered
     | OffsetStored

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from datasync.errors import DecodeError, Refused, Retry, WatchClosed
 from datasync.events import ChangeEvent, ResyncEvent
 from datasync.sync import DataSync
@@ -18,7 +20,7 @@ __all__ = ["BAD", "Actor", "HandlerActor", "StreamActor", "Stray", "unexpected"]
 BAD = b"!"
 """Values that start with it do not decode, say the handlers."""
 
-Event = ResyncEvent[bytes] | ChangeEvent[bytes]
+Event = ResyncEvent[Any] | ChangeEvent[Any]
 
 
 class Stray(BaseException):
@@ -46,6 +48,7 @@ class Actor:
         ack_timeout: float = 1.0,
         resync_timeout: float = 3.0,
         trouble: float = 0.4,
+        edits: bool = False,
         act: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -59,6 +62,8 @@ class Actor:
         self._ack_timeout = ack_timeout
         self._resync_timeout = resync_timeout
         self._trouble = trouble
+        self._edits = edits
+        self._type: type[Any] = dict if edits else bytes
         self._act = act
         self._good = asyncio.Event()
 
@@ -68,7 +73,7 @@ class Actor:
         return [scope for scope in self.scopes if not scope or scope.endswith("/")]
 
     @property
-    def watch(self) -> Watch[bytes]:
+    def watch(self) -> Watch[Any]:
         """The watch, also that of a handler."""
         return self._sync._watches[self.name]
 
@@ -113,6 +118,8 @@ class Actor:
 
     async def _treat(self, event: Event) -> BaseException | None:
         """Do something with the event; returns what to report. It may have been deferred, too."""
+        if self._edits:
+            self._edit(event)
         wrong = _undecodable(event)
         if wrong is not None and (self._good.is_set() or self._rng.random() < 0.7):
             return DecodeError(wrong, "it starts with the wrong byte")
@@ -145,6 +152,16 @@ class Actor:
                     await self._wait(0.2)
         return None
 
+    def _edit(self, event: Event) -> None:
+        """Read all values, and take them apart, as handlers do with what they are given."""
+        found: list[Any] = [*event.changes, *(change.prev for change in event.changes if change.prev is not None)]
+        if isinstance(event, ResyncEvent):
+            found += [kv for values in event.values.values() for kv in values]
+        for pair in found:
+            if pair.raw is not None and not pair.raw.startswith(BAD):
+                self._recorder.read(self.name, pair.key, pair.raw, msgspec.json.encode(pair.value))
+                pair.value.clear()
+
     def _refusal(self, event: Event) -> BaseException:
         keys = sorted({change.key for change in event.changes} | {key for key, _ in _pairs(event)})
         if not keys:
@@ -172,7 +189,12 @@ class HandlerActor(Actor):
         """Register it."""
         handler = self._recorder.wrap(self._handle, *self.scopes, name=self.name, **self._registration())
         register = self._sync.watcher(
-            *self.prefixes, keys=self._keys(), name=self.name, type=bytes, backlog=self._backlog, **self._registration()
+            *self.prefixes,
+            keys=self._keys(),
+            name=self.name,
+            type=self._type,
+            backlog=self._backlog,
+            **self._registration(),
         )
         register(handler)
 
@@ -192,7 +214,7 @@ class StreamActor(Actor):
     def register(self) -> None:
         """Register it; a reader comes with `read`."""
         watch = self._sync.watch(
-            self.name, *self.prefixes, keys=self._keys(), backlog=self._backlog, **self._registration()
+            self.name, *self.prefixes, keys=self._keys(), type=self._type, backlog=self._backlog, **self._registration()
         )
         self._stream = self._recorder.stream(watch, *self.scopes, **self._registration())
 
