@@ -102,6 +102,13 @@ def test_a_correct_history_with_everything_in_it_passes() -> None:
     assert check(tale.trace) == []
 
 
+@breaks("fresh")
+def a_resync_lacks_what_was_acknowledged_before_its_watch(tale: Tale) -> None:
+    tale.commit(3, {"b/1": b"2"})
+    tale.watch("late", "b/")
+    tale.resync("late", {"b/": {"b/1": (b"1", 1)}}, [("b/1", None, b"1", 1)], 2)
+
+
 @breaks("filter")
 def a_key_of_others(tale: Tale) -> None:
     tale.commit(3, {"b/1": b"2"})

@@ -180,6 +180,24 @@ MISTAKES = [
         "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",
         "sub.batch.answer(Verdict.ACCEPTED, _NO_REASONS)",
     ),
+    Mistake(
+        "a watch that is registered while running is shown what is known, however old",
+        "syncbase/core.py",
+        "(layer.fresh >= registered and scope in layer.complete)",
+        "(scope in layer.complete)",
+    ),
+    Mistake(
+        "what a session adds stands where its snapshot was read, not where the rest does",
+        "syncbase/handover.py",
+        "                    self._fold(key, raw, commit.revision)\n",
+        "                    pass\n",
+    ),
+    Mistake(
+        "a session that takes over shows again what was shown",
+        "syncbase/handover.py",
+        "if layer.revisions and commit.revision > layer.revision:",
+        "if layer.revisions:",
+    ),
 ]
 
 

@@ -147,6 +147,38 @@ def _waits_for_snapshot(story: Story, watch: WatchStory, until: int) -> bool:
     return not any(event.is_resync for event in watch.events_between(last, until))
 
 
+# -- registrations -----------------------------------------------------------------------------------------------------
+
+
+def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
+    """The first RESYNC behind a registration, or a wider scope, holds all that was acknowledged before it (G1)."""
+    source = story.exact
+    if source is None:
+        return
+    for watch in story.in_order:
+        known = Scopes()
+        asked: list[t.Registered | t.Scoped] = [watch.entry]
+        asked += [record for record in watch.records if isinstance(record, t.Scoped)]
+        for record in asked:
+            before, known = known, Scopes(record.scopes)
+            told = next((e for e in watch.events if e.is_resync and e.entry.seq > record.seq), None)
+            if told is None or all(scope in before for scope in known):
+                continue
+            started = max(h.seq for h in source.histories if h.seq < told.entry.seq)
+            least = max(
+                (
+                    done.revision
+                    for done in story.trace[: record.seq]
+                    if isinstance(done, t.Committed)
+                    and started < done.seq < record.seq
+                    and any(key in known for key, _ in done.changes)
+                ),
+                default=0,
+            )
+            if told.entry.revision < least:
+                yield watch.name, f"{told} lacks revision {least}, acknowledged before it was asked for"
+
+
 # -- publishers --------------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +452,7 @@ ACROSS: dict[str, Callable[[Story, dict[str, WatchModel]], Lines]] = {
     "bookmarkable": bookmarkable,
     "resumable": resumable,
     "rounds": rounds,
+    "fresh": fresh,
     "verdicts": verdicts,
     "offsets": offsets,
     "unedited": unedited,
