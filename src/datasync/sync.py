@@ -273,11 +273,12 @@ class DataSync:
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait, for at most `timeout` seconds, until every handler, and every stream that somebody iterates, has
-        accepted its RESYNC. Raises `NotReady` (naming who has not), `WatchClosed`."""
+        accepted its RESYNC, and every view can be read. Raises `NotReady` (naming who has not), `WatchClosed`."""
         self._check()
+        core = self._shell.core
         try:
             async with asyncio.timeout(timeout):
-                await self._shell.wait_until(lambda: self._shell.core.started and not self._waiting())
+                await self._shell.wait_until(lambda: core.started and core.views_filled and not self._waiting())
         except TimeoutError:
             missing = ", ".join(map(repr, self._waiting())) or "the sources"
             raise NotReady(f"not ready after {timeout:g} s: {missing}; see status()") from None

@@ -179,8 +179,8 @@ def test_a_first_page_that_takes_too_long_is_asked_for_in_smaller_parts(version:
         async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
             for number in range(70):
                 await writer.put(f"a/{number}", b"v" * 50_000)
-            source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=1")
-            proxy.rate = 1_500_000
+            source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=3")
+            proxy.rate = 500_000
             frames = await reader(source, ["a/"])
             items, _ = await frames.snapshot()
             assert len(items) == 70

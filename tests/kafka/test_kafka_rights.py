@@ -61,14 +61,14 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
         topic = topics.new_name()
         await topics.make(strict.inner, topic, partitions=3)
         sync = DataSync(strict.url_of(topic), **QUICK)
-        sync.view("")
+        view = sync.view("")
         with pytest.raises(Unauthorized, match="rights on the topic"):
             await sync.start()
 
         await strict.allow(topic, "Describe", "DescribeConfigs", "Write")
         for group in ("", "group=workers"):
             sync = DataSync(strict.url_of(topic, group), **QUICK)
-            sync.view("")
+            view = sync.view("")
             with pytest.raises(Unauthorized, match=r"right to Read on the topic.*TOPIC_AUTHORIZATION_FAILED"):
                 await sync.start()
         async with DataSync(strict.url_of(topic), **QUICK) as writer:  # who only writes need not read
@@ -82,9 +82,10 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
             await sync.ready(15)
             assert dict(view) == {"a/1": b"1"}
             sync2 = DataSync(strict.url_of(topic, "group=workers"), **QUICK)
-            sync2.view("")
+            view2 = sync2.view("")
             with pytest.raises(Unauthorized, match="Read the group"):
                 await sync2.start()
+            del view2
 
             await strict.allow(topic, "Read", change="--remove")
             await eventually(lambda: "right to Read" in (sync.status().sources[0].error or ""))

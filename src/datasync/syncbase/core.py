@@ -137,6 +137,11 @@ class Core:
         if not self._held_scopes[scope]:
             del self._held_scopes[scope]
 
+    @property
+    def views_filled(self) -> bool:
+        """Whether all is known that views show."""
+        return all(map(self.covers, self._held_scopes))
+
     def covers(self, scope: str, registered: int = 0) -> bool:
         """Whether the mirror holds `scope` completely, and as fresh as whoever registered then may expect (G1)."""
         return self.started and all(

@@ -272,7 +272,7 @@ async def _cancel_after(turns: int, work: Callable[[], Awaitable[None]]) -> bool
         assert not left
         return True
 
-    await eventually(nothing_left, 5, what=f"cancelled after {turns} turns, no task is left")
+    await eventually(nothing_left, 60, what=f"cancelled after {turns} turns, no task is left")
     return finished
 
 

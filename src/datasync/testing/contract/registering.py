@@ -90,13 +90,13 @@ class Registering(Base):
                 for number in range(3 * ROUNDS):
                     value = b"%d" % number
                     await writer.put("a/1", value)
-                    await always.reaches({"a/1": value}, 5)
+                    await always.reaches({"a/1": value}, 30)
             finally:
                 adding.cancel()
                 await asyncio.wait([adding])
             assert len(always.resyncs) == 1
             assert sync.status().sources[0].reconnects == 0
-            await sync.ready(30)
+            await sync.ready(60)
 
     @scenario(writes=True)
     async def test_g7_the_verdict_of_a_watch_that_was_registered_just_now(self, store: Store) -> None:

@@ -264,7 +264,7 @@ class Verdicts(Base):
             probe.answers.append(ValueError("the first event fails"))
             probe.gate.set()
             results = await asyncio.gather(*puts, return_exceptions=True)
-            await eventually(lambda: len(probe.state) == IN_FLIGHT)
+            await eventually(lambda: len(probe.state) == IN_FLIGHT, 200)
             failed = [result for result in results if isinstance(result, BaseException)]
             assert all(isinstance(error, NotApplied) and error.verdict is Verdict.FAILED for error in failed)
             assert len(failed) == len(probe.changes[0].changes)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 __all__ = ["eventually"]
 
 
-async def eventually(condition: Callable[[], object], timeout: float = 30.0, *, what: str = "") -> None:
+async def eventually(condition: Callable[[], object], timeout: float = 60.0, *, what: str = "") -> None:
     """Wait until `condition()` is true. Raises AssertionError after `timeout` seconds, naming `what` or the condition.
 
     A condition that raises AssertionError is not true yet; what it raised last is the cause of the final error.
