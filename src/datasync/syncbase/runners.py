@@ -90,7 +90,7 @@ class AsyncRunner(Runner):
         assert self._loop is not None
         try:
             task: asyncio.Task[None] = asyncio.Task(
-                self._handler(event),  # type: ignore[arg-type]
+                self._handler(event) if _EAGER else self._unless_closed(event),  # type: ignore[arg-type]
                 loop=self._loop,
                 context=self._context,
                 **_EAGER,
@@ -114,6 +114,11 @@ class AsyncRunner(Runner):
             self._task = task
             task.set_name(f"datasync {self._sub.name}")
             task.add_done_callback(lambda task: self._conclude(event, task))
+
+    async def _unless_closed(self, event: Event[Any]) -> None:
+        """Where a task starts later than it is made, the watch may be closed in between, and shows nothing then."""
+        if self._sub.event is event:
+            await self._handler(event)
 
     def _conclude(self, event: Event[Any], task: asyncio.Task[None]) -> None:
         self._task = None

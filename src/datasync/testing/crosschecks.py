@@ -161,7 +161,8 @@ def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
         asked += [record for record in watch.records if isinstance(record, t.Scoped)]
         for record in asked:
             before, known = known, Scopes(record.scopes)
-            told = next((e for e in watch.events if e.is_resync and e.entry.seq > record.seq), None)
+            # one that shows less was made before, and is only received behind it
+            told = next((e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None)
             if told is None or all(scope in before for scope in known):
                 continue
             started = max(h.seq for h in source.histories if h.seq < told.entry.seq)
@@ -177,6 +178,12 @@ def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
             )
             if told.entry.revision < least:
                 yield watch.name, f"{told} lacks revision {least}, acknowledged before it was asked for"
+
+
+def _shows(event: Told, scopes: Scopes) -> bool:
+    """Whether it is a RESYNC over all of these scopes."""
+    values = event.entry.values
+    return values is not None and all(scope in values for scope in scopes)
 
 
 # -- publishers --------------------------------------------------------------------------------------------------------
