@@ -12,12 +12,12 @@ from pathlib import Path
 from datasync.testing.chaos.etcd_server import EtcdServer
 from datasync.testing.chaos.process import program
 from datasync.testing.chaos.proxy import TcpProxy
-from datasync.testing.chaos.store import Begin, Fault, Log, Store, line_faults, process_faults
+from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
 __all__ = ["EtcdStore"]
 
 
-class EtcdStore(Store):
+class EtcdStore(Proxied):
     """Its log is what etcd's own watch tells."""
 
     def __init__(self) -> None:
@@ -48,12 +48,6 @@ class EtcdStore(Store):
         await self._proxy.aclose()
         self._server.end()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    async def part(self) -> None:
-        await self._proxy.refuse()
-
-    async def rejoin(self) -> None:
-        await self._proxy.start()
 
     async def begin(self) -> Begin:
         items, revision, cluster = await self._server.rows()

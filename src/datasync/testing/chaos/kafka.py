@@ -12,7 +12,7 @@ from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.kafka_server import KafkaServer
 from datasync.testing.chaos.process import Missing, program
 from datasync.testing.chaos.proxy import Kafka, TcpProxy
-from datasync.testing.chaos.store import Begin, Log, Store, line_faults, process_faults
+from datasync.testing.chaos.store import Begin, Log, Proxied, line_faults, process_faults
 
 __all__ = ["KafkaStore"]
 
@@ -29,7 +29,7 @@ def _jars() -> Path:
     raise Missing("Kafka is missing; unpack it to /opt/kafka, or name the folder of its jars in DATASYNC_KAFKA_JARS")
 
 
-class KafkaStore(Store):
+class KafkaStore(Proxied):
     """Its log is the topic as a plain client reads it."""
 
     singly = True
@@ -63,12 +63,6 @@ class KafkaStore(Store):
         await self._proxy.aclose()
         self._server.end()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    async def part(self) -> None:
-        await self._proxy.refuse()
-
-    async def rejoin(self) -> None:
-        await self._proxy.start()
 
     async def begin(self) -> Begin:
         name = await topics.id_of(self._server.port, self._topic)

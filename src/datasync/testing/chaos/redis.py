@@ -10,14 +10,14 @@ from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import program
 from datasync.testing.chaos.proxy import Resp, TcpProxy
 from datasync.testing.chaos.redis_server import RedisServer
-from datasync.testing.chaos.store import Begin, Fault, Log, Store, line_faults, process_faults
+from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
 __all__ = ["RedisStore"]
 
 _USER, _PASSWORD = "chaos", "once"
 
 
-class RedisStore(Store):
+class RedisStore(Proxied):
     """Its log is the append-only file that it writes."""
 
     def __init__(self) -> None:
@@ -47,12 +47,6 @@ class RedisStore(Store):
         await self._proxy.aclose()
         self._server.end()
         self._disk.remove()
-
-    async def part(self) -> None:
-        await self._proxy.refuse()
-
-    async def rejoin(self) -> None:
-        await self._proxy.start()
 
     async def begin(self) -> Begin:
         self._counted = len(self._server.history())

@@ -12,7 +12,7 @@ from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import Process, free_ports
 from datasync.testing.chaos.proxy import Http2, TcpProxy
 from datasync.testing.chaos.sqlite import SqliteFile
-from datasync.testing.chaos.store import Begin, Fault, Log, Store, line_faults, process_faults
+from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
 __all__ = ["ServeProcess", "ServedStore"]
 
@@ -32,7 +32,7 @@ class ServeProcess(Process):
         await self.start()
 
 
-class ServedStore(Store):
+class ServedStore(Proxied):
     """Its log is that of the file; the other writer writes to the file."""
 
     def __init__(self, scheme: str) -> None:
@@ -67,12 +67,6 @@ class ServedStore(Store):
         await self._proxy.aclose()
         self._server.end()
         self._disk.remove()
-
-    async def part(self) -> None:
-        await self._proxy.refuse()
-
-    async def rejoin(self) -> None:
-        await self._proxy.start()
 
     async def begin(self) -> Begin:
         return self._file.begin()

@@ -12,7 +12,7 @@ from datasync.source import Item
 from datasync.testing.chaos.process import Process
 from datasync.testing.chaos.proxy import TcpProxy
 
-__all__ = ["Begin", "Fault", "Log", "Store", "line_faults", "process_faults"]
+__all__ = ["Begin", "Fault", "Log", "Proxied", "Store", "line_faults", "process_faults"]
 
 Log = Sequence[tuple[int, Mapping[str, bytes | None]]]
 """Transactions in their order: the revision (0 where there are none), and each key with its new value."""
@@ -82,6 +82,18 @@ class Store(abc.ABC):
     @abc.abstractmethod
     async def state(self) -> tuple[Mapping[str, bytes], int]:
         """Every key with its value, and the newest revision."""
+
+
+class Proxied(Store):
+    """A store whose `url` leads through a proxy."""
+
+    _proxy: TcpProxy
+
+    async def part(self) -> None:
+        await self._proxy.refuse()
+
+    async def rejoin(self) -> None:
+        await self._proxy.start()
 
 
 def line_faults(proxy: TcpProxy) -> dict[str, Fault]:
