@@ -129,3 +129,23 @@ def test_a_successor_that_never_draws_level_takes_over_all_the_same(kind: str) -
             assert (always.resyncs, always.values) == (1, {"a/1": b"199"})
 
     run_simulated(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_only_the_session_before_it_still_follows_holds_up_no_successor(kind: str) -> None:
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        always = Shown(sync, "always", "a/")
+        everything = sync.watch("everything", "")
+        async with sync:
+            await sync.ready(5)
+            everything.close()
+            await asyncio.sleep(0.1)
+            added = Shown(sync, "added", "b/")
+            await asyncio.sleep(0.1)  # by now the session over a/ and b/ has begun
+            source.write({"c/1": b"of no concern to it"})
+            await sync.ready(5)
+            assert (always.resyncs, added.values) == (1, {"b/1": b"-"})
+
+    run_simulated(main())

@@ -372,7 +372,7 @@ class Feed:
         """G9: let the session that is followed go on until another one, which covers `scopes`, can take over."""
         layer = self.layer
         resume = layer.position if layer.can_resume and layer.has_revisions else None
-        handover = Handover(layer, scopes if resume is None else added)
+        handover = Handover(layer, scopes, scopes if resume is None else added)
 
         def follow(frame: Frame) -> None:
             handover.followed(frame)

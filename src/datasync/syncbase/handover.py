@@ -35,11 +35,12 @@ def decline(frame: Frame) -> None:
 
 
 class Handover:
-    """What the next session of a layer has brought. `added`: the scopes that it begins with a snapshot of; all of its
-    scopes, where it could not resume."""
+    """What the next session of a layer, over `scopes`, has brought. `added`: those that it begins with a snapshot of;
+    all of them, where it could not resume."""
 
-    def __init__(self, layer: Layer, added: Sequence[str]) -> None:
+    def __init__(self, layer: Layer, scopes: Sequence[str], added: Sequence[str]) -> None:
         self._layer = layer
+        self._scopes = Scopes(scopes)
         self._added = Scopes(added)
         self._begin = SnapshotBegin(added)
         self._end: SnapshotEnd | None = None
@@ -62,9 +63,13 @@ class Handover:
         """The session that is followed has delivered this meanwhile."""
         if type(frame) is not Commit:
             return
+        # what that one follows though nobody needs it any more, the next one never brings
+        changes = self._scopes.keep(frame.changes)
+        if not changes:
+            return
         self._newest = frame.revision
         if self._layer.has_revisions and not self._layer.revisions:
-            self._delivered.update((key, frame.revision) for key, _ in frame.changes)
+            self._delivered.update((key, frame.revision) for key, _ in changes)
 
     @property
     def level(self) -> bool:
@@ -76,8 +81,8 @@ class Handover:
 
     @property
     def complete(self) -> bool:
-        """Whether it has brought all commits that the other session has shown meanwhile, which is retired and whose
-        bookmarks it has caught up with; true where nothing can tell."""
+        """Whether it has brought all commits in its scopes that the other session has shown meanwhile, which is retired
+        and whose bookmarks it has caught up with; true where nothing can tell."""
         if self._layer.revisions:
             return self._reaches(self._newest)
         return self._has({key: at for key, at in self._delivered.items() if key not in self._added})
