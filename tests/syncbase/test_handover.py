@@ -149,3 +149,21 @@ def test_what_only_the_session_before_it_still_follows_holds_up_no_successor(kin
             assert (always.resyncs, added.values) == (1, {"b/1": b"-"})
 
     run_simulated(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_registers_during_a_handover_is_shown_what_was_acknowledged_before(kind: str) -> None:
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"old"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            Shown(sync, "added", "b/")
+            await asyncio.sleep(0.1)  # by now the session over a/ and b/ has read b/1
+            source.write({"b/1": b"new"})
+            late = Shown(sync, "late", "b/")
+            await sync.ready(5)
+            assert (late.values, list(late.at)) == ({"b/1": b"new"}, [b"new"])
+
+    run_simulated(main())

@@ -187,8 +187,11 @@ class Core:
         return list(Scopes([*complete, *added])), added
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
-        """Another session, over these scopes, has taken over from the one that was followed; its frames come next."""
+        """Another session, over these scopes, has taken over from the one that was followed; its frames come next, and
+        then that it has `caught_up`."""
         layer.staging = layer.wanted = None
+        # G1: what the one before it had caught up with tells nothing of the scopes that are new
+        layer.fresh = 0
         self._keep(layer, self._known(layer, Scopes(scopes)))
 
     def caught_up(self, layer: Layer, registered: int) -> None:

@@ -320,12 +320,11 @@ class Feed:
         attempt = 0
         while True:
             self._stale.clear()
-            registered = self.layer.registered
-            if self.layer.fresh >= registered:
+            if self.layer.fresh >= self.layer.registered:
                 await self._stale.wait()
                 continue
             try:
-                await self._caught_up(line)
+                registered = await self._caught_up(line)
             except DatasyncError as error:  # whether the session goes on is not for this to say
                 attempt += 1
                 await self._postpone(attempt, f"cannot tell whether it is up to date: {error}")
@@ -336,12 +335,15 @@ class Feed:
             self._core.caught_up(self.layer, registered)
             self._drain()
 
-    async def _caught_up(self, line: Line) -> None:
+    async def _caught_up(self, line: Line) -> int:
+        """Let the session bring all that its source has acknowledged. Returns how much was registered before."""
+        registered = self.layer.registered
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 await line.session.caught_up()
         except TimeoutError:
             raise Disconnected(f"no answer within {self._options.connect_timeout:g} s") from None
+        return registered
 
     async def _widen(self, line: Line) -> Line | None:
         """Where more is to be watched, open a session that covers it beside this one. Returns it when it takes over."""
@@ -386,13 +388,13 @@ class Feed:
             await self._brings(successor, lambda: handover.loaded)
             await self._caught_up(line)  # so that it has shown itself what is in the snapshot
             await self._settled()
-            await self._caught_up(successor)
+            registered = await self._caught_up(successor)
 
             level = await self._is_level(successor, handover)
             line.retired, line.sink = True, decline
             if not level:
                 # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
-                await self._caught_up(successor)
+                registered = await self._caught_up(successor)
                 await self._brings(successor, lambda: handover.complete)
         except BaseException:
             if not line.retired:
@@ -404,6 +406,8 @@ class Feed:
         self._core.switched(layer, scopes)
         for frame in handover.frames():
             self._deliver(frame)
+        self._core.caught_up(layer, registered)
+        self._drain()
         successor.sink = self._deliver
         self._line = successor
         return successor
