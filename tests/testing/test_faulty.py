@@ -129,6 +129,20 @@ def test_a_session_can_be_cut_at_every_frame(after: int) -> None:
     on(FaultySource({f"a/{n}": b"1" for n in (1, 2, 3)}, chunk=1), body)
 
 
+def test_a_session_that_is_lost_does_not_say_that_it_has_caught_up() -> None:
+    async def body(source: FaultySource) -> None:
+        reader = Reader(await source.open([""]))
+        await reader.settled()
+        source.write({"a/1": b"2"})
+        source.new_history()  # it holds nothing that the session has not shown
+        with pytest.raises(Disconnected):
+            await reader.session.caught_up()
+        await asyncio.wait([reader.task])
+        assert isinstance(reader.task.exception(), Disconnected)
+
+    on(FaultySource({"a/1": b"1"}), body)
+
+
 def test_a_session_goes_on_behind_its_position_and_takes_added_scopes_in_their_place() -> None:
     async def body(source: FaultySource) -> None:
         reader = Reader(await source.open(["a/"]))

@@ -166,9 +166,12 @@ class FaultySession(Session):
         self._source.stumble("caught_up")
         goal = self._hurried = len(self._source.log)
         self.wake()
-        while self._taken < goal or self._due:
+        while True:
+            # also where nothing is left to take: another history may have begun meanwhile, of which it shows nothing
             if self._error is not None or self._closed:
                 raise self._error or Disconnected(f"{self._source.name}: the session is closed")
+            if self._taken >= goal and not self._due:
+                return
             self._moved.clear()
             await self._moved.wait()
 
