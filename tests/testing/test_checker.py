@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import Closed, OffsetStored, Read, Viewed
+from datasync.testing.trace import Closed, OffsetStored, Read, SessionEnded, Viewed
 from tests.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
@@ -417,6 +417,21 @@ def test_a_broken_history_is_found(validator: str, tell: Callable[[Tale], None])
     begin(tale)
     tell(tale)
     assert validator in tale.broken()
+
+
+@pytest.mark.parametrize(("ends", "late"), [(1.0, False), (0.5, True)])
+def test_a_change_may_wait_for_the_session_that_brings_it_to_take_over(ends: float, late: bool) -> None:
+    tale = Tale()
+    begin(tale)
+    tale.session("a/")
+    tale.session("a/", "b/", number=2)
+    tale.commit(3, {"a/1": b"2"})
+    tale.frame("commit", 3, "a/1", session=2)  # the first one has yet to show it
+    tale.wait(ends)
+    tale.note(SessionEnded, source="s", session=1)
+    tale.wait(1.0 - ends)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    assert tale.broken() == ({"isolation"} if late else set())
 
 
 def test_a_value_that_goes_back_is_found_without_one_order() -> None:

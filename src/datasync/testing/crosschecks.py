@@ -344,14 +344,9 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
     source = story.exact
     if source is None or not story.sessions:
         return
-    handed: dict[int, float] = {}
-    for _opened, frames in story.sessions.values():
-        for frame in frames:
-            if frame.kind == "commit":
-                # of two sessions, the one that has taken over meanwhile
-                handed[frame.revision] = max(frame.at, handed.get(frame.revision, 0.0))
     if len(source.histories) > 1:
         return  # a revision may stand for several commits
+    handed = _handed(story)
     for watch in story.in_order:
         if any(story.watches[name].entry.stream for name in watch.entry.after if name in story.watches):
             continue
@@ -366,6 +361,21 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
                     continue  # it is waited for until its source is known to be lost, and a while longer
                 if record.at > since + story.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
+
+
+def _handed(story: Story) -> dict[int, float]:
+    """From when on the engine could deliver each commit, by its revision."""
+    handed: dict[int, float] = {}
+    for opened, frames in story.sessions.values():
+        before = [number for number in story.sessions if number < opened.session]
+        takes_over = max(map(story.ended_at, before), default=0.0)
+        for frame in frames:
+            if frame.kind == "commit":
+                # what the session before it has not shown by its end comes when this one takes over; of what both have
+                # shown, the later counts, for nobody knows which of them was followed then
+                at = frame.at if frame.revision in handed else max(frame.at, takes_over)
+                handed[frame.revision] = max(at, handed.get(frame.revision, 0.0))
+    return handed
 
 
 def _waited_for(story: Story, watch: WatchStory, before: int) -> float:

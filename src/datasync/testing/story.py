@@ -125,6 +125,7 @@ class Story:
         self.snapshots: list[int] = []
         """The records at which a snapshot was complete."""
         self._entered: dict[str, int] = {}
+        self._ended: dict[int, float] = {}
         self.quiet: t.Quiet | None = None
         for record in trace:
             self._take(record)
@@ -168,6 +169,10 @@ class Story:
         """From which record on the engine follows that history."""
         return self._entered.get(history.name, math.inf) if self.sessions else history.seq
 
+    def ended_at(self, session: int) -> float:
+        """When the session with this number ended."""
+        return self._ended.get(session, math.inf)
+
     def _take(self, record: t.Record) -> None:
         match record:
             case t.SourceDeclared():
@@ -202,7 +207,7 @@ class Story:
             case t.Quiet():
                 self.quiet = record
             case t.SessionEnded():
-                pass
+                self._ended[record.session] = record.at
 
     def _settle(self, told: Told) -> None:
         overdue_at, report = told.overdue_at, told.report
