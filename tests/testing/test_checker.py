@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import Closed, OffsetStored, Read, SessionEnded, Viewed
+from datasync.testing.trace import Closed, OffsetStored, Read, Requested, SessionEnded, Viewed
 from tests.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
@@ -417,6 +417,35 @@ def test_a_broken_history_is_found(validator: str, tell: Callable[[Tale], None])
     begin(tale)
     tell(tale)
     assert validator in tale.broken()
+
+
+@pytest.mark.parametrize(
+    ("raw", "first", "broken"),
+    [(b"1", "accepted", set()), (b"2", "accepted", {"verdicts"}), (b"1", "failed", {"verdicts"})],
+)
+def test_a_resync_that_fails_says_nothing_of_a_write_that_changed_nothing(
+    raw: bytes, first: str, broken: set[str]
+) -> None:
+    tale = Tale()
+    begin(tale)
+    tale.commit(3, {"a/1": b"0"})
+    tale.commit(4, {"a/1": b"1"})
+    tale.change("w", [("a/1", b"1", b"0", 3)], 3)
+    tale.change("w", [("a/1", b"0", b"1", 4)], 4, outcome=first)
+    began = len(tale.trace)
+    tale.commit(5, {"a/1": raw})
+    tale.note(Requested)
+    prev = b"1" if first == "accepted" else b"0"
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (raw, 5), "a/2": (b"1", 2)}},
+        [("a/1", prev, raw, 5)] if raw != prev else [],
+        5,
+        reason="requested",
+        outcome="failed",
+    )
+    tale.verdict(began, 5, "accepted", "a/1")
+    assert tale.broken() == broken
 
 
 @pytest.mark.parametrize(("ends", "late"), [(1.0, False), (0.5, True)])

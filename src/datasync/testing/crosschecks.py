@@ -280,7 +280,8 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     events = _covering(watch, answer)
     if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
         first = events[0]
-        if answer.verdict == "accepted" and first.entry.attempt == 1 and _is_in(first, answer, keys):
+        asked = _is_in(first, answer, keys) and not all(_had(source, watch, first, key, answer) for key in keys)
+        if answer.verdict == "accepted" and first.entry.attempt == 1 and asked:
             refused = first.first == "refused" and first.reasons.keys() & set(keys)
             if refused or first.first in ("failed", "overdue"):
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
@@ -291,9 +292,7 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
             continue
         # nothing to do: no difference, or written again since
         if all(
-            history.value(key, place) == history.value(key, place + 1)
-            or _raw(history.value(key, place)) == _raw(history.value(key, place + 1))
-            or history.written_in(key, place + 1, len(history)) is not None
+            history.is_same(key, place + 1) or history.written_in(key, place + 1, len(history)) is not None
             for key in keys
         ):
             return
@@ -312,8 +311,18 @@ def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
     return all(value is not None and value[1] == answer.revision for value in shown)
 
 
-def _raw(value: tuple[bytes, int] | None) -> bytes | None:
-    return None if value is None else value[0]
+def _had(source: SourceLog, watch: WatchStory, told: Told, key: str, answer: t.Answered) -> bool:
+    """The watch had accepted, before that RESYNC, the bytes that were written again: there was nothing to do."""
+    before = [event for event in watch.events if event.entry.seq < told.entry.seq and key in event.keys]
+    if not told.is_resync or not before or before[-1].outcome not in ("accepted", "refused"):
+        return False
+    if key in before[-1].reasons or key in before[-1].entry.undecodable:
+        return False
+    places = [(history, history.place(answer.revision)) for history in source.histories]
+    return any(
+        place > 0 and history.revisions[place - 1] == answer.revision and history.is_same(key, place)
+        for history, place in places
+    )
 
 
 def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:

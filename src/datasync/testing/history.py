@@ -71,7 +71,7 @@ class History:
         for number in range(after + 1, place + 1):
             keys = [key for key, _ in self.commits[number - 1] if key in scopes]
             if keys:
-                yield number, keys, any(self._raw(key, number) != self._raw(key, number - 1) for key in keys)
+                yield number, keys, not all(self.is_same(key, number) for key in keys)
 
     def written_in(self, key: str, after: int, place: int) -> int | None:
         """The last place behind `after`, up to `place`, at which the key was written."""
@@ -80,6 +80,10 @@ class History:
             if after < cell[0] <= place:
                 last = cell[0]
         return last
+
+    def is_same(self, key: str, place: int) -> bool:
+        """Whether the commit that leads to that place left the value of the key as it was."""
+        return self._raw(key, place) == self._raw(key, place - 1)
 
     def _raw(self, key: str, place: int) -> bytes | None:
         found = self.value(key, place)
