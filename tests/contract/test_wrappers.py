@@ -36,7 +36,7 @@ class TestRooted(ContractSuite):
 
     @contextlib.asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        source = FaultySource(capabilities=REPLYING)
+        source = FaultySource(capabilities=REPLYING, bookmarks=True)
         yield faulty_store(source, source, "cfg/")
 
 
@@ -45,7 +45,7 @@ class TestTappedBelowALabel(ContractSuite):
 
     @contextlib.asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        source = FaultySource(capabilities=REPLYING)
+        source = FaultySource(capabilities=REPLYING, bookmarks=True)
         yield faulty_store(source, Recorder().source(source), "/vnf-agent/vpp1/")
 
 

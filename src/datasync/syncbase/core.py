@@ -231,7 +231,10 @@ class Core:
             self._snapshot(layer, frame, layer.staging)
         elif type(frame) is Progress and layer.staging is None:
             layer.position = frame.position
-            layer.revision = max(layer.revision, frame.revision)
+            if frame.revision > layer.revision:
+                layer.revision = frame.revision
+                # G1: a RESYNC tells how far what it shows is known, also where the last commits did not concern us
+                self.delivery.newest = (layer.revision, layer.name)
             if layer.confirmations.active:
                 self.confirmer.overtake(layer)
         else:

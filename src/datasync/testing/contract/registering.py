@@ -81,6 +81,21 @@ class Registering(Base):
                     assert dict(view) == expected
 
     @scenario()
+    async def test_g1_a_resync_tells_how_far_it_is_known(self, store: Store) -> None:
+        can = store.capabilities
+        if not can.revisions or can.order != "total":
+            pytest.skip("its revisions do not tell how far all keys are known")
+        async with store.other() as writer, store.open() as sync:
+            store.probe(sync, "always", "a/")
+            await sync.ready(15)
+            for number in range(ROUNDS):
+                written = await writer.put("b/1", b"%d" % number)  # concerns nobody here
+                probe = store.probe(sync, f"watch {number}", "a/")
+                await probe.hears(1)
+                if written is not None:
+                    assert probe.resyncs[0].revision >= written
+
+    @scenario()
     async def test_g9_watches_that_come_hold_up_none_that_is_there(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             always = store.probe(sync, "always", "a/")
