@@ -145,6 +145,29 @@ def a_change_though_the_resync_failed(tale: Tale) -> None:
     tale.change("w", [("a/1", b"1", b"2", 3)], 3, attempt=2)
 
 
+@breaks("resync-first")
+def a_change_though_a_resync_is_due(tale: Tale) -> None:
+    _changes_behind_a_request(tale, 1)
+
+
+def test_on_a_real_clock_one_change_may_be_on_its_way_when_a_resync_comes_due() -> None:
+    one, two = Tale(), Tale()
+    begin(one)
+    begin(two)
+    _changes_behind_a_request(one, 1)
+    _changes_behind_a_request(two, 2)
+    assert check(one.trace, latency=60) == []
+    assert {violation.validator for violation in check(two.trace, latency=60)} == {"resync-first"}
+
+
+def _changes_behind_a_request(tale: Tale, count: int) -> None:
+    tale.note(Requested, watch="w")
+    tale.wait(1)
+    for number in range(count):
+        tale.commit(3 + number, {"a/1": b"%d" % (2 + number)})
+        tale.change("w", [("a/1", b"%d" % (1 + number), b"%d" % (2 + number), 3 + number)], 3 + number)
+
+
 @breaks("unique")
 def a_key_twice_in_one_event(tale: Tale) -> None:
     tale.commit(3, {"a/1": b"2"})

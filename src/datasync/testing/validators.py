@@ -60,8 +60,11 @@ def resync_first(model: WatchModel, told: Told) -> Lines:
         return
     if not model.gate_open:
         yield "comes before a RESYNC was accepted"
-    elif model.disturbed is not None and model.disturbed.at + SLACK < told.entry.at:
-        yield f"comes though a RESYNC is due ({type(model.disturbed).__name__.lower()})"
+    elif (disturbed := model.disturbed) is not None:
+        # where time passes by itself, one CHANGE may have been on its way already
+        first = model.last is None or model.last.entry.seq < disturbed.seq
+        if disturbed.at + (model.story.latency if first else SLACK) < told.entry.at:
+            yield f"comes though a RESYNC is due ({type(disturbed).__name__.lower()})"
 
 
 def unique(model: WatchModel, told: Told) -> Lines:
