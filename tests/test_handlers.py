@@ -6,6 +6,7 @@ import asyncio
 import functools
 import pickle
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -114,6 +115,24 @@ def test_a_plain_function_that_exits_has_failed(run: Run) -> None:
         async with sync:
             await sync.ready(10)
             assert attempts == [1, 2]
+
+    run(main())
+
+
+def test_a_handler_that_is_done_is_not_overdue_because_the_loop_was_busy(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://", ack_timeout=0.05)
+
+        @sync.watcher("a/")
+        async def part(event: Event) -> None:
+            await asyncio.sleep(0)  # goes on in the turn behind the busy one, and is heard in the turn behind that
+
+        async with sync:
+            await sync.ready(10)
+            put = asyncio.create_task(sync.put("a/1", b"1", confirm=10))
+            asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+            await put
+            assert sync.status().watches[0].state == "following"
 
     run(main())
 

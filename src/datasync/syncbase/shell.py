@@ -272,7 +272,12 @@ class Shell:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = when
-        self._timer = self._loop.call_at(when, self._tick)
+        self._timer = self._loop.call_at(when, self._due, when)
+
+    def _due(self, when: float) -> None:
+        # G7: while the loop was busy with something else no handler went on, nor was heard: it has as long again
+        assert self._loop is not None
+        self._timer = self._loop.call_later(self._now() - when, self._tick)
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
