@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from datasync.grpcsync.server import Server
 from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
+from datasync.source import Committed, Operation
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.grpc.agents import Agent, agent
@@ -107,6 +108,47 @@ def test_many_writes_at_a_time_share_messages_and_keep_their_answers(run: Run) -
             writes = [sync.put(f"config/{number}", b"%d" % number, confirm=True) for number in range(2000)]
             assert sorted(await asyncio.gather(*writes)) == list(range(1, 2001))  # type: ignore[type-var]
             assert one.state == {f"config/{number}": b"%d" % number for number in range(2000)}
+
+    run(main())
+
+
+def test_writes_are_not_held_up_by_verdicts_that_take_their_time(run: Run) -> None:
+    async def main() -> None:
+        [port] = free_ports(1)
+        there = DataSync(f"grpc://127.0.0.1:{port}?initial=empty", ack_timeout=60)
+        gate = asyncio.Event()
+
+        @there.watcher("")
+        async def slow(event: Any) -> None:
+            if event.changes:
+                await gate.wait()
+
+        async with there, pushing(port, "?timeout=2") as sync:
+            puts = [asyncio.create_task(sync.put(f"a/{i:04}", b"%d" % i, confirm=True)) for i in range(3000)]
+            await there.view("a/").at_least(3000, timeout=60)
+            assert not any(put.done() for put in puts)
+            gate.set()
+            assert sorted(await asyncio.gather(*puts)) == list(range(1, 3001))  # type: ignore[type-var]
+
+    run(main())
+
+
+def test_a_write_may_wait_while_those_before_it_are_answered(run: Run) -> None:
+    class OneByOne(MemorySource):
+        turn = asyncio.Semaphore()
+
+        async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+            async with self.turn:
+                await asyncio.sleep(0.1)
+                return await super().commit(operations, reply=reply)
+
+    async def main() -> None:
+        [port] = free_ports(1)
+        hub = Hub(OneByOne())
+        server = Server(Access("server", "127.0.0.1", port), hub)
+        async with hub, server, pushing(port, "?timeout=2") as sync:
+            puts = [sync.put(f"a/{number}", b"") for number in range(40)]  # twice as long as one may take
+            assert await asyncio.gather(*puts) == list(range(1, 41))
 
     run(main())
 

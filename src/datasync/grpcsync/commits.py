@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -41,6 +42,8 @@ class Commits:
         self._pending: dict[int, _Pending] = {}
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
+        self._spoke = -math.inf
+        """When the server last answered anything, by the loop's clock."""
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool) -> Committed:
         """As `Source.commit`."""
@@ -54,8 +57,7 @@ class Commits:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"datasync commits {self._client.access.name}")
         try:
-            async with asyncio.timeout(self._client.timeout):
-                return await pending.committed
+            return await self._answered(pending.committed)
         except TimeoutError:
             name, timeout = self._client.access.authority, self._client.timeout
             if not pending.sent:
@@ -69,6 +71,19 @@ class Commits:
                     self._due.remove(pending)
             # G9: an error whose own traceback leads to it would keep the value, until the next garbage collection
             del pending
+
+    async def _answered(self, committed: asyncio.Future[Committed]) -> Committed:
+        """Wait as long as the server answers anything at all: behind many others an answer takes its time.
+
+        Raises `TimeoutError`.
+        """
+        loop = asyncio.get_running_loop()
+        while not committed.done():
+            since = loop.time()
+            await asyncio.wait((committed,), timeout=self._client.timeout)
+            if self._spoke < since and not committed.done():
+                raise TimeoutError
+        return committed.result()
 
     async def aclose(self) -> None:
         """End the stream, after a moment for the answers that are on their way. May be called twice.
@@ -127,6 +142,7 @@ class Commits:
             replies = await stream.read()
             if replies is None:
                 raise Disconnected(f"{self._client.access.authority}: the server ended the stream")
+            self._spoke = asyncio.get_running_loop().time()
             for reply in replies.replies:
                 self._take(reply)
 

@@ -42,13 +42,13 @@ __all__ = ["SERVICE", "DataSyncService"]
 SERVICE = "datasync.v1.DataSync"
 
 _AT_A_TIME = 1000
-"""Transactions of one client that may be under way."""
+"""Transactions of one client that may wait for their first answer."""
 _PAGE = 1000
 _PATIENCE = 5.0
 """Seconds in which the source has to say what it has acknowledged."""
 
 _Replies = asyncio.Queue[tuple[pb.CommitReply, bool] | None]
-"""What is to be sent, and whether it is the last to its request; None at the end."""
+"""What is to be sent, and whether it is the first to its request; None at the end."""
 
 _Code = grpc.StatusCode
 _STATUS = (
@@ -140,8 +140,8 @@ class DataSyncService:
                     task = asyncio.create_task(self._commit(request, replies))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-            for _ in range(_AT_A_TIME):  # until all are answered
-                await turn.acquire()
+            while tasks:  # until all are answered
+                await asyncio.wait(tasks)
 
         def finish(_: asyncio.Task[None]) -> None:
             replies.put_nowait(None)
@@ -157,8 +157,8 @@ class DataSyncService:
                     due.append(replies.get_nowait())
                 if known := [reply for reply in due if reply is not None]:
                     await context.write(pb.CommitReplies(replies=[reply for reply, _ in known]))
-                    for _, final in known:
-                        if final:  # and read: who reads no answers may not go on asking
+                    for _, first in known:
+                        if first:  # and read: who reads no answers may not go on asking
                             turn.release()
         finally:
             await end_tasks(reading, *tasks)
@@ -207,22 +207,24 @@ class DataSyncService:
             _fail(context, error)
 
     async def _commit(self, request: pb.CommitRequest, replies: _Replies) -> None:
-        number = request.id
+        number, first = request.id, True
         wants = request.reply and self._source.capabilities.reply
         try:
             operations = operations_of(request)
             check_options(self._source, operations)
             committed = await self._source.commit(operations, reply=wants)
+            del request, operations  # G9: whoever waits for a verdict keeps no values
             result = committed.result
             if isinstance(result, asyncio.Future):
-                replies.put_nowait((reply_of(number, committed, None), False))
+                replies.put_nowait((reply_of(number, committed, None), first))
+                first = False
                 result = await result
-            replies.put_nowait((reply_of(number, committed, result), True))
+            replies.put_nowait((reply_of(number, committed, result), first))
         except DatasyncError as error:
-            replies.put_nowait((pb.CommitReply(id=number, error=error_of(error)), True))
+            replies.put_nowait((pb.CommitReply(id=number, error=error_of(error)), first))
         except Exception as mistake:
             unknown = unexpected(self._source.name, mistake)
-            replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), True))
+            replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), first))
 
 
 def _fail(context: Any, error: DatasyncError) -> None:
