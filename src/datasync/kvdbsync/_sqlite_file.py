@@ -408,8 +408,7 @@ class SharedFile:
         self.stop()
         threads = [self.follower.ended] + ([self.writer.ended] if self.writer is not None else [])
         done = asyncio.gather(*(asyncio.wrap_future(ended) for ended in threads), return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(done), _CLOSE_TIMEOUT)
+        await asyncio.wait((done,), timeout=_CLOSE_TIMEOUT)
 
     def wait_for_writer(self) -> None:
         """Return once the writer has closed its connection, if there is one."""

@@ -200,9 +200,8 @@ class SqliteSession(Session):
             return
         self._released = True
         try:
-            reading = asyncio.shield(asyncio.wrap_future(self._reading))
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(reading, _CLOSE_TIMEOUT)
+            reading = asyncio.gather(asyncio.wrap_future(self._reading), return_exceptions=True)
+            await asyncio.wait((reading,), timeout=_CLOSE_TIMEOUT)
         finally:
             if self._tail is not None:
                 self._file.follower.remove(self._tail)

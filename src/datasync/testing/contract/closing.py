@@ -173,6 +173,15 @@ class Closing(Base):
             assert len(probe.state) >= 5
 
     @scenario()
+    async def test_g12_a_session_whose_end_is_cancelled(self, store: Store) -> None:
+        source = store.source()
+        for turns in range(1, 30):
+            session = await source.open([f"{store.prefix}a/"])
+            if await _cancel_after(turns, session.aclose):
+                break
+        await source.aclose()
+
+    @scenario()
     async def test_g12_a_cancelled_reader_loses_nothing(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             stream = sync.watch("stream", "a/")
