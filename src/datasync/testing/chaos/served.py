@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datasync import ChangeEvent, DataSync, ResyncEvent
+from datasync.syncbase.delivery import NEW_HISTORY
 from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import Process, free_ports
 from datasync.testing.chaos.proxy import Http2, TcpProxy
@@ -15,6 +17,9 @@ from datasync.testing.chaos.sqlite import SqliteFile
 from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
 __all__ = ["ServeProcess", "ServedStore"]
+
+_NOTICED = 60.0
+"""Seconds, at most, within which a server has seen that its file is another one."""
 
 
 class ServeProcess(Process):
@@ -85,7 +90,19 @@ class ServedStore(Proxied):
         await asyncio.to_thread(self._file.back_up)
 
     async def _restore(self) -> None:
-        self._file.restore()
+        """Done once the server tells its watchers; were it killed before that, nobody could."""
+        told = asyncio.Event()
+        sync = DataSync(f"{self._scheme}://127.0.0.1:{self._server.port}")
+
+        @sync.watcher("")
+        async def handle(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+            if isinstance(event, ResyncEvent) and event.reason == NEW_HISTORY:
+                told.set()
+
+        async with sync, asyncio.timeout(_NOTICED):
+            await sync.ready()
+            self._file.restore()
+            await told.wait()
 
     async def _empty(self) -> None:
         await self._server.kill()
