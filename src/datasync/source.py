@@ -203,10 +203,10 @@ class Source(abc.ABC):
 
         A scope is a prefix ("" or ending in a slash) or else a single key; nothing outside of them (see `Scopes`) may
         be in a frame. Without `resume` it begins with a snapshot of all scopes. With it, it continues behind that
-        position (one that a frame of an earlier session carried), and the `added` scopes come as a snapshot in its
-        place of the order. A snapshot is at least as new as this call: it holds all that the store had acknowledged to
-        anybody before. The `added` scopes may take in scopes that are not added, whose commits are shown before it all
-        the same.
+        position (one that a frame of another session carried, which may have gone on since), and the `added` scopes
+        come as a snapshot in its place of the order. A snapshot is at least as new as this call: it holds all that the
+        store had acknowledged to anybody before. The `added` scopes may take in scopes that are not added, whose
+        commits are shown before it all the same.
         Sources without `resume` in their capabilities are never given one.
 
         Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without `resume`),

@@ -13,6 +13,7 @@ import pytest
 from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent
 from datasync.source import Commit, Frame, Session
 from datasync.testing import EXACT, FaultySource, run_simulated
+from datasync.testing.faulty_session import Position
 
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 
@@ -165,5 +166,33 @@ def test_who_registers_during_a_handover_is_shown_what_was_acknowledged_before(k
             late = Shown(sync, "late", "b/")
             await sync.ready(5)
             assert (late.values, list(late.at)) == ({"b/1": b"new"}, [b"new"])
+
+    run_simulated(main())
+
+
+class Forgetful(FaultySource):
+    """The session that is to take over begins too late, and lacks what the other one has shown meanwhile."""
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        if self.opened == 1:
+            self.write({"a/1": b"missed"})
+            await asyncio.sleep(1)
+            resume = Position(resume.history, tuple(at + 1 for at in resume.at)) if resume else None
+        return await super().open(scopes, resume, added)
+
+
+def test_a_successor_that_lacks_something_stops_no_watch_for_good() -> None:
+    async def main() -> None:
+        source = Forgetful({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS["order by key"])
+        sync = DataSync(source, connect_timeout=2)
+        always = Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            added = Shown(sync, "added", "b/")
+            await sync.ready(10)
+            assert (always.values, added.values) == ({"a/1": b"missed"}, {"b/1": b"-"})
+            source.write({"b/1": b"behind"})
+            await asyncio.sleep(1)
+            assert added.values == {"b/1": b"behind"}
 
     run_simulated(main())

@@ -28,7 +28,7 @@ _EACH = 4 << 20
 class Cursor:
     """How far a reader of the topic has come: of each partition the next offset, and the epoch of the leader that
     wrote the record before (-1: unknown). `caught_up` is when (wall clock and monotonic, seconds) it last knew that
-    it had read everything."""
+    it had read everything. A reader moves its own; others get a copy, which stays where it is."""
 
     def __init__(self, topic: Topic, offsets: Sequence[int], epochs: Sequence[int], caught_up: Sequence[float]) -> None:
         self.topic = topic
@@ -42,10 +42,14 @@ class Cursor:
         count = len(topic.leaders)
         return cls(topic, [0] * count, [-1] * count, now())
 
-    def copy(self, partition: int, offset: int, epoch: int) -> Cursor:
-        """Another one at the same place, or in one partition already at `offset`. `epoch` may be a later one than that
-        of the record before: if the log is cut off behind it, that shows too."""
-        found = Cursor(self.topic, self.offsets, self.epochs, self.caught_up)
+    def copy(self) -> Cursor:
+        """Another one at the same place."""
+        return Cursor(self.topic, self.offsets, self.epochs, self.caught_up)
+
+    def moved(self, partition: int, offset: int, epoch: int) -> Cursor:
+        """A copy that in one partition is already at `offset`. `epoch` may be a later one than that of the record
+        before: if the log is cut off behind it, that shows too."""
+        found = self.copy()
         if offset > found.offsets[partition]:
             found.offsets[partition], found.epochs[partition] = offset, epoch
         return found

@@ -15,19 +15,32 @@ from datasync.msgsync._kafka_cluster import Cluster, Settings, Topic
 from datasync.msgsync._kafka_fetch import Cursor, Fetched, Fetcher, now, prove, prove_readable, within_retention
 from datasync.msgsync._kafka_group import Member, Settled
 from datasync.msgsync._kafka_records import Report, State, apply, text_of
-from datasync.source import Commit, Frame, Result, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.source import (
+    Commit,
+    Frame,
+    Progress,
+    Result,
+    Scopes,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
 
 __all__ = ["KafkaSession", "Position"]
 
 log = logging.getLogger("datasync.kafka")
 
 Position = tuple[Cursor, int, int, int]
-"""The cursor of a session, which moves on once all frames of a fetch are taken; and for a frame in between the
-partition, the offset that it leads up to, and the epoch of the leader where the fetch ends."""
+"""Where all frames of a fetch are taken; and for a frame in between the partition, the offset
+that it leads up to, and the epoch of the leader where the fetch ends. It stays where it is while
+its session goes on: others begin there."""
 
 _LOOK_EVERY = 3.0
 """Seconds after which a session that is never quiet looks whether the topic still is what it was."""
 _TELL_EVERY = 5.0
+_BOOKMARK_EVERY = 0.5
+"""Seconds after which the engine hears of what concerns none of its keys."""
 _PAUSE = 0.05
 
 
@@ -51,6 +64,7 @@ class KafkaSession(Session):
         self._scopes = scopes
         self._wanted = None if "" in scopes else Scopes(scopes)
         self._cursor = cursor
+        self._place: Cursor | None = None
         self._missing = list(missing)
         self._resumed = resumed
         self._fetcher: Fetcher | None = None
@@ -85,7 +99,7 @@ class KafkaSession(Session):
         if resume is None:
             session = cls(cluster, share, settings, scopes, Cursor.at_start(share), scopes, False, report)
         else:
-            cursor = resume[0].copy(*resume[1:])
+            cursor = resume[0].moved(*resume[1:])
             await prove(cluster, share, cursor, settings)
             session = cls(cluster, share, settings, scopes, cursor, added, True, report)
         session._partitions = len(topic.numbers)
@@ -199,32 +213,35 @@ class KafkaSession(Session):
                 left = sum(ends) - sum(cursor.offsets)
                 log.info("%s: %d %% read, %d keys", self._cluster.name, 100 - 100 * left // total, len(state))
         log.debug("%s: %d keys read in %.1f s", self._cluster.name, len(state), time.monotonic() - started)
-        self._cursor = cursor
+        self._cursor, self._place = cursor, None
         self._caught_up = [begun] * len(ends)
         revision = max([0, *(offset - 1 for offset in cursor.offsets)])
         reply = None
         if self._settled is not None:
             settled = [part.delivered(offset) for part, offset in zip(self._settled, cursor.offsets, strict=True)]
             reply = partial(_all, settled)
-        end = SnapshotEnd((cursor, 0, 0, -1), revision, topic.id.hex(), reply, final=True)
+        end = SnapshotEnd(self._position(), revision, topic.id.hex(), reply, final=True)
         return [SnapshotBegin(self._missing), SnapshotChunk(list(state.values())), end]
 
     # -- changes -------------------------------------------------------------------------------------------------
 
     async def _follow(self, ends: Sequence[int] | None) -> AsyncIterator[Sequence[Frame]]:
-        looked = time.monotonic()
+        looked = told = time.monotonic()
         self._fetcher = Fetcher(self._cluster, self._topic, self._cursor)
         async for fetched in self._fetcher.read(ends):
             if frames := self._commits(fetched):
                 yield frames
             self._move(fetched)
             self._check_membership()
+            if time.monotonic() - told > _BOOKMARK_EVERY:
+                told = time.monotonic()
+                yield [Progress(self._position())]
             if time.monotonic() - looked > _LOOK_EVERY:
                 await self._look()
                 looked = time.monotonic()
 
     def _commits(self, fetched: Fetched) -> Sequence[Commit]:
-        cursor, partition, epoch, wanted = self._cursor, fetched.partition, fetched.epoch, self._wanted
+        partition, epoch, wanted = fetched.partition, fetched.epoch, self._wanted
         frames: list[Commit] = []
         for revision, records in fetched.groups:
             found = [
@@ -232,20 +249,31 @@ class KafkaSession(Session):
                 for offset, raw_key, value in records
                 if (key := text_of(raw_key, self._report)) is not None and (wanted is None or key in wanted)
             ]
+            if not found:
+                continue
+            place = self._position()[0]
             if revision is None:
                 frames += [
-                    Commit((cursor, partition, offset + 1, epoch), offset, ((key, raw),)) for offset, key, raw in found
+                    Commit((place, partition, offset + 1, epoch), offset, ((key, raw),)) for offset, key, raw in found
                 ]
-            elif found:
+            else:
                 changes = list({key: raw for _, key, raw in found}.items())
-                frames.append(Commit((cursor, partition, revision + 1, epoch), revision, changes))
+                frames.append(Commit((place, partition, revision + 1, epoch), revision, changes))
         if self._settled is None:
             return frames
         delivered = self._settled[partition].delivered
         return [msgspec.structs.replace(frame, reply=delivered(frame.revision + 1), final=True) for frame in frames]
 
+    def _position(self) -> Position:
+        """Where it stands, in a copy: who resumes there misses nothing, however far this one has
+        come by then (G2)."""
+        if self._place is None:
+            self._place = self._cursor.copy()
+        return self._place, 0, 0, -1
+
     def _move(self, fetched: Fetched) -> None:
         """All frames of it are taken: here is where the position stands."""
+        self._place = None
         cursor, partition = self._cursor, fetched.partition
         if self._settled is not None and fetched.behind > cursor.offsets[partition]:
             self._settled[partition].passed(fetched.behind)

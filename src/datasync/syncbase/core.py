@@ -235,7 +235,7 @@ class Core:
                 layer.revision = frame.revision
                 # G1: a RESYNC tells how far what it shows is known, also where the last commits did not concern us
                 self.delivery.newest = (layer.revision, layer.name)
-            if layer.confirmations.active:
+            if layer.confirmations.active and layer.revisions:  # else it tells nothing of any key
                 self.confirmer.overtake(layer)
         else:
             raise TypeError(f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow source.py")

@@ -395,7 +395,7 @@ class Feed:
             if not level:
                 # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
                 registered = await self._caught_up(successor)
-                await self._brings(successor, lambda: handover.complete)
+                await self._completes(successor, handover)
         except BaseException:
             if not line.retired:
                 line.sink = self._deliver
@@ -429,6 +429,15 @@ class Feed:
                         if not level():  # G1: a bookmark that the other one has shown since may not come by itself
                             await self._caught_up(successor)
         return level()
+
+    async def _completes(self, successor: Line, handover: Handover) -> None:
+        """Wait until nothing is missing of what the retired session has shown."""
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                await self._brings(successor, lambda: handover.complete)
+        except TimeoutError:  # G8: nobody is served meanwhile; another session may bring it
+            text = "the session that is to take over does not bring what was shown before it"
+            raise Disconnected(text) from None
 
     async def _brings(self, successor: Line, condition: Callable[[], bool]) -> None:
         """Wait until what it brings makes `condition` true, as long as it answers."""
