@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
@@ -53,6 +54,7 @@ class Client:
         self.timeout = timeout
         self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
         self._channel: grpc.aio.Channel | None = None
+        self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._shown: tuple[bytes | None, ...] = ()
         """What the files of TLS held when the connection was opened."""
 
@@ -126,6 +128,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connection; a later call opens another. May be called twice."""
+        for stream in list(self._streams):  # G12: a list that nobody reads on would keep the connection
+            stream.cancel()
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
@@ -171,7 +175,9 @@ class Client:
         rpc: Any = self.channel.stream_stream(
             f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
         )
-        return Stream(self, rpc(metadata=self._metadata))
+        stream: Stream[M] = Stream(self, rpc(metadata=self._metadata))
+        self._streams.add(stream)
+        return stream
 
     async def _explained(self, error: DatasyncError) -> DatasyncError:
         """The error of a call that changes nothing, or that a certificate is not accepted."""
@@ -236,13 +242,13 @@ class Stream(Generic[M]):
             raise Disconnected(self._client.no_answer) from None
         except grpc.aio.AioRpcError as error:
             raise self._client.of_read(error) from None
-        if self._call.done():  # turned away: reading tells why
+        if self._call is None or self._call.done():  # turned away: reading tells why
             await self.read()
 
     async def read(self, timeout: float | None = None) -> M | None:
         """The next message; None at the end. Raises `Disconnected`, `HistoryLost` and the like."""
         if self._call is None:
-            return None
+            raise Disconnected(f"{self._client.access.authority}: the connection is closed")
         try:
             async with asyncio.timeout(timeout):
                 reply = await untangled(self._call.read())
@@ -267,11 +273,15 @@ class Stream(Generic[M]):
 
     async def end(self) -> None:
         """There is nothing more to send."""
+        if self._call is None:
+            return
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await untangled(self._call.done_writing())
 
     async def write(self, message: Message) -> bool:
         """Send a message; False where the call has ended, and reading tells why."""
+        if self._call is None:
+            return False
         try:
             await untangled(self._call.write(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

@@ -45,19 +45,23 @@ class EtcdSession(Session):
         if resume is not None:
             await prove(link, resume, wanted)
         watch = Watch(link, wanted)
-        await watch.begin(None if resume is None else resume.revision)
-        if resume is not None and not added:
-            return cls(link, watch, resume, scopes, None)
+        try:
+            await watch.begin(None if resume is None else resume.revision)
+            if resume is not None and not added:
+                return cls(link, watch, resume, scopes, None)
+            snapshot = Snapshot(link, list(Scopes(wanted if resume is None else added).minimal()))
+            await snapshot.begin()
+        except BaseException:
+            await watch.aclose()  # G12: the error may be kept, and lead to it
+            raise
 
-        snapshot = Snapshot(link, list(Scopes(wanted if resume is None else added).minimal()))
-        await snapshot.begin()
-        status = link.status
         if resume is not None:
             session = cls(link, watch, resume, scopes, snapshot)
             session._known = Scopes(scope for scope in scopes if scope not in added)
             return session
 
         # the status was read before the watch began, so all it counts lies at or before that revision
+        status = link.status
         begun = Position(status.header.cluster_id, watch.passed, status.raft_applied_index - watch.passed)
         session = cls(link, watch, begun, scopes, snapshot)
         session._known = None

@@ -169,7 +169,8 @@ class Watch:
         for task in tasks:
             if not task.cancelled():
                 task.exception()
-        self._stream = self._reading = self._chasing = None
+        self._reading = self._chasing = None
+        self._let_go()
 
     # -- the stream ----------------------------------------------------------------------------------------------
 
@@ -192,9 +193,15 @@ class Watch:
                 else:
                     self._early.append(response)
         except BaseException:
-            self._stream.cancel()
+            self._let_go()
             raise
         self._parts = parts
+
+    def _let_go(self) -> None:
+        """G12: grpc keeps the connection for as long as anybody holds a call, though it ended and all is closed."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
 
     def _not_permitted(self, range_: Range) -> Unauthorized:
         scope = next((scope for scope in self._scopes if range_of(scope) == range_), "")

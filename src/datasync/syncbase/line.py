@@ -62,7 +62,10 @@ def failure(error: BaseException) -> Exception:
         return error
     task = asyncio.current_task()
     if isinstance(error, KeyboardInterrupt | SystemExit) or (task is not None and task.cancelling()):
-        raise error
+        try:
+            raise error
+        finally:
+            del error, task  # what its own traceback leads to lives until the next garbage collection
 
     # also a CancelledError of something within the source, for nobody has cancelled this
     failure = RuntimeError(f"{type(error).__name__} in the session: {text_of(error)}")

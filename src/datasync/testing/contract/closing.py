@@ -9,7 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from datasync import DataSync, DatasyncError, Forked, WatchClosed, WatchState, W
 from datasync.source import Source
 from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
-from datasync.testing.contract.waiting import eventually
+from datasync.testing.contract.waiting import eventually, without_collector
 
 _FORK = """
     import asyncio, os, sys, warnings
@@ -161,10 +162,17 @@ class Closing(Base):
     async def test_g12_cancelled_at_any_await(self, store: Store) -> None:
         async with store.other() as writer:
             await fill(writer, {f"a/{i}": b"%d" % i for i in range(5)}, store.capabilities)
-        for turns in (*range(25), 30, 40, 60, 100, 200):
-            finished = await _cancel_after(turns, lambda: _session(store))
-            if finished:
-                break
+        with without_collector():
+            for turns in (*range(25), 30, 40, 60, 100, 200):
+                if await _cancelled(partial(_session, store), _turns(turns), f"after {turns} turns"):
+                    break
+            # those turns may all lie before the first answer of the source
+            began = time.monotonic()
+            await _session(store)
+            whole = time.monotonic() - began
+            for percent in range(4, 100, 8):
+                pause = asyncio.sleep(whole * percent / 100)
+                await _cancelled(partial(_session, store), pause, f"after {percent} % of {whole:.3f} s")
         # the store is none the worse for it
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
@@ -175,11 +183,26 @@ class Closing(Base):
     @scenario()
     async def test_g12_a_session_whose_end_is_cancelled(self, store: Store) -> None:
         source = store.source()
-        for turns in range(1, 30):
-            session = await source.open([f"{store.prefix}a/"])
-            if await _cancel_after(turns, session.aclose):
-                break
-        await source.aclose()
+        before = asyncio.all_tasks()
+        with without_collector():
+            for turns in range(1, 30):
+                session = await source.open([f"{store.prefix}a/"])
+                if await _cancelled(session.aclose, _turns(turns), f"after {turns} turns"):
+                    break
+            await source.aclose()
+            await eventually(partial(_none_but, before), what="the connections are closed")
+
+    @scenario()
+    async def test_g12_a_list_that_is_left_in_the_middle_keeps_nothing_open(self, store: Store) -> None:
+        async with store.other() as writer:
+            await fill(writer, {f"a/{i:05}": b"1" for i in range(2_500)}, store.capabilities)
+            before = asyncio.all_tasks()
+            sync = store.open()
+            async with sync:
+                pages = sync.list("a/")
+                assert (await anext(pages)).key == "a/00000"
+            await eventually(partial(_none_but, before), what="the connections are closed")
+            del pages
 
     @scenario()
     async def test_g12_a_cancelled_reader_loses_nothing(self, store: Store) -> None:
@@ -257,22 +280,27 @@ async def _session(store: Store) -> None:
         await sync.get("a/1")
         if store.capabilities.writable:
             await sync.put("a/x", b"x")
-        async for _ in stream:
+        async for event in stream:
+            event.done()
             break
         await sync.ready(15)
 
 
-async def _cancel_after(turns: int, work: Callable[[], Awaitable[None]]) -> bool:
-    """Cancel `work` after so many turns of the loop. True if it had ended before."""
+async def _turns(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def _cancelled(work: Callable[[], Coroutine[Any, Any, None]], pause: Awaitable[None], when: str) -> bool:
+    """Cancel `work` after `pause`, which `when` describes. True if it had ended before."""
     before = asyncio.all_tasks()
     task = asyncio.ensure_future(work())
-    for _ in range(turns):
-        await asyncio.sleep(0)
+    await pause
     finished = task.done()
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=15)
-    assert done, f"cancelled after {turns} turns, it did not end"
-    assert finished or task.cancelled(), f"cancelled after {turns} turns, it ended with {task.exception()!r}"
+    assert done, f"cancelled {when}, it did not end"
+    assert finished or task.cancelled(), f"cancelled {when}, it ended with {task.exception()!r}"
     if finished:
         task.result()
 
@@ -281,7 +309,7 @@ async def _cancel_after(turns: int, work: Callable[[], Awaitable[None]]) -> bool
         assert not left
         return True
 
-    await eventually(nothing_left, 60, what=f"cancelled after {turns} turns, no task is left")
+    await eventually(nothing_left, what=f"cancelled {when}, no task is left")
     return finished
 
 

@@ -1,12 +1,14 @@
-"""Waiting for a condition, with a deadline, instead of sleeping and hoping."""
+"""Waiting for a condition, with a deadline, instead of sleeping and hoping; and not for the garbage collector."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-__all__ = ["eventually"]
+__all__ = ["eventually", "without_collector"]
 
 
 async def eventually(condition: Callable[[], object], timeout: float = 60.0, *, what: str = "") -> None:
@@ -28,6 +30,17 @@ async def eventually(condition: Callable[[], object], timeout: float = 60.0, *, 
             raise AssertionError(f"not within {timeout:g} s: {what or _text(condition)}") from cause
         await asyncio.sleep(pause)
         pause = min(0.02, pause * 1.5)
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Within the block there is no garbage collection: what only that would close stays open."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _text(condition: Callable[[], object]) -> str:
