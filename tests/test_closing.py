@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from datasync import ChangeEvent, DataSync, ResyncEvent, WatchClosed
+from datasync import ChangeEvent, DataSync, Layer, ResyncEvent, WatchClosed
 from datasync.testing import FaultySource
 from datasync.testing.contract import eventually
 
@@ -47,3 +47,27 @@ async def keeps_no_write_waiting() -> None:
 
 def test_g12_a_handler_that_takes_its_time_keeps_no_write_waiting() -> None:
     asyncio.run(keeps_no_write_waiting())
+
+
+class HangsAtItsEnd(FaultySource):
+    closing = False
+
+    async def aclose(self) -> None:
+        self.closing = True
+        await asyncio.Event().wait()
+
+
+async def closes_each_source() -> None:
+    first, second = HangsAtItsEnd(), HangsAtItsEnd()
+    sync = DataSync(Layer(first, name="first"), Layer(second, name="second"), close_timeout=0.1)
+    await sync.start()
+    closing = asyncio.ensure_future(sync.aclose())
+    await eventually(lambda: first.closing)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert second.closing
+
+
+def test_g12_each_source_is_closed_though_closing_is_cancelled() -> None:
+    asyncio.run(closes_each_source())

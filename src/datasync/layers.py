@@ -1,7 +1,10 @@
-"""Which sources a DataSync has, in what order, which of them take the writes, and where its keys live."""
+"""Which sources a DataSync has, in what order, which of them take the writes, where its keys live; and their end."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -11,7 +14,9 @@ from datasync.errors import BadPrefix, UsageError
 from datasync.source import Source
 from datasync.transports import open_url
 
-__all__ = ["Layer", "open_layers", "root_of", "targets_of"]
+__all__ = ["Layer", "close_sources", "open_layers", "root_of", "targets_of"]
+
+log = logging.getLogger("datasync")
 
 _LABELS = "/vnf-agent/"
 
@@ -60,3 +65,18 @@ def targets_of(names: Sequence[str], write_to: str | Sequence[str] | None) -> li
         if name not in names:
             raise UsageError(f"write_to={name!r} is none of the sources; choose from {', '.join(names)}")
     return [names.index(name) for name in chosen]
+
+
+async def close_sources(sources: Sequence[Source], timeout: float) -> None:
+    """Close them in this order, each within `timeout` seconds, and each of them though this is cancelled meanwhile."""
+    async with contextlib.AsyncExitStack() as closing:
+        for source in reversed(sources):
+            closing.push_async_callback(_close, source, timeout)
+
+
+async def _close(source: Source, timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await source.aclose()
+    except Exception as error:  # the others are closed all the same
+        log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import random
 import time
@@ -23,7 +22,7 @@ from datasync.errors import (
     WrongLoop,
 )
 from datasync.events import ChangeEvent, KeyVal, ResyncEvent, record_type
-from datasync.layers import Layer, open_layers, root_of, targets_of
+from datasync.layers import Layer, close_sources, open_layers, root_of, targets_of
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options
 from datasync.source import Operation, Source
 from datasync.status import Status, status_of
@@ -42,8 +41,6 @@ T = TypeVar("T")
 Handler = Callable[[ResyncEvent[T] | ChangeEvent[T]], Awaitable[None] | None]
 
 _PAGE = 1000
-
-log = logging.getLogger("datasync")
 
 _forks = 0
 
@@ -167,16 +164,8 @@ class DataSync:
         try:
             await self._shell.aclose()
         finally:
-            await self._close_sources()
+            await close_sources(self._sources, self._options.close_timeout)
         await self._shell.handlers_ended()
-
-    async def _close_sources(self) -> None:
-        for source in self._sources:
-            try:
-                async with asyncio.timeout(self._options.close_timeout):
-                    await source.aclose()
-            except Exception as error:  # the others are closed all the same
-                log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)
 
     async def __aenter__(self) -> Self:
         await self.start()

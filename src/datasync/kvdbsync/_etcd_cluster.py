@@ -138,11 +138,13 @@ class Cluster:
 
     async def aclose(self) -> None:
         """End all requests at once, and release the shared link; a later request opens another."""
-        if endings := [turn.close() for turn in self._turns]:
-            await asyncio.wait(endings)
-        link, self._shared = self._shared, None
-        if link is not None:
-            await link.retire()
+        try:
+            if endings := [turn.close() for turn in self._turns]:
+                await asyncio.wait(endings)
+        finally:  # G12: if this is cancelled meanwhile, too
+            link, self._shared = self._shared, None
+            if link is not None:
+                await link.retire()
 
     async def _over(self, link: Link, turn: Turn, use: Callable[[Turn], Awaitable[T]]) -> T:
         try:

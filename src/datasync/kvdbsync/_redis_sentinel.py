@@ -119,7 +119,9 @@ class WatchedOver(Single):
             self._link.fail(f"the primary is {primary} now")
 
     async def aclose(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait((self._looking,))
-        await super().aclose()
+        try:
+            if self._looking is not None:
+                self._looking.cancel()
+                await asyncio.wait((self._looking,))
+        finally:  # G12: if this is cancelled meanwhile, too
+            await super().aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from datasync.endpoints import Endpoint
@@ -71,8 +71,13 @@ class Store(abc.ABC):
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for link in self.links:
-            await link.aclose()
+        await _aclose_all(self.links)
+
+
+async def _aclose_all(ones: Iterable[Link | Store]) -> None:
+    async with contextlib.AsyncExitStack() as closing:  # G12: each, though one of them is cancelled
+        for one in ones:
+            closing.push_async_callback(one.aclose)
 
 
 Opener = Callable[[], Awaitable[Store]]
@@ -176,13 +181,14 @@ class Shared:
         they write, and all others `WatchClosed`. A later request opens a store again."""
         self._closes += 1
         opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()
-            await asyncio.wait((opening,))
-        stores = {*self._users, *(() if self._store is None else (self._store,))}
-        self._store = None
-        for store in stores:
-            await store.aclose()
+        try:
+            if opening is not None:
+                opening.cancel()
+                await asyncio.wait((opening,))
+        finally:  # G12: if this is cancelled meanwhile, too
+            stores = {*self._users, *(() if self._store is None else (self._store,))}
+            self._store = None
+            await _aclose_all(stores)
 
     async def _ready(self) -> Store:
         """The store, once it is known to be good or is opened anew; all who wait for it at a time share the try."""

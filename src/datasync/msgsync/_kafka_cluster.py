@@ -201,12 +201,14 @@ class Cluster:
         ending = [*self._finding.values(), *self._dialing]
         for task in ending:
             task.cancel()
-        if ending:
-            await asyncio.wait(ending)
-        open_ones, self._connections = list(self._connections.values()), {}
-        for closing in [_abort(connection) for connection in open_ones]:
-            if closing is not None:
-                await closing
+        try:
+            if ending:
+                await asyncio.wait(ending)
+        finally:  # G12: if this is cancelled meanwhile, too
+            open_ones, self._connections = list(self._connections.values()), {}
+            for closing in [_abort(connection) for connection in open_ones]:
+                if closing is not None:
+                    await closing
 
     # -- the topic -----------------------------------------------------------------------------------------------
 

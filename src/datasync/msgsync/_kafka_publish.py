@@ -136,11 +136,13 @@ class Publisher:
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None and not lane.task.done()]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for lane in self._lanes.values():
-            _fail(lane.waiting, self._not_done(asyncio.CancelledError()))
-        self._lanes.clear()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:  # G12: if this is cancelled meanwhile, too
+            for lane in self._lanes.values():
+                _fail(lane.waiting, self._not_done(asyncio.CancelledError()))
+            self._lanes.clear()
 
     async def _run(self, lane: _Lane) -> None:
         """Deliver what waits in a lane, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -166,12 +167,13 @@ class KafkaSession(Session):
     async def aclose(self) -> None:
         self._ended = True
         self._stirred(None)
-        if self._membership is not None:
-            self._membership.cancel()
-            await asyncio.wait([self._membership])
-        if self._fetcher is not None:
-            await self._fetcher.aclose()
-        await self._cluster.aclose()
+        async with contextlib.AsyncExitStack() as closing:  # each, though one of them is cancelled
+            closing.push_async_callback(self._cluster.aclose)
+            if self._fetcher is not None:
+                closing.push_async_callback(self._fetcher.aclose)
+            if self._membership is not None:
+                self._membership.cancel()
+                await asyncio.wait([self._membership])
 
     def _stirred(self, _: object) -> None:
         """Wake those who wait: it is over, or will be."""

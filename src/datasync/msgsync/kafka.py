@@ -174,16 +174,20 @@ class KafkaSource(Source):
             return
         self._users = 0
         writer, self._writer = self._writer, None
-        if writer is not None:
-            await writer.aclose()
-        if self._member is not None:
-            cluster = self._cluster()
-            try:
-                with contextlib.suppress(DatasyncError, TimeoutError):  # then they notice it by themselves
-                    async with asyncio.timeout(min(self._access.timeout, _LEAVE)):
-                        await self._member.leave(cluster)
-            finally:
-                await cluster.aclose()
+        async with contextlib.AsyncExitStack() as closing:  # each, though one of them is cancelled
+            if self._member is not None:
+                closing.push_async_callback(self._leave, self._member)
+            if writer is not None:
+                await writer.aclose()
+
+    async def _leave(self, member: Member) -> None:
+        cluster = self._cluster()
+        try:
+            with contextlib.suppress(DatasyncError, TimeoutError):  # then they notice it by themselves
+                async with asyncio.timeout(min(self._access.timeout, _LEAVE)):
+                    await member.leave(cluster)
+        finally:
+            await cluster.aclose()
 
     def _shared(self) -> _Writer:
         if self._writer is None:
@@ -247,5 +251,7 @@ class _Writer:
 
     async def aclose(self) -> None:
         """Close at once: of the writes under way, those that were sent hear `OutcomeUnknown`, others `WatchClosed`."""
-        await self._cluster.aclose()
-        await self._publisher.aclose()
+        try:
+            await self._cluster.aclose()
+        finally:
+            await self._publisher.aclose()

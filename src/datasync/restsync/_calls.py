@@ -178,8 +178,9 @@ class Calls:
             if writes:
                 await asyncio.wait(writes, timeout=grace)
         finally:
-            for lane in lanes.values():
-                await lane.aclose()
+            async with contextlib.AsyncExitStack() as closing:  # each, though one of them is cancelled
+                for lane in lanes.values():
+                    closing.push_async_callback(lane.aclose)
 
     def _lane(self, name: Lane) -> _Lane:
         lane = self._lanes.get(name)
