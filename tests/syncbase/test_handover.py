@@ -57,9 +57,20 @@ class SlowlyWidened(FaultySource):
 
     slow = 1.0
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._came = asyncio.Condition()
+
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         session = await super().open(scopes, resume, added)
+        async with self._came:
+            self._came.notify_all()
         return session if self.opened == 1 else SlowSession(session, asyncio.get_running_loop().time() + self.slow)
+
+    async def has_opened(self, count: int) -> None:
+        """Wait until so many sessions have been opened."""
+        async with asyncio.timeout(5), self._came:
+            await self._came.wait_for(lambda: self.opened >= count)
 
 
 class Shown:
@@ -194,5 +205,29 @@ def test_a_successor_that_lacks_something_stops_no_watch_for_good() -> None:
             source.write({"b/1": b"behind"})
             await asyncio.sleep(1)
             assert added.values == {"b/1": b"behind"}
+
+    run_simulated(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_when_it_is(kind: str) -> None:
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        always = Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            first = sync.watch("first", "b/")
+            Shown(sync, "more", "c/")
+            await source.has_opened(2)
+            first.close()
+            await sync.ready(5)
+            Shown(sync, "most", "d/")
+            await source.has_opened(3)  # and that one leaves out b/
+            again = Shown(sync, "again", "b/")
+            await sync.ready(9)
+            source.write({"b/1": b"new"})
+            await asyncio.sleep(1)
+            assert (again.values, again.resyncs, always.resyncs) == ({"b/1": b"new"}, 1, 1)
 
     run_simulated(main())

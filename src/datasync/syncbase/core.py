@@ -93,10 +93,7 @@ class Core:
         """G9: forget what neither a watch nor a view needs any more; what a session brings of it is left aside."""
         needed = self._needed()
         for layer in self.layers:
-            known = self._known(layer, needed)
-            if known != layer.complete or layer.wanted is not None:
-                layer.wanted = needed
-                self._keep(layer, known)
+            self._narrow(layer, needed)
 
     def add_scope(self, sub: Subscriber, scope: str) -> None:
         """Widen a watch, which is resynced as a whole."""
@@ -181,18 +178,21 @@ class Core:
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
         """What a session has to cover by now: all its scopes, and those of which nothing is known yet."""
         needed = self._needed()
-        complete = self._known(layer, needed)
-        added = [scope for scope in needed if scope not in complete]
+        # what is not needed now, that session will not follow: if it is registered again, it is to be read anew
+        self._narrow(layer, needed)
+        added = [scope for scope in needed if scope not in layer.complete]
         layer.widening = bool(added)
-        return list(Scopes([*complete, *added])), added
+        return list(Scopes([*layer.complete, *added])), added
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
         """Another session, over these scopes, has taken over from the one that was followed; its frames come next, and
         then that it has `caught_up`."""
-        layer.staging = layer.wanted = None
+        covered, needed = Scopes(scopes), self._needed()
+        layer.staging = None
+        layer.wanted = None if covered.minimal() == needed else needed
         # G1: what the one before it had caught up with tells nothing of the scopes that are new
         layer.fresh = 0
-        self._keep(layer, self._known(layer, Scopes(scopes)))
+        self._keep(layer, self._known(layer, covered))
 
     def caught_up(self, layer: Layer, registered: int) -> None:
         """All that the source had acknowledged when so much was registered has been taken over."""
@@ -425,6 +425,12 @@ class Core:
         # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
         known = [scope for scope in layer.complete if scope in needed]
         return Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
+
+    def _narrow(self, layer: Layer, needed: Scopes) -> None:
+        known = self._known(layer, needed)
+        if known != layer.complete or layer.wanted is not None or layer.loading:
+            layer.wanted = needed
+            self._keep(layer, known)
 
     def _keep(self, layer: Layer, scopes: Scopes) -> None:
         """Of what is known of a layer, keep what is needed."""

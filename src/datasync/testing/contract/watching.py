@@ -140,6 +140,19 @@ class Watching(Base):
             await eventually(lambda: probe.state == {"p4/before": b"1", "p4/behind": b"3"})
 
     @scenario()
+    async def test_a_prefix_that_is_watched_again_beside_a_new_one_is_followed(self, store: Store) -> None:
+        async with store.other() as writer, store.open() as sync:
+            store.probe(sync, "always", "a/")
+            store.probe(sync, "first", "b/")
+            await sync.ready(15)
+            sync.watches["first"].close()
+            store.probe(sync, "new", "c/")
+            again = store.probe(sync, "again", "b/")
+            await sync.ready(15)
+            await writer.put("b/1", b"1")
+            await eventually(lambda: again.state == {"b/1": b"1"})
+
+    @scenario()
     async def test_close_while_running(self, store: Store) -> None:
         async with store.other() as writer:
             await writer.put("a/1", b"1")
