@@ -11,7 +11,7 @@ from datasync import BadStore, DataSync, Disconnected, HistoryLost, OutcomeUnkno
 from datasync._grpc import grpc
 from datasync.kvdbsync import _etcd_errors as errors
 from datasync.testing.contract import Probe
-from tests.etcd.etcd_server import EtcdServer, etcd_server, versions
+from tests.etcd.etcd_server import etcd_server, versions
 
 _Code = grpc.StatusCode
 _NOSPACE, _CORRUPT = 1, 2
@@ -82,7 +82,7 @@ def test_alarms_are_named(version: str, alarm: int, way_out: str) -> None:
             probe = Probe(name="all")
             sync.watcher("", name="all")(probe)
             await sync.ready(15)
-            await raise_alarm(server, alarm)
+            await server.alarm(alarm)
             with pytest.raises(BadStore, match=way_out):
                 await sync.put("a/1", b"2")
             with pytest.raises(BadStore, match=way_out):
@@ -96,10 +96,3 @@ def test_alarms_are_named(version: str, alarm: int, way_out: str) -> None:
             assert probe.state == {"a/1": b"1"}
 
     asyncio.run(main())
-
-
-async def raise_alarm(server: EtcdServer, alarm: int) -> None:
-    """Have the server itself say that it is full, or that its data is not what others have."""
-    async with server.channel() as channel:
-        call: Any = channel.unary_unary("/etcdserverpb.Maintenance/Alarm")
-        await call(bytes([0x08, 1, 0x10, 1, 0x18, alarm]), timeout=10)

@@ -16,6 +16,8 @@ from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults
 
 __all__ = ["EtcdStore"]
 
+_NO_SPACE = 1
+
 
 class EtcdStore(Proxied):
     """Its log is what etcd's own watch tells."""
@@ -29,10 +31,11 @@ class EtcdStore(Proxied):
         self.faults = line_faults(proxy) | process_faults(server) | {
             "compaction": Fault("server", 2, self._compact),
             "backup": Fault("server", 1, self._back_up),
+            "no space": Fault("server", 1, self._fill),
         }  # fmt: skip
         self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
         self.left_out = {
-            "full disk": "it writes into space that it has reserved",
+            "full disk": "it writes into space that it has reserved; its alarm of no space is raised instead",
             "clock steps": "the clock of the machine is not this command's to set",
         }
 
@@ -76,6 +79,13 @@ class EtcdStore(Proxied):
         await self._keep()
         await self._server.compact(self._seen)
         await asyncio.sleep(0)
+
+    async def _fill(self, rng: random.Random, seconds: float) -> None:
+        await self._server.alarm(_NO_SPACE)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._server.alarm(_NO_SPACE, on=False)
 
     async def _back_up(self, rng: random.Random, seconds: float) -> None:
         self._backup = await self._server.back_up()

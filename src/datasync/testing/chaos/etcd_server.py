@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 
@@ -157,6 +158,13 @@ class EtcdServer(StoredProcess):
                 response_deserializer=pb.RangeResponse.FromString,
             )
             return bool((await found(pb.RangeRequest(key=key, count_only=True), timeout=10)).count)
+
+    async def alarm(self, alarm: int, *, on: bool = True) -> None:
+        """Have the server itself say that it is full (1), or that its data is corrupt (2); or not any more."""
+        action, member = (1 if on else 2), 1
+        async with self.channel() as channel:
+            call: Any = channel.unary_unary("/etcdserverpb.Maintenance/Alarm")
+            await call(bytes([0x08, action, 0x10, member, 0x18, alarm]), timeout=10)
 
     async def clear(self) -> None:
         """Delete all keys."""
