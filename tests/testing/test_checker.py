@@ -102,6 +102,16 @@ def test_a_correct_history_with_everything_in_it_passes() -> None:
     assert check(tale.trace) == []
 
 
+def test_a_delete_of_nothing_where_a_history_begins_is_accepted_at_once() -> None:
+    tale = Tale()
+    tale.history("h2", 7, [("a/1", b"1", 7)])
+    tale.watch("w", "a/")
+    tale.resync("w", {"a/": {"a/1": (b"1", 7)}}, [("a/1", None, b"1", 7)], 7)
+    tale.verdict(len(tale.trace), 7, "accepted", "a/2")
+    tale.end({"a/1": b"1"}, 7)
+    assert check(tale.trace) == []
+
+
 @breaks("fresh")
 def a_resync_lacks_what_was_acknowledged_before_its_watch(tale: Tale) -> None:
     tale.commit(3, {"b/1": b"2"})

@@ -287,6 +287,8 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
     for history in source.histories:
+        if answer.revision == history.start:
+            return  # it found nothing to delete, where nothing had been written yet
         place = bisect_left(history.revisions, answer.revision)
         if place >= len(history) or history.revisions[place] != answer.revision:
             continue
