@@ -231,3 +231,36 @@ def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_wh
             assert (again.values, again.resyncs, always.resyncs) == ({"b/1": b"new"}, 1, 1)
 
     run_simulated(main())
+
+
+class SlowlyClosed(FaultySource):
+    """Its sessions take their time to end."""
+
+    closed = 0
+
+    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+        session = await super().open(scopes, resume, added)
+
+        class Closing(SlowSession):
+            async def aclose(this) -> None:  # noqa: N805 - `self` is the source
+                await asyncio.sleep(0.5)
+                await super().aclose()
+                self.closed += 1
+
+        return Closing(session, 0)
+
+
+def test_closing_while_the_session_before_it_ends_leaves_none_open() -> None:
+    async def main() -> None:
+        source = SlowlyClosed({"a/1": b"-", "b/1": b"-"})
+        sync = DataSync(source)
+        Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(5)
+            Shown(sync, "added", "b/")
+            await sync.ready(5)
+            await asyncio.sleep(0.1)  # the first one is about to end
+            assert (source.opened, source.closed) == (2, 0)
+        assert (source.opened, source.closed) == (2, 2)
+
+    run_simulated(main())

@@ -46,14 +46,17 @@ class Line:
                 await end_tasks(self.taking)
                 if not self.taking.cancelled():
                     self.taking.exception()  # whoever follows it has heard of it
-        finally:  # if this is cancelled meanwhile, too
-            try:
-                async with asyncio.timeout(timeout):
-                    await self.session.aclose()
-            except TimeoutError:
-                pass
-            except Exception:  # G8: said, but why the session ends is more to the point
-                log.exception("unexpected error in closing a session")
+        finally:  # G12: also if this is cancelled, now or meanwhile: who would close it then?
+            await see_out(asyncio.ensure_future(self._close(timeout)))
+
+    async def _close(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self.session.aclose()
+        except TimeoutError:
+            pass
+        except Exception:  # G8: said, but why the session ends is more to the point
+            log.exception("unexpected error in closing a session")
 
 
 def failure(error: BaseException) -> Exception:
@@ -85,6 +88,11 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks and wait until they have ended, even if this is cancelled meanwhile: their ends are bounded."""
     for task in tasks:
         task.cancel()
+    await see_out(*tasks)
+
+
+async def see_out(*tasks: asyncio.Task[Any]) -> None:
+    """Wait until the tasks, whose ends are bounded, have ended, even if this is cancelled meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     while not all(task.done() for task in tasks):
         try:
