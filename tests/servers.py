@@ -15,10 +15,10 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-from datasync.testing.chaos.process import Process, StoredProcess, answers, free_ports, until
+from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, answers, free_ports, until
 
 __all__ = [
-    "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "free_ports",
+    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "free_ports",
     "missing", "quietly", "require", "started", "until",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_errors import Code
 from datasync.testing.chaos import kafka_topics as topics
 from tests.kafka.kafka_server import cluster_of_three
-from tests.servers import until
+from tests.servers import PATIENCE, until
 
 _LATER = """
     CORRUPT_MESSAGE LEADER_NOT_AVAILABLE NOT_LEADER_OR_FOLLOWER REQUEST_TIMED_OUT BROKER_NOT_AVAILABLE
@@ -50,16 +50,16 @@ def test_a_code_that_nobody_knows() -> None:
 
 
 @pytest.mark.once
-@pytest.mark.timeout(180)
 def test_too_few_replicas_in_sync_are_said_with_the_way_out() -> None:
     async def main() -> None:
         async with cluster_of_three() as members:
             first, second, _ = members
             await topics.make(first.port, "t", replicas=[1, 2], min_insync_replicas=2)
             url = f"{first.url}/t?timeout="
-            async with DataSync(f"{url}2") as sync, DataSync(f"{url}30") as patient:
-                await sync.put("a/0", b"0")
-                await sync.txn().put("b/1", b"0").put("b/2", b"0").commit()
+            patience = f"{2 * PATIENCE:g}"  # a broker starts meanwhile
+            async with DataSync(f"{url}5") as sync, DataSync(url + patience) as patient:
+                await patient.put("a/0", b"0")
+                await patient.txn().put("b/1", b"0").put("b/2", b"0").commit()
                 await second.kill()
 
                 async def refused() -> bool:
@@ -69,7 +69,7 @@ def test_too_few_replicas_in_sync_are_said_with_the_way_out() -> None:
                         return isinstance(error, Disconnected)
                     return False
 
-                await until(refused, "the replica is out of sync", 60)
+                await until(refused, "the replica is out of sync")
                 for write in (sync.put("a/1", b"1"), sync.txn().put("b/1", b"1").put("b/2", b"1").commit()):
                     with pytest.raises(Disconnected, match=_TOO_FEW):
                         await write

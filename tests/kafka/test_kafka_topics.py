@@ -379,7 +379,7 @@ def test_a_mirror_of_etcd_and_back_ends_equal(server: KafkaServer) -> None:
                 async def equal() -> bool:
                     return await back.everything() == wanted == await topics.everything(server.port, topic)
 
-                await until(equal, "both are equal to the first", 40)
+                await until(equal, "both are equal to the first")
             finally:
                 for mirror in mirrors:
                     mirror.terminate()

@@ -11,7 +11,7 @@ import grpc.aio
 
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.source import Item
-from datasync.testing.chaos.process import StoredProcess, free_ports, until
+from datasync.testing.chaos.process import StoredProcess, free_ports
 
 __all__ = ["EtcdServer"]
 
@@ -49,7 +49,7 @@ class EtcdServer(StoredProcess):
         """Start it and wait until it answers."""
         await super().start()
         if self.scheme == "http":
-            await until(self._answers, f"a leader: {self.tail()}")
+            await self.comes_to(self._answers, "it has a leader")
 
     async def _answers(self) -> bool:
         return (await self._status()).leader > 0

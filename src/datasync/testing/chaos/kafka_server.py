@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from datasync.testing.chaos.process import Process, answers, free_ports, until
+from datasync.testing.chaos.process import Process, answers, free_ports
 from datasync.testing.chaos.proxy import Kafka, TcpProxy
 
 __all__ = ["KafkaServer", "java", "run"]
@@ -147,7 +147,7 @@ class KafkaServer(Process):
             )
         await super().start()
         for port in (self.behind, self.inner):  # each of its listeners begins by itself
-            await until(partial(answers, port), f"{port} listens: {self.tail()}")
+            await self.comes_to(partial(answers, port), f"{port} listens")
 
 
 async def run(*command: str, said: bytes = b"") -> str:

@@ -11,10 +11,15 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-__all__ = ["Missing", "Process", "StoredProcess", "answers", "free_ports", "program", "until"]
+__all__ = ["PATIENCE", "Missing", "Process", "StoredProcess", "answers", "free_ports", "program", "until"]
 
+PATIENCE = 120.0
+"""Seconds within which a server does what it is asked for, also on a machine whose cores are all
+kept busy, where three brokers take a minute to start. It bounds what hangs; a server that has
+ended is noticed at once."""
 _PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections, which could take one away in between."""
 
@@ -51,7 +56,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
     """Wait until `condition` is true. Raises AssertionError that names `what`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -97,12 +102,19 @@ class Process:
     async def start(self) -> None:
         """Start it and wait until it accepts connections."""
         self.spawn()
+        await self.comes_to(partial(answers, self.port), f"{self.command[0]} listens")
 
-        async def listening() -> bool:
-            assert self.running, f"it ended: {self.tail()}"
-            return await answers(self.port)
+    async def comes_to(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait for a part of its start. Raises AssertionError with the end of its log."""
 
-        await until(listening, f"{self.command[0]} listens: {self.tail()}")
+        async def met() -> bool:
+            assert self.running, "it has ended"
+            return await condition()
+
+        try:
+            await until(met, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log ends with: {self.tail()}") from None
 
     async def kill(self) -> None:
         """End it with SIGKILL."""

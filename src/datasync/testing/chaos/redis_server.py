@@ -14,7 +14,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from datasync.testing.chaos.process import StoredProcess, free_ports, until
+from datasync.testing.chaos.process import StoredProcess, free_ports
 
 __all__ = ["RedisServer", "client_of"]
 
@@ -62,7 +62,7 @@ class RedisServer(StoredProcess):
     async def start(self) -> None:
         """Start it and wait until it has loaded what it kept."""
         await super().start()
-        await until(self._loaded, f"it loads: {self.tail()}")
+        await self.comes_to(self._loaded, "it has loaded what it kept")
 
     async def _loaded(self) -> bool:
         try:
