@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import AsyncIterator
-
-import pytest
 
 from datasync.restsync.agent import RestSource
 from datasync.testing.chaos.proxy import proxy_to
@@ -29,11 +26,6 @@ class TestAgent(ContractSuite):
             await source.stop()
 
 
-# On 3.11 a connection that is cut while it is made is left to the garbage collector; by whom is not found yet.
-_LEFT = ["ignore::pytest.PytestUnraisableExceptionWarning"] if sys.version_info < (3, 12) else []
-
-
-@pytest.mark.filterwarnings(*_LEFT)
 class TestClient(ContractSuite):
     """DataSync("http://...") on a served store."""
 

@@ -101,7 +101,8 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
             async with asyncio.TaskGroup() as group:
                 reading = [group.create_task(watcher.follow(1000)) for watcher in watchers]
                 await eventually(lambda: all(watcher.snapshots for watcher in watchers), 30)
-                sync = await stack.enter_async_context(DataSync(f"grpc+watch://127.0.0.1:{server.port}"))
+                url = f"grpc+watch://127.0.0.1:{server.port}?timeout=60"  # an answer waits behind a thousand watchers
+                sync = await stack.enter_async_context(DataSync(url))
                 for start in range(0, 1000, 50):
                     await asyncio.gather(*(sync.put(f"k/{number}", bytes(1000)) for number in range(start, start + 50)))
                 await asyncio.wait(reading, timeout=60)

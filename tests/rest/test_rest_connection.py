@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
+from datasync.restsync.listener import Listener
 from datasync.source import Put
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
@@ -158,3 +163,39 @@ def test_cancelled_writes_leave_nothing_behind(run: Run) -> None:
             assert found.raw == b"last"
 
     run(main())
+
+
+@pytest.mark.parametrize("listens", ["a server", "the tests' own proxy"])
+def test_what_is_just_being_accepted_when_nothing_more_is_taken_is_closed(run: Run, listens: str) -> None:
+    async def main(turns: int) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if listens == "a server":
+                listener = Listener(None)
+                port = await listener.start("127.0.0.1", 0)
+                stop = listener.aclose
+            else:
+                proxy = await stack.enter_async_context(proxy_to(1))
+                port, stop = proxy.port, proxy.refuse
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setblocking(False)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await stop()
+                with contextlib.suppress(ConnectionResetError):  # not accepted at all
+                    assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+    for turns in range(6):
+        run(main(turns))
+        gc.collect()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop")
+def test_a_listener_under_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with served() as server, DataSync(server.url) as sync:
+            await sync.put("a", b"1")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -212,7 +212,8 @@ class Calls:
         try:
             return await lane.session.request(
                 method, URL(self._base + path, encoded=True),
-                data=None if body is None else io.BytesIO(body),  # bytes would be warned of where they are many
+                # bytes would be warned of where they are many; an empty body would get a task whose error nobody hears
+                data=io.BytesIO(body) if body else None,
                 headers=headers, timeout=limits, allow_redirects=False,
                 ssl=True if files is None else files.context(),  # of the files as they are now
             )  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypedDict
 
 __all__ = ["Framing", "Http2", "Kafka", "Resp", "TcpProxy"]
 
 _CHUNK = 65_536
+_BACKLOG = 1024
 
 
 class Framing(Protocol):
@@ -140,7 +142,7 @@ class TcpProxy:
         """Seconds that each way takes beside that."""
         self._framing = framing
         self._cut_at: int | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -153,15 +155,19 @@ class TcpProxy:
 
     async def start(self) -> None:
         """Listen; on the same port as before, if there was one."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            # not an asyncio.Server: closed while a connection is on its way in, that one would be left open
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def refuse(self) -> None:
         """Cut all connections and refuse new ones, until `start`."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         self.cut()
 
     def cut(self) -> None:
@@ -169,6 +175,8 @@ class TcpProxy:
         self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
+        for task in self._connections:
+            task.cancel()
 
     def cut_at(self, frame: int | None) -> None:
         """Reset all connections as soon as `frame` more frames have come from the server (None: never)."""
@@ -196,22 +204,33 @@ class TcpProxy:
     async def aclose(self) -> None:
         """Cut and stop listening."""
         await self.refuse()
-        for task in list(self._connections):
-            task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)  # now, for a task that is cancelled before it begins closes nothing
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server: asyncio.StreamWriter | None = None
+    def _accept(self, listener: socket.socket) -> None:
         try:
+            client, _ = listener.accept()
+        except OSError:  # it has gone again
+            return
+        client.setblocking(False)
+        task = asyncio.ensure_future(self._serve(client))
+        self._connections.add(task)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._connections.discard(task)
+            client.close()  # one that is cancelled before it begins closes nothing
+
+        task.add_done_callback(end)
+
+    async def _serve(self, client: socket.socket) -> None:
+        ends: list[asyncio.StreamWriter] = []
+        try:
+            reader, writer = await asyncio.open_connection(sock=client)
+            ends.append(writer)
+            self._writers.add(writer)
             await self._flowing.wait()
             answers, server = await asyncio.open_connection("127.0.0.1", self.target)
+            ends.append(server)
             self._writers.add(server)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass_on(reader, server, None))
@@ -219,10 +238,9 @@ class TcpProxy:
         except* OSError:
             pass
         finally:
-            for end in (writer, server):
-                if end is not None:
-                    end.transport.abort()
-                    self._writers.discard(end)
+            for end in ends:
+                end.transport.abort()
+                self._writers.discard(end)
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: Framing | None
