@@ -25,8 +25,9 @@ _PATIENCE = 3.0
 """Seconds that a member has to answer at first where there is another one, so that its turn comes in time."""
 _KNOWN_FOR = 1.0
 """Seconds for which the addresses of a name are not asked for again."""
-_IN_FLIGHT = 1_000
-"""Requests sent and not answered; a server rejects everybody's beyond some thousand."""
+_IN_FLIGHT = 200
+"""Requests sent and not answered. More are done no sooner: they share the time that each has to be answered in, and a
+server rejects everybody's beyond some thousand."""
 
 
 class Turn:
