@@ -102,6 +102,38 @@ def test_a_correct_history_with_everything_in_it_passes() -> None:
     assert check(tale.trace) == []
 
 
+def _put_back(tale: Tale) -> None:
+    tale.history("h1", 2, [("a/1", b"1", 1), ("a/2", b"1", 2), ("b/1", b"1", 2)])
+    tale.commit(3, {"a/1": b"2"})
+
+
+def test_a_backup_that_holds_just_what_was_shown_goes_on_without_a_word() -> None:
+    tale = Tale()
+    begin(tale)
+    tale.commit(3, {"a/1": b"lost"})
+    _put_back(tale)
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3)
+    tale.note(Requested, watch="w")
+    tale.resync("w", {"a/": {"a/1": (b"2", 3), "a/2": (b"1", 2)}}, [], 3, reason="requested")
+    tale.end({"a/1": b"2", "a/2": b"1", "b/1": b"1"}, 3)
+    assert check(tale.trace) == []
+
+
+@breaks("new-history")
+def a_backup_that_lacks_what_was_shown_goes_on_without_a_word(tale: Tale) -> None:
+    tale.commit(3, {"a/1": b"lost"})
+    tale.change("w", [("a/1", b"1", b"lost", 3)], 3)
+    _put_back(tale)
+    tale.note(Requested, watch="w")
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"2", 3), "a/2": (b"1", 2)}},
+        [("a/1", b"lost", b"2", 3)],
+        3,
+        reason="requested",
+    )
+
+
 def test_a_delete_of_nothing_where_a_history_begins_is_accepted_at_once() -> None:
     tale = Tale()
     tale.history("h2", 7, [("a/1", b"1", 7)])

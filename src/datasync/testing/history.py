@@ -24,6 +24,8 @@ class History:
         self.revisions: list[int] = []
         self.commits: list[Sequence[tuple[str, bytes | None]]] = []
         self.cells: dict[str, list[Cell]] = {key: [(0, raw, at)] for key, raw, at in items}
+        self.shared: dict[int, int] = {}
+        """Up to which place it is the same as earlier histories, by their numbers."""
         self._sorted: list[str] | None = None
 
     def __len__(self) -> int:
@@ -43,6 +45,13 @@ class History:
     def place(self, revision: int) -> int:
         """How many commits are done at that revision."""
         return bisect_right(self.revisions, revision)
+
+    def was(self, name: str, revision: int, items: Sequence[tuple[str, bytes, int]]) -> bool:
+        """Whether it held just these items when it was at that revision."""
+        return name == self.name and self.start <= revision and self._held(revision) == sorted(items)
+
+    def _held(self, revision: int) -> list[tuple[str, bytes, int]]:
+        return list(self.state(Scopes([""]), self.place(revision)))
 
     def value(self, key: str, place: int) -> tuple[bytes, int] | None:
         """The value and revision of a key at a place."""
@@ -101,12 +110,25 @@ class SourceLog:
     def started(self, name: str, revision: int, items: Sequence[tuple[str, bytes, int]], seq: int = -1) -> None:
         """A new history begins."""
         if self.capabilities.revisions or not self.histories:
-            self.histories.append(History(name, revision, items, seq))
+            same = [n for n, old in enumerate(self.histories) if old.was(name, revision, items)]
+            self.histories.append(
+                self._put_back(same[-1], revision, seq) if same else History(name, revision, items, seq)
+            )
             return
         history = self.histories[0]
         now = {key: raw for key, raw, _ in items}
         gone = [key for key, cells in history.cells.items() if cells[-1][1] is not None and key not in now]
         history.add([*now.items(), *((key, None) for key in gone)], 0)
+
+    def _put_back(self, number: int, revision: int, seq: int) -> History:
+        """The history that goes on from a backup of that one."""
+        old = self.histories[number]
+        place = old.place(revision)
+        history = History(old.name, old.start, old.state(Scopes([""]), 0), seq)
+        for changes, at in zip(old.commits[:place], old.revisions, strict=False):
+            history.add(changes, at)
+        history.shared = {number: place} | {n: min(shared, place) for n, shared in old.shared.items()}
+        return history
 
     def committed(self, changes: Sequence[tuple[str, bytes | None]], revision: int) -> None:
         """A commit in the newest history."""

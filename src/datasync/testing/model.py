@@ -71,18 +71,13 @@ class WatchModel:
             place = history.place(entry.revision) if entry.revision >= history.start else -1
             if number in self.bases:
                 found.append(Place(number, history, self.bases[number], place, self.seen[number], False))
-            elif any(self._goes_on(source.histories[earlier], history, earlier) for earlier in self.bases):
-                found.append(Place(number, history, 0, place, 0, False))
+            else:
+                # a backup was put back that holds what the watch has been shown: there is nothing to be told
+                known = [n for n in self.bases if self.seen[n] <= history.shared.get(n, -1)]
+                found += [Place(number, history, self.bases[n], place, self.seen[n], False) for n in known]
             if told.is_resync and (not self.bases or number > min(self.bases)):
                 found.append(Place(number, history, 0, place, 0, True))
         return found
-
-    def _goes_on(self, old: History, new: History, number: int) -> bool:
-        """Whether a backup was put back that holds just what the watch has been shown: it has nothing to be told."""
-        if new.seq <= old.seq or new.name != old.name or new.start < old.start:
-            return False
-        place = old.place(new.start)
-        return self.seen[number] <= place and not any(old.touched(self.scopes, self.bases[number], place))
 
     def show(self, told: Told, places: list[Place]) -> None:
         """The event is given to the watch, and stands at one of these places."""
