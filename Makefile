@@ -12,7 +12,7 @@ help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
 	@echo "make test     all tests, on the newest Python of this machine"
 	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
-	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, a minute of chaos on each server"
+	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, a minute of chaos on each store"
 	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
 	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
