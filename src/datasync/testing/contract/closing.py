@@ -72,6 +72,7 @@ class Closing(Base):
             if store.capabilities.writable:
                 waiters.append(asyncio.ensure_future(sync.put("a/1", b"2", confirm=True)))
                 await eventually(lambda: _written(sync, view, b"2"))
+                await sync.get("a/1")  # the write has its answer by then, which the change may overtake
             await asyncio.wait_for(sync.aclose(), 15)
             results = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 15)
             assert [type(result) for result in results] == [WatchClosed] * len(waiters)
