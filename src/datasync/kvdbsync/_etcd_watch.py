@@ -164,13 +164,12 @@ class Watch:
         tasks = [task for task in (self._reading, self._chasing) if task is not None]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()
-        self._reading = self._chasing = None
-        self._let_go()
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            self._reading = self._chasing = None
+            self._let_go()
 
     # -- the stream ----------------------------------------------------------------------------------------------
 
@@ -244,7 +243,9 @@ class Watch:
             )
         raise errors.of_cancel(response.cancel_reason, endpoint)
 
-    def _rouse(self, _: object) -> None:
+    def _rouse(self, reading: asyncio.Future[pb.WatchResponse]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # `take` raises it, unless nobody takes anything any more
         self._signal.set()
 
     # -- whole revisions -----------------------------------------------------------------------------------------
