@@ -78,12 +78,15 @@ class Commits:
         Raises `TimeoutError`.
         """
         loop = asyncio.get_running_loop()
-        while not committed.done():
-            since = loop.time()
-            await asyncio.wait((committed,), timeout=self._client.timeout)
-            if self._spoke < since and not committed.done():
-                raise TimeoutError
-        return committed.result()
+        try:
+            while not committed.done():
+                since = loop.time()
+                await asyncio.wait((committed,), timeout=self._client.timeout)
+                if self._spoke < since and not committed.done():
+                    raise TimeoutError
+            return committed.result()
+        finally:
+            del committed  # G9: as in `commit`
 
     async def aclose(self) -> None:
         """End the stream, after a moment for the answers that are on their way. May be called twice.
