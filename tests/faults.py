@@ -74,14 +74,14 @@ async def lose(proxy: TcpProxy, sync: DataSync) -> None:
 async def soon_lost(sync: DataSync) -> None:
     """Wait until a silent server is found out."""
     began = asyncio.get_running_loop().time()
-    await eventually(lambda: state_of(sync) == "lost", 5)
+    await eventually(lambda: state_of(sync) == "lost", 20)
     assert asyncio.get_running_loop().time() - began < 2
 
 
 async def stopped(server: Server, kind: Kind) -> None:
     """The server is stopped for longer than the pings."""
     async with kind.watched(server.url) as (sync, probe):
-        await sync.ready(15)
+        await sync.ready(60)
         await sync.put("a/1", b"1", confirm=True)
         await server.pause()
         await soon_lost(sync)
@@ -96,7 +96,7 @@ async def stopped(server: Server, kind: Kind) -> None:
 async def half_open(server: Server, kind: Kind) -> None:
     """The connection stands, but nothing comes through any more, while others write."""
     async with proxied(server) as (proxy, url), kind.watched(url) as (sync, probe):
-        await sync.ready(15)
+        await sync.ready(60)
         async with writing(server.url) as load:
             for _ in range(3):
                 await load.more(50)
@@ -117,7 +117,7 @@ async def started_late(server: Server, kind: Kind, caplog: pytest.LogCaptureFixt
             assert sync.status().sources[0].error
             await asyncio.sleep(0.5)  # several tries
             await server.start()
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
             assert probe.state == {"a/1": b"1"}
             await server.kill()

@@ -127,4 +127,4 @@ async def seen(probe: Probe, changes: int) -> None:
 
 async def equal(probe: Probe, state: dict[str, bytes]) -> None:
     """Wait until the watch has seen just that."""
-    await eventually(lambda: probe.state == state, 20)
+    await eventually(lambda: probe.state == state, 60)

@@ -35,7 +35,7 @@ async def keeps_no_write_waiting() -> None:
 
     for waiting in (put, get):
         with pytest.raises(WatchClosed):
-            await asyncio.wait_for(waiting, 30)
+            await asyncio.wait_for(waiting, 60)
     assert not closing.done()
 
     source.heal()

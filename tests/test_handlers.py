@@ -45,7 +45,7 @@ def test_an_object_with_an_async_call_is_one_also_when_wrapped(memory_url: str) 
         sync.watcher("a/", name="plain")(plain)
         sync.watcher("a/", name="wrapped")(wrapped)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
         assert (plain.seen, inner.seen) == (1, 1)
 
     asyncio.run(main())
@@ -74,9 +74,9 @@ def test_a_plain_wrapper_that_raises_is_a_failure_of_its_watch_alone(run: Run) -
         sync.watcher("a/")(wrapper)
         sync.watcher("a/")(other)
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             with pytest.raises(datasync.NotApplied, match="failed"):
-                await sync.put("a/1", b"1", confirm=10)
+                await sync.put("a/1", b"1", confirm=60)
             await eventually(lambda: len(seen) == 2)
             assert [event.attempt for event in seen] == [1, 2]
             assert len(beside) == 2
@@ -113,7 +113,7 @@ def test_a_plain_function_that_exits_has_failed(run: Run) -> None:
                 sys.exit("for ever")
 
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             assert attempts == [1, 2]
 
     run(main())
@@ -128,8 +128,8 @@ def test_a_handler_that_is_done_is_not_overdue_because_the_loop_was_busy(run: Ru
             await asyncio.sleep(0)  # goes on in the turn behind the busy one, and is heard in the turn behind that
 
         async with sync:
-            await sync.ready(10)
-            put = asyncio.create_task(sync.put("a/1", b"1", confirm=10))
+            await sync.ready(60)
+            put = asyncio.create_task(sync.put("a/1", b"1", confirm=60))
             asyncio.get_running_loop().call_soon(time.sleep, 0.2)
             await put
             assert sync.status().watches[0].state == "following"
@@ -152,9 +152,9 @@ def test_a_watch_closed_by_the_handler_before_it_shows_nothing(run: Run) -> None
             seen.append(event)
 
         async with sync:
-            await sync.ready(10)
-            await sync.put("a/1", b"1", confirm=10)
-            await sync.put("a/1", b"2", confirm=10)
+            await sync.ready(60)
+            await sync.put("a/1", b"1", confirm=60)
+            await sync.put("a/1", b"2", confirm=60)
             assert [type(event) for event in seen] == [ResyncEvent]
 
     run(main())
@@ -189,10 +189,10 @@ def test_a_type_that_raises_whatever_it_likes_costs_its_key_alone(run: Run) -> N
                 seen.append((values, sorted(event.undecodable)))
 
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             txn = sync.txn().put("a/1", b'{"size": 1}').put("a/2", b'{"size": 2}').put("a/3", b"[]")
             with pytest.raises(datasync.NotApplied, match="raises KeyError"):
-                await txn.commit(confirm=10)
+                await txn.commit(confirm=60)
             assert seen == [([1], ["a/2", "a/3"])]
 
     run(main())
@@ -219,7 +219,7 @@ def test_an_event_that_comes_again_for_a_bad_value_is_as_it_was_stored() -> None
                 change.value.items.pop()
 
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             seen.clear()
             source.write({"a/1": b'{"items":[1,2]}', "a/2": b"nonsense"})
             await asyncio.sleep(1)

@@ -62,7 +62,7 @@ def test_a_later_layer_overrides_and_its_delete_brings_the_lower_value_back(run:
         sync = layered(base, over)
         part = Part(sync)
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             assert part.state == {"a": b"over", "b": b"base"}
             await write(over, a=None)
             assert part.steps == [("a", b"over", b"base", "base")]
@@ -84,8 +84,8 @@ def test_a_hidden_write_is_accepted_for_nothing_differs(run: Run) -> None:
         sync = layered(base, over, write_to="base")
         part = Part(sync)
         async with sync:
-            await sync.ready(10)
-            await sync.put("a", b"hidden", confirm=5)
+            await sync.ready(60)
+            await sync.put("a", b"hidden", confirm=60)
             assert part.steps == []
             found = await sync.get("a")
             assert found is not None
@@ -110,8 +110,8 @@ def test_write_to_several_layers(run: Run) -> None:
         sync = layered(base, over, write_to=["base", "over"])
         part = Part(sync)
         async with sync:
-            await sync.ready(10)
-            await sync.put("a", b"1", confirm=5)
+            await sync.ready(60)
+            await sync.put("a", b"1", confirm=60)
             assert part.state == {"a": b"1"}
             assert await base.get("a") is not None
             assert await over.get("a") is not None
@@ -160,7 +160,7 @@ def test_the_start_waits_for_every_required_layer(run: Run) -> None:
             with pytest.raises(datasync.NotReady, match="part"):
                 await sync.ready(0.1)
             over.here.set()
-            await sync.ready(10)
+            await sync.ready(60)
             assert part.reasons == ["start"]
 
     run(main())
@@ -180,7 +180,7 @@ def test_an_optional_layer_joins_late_with_a_round(run: Run) -> None:
         )
         first, second = Part(sync, "first"), Part(sync, "second", "none/")
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             assert first.state == {"a": b"base", "b": b"base"}
             over.here.set()
             await until(lambda: len(second.reasons) == 2)
@@ -191,7 +191,7 @@ def test_an_optional_layer_joins_late_with_a_round(run: Run) -> None:
 
 
 async def until(condition: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await pause(0.005)
 
@@ -212,13 +212,13 @@ def test_who_needs_more_than_is_known_does_not_wait_for_an_optional_layer_that_i
         sync = DataSync(low, Layer(high, optional=True))
         first = Part(sync, "first", "a/")
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             await asyncio.sleep(1)
             high.down()
             await asyncio.sleep(1)
             second = Part(sync, "second", "b/")
             view = sync.view("b/")
-            await sync.ready(10)
+            await sync.ready(60)
             assert second.state == dict(view) == {"b/1": b"low"}
             high.heal()
             await asyncio.sleep(60)
@@ -235,7 +235,7 @@ def test_a_required_layer_that_is_lost_holds_up_no_dependent_watch() -> None:
         first = Part(sync, "first", "a/")
         second = Part(sync, "second", "b/", after=["first"])
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             high.down()
             await asyncio.sleep(1)
             sync.watches["first"].add_prefix("c/")  # what high has there nobody knows

@@ -105,7 +105,7 @@ def test_a_store_in_use_is_not_used_from_another_loop() -> None:
             threads.add(threading.current_thread())
 
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             await asyncio.to_thread(elsewhere)
             await sync.put("k", b"from here", confirm=True)
 
@@ -129,7 +129,7 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
         ended = asyncio.Event()
         assert isinstance(session, PushSession)
         session.attach(lambda frames: ended.set() if isinstance(frames[-1], Commit) else None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ended.wait()
         assert await source.get("k") is None
         assert await source.get("long") is not None
@@ -159,7 +159,7 @@ def test_a_watch_is_there_for_the_next_write() -> None:
                 sync.watcher(f"{len(verdicts)}/", name=f"watch {len(verdicts)}")(refuses)
                 await publish(f"{len(verdicts)}/key")
 
-            await sync.ready(5)
+            await sync.ready(60)
             sync.watcher("b/", name="b")(refuses)
             await publish("b/key")
             await sync.put("a/1", b"1", confirm=True)

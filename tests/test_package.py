@@ -25,7 +25,7 @@ async def main(url):
         @sync.watcher("config/")
         async def config(event):
             seen.extend((change.key, change.value) for change in event.changes)
-        await sync.ready(10)
+        await sync.ready(60)
         await sync.put("config/mtu", b"1500", confirm=True)
         kept = await sync.get("config/mtu")
     assert seen == [("config/mtu", b"1500")] and kept.value == b"1500", (seen, kept)

@@ -41,14 +41,14 @@ def test_closed_watches_are_gone(push: bool) -> None:
         sync = DataSync(source)
         sync.watcher("other/", name="other")(Handler())
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             alive: list[weakref.ref[Any]] = []
             for number in range(50):
                 handler = Handler()
                 sync.watcher(f"w/{number}/", name=f"w{number}", after=["other"])(handler)
                 stream = sync.watch(f"s{number}", f"w/{number}/")
                 alive += [weakref.ref(handler), weakref.ref(stream)]
-            await sync.ready(5)
+            await sync.ready(60)
             assert handler.keys == {"w/49/k"}
             for number in range(50):
                 sync.watches[f"w{number}"].close()
@@ -65,7 +65,7 @@ def test_closed_watches_are_gone(push: bool) -> None:
             assert not sync._shell.core.mirror.records
             again = Handler()
             sync.watcher("w/1/", name="w1")(again)
-            await sync.ready(5)
+            await sync.ready(60)
             assert again.keys == {"w/1/k"}
 
     run_simulated(main())

@@ -55,7 +55,7 @@ def test_whatever_a_session_raises_is_shown_and_tried_again(
             seen.extend(str(change.raw) for change in event.changes)
 
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
 
             async def fails(*_: Any, **__: Any) -> Any:
                 raise error
@@ -79,7 +79,7 @@ def test_whatever_a_session_raises_is_shown_and_tried_again(
             assert seen[-1] == str(b"2")
             (state,) = sync.status().sources
             assert (state.state, state.error) == ("following", None)
-            await sync.put("a/1", b"3", confirm=5)
+            await sync.put("a/1", b"3", confirm=60)
 
     with caplog.at_level(logging.INFO, "datasync"):
         run_simulated(main())
@@ -175,11 +175,11 @@ def test_whatever_a_handler_raises_is_a_failure_that_is_tried_again(
                 treat(event)
 
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             with pytest.raises(NotApplied, match="failed"):
-                await sync.put("a/1", b"1", confirm=10)
+                await sync.put("a/1", b"1", confirm=60)
             await eventually(lambda: attempts == [1, 2])
-            await sync.put("a/1", b"2", confirm=10)
+            await sync.put("a/1", b"2", confirm=60)
 
     run(main())
 
@@ -207,10 +207,10 @@ def test_an_error_that_is_not_what_it_says_is_a_failure(error: type[Exception], 
                 raise error
 
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             with pytest.raises(NotApplied, match="failed"):
-                await sync.put("a/1", b"1", confirm=10)
-            await sync.put("a/1", b"2", confirm=10)
+                await sync.put("a/1", b"1", confirm=60)
+            await sync.put("a/1", b"2", confirm=60)
 
     run(main())
 

@@ -71,11 +71,11 @@ def test_ready_means_that_a_view_can_be_read_also_one_that_came_while_running() 
     async def main() -> None:
         source = FaultySource({"a/1": b"1"}, delay=1.0)
         async with DataSync(source) as sync:
-            await sync.ready(5)
+            await sync.ready(60)
             view = sync.view("a/")
             with pytest.raises(datasync.NotReady):
                 dict(view)
-            await sync.ready(5)
+            await sync.ready(60)
             assert dict(view) == {"a/1": b"1"}
 
     run_simulated(main())

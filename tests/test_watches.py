@@ -41,17 +41,17 @@ def test_the_watch_of_a_handler_can_be_widened_and_closed_by_its_name(run: Run) 
         sync.watch("stream", "c/")
         assert list(sync.watches) == ["part", "stream"]
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             await sync.put("b/1", b"1")
             watch = sync.watches["part"]
             watch.add_prefix("b/")
-            await sync.ready(10)
+            await sync.ready(60)
             assert seen == [[], ["b/1"]]
             watch.close()
             assert watch.state is WatchState.CLOSED
             assert list(sync.watches) == ["stream"]
             with pytest.raises(datasync.NotApplied, match="unwatched"):
-                await sync.put("b/1", b"2", confirm=5)
+                await sync.put("b/1", b"2", confirm=60)
             sync.watch("part", "a/")
             assert list(sync.watches) == ["stream", "part"]
 
@@ -69,7 +69,7 @@ def test_a_closed_watch_is_not_widened_and_votes_no_more(run: Run) -> None:
             with pytest.raises(datasync.WatchClosed, match="register"):
                 watch.remove_prefix("a/")
             with pytest.raises(datasync.NotApplied, match="unwatched"):
-                await sync.put("b/1", b"1", confirm=5)
+                await sync.put("b/1", b"1", confirm=60)
 
     run(main())
 
@@ -96,8 +96,8 @@ def test_a_second_reader_does_not_disturb_the_first(run: Run) -> None:
             await eventually(lambda: len(reader.events) == 1)
             with pytest.raises(datasync.WatchClosed, match="one reader"):
                 aiter(watch)
-            await sync.put("a/1", b"1", confirm=10)
-            await sync.put("a/2", b"1", confirm=10)
+            await sync.put("a/1", b"1", confirm=60)
+            await sync.put("a/2", b"1", confirm=60)
             await eventually(lambda: len(reader.events) == 3)
             reader.task.cancel()
 
@@ -119,7 +119,7 @@ def test_a_reader_may_follow_one_that_is_just_being_cancelled(run: Run, written:
             if written:
                 assert isinstance(await anext(events), ChangeEvent)
             writing = asyncio.ensure_future(sync.put("a/2", b"1"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert [change.key for change in (await anext(events)).changes] == ["a/2"]
             await writing
 

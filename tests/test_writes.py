@@ -40,9 +40,9 @@ def test_a_publisher_waits_as_long_as_the_slowest_watch_may_take() -> None:
                 await asyncio.sleep(20)
 
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             assert await sync.put("a/1", b"1", confirm=True) == source.revision
             with pytest.raises(datasync.NotApplied, match="overdue"):
-                await sync.put("a/1", b"2", confirm=5)
+                await sync.put("a/1", b"2", confirm=60)
 
     run_simulated(main())

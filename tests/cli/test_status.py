@@ -24,7 +24,7 @@ def test_status(cli: Command, tmp_path: Path) -> None:
         for key in ("config/break", "config/route/10.1.0.0-16", "config/acl/web"):
             request = urllib.request.Request(f"{url}/v1/keys/{key}?confirm=1", b"x\x1b[31m", method="PUT")
             try:
-                urllib.request.urlopen(request, timeout=10).close()
+                urllib.request.urlopen(request, timeout=60).close()
             except urllib.error.HTTPError as error:
                 error.close()
         shown = cli("status", url)

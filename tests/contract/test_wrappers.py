@@ -81,7 +81,7 @@ def test_a_verdict_from_elsewhere_that_fails_is_heard(
             else:
                 source.elsewhere[0].cancel()
             with pytest.raises(OutcomeUnknown):
-                await asyncio.wait_for(put, 15)
+                await asyncio.wait_for(put, 60)
 
     run(main())
 

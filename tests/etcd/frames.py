@@ -26,7 +26,7 @@ class Reader:
 
     async def next(self) -> Any:
         """The next frame."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             return await anext(self._frames)
 
     async def snapshot(self) -> tuple[dict[str, bytes], SnapshotEnd]:

@@ -80,7 +80,7 @@ def judge(probe: Watched, log: Log) -> None:
 async def settled(probe: Probe, server: EtcdServer) -> None:
     """Wait until the watch has seen all that the server has."""
     wanted = await server.everything()
-    await eventually(lambda: probe.state == wanted, 20)
+    await eventually(lambda: probe.state == wanted, 60)
 
 
 async def judge_anew(probe: Watched, server: EtcdServer, start: int) -> None:

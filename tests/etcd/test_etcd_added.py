@@ -30,7 +30,7 @@ class Follower:
 
     async def caught_up(self) -> Any:
         """The position then."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.session.caught_up()
         return next(
             frame.position for frame in reversed(self.frames) if isinstance(frame, Commit | Progress | SnapshotEnd)

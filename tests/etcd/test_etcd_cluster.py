@@ -24,7 +24,7 @@ def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
     async def main() -> None:
         async with cluster_of_three(version) as members:
             async with watched(url_of(members)) as (sync, probe), writing(url_of(members) + "?timeout=1") as load:
-                await sync.ready(15)
+                await sync.ready(60)
                 for _ in range(3):
                     await load.more(30)
                     leader = await leader_of(members)
@@ -33,7 +33,7 @@ def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
                     await eventually(lambda: sync.status().sources[0].state == "following")
                     await leader.start()
             async with watched(url_of(members)) as (again, fresh):
-                await again.ready(15)
+                await again.ready(60)
                 wanted = dict(fresh.state)
             assert len(probe.resyncs) == 1
             log = await members[0].history()
@@ -60,7 +60,7 @@ def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:
             async with DataSync(url_of(others), **QUICK) as writer:
                 await writer.put("a/1", b"old")
                 async with watched(f"{behind.url},{url_of(others)[7:]}?timeout=1") as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     assert probe.state == {"a/1": b"old"}
                     # the one that it follows is cut off, as far as the others are concerned
                     await behind.pause()
@@ -79,7 +79,7 @@ def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:
                         assert stranger.status().sources[0].state == "lost"
                         for member in others:
                             member.resume()
-                        await stranger.ready(30)
+                        await stranger.ready(60)
                         assert fresh.state == {"a/1": b"new"}
                     await eventually(lambda: sync.status().sources[0].state == "following")
                     await writer.put("a/1", b"newest")
@@ -93,7 +93,7 @@ def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:
 
 async def leader_of(members: list[EtcdServer]) -> EtcdServer:
     """The member that leads."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             for member in members:
                 if member.running and await member.is_leader():

@@ -40,7 +40,7 @@ def test_cut_at_every_frame(version: str) -> None:
                 proxy.cut_at(frame)
                 url = f"etcd://127.0.0.1:{proxy.port}"
                 async with recorded(url, "a/", history=history, revision=1, ping_timeout=2.0) as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await writer.put("a/0000", b"%d" % frame)
                     await writer.txn().put("a/0001", b"%d" % frame).put("a/0002", b"%d" % frame).commit()
                     items |= dict.fromkeys(("a/0000", "a/0001", "a/0002"), b"%d" % frame)
@@ -82,7 +82,7 @@ def test_several_endpoints(version: str) -> None:
             url = f"etcd://127.0.0.1:{first.port},127.0.0.1:{second.port}"
             await first.refuse()
             async with watched(url) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 assert await sync.put("a/1", b"1", confirm=True)
                 assert sync.status().sources[0].reconnects == 0
                 await first.start()
@@ -92,7 +92,7 @@ def test_several_endpoints(version: str) -> None:
                 # one that keeps silent is left behind as well
                 await second.start()
                 first.pause()
-                await eventually(lambda: sync.status().sources[0].reconnects == 2, 20)
+                await eventually(lambda: sync.status().sources[0].reconnects == 2, 60)
                 assert (await sync.get("a/1")) is not None
                 await eventually(lambda: probe.state == {"a/1": b"2"})
                 assert len(probe.resyncs) == 1
@@ -117,7 +117,7 @@ def test_passwords(version: str, caplog: pytest.LogCaptureFixture) -> None:
                     await sync.start()
                 assert "wr0ng" not in str(caught.value)
             async with watched(f"etcd://agent:s3cret@{address}") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 # changed while it runs: shown, and tried again
                 await server.ctl("user", "passwd", "agent", "--interactive=false", user="root:root", said="changed\n")
@@ -146,7 +146,7 @@ def test_tokens_are_renewed(version: str) -> None:
             await server.ask_for_passwords({"agent": "s3cret"})
             url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
             async with watched(url, ping_interval=60) as (sync, probe), DataSync(url, ping_interval=60) as writer:
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(2):
                     await writer.put("a/1", b"%d" % number)
                     await equal(probe, {"a/1": b"%d" % number})
@@ -171,7 +171,7 @@ def test_a_user_who_may_only_read_a_part(version: str) -> None:
             url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
             root = DataSync(f"etcd://root:root@127.0.0.1:{server.port}", label="vpp1")
             async with root, watched(url, "config/a/", "config/b/", label="vpp1") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await root.put("config/b/1", b"1")
                 await eventually(lambda: probe.state == {"config/b/1": b"1"})
                 with pytest.raises(Unauthorized):
@@ -204,7 +204,7 @@ def test_a_user_who_may_read_nothing_between_two_prefixes(version: str) -> None:
             url = await user_of(server, "config/", "policy/")
             root = DataSync(f"etcd://root:root@127.0.0.1:{server.port}")
             async with root, watched(url, "config/", "policy/") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(30):
                     value = b"%d" % number
                     await root.txn().put("policy/1", value).put("config/1", value).put("other/1", value).commit()
@@ -242,7 +242,7 @@ def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> No
             proxy_to(server.port) as proxy,
             watched(f"etcd://agent:s3cret@127.0.0.1:{proxy.port}") as (sync, probe),
         ):
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
             await server.ask_for_passwords({"agent": "s3cret"})
             await sync.put("a/1", b"2", confirm=True)
@@ -274,7 +274,7 @@ def test_tls(version: str) -> None:
                 address = f"127.0.0.1:{server.port}"
                 good = f"etcds://{address}?ca={ours.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
                 async with watched(good) as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await sync.put("a/1", b"1", confirm=True)
                     assert probe.state == {"a/1": b"1"}
                     # expired while it runs: shown, and tried again
@@ -292,7 +292,7 @@ def test_tls(version: str) -> None:
                     await server.kill()
                     server.command = there
                     await server.start()
-                    await eventually(lambda: sync.status().sources[0].state == "following", 20)
+                    await eventually(lambda: sync.status().sources[0].state == "following", 60)
                     await sync.put("a/1", b"2", confirm=True)
                     assert len(probe.resyncs) == 1
                 for wrong in (f"?ca={foreign.ca}", ""):
@@ -331,7 +331,7 @@ def test_certificates_that_are_renewed_under_the_same_names(version: str) -> Non
                 await server.start()
                 files = f"ca={ours.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
                 async with watched(f"etcds://127.0.0.1:{server.port}?{files}") as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await sync.put("a/1", b"1", confirm=True)
                     await server.kill()
                     for old, new in (
@@ -343,7 +343,7 @@ def test_certificates_that_are_renewed_under_the_same_names(version: str) -> Non
                     ):
                         old.write_bytes(new.read_bytes())
                     await server.start()
-                    await eventually(lambda: sync.status().sources[0].state == "following", 20)
+                    await eventually(lambda: sync.status().sources[0].state == "following", 60)
                     await sync.put("a/1", b"2", confirm=True)
                     assert probe.state == {"a/1": b"2"}
                     assert len(probe.resyncs) == 1
@@ -366,7 +366,7 @@ def test_a_slow_first_answer_has_the_time_that_the_url_gives_it(version: str) ->
             asyncio.get_running_loop().call_later(4, proxy.resume)
             began = asyncio.get_running_loop().time()
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 assert sync.status().sources[0].error is None
             assert asyncio.get_running_loop().time() - began >= 4
             # and no more than that
@@ -404,7 +404,7 @@ def test_a_name_with_two_addresses_is_tried_on_both(monkeypatch: pytest.MonkeyPa
             async with await asyncio.start_server(say_nothing, "127.0.0.2", server.port):
                 for _ in range(2):
                     async with watched(f"etcd://two.test:{server.port}?timeout=1") as (sync, probe):
-                        await sync.ready(15)
+                        await sync.ready(60)
                         await sync.put("a/1", b"1", confirm=True)
                         assert (await sync.get("a/1")) is not None
                         assert probe.state == {"a/1": b"1"}

@@ -81,7 +81,7 @@ def test_alarms_are_named(version: str, alarm: int, way_out: str) -> None:
             await sync.put("a/1", b"1")
             probe = Probe(name="all")
             sync.watcher("", name="all")(probe)
-            await sync.ready(15)
+            await sync.ready(60)
             await server.alarm(alarm)
             with pytest.raises(BadStore, match=way_out):
                 await sync.put("a/1", b"2")

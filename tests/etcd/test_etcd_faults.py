@@ -25,7 +25,7 @@ from tests.load import QUICK, Watched, seen, state_of, writing
 def test_killed_20_times_under_load(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             async with writing(server.url) as load:
                 for number in range(20):
                     await load.more(20)
@@ -57,7 +57,7 @@ def test_20_starts_beside_a_continuous_writer(version: str) -> None:
             probes: list[Watched] = []
             for _ in range(20):
                 async with watched(server.url) as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await seen(probe, 20)
                 probes.append(probe)
             log = await server.history()
@@ -71,7 +71,7 @@ def test_20_starts_beside_a_continuous_writer(version: str) -> None:
 async def behind_a_proxy(version: str) -> AsyncIterator[tuple[EtcdServer, TcpProxy, DataSync, Watched]]:
     """A server, the proxy that the watch goes through, and the watch."""
     async with etcd_server(version) as server, proxied(server) as (proxy, url), watched(url) as (sync, probe):
-        await sync.ready(15)
+        await sync.ready(60)
         yield server, proxy, sync, probe
 
 
@@ -217,7 +217,7 @@ def test_an_idle_watch_survives_a_compaction_where_bookmarks_can_be_trusted() ->
 def test_an_old_servers_requested_progress_is_no_bookmark() -> None:
     async def main() -> None:
         async with etcd_server(DEBIAN) as server, watched(server.url, "mine/") as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             stood = sync.status().sources[0].revision
             async with DataSync(server.url) as writer:
                 for number in range(5):
@@ -238,7 +238,7 @@ def test_timed_progress_is_a_bookmark_on_any_server(version: str) -> None:
         async with etcd_server(version, extra=[flag, "200ms"]) as server, DataSync(server.url) as writer:
             await writer.put("mine/1", b"1")
             async with watched(server.url, "mine/", ping_interval=60) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("mine/1", b"2")
                 await eventually(lambda: probe.changes)
                 for number in range(5):
@@ -262,7 +262,7 @@ def test_started_before_the_server(version: str, caplog: pytest.LogCaptureFixtur
 def test_defects_of_the_server_are_named_once(version: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, _):
-            await sync.ready(15)
+            await sync.ready(60)
             await server.kill()
             await server.start()
             await eventually(lambda: state_of(sync) == "following" and sync.status().sources[0].reconnects)

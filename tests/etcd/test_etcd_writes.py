@@ -17,7 +17,7 @@ from tests.etcd.load import watched
 def test_more_operations_than_the_server_takes_name_the_limit(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             txn = sync.txn()
             for number in range(129):
                 txn.put(f"a/{number}", b"1")
@@ -95,7 +95,7 @@ def test_the_key_in_conflict_is_named(version: str) -> None:
 def test_leases(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, probe), DataSync(server.url) as other:
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/long", b"1", ttl=1000)
             assert await leases(server) == 1
             # a put that fails leaves no lease behind
@@ -116,7 +116,7 @@ def test_leases(version: str) -> None:
             began = time.monotonic()
             await sync.txn().put("b/1", b"1", ttl=1.2).put("b/2", b"2", ttl=2).put("b/3", b"3", ttl=500).commit()
             await other.put("b/3", b"kept")  # detaches it
-            await eventually(lambda: probe.state == {"a/long": b"1", "b/3": b"kept"}, 20)
+            await eventually(lambda: probe.state == {"a/long": b"1", "b/3": b"kept"}, 60)
             assert time.monotonic() - began >= 1.2, "never sooner than asked for"
             (gone,) = (
                 event for event in probe.changes if (event.changes[0].key, event.changes[0].op) == ("b/1", Op.DELETE)
@@ -166,7 +166,7 @@ def test_a_full_store_says_so() -> None:
     async def main() -> None:
         extra = ["--quota-backend-bytes", str(4 << 20)]
         async with etcd_server(NEW, extra=extra) as server, watched(server.url) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
 
             async def fill() -> None:
                 for number in range(20):
@@ -185,13 +185,13 @@ def test_a_full_store_says_so() -> None:
 def test_a_deletion_of_nothing_is_confirmed_while_others_write(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url, "mine/", ping_interval=60) as (sync, _):
-            await sync.ready(15)
+            await sync.ready(60)
             async with DataSync(server.url) as other:
                 for number in range(5):
                     await other.put(f"others/{number}", b"1")
             began = time.monotonic()
-            assert await sync.delete("mine/none", confirm=5.0) is False
-            assert await sync.delete("mine/", prefix=True, confirm=5.0) is False
+            assert await sync.delete("mine/none", confirm=60) is False
+            assert await sync.delete("mine/", prefix=True, confirm=60) is False
             assert time.monotonic() - began < 3
 
     asyncio.run(main())

@@ -80,7 +80,7 @@ async def changes(stub: Any, requests: Sequence[msg.DataChangeRequest]) -> list[
         for request in requests:
             yield request
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [reply async for reply in stub.dataChanges(send())]
 
 

@@ -49,7 +49,7 @@ def query(authority: Authority, name: str | None = None, *, ca: bool = True) -> 
 async def outcome(url: str) -> Exception | None:
     """What a client at that URL meets when it starts, and writes."""
     try:
-        async with asyncio.timeout(20), DataSync(url, connect_timeout=5) as sync:
+        async with asyncio.timeout(60), DataSync(url, connect_timeout=5) as sync:
             await sync.put("config/a", b"1", confirm="+watch" not in url)
     except DatasyncError as error:
         return error

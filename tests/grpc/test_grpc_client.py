@@ -165,7 +165,7 @@ def test_too_large_a_value_is_refused_here_and_harms_nothing(run: Run) -> None:
             assert found.raw == largest
             async with DataSync(f"grpc+watch://127.0.0.1:{one.port}") as watching:
                 view = watching.view()
-                await view.at_least(1, timeout=10)
+                await view.at_least(1, timeout=60)
                 assert view["config/a"] == largest
 
     run(main())
@@ -227,11 +227,11 @@ def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where
 
             async with DataSync(f"grpc://127.0.0.1:{proxy.port}", **where) as sync:  # type: ignore[arg-type]
                 put = asyncio.create_task(sync.put("a", b"1", confirm=True))
-                await asyncio.wait_for(arrived.wait(), 20)
+                await asyncio.wait_for(arrived.wait(), 60)
                 await until_told(put)
                 await proxy.refuse()
                 with pytest.raises(OutcomeUnknown):
-                    await asyncio.wait_for(put, 20)
+                    await asyncio.wait_for(put, 60)
 
     async def until_told(put: asyncio.Task[Any]) -> None:
         await asyncio.sleep(0.2)  # what is tested is the wait for the verdict, behind the answer to the write

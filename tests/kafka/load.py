@@ -25,14 +25,14 @@ async def watched(
     brokers = by if isinstance(by, str) else f"127.0.0.1:{by or port}"
     url = f"kafka://{brokers}/{topic}"
     async with load.watched(url, history=await topics.id_of(port, topic), **options) as (sync, probe):
-        await sync.ready(15)
+        await sync.ready(60)
         yield sync, probe
 
 
 async def settled(probe: Watched, port: int, topic: str) -> None:
     """Wait until the watch has seen all that the topic holds."""
     wanted = await topics.everything(port, topic)
-    await eventually(lambda: probe.state == wanted, 20)
+    await eventually(lambda: probe.state == wanted, 60)
 
 
 async def judge(probe: Watched, port: int, topic: str) -> None:

@@ -30,7 +30,7 @@ def test_killed_under_load() -> None:
                         await server.kill()
                         await eventually(lambda: state_of(sync) == "lost")
                         await server.start()
-                        await eventually(lambda: state_of(sync) == "following", 20)
+                        await eventually(lambda: state_of(sync) == "following", 60)
                     await load.more(50)
                 await settled(probe, server.port, "t")
                 log = {offset: (key, value) for offset, key, value in (await topics.history(server.port, "t"))[0]}
@@ -54,7 +54,7 @@ def test_stopped_for_longer_than_the_pings() -> None:
                 with pytest.raises((Disconnected, OutcomeUnknown)):
                     await sync.put("a/1", b"2")
                 server.resume()
-                await eventually(lambda: state_of(sync) == "following", 20)
+                await eventually(lambda: state_of(sync) == "following", 60)
                 await sync.put("a/1", b"3", confirm=True)
                 assert probe.state == {"a/1": b"3"}
                 # a write that nobody knew the fate of never comes behind a later one
@@ -102,7 +102,7 @@ def test_another_broker_leads() -> None:
                     await load.more(50)
                     await members[0].kill()  # it leads a partition, and perhaps the controllers
                     await load.more(50)
-                    await eventually(lambda: state_of(sync) == "following", 20)
+                    await eventually(lambda: state_of(sync) == "following", 60)
                     await members[0].start()
                     await load.more(50)
                 async with DataSync(f"kafka://{named}/{topic}?timeout=30") as writer:
@@ -307,7 +307,7 @@ def test_a_log_cut_off_by_an_unclean_election_is_a_new_history() -> None:
                 await behind.kill()
                 for number in range(5):
                     await writer.put(f"a/{number}", b"lost")
-                await eventually(lambda: len(probe.state) == 6, 20)
+                await eventually(lambda: len(probe.state) == 6, 60)
                 await first.kill()
                 await behind.start()
                 for number in range(10):

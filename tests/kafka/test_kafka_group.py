@@ -29,7 +29,7 @@ async def member(url: str, **options: Any) -> AsyncIterator[tuple[DataSync, Prob
     sync = DataSync(url, **(QUICK | {"ack_timeout": 60.0, "connect_timeout": 30.0} | options))
     sync.watcher("", name="probe")(probe)
     async with sync:
-        await sync.ready(30)
+        await sync.ready(60)
         yield sync, probe
     probe.check()
 
@@ -56,7 +56,7 @@ def test_members_share_the_keys_and_take_over_from_each_other(server: KafkaServe
                     await writer.put("a/new", b"1")
                     await eventually(lambda: ["a/new" in probe.state for probe in members].count(True) == 1)
                 # those who leave let go at once
-                await eventually(lambda: one.state == ITEMS | {"a/new": b"1"}, 5)
+                await eventually(lambda: one.state == ITEMS | {"a/new": b"1"}, 60)
                 assert len(one.resyncs) > 1
                 assert all("shares its partitions out anew" in resync.reason for resync in one.resyncs[1:])
 
@@ -70,7 +70,7 @@ def test_a_member_more_than_there_are_partitions_has_nothing(server: KafkaServer
         url = f"{server.url}/{topic}?group={topic}"
         async with member(url) as (sync, one), member(url) as (_, two):
             await sync.put("a/1", b"1")
-            await eventually(lambda: one.state | two.state == {"a/1": b"1"}, 20)
+            await eventually(lambda: one.state | two.state == {"a/1": b"1"}, 60)
             assert not (one.state and two.state)
 
     asyncio.run(main())
@@ -169,18 +169,18 @@ def test_what_a_killed_member_had_is_taken_over(server: KafkaServer) -> None:
                     assert other.stdout is not None
                     shares = set((await asyncio.wait_for(other.stdout.readline(), 60)).decode().split())
                     assert shares
-                    await eventually(lambda: one.state == {k: v for k, v in ITEMS.items() if k not in shares}, 20)
+                    await eventually(lambda: one.state == {k: v for k, v in ITEMS.items() if k not in shares}, 60)
                     # it never settles what it is given from now on
                     key = min(shares)
                     partition = partition_of(key.encode(), 4)
                     await writer.put(key, b"new")
-                    assert (await asyncio.wait_for(other.stdout.readline(), 20)).decode().split() == [key]
+                    assert (await asyncio.wait_for(other.stdout.readline(), 60)).decode().split() == [key]
                     await stays(server, topic, ends)
                 finally:
                     other.kill()
                     await other.wait()
                 assert key not in one.state
-                await eventually(lambda: one.state == ITEMS | {key: b"new"}, 30)
+                await eventually(lambda: one.state == ITEMS | {key: b"new"}, 60)
                 await committed(server, topic, ends | {partition: ends[partition] + 1})
                 assert "shares its partitions out anew" in one.resyncs[-1].reason
 
@@ -223,8 +223,8 @@ def test_partitions_that_are_added_are_shared_out_too(server: KafkaServer, anew:
                 await topics.add_partitions(server.port, topic, 6)
             async with DataSync(f"{server.url}/{topic}") as writer:
                 await asyncio.gather(*(writer.put(key, value) for key, value in ITEMS.items()))
-            await eventually(lambda: one.state | two.state == ITEMS, 20)
-            await eventually(lambda: len(one.state) + len(two.state) == len(ITEMS), 20)
+            await eventually(lambda: one.state | two.state == ITEMS, 60)
+            await eventually(lambda: len(one.state) + len(two.state) == len(ITEMS), 60)
 
     asyncio.run(main())
 

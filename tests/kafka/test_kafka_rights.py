@@ -79,7 +79,7 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
         await strict.allow(topic, "Read")
         async with DataSync(strict.url_of(topic), **QUICK) as sync:
             view = sync.view("")
-            await sync.ready(15)
+            await sync.ready(60)
             assert dict(view) == {"a/1": b"1"}
             sync2 = DataSync(strict.url_of(topic, "group=workers"), **QUICK)
             view2 = sync2.view("")

@@ -95,7 +95,7 @@ def test_odd_messages_are_skipped_and_told_of_once(server: KafkaServer, caplog: 
             source = open_url(f"{server.url}/{topic}")
             async with DataSync(source) as sync:
                 view = sync.view("")
-                await sync.ready(15)
+                await sync.ready(60)
                 await view.at_least(0)
                 assert dict(view) == {"a/1": b"{}"}
                 await producer.send_and_wait(topic, b"no key")
@@ -137,7 +137,7 @@ def test_a_topic_that_is_deleted_under_a_watch_is_not_made_again(server: KafkaSe
         topic = topics.new_name()
         async with DataSync(f"{server.url}/{topic}?create=1&timeout=3", **QUICK) as sync:
             view = sync.view("")
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1")
             await eventually(lambda: dict(view) == {"a/1": b"1"})
             await topics.delete(server.port, topic)
@@ -245,7 +245,7 @@ def test_a_chosen_partition_is_all_that_is_written_and_read(server: KafkaServer)
                 DataSync(f"{server.url}/{topic}") as whole,
             ):
                 view = sync.view("")
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(10):
                     await sync.put(f"a/{number}", b"1")
                     await whole.put(f"b/{number}", b"1")
@@ -401,9 +401,9 @@ def test_watch_on_the_command_line_shows_what_the_console_producer_writes(server
             )
             try:
                 assert watch.stdout is not None
-                await asyncio.wait_for(watch.stdout.readline(), 20)
+                await asyncio.wait_for(watch.stdout.readline(), 60)
                 await console_producer(server, topic, "none", {"config/1": "hello"})
-                line = await asyncio.wait_for(watch.stdout.readline(), 20)
+                line = await asyncio.wait_for(watch.stdout.readline(), 60)
                 assert b"config/1" in line
                 assert b"hello" in line
             finally:

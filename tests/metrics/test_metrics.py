@@ -38,7 +38,7 @@ async def agent() -> AsyncIterator[DataSync]:
 
         sync.watcher("a/", name="good")(good)
         sync.watcher("a/", name="bad")(bad)
-        await sync.ready(10)
+        await sync.ready(60)
         await sync.put("a/1", b"1")
         await sync.put("a/2", b"2")
         await eventually(lambda: [watch.backlog for watch in sync.status().watches] == [0, 2])

@@ -15,7 +15,7 @@ __all__ = ["Judged", "judge", "settled"]
 async def settled(probe: Watched, server: RedisServer) -> None:
     """Wait until the watch has seen all that the server has."""
     wanted = await server.everything()
-    await eventually(lambda: probe.state == wanted, 20)
+    await eventually(lambda: probe.state == wanted, 60)
 
 
 async def judge(probe: Watched, server: RedisServer) -> None:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.once, pytest.mark.alone("group of Redis servers")]
 def test_keys_transactions_and_prefixes() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, watched(cluster.url(), "a/", "{b}/") as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             items = {f"a/{number}": b"%d" % number for number in range(300)}
             await asyncio.gather(*(sync.put(key, value, confirm=True) for key, value in items.items()))
             assert probe.state == items
@@ -57,7 +57,7 @@ def test_keys_transactions_and_prefixes() -> None:
 
         # a member of another type, and one whose value is no string
         async with redis_cluster() as cluster, watched(cluster.url(), "a/") as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             key = "a/in a cluster"
             for member in cluster.members:
                 if slot_of(key) * 3 // 16384 == cluster.members.index(member):
@@ -72,7 +72,7 @@ def test_keys_transactions_and_prefixes() -> None:
 def test_slots_move_under_load() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, watched(cluster.url()) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             first, second, third = cluster.members
             # many keys in the slots that move, so that a move takes its time
             slots = [slot_of(f"w/{number}") for number in range(7)]
@@ -101,7 +101,7 @@ def test_slots_move_under_load() -> None:
 def test_slots_move_to_a_member_that_joined_later() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, scratch() as directory, watched(cluster.url()) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             newcomer = ClusterServer(directory)
             try:
                 await newcomer.start()
@@ -127,14 +127,14 @@ def test_slots_move_to_a_member_that_joined_later() -> None:
 def test_a_primary_is_lost_and_its_replica_takes_over() -> None:
     async def main() -> None:
         async with redis_cluster(3, 3) as cluster, watched(cluster.url(timeout=1)) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             async with writing(cluster.url(timeout=1)) as load:
                 await load.more(100)
                 await cluster.members[0].kill()
-                await eventually(lambda: state_of(sync) == "lost", 10)
+                await eventually(lambda: state_of(sync) == "lost", 60)
                 before = dict(probe.state)
                 assert before, "nothing is emptied"
-                await eventually(lambda: state_of(sync) == "following", 30)
+                await eventually(lambda: state_of(sync) == "following", 60)
                 await load.more(100)
             primaries = [cluster.members[3], *cluster.members[1:3]]
             await equal(probe, await cluster.everything(primaries))
@@ -155,7 +155,7 @@ def test_a_cluster_that_lacks_a_part_is_not_read() -> None:
                 assert not probe.events
                 assert state_of(sync) == "lost"
                 await cluster.members[2].start()
-                await eventually(lambda: len(probe.state) == 30, 20)
+                await eventually(lambda: len(probe.state) == 30, 60)
 
     asyncio.run(main())
 
@@ -183,11 +183,11 @@ def test_a_member_that_is_silent_behind_one_that_is_busy() -> None:
 
             assert slot_of("w/3") * 3 // 16384 == 0
             async with watched(cluster.url(), ping_interval=1) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 writing = asyncio.ensure_future(write())
                 await eventually(lambda: len(probe.seen) > 100)
                 proxy.pause()
-                await eventually(lambda: state_of(sync) == "lost", 10)
+                await eventually(lambda: state_of(sync) == "lost", 60)
                 proxy.resume()
                 await eventually(lambda: state_of(sync) == "following")
                 ending = True
@@ -207,7 +207,7 @@ def test_members_that_hang_do_not_keep_from_asking_the_others() -> None:
                 hosts = ",".join(f"127.0.0.1:{port}" for port in [*hanging, cluster.members[0].port])
                 url = f"redis+cluster://{hosts}?timeout=1"
                 async with watched(url, connect_timeout=1.5) as (sync, _):
-                    await sync.ready(15)
+                    await sync.ready(60)
 
     asyncio.run(main())
 
@@ -272,7 +272,7 @@ def test_certificates_of_a_cluster(host: str, tmp_path: Path) -> None:
         async with redis_cluster(tls=tls, host=host) as cluster:
             good = cluster.url()
             async with watched(good) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 items = {f"a/{number}": b"%d" % number for number in range(30)}
                 await asyncio.gather(*(sync.put(key, value, confirm=True) for key, value in items.items()))
                 # one is found where it went
@@ -332,7 +332,7 @@ def test_a_user_who_may_not_read_a_key_at_one_of_the_primaries() -> None:
                 await asyncio.gather(*(writer.put(f"a/1{number}", b"1") for number in range(20)))
                 url = cluster.url().replace("://", "://agent:s3cret@")
                 async with watched(url, "a/") as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     assert len(probe.state) == 20
                 await writer.put("a/2", b"2")
                 sync = DataSync(url)

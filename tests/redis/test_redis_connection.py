@@ -37,7 +37,7 @@ def test_cut_at_every_frame() -> None:
                 cuts = proxy.cuts
                 proxy.cut_at(frame)
                 async with watched(f"redis://127.0.0.1:{proxy.port}", "a/", ping_timeout=2.0) as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await writer.set("a/0000", b"%d" % frame)
                     await writer.mset({"a/0001": b"%d" % frame, "a/0002": b"%d" % frame})
                     items |= dict.fromkeys(("a/0000", "a/0001", "a/0002"), b"%d" % frame)
@@ -146,7 +146,7 @@ def test_a_connection_that_the_server_refuses() -> None:
 def test_a_replica_is_not_followed() -> None:
     async def main() -> None:
         async with redis_server() as server, watched(server.url) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
             await server.do("REPLICAOF", "127.0.0.1", free_ports(1)[0])
             await eventually(lambda: "it is a replica" in (sync.status().sources[0].error or ""))
@@ -190,7 +190,7 @@ def test_passwords(caplog: pytest.LogCaptureFixture) -> None:
                     await sync.start()
                 assert "wr0ng" not in str(caught.value)
             async with watched(f"redis://agent:s3cret@{address}") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 # changed while it runs: shown once it connects again, and tried again
                 await _set_password(server, ">changed", "<s3cret")
@@ -203,7 +203,7 @@ def test_passwords(caplog: pytest.LogCaptureFixture) -> None:
                 await sync.put("a/1", b"3", confirm=True)
                 assert probe.state == {"a/1": b"3"}
             async with watched(f"redis://:r00t@{address}") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 assert probe.state == {"a/1": b"3"}
         for secret in ("s3cret", "wr0ng", "r00t"):
             assert secret not in caplog.text
@@ -243,7 +243,7 @@ def test_a_user_who_may_only_read_a_part() -> None:
             url = f"redis://agent:s3cret@127.0.0.1:{server.port}"
             root = DataSync(server.url, label="vpp1")
             async with root, watched(url, "config/a/", "config/b/", label="vpp1") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await root.put("config/b/1", b"1")
                 await eventually(lambda: probe.state == {"config/b/1": b"1"})
                 with pytest.raises(Unauthorized, match="ACL"):
@@ -277,7 +277,7 @@ def test_a_user_who_may_read_some_keys_of_a_prefix() -> None:
                 await sync.start()
             await server.do("DEL", "a/2")
             async with watched(url, "a/") as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await server.fill({"a/2": b"2"})
                 await eventually(lambda: "'a/2' may not be read" in (sync.status().sources[0].error or ""))
                 await asyncio.sleep(0.5)  # several tries
@@ -355,7 +355,7 @@ def test_a_prefix_of_which_a_user_may_write_a_part() -> None:
 def test_a_password_for_a_server_that_asks_for_none() -> None:
     async def main() -> None:
         async with redis_server() as server, watched(f"redis://:s3cret@127.0.0.1:{server.port}") as (sync, _):
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
 
     asyncio.run(main())
@@ -375,7 +375,7 @@ def test_tls() -> None:
                 address = f"127.0.0.1:{server.port}"
                 good = f"rediss://{address}?{tls.options}"
                 async with watched(good) as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await sync.put("a/1", b"1" * (1 << 20), confirm=True)
                     assert probe.state == {"a/1": b"1" * (1 << 20)}
                 for wrong in (f"?ca={foreign.ca}", ""):
@@ -412,7 +412,7 @@ def test_renewed_certificates_are_used_at_the_next_connection() -> None:
             try:
                 await first.start()
                 async with watched(f"rediss://127.0.0.1:{first.port}?{tls.options}") as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await sync.put("a/1", b"1", confirm=True)
                     ours.cert("client").write_bytes(new.cert("client").read_bytes())
                     await first.kill()

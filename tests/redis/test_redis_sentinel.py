@@ -26,17 +26,17 @@ def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with watched_over(tls=tls) as group, watched(group.url()) as (sync, probe):
-            await sync.ready(15)
+            await sync.ready(60)
             async with writing(group.url(timeout=1)) as load:
                 await load.more(50)
                 primary = await group.primary()
                 [other] = [server for server in group.servers if server is not primary]
                 await (primary.pause() if fault == "stopped" else primary.kill())
-                await eventually(lambda: state_of(sync) == "lost", 10)
+                await eventually(lambda: state_of(sync) == "lost", 60)
                 before = dict(probe.state)
                 assert before, "nothing is emptied"
                 await load.more(50)
-                await eventually(lambda: state_of(sync) == "following", 20)
+                await eventually(lambda: state_of(sync) == "following", 60)
                 # it comes back, and does not know yet that it is no primary any more
                 if fault == "stopped":
                     primary.resume()
@@ -60,7 +60,7 @@ def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> No
             watched(group.url()) as (sync, probe),
             DataSync(group.url()) as writer,
         ):
-            await sync.ready(15)
+            await sync.ready(60)
             await writer.put("a/1", b"1")
             primary = await group.primary()
             [other] = [server for server in group.servers if server is not primary]
@@ -100,7 +100,7 @@ def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixtur
             watched_by_one(config=users) as group,
             watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret") as (sync, probe),
         ):
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/0", b"0", confirm=True)
             async with client_of(group.sentinels[0].port, username="watcher", password="s3cret") as client:
                 await client.execute_command("ACL", "SETUSER", "watcher", ">changed", "<s3cret")  # type: ignore[no-untyped-call]
@@ -128,7 +128,7 @@ def test_a_primary_that_the_sentinels_do_not_know() -> None:
             # one that is not there costs nothing but its time
             await group.sentinels[0].kill()
             async with watched(group.url()) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 assert probe.state == {"a/1": b"1"}
                 # the other two still know
@@ -149,7 +149,7 @@ def test_certificates_of_sentinels_and_their_primary(tmp_path: Path) -> None:
         async with watched_by_one(tls=tls) as group:
             good = group.url()
             async with watched(good) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 assert probe.state == {"a/1": b"1"}
             with pytest.raises(Unauthorized, match=r"certificate was not accepted.*\?ca="):
@@ -177,7 +177,7 @@ def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFix
                 assert "wr0ng" not in f"{caught.value} {caught.value!r} {sync.status()!r} {sync!r}"
             good = f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret"
             async with watched(good) as (sync, probe):
-                await sync.ready(15)
+                await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 assert probe.state == {"a/1": b"1"}
                 assert "s3cret" not in f"{sync.status()!r} {sync!r} {open_url(good)!r}"

@@ -86,7 +86,7 @@ async def raw_request(port: int, data: bytes, *, limit: int = 1 << 20) -> bytes:
     try:
         writer.write(data)
         await writer.drain()
-        return await asyncio.wait_for(reader.read(limit), 30)
+        return await asyncio.wait_for(reader.read(limit), 60)
     finally:
         writer.close()
         with contextlib.suppress(OSError):

@@ -129,7 +129,7 @@ def test_clients_that_go_away(run: Run) -> None:
 
     async def main() -> None:
         async with agent(ack_timeout=60) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             it.probe.gate.clear()
             head = b"PUT /v1/keys/config/%d HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n"
             writers = []
@@ -155,7 +155,7 @@ def test_clients_that_go_away(run: Run) -> None:
 def test_a_flood_of_requests(run: Run) -> None:
     async def main() -> None:
         async with agent(limits=Limits(writes=20, streams=5), ack_timeout=60) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             it.probe.gate.clear()
             puts = [asyncio.ensure_future(it.ask("PUT", f"/v1/keys/config/{n}", b"1")) for n in range(300)]
             await eventually(lambda: sum(put.done() for put in puts) == 280)
@@ -259,7 +259,7 @@ def test_a_slow_reader_of_a_snapshot_delays_nobody(run: Run) -> None:
                     for number in range(50):
                         revision = await writer.put("small/a", b"%d" % number)
                         assert revision is not None
-                        await view.at_least(revision, timeout=10)
+                        await view.at_least(revision, timeout=60)
                     assert loop.time() - began < 10
                 for _, stream in lazy:
                     stream.transport.abort()

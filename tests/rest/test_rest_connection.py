@@ -49,7 +49,7 @@ def test_cut_at_every_line(run: Run) -> None:
                 cuts = proxy.cuts
                 proxy.cut_at(line)
                 async with watched(f"http://127.0.0.1:{proxy.port}", "a/") as (sync, probe):
-                    await sync.ready(15)
+                    await sync.ready(60)
                     await server.source.commit([Put("a/0000", b"%d" % line)])
                     two = [Put("a/0001", b"%d" % line), Put("a/0002", b"%d" % line)]
                     await server.source.commit(two)
@@ -80,10 +80,10 @@ def test_half_open_under_load(run: Run) -> None:
                 for _ in range(2):
                     reconnects = sync.status().sources[0].reconnects
                     proxy.pause()
-                    await eventually(lambda: sync.status().sources[0].state == "lost", 5)
+                    await eventually(lambda: sync.status().sources[0].state == "lost", 20)
                     await load.more(20)
                     proxy.resume()
-                    await eventually(lambda: sync.status().sources[0].reconnects > reconnects, 10)  # noqa: B023
+                    await eventually(lambda: sync.status().sources[0].reconnects > reconnects, 60)  # noqa: B023
             log = [(revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())]
             state = {key: raw for key, (raw, _) in server.source._items.items()}  # type: ignore[attr-defined]
             await equal(probe, state)
@@ -124,22 +124,22 @@ def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> No
 
     async def main() -> None:
         async with agent("slow/", ack_timeout=60) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             async with DataSync(it.url) as client:
                 view = client.view("other/")
                 revision = await client.put("other/a", b"0")
                 assert revision is not None
-                await view.at_least(revision, timeout=20)
+                await view.at_least(revision, timeout=60)
                 line = client._shell.feeds[0]._line
                 assert line is not None
                 it.probe.gate.clear()
                 slow = [asyncio.ensure_future(client.put(f"slow/{n}", b"1", confirm=True)) for n in range(200)]
                 await eventually(lambda: it.source._inbox._revision >= 64)
-                await asyncio.wait_for(line.session.ping(), 20)
-                assert await asyncio.wait_for(client.get("slow/0"), 20) is not None
-                revision = await asyncio.wait_for(client.put("other/a", b"1"), 20)
+                await asyncio.wait_for(line.session.ping(), 60)
+                assert await asyncio.wait_for(client.get("slow/0"), 60) is not None
+                revision = await asyncio.wait_for(client.put("other/a", b"1"), 60)
                 assert revision is not None
-                await view.at_least(revision, timeout=20)
+                await view.at_least(revision, timeout=60)
                 assert not any(put.done() for put in slow)
                 assert client.status().sources[0].reconnects == 0
                 it.probe.gate.set()

@@ -180,7 +180,7 @@ async def datasync(*words: str) -> tuple[int, str, str]:
 def test_put_and_del_over_http_end_with_the_verdict_of_the_agent(run: Run) -> None:
     async def main() -> None:
         async with agent(ack_timeout=30) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             assert await datasync("put", it.url, "config/mtu", "1") == (0, "1\n", "")
             it.probe.answers += [Refused({"config/mtu": "too large"})] * 2
             code, out, err = await datasync("put", it.url, "--prefix", "config/", "mtu", "99999")
@@ -207,7 +207,7 @@ def test_a_store_that_is_served_has_no_verdict_to_wait_for(run: Run) -> None:
 def test_a_verdict_comes_through_a_server_in_between(run: Run) -> None:
     async def main() -> None:
         async with agent(answers=[None, Refused({"config/mtu": "no"})]) as it, served(open_url(it.url)) as between:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             assert (await datasync("put", between.url, "config/mtu", "1"))[0] == 1
 
     run(main())

@@ -49,7 +49,7 @@ ANSWERS: list[tuple[int, bytes, Mapping[str, str]]] = [
 async def error_of(call: Any) -> DatasyncError:
     """The error that a call ends with."""
     with pytest.raises(DatasyncError) as caught:
-        await asyncio.wait_for(call, 20)
+        await asyncio.wait_for(call, 60)
     return caught.value
 
 
@@ -147,10 +147,10 @@ def test_through_a_gateway_that_packs(run: Run, encoding: str, always: bool) -> 
             found = await sync.get("a/1")
             assert found is not None
             assert (found.raw, found.revision) == (value, 1)
-            await view.at_least(revision, timeout=20)
+            await view.at_least(revision, timeout=60)
             revision = await sync.put("b", b"1")
             assert revision is not None
-            await view.at_least(revision, timeout=20)
+            await view.at_least(revision, timeout=60)
             assert view["b"] == b"1"
 
     run(main())

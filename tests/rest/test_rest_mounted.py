@@ -74,7 +74,7 @@ def test_the_example_ends_while_streams_are_open(tmp_path: Path, number: int) ->
                     assert b"datasync" in await stream.content.readany()
                 server._send(number)
                 for stream in (*streams, posted):
-                    await asyncio.wait_for(stream.read(), 10)
+                    await asyncio.wait_for(stream.read(), 60)
                 await until(server_ended(server), "uvicorn ends", 10)
                 assert "Application shutdown complete" in server.tail()
         finally:
@@ -151,7 +151,7 @@ def ask(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
     """One request with what Python has."""
     request = urllib.request.Request(url, body, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -179,7 +179,7 @@ def test_an_object_serves_several(memory_url: str) -> None:
             two.watcher("a/refused/", name="refuse")(refuse)
             async with one:
                 async with two:
-                    await asyncio.gather(one.ready(10), two.ready(10))
+                    await asyncio.gather(one.ready(60), two.ready(60))
                     answer = await asyncio.to_thread(ask, "PUT", f"http://127.0.0.1:{port}/v1/keys/a/refused/1", b"1")
                     assert answer[0] == 422
                     status = json.loads((await asyncio.to_thread(ask, "GET", f"http://127.0.0.1:{port}/v1/status"))[1])

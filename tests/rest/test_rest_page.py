@@ -56,7 +56,7 @@ def put(port: int, key: str, value: bytes, token: str = "") -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/keys/{key}?confirm=false", value, method="PUT")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         status: int = answer.status
     return status
 

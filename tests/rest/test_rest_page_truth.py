@@ -124,7 +124,7 @@ def test_what_is_not_as_of_now_says_so(tmp_path: Path) -> None:
         state = json.dumps({"items": [{"key": "config/only", "value": "1"}]}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{agent.port}/v1/keys", state, method="PUT")
         request.add_header("Content-Type", "application/json")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
         wait(lambda: "the whole state was read anew (a RESYNC)" in seen.text("#tail"))
         seen.js("document.getElementById('keys-refresh').click()")
         wait(lambda: seen.text("#keys-count") == "1")

@@ -182,7 +182,7 @@ def test_signs_of_life(run: Run) -> None:
 def test_status_health_and_metrics(run: Run) -> None:
     async def main() -> None:
         async with agent(answers=[None, ValueError("no space left")]) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             it.sync.watch('a "quoted"\nname', "nobody/")
             await it.ask("PUT", "/v1/keys/config/a", b"1")
             await eventually(lambda: it.probe.state == {"config/a": b"1"})
@@ -216,7 +216,7 @@ def test_the_status_lists_so_many_refused_keys_at_most(run: Run) -> None:
     async def main() -> None:
         refused = {f"config/{number:03}": "no" for number in range(250)}
         async with agent(answers=[None, Refused(refused)]) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             await fill(it, refused)
             [watch] = (await it.ask("GET", "/v1/status")).json["watches"]
             assert watch["failing"]["why"] == "refused; 250 keys in all, of which 100 are listed"

@@ -105,13 +105,13 @@ def test_killed_and_started_again_in_mid_stream() -> None:
             url = f"http://127.0.0.1:{server.port}"
             try:
                 async with watched(url) as (one, first), watched(url) as (two, second):
-                    await asyncio.gather(one.ready(15), two.ready(15))
+                    await asyncio.gather(one.ready(60), two.ready(60))
                     async with writing(store) as load:
                         await load.more(50)
                         for _ in range(4):
                             await server.restart()
                             await load.more(50)
-                            await eventually(lambda: first.state and second.state, 20)
+                            await eventually(lambda: first.state and second.state, 60)
                     log = [(revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())]
                     state: dict[str, bytes] = {}
                     for _, changes in log:
@@ -120,7 +120,7 @@ def test_killed_and_started_again_in_mid_stream() -> None:
                                 state.pop(key, None)
                             else:
                                 state[key] = raw
-                    await eventually(lambda: first.state == state and second.state == state, 30)
+                    await eventually(lambda: first.state == state and second.state == state, 60)
                     assert load.refused == load.unknown == 0
                     for probe in (first, second):
                         assert len(probe.resyncs) > 1

@@ -35,7 +35,7 @@ def test_certificates_of_both_sides(run: Run, tmp_path: Path) -> None:
             async with DataSync(url("https", ours, ours, "client")) as client:
                 assert await client.put("a", b"1") == 1
                 view = client.view("")
-                await view.at_least(1, timeout=10)
+                await view.at_least(1, timeout=60)
                 assert dict(view) == {"a": b"1"}
             for ca in (None, foreign):  # the system does not trust the server, nor does a foreign authority
                 with pytest.raises(Unauthorized, match="see ca=, cert= and key="):

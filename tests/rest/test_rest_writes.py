@@ -41,7 +41,7 @@ def test_each_verdict_has_its_status(run: Run) -> None:
     async def main() -> None:
         answers = [None, Refused({"config/mtu": "too large"}), ValueError("once")]
         async with agent(answers=answers, ack_timeout=0.1) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             refused = await it.ask("PUT", "/v1/keys/config/mtu", b"99999")
             assert refused.status == 422
             assert refused.json["verdict"] == "refused"
@@ -65,7 +65,7 @@ def test_each_verdict_has_its_status(run: Run) -> None:
 def test_a_verdict_is_waited_for_no_longer_than_asked(run: Run) -> None:
     async def main() -> None:
         async with agent(ack_timeout=60) as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             it.probe.gate.clear()
             answer = await it.ask("PUT", "/v1/keys/config/mtu?confirm=0.05", b"1")
             assert (answer.status, answer.json["verdict"]) == (504, "overdue")
@@ -157,7 +157,7 @@ def test_a_ttl_ends(run: Run) -> None:
 def test_an_agent_with_a_prefix_names_keys_as_the_publisher_does(run: Run) -> None:
     async def main() -> None:
         async with agent(label="vpp1") as it:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
             it.probe.answers.append(Refused({"config/mtu": "too large"}))
             answer = await it.ask("PUT", "/v1/keys//vnf-agent/vpp1/config/mtu", b"1")
             assert (answer.status, answer.json["reasons"]) == (422, {"/vnf-agent/vpp1/config/mtu": "too large"})
@@ -174,14 +174,14 @@ def test_an_agent_with_a_prefix_names_keys_as_the_publisher_does(run: Run) -> No
 def test_a_client_hears_the_verdicts_of_the_agent_and_its_own(run: Run) -> None:
     async def main() -> None:
         async with agent(ack_timeout=0.2) as it, DataSync(it.url) as client:
-            await it.sync.ready(10)
+            await it.sync.ready(60)
 
             @client.watcher("config/own/")
             async def own(event: Any) -> None:
                 if isinstance(event, ChangeEvent):
                     raise Refused({change.key: "not here" for change in event.changes})
 
-            await client.ready(10)
+            await client.ready(60)
             assert await client.put("config/a", b"1", confirm=True) == 1
             with pytest.raises(NotApplied) as caught:
                 await client.put("config/own/a", b"1", confirm=True)

@@ -50,18 +50,18 @@ def test_certificates_that_are_renewed_under_the_same_names(run: Run, tmp_path: 
                 view = sync.view()
                 revision = await sync.put("a", b"1")
                 assert revision is not None
-                await view.at_least(revision, timeout=20)
+                await view.at_least(revision, timeout=60)
 
                 shutil.copytree(second.ca.parent, used, dirs_exist_ok=True)
                 proxy.cut()
                 await eventually(lambda: sync.status().sources[0].reconnects)
                 revision = await written(sync, "a", b"2")
-                await view.at_least(revision, timeout=20)
+                await view.at_least(revision, timeout=60)
                 assert view["a"] == b"2"
 
                 old = f"{client}://127.0.0.1:{port}{query(first.ca.parent, 'client')}"
                 with pytest.raises(Unauthorized, match=r"its certificate was not accepted|no TLS with it"):
-                    await asyncio.wait_for(DataSync(old).start(), 20)
+                    await asyncio.wait_for(DataSync(old).start(), 60)
 
     run(main())
 
@@ -92,10 +92,10 @@ def test_the_start_says_that_a_certificate_is_not_accepted(run: Run, tmp_path: P
             not_theirs = f"{nothing}&cert={foreign.cert('client')}&key={foreign.key('client')}"
             for url in (nothing, not_theirs):
                 with pytest.raises(Unauthorized, match="certificate"):
-                    await asyncio.wait_for(DataSync(url).start(), 20)
+                    await asyncio.wait_for(DataSync(url).start(), 60)
             wrong_ca = f"{address}?ca={foreign.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
             with pytest.raises(Unauthorized, match=r"certificate|no TLS"):
-                await asyncio.wait_for(DataSync(wrong_ca).start(), 20)
+                await asyncio.wait_for(DataSync(wrong_ca).start(), 60)
             async with DataSync(f"{address}{query(ours.ca.parent, 'client')}") as sync:
                 await sync.put("a", b"1")
 

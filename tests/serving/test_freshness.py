@@ -96,7 +96,7 @@ def test_a_watch_behind_a_server_begins_with_what_the_store_had_acknowledged(run
                 assert f"b/{number}" in await wider.snapshot()
 
                 await writer.put(f"b/{number}", b"2")
-                await asyncio.wait_for(along.session.caught_up(), 20)
+                await asyncio.wait_for(along.session.caught_up(), 60)
                 assert along.state[f"b/{number}"] == b"2"
                 await fresh.aclose()
                 await wider.aclose()
@@ -116,7 +116,7 @@ def test_catching_up_shows_what_does_not_concern_the_stream_as_a_position(run: R
             await follower.snapshot()
             for number in range(200):
                 await source.commit([Put("b", b"%d" % number)])
-                await asyncio.wait_for(follower.session.caught_up(), 20)
+                await asyncio.wait_for(follower.session.caught_up(), 60)
                 assert follower.position == server.hub.log.position(server.hub.log.seq)
             await follower.aclose()
             await client.aclose()
@@ -132,9 +132,9 @@ def test_who_waits_to_catch_up_hears_of_the_end_of_the_stream(run: Run) -> None:
         waiting = [asyncio.create_task(followed.reach(position)) for position in ("log.4", "other.1")]
         await asyncio.sleep(0)
         followed.took([Commit("log.12", 0, [])])
-        await asyncio.wait_for(waiting[0], 10)
+        await asyncio.wait_for(waiting[0], 60)
         followed.end()
         with pytest.raises(Disconnected):
-            await asyncio.wait_for(waiting[1], 10)
+            await asyncio.wait_for(waiting[1], 60)
 
     run(main())

@@ -397,7 +397,7 @@ def test_who_waits_for_the_source_hears_of_the_end(run: Run) -> None:
             await eventually(lambda: source.asked)
             await hub.aclose()
             with pytest.raises(Disconnected, match="not served any more"):
-                await asyncio.wait_for(waiting, 10)
+                await asyncio.wait_for(waiting, 60)
 
     run(main())
 
@@ -431,7 +431,7 @@ def test_a_thousand_watchers(run: Run) -> None:
                 await eventually(lambda: all(follower.snapshots for follower in followers))
                 for number in range(100):
                     await source.commit([Put("k", str(number).encode())])
-                await eventually(lambda: all(follower.revision == 100 for follower in followers), 30)
+                await eventually(lambda: all(follower.revision == 100 for follower in followers), 60)
             for follower in followers:
                 assert [frame.revision for frame in follower.frames if type(frame) is Commit] == list(range(1, 101))
 

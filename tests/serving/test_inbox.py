@@ -34,7 +34,7 @@ def test_nothing_is_delivered_before_the_first_resync(run: Run) -> None:
                 await sync.ready(0.05)
             assert await verdict(await inbox.replace([("a", b"1"), ("b/c", b"2")])) is Verdict.ACCEPTED
             assert probe.state == {"a": b"1", "b/c": b"2"}
-            await sync.ready(5)
+            await sync.ready(60)
             # the session that was open before there was anything to bring is followed on
             assert await verdict(await inbox.commit([Put("a", b"2")], reply=True)) is Verdict.ACCEPTED
             assert probe.state == {"a": b"2", "b/c": b"2"}
@@ -49,7 +49,7 @@ def test_an_empty_resync_means_that_everything_is_gone(run: Run) -> None:
         probe = Probe(name="all")
         sync.watcher("", name="all")(probe)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             await sync.put("a", b"1", ttl=60)
             assert await verdict(await inbox.replace([])) is Verdict.ACCEPTED
             assert probe.state == {}
@@ -104,7 +104,7 @@ def test_a_watch_added_meanwhile_has_its_say(run: Run) -> None:
 
         async with sync, asyncio.TaskGroup() as group:
             group.create_task(iterate())
-            await sync.ready(5)
+            await sync.ready(60)
             for number in range(20):
                 watch.add_prefix(f"y{number}/")
                 for step in range(5):

@@ -282,7 +282,7 @@ def test_closing_ends_the_iteration_and_may_come_twice(make: Make, run: Run) -> 
         reading = asyncio.create_task(read())
         await until(lambda: getattr(session, "_waiter", None))
         await asyncio.gather(session.aclose(), session.aclose())
-        assert await asyncio.wait_for(reading, 5) >= 1
+        assert await asyncio.wait_for(reading, 60) >= 1
         await session.aclose()
         await source.aclose()
 

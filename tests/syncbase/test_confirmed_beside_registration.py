@@ -40,7 +40,7 @@ def handler(sync: DataSync, name: str, prefix: str, answer: Callable[[Any], None
 
 async def verdict(sync: DataSync) -> Verdict:
     with pytest.raises(NotApplied) as caught:
-        await sync.put("b/1", b"1", confirm=5)
+        await sync.put("b/1", b"1", confirm=60)
     return caught.value.verdict
 
 
@@ -61,7 +61,7 @@ def test_a_watch_registered_or_widened_just_before_has_its_say(
         if widened:
             handler(sync, "it", "c/", answer)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             if widened:
                 sync.watches["it"].add_prefix("b/")
             else:
@@ -81,7 +81,7 @@ def test_a_resync_that_holds_the_write_was_reported_before_the_write_returned(ki
         sync = DataSync(source)
         handler(sync, "it", "b/", refuses)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             put = asyncio.ensure_future(verdict(sync))
             source.disconnect()  # in its place comes a session that begins with the write
             source.compact()
@@ -96,10 +96,10 @@ def test_a_part_of_a_transaction_that_comes_with_a_snapshot_counts() -> None:
         sync = DataSync(source)
         handler(sync, "other", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             handler(sync, "it", "b/", refuses)
             with pytest.raises(NotApplied) as caught:
-                await sync.txn().put("a/1", b"1").put("b/1", b"1").commit(confirm=5)
+                await sync.txn().put("a/1", b"1").put("b/1", b"1").commit(confirm=60)
             assert caught.value.reasons == {"b/1": "never"}
 
     run_simulated(main())
@@ -110,7 +110,7 @@ def test_of_two_layers_the_one_written_to_counts() -> None:
         lower, upper = FaultySource({"b/1": b"low"}, name="lower", delay=0.3), FaultySource(name="upper")
         sync = DataSync(lower, upper, write_to="upper")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             handler(sync, "it", "b/", raises)
             assert await verdict(sync) is Verdict.FAILED
 
@@ -123,7 +123,7 @@ def test_a_watch_that_is_closed_before_its_snapshot_leaves_nobody_waiting() -> N
         sync = DataSync(source)
         handler(sync, "other", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             source.hang_open()
             handler(sync, "it", "b/", refuses)
             put = asyncio.ensure_future(verdict(sync))

@@ -50,7 +50,7 @@ async def asking(prefix: str | None = None) -> AsyncIterator[tuple[Asking, DataS
     sync = DataSync(source, prefix=prefix, ack_timeout=0.2, resync_timeout=0.2, retry=QUICK, retries=3)
     sync.watcher(scope, name="probe")(probe)
     async with sync:
-        await sync.ready(15)
+        await sync.ready(60)
         yield source, sync, probe
     probe.check()
 

@@ -69,7 +69,7 @@ class SlowlyWidened(FaultySource):
 
     async def has_opened(self, count: int) -> None:
         """Wait until so many sessions have been opened."""
-        async with asyncio.timeout(5), self._came:
+        async with asyncio.timeout(60), self._came:
             await self._came.wait_for(lambda: self.opened >= count)
 
 
@@ -110,7 +110,7 @@ def test_a_slow_successor_holds_up_no_watch_that_is_there(kind: str) -> None:
         sync = DataSync(source)
         always = Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             added = Shown(sync, "added", "a/", "b/")
             written = await writes(source, 20, 0.1)
             await asyncio.sleep(5)
@@ -131,7 +131,7 @@ def test_a_successor_that_never_draws_level_takes_over_all_the_same(kind: str) -
         sync = DataSync(source)
         always = Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             added = Shown(sync, "added", "b/")
             writing = asyncio.create_task(writes(source, 200, 0.05))
             await asyncio.sleep(6)
@@ -151,13 +151,13 @@ def test_what_only_the_session_before_it_still_follows_holds_up_no_successor(kin
         always = Shown(sync, "always", "a/")
         everything = sync.watch("everything", "")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             everything.close()
             await asyncio.sleep(0.1)
             added = Shown(sync, "added", "b/")
             await asyncio.sleep(0.1)  # by now the session over a/ and b/ has begun
             source.write({"c/1": b"of no concern to it"})
-            await sync.ready(5)
+            await sync.ready(60)
             assert (always.resyncs, added.values) == (1, {"b/1": b"-"})
 
     run_simulated(main())
@@ -170,12 +170,12 @@ def test_who_registers_during_a_handover_is_shown_what_was_acknowledged_before(k
         sync = DataSync(source)
         Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             Shown(sync, "added", "b/")
             await asyncio.sleep(0.1)  # by now the session over a/ and b/ has read b/1
             source.write({"b/1": b"new"})
             late = Shown(sync, "late", "b/")
-            await sync.ready(5)
+            await sync.ready(60)
             assert (late.values, list(late.at)) == ({"b/1": b"new"}, [b"new"])
 
     run_simulated(main())
@@ -198,9 +198,9 @@ def test_a_successor_that_lacks_something_stops_no_watch_for_good() -> None:
         sync = DataSync(source, connect_timeout=2)
         always = Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             added = Shown(sync, "added", "b/")
-            await sync.ready(10)
+            await sync.ready(60)
             assert (always.values, added.values) == ({"a/1": b"missed"}, {"b/1": b"-"})
             source.write({"b/1": b"behind"})
             await asyncio.sleep(1)
@@ -216,12 +216,12 @@ def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_wh
         sync = DataSync(source)
         always = Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             first = sync.watch("first", "b/")
             Shown(sync, "more", "c/")
             await source.has_opened(2)
             first.close()
-            await sync.ready(5)
+            await sync.ready(60)
             Shown(sync, "most", "d/")
             await source.has_opened(3)  # and that one leaves out b/
             again = Shown(sync, "again", "b/")
@@ -256,9 +256,9 @@ def test_closing_while_the_session_before_it_ends_leaves_none_open() -> None:
         sync = DataSync(source)
         Shown(sync, "always", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             Shown(sync, "added", "b/")
-            await sync.ready(5)
+            await sync.ready(60)
             await asyncio.sleep(0.1)  # the first one is about to end
             assert (source.opened, source.closed) == (2, 0)
         assert (source.opened, source.closed) == (2, 2)

@@ -42,9 +42,9 @@ def test_what_a_handler_writes_comes_behind_what_it_was_given_in_every_datasync(
         one.watcher("a/", name="part")(first)
         two.watcher("a/", name="part")(second)
         async with one, two:
-            await one.ready(10)
-            await two.ready(10)
-            await one.put("a/1", b"1", confirm=10)
+            await one.ready(60)
+            await two.ready(60)
+            await one.put("a/1", b"1", confirm=60)
             await eventually(lambda: len(second.seen) == 2)
             assert first.seen == second.seen == [(b"1", 1), (b"2", 2)]
 
@@ -59,8 +59,8 @@ def test_the_same_for_a_state_that_a_client_pushes(run: Run) -> None:
         one.watcher("a/", name="part")(first)
         two.watcher("a/", name="part")(second)
         async with one, two:
-            await one.ready(10)
-            await two.ready(10)
+            await one.ready(60)
+            await two.ready(60)
             await store.replace([("a/1", b"1")])
             await eventually(lambda: len(second.seen) == 2)
             assert [raw for raw, _ in first.seen] == [raw for raw, _ in second.seen] == [b"1", b"2"]
@@ -88,7 +88,7 @@ def test_what_a_handler_writes_comes_behind_what_was_missed_while_away(run: Run)
         part = Part(store, reacts=True)
         sync.watcher("a/", name="part")(part)
         async with sync:
-            await sync.ready(10)
+            await sync.ready(60)
             store.may.clear()
             await store._sessions[0].aclose()
             await store.commit([Put("a/1", b"1")])

@@ -85,7 +85,7 @@ async def told(prefix: str = "") -> AsyncIterator[tuple[Told, DataSync, Probe]]:
     probe = Probe(name="probe", prefixes=("a/",))
     sync.watcher("a/", name="probe")(probe)
     async with sync:
-        await sync.ready(15)
+        await sync.ready(60)
         yield source, sync, probe
     probe.check()
 

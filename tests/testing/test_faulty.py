@@ -306,7 +306,7 @@ def test_replies_come_back_through_the_engine(push: bool) -> None:
 
         sync.watcher("a/", name="a", type=bytes)(refuse)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             with pytest.raises(NotApplied) as caught:
                 await sync.put("a/1", b"1", confirm=True)
             assert caught.value.reasons == {"a/1": "no"}

@@ -55,9 +55,9 @@ def test_a_wider_watch_beside_it_shows_a_narrow_one_nothing() -> None:
         sync = DataSync(source)
         narrow = watch(sync, "narrow", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             wide = watch(sync, "wide", "")
-            await sync.ready(5)
+            await sync.ready(60)
             assert len(wide.events) == 1
             assert len(narrow.events) == 1
             source.write({"a/1": b"2"})
@@ -73,11 +73,11 @@ def test_a_commit_stays_whole_while_another_watch_is_widened() -> None:
         sync = DataSync(source)
         both = watch(sync, "both", "a/b/", "d/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             source.disconnect()
             source.write({"a/b/1": b"2", "d/1": b"2"})
             watch(sync, "wide", "a/")
-            await sync.ready(5)
+            await sync.ready(60)
             assert [len(event.changes) for event in both.events] == [2, 2]
 
     run_simulated(main())
@@ -89,13 +89,13 @@ def test_a_change_seen_by_a_wider_snapshot_has_the_revision_of_its_write() -> No
         sync = DataSync(source)
         narrow = watch(sync, "narrow", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             source.compact()
             source.disconnect()
             written = source.write({"a/1": b"2"})
             source.write({"b/1": b"1"})
             watch(sync, "wide", "")
-            await sync.ready(5)
+            await sync.ready(60)
             await asyncio.sleep(1)
             revisions = [change.revision for change in narrow.last.changes]
             assert revisions == [written]
@@ -109,7 +109,7 @@ def test_a_new_history_is_said_though_something_else_asks_for_a_resync_on_top() 
         sync = DataSync(source, ack_timeout=0.5)
         handler = watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             handler.gate.clear()
             source.write({"a/1": b"2"})
             await asyncio.sleep(1)  # it is overdue
@@ -134,7 +134,7 @@ def test_a_value_brought_back_from_a_lower_layer_has_its_own_revision() -> None:
         sync = DataSync(lower, upper)
         handler = watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             upper.write({"a/1": None})
             await asyncio.sleep(1)
             change: Change[bytes] = handler.last.changes[0]
@@ -149,7 +149,7 @@ def test_an_event_is_as_new_as_its_newest_value() -> None:
         sync = DataSync(source, retry=Backoff(initial=1.0))
         handler = watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             handler.fails = True
             source.write({"a/2": b"2"})
             await asyncio.sleep(0.1)  # now it waits for the next try
@@ -170,7 +170,7 @@ def test_who_is_overdue_and_reports_before_its_turn_waits_for_it() -> None:
         first = watch(sync, "first", "a/", ack_timeout=9)
         second = watch(sync, "second", "a/", ack_timeout=1)
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             first.gate.clear()
             second.gate.clear()
             source.write({"a/1": b"2"})
@@ -215,7 +215,7 @@ def test_a_write_that_changes_nothing_does_not_hear_the_verdict_on_another() -> 
         watch(sync, "a", "a/")
         other = watch(sync, "b", "b/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             other.fails = True
             source.write({"b/1": b"1"})  # it comes, and fails, while the write below is on its way
             assert await sync.delete("a/none", confirm=True) is False
@@ -229,7 +229,7 @@ def test_a_new_history_found_by_a_wider_session_is_a_round() -> None:
         sync = DataSync(source)
         handler = watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             watch(sync, "more", "b/")
             await asyncio.sleep(0)  # the old session is being closed
             source.new_history()
@@ -252,7 +252,7 @@ def test_a_source_tells_the_revision_of_a_write_though_handlers_write_meanwhile(
                 source.write({"b/1": b"because of it"})
 
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             assert source.write({"a/1": b"1"}) == 1
             await asyncio.sleep(0.1)
             assert source.revision == 2
@@ -270,7 +270,7 @@ def test_who_waits_for_a_verdict_does_not_hear_what_a_session_raises() -> None:
         sync = DataSync(source)
         handler = watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             source.fail("caught_up", Stray("unexpected"))
             await sync.put("a/1", b"1", confirm=True)
             assert handler.changes() == [("a/1", None, b"1")]
@@ -284,10 +284,10 @@ def test_who_registers_does_not_hear_what_a_session_raises() -> None:
         sync = DataSync(source)
         watch(sync, "h", "a/")
         async with sync:
-            await sync.ready(5)
+            await sync.ready(60)
             source.fail("widen", Stray("unexpected"))
             late = watch(sync, "late", "b/")
-            await sync.ready(5)
+            await sync.ready(60)
             assert late.changes() == [("b/1", None, b"1")]
 
     run_simulated(main())

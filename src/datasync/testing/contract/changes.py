@@ -21,7 +21,7 @@ class Changes(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 values = [b"%d" % i for i in range(200)]
                 for value in values:
                     await writer.put("a/key", value)
@@ -39,7 +39,7 @@ class Changes(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/", "b/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 written = [(f"{'ab'[i % 2]}/{i % 7}", b"%d" % i) for i in range(200)]
                 revisions = [await writer.put(key, value) for key, value in written]
                 wanted = dict(written)
@@ -63,7 +63,7 @@ class Changes(Base):
                 for name, prefixes in (("left", ["a/"]), ("right", ["b/"]), ("both", ["a/", "b/"]))
             )
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 txn = writer.txn().put("a/1", b"1").put("b/1", b"1").delete("a/old").put("b/2", b"2").put("c/1", b"1")
                 if not caps.transactions:
                     with pytest.raises(UnsupportedOption):
@@ -87,7 +87,7 @@ class Changes(Base):
             sync = store.open(backlog=1, ack_timeout=30)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.gate.clear()
                 await writer.put("a/first", b"first")
                 await eventually(lambda: probe.changes)
@@ -119,7 +119,7 @@ class Changes(Base):
             base = store.probe(sync, "base", "a/")
             dependent = store.probe(sync, "dependent", "b/", after=["base"])
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 base.gate.clear()
                 await fill(writer, {"a/1": b"1", "b/1": b"1"}, caps)
                 await eventually(lambda: base.changes and other.state == {"b/1": b"1"})
@@ -135,7 +135,7 @@ class Changes(Base):
             base = store.probe(sync, "base", "a/")
             dependent = store.probe(sync, "dependent", "b/", after=["base"])
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 base.gate.clear()
                 await fill(writer, {"a/1": b"1", "b/1": b"1"}, store.capabilities)
                 await eventually(lambda: dependent.state == {"b/1": b"1"})
@@ -157,7 +157,7 @@ class Changes(Base):
             probes = [store.probe(sync, f"watch {i}", "a/") for i in range(3)]
             probes.append(store.probe(sync, "single", keys=["a/key"]))
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for step in (b"1", b"2", None, b"3"):
                     await (writer.delete("a/key") if step is None else writer.put("a/key", step))
                     for probe in probes:
@@ -178,7 +178,7 @@ class Changes(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/key", b"same")
                 await writer.put("a/key", b"other")
                 await eventually(lambda: probe.state == {"a/key": b"other"})
@@ -194,7 +194,7 @@ class Changes(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for key, refused, then in (("a/old", b"2", b"1"), ("a/new", b"1", None)):
                     probe.answers.append(Refused({key: "not this one"}))
                     await writer.put(key, refused)
@@ -211,7 +211,7 @@ class Changes(Base):
             sync = store.open(ack_timeout=60)
             probe, witness = store.probe(sync, "probe", "a/"), store.probe(sync, "witness", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for key, failed, then in (("a/old", b"2", b"1"), ("a/new", b"1", None)):
                     probe.gate.clear()
                     probe.answers.append(ValueError("once"))
@@ -234,7 +234,7 @@ class Changes(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.answers.append(Refused({"a/1": "not this one"}))
                 await writer.put("a/1", b"1")
                 await eventually(lambda: probe.dirty == {"a/1"})

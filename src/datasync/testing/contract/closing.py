@@ -73,8 +73,8 @@ class Closing(Base):
                 waiters.append(asyncio.ensure_future(sync.put("a/1", b"2", confirm=True)))
                 await eventually(lambda: _written(sync, view, b"2"))
                 await sync.get("a/1")  # the write has its answer by then, which the change may overtake
-            await asyncio.wait_for(sync.aclose(), 15)
-            results = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 15)
+            await asyncio.wait_for(sync.aclose(), 60)
+            results = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 60)
             assert [type(result) for result in results] == [WatchClosed] * len(waiters)
             assert stream.state is WatchState.CLOSED
 
@@ -88,7 +88,7 @@ class Closing(Base):
             await asyncio.sleep(0)
             stream.close()
             with pytest.raises((WatchClosed, StopAsyncIteration)):
-                await asyncio.wait_for(reader, 15)
+                await asyncio.wait_for(reader, 60)
 
     @scenario()
     async def test_g12_close_is_bounded_though_a_handler_hangs(self, store: Store) -> None:
@@ -109,7 +109,7 @@ class Closing(Base):
 
         await sync.start()
         await eventually(lambda: sync.status().watches[0].state == "resyncing")
-        await asyncio.wait_for(sync.aclose(), 15)
+        await asyncio.wait_for(sync.aclose(), 60)
         assert cancelled.is_set()
         release.set()
 
@@ -118,7 +118,7 @@ class Closing(Base):
         sync = store.open()
         store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
         await sync.aclose()
         await sync.aclose()
         with pytest.raises(WatchClosed):
@@ -133,7 +133,7 @@ class Closing(Base):
             before = asyncio.all_tasks()
             sync = store.open()
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 # the session is being replaced by one that covers the new watch
                 sync.watch("stream", "a/")
                 for _ in range(turns):
@@ -147,7 +147,7 @@ class Closing(Base):
     async def test_g12_close_before_start_and_without_a_watch(self, store: Store) -> None:
         await store.open().aclose()
         async with store.open() as sync:
-            await sync.ready(15)
+            await sync.ready(60)
 
     @scenario()
     async def test_g12_an_error_in_the_block_comes_out_unchanged(self, store: Store) -> None:
@@ -178,7 +178,7 @@ class Closing(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             assert len(probe.state) >= 5
 
     @scenario()
@@ -284,7 +284,7 @@ async def _session(store: Store) -> None:
         async for event in stream:
             event.done()
             break
-        await sync.ready(15)
+        await sync.ready(60)
 
 
 async def _turns(number: int) -> None:
@@ -299,7 +299,7 @@ async def _cancelled(work: Callable[[], Coroutine[Any, Any, None]], pause: Await
     await pause
     finished = task.done()
     task.cancel()
-    done, _ = await asyncio.wait([task], timeout=15)
+    done, _ = await asyncio.wait([task], timeout=60)
     assert done, f"cancelled {when}, it did not end"
     assert finished or task.cancelled(), f"cancelled {when}, it ended with {task.exception()!r}"
     if finished:

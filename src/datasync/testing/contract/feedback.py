@@ -31,7 +31,7 @@ class Feedback(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.gate.clear()
                 probe.answers.extend([ValueError("once"), ValueError("twice")])
                 await writer.put("a/1", b"1")
@@ -63,7 +63,7 @@ class Feedback(Base):
                         raise Retry("not yet", after=0.1)
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b"1")
                 await eventually(lambda: len(times) == 2)
         # the lower bound only: how late it comes is up to the machine
@@ -76,7 +76,7 @@ class Feedback(Base):
             sync = store.open(retries=2)
             probe, other = store.probe(sync, "probe", "a/"), store.probe(sync, "other", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.answers.extend([ValueError(f"try {i}") for i in range(6)])
                 await writer.put("a/1", b"2")
                 await eventually(lambda: probe.state == {"a/1": b"2"} and not probe.dirty)
@@ -93,7 +93,7 @@ class Feedback(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.answers.append(Refused({"a/1": "not now"}))
                 if caps.atomic:
                     await fill(writer, {"a/1": b"new", "a/2": b"new"}, caps)
@@ -117,7 +117,7 @@ class Feedback(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/", answers=[Refused({"a/1": "not now"})])
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 assert probe.state == {"a/2": b"2"}
                 sync.resync()
                 await eventually(lambda: probe.state == {"a/1": b"1", "a/2": b"2"})
@@ -137,7 +137,7 @@ class Feedback(Base):
                         raise Refused({"a/foreign": "never seen"})
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b"1")
                 await eventually(lambda: len(seen) == 2)
         assert [event.attempt for event in seen] == [1, 2]
@@ -149,7 +149,7 @@ class Feedback(Base):
             sync = store.open(ack_timeout=0.05)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.gate.clear()
                 await writer.put("a/1", b"2")
                 await eventually(lambda: sync.status().watches[0].state == "overdue")
@@ -170,7 +170,7 @@ class Feedback(Base):
                 event.done()
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for value in (b"1", b"2", b"3"):
                     await writer.put("a/1", value)
                     await probe.reaches({"a/1": value})
@@ -194,7 +194,7 @@ class Feedback(Base):
 
             witness = store.probe(sync, "witness", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b"1")
                 await eventually(lambda: len(events) == 2)
                 await writer.put("a/1", b"2")
@@ -226,7 +226,7 @@ class Feedback(Base):
                     state.update((change.key, change.raw) for change in event.changes)
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/2", b"2")
                 await eventually(lambda: state == {"a/1": b"1", "a/2": b"2"})
         assert threading.get_ident() not in threads
@@ -266,7 +266,7 @@ class Feedback(Base):
                 seen.append(({pair.key for pair in pairs}, set(event.undecodable)))
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await eventually(lambda: seen)
                 assert seen == [({"a/1"}, {"a/2", "a/3"})]
                 await writer.put("a/2", good)
@@ -299,7 +299,7 @@ class Feedback(Base):
                 failing.append(False)
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 assert seen == [("a/1", 1, None), ("a/1", 1, None), ("a/3", 3, None)]
                 seen.clear()
                 failing[:] = [True]
@@ -316,7 +316,7 @@ class Feedback(Base):
             sync = store.open(retry=Backoff(initial=0.05, maximum=0.05))
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 assert sync.status().watches[0].failing is None
                 probe.answers.extend([ValueError("no such table")] * 3)
                 await writer.put("a/1", b"1")
@@ -349,7 +349,7 @@ class Feedback(Base):
 
             witness = store.probe(sync, "witness", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b"1")
                 await eventually(lambda: attempts == [1, 2, 3])
                 await writer.put("a/1", b"2")

@@ -30,7 +30,7 @@ class Handover(Base):
                     sync = store.open()
                     probes = _watch_all(store, sync)
                     async with sync:
-                        await sync.ready(15)
+                        await sync.ready(60)
                         await traffic.more(10)
                         async with traffic.paused():
                             for probe in probes:
@@ -65,7 +65,7 @@ class Handover(Base):
                         sync.watcher(*prefixes, name=name)(handler)
                     probe = store.probe(sync, "probe", "")
                     async with sync:
-                        await sync.ready(15)
+                        await sync.ready(60)
                         await traffic.more(20)
                         async with traffic.paused():
                             await probe.reaches(traffic.state)
@@ -87,7 +87,7 @@ class Handover(Base):
                     prefixes = [("a/",), ("b/",), ("a/", "b/")][number % 3]
                     probes.append(store.probe(sync, f"watch {number}", *prefixes))
                     await traffic.more(4)
-                await sync.ready(15)
+                await sync.ready(60)
                 async with traffic.paused():
                     for probe in probes:
                         await probe.reaches(part(traffic.state, probe.prefixes))

@@ -23,7 +23,7 @@ class Isolation(Base):
             sync = store.open(ack_timeout=60, backlog=limit)
             stuck, quick = store.probe(sync, "stuck", "a/"), store.probe(sync, "quick", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 stuck.gate.clear()
                 for number in range(MANY):
                     await writer.put(f"a/{number % 10}", b"%d" % number)
@@ -52,7 +52,7 @@ class Isolation(Base):
                 slow.update((change.key, change.raw) for change in event.changes)
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(300):
                     await writer.put(f"a/{number % 30}", b"%d" % number)
                 await eventually(lambda: slow == quick.state and len(slow) == 30 and slow["a/29"] == b"299")
@@ -65,7 +65,7 @@ class Isolation(Base):
             sync = store.open(ack_timeout=60, backlog=2)
             probe, witness = store.probe(sync, "probe", "a/"), store.probe(sync, "witness", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 probe.gate.clear()
                 await writer.put("a/0", b"0")
                 await eventually(lambda: probe.changes)
@@ -99,7 +99,7 @@ class Isolation(Base):
             stream = sync.watch("stream", "a/")
             quick = store.probe(sync, "quick", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(100):
                     await writer.put(f"a/{number % 5}", b"%d" % number)
                 await eventually(lambda: len(quick.state) == 5 and quick.state["a/4"] == b"99")

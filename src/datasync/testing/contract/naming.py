@@ -48,7 +48,7 @@ class Naming(Base):
                 probe = store.probe(sync, "probe", "")
                 view = sync.view("")
                 async with sync:
-                    await sync.ready(15)
+                    await sync.ready(60)
                     assert probe.state == {"a": b"1"} == dict(view)
                     assert [kv.key async for kv in sync.list("")] == ["a"]
 
@@ -87,7 +87,7 @@ class Naming(Base):
                 sync = store.open()
                 probe = store.probe(sync, "probe", "")
                 async with sync:
-                    await sync.ready(15)
+                    await sync.ready(60)
                     assert probe.state == {"a/1": b"1"}
 
                     # while it follows

@@ -80,8 +80,8 @@ class Reading(Base):
             with pytest.raises(NotReady):
                 len(view)
             async with sync:
-                await sync.ready(15)
-                await asyncio.wait_for(view.at_least(0), 15)
+                await sync.ready(60)
+                await asyncio.wait_for(view.at_least(0), 60)
                 assert dict(view) == {"a/1": Entry(1), "a/2": Entry(2)}
                 assert list(view) == ["a/1", "a/2"]
                 assert (len(view), "a/1" in view, "b/1" in view, view.get("a/3")) == (2, True, False, None)
@@ -89,13 +89,13 @@ class Reading(Base):
                     view["b/1"]
                 revision = await writer.put("a/3", b'{"number":3}')
                 if revision is not None:
-                    await asyncio.wait_for(view.at_least(revision), 15)
+                    await asyncio.wait_for(view.at_least(revision), 60)
                     assert view["a/3"] == Entry(3)
                 await writer.delete("a/1")
                 await eventually(lambda: dict(view) == {"a/2": Entry(2), "a/3": Entry(3)})
                 # without any watch: a view added while running
                 late = sync.view("b/")
-                await asyncio.wait_for(late.at_least(0), 15)
+                await asyncio.wait_for(late.at_least(0), 60)
                 assert dict(late) == {"b/1": b"no"}
 
     @scenario()
@@ -103,7 +103,7 @@ class Reading(Base):
         if not store.capabilities.revisions:
             # nothing to wait for: only its being ready can be
             async with store.open() as sync:
-                await asyncio.wait_for(sync.view("a/").at_least(0), 15)
+                await asyncio.wait_for(sync.view("a/").at_least(0), 60)
             return
         async with store.other() as writer:
             revision = await writer.put("a/1", b"1")
@@ -111,14 +111,14 @@ class Reading(Base):
             sync = store.open()
             view = sync.view("a/")
             async with sync:
-                await asyncio.wait_for(view.at_least(revision), 15)
+                await asyncio.wait_for(view.at_least(revision), 60)
                 assert view["a/1"] == b"1"
                 with pytest.raises(TimeoutError):
                     await view.at_least(revision + 100_000, timeout=0.05)
                 waiting = asyncio.ensure_future(view.at_least(revision + 100_000))
                 await asyncio.sleep(0)
             with pytest.raises(WatchClosed):
-                await asyncio.wait_for(waiting, 15)
+                await asyncio.wait_for(waiting, 60)
 
     @scenario()
     async def test_status_is_plain_data(self, store: Store) -> None:
@@ -128,7 +128,7 @@ class Reading(Base):
             store.probe(sync, "probe", "a/", keys=["single"])
             assert [watch.name for watch in sync.status().watches] == ["probe"]
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b"2")
                 await eventually(lambda: sync.status().watches[0].events == 2)
                 status = sync.status()

@@ -68,7 +68,7 @@ class Recovery(Base):
             first, second = store.probe(sync, "first", "a/"), store.probe(sync, "second", "a/")
             async with sync:
                 view = sync.view("a/")
-                await sync.ready(15)
+                await sync.ready(60)
                 assert _following(sync)
                 before = sync.status().sources[0]
                 await _call(lose)
@@ -109,12 +109,12 @@ class Recovery(Base):
             sync = store.open(recovery="resync", **PINGS)
             probes = [store.probe(sync, f"watch {i}", "a/") for i in range(3)]
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await _call(store.lose)
                 await eventually(lambda: not _following(sync), SOON)
                 await _call(store.restore)
                 await eventually(lambda: all(len(probe.resyncs) == 2 for probe in probes))
-                await sync.ready(15)
+                await sync.ready(60)
         for probe in probes:
             again = probe.resyncs[1]
             assert {kv.key: kv.raw for kv in again.values["a/"]} == START
@@ -127,7 +127,7 @@ class Recovery(Base):
             sync = store.open(**PINGS)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(5):
                     await _call(store.lose)
                     if number % 2:
@@ -176,7 +176,7 @@ class Recovery(Base):
                 sync = store.open(**PINGS)
                 probe = store.probe(sync, "probe", "a/")
                 await sync.start()
-            await sync.ready(15)
+            await sync.ready(60)
             assert probe.state == START
         finally:
             await sync.aclose()
@@ -186,7 +186,7 @@ class Recovery(Base):
         async with store.open(**PINGS) as sync:
             await sync.put("a/1", b"1")
             await _call(store.lose)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 with pytest.raises((Disconnected, OutcomeUnknown)) as caught:
                     await sync.put("a/1", b"2")
             await _call(store.restore)
@@ -201,7 +201,7 @@ class Recovery(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 for number in range(5):
                     await writer.put("a/1", b"%d" % number)
                     await _call(store.compact)
@@ -215,7 +215,7 @@ class Recovery(Base):
             sync = store.open(**PINGS)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await _call(store.lose)
                 await eventually(lambda: not _following(sync), SOON)
                 await _change_all(writer)
@@ -235,7 +235,7 @@ class Recovery(Base):
             probe = store.probe(sync, "probe", "a/")
             async with sync:
                 view = sync.view("a/")
-                await sync.ready(15)
+                await sync.ready(60)
                 waiting = None
                 if caps.revisions:
                     newest = max(kv.revision for kv in probe.resyncs[0].values["a/"])
@@ -245,7 +245,7 @@ class Recovery(Base):
                 await eventually(lambda: not view)
                 if waiting is not None:
                     with pytest.raises(HistoryChanged):
-                        await asyncio.wait_for(waiting, 15)
+                        await asyncio.wait_for(waiting, 60)
         again = probe.resyncs[1]
         if caps.revisions:
             assert "new history" in again.reason
@@ -259,7 +259,7 @@ class Recovery(Base):
             sync = store.open(**PINGS)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await _call(store.empty)
                 await eventually(lambda: not probe.state)
                 async with store.other() as newcomer:
@@ -273,7 +273,7 @@ class Recovery(Base):
             sync = store.open(**PINGS)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await _call(store.expire_session)
                 await _change_all(writer)
                 await eventually(lambda: probe.state == BEHIND)

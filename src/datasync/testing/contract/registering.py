@@ -44,7 +44,7 @@ class Registering(Base):
     async def test_g1_a_watch_of_something_known_holds_what_was_acknowledged_before(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             for number in range(ROUNDS):
                 expected = await _written(writer, f"a/{number}/")
                 await _is_fresh(store.probe(sync, f"watch {number}", f"a/{number}/"), expected)
@@ -54,7 +54,7 @@ class Registering(Base):
         async with store.other() as writer, store.open() as sync:
             probe = store.probe(sync, "probe", "a/", "b/", "c/")  # and what it is widened to
             watch = sync.watches["probe"]
-            await sync.ready(15)
+            await sync.ready(60)
             watch.remove_prefix("b/")
             watch.remove_prefix("c/")
             expected = await _written(writer, "a/")
@@ -72,12 +72,12 @@ class Registering(Base):
     async def test_g1_a_view_holds_what_was_acknowledged_before(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             for number in range(ROUNDS):
                 for prefix in f"a/{number}/", f"b/{number}/":
                     expected = await _written(writer, prefix)
                     view = sync.view(prefix)
-                    await view.at_least(0, timeout=15)
+                    await view.at_least(0, timeout=60)
                     assert dict(view) == expected
 
     @scenario()
@@ -87,7 +87,7 @@ class Registering(Base):
             pytest.skip("its revisions do not tell how far all keys are known")
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             for number in range(ROUNDS):
                 written = await writer.put("b/1", b"%d" % number)  # concerns nobody here
                 probe = store.probe(sync, f"watch {number}", "a/")
@@ -99,7 +99,7 @@ class Registering(Base):
     async def test_g9_watches_that_come_hold_up_none_that_is_there(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             always = store.probe(sync, "always", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             adding = asyncio.create_task(_add_watches(store, sync))
             try:
                 for number in range(3 * ROUNDS):
@@ -126,7 +126,7 @@ class Registering(Base):
     async def test_g7_registering_takes_no_verdict_from_watches_that_are_there(self, store: Store) -> None:
         async with store.open() as sync:
             sync.watcher("a/", name="refuses")(refuses)
-            await sync.ready(15)
+            await sync.ready(60)
             for number in range(ROUNDS):
                 write = asyncio.create_task(is_refused(sync, "a/1", b"%d" % number))
                 for _ in range(number % 6):

@@ -27,7 +27,7 @@ class Resyncs(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "b/x/", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             (event,) = probe.events
             assert isinstance(event, ResyncEvent)
             assert set(event.values) == {"b/x/", "a/"}
@@ -44,7 +44,7 @@ class Resyncs(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
         (event,) = probe.resyncs
         got = {kv.key: kv.revision for kv in event.values["a/"]}
         if caps.revisions:
@@ -58,7 +58,7 @@ class Resyncs(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/", keys=["single"])
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             (event,) = probe.events
             assert isinstance(event, ResyncEvent)
             assert {prefix: list(values) for prefix, values in event.values.items()} == {"a/": [], "single": []}
@@ -76,7 +76,7 @@ class Resyncs(Base):
                 await writer.put("a/2", b"2")
                 await writer.delete("a/1")
                 probe.gate.set()
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/3", b"3")
                 await eventually(lambda: probe.state == {"a/2": b"2", "a/3": b"3"})
         assert [event.attempt for event in probe.resyncs] == [1, 2, 3]
@@ -105,7 +105,7 @@ class Resyncs(Base):
                 seen.extend([first, [(kv.key, kv.raw, kv.revision) for kv in event.values["a/"]]])
 
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
         assert [[key for key, _, _ in values] for values in seen] == [[f"a/{i}" for i in range(5)]] * 2
         assert seen[0] == seen[1]
         assert {raw for _, raw, _ in seen[0]} == {b"old"}
@@ -132,7 +132,7 @@ class Resyncs(Base):
             for number in order:
                 sync.watcher(f"w{number}/", name=f"watch {number}")(handler(number))
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
             assert steps == [(step, number) for number in order for step in ("begin", "end")]
 
     @scenario()
@@ -147,7 +147,7 @@ class Resyncs(Base):
                 await eventually(lambda: first.state == {"a/1": b"1"})
                 assert not third.events
                 second.gate.set()
-                await sync.ready(15)
+                await sync.ready(60)
                 await eventually(lambda: second.state == third.state == {"a/1": b"1"})
         assert isinstance(third.events[0], ResyncEvent)
 
@@ -190,7 +190,7 @@ class Resyncs(Base):
             sync = store.open()
             first, second = store.probe(sync, "first", "a/"), store.probe(sync, "second", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 sync.resync()
                 await eventually(lambda: len(first.resyncs) == len(second.resyncs) == 2)
                 sync.resync("second")
@@ -227,7 +227,7 @@ class Resyncs(Base):
             sync = store.open(ack_timeout=0.03, resync_timeout=0.03)
             slow, witness = store.probe(sync, "slow", "a/"), store.probe(sync, "witness", "a/")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 slow.gate.clear()
                 await writer.put("a/1", b"1")
                 await eventually(lambda: slow.changes)

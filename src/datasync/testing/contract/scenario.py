@@ -24,7 +24,7 @@ Scenario = Callable[[Any, Store], Awaitable[None]]
 class Base:
     """What all parts of the suite share."""
 
-    deadline: float = 90.0
+    deadline: float = 200.0
     """Seconds that one test may take."""
 
     def store(self) -> contextlib.AbstractAsyncContextManager[Store]:
@@ -55,7 +55,7 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
                         await body(suite, store)
                 for probe in store.probes:
                     probe.check()
-            await eventually(lambda: not _other_tasks(), 2.0, what=f"tasks are left: {_other_tasks()}")
+            await eventually(lambda: not _other_tasks(), 20.0, what=f"tasks are left: {_other_tasks()}")
             assert not unhandled, "; ".join(unhandled)
             return None
 

@@ -32,7 +32,7 @@ class Verdicts(Base):
         sync = store.open()
         probes = [store.probe(sync, f"watch {i}", "a/") for i in range(2)]
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             revision = await sync.put("a/1", b"1", confirm=True)
             assert all(probe.state == {"a/1": b"1"} for probe in probes)
             assert (revision is not None) is store.capabilities.revisions
@@ -47,7 +47,7 @@ class Verdicts(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             await fill(sync, {"a/1": b"1", "a/b/2": b"2", "c/1": b"1"}, store.capabilities)
             await eventually(lambda: len(probe.state) == 2)
             assert await sync.delete("a/", prefix=True, confirm=True) is True
@@ -62,7 +62,7 @@ class Verdicts(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             if store.capabilities.transactions:
                 await sync.txn().delete("a/1").put("c/1", b"1").commit(confirm=True)
             assert not probe.changes
@@ -71,13 +71,13 @@ class Verdicts(Base):
     async def test_g7_a_watch_that_is_closed_votes_no_more(self, store: Store) -> None:
         async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):
             other = store.probe(sync, "other", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             stuck.gate.clear()
             put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))
             await eventually(lambda: stuck.changes and other.state == {"a/1": b"1"})
             assert not put.done()
             watch.close()
-            await asyncio.wait_for(put, 15)
+            await asyncio.wait_for(put, 60)
             stuck.gate.set()
 
     @scenario(writes=True)
@@ -85,7 +85,7 @@ class Verdicts(Base):
         sync = store.open()
         store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             error = await verdict_of(sync, "b/1", b"1")
             assert error.verdict is Verdict.UNWATCHED
             kept = await sync.get("b/1")
@@ -97,7 +97,7 @@ class Verdicts(Base):
         sync = store.open()
         probe, willing = store.probe(sync, "probe", "a/"), store.probe(sync, "willing", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.answers.append(Refused({"a/1": "not this one"}))
             error = await verdict_of(sync, "a/1", b"1")
             assert error.verdict is Verdict.REFUSED
@@ -117,7 +117,7 @@ class Verdicts(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.answers.append(ValueError("once"))
             error = await verdict_of(sync, "a/1", b"1")
             assert error.verdict is Verdict.FAILED
@@ -129,7 +129,7 @@ class Verdicts(Base):
         sync = store.open(ack_timeout=0.05)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.gate.clear()
             error = await verdict_of(sync, "a/1", b"1")
             assert error.verdict is Verdict.OVERDUE
@@ -143,7 +143,7 @@ class Verdicts(Base):
         sync = store.open(ack_timeout=60)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.gate.clear()
             error = await verdict_of(sync, "a/1", b"1", confirm=0.05)
             assert error.verdict is Verdict.OVERDUE
@@ -155,7 +155,7 @@ class Verdicts(Base):
         sync = store.open()
         first, second, third = (store.probe(sync, f"watch {i}", "a/") for i in range(3))
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             second.answers.append(Refused({"a/1": "not this one"}))
             assert (await verdict_of(sync, "a/1", b"1")).verdict is Verdict.REFUSED
             first.answers.append(Refused({"a/1": "nor this"}))
@@ -168,7 +168,7 @@ class Verdicts(Base):
     async def test_g7_a_watch_registered_just_before_has_its_say(self, store: Store) -> None:
         async with store.open() as sync:
             store.probe(sync, "other", "a/")
-            await sync.ready(15)
+            await sync.ready(60)
             for number in range(6):
                 refuses = number % 2 == 0
 
@@ -193,7 +193,7 @@ class Verdicts(Base):
                 if any(change.key.startswith("b/") for change in event.changes):
                     raise ValueError("never")
 
-            await sync.ready(15)
+            await sync.ready(60)
             sync.watches["it"].add_prefix("b/")
             assert (await verdict_of(sync, "b/1", b"1")).verdict is Verdict.FAILED
 
@@ -202,7 +202,7 @@ class Verdicts(Base):
         sync = store.open()
         left, right = store.probe(sync, "left", "a/"), store.probe(sync, "right", "b/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             right.answers.append(Refused({"b/1": "not this one"}))
             txn = sync.txn().put("a/1", b"1").put("b/1", b"1").put("c/1", b"1")
             if not store.capabilities.transactions:
@@ -227,7 +227,7 @@ class Verdicts(Base):
                 assert change.value.number == 1
 
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", msgspec.json.encode(Item(1)), confirm=True)
             error = await verdict_of(sync, "a/2", b"{nonsense")
             assert error.verdict is Verdict.REFUSED
@@ -238,7 +238,7 @@ class Verdicts(Base):
         sync = store.open(ack_timeout=60, backlog=4)
         probe, quick = store.probe(sync, "probe", "a/"), store.probe(sync, "quick", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.gate.clear()
             puts = [asyncio.ensure_future(sync.put(f"a/{i % 3}", b"%d" % i, confirm=True)) for i in range(50)]
             await eventually(lambda: probe.changes)
@@ -256,7 +256,7 @@ class Verdicts(Base):
         sync = store.open(ack_timeout=60, backlog=100)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.gate.clear()
             puts = [asyncio.ensure_future(sync.put(f"a/{i:05}", b"%d" % i, confirm=True)) for i in range(IN_FLIGHT)]
             await eventually(lambda: probe.changes)
@@ -277,7 +277,7 @@ class Verdicts(Base):
         sync = store.open(ack_timeout=60)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             probe.gate.clear()
             put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))
             await eventually(lambda: probe.changes)
@@ -294,7 +294,7 @@ class Verdicts(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync, store.open() as publisher:
-            await sync.ready(15)
+            await sync.ready(60)
             if not store.capabilities.reply:
                 # only the publisher's own watches answer, and it has none
                 error = await verdict_of(publisher, "a/1", b"1")
@@ -318,6 +318,6 @@ class Verdicts(Base):
             await eventually(lambda: stuck.changes)
             await store.lose_verdicts()
             with pytest.raises(OutcomeUnknown):
-                await asyncio.wait_for(put, 15)
+                await asyncio.wait_for(put, 60)
             stuck.gate.set()
             await stuck.reaches({"a/1": b"1"})

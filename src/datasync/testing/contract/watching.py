@@ -30,7 +30,7 @@ class Watching(Base):
             probe = store.probe(sync, "probe", keys=["a/1", "a/2"])
             mixed = store.probe(sync, "mixed", "b/", keys=["a/2"])
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 assert set(probe.resyncs[0].values) == {"a/1", "a/2"}
                 await fill(
                     writer, {"a/2": b"2", "a/1/deeper": b"again", "a/10": b"again", "b/1": b"b"}, store.capabilities
@@ -46,7 +46,7 @@ class Watching(Base):
             sync = store.open()
             probe, everything = store.probe(sync, "probe", "a/b/"), store.probe(sync, "everything", "")
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 neighbours = {"a/b": b"no", "a/bc": b"no", "a/bc/1": b"no", "a/b0": b"no", "b/1": b"no"}
                 await fill(writer, neighbours | {"a/b/1": b"yes"}, store.capabilities)
                 await eventually(lambda: len(everything.state) == 6 and probe.state == {"a/b/1": b"yes"})
@@ -84,7 +84,7 @@ class Watching(Base):
             sync = store.open()
             probe = store.probe(sync, "probe", "a/", "a/b/", keys=["a/b/1"])
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 values = {prefix: [kv.key for kv in found] for prefix, found in probe.resyncs[0].values.items()}
                 assert values == {"a/": ["a/1", "a/b/1"], "a/b/": ["a/b/1"], "a/b/1": ["a/b/1"]}
                 await writer.put("a/b/1", b"3")
@@ -144,11 +144,11 @@ class Watching(Base):
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
             store.probe(sync, "first", "b/")
-            await sync.ready(15)
+            await sync.ready(60)
             sync.watches["first"].close()
             store.probe(sync, "new", "c/")
             again = store.probe(sync, "again", "b/")
-            await sync.ready(15)
+            await sync.ready(60)
             await writer.put("b/1", b"1")
             await eventually(lambda: again.state == {"b/1": b"1"})
 
@@ -177,7 +177,7 @@ class Watching(Base):
             await writer.put("a/1", b"1")
             async with store.open() as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):
                 behind = store.probe(sync, "behind", "a/")
-                await sync.ready(15)
+                await sync.ready(60)
                 stuck.gate.clear()
                 sync.resync()
                 await eventually(lambda: len(stuck.events) == 2)
@@ -206,7 +206,7 @@ class Watching(Base):
             keep("plain", Plain)
             keep("again", Plain)
             async with sync:
-                await sync.ready(15)
+                await sync.ready(60)
                 await writer.put("a/1", b'{"numbers":[2]}')
                 await eventually(lambda: all(len(found) == 2 for found in objects.values()))
         assert objects["dict"] == [{"numbers": [1, 99]}, {"numbers": [2, 99]}]

@@ -57,7 +57,7 @@ class Writing(Base):
                 for change in event.changes:
                     await sync.put(f"status/{change.key}", b"seen")
 
-            await sync.ready(15)
+            await sync.ready(60)
             for confirm in (False, True):
                 revision = await sync.put("a/1", b"%d" % confirm, confirm=confirm)
                 kept = await sync.get("a/1")
@@ -173,7 +173,7 @@ class Writing(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             revision = await sync.put("a/1", b"1")
             txn = sync.txn().put("a/2", b"2").delete("a/1").if_revision("a/3", 5).put("a/4", b"4")
             if not (caps.cas and caps.transactions):
@@ -199,7 +199,7 @@ class Writing(Base):
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             if not caps.ttl:
                 with pytest.raises(UnsupportedOption):
                     await sync.put("a/1", b"1", ttl=ttl)
@@ -259,7 +259,7 @@ class Writing(Base):
         sync = store.open()
         probe, single = store.probe(sync, "probe", "k/", "v/"), store.probe(sync, "single", keys=["k/鍵"])
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             await fill(sync, wanted, caps)
             await eventually(lambda: probe.state == wanted)
             await eventually(lambda: single.state == {"k/鍵": "鍵".encode()})
@@ -273,7 +273,7 @@ class Writing(Base):
         again = store.open()
         probe = store.probe(again, "probe", "k/", "v/")
         async with again:
-            await again.ready(15)
+            await again.ready(60)
             assert probe.state == wanted
             for key in wanted:
                 assert await again.delete(key) is True
@@ -319,7 +319,7 @@ class Writing(Base):
         sync = store.open(label="vpp1")
         probe = store.probe(sync, "probe", "a/")
         async with sync:
-            await sync.ready(15)
+            await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
             assert probe.seen == [("a/1", b"1")]
             if store.capabilities.cas:
@@ -340,5 +340,5 @@ class Writing(Base):
             again = store.open()
             probe = store.probe(again, "probe", "a/")
             async with again:
-                await again.ready(15)
+                await again.ready(60)
                 assert probe.state == {"a/1": b"1"}
