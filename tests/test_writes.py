@@ -43,6 +43,6 @@ def test_a_publisher_waits_as_long_as_the_slowest_watch_may_take() -> None:
             await sync.ready(60)
             assert await sync.put("a/1", b"1", confirm=True) == source.revision
             with pytest.raises(datasync.NotApplied, match="overdue"):
-                await sync.put("a/1", b"2", confirm=60)
+                await sync.put("a/1", b"2", confirm=5)
 
     run_simulated(main())

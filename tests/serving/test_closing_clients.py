@@ -55,10 +55,11 @@ def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str)
                 for put in puts:
                     put.add_done_callback(lambda _: heard.append(time.monotonic()))
                 began = time.monotonic()
-                await sync.aclose()
-                assert time.monotonic() - began < 12  # grpc waits some seconds for a socket that takes nothing
+                closing = asyncio.create_task(sync.aclose())
                 ended = await asyncio.gather(*puts, return_exceptions=True)
-                assert max(heard) - began < 4
+                assert max(heard) - began < 30  # far below what a request may take
+                async with asyncio.timeout(60):  # grpc waits some seconds for a socket that takes nothing
+                    await closing
                 assert {type(error) for error in ended} <= {WatchClosed, OutcomeUnknown}
                 never = {f"a/{number}" for number, error in enumerate(ended) if isinstance(error, WatchClosed)}
                 assert never

@@ -114,14 +114,15 @@ class Commits:
         except DatasyncError as failed:
             error = failed.with_traceback(None)
         finally:
-            if sending is not None:
-                stream.cancel()
-                await end_tasks(sending)
-            self._task = None
             if error is None:
                 self._give_up_unsent()
                 error = Disconnected(f"{self._client.access.authority}: the connection is closed")
-            self._fail(error)
+            self._fail(error)  # G10: at once, for a socket that takes nothing holds up what is being sent for seconds
+            if sending is not None:
+                stream.cancel()
+                await end_tasks(sending)
+                self._fail(error)  # and what came meanwhile
+            self._task = None
 
     async def _send(self, stream: Stream[pb.CommitReplies]) -> None:
         while True:
