@@ -8,7 +8,18 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import Closed, OffsetStored, Read, Requested, SessionEnded, Viewed
+from datasync.testing.trace import (
+    Asked,
+    Closed,
+    OffsetStored,
+    Read,
+    Reported,
+    Requested,
+    SessionEnded,
+    SessionFrame,
+    SessionOpened,
+    Viewed,
+)
 from tests.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
@@ -511,6 +522,55 @@ def test_a_resync_that_fails_says_nothing_of_a_write_that_changed_nothing(
     )
     tale.verdict(began, 5, "accepted", "a/1")
     assert tale.broken() == broken
+
+
+def test_a_key_that_was_deleted_in_vain_may_be_refused_unheard() -> None:
+    tale = Tale()
+    begin(tale)
+    tale.commit(3, {"a/1": None})
+    tale.change("w", [("a/1", b"1", None, 3)], 3, outcome="refused", reasons={"a/1": "no"})
+    began = len(tale.trace)
+    tale.commit(4, {"a/1": None, "c/1": b"1"})
+    tale.change("w", [("a/1", b"1", None, 4)], 4, outcome="refused", reasons={"a/1": "no"})
+    tale.verdict(began, 4, "accepted", "a/1", "c/1")
+    assert tale.broken() == set()
+
+
+@pytest.mark.parametrize("concerned", [True, False])
+def test_a_watch_waits_for_one_named_in_after_until_that_is_free_to_say_whether_it_has_something_to_do(
+    concerned: bool,
+) -> None:
+    tale = Tale()
+    tale.session("")
+    begin(tale)
+    tale.watch("d", "b/", after=["w"])
+    tale.resync("d", {"b/": {"b/1": (b"1", 2)}}, [("b/1", None, b"1", 2)], 2)
+    tale.commit(3, {"a/1": b"2"})
+    tale.frame("commit", 3, "a/1")
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.note(Reported, watch="w", event=tale.events, outcome="accepted")  # its handler goes on
+    tale.commit(4, {"a/1" if concerned else "c/1": b"2", "b/1": b"2"})
+    tale.frame("commit", 4, "b/1")
+    tale.wait(0.3)
+    tale.note(Asked, watch="w")  # and now it turns out that nothing differs for it
+    tale.change("d", [("b/1", b"1", b"2", 4)], 4)
+    assert tale.broken() == (set() if concerned else {"isolation"})
+
+
+@pytest.mark.parametrize("scope", ["a/", ""])
+def test_a_round_does_not_wait_for_a_watch_that_a_layer_which_joins_does_not_follow_yet(scope: str) -> None:
+    tale = Tale(EXACT, "upper")
+    tale.session("")
+    tale.note(SessionOpened, source="upper", session=2, scopes=[scope])
+    tale.watch("first", "b/")
+    tale.watch("second", "a/")
+    tale.wait(0.1)
+    tale.resync("first", {"b/": {}}, [], 0, reason="registered", outcome=None)
+    tale.resync("second", {"a/": {}}, [], 0, reason="registered")
+    tale.wait(0.1)
+    tale.note(SessionFrame, source="upper", session=2, kind="end", history="h1")
+    tale.resync("second", {"a/": {}}, [], 0, reason="upper joined")
+    assert tale.broken() == ({"rounds"} if scope == "" else set())
 
 
 @pytest.mark.parametrize(("ends", "late"), [(1.0, False), (0.5, True)])

@@ -1,24 +1,20 @@
-"""The validators that look at several watches, at sessions, or at publishers. Each yields (what it is about, line)."""
+"""The validators that look at several watches, or at sessions. Each yields (what it is about, line)."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from datasync.source import Scopes
 from datasync.testing import trace as t
-from datasync.testing.history import SourceLog
 from datasync.testing.model import WatchModel
+from datasync.testing.publishers import offsets, verdicts
 from datasync.testing.story import SLACK, Story, Told, WatchStory
 
 __all__ = ["ACROSS"]
 
 Lines = Iterator[tuple[str, str]]
-
-_WORSE = ["unwatched", "accepted", "refused", "failed", "overdue"]
-
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
 
@@ -144,7 +140,23 @@ def _waits_for_snapshot(story: Story, watch: WatchStory, until: int) -> bool:
     if not widened and not beside and not _came_late(story, watch):
         return False
     last = widened[-1] if widened else watch.entry.seq
-    return not any(event.is_resync for event in watch.events_between(last, until))
+    if not any(event.is_resync for event in watch.events_between(last, until)):
+        return True
+    # a layer that joins late, with a session from before, has yet to bring what was registered meanwhile
+    wanted = watch.scopes_at(until)
+    return any(scope not in known for known in _followed(story, until) for scope in wanted)
+
+
+def _followed(story: Story, until: float) -> Iterator[Scopes]:
+    """The scopes of the newest session of each of several layers that had brought its snapshot by then."""
+    for source in story.sources if len(story.sources) > 1 else ():
+        ended = [
+            opened
+            for opened, frames in story.sessions.values()
+            if opened.source == source and any(frame.kind == "end" and frame.seq < until for frame in frames)
+        ]
+        if ended:
+            yield Scopes(ended[-1].scopes)
 
 
 # -- registrations -----------------------------------------------------------------------------------------------------
@@ -186,157 +198,6 @@ def _shows(event: Told, scopes: Scopes) -> bool:
     return values is not None and all(scope in values for scope in scopes)
 
 
-# -- publishers --------------------------------------------------------------------------------------------------------
-
-
-def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
-    """A publisher hears the worst of the first outcomes at the watches that its write concerns (G7)."""
-    source = story.exact
-    if source is None:
-        return
-    for answer in story.answers:
-        about = f"the write of {', '.join(answer.keys)} at revision {answer.revision}"
-        if answer.verdict not in _WORSE:
-            yield about, f"has the verdict {answer.verdict!r}"
-            continue
-        if any(answer.began < story.entered(history) and history.seq < answer.seq for history in source.histories[1:]):
-            continue  # a revision of another history than the one followed then: nobody can tell them apart
-        matching: Sequence[WatchStory] = [watch for watch in story.in_order if _concerned(watch, answer)]
-        certain = [watch for watch in matching if _surely(watch, answer)]
-        if answer.verdict == "unwatched" and certain:
-            yield about, f"is called unwatched, but {certain[0].name!r} watches it"
-        known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
-        if source.capabilities.reply:  # the answer may have come with that of a whole RESYNC
-            matching = story.in_order
-            known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
-        bad = answer.verdict in ("refused", "failed", "overdue")
-        if bad and not _witnessed(story, answer, matching, known):
-            yield about, f"is {answer.verdict}, but no watch says so"
-        for watch in certain if answer.verdict in ("accepted", "refused", "failed") else ():
-            yield from _settled_in_time(source, answer, watch, about)
-
-
-def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
-    """The watch had any of these keys in its scopes at some moment between the write and the answer."""
-    if watch.entry.seq > answer.seq or (watch.closed is not None and watch.closed.seq < answer.began):
-        return False
-    moments = [answer.began, answer.seq, *(r.seq + 0.5 for r in watch.records if isinstance(r, t.Scoped))]
-    return any(key in watch.scopes_at(moment) for moment in moments if moment <= answer.seq for key in answer.keys)
-
-
-def _surely(watch: WatchStory, answer: t.Answered) -> bool:
-    """The watch had some of them all the time, and has not been widened or narrowed meanwhile."""
-    if watch.entry.seq > answer.began or (watch.closed is not None and watch.closed.seq < answer.seq):
-        return False
-    scoped = [record.seq for record in watch.records if isinstance(record, t.Scoped)]
-    if any(answer.began <= seq < answer.seq for seq in scoped):
-        return False
-    return any(key in watch.scopes_at(answer.seq) for key in answer.keys)
-
-
-def _open_meanwhile(watch: WatchStory, answer: t.Answered) -> list[Told]:
-    """The events that were reported on, or not yet, between the write and the answer."""
-    return [
-        told
-        for told in watch.events
-        if told.entry.seq < answer.seq and (told.report is None or told.report.seq >= answer.began)
-    ]
-
-
-def _covering(watch: WatchStory, answer: t.Answered) -> list[Told]:
-    """The events, delivered between the write and the answer, that may contain the write."""
-    return [
-        told for told in watch.events_between(answer.began - 1, answer.seq) if told.entry.revision >= answer.revision
-    ]
-
-
-def _witnessed(
-    story: Story,
-    answer: t.Answered,
-    matching: Sequence[WatchStory],
-    known: list[tuple[WatchStory, Told]],
-) -> bool:
-    if answer.verdict == "overdue":
-        # also whoever was passed by already, and the limit of the publisher itself
-        began = story.trace[answer.began].at if answer.began < len(story.trace) else answer.at
-        shortest = min((watch.entry.ack_timeout for watch in matching), default=0.0)
-        passed = any(
-            told.overdue_at <= answer.at + SLACK and (told.report is None or told.report.at >= began - SLACK)
-            for watch in matching
-            for told in watch.events
-            if told.entry.seq < answer.seq
-        )
-        return passed or answer.at - began >= shortest - SLACK or any(watch.entry.stream for watch in matching)
-    if answer.verdict == "refused":
-        reasons = {item for _, told in known for item in told.reasons.items()}
-        undecodable = {key for _, told in known for key in told.entry.undecodable}
-        return all(item in reasons or item[0] in undecodable for item in answer.reasons.items())
-    return any(told.outcome == "failed" for _, told in known)
-
-
-def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, about: str) -> Lines:
-    """The watch has settled the write when its publisher hears of it, unless there was nothing to settle."""
-    keys = [key for key in answer.keys if key in watch.scopes_at(answer.seq)]
-    events = _covering(watch, answer)
-    if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
-        first = events[0]
-        asked = _is_in(first, answer, keys) and not all(_had(source, watch, first, key, answer) for key in keys)
-        if answer.verdict == "accepted" and first.entry.attempt == 1 and asked:
-            refused = first.first == "refused" and first.reasons.keys() & set(keys)
-            if refused or first.first in ("failed", "overdue"):
-                yield about, f"is accepted, though {watch.name!r} says {first.first}"
-        return
-    for history in source.histories:
-        if answer.revision == history.start:
-            return  # it found nothing to delete, where nothing had been written yet
-        place = bisect_left(history.revisions, answer.revision)
-        if place >= len(history) or history.revisions[place] != answer.revision:
-            continue
-        # nothing to do: no difference, or written again since
-        if all(
-            history.is_same(key, place + 1) or history.written_in(key, place + 1, len(history)) is not None
-            for key in keys
-        ):
-            return
-    if any(told.entry.seq < answer.seq and told.report is None for told in watch.events):
-        return  # overdue: the publisher does not hear of this one
-    if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
-        return
-    yield about, f"is {answer.verdict} before {watch.name!r} has settled it"
-
-
-def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
-    """The event holds this very write, of one of these keys, and nobody has written them again."""
-    if not told.is_resync:
-        return told.entry.commits == 1 and told.entry.revision == answer.revision
-    shown = [told.values.get(key) for key in keys]
-    return all(value is not None and value[1] == answer.revision for value in shown)
-
-
-def _had(source: SourceLog, watch: WatchStory, told: Told, key: str, answer: t.Answered) -> bool:
-    """The watch had accepted, before that RESYNC, the bytes that were written again: there was nothing to do."""
-    before = [event for event in watch.events if event.entry.seq < told.entry.seq and key in event.keys]
-    if not told.is_resync or not before or before[-1].outcome not in ("accepted", "refused"):
-        return False
-    if key in before[-1].reasons or key in before[-1].entry.undecodable:
-        return False
-    places = [(history, history.place(answer.revision)) for history in source.histories]
-    return any(
-        place > 0 and history.revisions[place - 1] == answer.revision and history.is_same(key, place)
-        for history, place in places
-    )
-
-
-def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:
-    """The offset of a consumer group never passes an event that has not settled."""
-    for stored in story.offsets:
-        for watch in story.in_order:
-            for told in watch.events:
-                passed = told.entry.source == stored.source and told.entry.revision <= stored.revision
-                if passed and told.entry.seq < stored.seq < told.settled[0]:
-                    yield watch.name, f"{told} has not settled, but the offset {stored.revision} was stored"
-
-
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
@@ -366,7 +227,7 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
             if isinstance(record, t.Asked | t.Reported):
                 free = record.at
             elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
-                since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record.seq))
+                since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record))
                 others = [story.watches[name] for name in watch.entry.after if name in story.watches]
                 if any(_waits_for_snapshot(story, other, record.seq) for other in others):
                     continue  # it is waited for until its source is known to be lost, and a while longer
@@ -389,16 +250,31 @@ def _handed(story: Story) -> dict[int, float]:
     return handed
 
 
-def _waited_for(story: Story, watch: WatchStory, before: int) -> float:
-    latest = -math.inf
+def _waited_for(story: Story, watch: WatchStory, event: t.Delivered) -> float:
+    """Until when it had to wait for the watches that it names in `after`."""
+    latest, before = -math.inf, event.seq
     for name in watch.entry.after:
-        for told in story.watches[name].events if name in story.watches else ():
-            if told.entry.seq < before:
-                latest = max(latest, min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at)
         other = story.watches.get(name)
-        if other is not None and other.closed is not None and other.closed.seq < before:
+        if other is None:
+            continue
+        earlier = [told for told in other.events if told.entry.seq < before]
+        for told in earlier:
+            latest = max(latest, min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at)
+        if earlier and _writes_in(story, other, event):
+            # it may have something to say on this, until it is free to take it, or passed by
+            asked = [r.at for r in other.records if isinstance(r, t.Asked) and r.seq > earlier[-1].entry.seq]
+            latest = max(latest, min([*asked[:1], earlier[-1].settled[1] + other.entry.ack_timeout]))
+        if other.closed is not None and other.closed.seq < before:
             latest = max(latest, other.closed.at)
     return latest
+
+
+def _writes_in(story: Story, watch: WatchStory, event: t.Delivered) -> bool:
+    """The commit of that event writes in the scopes of the watch too; not known of a fold."""
+    assert story.exact is not None
+    history, scopes = story.exact.histories[0], watch.scopes_at(event.seq)
+    changes = history.commits[history.place(event.revision) - 1]
+    return event.commits > 1 or any(key in scopes for key, _ in changes)
 
 
 def dependent(story: Story, _: dict[str, WatchModel]) -> Lines:

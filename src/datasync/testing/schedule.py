@@ -91,6 +91,7 @@ class _Run:
         self._optional = profile == "layers" and rng.random() < 0.5
         self._crowded = rng.random() < 0.2
         """Watches come and go all the time, most of them trouble, and are written to at once."""
+        self._prefixes = _PREFIXES[1:] if self._crowded else _PREFIXES  # where all is known, none brings a snapshot
         self._view: View[bytes] | None = None
         self._scope = rng.choice(_PREFIXES)
         self._single = all(source.capabilities.transactions for source in self._sources)
@@ -171,6 +172,7 @@ class _Run:
         actions: Sequence[tuple[int, Callable[[FaultySource], None]]] = (
             (24, self._write), (10, self._put), (4, self._fault), (2, self._resync), (2, self._change_watch),
             (2, self._readers), (1, self._renew), (40 if self._crowded else 4, self._put_beside_a_registration),
+            (10 if self._crowded else 1, self._put_beside_a_closing),
         )  # fmt: skip
         rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0](source)
         pause = rng.choice([0.0, 0.0, 0.001, 0.02, 0.1, 0.4])
@@ -207,7 +209,7 @@ class _Run:
         self._start_publishing(source, changes)
 
     def _put_beside_a_registration(self, _: FaultySource) -> None:
-        """Publish, in the moments behind it, what a watch that is registered or widened now is to see first."""
+        """Publish, in the moments beside it, what a watch that is registered or widened now is to see first."""
         source, before = self._sources[-1], {actor.name: list(actor.scopes) for actor in self._alive}
         self._change_watch(source)
         added = Scopes(
@@ -217,8 +219,33 @@ class _Run:
         if keys:
             self._value += 1
             changes: dict[str, bytes | None] = {self._rng.choice(keys): _value(self._value)}
-            moment = self._rng.choice([0.0, 0.0, 0.001, 0.02])
-            asyncio.get_running_loop().call_later(moment, self._start_publishing, source, changes)
+            self._soon(lambda: self._start_publishing(source, changes))
+
+    def _put_beside_a_closing(self, _: FaultySource) -> None:
+        """Close a watch, or narrow it, in the moments behind writes that wait for it."""
+        if not self._alive:
+            return
+        source, actor = self._sources[-1], self._rng.choice(self._alive)
+        keys = [key for key in _KEYS if key in Scopes(actor.scopes)]
+        for key in self._rng.sample(keys, min(len(keys), 2)):
+            self._value += 1
+            self._start_publishing(source, {key: _value(self._value)})
+
+        def leave() -> None:
+            if actor.open and len(actor.prefixes) > 1 and self._rng.random() < 0.3:
+                actor.narrow(self._rng.choice(actor.prefixes))
+            elif actor.open:
+                actor.close()
+
+        self._soon(leave)
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        """Do it in this turn of the loop, in the next one, or a moment later."""
+        moment = self._rng.choice([None, 0.0, 0.0, 0.001, 0.02])
+        if moment is None:
+            act()
+        else:
+            asyncio.get_running_loop().call_later(moment, act)
 
     def _start_publishing(self, source: FaultySource, changes: dict[str, bytes | None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(self._publish(source, changes)))
@@ -233,18 +260,20 @@ class _Run:
         try:
             revision = await txn.commit(confirm=True)
         except NotApplied as error:
-            recorder.answered(source.name, changes, began, error.verdict.value, error.revision, error.reasons)
+            revision = error.revision
+            recorder.answered(source.name, changes, began, error.verdict.value, revision, error.reasons)
         except DatasyncError:
-            pass  # it was not done, or nobody knows
+            return  # it was not done, or nobody knows
         except (RuntimeError, KeyError, Stray) as error:
             if error.args != _BY_COMMIT:
                 raise
+            return
         else:
             recorder.answered(source.name, changes, began, "accepted", revision)
-            if self._view is not None and revision is not None:
-                with contextlib.suppress(DatasyncError):  # another history, or nothing known yet
-                    await self._view.at_least(revision)
-                    recorder.viewed(self._scope, self._view, source.name, revision)
+        if self._view is not None and revision is not None:
+            with contextlib.suppress(DatasyncError):  # another history, or nothing known yet
+                await self._view.at_least(revision)
+                recorder.viewed(self._scope, self._view, source.name, revision)
 
     def _fault(self, source: FaultySource) -> None:
         rng = self._rng
@@ -309,16 +338,16 @@ class _Run:
         rng, alive = self._rng, self._alive
         kind = rng.randrange(8)
         if kind < 2 or not alive:
-            if len(self._actors) < 8:
+            if len(self._actors) < (24 if self._crowded else 8):
                 self._add_watch()
             return
         actor = rng.choice(alive)
-        if kind == 2:
+        if kind == 2 or (kind < 5 and self._crowded and len(alive) > 3):
             actor.close()
         elif kind < 5 and len(actor.prefixes) > 1:
             actor.narrow(rng.choice(actor.prefixes))
         else:
-            free = [prefix for prefix in _PREFIXES if prefix not in actor.scopes]
+            free = [prefix for prefix in self._prefixes if prefix not in actor.scopes]
             if free:
                 actor.widen(rng.choice(free))
 
@@ -334,7 +363,7 @@ class _Run:
     def _add_watch(self) -> None:
         rng = self._rng
         self._named += 1
-        prefixes = rng.sample(_PREFIXES, rng.choice([1, 1, 2]))
+        prefixes = rng.sample(self._prefixes, rng.choice([1, 1, 2]))
         keys = rng.sample(_KEYS, 1) if rng.random() < 0.2 else []
         others = [actor.name for actor in self._alive]
         kind = StreamActor if rng.random() < 0.3 else HandlerActor
