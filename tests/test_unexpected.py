@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
@@ -213,6 +214,29 @@ def test_an_error_that_is_not_what_it_says_is_a_failure(error: type[Exception], 
             await sync.put("a/1", b"2", confirm=60)
 
     run(main())
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_a_session_raises_as_it_is_closed_is_logged_and_handed_to_nobody(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    unhandled: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context["message"]))
+        source = FaultySource({"a/1": b"1"})
+        async with DataSync(source) as sync:
+            view = sync.view("a/")
+            await sync.ready(60)
+            source.fail("aclose", error)
+            source.disconnect()
+            await eventually(lambda: sync.status().sources[0].reconnects == 1)
+            assert dict(view) == {"a/1": b"1"}
+        gc.collect()
+
+    run_simulated(main())
+    assert not unhandled
+    assert [record.message for record in caplog.records if record.exc_info] == ["unexpected error in closing a session"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -55,8 +55,8 @@ class Line:
                 await self.session.aclose()
         except TimeoutError:
             pass
-        except Exception:  # G8: said, but why the session ends is more to the point
-            log.exception("unexpected error in closing a session")
+        except BaseException as error:  # G8: said, but why the session ends is more to the point
+            log.error("unexpected error in closing a session", exc_info=failure(error))
 
 
 def failure(error: BaseException) -> Exception:
