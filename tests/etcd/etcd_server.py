@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,29 +33,8 @@ class EtcdServer(etcd_server_process.EtcdServer):
         super().__init__(program(version), directory, tls=tls, extra=extra)
 
     async def ctl(self, *args: str, user: str | None = None, said: str = "") -> str:
-        """What `etcdctl` answers to `said`."""
-        etcdctl = require("etcdctl", "apt-get install -y etcd-client")
-        command = [etcdctl, "--endpoints", f"127.0.0.1:{self.port}", *(["--user", user] if user else []), *args]
-        env = os.environ | {"ETCDCTL_API": "3"}
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=env,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        answer, _ = await process.communicate(said.encode())
-        assert process.returncode == 0, f"{' '.join(args)}: {answer.decode()}"
-        return answer.decode()
-
-    async def ask_for_passwords(self, users: Mapping[str, str]) -> None:
-        """Switch authentication on: root (password "root"), and users that may use all keys."""
-        await self.ctl("user", "add", "root:root")
-        await self.ctl("user", "grant-role", "root", "root")
-        for name, password in users.items():
-            await self.ctl("user", "add", f"{name}:{password}")
-            await self.ctl("user", "grant-role", name, "root")
-        await self.ctl("auth", "enable")
+        require("etcdctl", "apt-get install -y etcd-client")
+        return await super().ctl(*args, user=user, said=said)
 
 
 def tls_flags(authority: Authority, name: str) -> list[str]:

@@ -17,6 +17,7 @@ from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults
 __all__ = ["EtcdStore"]
 
 _NO_SPACE = 1
+_NAME, _PASSWORD = "chaos", "once"
 
 
 class EtcdStore(Proxied):
@@ -24,7 +25,8 @@ class EtcdStore(Proxied):
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
-        self._server = server = EtcdServer(program("etcd", "apt-get install -y etcd-server"), self._directory)
+        binary = program("etcd", "apt-get install -y etcd-server")
+        self._server = server = EtcdServer(binary, self._directory, extra=["--bcrypt-cost", "4"])
         self._proxy = proxy = TcpProxy(server.port)
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
@@ -32,8 +34,9 @@ class EtcdStore(Proxied):
             "compaction": Fault("server", 2, self._compact),
             "backup": Fault("server", 1, self._back_up),
             "no space": Fault("server", 1, self._fill),
+            "role": Fault("server", 1, self._lock_out),
         }  # fmt: skip
-        self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
+        self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
         self.left_out = {
             "full disk": "it writes into space that it has reserved; its alarm of no space is raised instead",
             "clock steps": "the clock of the machine is not this command's to set",
@@ -41,10 +44,11 @@ class EtcdStore(Proxied):
 
     async def start(self) -> None:
         await self._server.start()
+        await self._make_user()
         self._backup = await self._server.back_up()
         await self._proxy.start()
-        self.url = f"etcd://127.0.0.1:{self._proxy.port}?timeout=2"
-        self.direct = f"{self._server.url}?timeout=2"
+        self.url = f"etcd://{_NAME}:{_PASSWORD}@127.0.0.1:{self._proxy.port}?timeout=2"
+        self.direct = f"etcd://root:{self._server.password}@127.0.0.1:{self._server.port}?timeout=2"
         self.version = f"etcd {await self._server.version()}"
 
     async def aclose(self) -> None:
@@ -87,8 +91,31 @@ class EtcdStore(Proxied):
         finally:
             await self._server.alarm(_NO_SPACE, on=False)
 
+    async def _make_user(self) -> None:
+        await self._server.ask_for_passwords({})
+        await self._as_root("user", "add", f"{_NAME}:{_PASSWORD}")
+        await self._as_root("role", "add", _NAME)
+        await self._as_root("role", "grant-permission", _NAME, "readwrite", "", "--prefix")
+        await self._as_root("user", "grant-role", _NAME, _NAME)
+
+    async def _as_root(self, *args: str) -> None:
+        await self._server.ctl(*args, user=f"root:{self._server.password}")
+
+    async def _lock_out(self, rng: random.Random, seconds: float) -> None:
+        await self._as_root("role", "revoke-permission", _NAME, "", "--prefix")
+        self._proxy.cut()  # a watch that is there already goes on
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._as_root("role", "grant-permission", _NAME, "readwrite", "", "--prefix")
+
     async def _back_up(self, rng: random.Random, seconds: float) -> None:
         self._backup = await self._server.back_up()
 
     async def _restore(self) -> None:
         await self._server.restore(self._backup)
+
+    async def _empty(self) -> None:
+        self._server.password = None
+        await self._server.empty()
+        await self._make_user()

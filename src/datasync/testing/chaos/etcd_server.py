@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
+from google.protobuf.message import Message
 
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.source import Item
-from datasync.testing.chaos.process import StoredProcess, free_ports
+from datasync.testing.chaos.process import StoredProcess, free_ports, program
 
 __all__ = ["EtcdServer"]
+
+M = TypeVar("M", bound=Message)
 
 # quick elections, and no waiting for the disk: a killed process leaves its writes in the page cache
 _QUICK = ["--unsafe-no-fsync", "--heartbeat-interval", "25", "--election-timeout", "250"]
@@ -28,6 +33,8 @@ class EtcdServer(StoredProcess):
         data = directory / f"data-{port}"
         peer = f"http://127.0.0.1:{self.peer_port}"
         url = f"{self.scheme}://127.0.0.1:{port}"
+        self.password: str | None = None
+        """Of root, once it asks for passwords."""
         super().__init__(
             [
                 binary, "--name", f"m{port}", "--data-dir", str(data),
@@ -61,15 +68,8 @@ class EtcdServer(StoredProcess):
 
     async def _status(self) -> pb.StatusResponse:
         """What it says of itself; nothing where it does not answer."""
-        async with self.channel() as channel:
-            status = channel.unary_unary(
-                "/etcdserverpb.Maintenance/Status",
-                request_serializer=pb.StatusRequest.SerializeToString,
-                response_deserializer=pb.StatusResponse.FromString,
-            )
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                answer: pb.StatusResponse = await status(pb.StatusRequest(), timeout=2)
-                return answer
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            return await self._ask("Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, timeout=2)
         return pb.StatusResponse()
 
     @contextlib.asynccontextmanager
@@ -80,16 +80,40 @@ class EtcdServer(StoredProcess):
         ) as channel:
             yield channel
 
+    async def _ask(self, method: str, request: Message, response: type[M], timeout: float = 10) -> M:
+        """One call over a connection of its own."""
+        async with self.channel() as channel:
+            call = channel.unary_unary(
+                f"/etcdserverpb.{method}",
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=response.FromString,
+            )
+            answer: M = await call(request, timeout=timeout, metadata=await self._login(channel))
+            return answer
+
+    async def _login(self, channel: grpc.aio.Channel) -> Sequence[tuple[str, str]]:
+        """What a call says of who it is, where passwords are asked for."""
+        if self.password is None:
+            return ()
+        authenticate = channel.unary_unary(
+            "/etcdserverpb.Auth/Authenticate",
+            request_serializer=pb.AuthenticateRequest.SerializeToString,
+            response_deserializer=pb.AuthenticateResponse.FromString,
+        )
+        answer = await authenticate(pb.AuthenticateRequest(name="root", password=self.password), timeout=10)
+        return (("token", answer.token),)
+
+    async def _range(self, key: bytes, end: bytes = b"", *, count_only: bool = False) -> pb.RangeResponse:
+        request = pb.RangeRequest(key=key, range_end=end, count_only=count_only)
+        return await self._ask("KV/Range", request, pb.RangeResponse)
+
     async def head(self) -> int:
         """The revision of the store."""
-        async with self.channel() as channel:
-            return (await _range(channel)(pb.RangeRequest(key=b"x"), timeout=10)).header.revision
+        return (await self._range(b"x")).header.revision
 
     async def everything(self) -> dict[str, bytes]:
         """All keys and values."""
-        async with self.channel() as channel:
-            found = await _range(channel)(pb.RangeRequest(key=b"\0", range_end=b"\0"), timeout=10)
-            return {kv.key.decode(): kv.value for kv in found.kvs}
+        return {kv.key.decode(): kv.value for kv in (await self._range(b"\0", b"\0")).kvs}
 
     async def version(self) -> str:
         """What it runs."""
@@ -97,8 +121,7 @@ class EtcdServer(StoredProcess):
 
     async def rows(self) -> tuple[list[Item], int, str]:
         """All keys with their values and revisions, the revision of the store, and the id of the cluster."""
-        async with self.channel() as channel:
-            found = await _range(channel)(pb.RangeRequest(key=b"\0", range_end=b"\0"), timeout=10)
+        found = await self._range(b"\0", b"\0")
         items = [(kv.key.decode(), kv.value, kv.mod_revision) for kv in found.kvs]
         return items, found.header.revision, f"{found.header.cluster_id:x}"
 
@@ -111,7 +134,7 @@ class EtcdServer(StoredProcess):
                 "/etcdserverpb.Watch/Watch",
                 request_serializer=pb.WatchRequest.SerializeToString,
                 response_deserializer=pb.WatchResponse.FromString,
-            )()
+            )(metadata=await self._login(channel))
             create = pb.WatchCreateRequest(key=b"\0", range_end=b"\0", start_revision=start)
             await watch.write(pb.WatchRequest(create_request=create))
             while head >= start and max(log, default=1) < head:
@@ -127,59 +150,55 @@ class EtcdServer(StoredProcess):
     async def compact(self, revision: int | None = None) -> None:
         """Forget all that is older than `revision`, or than now."""
         at = await self.head() if revision is None else revision
-        async with self.channel() as channel:
-            compact = channel.unary_unary(
-                "/etcdserverpb.KV/Compact",
-                request_serializer=pb.CompactionRequest.SerializeToString,
-                response_deserializer=pb.CompactionResponse.FromString,
-            )
-            try:
-                await compact(pb.CompactionRequest(revision=at, physical=True), timeout=10)
-            except grpc.aio.AioRpcError as error:
-                if "has been compacted" not in (error.details() or ""):
-                    raise
+        try:
+            await self._ask("KV/Compact", pb.CompactionRequest(revision=at, physical=True), pb.CompactionResponse)
+        except grpc.aio.AioRpcError as error:
+            if "has been compacted" not in (error.details() or ""):
+                raise
 
     async def put_raw(self, key: bytes, value: bytes) -> None:
         """Store what may be no text."""
-        async with self.channel() as channel:
-            put = channel.unary_unary(
-                "/etcdserverpb.KV/Put",
-                request_serializer=pb.PutRequest.SerializeToString,
-                response_deserializer=pb.PutResponse.FromString,
-            )
-            await put(pb.PutRequest(key=key, value=value), timeout=10)
+        await self._ask("KV/Put", pb.PutRequest(key=key, value=value), pb.PutResponse)
 
     async def has_raw(self, key: bytes) -> bool:
         """Whether there is a key that may be no text."""
-        async with self.channel() as channel:
-            found = channel.unary_unary(
-                "/etcdserverpb.KV/Range",
-                request_serializer=pb.RangeRequest.SerializeToString,
-                response_deserializer=pb.RangeResponse.FromString,
-            )
-            return bool((await found(pb.RangeRequest(key=key, count_only=True), timeout=10)).count)
+        return bool((await self._range(key, count_only=True)).count)
 
     async def alarm(self, alarm: int, *, on: bool = True) -> None:
         """Have the server itself say that it is full (1), or that its data is corrupt (2); or not any more."""
         action, member = (1 if on else 2), 1
         async with self.channel() as channel:
             call: Any = channel.unary_unary("/etcdserverpb.Maintenance/Alarm")
-            await call(bytes([0x08, action, 0x10, member, 0x18, alarm]), timeout=10)
+            request = bytes([0x08, action, 0x10, member, 0x18, alarm])
+            await call(request, timeout=10, metadata=await self._login(channel))
+
+    async def ctl(self, *args: str, user: str | None = None, said: str = "") -> str:
+        """What `etcdctl` answers to `said`."""
+        command = [
+            program("etcdctl", "apt-get install -y etcd-client"), "--endpoints", f"127.0.0.1:{self.port}",
+            *(["--user", user] if user else []), *args,
+        ]  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=os.environ | {"ETCDCTL_API": "3"},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        answer, _ = await process.communicate(said.encode())
+        assert process.returncode == 0, f"{' '.join(args)}: {answer.decode()}"
+        return answer.decode()
+
+    async def ask_for_passwords(self, users: Mapping[str, str]) -> None:
+        """Switch authentication on: root (password "root"), and users that may use all keys."""
+        await self.ctl("user", "add", "root:root")
+        await self.ctl("user", "grant-role", "root", "root")
+        for name, password in users.items():
+            await self.ctl("user", "add", f"{name}:{password}")
+            await self.ctl("user", "grant-role", name, "root")
+        await self.ctl("auth", "enable")
+        self.password = "root"  # noqa: S105 - of a server that this process starts and ends
 
     async def clear(self) -> None:
         """Delete all keys."""
-        async with self.channel() as channel:
-            delete = channel.unary_unary(
-                "/etcdserverpb.KV/DeleteRange",
-                request_serializer=pb.DeleteRangeRequest.SerializeToString,
-                response_deserializer=pb.DeleteRangeResponse.FromString,
-            )
-            await delete(pb.DeleteRangeRequest(key=b"\0", range_end=b"\0"), timeout=10)
-
-
-def _range(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[pb.RangeRequest, pb.RangeResponse]:
-    return channel.unary_unary(
-        "/etcdserverpb.KV/Range",
-        request_serializer=pb.RangeRequest.SerializeToString,
-        response_deserializer=pb.RangeResponse.FromString,
-    )
+        await self._ask("KV/DeleteRange", pb.DeleteRangeRequest(key=b"\0", range_end=b"\0"), pb.DeleteRangeResponse)
