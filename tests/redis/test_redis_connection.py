@@ -465,7 +465,8 @@ def test_a_write_of_which_the_server_understood_nothing() -> None:
 
 def test_a_server_of_another_kind() -> None:
     async def main() -> None:
-        async with redis_server(extra=["--cluster-enabled", "yes"]) as server:
+        [bus] = free_ports(1)  # else it takes one that may be in use
+        async with redis_server(extra=["--cluster-enabled", "yes", "--cluster-port", str(bus)]) as server:
             with pytest.raises(BadStore, match=r"redis\+cluster://"):
                 await DataSync(server.url).start()
         async with redis_server() as server:

@@ -43,7 +43,7 @@ return poor;
 """
 
 
-def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Until it is true."""
     deadline = time.monotonic() + seconds
     while not condition():

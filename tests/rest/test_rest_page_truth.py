@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.once, pytest.mark.alone("browser")]
 
 
 def opened(seen: Browser, key: str) -> Callable[[], bool]:
-    """Ask for a key by its whole name; what it returns tells whether the value is there, and asks again if not."""
+    """Ask for a key by its whole name; what it returns tells whether the value is there."""
     seen.js("document.getElementById('keys-prefix').value = ''")
     seen.press("/")
     wait(lambda: seen.focus() == "keys-prefix")
@@ -29,13 +29,8 @@ def opened(seen: Browser, key: str) -> Callable[[], bool]:
     wait(lambda: seen.js("return document.querySelector('#keys .entry[aria-selected=true]')?.dataset.key") == key)
     wait(lambda: seen.focus() == "keys")
 
-    def shown() -> bool:
-        if seen.text("#value .key") == key:
-            return bool(seen.text("#value .note"))
-        seen.press(Keys.ENTER)
-        return False
-
-    return shown
+    seen.press(Keys.ENTER)
+    return lambda: seen.text("#value .key") == key and bool(seen.text("#value .note"))
 
 
 def followed(port: int, seen: Browser, key: str) -> bool:
@@ -92,6 +87,24 @@ def test_values_are_shown_as_they_are(tmp_path: Path) -> None:
         assert seen.text("#value pre") == "not the logo"
         wait(opened(seen, "v/empty"))
         assert seen.text("#value .note").startswith("text, 0 bytes, revision")
+
+
+def test_what_is_selected_stays_selected_though_the_keys_were_read_anew_meanwhile(tmp_path: Path) -> None:
+    with page(tmp_path, 3) as (agent, seen):
+        wait(lambda: seen.text("#headline") == "All is in step")
+        put(agent.port, "config/one", b"1")
+        seen.js("""
+            const field = document.getElementById("keys-prefix");
+            field.value = "config/one";
+            field.dispatchEvent(new Event("input"));
+            document.getElementById("keys-refresh").click();
+            field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+            setTimeout(() => { window.typed = true; }, 500);  // longer than the page waits for more to be typed
+        """)
+        selected = "return document.querySelector('#keys .entry[aria-selected=true]')?.dataset.key"
+        wait(lambda: seen.js(selected) == "config/one")
+        wait(lambda: seen.js("return window.typed"))
+        assert seen.js(selected) == "config/one"
 
 
 def test_what_is_not_as_of_now_says_so(tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ field.addEventListener("keydown", async (event) => {
   if (event.key !== "Enter" && event.key !== "ArrowDown") return;
   event.preventDefault();
   box.focus();
+  clearTimeout(typing); // where the keys were read anew since, it would take the selection away again
   if (asked !== field.value) search();
   for (let one = null; one !== reading; ) await (one = reading); // one may be overtaken by the next
   select(0);
