@@ -233,6 +233,34 @@ def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_wh
     run_simulated(main())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_read_anew_beside_a_successor_that_lacks_it_is_shown_once(kind: str) -> None:
+    async def main() -> None:
+        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        Shown(sync, "always", "a/")
+        Shown(sync, "first", "b/")
+        seen: list[Event] = []
+        async with sync:
+            await sync.ready(60)
+            sync.watches["first"].close()
+            Shown(sync, "more", "c/")
+            await source.has_opened(2)  # and that one leaves out b/
+
+            @sync.watcher("b/", name="again", type=bytes)
+            async def again(event: Event) -> None:
+                seen.append(event)
+
+            source.resync()
+            await sync.ready(60)
+            source.write({"b/1": b"new"})
+            await asyncio.sleep(5)
+            shown = [(type(event), [(c.prev and c.prev.raw, c.raw) for c in event.changes]) for event in seen]
+            assert shown == [(ResyncEvent, [(None, b"-")]), (ChangeEvent, [(b"-", b"new")])]
+
+    run_simulated(main())
+
+
 class SlowlyClosed(FaultySource):
     """Its sessions take their time to end."""
 

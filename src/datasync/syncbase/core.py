@@ -163,7 +163,7 @@ class Core:
         needed = self._needed()
         complete = self._known(layer, needed)
         self._keep(layer, complete)
-        layer.staging = layer.wanted = None
+        layer.staging = layer.wanted = layer.next = None
         resume = layer.position if layer.can_resume and layer.ready else None
         layer.round_reason = None if resume is not None else layer.fault
         layer.loading, layer.opened_at = True, layer.registered
@@ -182,13 +182,14 @@ class Core:
         self._narrow(layer, needed)
         added = [scope for scope in needed if scope not in layer.complete]
         layer.widening = bool(added)
-        return list(Scopes([*layer.complete, *added])), added
+        layer.next = Scopes([*layer.complete, *added])
+        return list(layer.next), added
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
         """Another session, over these scopes, has taken over from the one that was followed; its frames come next, and
         then that it has `caught_up`."""
         covered, needed = Scopes(scopes), self._needed()
-        layer.staging = None
+        layer.staging = layer.next = None
         layer.wanted = None if covered.minimal() == needed else needed
         # G1: what the one before it had caught up with tells nothing of the scopes that are new
         layer.fresh = 0
@@ -339,6 +340,9 @@ class Core:
         if changed:
             reason = NEW_HISTORY
         layer.complete = Scopes([*layer.complete, *layer.staging_scopes]).minimal()
+        if layer.next is not None:
+            # G2: what the next session will not follow is not known: whoever needs it waits for the one behind that
+            self._keep(layer, self._known(layer, layer.next))
         if layer.widening:
             layer.widening = not all(scope in layer.complete for scope in self._needed())
         layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history

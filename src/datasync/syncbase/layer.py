@@ -26,6 +26,8 @@ class Layer:
         """The scopes that the mirror holds completely."""
         self.wanted: Scopes | None = None
         """What is taken over of a session that covers more than anybody needs by now; None where it does not."""
+        self.next: Scopes | None = None
+        """What the session will follow that is to take over; None where no other one is asked for."""
         self.loading = False
         """The snapshot that its session begins with is not complete."""
         self.widening = False
