@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -19,7 +19,7 @@ from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, ans
 
 __all__ = [
     "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "free_ports",
-    "missing", "quietly", "require", "started", "until",
+    "listening", "missing", "quietly", "require", "started", "until",
 ]  # fmt: skip
 
 _CACHE = Path(__file__).parents[1] / ".cache"
@@ -118,3 +118,38 @@ async def scratch() -> AsyncIterator[Path]:
     """A directory that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="datasync-") as directory:
         yield Path(directory)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> AsyncIterator[int]:
+    """A server of a few lines, whose port it yields. `serve` has each connection until it returns or the block ends."""
+    serving: set[asyncio.Task[None]] = set()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(one(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
+
+    server = await asyncio.start_server(accept, host, port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.sleep(0)  # who was just accepted has a task by now
+        for task in serving:
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
+        await server.wait_closed()

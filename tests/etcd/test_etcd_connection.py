@@ -19,7 +19,7 @@ from tests.etcd.load import Judged, cluster_of, judge, watched
 from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal
 from tests.load import watched as recorded
-from tests.servers import require, scratch
+from tests.servers import listening, require, scratch
 
 
 @versions
@@ -399,9 +399,8 @@ def test_a_name_with_two_addresses_is_tried_on_both(monkeypatch: pytest.MonkeyPa
 
             async def say_nothing(incoming: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await incoming.read()
-                writer.close()
 
-            async with await asyncio.start_server(say_nothing, "127.0.0.2", server.port):
+            async with listening(say_nothing, "127.0.0.2", server.port):
                 for _ in range(2):
                     async with watched(f"etcd://two.test:{server.port}?timeout=1") as (sync, probe):
                         await sync.ready(60)

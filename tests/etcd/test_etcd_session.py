@@ -14,7 +14,7 @@ from datasync import BadStore, DataSync, Disconnected, HistoryLost, open_url
 from datasync.source import Commit
 from tests.etcd.etcd_server import DEBIAN, etcd_server, versions
 from tests.etcd.frames import reader
-from tests.servers import require
+from tests.servers import listening, require
 
 
 @versions
@@ -211,11 +211,10 @@ def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_p
 
 def test_something_else_than_etcd() -> None:
     async def main() -> None:
-        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.close()
+        async def hang_up(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+            pass
 
-        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as other:
-            port = other.sockets[0].getsockname()[1]
+        async with listening(hang_up) as port:
             with pytest.raises((Disconnected, BadStore)):
                 await open_url(f"etcd://127.0.0.1:{port}?timeout=1").open(["a/"])
 

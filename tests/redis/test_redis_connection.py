@@ -18,7 +18,7 @@ from tests.faults import cut_write, half_open
 from tests.load import QUICK, equal, hold, state_of, watched
 from tests.redis.load import Judged
 from tests.redis.redis_server import RedisServer, Tls, issued, redis_server
-from tests.servers import free_ports, scratch
+from tests.servers import free_ports, listening, scratch
 
 
 def test_cut_at_every_frame() -> None:
@@ -162,16 +162,12 @@ def test_a_replica_is_not_followed() -> None:
 
 def test_something_else_that_listens() -> None:
     async def main() -> None:
-        async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            async with DataSync(f"redis://127.0.0.1:{port}", **QUICK) as sync:
-                assert "protocol" in (sync.status().sources[0].error or "")
+        async with listening(_answer) as port, DataSync(f"redis://127.0.0.1:{port}", **QUICK) as sync:
+            assert "protocol" in (sync.status().sources[0].error or "")
 
     async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-        await writer.wait_closed()
 
     asyncio.run(main())
 
@@ -446,17 +442,19 @@ def test_a_write_of_which_the_server_understood_nothing() -> None:
 
             async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 answers, target = await asyncio.open_connection("127.0.0.1", server.port)
-                await asyncio.gather(garble(reader, target, garbling), garble(answers, writer, asyncio.Event()))
+                with contextlib.closing(target):
+                    await asyncio.gather(garble(reader, target, garbling), garble(answers, writer, asyncio.Event()))
 
             try:
                 await server.start()
-                async with await asyncio.start_server(between, "127.0.0.1", 0) as proxy:
-                    port = proxy.sockets[0].getsockname()[1]
-                    async with DataSync(f"rediss://127.0.0.1:{port}?{tls.options}") as sync:
-                        await sync.put("a/1", b"1")
-                        garbling.set()
-                        with pytest.raises(OutcomeUnknown, match="read the key"):
-                            await sync.put("a/1", b"2")
+                async with (
+                    listening(between) as port,
+                    DataSync(f"rediss://127.0.0.1:{port}?{tls.options}") as sync,
+                ):
+                    await sync.put("a/1", b"1")
+                    garbling.set()
+                    with pytest.raises(OutcomeUnknown, match="read the key"):
+                        await sync.put("a/1", b"2")
             finally:
                 server.end()
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 from aiohttp import web
 
-from tests.servers import free_ports
+from tests.servers import free_ports, listening
 
 __all__ = ["answering", "packing"]
 
@@ -24,20 +24,14 @@ async def answering(
     """The URL of a gateway that answers everything by itself; `cut` bytes of the body never come."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            told = {"content-length": str(len(body)), "connection": "close"} | dict(headers or {})
-            head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
-            writer.write(f"HTTP/1.1 {status} Hm\r\n{head}\r\n".encode() + body[: len(body) - cut])
-            await writer.drain()
-        writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        told = {"content-length": str(len(body)), "connection": "close"} | dict(headers or {})
+        head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        writer.write(f"HTTP/1.1 {status} Hm\r\n{head}\r\n".encode() + body[: len(body) - cut])
+        await writer.drain()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with listening(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.asynccontextmanager

@@ -129,18 +129,19 @@ def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int,
         gaps = itertools.pairwise(times)
         if any(back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps):
             return True
-    return _waits_for_snapshot(story, other, until)
+    return _waits_for_snapshot(story, other, until, now)
 
 
-def _waits_for_snapshot(story: Story, watch: WatchStory, until: int) -> bool:
-    """It was given prefixes that nothing may be known of yet."""
+def _waits_for_snapshot(story: Story, watch: WatchStory, until: int, now: float) -> bool:
+    """It was given prefixes that nothing may be known of yet, or not before this very moment: readers wake later."""
     widened = [r.seq for r in watch.records if isinstance(r, t.Scoped) and r.seq < until]
     # the session that was open, or being opened, did not cover it
     beside = any(opened.seq < watch.entry.seq for opened, _ in story.sessions.values())
     if not widened and not beside and not _came_late(story, watch):
         return False
     last = widened[-1] if widened else watch.entry.seq
-    if not any(event.is_resync for event in watch.events_between(last, until)):
+    shown = [event for event in watch.events_between(last, until) if event.is_resync]
+    if all(event.entry.at >= now - SLACK for event in shown):
         return True
     # a layer that joins late, with a session from before, has yet to bring what was registered meanwhile
     wanted = watch.scopes_at(until)
@@ -229,7 +230,7 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
             elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
                 since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record))
                 others = [story.watches[name] for name in watch.entry.after if name in story.watches]
-                if any(_waits_for_snapshot(story, other, record.seq) for other in others):
+                if any(_waits_for_snapshot(story, other, record.seq, record.at) for other in others):
                     continue  # it is waited for until its source is known to be lost, and a while longer
                 if record.at > since + story.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"

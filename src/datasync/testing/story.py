@@ -185,6 +185,8 @@ class Story:
                 self.stored[record.source] = record
             case t.Registered():
                 self.watches[record.watch] = WatchStory(record, len(self.watches))
+            case t.Scoped(watch=name) if name not in self.watches:
+                pass  # widened by a handler that ran as it was registered, which tells what it watches then
             case t.Scoped() | t.Closed() | t.Asked() | t.Delivered() | t.Reported():
                 self.watches[record.watch].add(record)
             case t.Read():

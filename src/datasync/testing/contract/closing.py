@@ -197,13 +197,12 @@ class Closing(Base):
     async def test_g12_a_list_that_is_left_in_the_middle_keeps_nothing_open(self, store: Store) -> None:
         async with store.other() as writer:
             await fill(writer, {f"a/{i:05}": b"1" for i in range(2_500)}, store.capabilities)
-            before = asyncio.all_tasks()
-            sync = store.open()
-            async with sync:
-                pages = sync.list("a/")
-                assert (await anext(pages)).key == "a/00000"
-            await eventually(partial(_none_but, before), what="the connections are closed")
-            del pages
+        before = asyncio.all_tasks()
+        async with store.open() as sync:
+            pages = sync.list("a/")
+            assert (await anext(pages)).key == "a/00000"
+        await eventually(partial(_none_but, before), what="the connections are closed")
+        del pages
 
     @scenario()
     async def test_g12_a_cancelled_reader_loses_nothing(self, store: Store) -> None:

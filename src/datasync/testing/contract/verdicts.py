@@ -257,6 +257,7 @@ class Verdicts(Base):
         probe = store.probe(sync, "probe", "a/")
         async with sync:
             await sync.ready(60)
+            await sync.get("a/none")  # by now there is a connection for requests, which they share
             probe.gate.clear()
             puts = [asyncio.ensure_future(sync.put(f"a/{i:05}", b"%d" % i, confirm=True)) for i in range(IN_FLIGHT)]
             await eventually(lambda: probe.changes)
