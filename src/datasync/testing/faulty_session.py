@@ -299,7 +299,9 @@ class FaultySession(Session):
                 return False
         if source.capabilities.every_value:
             return True
-        return not any(key == later for logged in source.log[at + 1 :] for later, _ in logged.changes)
+        # a newer value stands for it, but not one that comes only after the session has said that it has caught up
+        end = self._hurried if at < self._hurried else source.shown()
+        return not any(key == later for logged in source.log[at + 1 : end] for later, _ in logged.changes)
 
     def _position(self) -> Position:
         return Position(self._history, tuple(self._at))
