@@ -259,7 +259,11 @@ class Verdicts(Base):
             await sync.ready(60)
             await sync.get("a/none")  # by now there is a connection for requests, which they share
             probe.gate.clear()
-            puts = [asyncio.ensure_future(sync.put(f"a/{i:05}", b"%d" % i, confirm=True)) for i in range(IN_FLIGHT)]
+            puts: list[asyncio.Future[int | None]] = []
+            for number in range(IN_FLIGHT):
+                puts.append(asyncio.ensure_future(sync.put(f"a/{number:05}", b"%d" % number, confirm=True)))
+                if not number % 500:
+                    await asyncio.sleep(0)  # answers are read meanwhile
             await eventually(lambda: probe.changes)
             early = [put.exception() or put.result() for put in puts if put.done()]
             assert not early
