@@ -43,7 +43,7 @@ class TestClient(ContractSuite):
                 proxy.cut()
 
             yield Store(
-                url=f"http://127.0.0.1:{proxy.port}?timeout=2",
+                url=f"http://127.0.0.1:{proxy.port}?timeout=5",
                 direct=server.url,
                 lose=proxy.refuse,
                 restore=proxy.start,

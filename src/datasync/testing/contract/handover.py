@@ -14,6 +14,7 @@ from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.traffic import Traffic, explain, part
 from datasync.testing.contract.waiting import eventually
 from datasync.testing.recorder import Recorder
+from datasync.testing.trace import Delivered, Reported
 
 STARTS = 20
 
@@ -69,7 +70,7 @@ class Handover(Base):
                         await traffic.more(20)
                         async with traffic.paused():
                             await probe.reaches(traffic.state)
-                            await _settled(sync)
+                            await _settled(sync, recorder)
                             assert probe.changes
                             stored = {store.prefix + key: raw for key, raw in traffic.state.items()}
                             recorder.stored(source.name, stored, max(traffic.revisions.values()))
@@ -183,7 +184,13 @@ async def _slow(event: Any) -> None:
     await asyncio.sleep(0)
 
 
-async def _settled(sync: DataSync) -> None:
-    """Wait until no watch has anything before it."""
-    await eventually(lambda: not any(watch.backlog for watch in sync.status().watches))
-    await eventually(lambda: all(watch.state == "following" for watch in sync.status().watches))
+async def _settled(sync: DataSync, recorder: Recorder) -> None:
+    """Wait until no watch has anything before it, nor with its handler."""
+
+    def settled() -> bool:
+        given = {record.event for record in recorder.trace if isinstance(record, Delivered)}
+        reported = {record.event for record in recorder.trace if isinstance(record, Reported)}
+        watches = sync.status().watches
+        return given == reported and all(watch.state == "following" and not watch.backlog for watch in watches)
+
+    await eventually(settled)
