@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent
+from datasync import ChangeEvent, DataSync, ResyncEvent
 from datasync.source import Commit, Frame, Session
 from datasync.testing import EXACT, FaultySource, run_simulated
 from datasync.testing.faulty_session import Position
@@ -103,14 +104,21 @@ async def writes(source: FaultySource, count: int, every: float) -> dict[bytes, 
     return written
 
 
+@contextlib.asynccontextmanager
+async def followed(kind: str, b: bytes = b"-") -> AsyncIterator[tuple[SlowlyWidened, DataSync, Shown]]:
+    """A source with a/1 and b/1, and a DataSync with one watch, of a/, that has had its RESYNC."""
+    source = SlowlyWidened({"a/1": b"-", "b/1": b}, capabilities=KINDS[kind])
+    sync = DataSync(source)
+    always = Shown(sync, "always", "a/")
+    async with sync:
+        await sync.ready(60)
+        yield source, sync, always
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slow_successor_holds_up_no_watch_that_is_there(kind: str) -> None:
     async def main() -> None:
-        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
-        sync = DataSync(source)
-        always = Shown(sync, "always", "a/")
-        async with sync:
-            await sync.ready(60)
+        async with followed(kind) as (source, sync, always):
             added = Shown(sync, "added", "a/", "b/")
             written = await writes(source, 20, 0.1)
             await asyncio.sleep(5)
@@ -123,15 +131,9 @@ def test_a_slow_successor_holds_up_no_watch_that_is_there(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_successor_that_never_draws_level_takes_over_all_the_same(kind: str) -> None:
-    capabilities: Capabilities = KINDS[kind]
-
     async def main() -> None:
-        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=capabilities)
-        source.slow = math.inf
-        sync = DataSync(source)
-        always = Shown(sync, "always", "a/")
-        async with sync:
-            await sync.ready(60)
+        async with followed(kind) as (source, sync, always):
+            source.slow = math.inf
             added = Shown(sync, "added", "b/")
             writing = asyncio.create_task(writes(source, 200, 0.05))
             await asyncio.sleep(6)
@@ -166,11 +168,7 @@ def test_what_only_the_session_before_it_still_follows_holds_up_no_successor(kin
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_registers_during_a_handover_is_shown_what_was_acknowledged_before(kind: str) -> None:
     async def main() -> None:
-        source = SlowlyWidened({"a/1": b"-", "b/1": b"old"}, capabilities=KINDS[kind])
-        sync = DataSync(source)
-        Shown(sync, "always", "a/")
-        async with sync:
-            await sync.ready(60)
+        async with followed(kind, b"old") as (source, sync, _):
             Shown(sync, "added", "b/")
             await asyncio.sleep(0.1)  # by now the session over a/ and b/ has read b/1
             source.write({"b/1": b"new"})
@@ -212,11 +210,7 @@ def test_a_successor_that_lacks_something_stops_no_watch_for_good() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_when_it_is(kind: str) -> None:
     async def main() -> None:
-        source = SlowlyWidened({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
-        sync = DataSync(source)
-        always = Shown(sync, "always", "a/")
-        async with sync:
-            await sync.ready(60)
+        async with followed(kind) as (source, sync, always):
             first = sync.watch("first", "b/")
             Shown(sync, "more", "c/")
             await source.has_opened(2)
