@@ -9,24 +9,16 @@ from typing import Any
 import pytest
 
 from datasync import DataSync, Disconnected, open_url
-from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotEnd
+from datasync.source import Commit, Progress, SnapshotBegin, SnapshotEnd
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import Probe, eventually
+from datasync.testing.contract.following import Following
 from tests.etcd.etcd_server import DEBIAN, NEW, etcd_server, versions
 from tests.etcd.frames import reader
 
 
-class Follower:
-    """Takes all that a session yields, as the engine does."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.frames: list[Frame] = []
-        self.task = asyncio.ensure_future(self._take())
-
-    async def _take(self) -> None:
-        async for frames in self.session:
-            self.frames += frames
+class Follower(Following):
+    """Tells positions, and what commits changed."""
 
     async def caught_up(self) -> Any:
         """The position then."""
@@ -36,14 +28,14 @@ class Follower:
             frame.position for frame in reversed(self.frames) if isinstance(frame, Commit | Progress | SnapshotEnd)
         )
 
-    def commits(self) -> list[dict[str, bytes | None]]:
+    def changes(self) -> list[dict[str, bytes | None]]:
         """What all commits so far changed."""
-        return [dict(frame.changes) for frame in self.frames if type(frame) is Commit]
+        return [dict(frame.changes) for frame in self.commits]
 
     async def aclose(self) -> None:
         """End it."""
         await self.session.aclose()
-        await self.task
+        await self.taking
 
 
 @versions
@@ -168,23 +160,23 @@ def test_catching_up(version: str) -> None:
             for number in range(20):
                 await writer.put("a/1", b"%d" % number)
                 await follower.caught_up()
-                assert follower.commits()[-1] == {"a/1": b"%d" % number}
+                assert follower.changes()[-1] == {"a/1": b"%d" % number}
             await writer.delete("a/2")
             await follower.caught_up()
-            assert follower.commits()[-1] == {"a/2": None}
+            assert follower.changes()[-1] == {"a/2": None}
             await writer.put("c/passing", b"")
             await writer.delete("c/passing")
             await follower.caught_up()
-            assert follower.commits()[-2:] == [{"c/passing": b""}, {"c/passing": None}]
+            assert follower.changes()[-2:] == [{"c/passing": b""}, {"c/passing": None}]
             proxy.rate = None
 
             # what others write moves the position, and so no compaction harms it
             for _ in range(300):
                 await writer.put("b/1", b"")
-            before = len(follower.commits())
+            before = len(follower.changes())
             position = await follower.caught_up()
             assert position.revision == await server.head()
-            assert len(follower.commits()) == before
+            assert len(follower.changes()) == before
             await server.compact()
             resumed = Follower(await source.open(["a/", "b/", "c/"], position, ["b/"]))
             assert (await resumed.caught_up()).revision == position.revision
@@ -201,7 +193,7 @@ def test_catching_up(version: str) -> None:
             assert position.revision == await server.head()
             await writer.put("a/1", b"last")
             await follower.caught_up()
-            assert follower.commits()[-1] == {"a/1": b"last"}
+            assert follower.changes()[-1] == {"a/1": b"last"}
             await follower.aclose()
             with pytest.raises(Disconnected):
                 await follower.session.caught_up()
@@ -223,7 +215,7 @@ def test_catching_up_ends_with_the_session() -> None:
             await asyncio.sleep(0.1)
             await proxy.refuse()
             with pytest.raises(Disconnected):
-                await follower.task
+                await follower.taking
             with pytest.raises(Disconnected):
                 await waiting
             await follower.session.aclose()

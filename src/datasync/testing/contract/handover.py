@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from datasync import DataSync
-from datasync.source import Commit, Frame, PushSession, Session, SnapshotEnd
+from datasync.source import SnapshotEnd
 from datasync.testing.checker import check
+from datasync.testing.contract.following import Following
 from datasync.testing.contract.harness import Store
 from datasync.testing.contract.probe import Probe
 from datasync.testing.contract.scenario import Base, scenario
@@ -124,52 +125,22 @@ class Handover(Base):
             return
         scopes = [f"{store.prefix}a/"]
         async with store.other() as writer:
-            before = _Following(await source.open(scopes))
+            before = Following(await source.open(scopes))
             await eventually(lambda: any(type(frame) is SnapshotEnd for frame in before.frames))
             positions = []
             for number in range(5):
                 await writer.put(f"a/{number}", b"")
-                positions.append((await before.commits(number + 1))[-1].position)
+                positions.append((await before.brings(number + 1))[-1].position)
             await before.session.caught_up()
 
             for number, position in enumerate(positions):
-                after = _Following(await source.open(scopes, position))
+                after = Following(await source.open(scopes, position))
                 behind = [f"{store.prefix}a/{later}" for later in range(number + 1, 5)]
-                commits = await after.commits(len(behind))
+                commits = await after.brings(len(behind))
                 assert [key for commit in commits for key, _ in commit.changes] == behind
                 await after.aclose()
             await before.aclose()
             await source.aclose()
-
-
-class _Following:
-    """Takes all that a session yields, as the engine does."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.frames: list[Frame] = []
-        self._taking = asyncio.create_task(self._take())
-
-    async def _take(self) -> None:
-        if isinstance(self.session, PushSession):
-            self.session.attach(self.frames.extend)
-        async for frames in self.session:
-            self.frames += frames
-
-    async def commits(self, count: int) -> list[Commit]:
-        """All that it has brought, once it has brought so many."""
-
-        def brought() -> list[Commit]:
-            return [frame for frame in self.frames if type(frame) is Commit]
-
-        await eventually(lambda: len(brought()) >= count)
-        return brought()
-
-    async def aclose(self) -> None:
-        """End it."""
-        self._taking.cancel()
-        await asyncio.wait([self._taking])
-        await self.session.aclose()
 
 
 def _watch_all(store: Store, sync: DataSync, **options: Any) -> list[Probe]:
