@@ -95,8 +95,11 @@ class EtcdStore(Proxied):
         await self._server.ask_for_passwords({})
         await self._as_root("user", "add", f"{_NAME}:{_PASSWORD}")
         await self._as_root("role", "add", _NAME)
-        await self._as_root("role", "grant-permission", _NAME, "readwrite", "", "--prefix")
+        await self._grant()
         await self._as_root("user", "grant-role", _NAME, _NAME)
+
+    async def _grant(self) -> None:
+        await self._as_root("role", "grant-permission", _NAME, "readwrite", "", "--prefix")
 
     async def _as_root(self, *args: str) -> None:
         await self._server.ctl(*args, user=f"root:{self._server.password}")
@@ -107,7 +110,7 @@ class EtcdStore(Proxied):
         try:
             await asyncio.sleep(seconds)
         finally:
-            await self._as_root("role", "grant-permission", _NAME, "readwrite", "", "--prefix")
+            await self._grant()
 
     async def _back_up(self, rng: random.Random, seconds: float) -> None:
         self._backup = await self._server.back_up()
