@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from datasync import DataSync
@@ -62,7 +63,8 @@ class Handover(Base):
                     sync = store.open(url=source)
                     async with traffic.paused():
                         traffic.recorded(recorder, source.name, store.prefix)
-                    for name, prefixes in (("a", ["a/"]), ("b", ["b/"]), ("both", ["b/", "a/"])):
+                    watched = {"a": ("a/",), "b": ("b/",), "both": ("b/", "a/")}
+                    for name, prefixes in watched.items():
                         handler = recorder.wrap(_slow, *prefixes, name=name)
                         sync.watcher(*prefixes, name=name)(handler)
                     probe = store.probe(sync, "probe", "")
@@ -71,7 +73,8 @@ class Handover(Base):
                         await traffic.more(20)
                         async with traffic.paused():
                             await probe.reaches(traffic.state)
-                            await _settled(sync, recorder)
+                            wanted = {name: part(traffic.state, prefixes) for name, prefixes in watched.items()}
+                            await _settled(recorder, wanted)
                             assert probe.changes
                             stored = {store.prefix + key: raw for key, raw in traffic.state.items()}
                             recorder.stored(source.name, stored, max(traffic.revisions.values()))
@@ -155,13 +158,26 @@ async def _slow(event: Any) -> None:
     await asyncio.sleep(0)
 
 
-async def _settled(sync: DataSync, recorder: Recorder) -> None:
-    """Wait until no watch has anything before it, nor with its handler."""
+async def _settled(recorder: Recorder, wanted: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Wait until each watch of a trace has reported all that brings it to its state."""
 
     def settled() -> bool:
-        given = {record.event for record in recorder.trace if isinstance(record, Delivered)}
-        reported = {record.event for record in recorder.trace if isinstance(record, Reported)}
-        watches = sync.status().watches
-        return given == reported and all(watch.state == "following" and not watch.backlog for watch in watches)
+        assert _applied(recorder) == wanted
+        return True
 
     await eventually(settled)
+
+
+def _applied(recorder: Recorder) -> dict[str, dict[str, bytes]]:
+    """What each watch of a trace has reported as applied so far: key by key, the last value."""
+    given = {record.event: record for record in recorder.trace if isinstance(record, Delivered)}
+    states: dict[str, dict[str, bytes]] = {}
+    for record in recorder.trace:
+        if isinstance(record, Reported):
+            state = states.setdefault(given[record.event].watch, {})
+            for step in given[record.event].changes:
+                if step.raw is None:
+                    state.pop(step.key, None)
+                else:
+                    state[step.key] = step.raw
+    return states
