@@ -15,6 +15,7 @@ from datasync.errors import BadKey, Conflict
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, item_of, json_fault, read_state, read_transaction
 from datasync.restsync._limits import Limits
+from datasync.restsync._paths import key_of
 from datasync.restsync._problems import Problem, written
 from datasync.restsync._requests import (
     JSON,
@@ -48,9 +49,9 @@ class Keys:
 
     # -- one key -------------------------------------------------------------------------------------------------
 
-    async def key(self, exchange: Exchange) -> None:
+    async def key(self, exchange: Exchange, path: str) -> None:
         """/v1/keys/{key}"""
-        key = exchange.key(b"/v1/keys/")
+        key = key_of(path, self._limits.key)
         match exchange.method:
             case "PUT":
                 await self._put(exchange, key)

@@ -1,10 +1,10 @@
-"""Taking a request apart, with its limits: key, query, headers, body; and sending the answer."""
+"""Taking a request apart, with its limits: query, headers, body; and sending the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -37,24 +37,6 @@ class Exchange:
         self.status = 0
         self._receive = receive
         self._send = send
-
-    def key(self, below: bytes) -> str:
-        """The key: all of the path behind `below`, decoded. Raises `Problem`."""
-        raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
-        start = raw.find(below)
-        if start < 0:  # a part of the path itself is percent-encoded
-            raise Problem(404, "NoSuchPath", f"there is nothing here; keys lie below {below.decode()}")
-        text = raw[start + len(below) :]
-        if b"%" in text:
-            text = unquote_to_bytes(text)
-        if not text:
-            raise Problem(400, "BadKey", "a key is not empty; name what is to be stored")
-        if len(text) > self.limits.key:
-            raise Problem(414, "BadKey", f"a key is at most {self.limits.key:,} bytes long here")
-        try:
-            return text.decode()
-        except UnicodeDecodeError:
-            raise Problem(400, "BadKey", "a key is UTF-8, percent-encoded where it has to be") from None
 
     def query(self, *known: str) -> Query:
         """The query, of which only `known` names are allowed. Raises `Problem`."""

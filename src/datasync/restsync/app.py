@@ -17,6 +17,7 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._metrics import CONTENT_TYPE, Requests, exposition
 from datasync.restsync._openapi import description
 from datasync.restsync._overview import StatusOf, overview
+from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
 from datasync.serving.hub import Hub
@@ -29,7 +30,6 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 Admits = Callable[[str | None], bool]
 
-_KEY = "/v1/keys/"
 _PAGE = "/page/"
 _KINDS = {"html": b"text/html; charset=utf-8", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
 _PAGE_HEADERS = (
@@ -101,11 +101,13 @@ class RestApp:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")
         exchange = Exchange(scope, receive, send, self._limits)
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         try:
-            if path.startswith(_KEY):
+            if path is None:
+                raise _nothing_here()
+            if path.startswith(KEY):
                 self._let_in(exchange)
-                await self._keys.key(exchange)
+                await self._keys.key(exchange, path)
             elif (handler := self._routes.get(path)) is not None:
                 self._let_in(exchange)
                 await handler(exchange)
@@ -119,10 +121,12 @@ class RestApp:
             await self._answer_problem(exchange, error)
         self._requests.count(self._route(path), scope["method"], exchange.status)
 
-    def _route(self, path: str) -> str:
+    def _route(self, path: str | None) -> str:
         """The pattern of a path, for the metrics, which keep one for ever: never what a client has made up."""
-        if path.startswith(_KEY):
-            return f"{_KEY}{{key}}"
+        if path is None:
+            return "other"
+        if path.startswith(KEY):
+            return f"{KEY}{{key}}"
         if path in self._routes or path in self._open or path == "/":
             return path
         return f"{_PAGE}{{file}}" if path in self._page else "other"
@@ -135,10 +139,10 @@ class RestApp:
             await handler(exchange)
             return
         if not path:  # mounted, and asked for without the slash: the page's own links need it
-            await exchange.answer(307, headers=[(b"location", exchange.scope["path"].encode() + b"/")])
+            await exchange.answer(307, headers=[(b"location", below(exchange.scope))])
             return
         if path not in self._page:
-            raise Problem(404, "NoSuchPath", "there is nothing here; /openapi.json tells what there is")
+            raise _nothing_here()
         _only_get(exchange)
         body, kind = self._page[path]
         await exchange.answer(200, body, kind, _PAGE_HEADERS)
@@ -200,6 +204,10 @@ class RestApp:
             log.error("unexpected error in an answer", exc_info=error)
             problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; the log of the agent has more")
         await exchange.answer(problem.status, problem.body(), PROBLEM.encode(), problem.headers)
+
+
+def _nothing_here() -> Problem:
+    return Problem(404, "NoSuchPath", "there is nothing here; /openapi.json tells what there is")
 
 
 def _only_get(exchange: Exchange) -> None:
