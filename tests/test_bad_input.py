@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import pytest
 
-from datasync import DataSync
+from datasync import DataSync, open_url
 from datasync.errors import BadPrefix, BadUrl, UsageError
 
 
@@ -16,6 +17,84 @@ def test_urls(url: str) -> None:
     with pytest.raises(BadUrl, match=r"; write ") as raised:
         DataSync(url)
     assert str(raised.value).isprintable()
+
+
+PASSWORDS = [
+    *(
+        "hunter2",
+        "hun/ter2",
+        "hun?ter2",
+        "hun#ter2",
+        "12/34ter2",
+        "12?34ter2",
+        "12?db=ter2",
+        "12#ter2",
+        "/ter2",
+        "#ter2",
+    ),
+    *("?ter2", "h[ter2", "h]ter2", "[ter2]", "hun@ter2", "hun@/ter2", "12?timeout=ter2", "hun ter2", "hun:ter2"),
+    *(
+        "h\u2048ter2",
+        "hun%ter2",
+        "ter2\n",
+        "ter2\x1b",
+        "hun//ter2",
+        "hun://ter2",
+        "hun\\ter2",
+        "hun?token=ter2",
+        "hun;ter2",
+    ),
+]
+
+
+def told(url: str) -> str:
+    """The error of a URL, and the names of what it opens."""
+    try:
+        source = open_url(url)
+    except UsageError as error:
+        return "".join(traceback.format_exception(error)) if error.__suppress_context__ else str(error)
+    return f"{source.name} {source!r}"
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "form", ["{}://user:{}@host:1?bad=1", "{}://:{}@host/bad/path/?bad=1", "{}://h1,user:{}@host:port", "{}://user:{}@"]
+)
+def test_no_error_shows_a_password(form: str, password: str) -> None:
+    """Whatever stands in it: with / ? or # it ends the host, and is read as path, query or port."""
+    for scheme in ("etcd", "etcds", "redis", "kafka", "sqlite", "rest", "http", "grpc+watch", "memory", "nosuch"):
+        assert "ter2" not in told(form.format(scheme, password))
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "hun#ter2", "hun?ter2"])
+def test_a_host_that_is_missing_shows_no_password(password: str) -> None:
+    for scheme in ("etcd", "redis", "kafka", "sqlite", "rest", "http", "grpc+watch"):
+        assert "ter2" not in told(f"{scheme}://user:{password}")
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "etcd:/user:{}@host",
+        "etcd//user:{}@host",
+        "user:{}@host",
+        "etcd:user:{}",
+        "etcd;://user:{}@host",
+        "user:{}@etcd://host",
+    ],
+)
+def test_what_is_no_url_shows_no_password(form: str, password: str) -> None:
+    with pytest.raises(BadUrl) as raised:
+        open_url(form.format(password))
+    assert "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["rest://127.0.0.1:1?token=a@b", "http://h:1?token=a@b", "sqlite:///me@home/x.db", "redis://u@h"]
+)
+def test_an_at_that_is_no_password(url: str) -> None:
+    assert open_url(url).name == url.partition("?")[0]
 
 
 @pytest.mark.parametrize("label", ["", "a/b", "\udcff", 5])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasync.errors import BadUrl, Disconnected
-from datasync.transports import Url
+from datasync.transports import Url, shown_host
 
 __all__ = ["Endpoint", "TlsFiles", "endpoints", "no_tls_files", "tls_files"]
 
@@ -123,7 +123,9 @@ def endpoints(url: Url, port: int) -> list[Endpoint]:
 def _endpoint(url: Url, host: str, default: int) -> Endpoint:
     name, colon, port = host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", str(default))
     if not name or not port.isdecimal() or (colon and not 0 < int(port) < 65536):
-        raise BadUrl(f"{url}: {host!r} is no host; write host, host:port or [ipv6]:port, several with commas")
+        raise BadUrl(
+            f"{url}: {shown_host(host)!r} is no host; write host, host:port or [ipv6]:port, several with commas"
+        )
     return Endpoint(name, int(port))
 
 

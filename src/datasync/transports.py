@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from datasync.errors import BadUrl, MissingExtra
 from datasync.source import Source
 
-__all__ = ["Url", "open_url", "schemes"]
+__all__ = ["Url", "no_url", "open_url", "schemes", "shown_host"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,10 @@ _BUILT_IN = {
     "https": ("datasync.restsync.client:from_url", "rest"),
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_PLAIN = re.compile(r"[\w./~ +-]*")
+"""A word, or the name of a file."""
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]{0,5})?|[0-9A-Fa-f:.]*")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -51,18 +55,25 @@ class Url:
         if not isinstance(text, str):
             raise BadUrl(f"a source is a URL or a Source object, not {type(text).__name__}")
         scheme, found, rest = text.partition("://")
-        if not found or not scheme:
-            raise BadUrl(f"{text.split('@')[-1]!r} is no URL; write for example memory:// or sqlite:///file.db")
+        if not found or not _SCHEME.fullmatch(scheme):
+            raise BadUrl(f"{no_url(text)}; write for example memory:// or sqlite:///file.db")
         self.scheme = scheme.lower()
         if _CONTROL.search(rest):  # urlsplit would leave some of them out without a word
             raise BadUrl(f"a URL of {self.scheme}:// has a control character in it; write it as %0A for a line end")
         try:
             # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
             parts = urlsplit("x://" + rest)
-        except ValueError as error:
-            raise BadUrl(f"{self.scheme}://: {str(error)[:1].lower() + str(error)[1:]}; write [ipv6]:port") from None
+        except ValueError:  # its text has the password in it
+            if "[" in rest or "]" in rest:
+                why = "invalid IPv6 URL; write [ipv6]:port, and %5B and %5D for brackets in a password"
+            else:
+                why = "a host has letters that stand for others; write host:port, and %xx for them in a password"
+            raise BadUrl(f"{self.scheme}://: {why}") from None
         user, at, self.hosts = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
+        self._misread = self._password_in(rest.removeprefix(parts.netloc))
+        if self._misread and parts.netloc and "@" in parts.path + parts.fragment:
+            raise self._fault("")
         self.user = unquote(name) if at else None
         self.password = unquote(password) if at and password else None
         self.path = unquote(parts.path)
@@ -70,10 +81,10 @@ class Url:
         self._query: dict[str, str] = {}
         for key, value in parse_qsl(parts.query, keep_blank_values=True):
             if key in self._query:
-                raise BadUrl(f"{self}: {key!r} is given twice; give it once")
+                raise self._fault(f"{key!r} is given twice; give it once")
             self._query[key] = value
         if parts.fragment:
-            raise BadUrl(f"{self}: a source URL has no '#' part; write %23 for the character")
+            raise self._fault("a source URL has no '#' part; write %23 for the character")
 
     def option(self, key: str, parse: Callable[[str], T], default: T) -> T:
         """Take the query key `key`, parsed; `default` where it is absent. Raises `BadUrl` naming the key."""
@@ -83,19 +94,53 @@ class Url:
         try:
             return parse(self._query.pop(key))
         except ValueError as error:
-            raise BadUrl(f"{self}: {key}= {error}") from None
+            raise self._fault(f"{key}= {error}") from None
+
+    def made(self, factory: Callable[[Url], T]) -> T:
+        """What a factory makes of this, which has to take every query key. Raises `BadUrl`."""
+        try:
+            made = factory(self)
+        except BadUrl:
+            if self._misread:
+                raise self._fault("") from None
+            raise
+        self.finish()
+        return made
 
     def finish(self) -> None:
         """Raise `BadUrl` for query keys that nobody took."""
         if self._query:
             known = ", ".join(self._known) or "none"
-            raise BadUrl(f"{self}: unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}")
+            raise self._fault(f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}")
+
+    def _password_in(self, tail: str) -> str:
+        """Why a password may have been read as something else, as a host with a port or what follows; or nothing."""
+        if "@" in tail:
+            return "an '@' stands behind what was read as the host; write %40 for one that does not end user:password"
+        hidden = [shown for host in self.hosts.split(",") if (shown := shown_host(host)) != host]
+        return f"{hidden[0]!r} is no host; write host, host:port or user:password@host" if hidden else ""
+
+    def _fault(self, why: str) -> BadUrl:
+        """What is wrong. G11: where a password may have been misread, nothing of the URL is shown."""
+        if not self._misread:
+            return BadUrl(f"{self}: {why}")
+        return BadUrl(f"{self.scheme}://: {self._misread}, and %2F, %3F and %23 for / ? and # in a password")
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        return f"{self.scheme}://{user}{self.hosts}{self.path}"
+        return f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}"
 
     __repr__ = __str__
+
+
+def shown_host(host: str) -> str:
+    """A host as an error may show it: what stands where its port should be is the password of a URL without an '@'."""
+    return host if _HOST.fullmatch(host) else f"{host.partition(':')[0]}:..."
+
+
+def no_url(text: str) -> str:
+    """That a text is not a URL; it is shown only where it cannot hold a password."""
+    return f"{text!r} is no URL" if _PLAIN.fullmatch(text) else "what stands for a source is no URL"
 
 
 def boolean(text: str) -> bool:
@@ -141,7 +186,6 @@ def open_url(text: str) -> Source:
         if not points:
             raise BadUrl(f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}")
         factory = points[0].load()
-    source = factory(url)
+    source = url.made(factory)
     assert isinstance(source, Source)
-    url.finish()
     return source

@@ -43,4 +43,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     prepare_streams()
     with log_lines(debug=debug) as lines:
-        return errors_on_one_line(work, debug=debug, failed=lambda: failed)
+        return errors_on_one_line(work, debug=debug, failed=lambda: failed, words=words)

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -21,8 +22,16 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
 _QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]+")
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords and queries of the URLs in it; the last net under every error that is printed."""
+def redact(text: str, words: Sequence[str] = ()) -> str:
+    """`text` without the passwords and queries of the URLs in it; the last net under every error that is printed.
+
+    words: those of the command line, of which nothing shows that may be a user with a password.
+    """
+    for word in words:
+        start, at, _ = word.rpartition("@")
+        if ":" in start:
+            for form in (start, repr(start)[1:-1]):
+                text = text.replace(form + at, f"...{at}")
     return _QUERY.sub(r"\1...", _PASSWORD.sub(r"\1:***@", text))
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, NoReturn
 
 from datasync.errors import UsageError
+from datasync.transports import no_url
 
 __all__ = [
     "Command",
@@ -151,7 +152,7 @@ def _place(parser: Parser, command: Command, options: argparse.Namespace, litera
     if borrowed:
         sources.insert(0, default)
     if len(sources) < command.urls:
-        what = f"{words[0]!r} is no URL" if words else "a source is missing"
+        what = no_url(words[0]) if words else "a source is missing"
         unset = "" if default else f", and {ENVIRONMENT} is not set"
         raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
     for positional, source in zip(positionals, sources, strict=False):

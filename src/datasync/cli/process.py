@@ -11,7 +11,7 @@ import signal
 import stat
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from datasync.cli.output import many, one_line, redact
@@ -101,10 +101,12 @@ def _output_pipe() -> int | None:
     return None
 
 
-def errors_on_one_line(work: Callable[[], int], *, debug: bool, failed: Callable[[], int]) -> int:
+def errors_on_one_line(
+    work: Callable[[], int], *, debug: bool, failed: Callable[[], int], words: Sequence[str] = ()
+) -> int:
     """The exit code of `work`; what it raises is told in one line on standard error (with a traceback, if `debug`).
 
-    `failed` gives the code of everything but wrong usage.
+    `failed` gives the code of everything but wrong usage. words: those of the command line.
     """
     try:
         code = work()
@@ -119,19 +121,19 @@ def errors_on_one_line(work: Callable[[], int], *, debug: bool, failed: Callable
     except Exception as error:
         cause = _innermost(error)
         if debug:
-            sys.stderr.write(redact("".join(traceback.format_exception(error))))
+            sys.stderr.write(redact("".join(traceback.format_exception(error)), words))
         if isinstance(cause, UsageError):
-            complain(str(cause))
+            complain(str(cause), words)
             return 2
         if isinstance(cause, DatasyncError):
-            complain(str(cause))
+            complain(str(cause), words)
         elif isinstance(cause, OSError) and cause.strerror:
-            complain(f"{cause.filename or 'input or output'}: {cause.strerror}")
+            complain(f"{cause.filename or 'input or output'}: {cause.strerror}", words)
         elif isinstance(cause, MemoryError):
-            complain("out of memory")
+            complain("out of memory", words)
         else:
             hint = "" if debug else "; --debug shows where"
-            complain(f"unexpected {type(cause).__name__}: {cause}{hint}")
+            complain(f"unexpected {type(cause).__name__}: {cause}{hint}", words)
         return failed()
     else:
         if code == BROKEN_PIPE:
@@ -139,10 +141,10 @@ def errors_on_one_line(work: Callable[[], int], *, debug: bool, failed: Callable
         return code
 
 
-def complain(text: str) -> None:
-    """One line on standard error, without secrets."""
+def complain(text: str, words: Sequence[str] = ()) -> None:
+    """One line on standard error, without secrets; words: those of the command line."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"datasync: {one_line(redact(' '.join(text.split())))}\n")
+        sys.stderr.write(f"datasync: {one_line(' '.join(redact(text, words).split()))}\n")
         sys.stderr.flush()
 
 

@@ -59,8 +59,7 @@ def _access(address: str, scheme: str) -> Access:
     url = Url(address if "://" in address else f"{scheme}://{address}")
     if url.scheme not in (scheme, f"{scheme}s"):
         raise UsageError(f"--{scheme} takes host:port, {scheme}:// or {scheme}s://, not {url}")
-    access = Access.of_url(url, tls=url.scheme.endswith("s"))
-    url.finish()
+    access = url.made(lambda given: Access.of_url(given, tls=given.scheme.endswith("s")))
     access.check_bind()
     return access
 

@@ -10,7 +10,7 @@ import msgspec
 
 from datasync.endpoints import TlsFiles, no_tls_files, tls_files
 from datasync.errors import BadUrl
-from datasync.transports import Url
+from datasync.transports import Url, shown_host
 
 __all__ = ["TOKEN", "Access"]
 
@@ -38,7 +38,9 @@ class Access(msgspec.Struct, frozen=True):
         if url.path.strip("/"):
             raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
         if url.user is not None:
-            raise BadUrl(f"{url.scheme}://{url.hosts}: users and passwords have no meaning here; give ?token=")
+            raise BadUrl(
+                f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning here; give ?token="
+            )
         host, port = _address(url)
         files = tls_files(url) if tls else None
         if not tls:
@@ -96,7 +98,7 @@ def _address(url: Url) -> tuple[str, int]:
     host, colon, port = url.hosts.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not bare or not colon or (":" in bare) is not host.startswith("[") or not _is_port(port) or "," in host:
-        raise BadUrl(f"{url}: {url.hosts!r} is no address; write host:port or [ipv6]:port")
+        raise BadUrl(f"{url}: {shown_host(url.hosts)!r} is no address; write host:port or [ipv6]:port")
     return bare, int(port)
 
 
