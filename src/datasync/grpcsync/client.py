@@ -27,7 +27,7 @@ from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.msg_service import SERVICE as MSG_SERVICE
 from datasync.grpcsync.service import SERVICE
-from datasync.grpcsync.wire import CAPABILITIES, MAX_MESSAGE, PIECE, capabilities_of, exception_of
+from datasync.grpcsync.wire import CAPABILITIES, CHANGED, HISTORY, MAX_MESSAGE, PIECE, capabilities_of, exception_of
 from datasync.serving.access import Access
 from datasync.serving.followed import STREAM
 from datasync.serving.handshake import turned_away
@@ -208,7 +208,8 @@ class Client:
             case _Code.UNAUTHENTICATED | _Code.PERMISSION_DENIED:
                 return Unauthorized(f"{name}: {text}")
             case _Code.OUT_OF_RANGE:
-                return HistoryLost(f"{name}: {text}")
+                changed = (error.trailing_metadata() or {}).get(HISTORY) == CHANGED
+                return HistoryLost(f"{name}: {text}", changed=changed)
             case _Code.FAILED_PRECONDITION:
                 return NotReady(f"{name}: {text}")
             case _Code.UNIMPLEMENTED:

@@ -23,6 +23,8 @@ from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.methods import fail, of_one, of_stream, unexpected
 from datasync.grpcsync.wire import (
     CAPABILITIES,
+    CHANGED,
+    HISTORY,
     PIECE,
     capabilities_text,
     columns,
@@ -84,6 +86,8 @@ class DataSyncService:
         resume = request.resume if request.HasField("resume") else None
         try:
             await self._hub.start()
+            if resume is not None:
+                await self._hub.prove(resume)
             watcher = self._hub.subscribe(list(request.scopes), resume, list(request.added), encode=encode)
         except DatasyncError as error:
             _fail(context, error)
@@ -229,4 +233,6 @@ class DataSyncService:
 
 def _fail(context: Any, error: DatasyncError) -> None:
     """End a call with the status that tells the other side which error it is."""
+    if isinstance(error, HistoryLost) and error.changed:
+        context.set_trailing_metadata(((HISTORY, CHANGED),))
     fail(context, next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL), str(error))

@@ -28,9 +28,9 @@ from datasync.source import (
 )
 
 __all__ = [
-    "CAPABILITIES", "MAX_MESSAGE", "PIECE", "FrameReader", "capabilities_of", "capabilities_text", "columns",
-    "committed_of", "encode", "error_of", "exception_of", "items_of", "operations_of", "pieces", "reply_of",
-    "request_of", "result_of",
+    "CAPABILITIES", "CHANGED", "HISTORY", "MAX_MESSAGE", "PIECE", "FrameReader", "capabilities_of",
+    "capabilities_text", "columns", "committed_of", "encode", "error_of", "exception_of", "items_of",
+    "operations_of", "pieces", "reply_of", "request_of", "result_of",
 ]  # fmt: skip
 
 MAX_MESSAGE = 16 << 20
@@ -40,6 +40,9 @@ PIECE = 512 << 10
 
 CAPABILITIES = "datasync-capabilities"
 """The metadata in which a server tells its watchers what the source can promise."""
+
+HISTORY, CHANGED = "datasync-history", "changed"
+"""The metadata behind a watch that ended because the source has another history, and what it says."""
 
 _ERRORS: dict[str, type[DatasyncError]] = {
     name: getattr(errors, name)

@@ -184,14 +184,16 @@ class Events:
             return self._of_query(exchange)
         exchange.query()
         needs_json(exchange)
-        return self._of_body(await exchange.body(_REQUEST))
+        return await self._of_body(await exchange.body(_REQUEST))
 
-    def _of_body(self, body: bytes) -> tuple[Subscription[bytes], float]:
+    async def _of_body(self, body: bytes) -> tuple[Subscription[bytes], float]:
         """What a DataSync asks for: any number of scopes, and to be told where it cannot go on."""
         try:
             asked = msgspec.json.decode(body, type=Request)
         except msgspec.MsgspecError as error:
             raise Problem(400, "BadBody", f"the body is not what is expected here: {error}") from None
+        if asked.resume is not None:
+            await self._hub.prove(asked.resume)
         return self._hub.subscribe(asked.scopes, asked.resume, asked.added, encode=self._encode), _HEARTBEAT
 
     def _of_query(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:

@@ -44,7 +44,7 @@ _BY_NAME: Mapping[str, type[DatasyncError]] = {
     kind.__name__: kind
     for kind in (
         errors.BadKey, errors.BadPrefix, errors.BadValue, errors.UnsupportedOption, errors.NotReady,
-        errors.Disconnected, errors.HistoryLost, errors.OutcomeUnknown, errors.BadStore, errors.Unauthorized,
+        errors.Disconnected, errors.OutcomeUnknown, errors.BadStore, errors.Unauthorized,
     )
 }  # fmt: skip
 
@@ -72,7 +72,11 @@ def problem_of(error: Exception) -> Problem | None:
         return error
     for kind, status in _STATUSES:
         if isinstance(error, kind):
-            more = {"key": error.key, "expected": error.expected} if isinstance(error, errors.Conflict) else {}
+            more: dict[str, Any] = {}
+            if isinstance(error, errors.Conflict):
+                more = {"key": error.key, "expected": error.expected}
+            elif isinstance(error, errors.HistoryLost):
+                more = {"changed": error.changed}
             headers = ((b"retry-after", b"1"),) if status == 503 else ()
             return Problem(status, type(error).__name__, str(error), headers, **more)
     return None
@@ -87,6 +91,7 @@ class _Body(msgspec.Struct):
     detail: str = ""
     key: str = ""
     expected: int = 0
+    changed: bool = False
 
 
 def error_of(status: int, body: bytes, server: str) -> DatasyncError:
@@ -102,10 +107,10 @@ def error_of(status: int, body: bytes, server: str) -> DatasyncError:
         return NoSuchKey(f"{server}: {text}")
     if status == 401:
         return errors.Unauthorized(f"{server}: {text}")
+    if said.title == "HistoryLost" or status == 410:
+        return errors.HistoryLost(f"{server}: {text}", changed=said.changed)
     if said.title in _BY_NAME:
         return _BY_NAME[said.title](f"{server}: {text}")
-    if status == 410:
-        return errors.HistoryLost(f"{server}: {text}")
     if status in (408, 429, 503):
         return errors.Disconnected(f"{server}: {text}")
     if status >= 500:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from datasync.errors import Disconnected
+from datasync.serving.log import parts_of
 from datasync.source import Commit, Frame, Progress, SnapshotEnd
 
 __all__ = ["STREAM", "Followed"]
@@ -50,6 +51,6 @@ class Followed:
 
 def _reached(position: str, wanted: str) -> bool:
     """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
-    log, _, number = position.rpartition(".")
-    wanted_log, _, least = wanted.rpartition(".")
+    log, number, _ = parts_of(position)
+    wanted_log, least, _ = parts_of(wanted)
     return log == wanted_log and int(number) >= int(least)

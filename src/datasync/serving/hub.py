@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import Disconnected, HistoryLost
+from datasync.errors import DatasyncError, Disconnected, HistoryLost
 from datasync.events import Verdict
 from datasync.options import Options
 from datasync.serving.log import CommitLog, Encode, Entry, Image
@@ -62,6 +62,8 @@ _BOOKMARKS_A_SECOND = 2000
 """and later where there are many watchers: so many at most."""
 _BATCH = 256 << 10
 """Bytes of commits, about, that a watcher is given at a time."""
+_PROOFS = 8
+"""Watchers of another run of the server whose history is proven at a time."""
 _IMAGES = 8
 """Snapshots that may be read at a time; the readers of the oldest begin anew when there are more."""
 
@@ -91,6 +93,7 @@ class Hub:
         self._feed: Feed | None = None
         self._task: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
+        self._proofs = asyncio.Semaphore(_PROOFS)
         self._bookmark: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -167,6 +170,30 @@ class Hub:
         cursor = None if resume is None else self.log.cursor(resume)
         return Subscription(self, Scopes(scopes), cursor, Scopes(added) if added else None, encode)
 
+    async def prove(self, resume: str) -> None:
+        """G3: whoever followed another run of this server hears where the source has another history by now.
+
+        Call it before `subscribe`, which tells the rest. Raises `HistoryLost`; `Disconnected` and the like where the
+        source cannot tell now.
+        """
+        place = self.log.foreign_place(resume)
+        if place is None:
+            return
+        try:
+            async with self._proofs, asyncio.timeout(self._options.connect_timeout):
+                session = await self.source.open([], place)
+        except TimeoutError:
+            raise Disconnected(f"{self.source.name} does not answer now") from None
+        except HistoryLost as lost:
+            if lost.changed:
+                raise
+        except DatasyncError:
+            raise
+        except Exception:
+            return  # what a client sent is not a place of this source: nothing is proven, and it takes a snapshot
+        else:
+            await session.aclose()
+
     def ask(self) -> int:
         """Ask the source what it has acknowledged up to now, to anybody. All of it is here once `fresh` has reached the
         number that this returns; those who ask at the same time share an answer."""
@@ -241,13 +268,13 @@ class Hub:
             case SnapshotEnd() if self._staging is not None:
                 self._replace(layer, frame, self._staging)
             case Progress(position, revision):
-                layer.position = position
+                self._stand_at(layer, position)
                 if revision > self.revision:
                     self.revision = revision
                     self._bookmark_soon()
 
     def commit(self, layer: Layer, frame: Commit) -> None:
-        layer.position = frame.position
+        self._stand_at(layer, frame.position)
         revision, items = frame.revision, self._items
         changes = [change for change in frame.changes if change[1] is not None or change[0] in items]
         before = {key: items[key][1] for key, _ in changes if key in items}
@@ -259,6 +286,11 @@ class Hub:
         self._append(revision, changes, before)
         if frame.reply is not None:
             frame.reply(_UNWATCHED)  # who watches from afar is not asked
+
+    def _stand_at(self, layer: Layer, position: Any) -> None:
+        layer.position = position
+        # what does not outlive its process has another name in each
+        self.log.stand_at(position if self.source.capabilities.durable else None)
 
     def _append(self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes]) -> None:
         self.revision = max(self.revision, revision)
@@ -273,7 +305,7 @@ class Hub:
     def _replace(self, layer: Layer, frame: SnapshotEnd, items: dict[str, Item]) -> None:
         """A snapshot is complete: all watchers begin anew with it, unless they have seen all that came before it."""
         old, self._items, self._staging, layer.staging = self._items, items, None, None
-        layer.position = frame.position
+        self._stand_at(layer, frame.position)
         if frame.same_history and layer.ready:
             changes: list[tuple[str, bytes | None]] = [(key, None) for key in old if key not in items]
             changes += [(key, raw) for key, raw, _ in items.values() if key not in old or old[key][1] != raw]

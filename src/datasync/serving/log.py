@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datasync.errors import HistoryLost
 from datasync.source import Commit, Frame, Item, Scopes, SnapshotBegin, SnapshotChunk, SnapshotEnd
 
-__all__ = ["CommitLog", "Encode", "Entry", "Image"]
+__all__ = ["CommitLog", "Encode", "Entry", "Image", "parts_of"]
 
 T = TypeVar("T")
 Encode = Callable[[Frame], T]
@@ -20,6 +21,7 @@ _CHUNK = 1000
 _FORMS = 8
 """Encoded forms of a commit that are kept; more differ in their scopes, and fewer would share them."""
 _NOTHING: Mapping[str, bytes] = {}
+_as_text = json.JSONEncoder(separators=(",", ":")).encode  # in ASCII, and on one line
 
 
 class Entry:
@@ -60,7 +62,8 @@ class Entry:
 
 
 class CommitLog:
-    """The last commits, numbered; a position is the text of a number and of the log it belongs to.
+    """The last commits, numbered; a position is the text of the log it belongs to, of a number, and of where the
+    source stood, which tells another run of the server whether the source still has that history.
 
     history: what tells this log from all others.
     """
@@ -71,6 +74,7 @@ class CommitLog:
         self.floor = 0
         """Who has seen less than this cannot go on."""
         self._history = history
+        self._place = ""
         self._entries: list[Entry] = []
         self._size = 0
         self._batches: dict[object, Any] = {}
@@ -90,7 +94,15 @@ class CommitLog:
 
     def before(self, position: str) -> Mapping[str, bytes]:
         """The values that a commit of the log put an end to."""
-        return self._entries[int(position.rpartition(".")[2]) - self.floor - 1].before
+        return self._entries[int(parts_of(position)[1]) - self.floor - 1].before
+
+    def stand_at(self, place: Any) -> None:
+        """From now on the source stands at this position of its own, None where it has none. What is not plain data
+        is left out."""
+        try:
+            self._place = "" if place is None else _as_text(place)
+        except (TypeError, ValueError, RecursionError):
+            self._place = ""
 
     def restart(self) -> None:
         """A snapshot takes the place of all that was before."""
@@ -102,17 +114,27 @@ class CommitLog:
 
     def position(self, seq: int) -> str:
         """Where somebody is who has seen everything up to that number."""
-        return f"{self._history}.{seq}"
+        return f"{self._history}.{seq}.{self._place}" if self._place else f"{self._history}.{seq}"
 
     def cursor(self, position: str) -> int:
         """The number in a position. Raises `HistoryLost` where it is no place to go on from."""
-        history, _, number = position.rpartition(".")
+        history, number, _ = parts_of(position)
         ours = history == self._history and number.isascii() and number.isdigit() and len(number) < 20
         if not ours or int(number) > self.seq:
             raise HistoryLost("the position belongs to another run of the server; take a snapshot")
         if int(number) < self.floor:
             raise HistoryLost("the server does not keep what came behind the position any more; take a snapshot")
         return int(number)
+
+    def foreign_place(self, position: str) -> Any | None:
+        """Where the source stood, in a position of another log; None where that does not say."""
+        history, _, place = parts_of(position)
+        if history == self._history:
+            return None
+        try:
+            return json.loads(place)
+        except (ValueError, RecursionError):
+            return None
 
     def read(self, cursor: int, limit: int | None = None) -> list[Entry]:
         """The entries behind `cursor`, which is not below the floor: all, or about `limit` bytes of them."""
@@ -156,6 +178,13 @@ class CommitLog:
             size += entry.size
         del self._entries[:-keep]
         self.floor, self._size = self.seq - keep, size
+
+
+def parts_of(position: str) -> tuple[str, str, str]:
+    """The log, the number and the place of the source in a position; "" for what it lacks."""
+    history, _, rest = position.partition(".")
+    number, _, place = rest.partition(".")
+    return history, number, place
 
 
 class Image:
