@@ -7,6 +7,7 @@ import inspect
 import os
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -30,9 +31,9 @@ from datasync.stopping import stop_signals
 from datasync.syncbase.root import Rooted
 from datasync.syncbase.runners import AsyncRunner, Runner, StreamRunner, ThreadRunner
 from datasync.syncbase.shell import Shell
-from datasync.syncbase.subscriber import Subscriber, WatchState
+from datasync.syncbase.subscriber import Subscriber
 from datasync.view import View
-from datasync.watch import Watch, scopes_of
+from datasync.watch import Watch, Watches, scopes_of
 from datasync.writing import Txn, Writer
 
 __all__ = ["DataSync"]
@@ -161,6 +162,7 @@ class DataSync:
         if self._loop is not None:
             self._check_place()
         self._closed = True
+        self._watches.clear()
         try:
             await self._shell.aclose()
         finally:
@@ -257,19 +259,29 @@ class DataSync:
 
     @property
     def watches(self) -> Mapping[str, Watch[Any]]:
-        """The open watches by name, in their resync order; those of handlers too."""
-        return {name: watch for name, watch in self._watches.items() if watch.state is not WatchState.CLOSED}
+        """The open watches by name, in their resync order; those of handlers too. It shows them as they are by now."""
+        return Watches(self._watches)
 
     async def ready(self, timeout: float | None = None) -> None:
         """Wait, for at most `timeout` seconds, until every handler, and every stream that somebody iterates, has
         accepted its RESYNC, and every view can be read. Raises `NotReady` (naming who has not), `WatchClosed`."""
         self._check()
         core = self._shell.core
+        awaited: deque[Subscriber] = deque()
+
+        def all_accepted() -> bool:
+            # asked at each step of a round, which goes through them in order: those before the first are looked at once
+            while awaited and not _is_awaited(awaited[0]):
+                awaited.popleft()
+            if not awaited:
+                awaited.extend(filter(_is_awaited, core.subscribers))
+            return not awaited
+
         try:
             async with asyncio.timeout(timeout):
-                await self._shell.wait_until(lambda: core.started and core.views_filled and not self._waiting())
+                await self._shell.wait_until(lambda: core.started and all_accepted() and core.views_filled)
         except TimeoutError:
-            missing = ", ".join(map(repr, self._waiting())) or "the sources"
+            missing = ", ".join(repr(sub.name) for sub in core.subscribers if _is_awaited(sub)) or "the sources"
             raise NotReady(f"not ready after {timeout:g} s: {missing}; see status()") from None
 
     def resync(self, name: str | None = None) -> None:
@@ -440,14 +452,6 @@ class DataSync:
             raise UsageError(f"there is no watch named {name!r}; register it first")
         return watch._sub
 
-    def _waiting(self) -> Sequence[str]:
-        """The watches that `ready` waits for."""
-        return [
-            sub.name
-            for sub in self._shell.core.subscribers
-            if not sub.accepted and (not isinstance(sub.runner, StreamRunner) or sub.runner.attended)
-        ]
-
     def _check(self, *, started: bool = True) -> None:
         """Raise unless it can be used here and now; with `started` False, before the start as well."""
         if self._loop is not None:
@@ -477,6 +481,12 @@ def _check_limits(backlog: int, retries: int = 1, **seconds: float) -> None:
     for name, count in ("backlog", backlog), ("retries", retries):
         if not isinstance(count, int) or count < 1:
             raise UsageError(f"{name}={count!r} is no number from 1 on; give one")
+
+
+def _is_awaited(sub: Subscriber) -> bool:
+    """Whether `ready` waits for this watch."""
+    attended = not isinstance(sub.runner, StreamRunner) or sub.runner.attended
+    return not (sub.accepted or sub.closed) and attended
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Generic, TypeVar
 
 from datasync.checks import check_key, check_prefix
@@ -14,7 +14,7 @@ from datasync.syncbase.scopes import is_prefix
 from datasync.syncbase.shell import Shell
 from datasync.syncbase.subscriber import Subscriber, WatchState
 
-__all__ = ["Watch", "scopes_of"]
+__all__ = ["Watch", "Watches", "scopes_of"]
 
 T = TypeVar("T")
 
@@ -95,6 +95,34 @@ class Watch(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Watch({self.name!r}, {self.state.value})"
+
+
+class Watches(Mapping[str, Watch[Any]]):
+    """The open watches by name, as they are when one looks: a name is found at a cost that does not grow with them.
+
+    They may be closed, and registered, while one iterates: that goes on over those that were there at its start.
+    """
+
+    def __init__(self, watches: Mapping[str, Watch[Any]]) -> None:
+        self._watches = watches
+
+    def __getitem__(self, name: str) -> Watch[Any]:
+        return self._watches[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._watches))
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def items(self) -> ItemsView[str, Watch[Any]]:
+        return dict(self._watches).items()
+
+    def values(self) -> ValuesView[Watch[Any]]:
+        return dict(self._watches).values()
+
+    def __repr__(self) -> str:
+        return repr(dict(self._watches))
 
 
 class _Stream(AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]):

@@ -47,14 +47,14 @@ MISTAKES = [
     Mistake(
         "a gate opened early: nobody waits for its turn in a round",
         "resync/rounds.py",
-        "return watch not in self._waiting",
+        "return watch not in self._line",
         "return True",
     ),
     Mistake(
         "a round in the wrong order",
         "resync/rounds.py",
-        "self._line = deque(watches)",
-        "self._line = deque(reversed(list(watches)))",
+        "self._line = OrderedDict.fromkeys(watches)",
+        "self._line = OrderedDict.fromkeys(reversed(list(watches)))",
     ),
     Mistake(
         "a fold that drops prev",

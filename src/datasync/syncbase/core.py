@@ -42,7 +42,8 @@ class Core:
     ) -> None:
         self.layers = list(layers)
         self.mirror = Mirror([layer.name for layer in layers])
-        self.subscribers: list[Subscriber] = []
+        self.subscribers: dict[Subscriber, None] = {}
+        """In the order of registration."""
         self.started = False
         self.slowest = 0.0
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
@@ -67,9 +68,9 @@ class Core:
         self._order += 1
         sub.order = self._order
         self.slowest = max(self.slowest, sub.resync_timeout + sub.ack_timeout)
-        self.subscribers.append(sub)
+        self.subscribers[sub] = None
         for other in sub.after:
-            other.dependents.append(sub)
+            other.dependents[sub] = None
         for scope in sub.scopes:
             self._router.add(scope, sub)
         sub.mailbox.fold()
@@ -83,14 +84,14 @@ class Core:
     def close(self, sub: Subscriber) -> None:
         """Forget a watch."""
         if not sub.closed:
-            self.subscribers.remove(sub)
+            del self.subscribers[sub]
             for scope in sub.scopes:
                 self._router.remove(scope, sub)
             self.delivery.close(sub)
-            self.confirmer.forget_unwatched()
 
     def narrow(self) -> None:
         """G9: forget what neither a watch nor a view needs any more; what a session brings of it is left aside."""
+        self.confirmer.forget_unwatched()
         needed = self._needed()
         for layer in self.layers:
             self._narrow(layer, needed)

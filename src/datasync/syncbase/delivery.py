@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import math
 import random
@@ -23,6 +21,7 @@ from datasync.syncbase.effects import Effect
 from datasync.syncbase.mailbox import Batch
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.subscriber import Subscriber
+from datasync.syncbase.timers import Timers
 
 __all__ = ["NEW_HISTORY", "Delivery"]
 
@@ -59,9 +58,8 @@ class Delivery:
         self._covered = covered
         self._known = known
         self._out_of_reach = out_of_reach
-        self.timers: list[tuple[float, int, Subscriber]] = []
-        """A heap; the time of its first entry, by the clock, is when `tick` wants to be called."""
-        self._counter = itertools.count()
+        self.timers = Timers()
+        """When `tick` wants to be called."""
 
     # -- what the shell calls ------------------------------------------------------------------------------------
 
@@ -128,10 +126,8 @@ class Delivery:
     def tick(self) -> None:
         """See to whatever is due by the clock."""
         now = self.clock()
-        while self.timers and self.timers[0][0] <= now:
-            sub = heapq.heappop(self.timers)[2]
-            sub.timer = math.inf
-            if sub.closed or sub.deadline == math.inf:
+        for sub in self.timers.due(now):
+            if sub.deadline == math.inf:
                 continue
             try:
                 self._see_to(sub, now)
@@ -172,15 +168,13 @@ class Delivery:
         sub.mailbox.clear()
         sub.event = sub.held = sub.batch = sub.base = sub.whole = None
         sub.deadline = math.inf
-        if sub.timer < math.inf:
-            self.timers = [entry for entry in self.timers if entry[2] is not sub]
-            heapq.heapify(self.timers)
+        self.timers.disarm(sub)
         for other in sub.after:
-            other.dependents.remove(sub)
-        dependents, sub.dependents, sub.after = sub.dependents, [], ()
+            del other.dependents[sub]
+        dependents, sub.dependents, sub.after = sub.dependents, {}, {}
         for dependent in dependents:
-            dependent.after = tuple(other for other in dependent.after if other is not sub)
-        self._turn(self.rounds.leave(sub))
+            del dependent.after[sub]
+        self._turn(self.rounds.settled(sub))
         for dependent in dependents:
             self.pump(dependent)
 
@@ -296,8 +290,7 @@ class Delivery:
     def _arm(self, sub: Subscriber, deadline: float) -> None:
         sub.deadline = deadline
         if deadline < sub.timer:
-            sub.timer = deadline
-            heapq.heappush(self.timers, (deadline, next(self._counter), sub))
+            self.timers.arm(sub, deadline)
 
     def _end_wait(self, sub: Subscriber) -> None:
         if sub.retry_at >= 0:
@@ -309,35 +302,39 @@ class Delivery:
         assert batch is not None
         if sub.bad:
             refused = {**{key: f"does not decode: {error.reason}" for key, error in sub.bad.items()}, **refused}
+        if refused and not sub.refused:
+            sub.failed_at = self._wall()
         if isinstance(event, ResyncEvent):
             self._accept_resync(sub, event, refused)
         else:
+            # one by one, for many other keys may be dirty, and refused
             if box.dirty:
                 for change in batch.changes:
                     box.dirty.pop(change.key, None)
+                    sub.refused.pop(change.key, None)
             if refused:
                 box.dirty.update({change.key: change._old for change in batch.changes if change.key in refused})
+                sub.refused.update(refused)
             sub.changes_delivered += len(batch.changes)
         sub.failing = None
-        if refused or sub.refused:
-            if not sub.refused:
-                sub.failed_at = self._wall()
-            sub.refused = {key: why for key, why in sub.refused.items() if key in box.dirty} | dict(refused)
         sub.attempt = 1
         self._settle(sub, Verdict.REFUSED if refused else Verdict.ACCEPTED, refused, its_turn=sub.resync is None)
 
     def _accept_resync(self, sub: Subscriber, event: ResyncEvent[Any], refused: Mapping[str, str]) -> None:
         box, before = sub.mailbox, sub.base
         assert before is not None
-        whole = _whole(sub, event)
         were_dirty, box.dirty = box.dirty, {}
+        shown: dict[str, Record] = {}
+        if refused:
+            shown = {kv.key: kv._record for kv in _pairs(_whole(sub, event))}
         for key in refused:
             if key in were_dirty:
                 box.dirty[key] = were_dirty[key]
             elif sub.was_fresh or key in before:
                 box.dirty[key] = before.get(key)
             else:
-                box.dirty[key] = next((kv._record for kv in _pairs(whole) if kv.key == key), None)
+                box.dirty[key] = shown.get(key)
+        sub.refused = dict(refused)  # of the keys that were refused before, it has settled all others
         sub.base = None
         sub.accepted = sub.resync is None
         keys = sum(map(len, event.values.values()))

@@ -25,19 +25,20 @@ class Router(Generic[W]):
     __slots__ = ("_by_directory", "_keys", "_prefixes")
 
     def __init__(self) -> None:
-        self._prefixes: dict[str, list[W]] = {}
-        self._keys: dict[str, list[W]] = {}
+        # the watches of a scope are the keys of a dict, for one of many on the same scope may leave it
+        self._prefixes: dict[str, dict[W, None]] = {}
+        self._keys: dict[str, dict[W, None]] = {}
         self._by_directory: dict[str, tuple[W, ...]] = {}
 
     def add(self, scope: str, watch: W) -> None:
         """Route what lies in `scope` to `watch`."""
-        self._table(scope).setdefault(scope, []).append(watch)
+        self._table(scope).setdefault(scope, {})[watch] = None
         self._by_directory.clear()
 
     def remove(self, scope: str, watch: W) -> None:
         """Undo `add`."""
         table = self._table(scope)
-        table[scope].remove(watch)
+        del table[scope][watch]
         if not table[scope]:
             del table[scope]
         self._by_directory.clear()
@@ -52,7 +53,7 @@ class Router(Generic[W]):
             return _in_order({*found, *self._keys[key]})
         return found
 
-    def _table(self, scope: str) -> dict[str, list[W]]:
+    def _table(self, scope: str) -> dict[str, dict[W, None]]:
         return self._prefixes if is_prefix(scope) else self._keys
 
     def _walk(self, directory: str) -> tuple[W, ...]:

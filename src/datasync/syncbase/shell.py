@@ -48,6 +48,7 @@ class Shell:
         ]
         self.core = Core(layers, options, self._now, wall, rng)
         self._requests = self.core.requests
+        self._timers = self.core.delivery.timers.heap
         self.feeds: list[Feed] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,7 +57,7 @@ class Shell:
         self._narrowing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._waiters: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
+        self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._verdicts: dict[asyncio.Future[Any], None] = {}
         self.closed = False
         """Closing has begun: the watches vote no more."""
@@ -85,7 +86,7 @@ class Shell:
         self.closed = True
         # the waiters first, for closing the watches might look like what they wait for; then the watches from the
         # last to the first, so that none gets the turn of one that is closed
-        for waiter, _ in self._waiters:
+        for waiter in self._waiters:
             _fail(waiter, WatchClosed("the DataSync has been closed"))
         self._waiters.clear()
         for verdict in self._verdicts:
@@ -179,13 +180,11 @@ class Shell:
         if condition():
             return
         future = asyncio.get_running_loop().create_future()
-        entry = (future, condition)
-        self._waiters.append(entry)
+        self._waiters[future] = condition
         try:
             await future
         finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
+            self._waiters.pop(future, None)
 
     @contextlib.contextmanager
     def awaiting(self, verdict: asyncio.Future[Any]) -> Iterator[None]:
@@ -251,14 +250,14 @@ class Shell:
                         delivery.delivered(sub)
         finally:
             self._draining = False
-        timers = delivery.timers
+        timers = self._timers
         if timers and timers[0][0] < self._timer_at:
             self._set_timer(timers[0][0])
         if self._waiters:
             self._check_waiters()
 
     def _check_waiters(self) -> None:
-        for future, condition in list(self._waiters):
+        for future, condition in list(self._waiters.items()):
             if not future.done():
                 try:
                     if condition():

@@ -40,8 +40,8 @@ class Subscriber:
         "accepted", "ack_timeout", "after", "asking", "attempt", "bad", "base", "batch", "changes_delivered",
         "closed", "deadline", "decode", "dependents", "event", "events_settled", "failed_at", "failing", "held",
         "last_resync", "mailbox", "name", "order", "out_of_reach", "passed", "plain", "refused", "registered", "report",
-        "resync", "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "was_fresh",
-        "whole",
+        "resync", "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "timer_number",
+        "was_fresh", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +58,9 @@ class Subscriber:
         self.name = name
         self.scopes = Scopes(scopes)
         self.decode = decode
-        self.after = tuple(after)
-        self.dependents: list[Subscriber] = []
+        # both as the keys of a dict: each of many may be closed
+        self.after = dict.fromkeys(after)
+        self.dependents: dict[Subscriber, None] = {}
         self.ack_timeout = ack_timeout
         self.resync_timeout = resync_timeout
         self.mailbox = Mailbox(backlog)
@@ -109,6 +110,7 @@ class Subscriber:
         self.retry_at = -math.inf
         self.deadline = math.inf
         self.timer = math.inf
+        self.timer_number = 0
 
         self.events_settled = 0
         self.changes_delivered = 0

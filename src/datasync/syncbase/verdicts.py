@@ -31,7 +31,7 @@ class Tally(msgspec.Struct, gc=False):
 
     _listeners: tuple[Listener, ...] = ()
     _verdict: Verdict = Verdict.UNWATCHED
-    _reasons: Mapping[str, str] | None = None
+    _reasons: dict[str, str] | None = None
     expected: int = 1
     result: Result | None = None
     final: bool = False
@@ -49,7 +49,9 @@ class Tally(msgspec.Struct, gc=False):
         if verdict is not self._verdict:
             self.note(verdict)
         if reasons:
-            self._reasons = {**(self._reasons or {}), **reasons}
+            if self._reasons is None:
+                self._reasons = {}
+            self._reasons.update(reasons)
         self.expected -= 1
         if not self.expected:
             self._finish()
@@ -93,7 +95,7 @@ class Vote(msgspec.Struct, gc=False):
         if not self.tally.counts(verdict):
             return False
         if verdict is Verdict.REFUSED and self.keys is not None:
-            reasons = {key: reason for key, reason in reasons.items() if key in self.keys}
+            reasons = {key: reasons[key] for key in self.keys if key in reasons}
             if not reasons:
                 verdict = Verdict.ACCEPTED
         self.tally.vote(verdict, reasons)

@@ -1,0 +1,57 @@
+"""When which watch is to be seen to."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterator
+
+from datasync.syncbase.subscriber import Subscriber
+
+__all__ = ["Timers"]
+
+_FEW = 64
+
+
+class Timers:
+    """Each watch has one time at most, which `Subscriber.timer` shows.
+
+    Nothing here leads to a watch that is disarmed (G9).
+    """
+
+    __slots__ = ("_counter", "_whose", "heap")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[float, int]] = []
+        """The first part of its first entry, by the clock, is when `due` wants to be called."""
+        # by the second part of the entries; a number of nobody is that of a timer that was disarmed
+        self._whose: dict[int, Subscriber] = {}
+        self._counter = itertools.count()
+
+    def arm(self, sub: Subscriber, when: float) -> None:
+        """See to the watch at that time, not at the one that was set before."""
+        self.disarm(sub)
+        sub.timer, sub.timer_number = when, next(self._counter)
+        self._whose[sub.timer_number] = sub
+        heapq.heappush(self.heap, (when, sub.timer_number))
+
+    def disarm(self, sub: Subscriber) -> None:
+        """Do not see to the watch."""
+        if sub.timer == math.inf:
+            return
+        sub.timer = math.inf
+        del self._whose[sub.timer_number]
+
+        # to search for an entry costs as much as there are: it is left until most are of nobody
+        if len(self.heap) > 2 * len(self._whose) + _FEW:
+            self.heap[:] = [entry for entry in self.heap if entry[1] in self._whose]
+            heapq.heapify(self.heap)
+
+    def due(self, now: float) -> Iterator[Subscriber]:
+        """Those whose time has come, in order, each disarmed; they may be armed anew meanwhile."""
+        while self.heap and self.heap[0][0] <= now:
+            sub = self._whose.pop(heapq.heappop(self.heap)[1], None)
+            if sub is not None:
+                sub.timer = math.inf
+                yield sub

@@ -1,0 +1,181 @@
+"""What is done to one watch, or one key, costs no more because there are many others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from datasync import ChangeEvent, DataSync, NotReady, Refused
+from datasync.kvdbsync.memory import MemorySource
+from datasync.source import Put
+from tests.growth import Steps, growth
+
+
+async def accepts(event: Any) -> None:
+    """At once."""
+
+
+async def takes_a_turn(event: Any) -> None:
+    await asyncio.sleep(0)
+
+
+async def refuses(event: Any) -> None:
+    if isinstance(event, ChangeEvent):
+        raise Refused({change.key: "no" for change in event.changes})
+
+
+async def refuses_when_asked_again(event: Any) -> None:
+    if event.reason == "requested":
+        raise Refused({kv.key: "no" for values in event.values.values() for kv in values})
+
+
+def with_watches(count: int, handler: Any = accepts) -> DataSync:
+    sync = DataSync("memory://")
+    for number in range(count):
+        sync.watcher(f"{number}/", name=str(number))(handler)
+    return sync
+
+
+async def closing_all(count: int, steps: Steps) -> None:
+    sync = with_watches(count)
+    await sync.start()
+    await sync.ready(60)
+    with steps:
+        await sync.aclose()
+
+
+async def closing_those_that_are_tried_again(count: int, steps: Steps) -> None:
+    async def fails(event: Any) -> None:
+        raise ValueError
+
+    async with with_watches(count, fails) as sync:
+        with contextlib.suppress(NotReady):
+            await sync.ready(0.001)
+        with steps:
+            for watch in sync.watches.values():
+                watch.close()
+
+
+async def closing_each(count: int, steps: Steps) -> None:
+    async with with_watches(count) as sync:
+        await sync.ready(60)
+        with steps:
+            for watch in sync.watches.values():
+                watch.close()
+
+
+async def closing_each_in_a_round(count: int, steps: Steps) -> None:
+    async with with_watches(count, takes_a_turn) as sync:
+        await sync.ready(60)
+        sync.resync()
+        with steps:
+            for watch in list(sync.watches.values())[::-1]:
+                watch.close()
+
+
+async def closing_those_that_go_before_another(count: int, steps: Steps) -> None:
+    sync = with_watches(count)
+    sync.watcher("last/", name="last", after=[str(number) for number in range(count)])(accepts)
+    async with sync:
+        await sync.ready(60)
+        with steps:
+            for number in range(count):
+                sync.watches[str(number)].close()
+
+
+async def closing_while_writes_wait(count: int, steps: Steps) -> None:
+    async def hangs(event: Any) -> None:
+        if isinstance(event, ChangeEvent):
+            await asyncio.Event().wait()
+
+    async with with_watches(count, hangs) as sync:
+        await sync.ready(60)
+        keys = [f"{number}/key" for number in range(count)]
+        writes = [asyncio.ensure_future(sync.put(key, b"1", confirm=True)) for key in keys]
+        await asyncio.sleep(0)
+        with steps:
+            for watch in sync.watches.values():
+                watch.close()
+        await asyncio.gather(*writes, return_exceptions=True)
+
+
+async def a_round_of_handlers_that_wait(count: int, steps: Steps) -> None:
+    async with with_watches(count, takes_a_turn) as sync:
+        await sync.ready(60)
+        sync.resync()
+        with steps:
+            await sync.ready(60)
+
+
+async def looking_up_each_watch(count: int, steps: Steps) -> None:
+    sync = with_watches(count)
+    with steps:
+        for number in range(count):
+            assert sync.watches[str(number)].name == str(number)
+
+
+async def refused_writes(count: int, steps: Steps) -> None:
+    sync = DataSync("memory://")
+    sync.watcher("", name="it")(refuses)
+    async with sync:
+        await sync.ready(60)
+        with steps:
+            for again in b"1", b"2":
+                for number in range(count):
+                    await sync.put(str(number), again)
+
+
+async def a_state_that_is_refused(count: int, steps: Steps) -> None:
+    store = MemorySource()
+    await store.commit([Put(str(number), b"1") for number in range(count)])
+    sync = DataSync(store)
+    sync.watcher("", name="it")(refuses_when_asked_again)
+    async with sync:
+        await sync.ready(60)
+        with steps:
+            sync.resync()
+            await sync.ready(60)
+        assert sync.status().watches[0].failing is not None
+
+
+async def writes_that_wait_and_are_refused_as_one(count: int, steps: Steps) -> None:
+    sync, go_on = DataSync("memory://"), asyncio.Event()
+
+    @sync.watcher("", name="it", backlog=1)
+    async def handle(event: Any) -> None:
+        if isinstance(event, ChangeEvent):
+            await go_on.wait()
+            await refuses(event)
+
+    async with sync:
+        await sync.ready(60)
+        keys = [str(number) for number in range(count)]
+        writes = [asyncio.ensure_future(sync.put(key, b"1", confirm=True)) for key in keys]
+        await asyncio.sleep(0)
+        with steps:
+            go_on.set()
+            await asyncio.gather(*writes, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        closing_all,
+        closing_those_that_are_tried_again,
+        closing_each,
+        closing_each_in_a_round,
+        closing_those_that_go_before_another,
+        closing_while_writes_wait,
+        a_round_of_handlers_that_wait,
+        looking_up_each_watch,
+        refused_writes,
+        a_state_that_is_refused,
+        writes_that_wait_and_are_refused_as_one,
+    ],
+)
+def test_the_work_grows_with_the_number(scenario: Callable[[int, Steps], Awaitable[None]]) -> None:
+    assert growth(scenario) < 6
