@@ -59,7 +59,10 @@ class Running:
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.out!r} {self.err!r}"
             return False
 
-        eventually(found, f"{text!r} in {self!r}")
+        try:
+            eventually(found, repr(text))
+        except AssertionError as error:
+            raise AssertionError(f"{error} in {self!r}") from None
 
     def end(self, number: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""

@@ -18,7 +18,7 @@ from datasync.demo.story import tell
 
 __all__ = ["GRACE", "LIMIT", "run"]
 
-LIMIT = 45.0
+LIMIT = 300.0
 """Seconds after which the story is cut off; it takes about five, and several times that on a machine that is busy."""
 GRACE = 2.0
 """Seconds that cutting it off may take."""

@@ -14,8 +14,10 @@ from datasync.demo.network_pb2 import Interface, Route
 from datasync.demo.screen import Screen
 from datasync.status import SourceStatus
 
-__all__ = ["Stage", "State", "save", "stored", "until", "url_of"]
+__all__ = ["PATIENCE", "Stage", "State", "save", "stored", "until", "url_of"]
 
+PATIENCE = 60.0
+"""Seconds within which things happen that should happen at once: a machine may be busy with something else."""
 State = dict[str, Interface | Route]
 """Interfaces and routes by their keys."""
 
@@ -52,10 +54,10 @@ class Stage:
         )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+async def until(condition: Callable[[], bool]) -> bool:
     """Wait until `condition` is true; whether it became so in time."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + PATIENCE
     while not condition() and loop.time() < deadline:  # noqa: ASYNC110 - what is waited for has no event of its own
         await asyncio.sleep(0.005)
     return condition()
