@@ -240,6 +240,25 @@ def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where
     run(main())
 
 
+def test_a_write_that_waits_behind_others_for_too_long_says_so(run: Run) -> None:
+    async def main() -> None:
+        async with (
+            agent("?initial=empty") as one,
+            proxy_to(one.port) as proxy,
+            pushing(proxy.port, "?timeout=0.5") as sync,
+        ):
+            await _until_written(sync, "config/a", b"1")
+            proxy.pause()
+            puts = (sync.put(f"config/{number}", bytes(200_000)) for number in range(50))
+            ended = await asyncio.gather(*puts, return_exceptions=True)
+            assert {type(error) for error in ended} == {Disconnected, OutcomeUnknown}
+            unsent = {str(error) for error in ended if isinstance(error, Disconnected)}
+            assert len(unsent) == 1, unsent
+            assert "no answer within 0.5 s to the writes before it; this one was not sent" in unsent.pop()
+
+    run(main())
+
+
 async def _until_written(sync: DataSync, key: str, value: bytes) -> None:
     while True:
         try:

@@ -41,6 +41,8 @@ class Commits:
         self._due: list[_Pending] = []
         self._pending: dict[int, _Pending] = {}
         self._task: asyncio.Task[None] | None = None
+        self._connected = False
+        """The server has answered since the stream was last begun."""
         self._more = asyncio.Event()
         self._spoke = -math.inf
         """When the server last answered anything, by the loop's clock."""
@@ -59,10 +61,7 @@ class Commits:
         try:
             return await self._answered(pending.committed)
         except TimeoutError:
-            name, timeout = self._client.access.authority, self._client.timeout
-            if not pending.sent:
-                raise Disconnected(f"{name}: no connection within {timeout:g} s; nothing was written") from None
-            raise OutcomeUnknown(f"{name}: no answer within {timeout:g} s; read the key to see what it is") from None
+            raise self._unanswered(sent=pending.sent) from None
         finally:
             if pending.verdict is None:
                 self._pending.pop(pending.request.id, None)
@@ -71,6 +70,18 @@ class Commits:
                     self._due.remove(pending)
             # G9: an error whose own traceback leads to it would keep the value, until the next garbage collection
             del pending
+
+    def _unanswered(self, *, sent: bool) -> DatasyncError:
+        """Why there is no answer in time."""
+        name, within = self._client.access.authority, f"within {self._client.timeout:g} s"
+        if sent:
+            return OutcomeUnknown(f"{name}: no answer {within}; read the key to see what it is")
+        if self._connected:
+            return Disconnected(
+                f"{name}: no answer {within} to the writes before it; this one was not sent, try again, or have fewer"
+                " under way at a time"
+            )
+        return Disconnected(f"{name}: no connection {within}; nothing was written")
 
     async def _answered(self, committed: asyncio.Future[Committed]) -> Committed:
         """Wait as long as the server answers anything at all: behind many others an answer takes its time.
@@ -108,12 +119,13 @@ class Commits:
         sending: asyncio.Task[None] | None = None
         try:
             await self._client.ping()  # what cannot be reached says why, and nothing has been sent
-            stream = self._client.commits()
+            stream, self._connected = self._client.commits(), True
             sending = asyncio.create_task(self._send(stream))
             await self._receive(stream)
         except DatasyncError as failed:
             error = failed.with_traceback(None)
         finally:
+            self._connected = False
             if error is None:
                 self._give_up_unsent()
                 error = Disconnected(f"{self._client.access.authority}: the connection is closed")
