@@ -432,6 +432,6 @@ def test_writes_that_are_refused_or_unknown_leave_nothing() -> None:
             await writes_leave_nothing(refused, BadStore)
             await server.do("CONFIG", "SET", "maxmemory", "0")
             await server.do("CLIENT", "PAUSE", 600_000, "WRITE")
-            await writes_leave_nothing(unknown, OutcomeUnknown, Disconnected)
+            await writes_leave_nothing(unknown, OutcomeUnknown, Disconnected, collected=True)
 
     asyncio.run(main())
