@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from datasync import BadStore, DataSync, Disconnected, HistoryLost, open_url
+from datasync.kvdbsync._etcd_session import EtcdSession
 from datasync.source import Commit
-from tests.etcd.etcd_server import DEBIAN, etcd_server, versions
+from tests.etcd.etcd_server import DEBIAN, NEW, etcd_server, versions
 from tests.etcd.frames import reader
 from tests.servers import listening, require
 
@@ -205,6 +206,33 @@ def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_p
                 assert dict((await frames.commit()).changes) == {"a/1": b"2"}
                 await frames.aclose()
                 await source.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_ping_that_is_given_up_does_not_end_the_watch() -> None:
+    """As its time-out does: on a machine that is busy, just when it writes to the watch."""
+
+    async def main() -> None:
+        async with etcd_server(NEW) as server, DataSync(server.url) as writer:
+            source = open_url(server.url)
+            frames = await reader(source, ["a/"])
+            await frames.snapshot()
+            session = frames.session
+            assert isinstance(session, EtcdSession)
+            given_up = 0
+            for number in range(20):
+                await writer.put("b", b"%d" % number)  # so that the watch has to be asked how far it is
+                ping = asyncio.ensure_future(session.ping())
+                while not ping.done():
+                    await asyncio.sleep(0)
+                    if session._watch._writing.locked():
+                        given_up += ping.cancel()
+            assert given_up
+            await writer.put("a/1", b"1")
+            assert dict((await frames.commit()).changes) == {"a/1": b"1"}
+            await frames.aclose()
+            await source.aclose()
 
     asyncio.run(main())
 

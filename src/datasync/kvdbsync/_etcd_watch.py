@@ -65,6 +65,7 @@ class Watch:
         self._early: list[pb.WatchResponse] = []
         self._reading: asyncio.Future[pb.WatchResponse] | None = None
         self._chasing: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._error: Exception | None = None
         self._signal = asyncio.Event()
@@ -154,21 +155,30 @@ class Watch:
             self._chasing = asyncio.ensure_future(self._chase())
 
     async def ask(self) -> None:
-        """Have the server say how far it is, once, where that costs nothing. Raises `Disconnected`."""
+        """Have the server say how far it is, once, where that costs nothing. Where that fails, `take` raises."""
         if self._ordered and self._parts:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask())
+            # G8: a ping that is given up goes on: with a write that is cancelled grpc ends the whole watch
+            await asyncio.wait((self._asking,))
+
+    async def _ask(self) -> None:
+        try:
             await self._write(_PROGRESS)
+        except Exception as error:
+            self.fail(error)
 
     async def aclose(self) -> None:
         """End all tasks, and have `take` raise."""
         self.fail(Disconnected(f"{self._link.endpoint}: the session is closed"))
-        tasks = [task for task in (self._reading, self._chasing) if task is not None]
+        tasks = [task for task in (self._reading, self._chasing, self._asking) if task is not None]
         for task in tasks:
             task.cancel()
         try:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            self._reading = self._chasing = None
+            self._reading = self._chasing = self._asking = None
             self._let_go()
 
     # -- the stream ----------------------------------------------------------------------------------------------
