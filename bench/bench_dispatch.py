@@ -30,13 +30,13 @@ _KEYS = 10_000
 
 def run(quick: bool) -> Iterator[Figures]:
     """All figures."""
-    changes, rounds = (20_000, 3) if quick else (100_000, 5)
+    changes, rounds = (4_000, 3) if quick else (100_000, 5)
     for confirm in (True, False):
         yield asyncio.run(_singles(changes, rounds, confirm=confirm))
     for size in (100, 10_000):
         yield asyncio.run(_transactions(size, max(changes, 2 * size), rounds))
-    yield from _many_watches(*((2_000, 1) if quick else (20_000, 3)))
-    yield asyncio.run(_slow_beside_fast(2_000 if quick else 10_000))
+    yield from _many_watches(*((500, 1) if quick else (20_000, 3)))
+    yield asyncio.run(_slow_beside_fast(500 if quick else 10_000))
 
 
 class Handler:

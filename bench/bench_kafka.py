@@ -122,7 +122,7 @@ async def _write(port: int, count: int, rate: float) -> None:
 
 def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
     value = b"x" * 200
-    for at_once, count in ((1, 200 if quick else 3_000), (2_000, 4_000 if quick else 100_000)):
+    for at_once, count in ((1, 50 if quick else 3_000), (2_000, 2_000 if quick else 100_000)):
 
         async def raw(at_once: int = at_once, count: int = count) -> float:
             async with _producer(server.port) as client:
@@ -156,12 +156,12 @@ def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
 
 def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
-    keys = 5_000 if quick else 100_000
+    keys = 1_000 if quick else 100_000
     with started(KafkaServer) as server:
         asyncio.run(topics.make(server.port, TOPIC))
         yield from figures(
             f"{server.url}/{TOPIC}", lambda: Raw(server.port), __name__, server.port, keys=keys,
-            follow={1: 5_000 if quick else 200_000}, quick=quick,
+            follow={1: 1_000 if quick else 200_000}, quick=quick,
         )  # fmt: skip
         yield from _publish(server, quick)
 

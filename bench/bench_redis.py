@@ -149,9 +149,9 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
 
 def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
-    keys = 5_000 if quick else 100_000
+    keys = 1_000 if quick else 100_000
     with _server() as port:
-        follow = {1: 1_000, 100: 10_000} if quick else {1: 10_000, 100: 300_000}
+        follow = {1: 200, 100: 2_000} if quick else {1: 10_000, 100: 300_000}
         url = f"redis://127.0.0.1:{port}"
         yield from figures(url, lambda: Raw(port), "bench.bench_redis", port, keys=keys, follow=follow, quick=quick)
 

@@ -175,7 +175,7 @@ def _client(*words: object) -> subprocess.Popen[str]:
 
 
 def _puts(quick: bool) -> Iterator[Figures]:
-    count = 2_000 if quick else 40_000
+    count = 300 if quick else 40_000
     rates: list[list[float]] = [[], []]
     with _both() as ports:
         for _ in range(1 if quick else 5):
@@ -190,7 +190,7 @@ def _puts(quick: bool) -> Iterator[Figures]:
 
 
 def _fan_out(quick: bool) -> Iterator[Figures]:
-    watchers, changes = (50, 20) if quick else (1_000, 200)
+    watchers, changes = (20, 20) if quick else (1_000, 200)
     seconds: list[list[float]] = [[], []]
     with _both() as ports:
         for _ in range(1 if quick else 3):

@@ -44,7 +44,7 @@ _CHUNK = 1_000
 
 def run(quick: bool) -> Iterator[Figures]:
     """All figures."""
-    count, rounds = (20_000, 3) if quick else (100_000, 5)
+    count, rounds = (4_000, 3) if quick else (100_000, 5)
     for order in ("sorted", "random"):
         keys, values = _data(count, order)
         for reads in (False, True):

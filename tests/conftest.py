@@ -30,9 +30,6 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what needs a quiet moment: one worker gets all of it, and few of the others wait for a turn."""
-    for item in items:
-        if "ten_thousand" in item.name:  # of the contract suite, which knows no marks of ours
-            item.add_marker(pytest.mark.alone("crowd"))
     items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.once
 
 def suite(*words: str | Path, directory: Path | None = None) -> list[str]:
     """The command that runs some tests of this suite, or those of a directory as if they belonged to it."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, words)]
+    plugins = ["-p", "no:cacheprovider", "-p", "xdist", "-p", "timeout"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, *map(str, words)]
     if directory is not None:
         fixtures = "alone, no_child_left, pytest_collection_modifyitems"
         (directory / "conftest.py").write_text(f"from tests.conftest import {fixtures}\n")
@@ -25,7 +27,8 @@ def suite(*words: str | Path, directory: Path | None = None) -> list[str]:
 
 def said(command: list[str]) -> str:
     """What it prints."""
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200).stdout
+    env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200).stdout
 
 
 def test_the_background_of_a_script(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_a_test_that_leaves_a_program_running_is_the_one_that_fails(tmp_path: Pa
 def test_what_needs_a_quiet_moment_has_it(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(
         "import pathlib, pytest, time\n\n"
-        "@pytest.mark.parametrize('number', range(8))\n"
+        "@pytest.mark.parametrize('number', range(4))\n"
         "@pytest.mark.alone('here')\n"
         "def test_it(number):\n"
         "    inside = pathlib.Path(__file__).with_name('inside')\n"
@@ -59,5 +62,5 @@ def test_what_needs_a_quiet_moment_has_it(tmp_path: Path) -> None:
         "    time.sleep(0.05)\n"
         "    inside.unlink()\n"
     )
-    out = said(suite("-n", "4", directory=tmp_path))
-    assert "8 passed" in out, out
+    out = said(suite("-n", "2", directory=tmp_path))
+    assert "4 passed" in out, out

@@ -24,6 +24,7 @@ from tests.load import equal, watched, writing
 from tests.serving.serve_process import ServeProcess
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+CHANGES = 200
 
 
 @contextlib.asynccontextmanager
@@ -99,20 +100,22 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
             stuck = Watcher(channels.pop())
             watchers = [Watcher(channel) for channel in channels for _ in range(100)]
             async with asyncio.TaskGroup() as group:
-                reading = [group.create_task(watcher.follow(1000)) for watcher in watchers]
+                reading = [group.create_task(watcher.follow(CHANGES)) for watcher in watchers]
                 await eventually(lambda: all(watcher.snapshots for watcher in watchers), 60)
                 url = f"grpc+watch://127.0.0.1:{server.port}?timeout=60"  # an answer waits behind a thousand watchers
                 sync = await stack.enter_async_context(DataSync(url))
-                for start in range(0, 1000, 50):
-                    await asyncio.gather(*(sync.put(f"k/{number}", bytes(1000)) for number in range(start, start + 50)))
+                for start in range(0, CHANGES, 50):
+                    await asyncio.gather(
+                        *(sync.put(f"k/{number}", bytes(5_000)) for number in range(start, start + 50))
+                    )
                 await asyncio.wait(reading, timeout=60)
             for watcher in watchers:
-                assert watcher.revisions == list(range(1001))
+                assert watcher.revisions == list(range(CHANGES + 1))
                 assert watcher.snapshots == 1
             # what waited for the one that did not read was folded into few messages, or a snapshot
-            await stuck.follow(1000)
-            assert stuck.revisions[-1] == 1000
-            assert stuck.messages < 200
+            await stuck.follow(CHANGES)
+            assert stuck.revisions[-1] == CHANGES
+            assert stuck.messages < CHANGES / 2
 
     run(main())
 

@@ -30,7 +30,7 @@ def test_cut_at_every_frame() -> None:
             proxy_to(server.port, Resp) as proxy,
             server.client() as writer,
         ):
-            items = {f"a/{number:04}": b"x" * 100 for number in range(5000)}
+            items = {f"a/{number:04}": b"x" * 100 for number in range(800)}
             await server.fill(items)
             cut = 0
             for frame in range(1, 100):
@@ -112,6 +112,7 @@ class _Turns(selectors.DefaultSelector):
         return super().select(timeout)
 
 
+@pytest.mark.alone("crowd")
 def test_ten_thousand_requests_wait_for_one_connection() -> None:
     """They go on together as soon as it stands, not one a turn of the loop."""
     selector = _Turns()

@@ -43,7 +43,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             [
                 sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
                 "--config-file", "schemathesis.toml", "run", f"http://127.0.0.1:{port}/openapi.json",
-                "--exclude-operation-id", "events", "--max-examples", "25", "--no-color", "--seed", "2",
+                "--exclude-operation-id", "events", "--max-examples", "10", "--no-color", "--seed", "2",
             ],
             cwd=tmp_path, capture_output=True, text=True, timeout=400,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
 
-IN_FLIGHT = 10_000
+IN_FLIGHT = 2_000
 
 
 async def verdict_of(sync: DataSync, key: str, value: bytes, confirm: float | bool = True) -> NotApplied:
@@ -252,7 +252,7 @@ class Verdicts(Base):
                 assert len(probe.changes) < 50
 
     @scenario(writes=True)
-    async def test_g7_ten_thousand_verdicts_in_flight(self, store: Store) -> None:
+    async def test_g7_thousands_of_verdicts_in_flight(self, store: Store) -> None:
         sync = store.open(ack_timeout=60, backlog=100)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
