@@ -161,6 +161,31 @@ async def writes_that_wait_and_are_refused_as_one(count: int, steps: Steps) -> N
             await asyncio.gather(*writes, return_exceptions=True)
 
 
+async def deleting_as_many_prefixes(count: int, steps: Steps) -> None:
+    async with with_watches(1) as sync:
+        await sync.ready(60)
+        for below in "", "of/no/key/":
+            writes, deletes = sync.txn(), sync.txn()
+            for number in range(count):
+                writes.put(f"0/{number}/key", b"1")
+                deletes.delete(f"0/{number}/{below}", prefix=True)
+            await writes.commit(confirm=60)
+            with steps:
+                await deletes.commit(confirm=60)
+
+
+async def using_one_of_as_many_prefixes_each_time(count: int, steps: Steps) -> None:
+    store = MemorySource()
+    await store.commit([Put(f"{number}/key", b"1") for number in range(count)])
+    async with DataSync(store) as sync:
+        with steps:
+            for number in range(count):
+                assert [kv.key async for kv in sync.list(f"{number}/")] == [f"{number}/key"]
+                await sync.put(f"{number}/new", b"1")
+                await sync.delete(f"{number}/", prefix=True)
+        assert [kv async for kv in sync.list("")] == []
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
@@ -175,6 +200,8 @@ async def writes_that_wait_and_are_refused_as_one(count: int, steps: Steps) -> N
         refused_writes,
         a_state_that_is_refused,
         writes_that_wait_and_are_refused_as_one,
+        deleting_as_many_prefixes,
+        using_one_of_as_many_prefixes_each_time,
     ],
 )
 def test_the_work_grows_with_the_number(scenario: Callable[[int, Steps], Awaitable[None]]) -> None:

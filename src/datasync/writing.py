@@ -21,7 +21,7 @@ from datasync.errors import (
 )
 from datasync.events import Verdict
 from datasync.options import Options
-from datasync.source import Check, Committed, Delete, Operation, Put, Result, Source, verdict_error
+from datasync.source import Check, Committed, Delete, Operation, Put, Result, Scopes, Source, verdict_error
 from datasync.syncbase.core import Layer
 from datasync.syncbase.shell import UNCONFIRMED, Shell
 from datasync.syncbase.verdicts import Tally
@@ -204,9 +204,9 @@ def _vain(operations: Sequence[Operation], committed: Committed, writes: Iterabl
     """Those of the keys to be deleted that were not there."""
     deletes = [operation for operation in operations if type(operation) is Delete]
     missed = [delete for delete, existed in zip(deletes, committed.existed, strict=False) if not existed]
-    prefixes = tuple(delete.key for delete in missed if delete.prefix)
+    prefixes = Scopes(delete.key for delete in missed if delete.prefix)
     written = {operation.key for operation in operations if type(operation) is Put}
-    under = (key for key in writes if key.startswith(prefixes) and key not in written)
+    under = (key for key in writes if key in prefixes and key not in written)
     return {delete.key for delete in missed}.union(under)
 
 

@@ -121,7 +121,7 @@ MISTAKES = [
     Mistake(
         "keys that a new snapshot does not have stay",
         "syncbase/mirror.py",
-        "(key, None) for key in mine if key not in snapshot and key in scopes",
+        "(key, None) for key in known if key in mine and key not in snapshot",
         "(key, None) for key in mine if False",
     ),
     Mistake(

@@ -32,6 +32,8 @@ from datasync.source import (
     SnapshotEnd,
     Source,
 )
+from datasync.syncbase.ordered import OrderedKeys
+from datasync.syncbase.scopes import is_prefix
 from datasync.syncbase.verdicts import Tally
 from datasync.transports import Url
 
@@ -84,6 +86,7 @@ class MemorySource(Source):
         self.name = f"memory://{name}"
         self._history = uuid.uuid4().hex
         self._items: dict[str, tuple[bytes, int]] = {}
+        self._order = OrderedKeys()
         self._revision = 0
         # the log in two parts: when the newer one is full it replaces the older one
         self._older: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
@@ -139,6 +142,8 @@ class MemorySource(Source):
         for operation in operations:
             if type(operation) is Put:
                 key, raw = operation.key, operation.raw
+                if key not in items and self._order.fresh is not None:
+                    self._order.fresh.append(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
                 size += len(raw)
@@ -149,6 +154,8 @@ class MemorySource(Source):
         outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
+        if self._order.fresh:
+            self._order.trim()
         written = self._revision  # G10: handlers run within `_publish`, and may write as well
         if outcome is None:
             if changes:
@@ -189,8 +196,7 @@ class MemorySource(Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         if token is None:
-            found = sorted((key, raw, at) for key, (raw, at) in self._items.items() if key.startswith(prefix))
-            token = (found, 0)
+            token = (self._under(prefix), 0)
         rows, start = token
         page = rows[start : start + limit]
         if keys_only:
@@ -198,15 +204,22 @@ class MemorySource(Source):
         return page, None if start + limit >= len(rows) else (rows, start + limit)
 
     def _snapshot(self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False) -> list[Frame]:
-        items = [(key, raw, at) for key, (raw, at) in self._items.items() if key in scopes]
-        items.sort()
+        # scopes of which none lies in another come in the order of what is in them
+        items = [item for scope in scopes.minimal() for item in self._under(scope)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
         return [SnapshotBegin(list(scopes)), SnapshotChunk(items), end]
 
+    def _under(self, scope: str) -> list[Item]:
+        """What lies in one scope, in the order of the keys."""
+        if not is_prefix(scope):
+            item = self._items.get(scope)
+            return [] if item is None else [(scope, *item)]
+        return [(key, *self._items[key]) for key in self._order.under(scope, self._items)]
+
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
         if operation.prefix:
-            keys = sorted(key for key in self._items if key.startswith(operation.key))
+            keys = self._order.under(operation.key, self._items)
         else:
             keys = [operation.key] if operation.key in self._items else []
         for key in keys:

@@ -47,6 +47,7 @@ class Inbox(MemorySource):
         await self._until_followed()
         self._revision += 1
         self._items = {key: (raw, self._revision) for key, raw in items}
+        self._order.forget()
         for _, timer in self._expiries.values():
             timer.cancel()
         self._expiries.clear()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
 from datasync.events import Record, record_type
+from datasync.syncbase.ordered import OrderedKeys
 from datasync.syncbase.scopes import Scopes, is_prefix
 
 __all__ = ["Diff", "Mirror"]
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
-
-_FRESH_LIMIT = 4096
 
 
 class Mirror:
@@ -22,15 +20,13 @@ class Mirror:
     `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to it.
     """
 
-    __slots__ = ("_fresh", "_index", "_layers", "_types", "records")
+    __slots__ = ("_layers", "_order", "_types", "records")
 
     def __init__(self, sources: Sequence[str]) -> None:
         self._types = [record_type(name) for name in sources]
         self._layers: list[dict[str, Record]] = [{} for _ in sources]
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
-        # the sorted keys (deleted ones may linger), and those that came since it was sorted
-        self._index: list[str] | None = None
-        self._fresh: list[str] = []
+        self._order = OrderedKeys()
 
     def stage(self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]) -> None:
         """Add a chunk to a snapshot under way."""
@@ -54,7 +50,7 @@ class Mirror:
             )
         diffs: list[Diff] = []
         same: list[Diff] = []
-        records, make, index = self.records, self._types[layer], self._index
+        records, make, fresh = self.records, self._types[layer], self._order.fresh
         for key, raw in changes:
             old = records.get(key)
             if raw is None:
@@ -67,14 +63,14 @@ class Mirror:
             new = records[key] = make(raw, revision)
             if old is None:
                 diffs.append((key, None, new))
-                if index is not None:
-                    self._fresh.append(key)
+                if fresh is not None:
+                    fresh.append(key)
             elif old.raw == raw:
                 same.append((key, old, new))
             else:
                 diffs.append((key, old, new))
-        if len(self._fresh) > _FRESH_LIMIT:
-            self._forget_order()
+        if fresh:
+            self._order.trim()
         return diffs, same
 
     def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:
@@ -82,13 +78,11 @@ class Mirror:
         mine = self._layers[layer]
         if not mine and len(self._layers) == 1:
             self._layers[0] = self.records = snapshot
-            self._forget_order()
+            self._order.forget()
             return ((key, None, new) for key, new in snapshot.items())
-        changes: list[tuple[str, Record | None]] = [
-            (key, None) for key in mine if key not in snapshot and key in scopes
-        ]
+        known = (key for scope in scopes.minimal() for key, _ in self.under(scope))
+        changes: list[tuple[str, Record | None]] = [(key, None) for key in known if key in mine and key not in snapshot]
         changes.extend(snapshot.items())
-        self._forget_order()
         return self._apply_layered(layer, changes)[0]
 
     def prune(self, layer: int, scopes: Scopes) -> None:
@@ -97,7 +91,7 @@ class Mirror:
         for key in [key for key in mine if key not in scopes]:
             del mine[key]
             self._merge(key)
-        self._forget_order()
+        self._order.forget()
 
     def under(self, scope: str) -> list[tuple[str, Record]]:
         """The merged state under one prefix (or of one key), in key order."""
@@ -105,18 +99,14 @@ class Mirror:
         if not is_prefix(scope):
             record = records.get(scope)
             return [] if record is None else [(scope, record)]
-        index = self._sorted()
-        # '0' is the character behind '/': everything below the prefix sorts before it
-        keys = index[bisect_left(index, scope) : bisect_left(index, scope[:-1] + "0")] if scope else index
-        if len(index) == len(records):  # no deleted key lingers
-            return list(zip(keys, map(records.__getitem__, keys), strict=True))
-        return [(key, record) for key in keys if (record := records.get(key)) is not None]
+        keys = self._order.under(scope, records)
+        return list(zip(keys, map(records.__getitem__, keys), strict=True))
 
     def _apply_layered(self, layer: int, changes: Sequence[tuple[str, Record | None]]) -> tuple[list[Diff], list[Diff]]:
         mine = self._layers[layer]
         diffs: list[Diff] = []
         same: list[Diff] = []
-        alone = len(self._layers) == 1
+        alone, fresh = len(self._layers) == 1, self._order.fresh
         for key, record in changes:
             old = self.records.get(key)
             if record is not None:
@@ -126,14 +116,14 @@ class Mirror:
             new = record if alone else self._merge(key)
             if old is None:
                 (same if new is None else diffs).append((key, None, new))
-                if new is not None and self._index is not None:
-                    self._fresh.append(key)
+                if new is not None and fresh is not None:
+                    fresh.append(key)
             elif new is None or old.raw != new.raw:
                 diffs.append((key, old, new))
             else:
                 same.append((key, old, new))
-        if len(self._fresh) > _FRESH_LIMIT:
-            self._forget_order()
+        if fresh:
+            self._order.trim()
         return diffs, same
 
     def _merge(self, key: str) -> Record | None:
@@ -145,23 +135,6 @@ class Mirror:
                 return record
         self.records.pop(key, None)
         return None
-
-    def _forget_order(self) -> None:
-        self._index = None
-        self._fresh.clear()
-
-    def _sorted(self) -> list[str]:
-        index = self._index
-        if index is None or len(index) > 2 * len(self.records) + _FRESH_LIMIT:
-            self._fresh.clear()
-            index = self._index = sorted(self.records)
-        elif self._fresh:
-            for key in self._fresh:
-                at = bisect_left(index, key)
-                if at == len(index) or index[at] != key:
-                    insort(index, key, at, at)
-            self._fresh.clear()
-        return index
 
 
 def _bad_key(key: object) -> TypeError:
