@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from datasync.texts import printable
+
 if TYPE_CHECKING:
     from datasync.events import Verdict
 
@@ -43,7 +45,10 @@ __all__ = [
 
 
 class DatasyncError(Exception):
-    """The root of all errors of datasync."""
+    """The root of all errors of datasync. Their text is one printable line, whatever a server has said."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
 class UsageError(DatasyncError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -12,11 +11,12 @@ import msgspec
 from datasync.checks import check_prefix, is_utf8
 from datasync.errors import BadPrefix, UsageError
 from datasync.source import Source
+from datasync.texts import logger
 from datasync.transports import open_url
 
 __all__ = ["Layer", "close_sources", "open_layers", "root_of", "targets_of"]
 
-log = logging.getLogger("datasync")
+log = logger("datasync")
 
 _LABELS = "/vnf-agent/"
 

@@ -8,6 +8,7 @@ import msgspec
 
 from datasync.syncbase.shell import Shell
 from datasync.syncbase.subscriber import Subscriber, WatchState
+from datasync.texts import printable
 
 __all__ = ["Failing", "LastResync", "SourceStatus", "Status", "WatchStatus", "joined", "status_of"]
 
@@ -66,7 +67,9 @@ class Status(msgspec.Struct, frozen=True):
 def status_of(shell: Shell) -> Status:
     """Take the picture."""
     sources = [
-        SourceStatus(feed.layer.name, feed.state.value, feed.since, feed.layer.revision, feed.error, feed.reconnects)
+        SourceStatus(
+            printable(feed.layer.name), feed.state.value, feed.since, feed.layer.revision, feed.error, feed.reconnects
+        )
         for feed in shell.feeds
     ]
     return Status(sources, [_watch(sub) for sub in shell.core.subscribers])
@@ -84,7 +87,7 @@ def joined(statuses: Iterable[Callable[[], Status]]) -> Status:
 def _watch(sub: Subscriber) -> WatchStatus:
     last = None if sub.last_resync is None else LastResync(*sub.last_resync)
     return WatchStatus(
-        sub.name,
+        printable(sub.name),
         list(sub.scopes),
         sub.state.value,
         len(sub.mailbox),

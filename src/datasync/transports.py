@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from datasync.errors import BadUrl, MissingExtra
 from datasync.source import Source
+from datasync.texts import printable
 
 __all__ = ["Url", "no_url", "open_url", "schemes", "shown_host"]
 
@@ -128,7 +129,7 @@ class Url:
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        return f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}"
+        return printable(f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}")
 
     __repr__ = __str__
 

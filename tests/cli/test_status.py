@@ -9,9 +9,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.rest.gateways import answering
 from tests.servers import Process, free_ports
 
-from .conftest import Command, Shell
+from .conftest import Command, Result, Shell
 
 
 def test_status(cli: Command, tmp_path: Path) -> None:
@@ -50,6 +51,45 @@ def test_status(cli: Command, tmp_path: Path) -> None:
     assert gone.err.count("\n") == 1
     wrong = cli("status", "memory://")
     assert (wrong.code, wrong.err) == (2, "datasync: status asks a server, not memory://; write http://host:port\n")
+
+
+NASTY = "\x1b]0;gone\x07\x9b31m\u202e\u2066\r\n\x7f\u2028"
+
+
+def foreign(text: str) -> bytes:
+    """The status of a server that sends `text` wherever it can."""
+    watch = {
+        "name": text, "scopes": [text], "state": text, "backlog": 0, "events": 0, "changes": 0,
+        "resync": {"reason": text, "duration": 0.1, "keys": 1, "at": 1.0},
+        "failing": {"since": 1.0, "why": text, "attempt": 2, "keys": {text: text}},
+    }  # fmt: skip
+    source = {"name": text, "state": text, "since": 1.0, "revision": 1, "error": text, "reconnects": 0}
+    status = {
+        "name": text, "version": text, "now": 1.0, "started": 1.0, "ready": True, "keys": 1, "revision": 1,
+        "watchers": 1, "remote": [{"scopes": [text], "behind": 1}], "rate": {"step": 1.0, "until": 1.0, "values": []},
+        "sources": [source], "watches": [watch],
+    }  # fmt: skip
+    return json.dumps(status, ensure_ascii=False, indent=1).encode()
+
+
+def test_what_a_foreign_server_sends_moves_no_cursor(shell: Shell) -> None:
+    async def asked(body: bytes, *words: str) -> Result:
+        headers = {"content-type": "application/json", "datasync-answer": str(len(body))}
+        async with answering(200, body, headers) as url:
+            return await asyncio.to_thread(shell.run, "status", url, *words)
+
+    shown = asyncio.run(asked(foreign(NASTY)))
+    assert shown.code == 0, shown.err
+    assert shown.out.replace("\n", "").isprintable()
+    assert "\\x1b]0;gone" in shown.out
+    told = asyncio.run(asked(foreign(NASTY), "--json"))
+    assert told.code == 0, told.err
+    assert told.out.count("\n") == 1
+    assert told.out.rstrip("\n").isprintable()
+    assert json.loads(told.out) == json.loads(foreign(NASTY))
+    wrong = asyncio.run(asked(b'"\x1b[2J\x9b31m"', "--json"))
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "its status is not understood" in wrong.error
 
 
 def test_it_needs_its_extra(shell: Shell) -> None:

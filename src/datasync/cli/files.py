@@ -14,13 +14,14 @@ from typing import BinaryIO
 from datasync import DataSync, Source, Verdict, open_url
 from datasync.checks import check_key, check_prefix
 from datasync.cli.formats import FORMATS, BadFile, Entry, File, format_of, opened, writer
-from datasync.cli.output import Output, Progress, fields, many, one_line, shown
+from datasync.cli.output import Output, Progress, fields, many, shown
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.process import complain, run
 from datasync.cli.sources import connect, existing, hears_verdicts
 from datasync.errors import DatasyncError, NotApplied, UsageError
 from datasync.layers import root_of
 from datasync.syncbase.scopes import Scopes
+from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
@@ -209,11 +210,11 @@ def _show_difference(output: Output, a: Mapping[str, bytes], b: Mapping[str, byt
             values = ({} if new is None else fields("value", new)) | ({} if old is None else fields("prev", old))
             output.record(op=op, key=key, **values)
         elif old is None:
-            output.line(output.paint(f"+ {one_line(key)}  {shown(new or b'')}", "green"))
+            output.line(output.paint(f"+ {printable(key)}  {shown(new or b'')}", "green"))
         elif new is None:
-            output.line(output.paint(f"- {one_line(key)}  {shown(old)}", "red"))
+            output.line(output.paint(f"- {printable(key)}  {shown(old)}", "red"))
         else:
-            output.line(output.paint(f"~ {one_line(key)}  {shown(old)} -> {shown(new)}", "yellow"))
+            output.line(output.paint(f"~ {printable(key)}  {shown(old)} -> {shown(new)}", "yellow"))
     return different
 
 

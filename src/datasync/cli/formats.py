@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from datasync.cli.jsonfile import BYTES, BadFile, Entry, json_entries, json_lines
+from datasync.cli.output import json_line
 from datasync.cli.process import standard_input
 from datasync.errors import BadKey, DatasyncError, UsageError
 
@@ -109,14 +110,18 @@ def writer(file: BinaryIO, format: str) -> Iterator[Write]:
     In every format the bytes that `load` reads back are exactly those written here.
     """
     if format == "jsonl":
-        yield lambda key, raw: file.write(msgspec.json.encode({"key": key, "value": _text_or_base64(raw)}) + b"\n")
+        yield lambda key, raw: file.write(
+            json_line(msgspec.json.encode({"key": key, "value": _text_or_base64(raw)})) + b"\n"
+        )
     elif format == "json":
         behind = b"{\n"
 
         def write(key: str, raw: bytes) -> None:
             nonlocal behind
-            value = raw if _structure(raw) is not _NONE else msgspec.json.encode(_text_or_base64(raw))
-            file.write(behind + b"  " + msgspec.json.encode(key) + b": " + value)
+            # what hides characters is written as a text, in which they are escaped: a structure is read as it stands
+            plain = _structure(raw) is not _NONE and raw.decode().isprintable()
+            value = raw if plain else msgspec.json.encode(_text_or_base64(raw))
+            file.write(behind + b"  " + json_line(msgspec.json.encode(key) + b": " + value))
             behind = b",\n"
 
         yield write

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent, Watch, open_url
 from datasync.checks import check_prefix
-from datasync.cli.output import Output, many, one_line, redact
+from datasync.cli.output import Output, many, redact
 from datasync.cli.parser import Command, Positional, source_options
 from datasync.cli.process import complain, run
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
 from datasync.kvdbsync.memory import MemorySource
+from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
@@ -146,7 +147,7 @@ class _Mirror:
         if not wrong:
             return ""
         await self._target.write(wrong)
-        return f"put right in DST: {one_line(wrong[0][0])}" + (f" and {len(wrong) - 1:,} more" if wrong[1:] else "")
+        return f"put right in DST: {printable(wrong[0][0])}" + (f" and {len(wrong) - 1:,} more" if wrong[1:] else "")
 
     async def _bring_in_step(self) -> str:
         assert self._wanted is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,9 @@ from typing import Any, TextIO
 
 import msgspec
 
-__all__ = ["Output", "Progress", "fields", "many", "one_line", "redact", "shown"]
+from datasync.texts import printable
+
+__all__ = ["Output", "Progress", "fields", "json_line", "many", "redact", "shown"]
 
 _COLOURS = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2"}
 _ERASE = "\r\x1b[K"
@@ -35,11 +38,12 @@ def redact(text: str, words: Sequence[str] = ()) -> str:
     return _QUERY.sub(r"\1...", _PASSWORD.sub(r"\1:***@", text))
 
 
-def one_line(text: str) -> str:
-    """`text` with everything that would move the cursor or hide characters written as an escape."""
+def json_line(data: bytes) -> bytes:
+    """JSON on one line, as the same JSON in which nothing moves the cursor or hides characters."""
+    text = data.decode(errors="replace")
     if text.isprintable():
-        return text
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode() for ch in text)
+        return text.encode()
+    return "".join(ch if ch.isprintable() else json.dumps(ch)[1:-1] for ch in text).encode()
 
 
 def shown(raw: bytes, *, lines: bool = False) -> str:
@@ -49,8 +53,8 @@ def shown(raw: bytes, *, lines: bool = False) -> str:
     except UnicodeDecodeError:
         return "base64:" + base64.b64encode(raw).decode()
     if lines:
-        return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
-    return one_line(text) if text else '""'
+        return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+    return printable(text) if text else '""'
 
 
 def fields(name: str, raw: bytes) -> dict[str, str]:
@@ -84,7 +88,7 @@ class Output:
 
     def record(self, **members: Any) -> None:
         """Print one JSON object, in UTF-8 whatever the locale; buffered until `flush`."""
-        sys.stdout.buffer.write(msgspec.json.encode(members) + b"\n")
+        sys.stdout.buffer.write(json_line(msgspec.json.encode(members)) + b"\n")
 
     def flush(self) -> None:
         """Hand over what was printed; raises BrokenPipeError when nobody reads it any more."""

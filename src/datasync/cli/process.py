@@ -10,14 +10,14 @@ import os
 import signal
 import stat
 import sys
-import traceback
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from datasync.cli.output import many, one_line, redact
+from datasync.cli.output import many, redact
 from datasync.errors import DatasyncError, UsageError
 from datasync.skipped_keys import MARK
 from datasync.stopping import stop_signals
+from datasync.texts import printable, traceback_of
 
 __all__ = [
     "BROKEN_PIPE",
@@ -121,7 +121,7 @@ def errors_on_one_line(
     except Exception as error:
         cause = _innermost(error)
         if debug:
-            sys.stderr.write(redact("".join(traceback.format_exception(error)), words))
+            sys.stderr.write(redact(traceback_of(error), words))
         if isinstance(cause, UsageError):
             complain(str(cause), words)
             return 2
@@ -144,7 +144,7 @@ def errors_on_one_line(
 def complain(text: str, words: Sequence[str] = ()) -> None:
     """One line on standard error, without secrets; words: those of the command line."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"datasync: {one_line(' '.join(redact(text, words).split()))}\n")
+        sys.stderr.write(f"datasync: {printable(' '.join(redact(text, words).split()))}\n")
         sys.stderr.flush()
 
 
@@ -189,7 +189,7 @@ class LogLines(logging.Handler):
             text += f": {type(error).__name__}: {error}"
         complain(text)
         if error is not None and self._debug:
-            sys.stderr.write(redact("".join(traceback.format_exception(error))))
+            sys.stderr.write(redact(traceback_of(error)))
 
     def close(self) -> None:
         """Say what a command that has ended has skipped."""

@@ -7,11 +7,12 @@ import sys
 from typing import Any
 
 from datasync import Change, ChangeEvent, Op, ResyncEvent
-from datasync.cli.output import Output, fields, many, one_line, shown
+from datasync.cli.output import Output, fields, many, shown
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.process import run
 from datasync.cli.sources import connect, existing
 from datasync.errors import DatasyncError, UsageError
+from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
@@ -68,7 +69,7 @@ def _record(change: Change[bytes]) -> dict[str, Any]:
 
 
 def _change_line(output: Output, change: Change[bytes]) -> str:
-    key, prev = one_line(change.key), change.prev
+    key, prev = printable(change.key), change.prev
     if change.op is Op.DELETE:
         was = "" if prev is None else "  " + output.paint(shown(prev.raw), "dim")
         return f"{output.paint('DELETE', 'red')} {key}{was}"
@@ -127,9 +128,9 @@ def _ls(options: argparse.Namespace) -> int:
                     value = fields("value", kv.raw) if options.long else {}
                     output.record(key=kv.key, **value, revision=kv.revision)
                 elif options.long:
-                    output.line(f"{output.paint(f'@{kv.revision}', 'dim')} {one_line(kv.key)}  {shown(kv.raw)}")
+                    output.line(f"{output.paint(f'@{kv.revision}', 'dim')} {printable(kv.key)}  {shown(kv.raw)}")
                 else:
-                    output.line(one_line(kv.key))
+                    output.line(printable(kv.key))
         return 0
 
     output = Output(options.json)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import msgspec
 
 from datasync import open_url
-from datasync.cli.output import Output, many, one_line
+from datasync.cli.output import Output, json_line, many
 from datasync.cli.parser import Command, Positional, json_option
 from datasync.cli.process import run
-from datasync.errors import UsageError
+from datasync.errors import DatasyncError, UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
+from datasync.texts import printable
 from datasync.transports import load
 
 __all__ = ["COMMANDS"]
@@ -34,10 +36,15 @@ def _status(options: argparse.Namespace) -> int:
             data = await source.status()
         finally:
             await source.aclose()
-        if options.json:
-            sys.stdout.buffer.write(data + b"\n")
-        else:
-            _show(data)
+        try:
+            if options.json:
+                sys.stdout.buffer.write(json_line(msgspec.json.format(data, indent=-1)) + b"\n")
+            else:
+                _show(data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise DatasyncError(
+                f"{source.name}: its status is not understood ({error}); ask one of this version"
+            ) from None
         return 0
 
     return run(work())
@@ -46,7 +53,8 @@ def _status(options: argparse.Namespace) -> int:
 def _show(data: bytes) -> None:
     from datasync.restsync._overview import Overview
 
-    output, now = Output(), msgspec.json.decode(data, type=Overview)
+    # a foreign server may have sent it
+    output, now = Output(), msgspec.convert(_printable(msgspec.json.decode(data)), type=Overview)
     values = now.rate.values[-3:]
     facts = [
         many(now.keys, "key"),
@@ -54,7 +62,7 @@ def _show(data: bytes) -> None:
         f"{sum(values) / max(1, len(values)):,.1f} changes/s",
         many(now.watchers, "remote watcher"),
     ]
-    output.line(f"{one_line(now.name)}  (datasync {now.version}, up {_span(now.now - now.started)})")
+    output.line(f"{now.name}  (datasync {now.version}, up {_span(now.now - now.started)})")
     output.line(", ".join(facts))
     if not now.ready:
         output.line(output.paint("not ready: the state is not complete yet", "yellow"))
@@ -69,18 +77,31 @@ def _show(data: bytes) -> None:
         )
 
 
+def _printable(value: Any) -> Any:
+    """The same with all its text printable."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(one) for one in value]
+        case dict():
+            return {printable(name): _printable(one) for name, one in value.items()}
+        case _:
+            return value
+
+
 Row = tuple[tuple[str, ...], list[str]]
 
 
 def _source(now: float, source: SourceStatus) -> Row:
     cells = (
-        one_line(source.name),
+        source.name,
         source.state,
         _span(now - source.since),
         f"{source.revision:,}",
         str(source.reconnects),
     )
-    return cells, [one_line(source.error)] if source.error else []
+    return cells, [source.error] if source.error else []
 
 
 def _watch(now: float, watch: WatchStatus) -> Row:
@@ -90,21 +111,20 @@ def _watch(now: float, watch: WatchStatus) -> Row:
         resync = f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, {_span(now - last.at)} ago"
     refused = watch.failing is not None and watch.state == "following"
     state = "refused keys" if refused else watch.state
-    cells = (one_line(watch.name), state, f"{watch.backlog:,}", f"{watch.changes:,}", one_line(resync))
+    cells = (watch.name, state, f"{watch.backlog:,}", f"{watch.changes:,}", resync)
     return cells, [] if watch.failing is None else _failing(now, watch.failing)
 
 
 def _failing(now: float, failing: Failing) -> list[str]:
     tries = f", try {failing.attempt}" if failing.attempt > 1 else ""
     return [
-        f"for {_span(now - failing.since)}{tries}: {one_line(failing.why)}",
-        *(f"{_short(key)}: {one_line(reason)}" for key, reason in failing.keys.items()),
+        f"for {_span(now - failing.since)}{tries}: {failing.why}",
+        *(f"{_short(key)}: {reason}" for key, reason in failing.keys.items()),
     ]
 
 
 def _short(key: str) -> str:
-    text = one_line(key)
-    return text if len(text) <= _WIDEST else f"{text[:_WIDEST]}…"
+    return key if len(key) <= _WIDEST else f"{key[:_WIDEST]}…"
 
 
 def _table(output: Output, head: tuple[str, ...], rows: list[Row]) -> None:

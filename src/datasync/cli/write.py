@@ -7,11 +7,12 @@ import re
 
 from datasync import open_url
 from datasync.cli.formats import readable
-from datasync.cli.output import Output, one_line
+from datasync.cli.output import Output
 from datasync.cli.parser import Command, Positional, json_option, revision, seconds, source_options
 from datasync.cli.process import run, standard_input
 from datasync.cli.sources import connect, existing, hears_verdicts
 from datasync.errors import UsageError
+from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
@@ -83,7 +84,7 @@ def _delete(options: argparse.Namespace) -> int:
         if output.json:
             output.record(op="delete", key=options.key, existed=existed)
         else:
-            output.line("deleted" if existed else f"there was nothing at {one_line(options.key)}")
+            output.line("deleted" if existed else f"there was nothing at {printable(options.key)}")
         return 0
 
     output = Output(options.json)

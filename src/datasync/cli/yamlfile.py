@@ -135,7 +135,14 @@ def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
 
 def yaml_line(key: str, value: Any) -> str:
     """One member of the mapping that is the whole file, as YAML text."""
-    text: str = yaml.dump(
-        {key: value}, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, sort_keys=False, width=2**20
-    )
-    return text
+
+    def written(*, allow_unicode: bool) -> str:
+        text: str = yaml.dump(
+            {key: value}, Dumper=_Dumper, allow_unicode=allow_unicode, default_flow_style=False, sort_keys=False,
+            width=2**20,
+        )  # fmt: skip
+        return text
+
+    text = written(allow_unicode=True)
+    hides = not text.replace("\n", "").isprintable()  # what YAML knows as printable may turn the direction of text
+    return written(allow_unicode=False) if hides else text

@@ -8,9 +8,10 @@ import sys
 import textwrap
 
 from datasync import Change, KeyVal, ResyncEvent
-from datasync.cli.output import Output, many, one_line
+from datasync.cli.output import Output, many
 from datasync.demo.agent import Applied
 from datasync.demo.network_pb2 import Interface, Route
+from datasync.texts import printable
 
 __all__ = ["Screen", "in_words"]
 
@@ -37,12 +38,12 @@ class Screen:
     def say(self, text: str) -> None:
         """One line of the step."""
         indent = len(text) - len(text.lstrip()) + 2
-        self._output.line(self._wrapped(f"  {one_line(text)}", indent + 4))
+        self._output.line(self._wrapped(f"  {printable(text)}", indent + 4))
 
     def check(self, what: str, held: bool) -> None:
         """Say what has to hold, and whether it does."""
         mark, colour = ("ok    ", "green") if held else ("failed", "red")
-        text = self._wrapped(f"  {mark} {one_line(what)}", 9)
+        text = self._wrapped(f"  {mark} {printable(what)}", 9)
         self._output.line(text.replace(mark, self._output.paint(mark, colour), 1))
         self.held += held
         self.failed += not held

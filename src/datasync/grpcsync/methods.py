@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -10,10 +9,11 @@ from google.protobuf.message import DecodeError, Message
 
 from datasync._grpc import grpc
 from datasync.errors import OutcomeUnknown
+from datasync.texts import logger, printable
 
 __all__ = ["fail", "of_one", "of_stream", "unexpected"]
 
-log = logging.getLogger("datasync.grpc")
+log = logger("datasync.grpc")
 
 M = TypeVar("M", bound=Message)
 
@@ -63,7 +63,7 @@ def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
     Unlike `context.abort`, whose error and the call hold each other, and with them the server's thread.
     """
     context.set_code(code)
-    context.set_details(text)
+    context.set_details(printable(text))
 
 
 def unexpected(name: str, error: Exception) -> OutcomeUnknown:

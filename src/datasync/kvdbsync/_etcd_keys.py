@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Item
 from datasync.syncbase.scopes import is_prefix
+from datasync.texts import logger
 
 __all__ = ["Range", "cover", "items_of", "range_of", "text_of"]
 
@@ -48,7 +48,7 @@ def cover(scopes: Sequence[str]) -> Range:
     return Range(min(key for key, _ in ranges), _OPEN_END if _OPEN_END in ends else max(ends))
 
 
-_left_alone = SkippedKeys(logging.getLogger("datasync.etcd"))
+_left_alone = SkippedKeys(logger("datasync.etcd"))
 
 
 def text_of(key: bytes) -> str | None:

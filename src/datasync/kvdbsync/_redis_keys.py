@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 
 from datasync.skipped_keys import SkippedKeys
 from datasync.syncbase.scopes import Scopes, is_prefix
+from datasync.texts import logger
 
 __all__ = ["left_alone", "pattern_of", "scan_pattern", "single_keys", "texts_of", "tracked", "wanted_of"]
 
 _MOST_PREFIXES = 32
 """Tracked one by one: each write of anybody is compared with each of them."""
 
-left_alone = SkippedKeys(logging.getLogger("datasync.redis"))
+left_alone = SkippedKeys(logger("datasync.redis"))
 
 
 def pattern_of(prefix: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from datasync.endpoints import Endpoint
 from datasync.errors import BadStore, DatasyncError, Disconnected
 from datasync.kvdbsync._redis_link import Access, Link, ReplyError, refuse_mode
 from datasync.kvdbsync._redis_store import Single, refuse_replica
+from datasync.texts import logger
 
 __all__ = ["Sentinels", "WatchedOver"]
 
@@ -18,7 +18,7 @@ _PATIENCE = 0.15
 _LOOK = 0.3
 """Seconds that looking for a newer primary may add to a ping; one that takes longer goes on behind it."""
 
-log = logging.getLogger("datasync.redis")
+log = logger("datasync.redis")
 
 
 class Sentinels:

@@ -7,7 +7,6 @@ transaction open and keep the WAL from being reset.
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sqlite3
 import sys
@@ -17,6 +16,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from datasync.errors import BadStore, BadValue, DatasyncError, Disconnected, MissingExtra
+from datasync.texts import logger
 
 __all__ = [
     "BUSY",
@@ -41,7 +41,7 @@ _IOERR_SHORT_READ = _IOERR | 2 << 8
 _ROOM = 32 << 10
 """Bytes of space with which SQLite can go on: its -shm file grows by as many."""
 
-log = logging.getLogger("datasync.sqlite")
+log = logger("datasync.sqlite")
 _warned = False
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -25,10 +24,11 @@ from datasync.kvdbsync._sqlite_mounts import remote_kind
 from datasync.kvdbsync._sqlite_store import damaged, prepare
 from datasync.kvdbsync._sqlite_wal import carry_over, refuse_foreign_wal
 from datasync.kvdbsync._sqlite_writer import Writer
+from datasync.texts import logger
 
 __all__ = ["Settings", "SharedFile", "acquire"]
 
-log = logging.getLogger("datasync.sqlite")
+log = logger("datasync.sqlite")
 
 _CLOSE_TIMEOUT = 5.0
 _WAL_KEPT = 16 << 20

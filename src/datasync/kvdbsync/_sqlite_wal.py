@@ -8,7 +8,6 @@ what was acknowledged may stand only in the WAL that this process still holds.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 
@@ -16,10 +15,11 @@ from datasync.errors import BadStore
 from datasync.kvdbsync._sqlite_claim import Files
 from datasync.kvdbsync._sqlite_driver import Connection, Driver, Mode
 from datasync.kvdbsync._sqlite_store import Head, head, history
+from datasync.texts import logger
 
 __all__ = ["carry_over", "refuse_foreign_wal"]
 
-log = logging.getLogger("datasync.sqlite")
+log = logger("datasync.sqlite")
 
 _PATIENCE = 5_000
 _CLOCK_TICK = 0.02

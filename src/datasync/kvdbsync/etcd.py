@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,11 +26,12 @@ from datasync.kvdbsync._etcd_snapshot import read_page
 from datasync.kvdbsync._etcd_txn import delete_raw, revoke, write
 from datasync.kvdbsync._etcd_versions import advice
 from datasync.source import Committed, Item, Operation, Session, Source
+from datasync.texts import logger
 from datasync.transports import Url, seconds
 
 __all__ = ["EtcdSource", "from_url"]
 
-log = logging.getLogger("datasync.etcd")
+log = logger("datasync.etcd")
 
 _PORT = 2379
 

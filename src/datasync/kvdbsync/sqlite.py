@@ -16,7 +16,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -52,11 +51,12 @@ from datasync.kvdbsync._sqlite_store import (
 from datasync.kvdbsync._sqlite_writer import Job
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Committed, Item, Operation, Put, Session, Source
+from datasync.texts import logger
 from datasync.transports import Url, boolean
 
 __all__ = ["SqliteSource", "from_url"]
 
-log = logging.getLogger("datasync.sqlite")
+log = logger("datasync.sqlite")
 
 T = TypeVar("T")
 

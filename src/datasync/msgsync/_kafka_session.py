@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -27,10 +26,11 @@ from datasync.source import (
     SnapshotChunk,
     SnapshotEnd,
 )
+from datasync.texts import logger
 
 __all__ = ["KafkaSession", "Position"]
 
-log = logging.getLogger("datasync.kafka")
+log = logger("datasync.kafka")
 
 Position = tuple[Cursor, int, int, int]
 """Where all frames of a fetch are taken; and for a frame in between the partition, the offset

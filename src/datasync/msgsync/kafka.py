@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,11 +26,12 @@ from datasync.msgsync._kafka_table import Table
 from datasync.msgsync._kafka_txn import Transactions
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Committed, Delete, Item, Operation, Put, Session, Source
+from datasync.texts import logger
 from datasync.transports import Url, boolean, seconds
 
 __all__ = ["KafkaSource", "from_url"]
 
-log = logging.getLogger("datasync.kafka")
+log = logger("datasync.kafka")
 
 _PORT = 9092
 _LEAVE = 2.0

@@ -36,7 +36,7 @@ class Requests:
 
 def exposition(now: Overview, streams: int, requests: Requests) -> bytes:
     """All metrics."""
-    return "".join(_families(now, streams, requests)).encode()
+    return "".join(_families(now, streams, requests)).encode(errors="backslashreplace")
 
 
 def _families(now: Overview, streams: int, requests: Requests) -> Iterator[str]:

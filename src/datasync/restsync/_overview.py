@@ -11,6 +11,7 @@ import msgspec
 
 from datasync.serving.hub import Hub
 from datasync.status import SourceStatus, Status, WatchStatus
+from datasync.texts import printable
 
 __all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
 
@@ -62,8 +63,9 @@ def overview(hub: Hub, status: StatusOf | None, started: float) -> Overview:
     now = time.time()
     shown = Status(hub_sources(hub), []) if status is None else status()
     return Overview(
-        hub.source.name, version("datasync"), now, started, hub.ready, hub.keys, hub.revision, len(hub.watchers),
-        _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources, [_cut(watch) for watch in shown.watches],
+        printable(hub.source.name), version("datasync"), now, started, hub.ready, hub.keys, hub.revision,
+        len(hub.watchers), _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources,
+        [_cut(watch) for watch in shown.watches],
     )  # fmt: skip
 
 
@@ -87,4 +89,5 @@ def hub_sources(hub: Hub) -> list[SourceStatus]:
     feed = hub.feed
     if feed is None:
         return []
-    return [SourceStatus(hub.source.name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)]
+    name = printable(hub.source.name)
+    return [SourceStatus(name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)]

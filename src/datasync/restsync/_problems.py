@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from datasync import errors
 from datasync.errors import DatasyncError
 from datasync.events import Verdict
 from datasync.source import Result
+from datasync.texts import printable
 
-__all__ = ["MARK", "PROBLEM", "STATUS_OF", "STREAMED", "NoSuchKey", "Problem", "error_of", "problem_of"]
+__all__ = ["MARK", "PROBLEM", "STATUS_OF", "STREAMED", "NoSuchKey", "Problem", "error_of", "json_of", "problem_of"]
 
 MARK = "datasync-answer"
 """The header that every answer of ours has, and no gateway sets: how many bytes its body has before any compression."""
@@ -49,6 +51,14 @@ _BY_NAME: Mapping[str, type[DatasyncError]] = {
 }  # fmt: skip
 
 
+def json_of(value: object) -> bytes:
+    """A value as JSON, whatever text is in it."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # half a surrogate pair, which a handler or a name may have
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
 class Problem(Exception):
     """An answer that is no success: its status, the name of the error, a line for a person, and further members."""
 
@@ -63,7 +73,7 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         """As application/problem+json."""
-        return msgspec.json.encode({"status": self.status, "title": self.error, "detail": str(self), **self._more})
+        return json_of({"status": self.status, "title": self.error, "detail": printable(str(self)), **self._more})
 
 
 def problem_of(error: Exception) -> Problem | None:

@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from datasync.restsync._limits import Limits
-from datasync.restsync._problems import MARK, STREAMED, Problem
+from datasync.restsync._problems import MARK, STREAMED, Problem, json_of
 
 __all__ = [
     "JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "is_said_to_be_json", "needs_json",
@@ -105,7 +103,7 @@ class Exchange:
 
     async def answer_json(self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a value as JSON."""
-        await self.answer(status, msgspec.json.encode(value), JSON, headers)
+        await self.answer(status, json_of(value), JSON, headers)
 
 
 class Query:

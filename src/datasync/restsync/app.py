@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -21,10 +20,11 @@ from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
 from datasync.serving.hub import Hub
+from datasync.texts import logger
 
 __all__ = ["RestApp"]
 
-log = logging.getLogger("datasync.rest")
+log = logger("datasync.rest")
 
 Handler = Callable[[Exchange], Awaitable[None]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections import deque
@@ -22,10 +21,11 @@ from datasync.syncbase.mailbox import Batch
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.subscriber import Subscriber
 from datasync.syncbase.timers import Timers
+from datasync.texts import logger, printable
 
 __all__ = ["NEW_HISTORY", "Delivery"]
 
-log = logging.getLogger("datasync")
+log = logger("datasync")
 
 NEW_HISTORY = "new history: the store was emptied, restored or replaced"
 
@@ -302,8 +302,10 @@ class Delivery:
         assert batch is not None
         if sub.bad:
             refused = {**{key: f"does not decode: {error.reason}" for key, error in sub.bad.items()}, **refused}
-        if refused and not sub.refused:
-            sub.failed_at = self._wall()
+        if refused:
+            if not sub.refused:
+                sub.failed_at = self._wall()
+            refused = {key: printable(str(reason)) for key, reason in refused.items()}
         if isinstance(event, ResyncEvent):
             self._accept_resync(sub, event, refused)
         else:
@@ -471,7 +473,7 @@ def said(error: BaseException) -> str:
         text = str(error)
     except Exception:
         return f"{kind} (which cannot be shown as text)"
-    return f"{kind}: {text}" if text else kind
+    return printable(f"{kind}: {text}") if text else kind
 
 
 def _whole(sub: Subscriber, event: ResyncEvent[Any]) -> ResyncEvent[Any]:

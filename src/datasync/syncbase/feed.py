@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import functools
-import logging
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -18,10 +17,11 @@ from datasync.syncbase.core import Layer
 from datasync.syncbase.frames import Commit, Frame
 from datasync.syncbase.handover import Handover, decline
 from datasync.syncbase.line import Line, end_tasks, failure, text_of
+from datasync.texts import logger
 
 __all__ = ["Feed", "FeedState", "Follower", "end_tasks"]
 
-log = logging.getLogger("datasync.feed")
+log = logger("datasync.feed")
 
 _FATAL = (Unauthorized, BadStore, UsageError)
 _PATIENCE, _ASK_AFTER = 2.0, 0.2

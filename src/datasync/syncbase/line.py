@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from datasync.source import Session
 from datasync.syncbase.frames import Frame
+from datasync.texts import logger
 
 __all__ = ["Line", "end_tasks", "failure", "text_of"]
 
-log = logging.getLogger("datasync.feed")
+log = logger("datasync.feed")
 
 
 class Line:

@@ -6,7 +6,6 @@ on with a second slash. They are skipped here, once for all sources and for ever
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +34,7 @@ from datasync.source import (
     Source,
     handed_on,
 )
+from datasync.texts import logger
 
 __all__ = ["Rooted"]
 
@@ -49,7 +49,7 @@ class Rooted(Source):
         self.name = source.name
         self._source = source
         self._root = root
-        self._skipped = SkippedKeys(logging.getLogger("datasync.keys"))
+        self._skipped = SkippedKeys(logger("datasync.keys"))
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]

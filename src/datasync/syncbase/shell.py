@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +17,13 @@ from datasync.syncbase.core import Core, Layer
 from datasync.syncbase.feed import Feed
 from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.subscriber import Subscriber
+from datasync.texts import logger
 
 __all__ = ["UNCONFIRMED", "Shell"]
 
 UNCONFIRMED = "closed before the watches reported; the write itself stands"
 
-log = logging.getLogger("datasync")
+log = logger("datasync")
 
 _NOTHING = Scopes()
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from datasync.events import Verdict
 from datasync.syncbase.frames import Result
+from datasync.texts import logger
 
 __all__ = ["Listener", "Tally", "Vote", "Votes"]
 
-log = logging.getLogger("datasync")
+log = logger("datasync")
 
 Listener = Callable[[Result], None]
 

@@ -1,0 +1,51 @@
+"""Text on its way out of the process: in errors, the status, answers, log lines and on a terminal.
+
+It may come from a server, a handler or a file that nobody here wrote, and moves no cursor, begins no line of a log,
+hides nothing, and is always text that UTF-8 can hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+__all__ = ["logger", "printable", "traceback_of"]
+
+
+def printable(text: str) -> str:
+    """`text` with everything that would move the cursor, hide characters or is no character written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode() for ch in text)
+
+
+def traceback_of(error: BaseException) -> str:
+    """A traceback in which each error is one line."""
+    return "".join(map(_printable_part, traceback.format_exception(error)))
+
+
+def _printable_part(part: str) -> str:
+    if part.startswith((" ", "\n", "Traceback ")):  # of the stack
+        return "\n".join(map(printable, part.split("\n")))
+    return printable(part.removesuffix("\n")) + "\n"
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger of that name, whose lines are printable and lines, whatever they tell of."""
+    log = logging.getLogger(name)
+    log.addFilter(_printable_record)  # which is there once, however often it is added
+    return log
+
+
+def _printable_record(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_printable_argument, record.args))
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and (told := traceback_of(error)) != "".join(traceback.format_exception(error)):
+        record.exc_text = told.rstrip("\n")  # what formatters take instead of making it
+    return True
+
+
+def _printable_argument(argument: Any) -> Any:
+    return printable(str(argument)) if isinstance(argument, str | BaseException) else argument
