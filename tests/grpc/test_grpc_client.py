@@ -39,7 +39,7 @@ from tests.servers import free_ports
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-def pushing(one: Agent | int, query: str = "") -> DataSync:
+def pushing(one: Agent | int, query: str = "?timeout=60") -> DataSync:
     """A client of an agent, or of a port."""
     port = one if isinstance(one, int) else one.port
     return DataSync(f"grpc://127.0.0.1:{port}{query}")
@@ -216,15 +216,17 @@ def test_a_connection_that_breaks_under_a_write(run: Run) -> None:
 def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where: dict[str, str]) -> None:
     async def main() -> None:
         [port] = free_ports(1)
-        async with DataSync(f"grpc://127.0.0.1:{port}?initial=empty", ack_timeout=60) as there, proxy_to(port) as proxy:
-            arrived = asyncio.Event()
+        there = DataSync(f"grpc://127.0.0.1:{port}?initial=empty", ack_timeout=60)
+        arrived = asyncio.Event()
 
-            @there.watcher("", name="stuck")
-            async def stuck(event: Any) -> None:
-                if event.changes:
-                    event.defer()
-                    arrived.set()
+        @there.watcher("", name="stuck")
+        async def stuck(event: Any) -> None:
+            if event.changes:
+                event.defer()
+                arrived.set()
 
+        async with there, proxy_to(port) as proxy:
+            await there.ready(60)  # by now it listens
             async with DataSync(f"grpc://127.0.0.1:{proxy.port}?timeout=60", **where) as sync:  # type: ignore[arg-type]
                 put = asyncio.create_task(sync.put("a", b"1", confirm=True))
                 await eventually(lambda: arrived.is_set() or put.done())

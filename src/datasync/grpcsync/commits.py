@@ -119,6 +119,7 @@ class Commits:
         sending: asyncio.Task[None] | None = None
         try:
             await self._client.ping()  # what cannot be reached says why, and nothing has been sent
+            self._spoke = asyncio.get_running_loop().time()
             stream, self._connected = self._client.commits(), True
             sending = asyncio.create_task(self._send(stream))
             await self._receive(stream)
