@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed, open_url
 from datasync.serving.log import Entry
-from datasync.source import Commit, Delete, Put, SnapshotChunk
+from datasync.source import Commit, Delete, Put, Session, SnapshotChunk
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from datasync.testing.contract.waiting import without_collector
 from tests.load import Watched, state_of, writing
+from tests.servers import connections_to
 
 __all__ = [
     "Kind",
     "Server",
     "catches_up",
     "closed_beside_requests",
+    "closed_wherever_it_is_cancelled",
     "cut_write",
     "half_open",
     "lose",
@@ -230,6 +233,57 @@ async def closed_beside_requests(
         await once_there(lambda: sync.put("a/last", b"1"))
     there = await everything()
     assert not [key for key, outcome in outcomes.items() if outcome is WatchClosed and key in there]
+
+
+async def closed_wherever_it_is_cancelled(url: str, *ports: int) -> None:
+    """G12: the end of a session, and of its source, is cancelled at each of their awaits: with requests of each kind
+    under way, which end all the same. No task is left, and no connection to these ports."""
+    loop, before = asyncio.get_running_loop(), asyncio.all_tasks()
+    unheard: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+
+    async def take(session: Session) -> None:
+        async for _ in session:
+            pass
+
+    async def cancelled(turns: int) -> bool:
+        """Whether anything was left to be cancelled after so many turns of the loop."""
+        source = open_url(url)
+        session = await source.open(["a/"])
+        calls: list[Coroutine[Any, Any, object]] = [
+            take(session),
+            session.ping(),
+            source.get("a/1"),
+            source.page("a/", None, 10),
+        ]
+        calls += [source.commit([Put(f"a/{number}", b"1")]) for number in range(10)]
+        calls += [source.commit([Put("a/1", b"2")], reply=True)] if source.relays else []
+        under_way = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.001 * turns)  # from nothing sent yet to all answered
+
+        late = False
+        for close in (session.aclose, source.aclose):
+            closing = asyncio.ensure_future(close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            late |= closing.cancel()
+            await asyncio.wait((closing,))
+        _, left = await asyncio.wait(under_way, timeout=60)
+        assert not left, left
+        for task in under_way:
+            task.exception()
+        return late
+
+    with without_collector():
+        for turns in itertools.count(1):
+            if not await cancelled(turns):
+                break
+        await eventually(lambda: asyncio.all_tasks() <= before, what="no task is left")
+        for port in ports:
+            await eventually(lambda port=port: not connections_to(port), what="no connection is left")  # type: ignore[misc]
+    gc.collect()  # an error that nobody heard is told by then
+    assert turns > 1, "there was nothing to be cancelled"
+    assert not unheard, unheard
 
 
 async def catches_up(url: str, write: Callable[[str, bytes], Awaitable[object]], rounds: int = 20) -> None:

@@ -18,8 +18,8 @@ import pytest
 from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, answers, free_ports, until
 
 __all__ = [
-    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "free_ports",
-    "listening", "missing", "quietly", "require", "started", "until",
+    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "connections_to",
+    "free_ports", "listening", "missing", "quietly", "require", "started", "until",
 ]  # fmt: skip
 
 _CACHE = Path(__file__).parents[1] / ".cache"
@@ -95,6 +95,20 @@ def children() -> dict[int, str]:
                     if state != "Z" and os.getsid(pid) == os.getsid(0):
                         command = Path(f"/proc/{pid}/cmdline").read_bytes()
                         found[pid] = command.decode(errors="replace").replace("\0", " ").strip()[:200]
+    return found
+
+
+def connections_to(port: int) -> list[str]:
+    """The sockets of this process that are connected to that loopback port."""
+    mine = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            mine.add(str(link.readlink()))
+    found = []
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in mine:
+            found.append(line)
     return found
 
 

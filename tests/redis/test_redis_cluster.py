@@ -15,7 +15,7 @@ from datasync.kvdbsync._redis_cluster import slot_of
 from datasync.source import Session
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
-from tests.faults import catches_up, closed_beside_requests
+from tests.faults import catches_up, closed_beside_requests, closed_wherever_it_is_cancelled
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import ClusterServer, redis_cluster
 from tests.redis.redis_server import issued
@@ -295,6 +295,14 @@ def test_caught_up_holds_what_others_were_told_is_done_at_any_primary() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster, DataSync(cluster.url()) as other:
             await catches_up(cluster.url(), other.put, rounds=100)
+
+    asyncio.run(main())
+
+
+def test_closed_wherever_that_is_cancelled() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+            await closed_wherever_it_is_cancelled(cluster.url(), *(member.port for member in cluster.members))
 
     asyncio.run(main())
 

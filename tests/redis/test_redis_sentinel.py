@@ -12,6 +12,7 @@ import redis.exceptions
 
 from datasync import BadStore, DataSync, Disconnected, OutcomeUnknown, Unauthorized, open_url
 from datasync.testing.contract import eventually
+from tests.faults import closed_wherever_it_is_cancelled
 from tests.load import QUICK, equal, state_of, watched, writing
 from tests.redis.redis_groups import NAME, watched_by_one, watched_over
 from tests.redis.redis_server import client_of, issued
@@ -186,3 +187,11 @@ def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFix
 
     with caplog.at_level(logging.DEBUG, "datasync"):
         asyncio.run(main())
+
+
+def test_closed_wherever_that_is_cancelled() -> None:
+    async def main() -> None:
+        async with watched_by_one() as group:
+            await closed_wherever_it_is_cancelled(group.url(), group.servers[0].port, group.sentinels[0].port)
+
+    asyncio.run(main())

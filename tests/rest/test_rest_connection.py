@@ -18,6 +18,7 @@ from datasync.source import Put
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.etcd.load import judge
+from tests.faults import closed_wherever_it_is_cancelled
 from tests.load import QUICK, equal, watched, writing
 from tests.rest.agents import agent
 from tests.rest.served import served
@@ -144,6 +145,17 @@ def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> No
                 assert client.status().sources[0].reconnects == 0
                 it.probe.gate.set()
                 assert len(set(await asyncio.gather(*slow))) == 200
+
+    run(main())
+
+
+def test_closed_wherever_that_is_cancelled(run: Run) -> None:
+    """All of its lanes: the stream, requests, and writes that wait for a verdict."""
+
+    async def main() -> None:
+        async with agent("a/") as it:
+            await it.sync.ready(60)
+            await closed_wherever_it_is_cancelled(it.url, int(it.url.rpartition(":")[2]))
 
     run(main())
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,25 +12,11 @@ import pytest
 from datasync import DataSync, OutcomeUnknown, WatchClosed
 from datasync.testing.contract import eventually
 from tests.load import QUICK
-from tests.servers import scratch
+from tests.servers import connections_to, scratch
 from tests.serving.serve_process import ServeProcess
 
 Run = Callable[[Any], None]
 VALUE = bytes(200_000)
-
-
-def connections_to(port: int) -> list[str]:
-    """The sockets of this process that are connected to that loopback port."""
-    mine = set()
-    for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            mine.add(str(link.readlink()))
-    found = []
-    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[2].rpartition(":")[2], 16) == port and f"socket:[{fields[9]}]" in mine:
-            found.append(line)
-    return found
 
 
 @pytest.mark.parametrize(("protocol", "scheme"), [("http", "http"), ("grpc", "grpc"), ("grpc", "grpc+watch")])

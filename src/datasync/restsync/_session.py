@@ -108,6 +108,7 @@ class HttpSession(Session):
         self._catch_up = catch_up
         self._heard = asyncio.Event()
         self._followed = Followed(name)
+        self._ended = False
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         rest = bytearray()
@@ -130,7 +131,7 @@ class HttpSession(Session):
         except msgspec.MsgspecError as error:
             raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
         finally:
-            self._followed.end()
+            self._end()
         raise Disconnected(f"{self._name} ended the stream")
 
     async def ping(self) -> None:
@@ -139,7 +140,10 @@ class HttpSession(Session):
             await self._ping(self._stream)
         except DatasyncError as error:
             raise Disconnected(str(error)) from None
-        await self._heard.wait()
+        if not self._ended:
+            await self._heard.wait()
+        if self._ended:
+            raise Disconnected(f"{self._name}: the stream has ended")
 
     async def caught_up(self) -> None:
         position = await self._catch_up(self._stream)
@@ -147,8 +151,14 @@ class HttpSession(Session):
             await self._followed.reach(position)
 
     async def aclose(self) -> None:
-        self._followed.end()
+        self._end()
         self._response.close()
+
+    def _end(self) -> None:
+        """Nothing more comes; who waits hears it."""
+        self._ended = True
+        self._heard.set()
+        self._followed.end()
 
 
 def _frame(event: bytes) -> Frame | None:
