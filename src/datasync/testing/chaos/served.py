@@ -55,9 +55,12 @@ class ServedStore(Proxied):
         }  # fmt: skip
         if protocol == "http":
             del self.faults["cut within"]  # HTTP/1.1 has no frames to count
-        self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
+        self.renewals = {
+            "restore of a backup": self._restore,
+            "restore while the server is down": self._restore_unseen,
+            "emptied": self._empty,
+        }
         self.left_out = disk.left_out | {
-            "restore while the server is down": "a client cannot tell it from a restart",
             "clock steps": "the clock of the machine is not this command's to set",
         }
 
@@ -103,6 +106,11 @@ class ServedStore(Proxied):
             await sync.ready()
             self._file.restore()
             await told.wait()
+
+    async def _restore_unseen(self) -> None:
+        await self._server.kill()
+        self._file.restore()
+        await self._server.start()
 
     async def _empty(self) -> None:
         await self._server.kill()
