@@ -113,6 +113,12 @@ async def nodes_of(link: Link) -> list[Primary]:
     return primaries(nodes, by_name=link.access.tls is not None)  # that is what certificates are made out to
 
 
+def _give_up(connecting: asyncio.Task[Link]) -> None:
+    """Close what was connected for nothing."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().fail("another primary cannot be reached")
+
+
 class Clustered(Store):
     """Connections to all primaries of a cluster."""
 
@@ -137,9 +143,8 @@ class Clustered(Store):
         except BaseException:
             for task in connecting:
                 task.cancel()
-            for outcome in await asyncio.gather(*connecting, return_exceptions=True):
-                if isinstance(outcome, Link):
-                    await outcome.aclose()
+                task.add_done_callback(_give_up)  # G12: also if this is cancelled once more
+            await asyncio.wait(connecting)
             raise
         return cls(links, found)
 

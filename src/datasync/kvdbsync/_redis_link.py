@@ -106,14 +106,15 @@ class Link(asyncio.Protocol):
         """Raise `Unauthorized` where a server turned the client's certificate away: it says so only behind the
         handshake, and is not heard by a client that has sent something in the meantime."""
         link = cls(endpoint, access)
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_HEAR):
-                await link._dial()
-                await asyncio.wait((link._ended,))
-        error = link.error
-        await link.aclose()
-        if isinstance(error, Unauthorized):
-            raise error
+        try:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_HEAR):
+                    await link._dial()
+                    await asyncio.wait((link._ended,))
+        finally:
+            await link.aclose()  # G12: also if this is cancelled
+        if isinstance(link.error, Unauthorized):
+            raise link.error
 
     async def _dial(self) -> None:
         host, tls = self.endpoint.host.strip("[]"), self.access.tls
