@@ -69,6 +69,7 @@ async def unknown(sync: DataSync, number: int) -> None:
     await sync.put("unknown/a", b"%d" % number)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("scheme", "write", "error"),
     [
