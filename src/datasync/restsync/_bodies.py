@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,20 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.source import Check, Delete, Operation, Put
 
-__all__ = ["Item", "Page", "item_of", "json_fault", "operations_of", "read_state", "read_transaction", "value_fields"]
+__all__ = [
+    "Item",
+    "Page",
+    "decode",
+    "item_of",
+    "json_fault",
+    "operations_of",
+    "read_state",
+    "read_transaction",
+    "value_fields",
+]
+
+
+T = TypeVar("T")
 
 
 class _Valued(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,7 +85,7 @@ _states = msgspec.json.Decoder(_State)
 
 def read_state(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
     """The items of a whole state; of two with the same key the later one counts. Raises `Problem`."""
-    items = _decode(_states, body).items
+    items = decode(_states, body).items
     if len(items) > limits.keys:
         raise Problem(413, "TooLarge", f"a state holds at most {limits.keys:,} keys here")
     for item in items:
@@ -82,7 +95,7 @@ def read_state(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
 
 def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
     """The operations of a transaction. Raises `Problem`."""
-    wanted = _decode(_transactions, body).operations
+    wanted = decode(_transactions, body).operations
     if len(wanted) > limits.operations:
         raise Problem(413, "TooLarge", f"a transaction holds at most {limits.operations:,} operations here")
     operations: list[Operation] = []
@@ -114,7 +127,8 @@ def json_fault(raw: bytes) -> str | None:
     return None
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """What a body of JSON says. Raises `Problem`."""
     try:
         body.decode()  # the decoder passes over what it leaves raw
         return decoder.decode(body)

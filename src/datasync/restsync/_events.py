@@ -16,7 +16,7 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.checks import check_prefix
 from datasync.errors import Disconnected, HistoryLost
-from datasync.restsync._bodies import item_of, value_fields
+from datasync.restsync._bodies import decode, item_of, value_fields
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.restsync._requests import Exchange, header_text, needs_json, not_allowed, number
@@ -88,6 +88,9 @@ class Request(msgspec.Struct, omit_defaults=True):
     scopes: list[str]
     resume: str | None = None
     added: list[str] = []
+
+
+_requests = msgspec.json.Decoder(Request)
 
 
 class CaughtUp(msgspec.Struct):
@@ -188,10 +191,7 @@ class Events:
 
     async def _of_body(self, body: bytes) -> tuple[Subscription[bytes], float]:
         """What a DataSync asks for: any number of scopes, and to be told where it cannot go on."""
-        try:
-            asked = msgspec.json.decode(body, type=Request)
-        except msgspec.MsgspecError as error:
-            raise Problem(400, "BadBody", f"the body is not what is expected here: {error}") from None
+        asked = decode(_requests, body)
         if asked.resume is not None:
             await self._hub.prove(asked.resume)
         return self._hub.subscribe(asked.scopes, asked.resume, asked.added, encode=self._encode), _HEARTBEAT

@@ -20,6 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
 _MARK = MARK.encode()
+_SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
+"""G11: what the page of another origin embeds is an error there, whatever it says: it learns nothing of the keys."""
 
 
 class Exchange:
@@ -31,7 +33,10 @@ class Exchange:
         self.scope = scope
         self.limits = limits
         self.method: str = scope["method"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:  # one that stands twice is a list, of which neither part counts alone
+            known = self.headers.get(name)
+            self.headers[name] = value if known is None else b"%b, %b" % (known, value)
         self.status = 0
         self._receive = receive
         self._send = send
@@ -50,8 +55,10 @@ class Exchange:
         for name in (b"content-encoding", b"content-range"):  # a value would be stored packed, or in part
             if self.headers.get(name, b"identity") != b"identity":
                 raise Problem(415, "BadHeader", f"{name.decode()} has no meaning here; send the whole body as it is")
+        if self.headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            raise Problem(501, "BadHeader", "transfer-encoding is chunked here, or left out; send the body as it is")
         declared = self.headers.get(b"content-length")
-        if declared is not None and int(declared) > limit:
+        if declared is not None and declared.isdigit() and int(declared) > limit:
             raise self._too_large(limit)
         parts, size, more = [], 0, True
         while more:
@@ -77,7 +84,7 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of an answer without an end; the body follows by `write`."""
         self.status = status
-        marked = [*headers, (_MARK, STREAMED.encode())]
+        marked = [*headers, (_MARK, STREAMED.encode()), _SAME_ORIGIN]
         await self._send({"type": "http.response.start", "status": status, "headers": marked})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
@@ -92,7 +99,7 @@ class Exchange:
         if status == 304:
             body = b""
         # G10: by this a client of ours tells what the server says from what a gateway says in its place, or cuts short
-        about = [(_MARK, b"%d" % len(body))]
+        about = [(_MARK, b"%d" % len(body)), _SAME_ORIGIN]
         if status != 304:  # what it says of a body would be about the one that the client has
             about += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         about += headers

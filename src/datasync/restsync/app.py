@@ -105,6 +105,7 @@ class RestApp:
         try:
             if path is None:
                 raise _nothing_here()
+            _check_page(exchange)
             if path.startswith(KEY):
                 self._let_in(exchange)
                 await self._keys.key(exchange, path)
@@ -162,6 +163,8 @@ class RestApp:
 
     def _check_host(self, exchange: Exchange) -> None:
         given = exchange.headers.get(b"host", b"localhost")
+        if b"," in given:
+            raise Problem(400, "BadHeader", "the host stands twice; give it once")
         if given == self._host:
             return
         host = given.decode("latin-1").lower()
@@ -204,6 +207,16 @@ class RestApp:
             log.error("unexpected error in an answer", exc_info=error)
             problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; the log of the agent has more")
         await exchange.answer(problem.status, problem.body(), PROBLEM.encode(), problem.headers)
+
+
+def _check_page(exchange: Exchange) -> None:
+    """Raise `Problem` for what the page of another origin embeds: it could tell by success or failure what there is."""
+    if exchange.headers.get(b"sec-fetch-site") not in (b"cross-site", b"same-site"):
+        return
+    mode, kind = exchange.headers.get(b"sec-fetch-mode"), exchange.headers.get(b"sec-fetch-dest")
+    # what asks by CORS learns nothing unless an application around this one allows it; a link may be followed
+    if mode != b"cors" and (mode, kind) != (b"navigate", b"document"):
+        raise Problem(403, "ForeignPage", "a page of another origin cannot embed this; open it in a window of its own")
 
 
 def _nothing_here() -> Problem:

@@ -108,6 +108,10 @@ class _Protocol(HttpToolsProtocol):
         self._coming = True
         self._head_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_bytes >= 0:  # what comes behind the body is no header, though it may be called like one
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._head_bytes = -1  # what follows is the body, whose size the application bounds
         self._stop_timer()
