@@ -55,7 +55,7 @@ class Watch(Generic[T]):
         """
         self._check_open()
         check_prefix(prefix, self._rooted)
-        if prefix in set(self._sub.scopes):
+        if self._sub.scopes.has(prefix):
             raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
         self._shell.core.add_scope(self._sub, prefix)
         self._shell.drain()

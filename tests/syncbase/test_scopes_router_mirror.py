@@ -134,3 +134,20 @@ def test_prune_forgets_what_lies_outside() -> None:
     mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
     mirror.prune(0, Scopes(["a/"]))
     assert [key for key, _ in mirror.under("")] == ["a/1"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scopes_that_join_others(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def some(most: int) -> set[str]:
+        return {"/".join(rng.choices(["", "a", "b"], k=rng.randint(1, 4))) for _ in range(rng.randint(0, most))}
+
+    for _ in range(50):
+        before, new = Scopes(some(20)).minimal(), some(rng.choice([3, 30]))
+        union = Scopes([*before, *new])
+        assert before.union(new) == union
+        assert before.joined(new) == union.minimal()
+        assert union.without(before) == [scope for scope in union if scope not in before]
+        assert union.contains_all_of(before)
+        assert before.contains_all_of(union) == all(before.has(scope) for scope in new)

@@ -57,6 +57,7 @@ class Core:
         self._router: Router[Subscriber] = Router()
         self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery, lambda: self._seq)
         self._held_scopes: Counter[str] = Counter()
+        self._wanted: Scopes | None = None  # what `_needed` returns, as long as nothing of it may be gone
         self._order = 0
         self._registered = 0
         self._seq = 0
@@ -85,6 +86,7 @@ class Core:
         """Forget a watch."""
         if not sub.closed:
             del self.subscribers[sub]
+            self._wanted = None
             for scope in sub.scopes:
                 self._router.remove(scope, sub)
             self.delivery.close(sub)
@@ -92,6 +94,7 @@ class Core:
     def narrow(self) -> None:
         """G9: forget what neither a watch nor a view needs any more; what a session brings of it is left aside."""
         self.confirmer.forget_unwatched()
+        self._wanted = None  # only here is it said, in the loop, that a view was released
         needed = self._needed()
         for layer in self.layers:
             self._narrow(layer, needed)
@@ -105,7 +108,7 @@ class Core:
             for key, _ in self.mirror.under(scope):
                 if key not in sub.scopes:
                     behind.setdefault(key, None)
-        sub.scopes = Scopes([*sub.scopes, scope])
+        sub.scopes = sub.scopes.union([scope])
         self._router.add(scope, sub)
         sub.registered = self._register([scope])
         self.delivery.pump(sub)
@@ -116,6 +119,7 @@ class Core:
         behind = sub.mailbox.behind
         assert behind is not None
         sub.scopes = Scopes(other for other in sub.scopes if other != scope)
+        self._wanted = None
         self._router.remove(scope, sub)
         if not sub.mailbox.fresh:
             for key, record in self.mirror.under(scope):
@@ -172,18 +176,18 @@ class Core:
             return list(needed), None, []
         # such a snapshot tells nothing of what is known already
         layer.opened_at = 0
-        added = [scope for scope in needed if scope not in complete]
+        added = needed.without(complete)
         layer.adds = layer.loading = bool(added)
-        return list(Scopes([*complete, *added])), resume, added
+        return list(complete.union(added)), resume, added
 
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
         """What a session has to cover by now: all its scopes, and those of which nothing is known yet."""
         needed = self._needed()
         # what is not needed now, that session will not follow: if it is registered again, it is to be read anew
         self._narrow(layer, needed)
-        added = [scope for scope in needed if scope not in layer.complete]
+        added = needed.without(layer.complete)
         layer.widening = bool(added)
-        layer.next = Scopes([*layer.complete, *added])
+        layer.next = layer.complete.union(added)
         return list(layer.next), added
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
@@ -340,12 +344,12 @@ class Core:
             reason = f"{layer.name} joined"
         if changed:
             reason = NEW_HISTORY
-        layer.complete = Scopes([*layer.complete, *layer.staging_scopes]).minimal()
+        layer.complete = layer.complete.joined(layer.staging_scopes)
         if layer.next is not None:
             # G2: what the next session will not follow is not known: whoever needs it waits for the one behind that
             self._keep(layer, self._known(layer, layer.next))
         if layer.widening:
-            layer.widening = not all(scope in layer.complete for scope in self._needed())
+            layer.widening = bool(self._needed().without(layer.complete))
         layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history
         layer.ready, layer.lost, layer.fault, layer.loading = True, False, None, False
         layer.fresh = max(layer.fresh, layer.opened_at)
@@ -411,9 +415,8 @@ class Core:
 
     def _is_out_of_reach(self, sub: Subscriber) -> bool:
         return any(
-            layer.lost and (layer.fresh < sub.registered or scope not in layer.complete)
+            layer.lost and (layer.fresh < sub.registered or any(scope not in layer.complete for scope in sub.scopes))
             for layer in self.layers
-            for scope in sub.scopes
         )
 
     def _pump_waiting(self) -> None:
@@ -423,10 +426,14 @@ class Core:
 
     def _needed(self) -> Scopes:
         """What the watches and views want to know."""
-        watched = (scope for sub in self.subscribers for scope in sub.scopes)
-        return Scopes([*self._held_scopes, *watched]).minimal()
+        if self._wanted is None:
+            watched = (scope for sub in self.subscribers for scope in sub.scopes)
+            self._wanted = Scopes([*self._held_scopes, *watched]).minimal()
+        return self._wanted
 
     def _known(self, layer: Layer, needed: Scopes) -> Scopes:
+        if needed.contains_all_of(layer.complete):
+            return layer.complete
         # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
         known = [scope for scope in layer.complete if scope in needed]
         return Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
@@ -449,10 +456,12 @@ class Core:
         Before the first snapshot is complete as well: the session that brings it may be open already.
         """
         self._registered += 1
+        if self._wanted is not None:
+            self._wanted = self._wanted.joined(scopes)
         for layer in self.layers:
             layer.registered = self._registered
             if layer.wanted is not None:
-                layer.wanted = Scopes([*layer.wanted, *scopes])
+                layer.wanted = layer.wanted.union(scopes)
             wider = not all(scope in layer.complete for scope in scopes)
             layer.widening = layer.widening or wider
             self.requests.append(Request(layer.index, wider))

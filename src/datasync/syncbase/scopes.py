@@ -60,7 +60,7 @@ class Scopes:
         return iter(sorted(self._names))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scopes) and self._names == other._names
+        return self is other or (isinstance(other, Scopes) and self._names == other._names)
 
     def __hash__(self) -> int:
         return hash(self._names)
@@ -68,10 +68,39 @@ class Scopes:
     def __repr__(self) -> str:
         return f"Scopes({list(self)})"
 
+    def has(self, scope: str) -> bool:
+        """Whether it is one of them, not only a part of one."""
+        return scope in self._names
+
+    def union(self, scopes: Iterable[str]) -> Scopes:
+        """These, and `scopes` as well."""
+        return Scopes(self._names.union(scopes))
+
+    def without(self, other: Scopes) -> list[str]:
+        """Those of these scopes that do not lie in `other`, in order."""
+        return sorted(name for name in self._names - other._names if name not in other)
+
     def minimal(self) -> Scopes:
         """The same set of keys without scopes that lie in others."""
         names = self._names
         return Scopes(name for name in names if not any(parent in names for parent in _parents(name)))
+
+    def joined(self, scopes: Iterable[str]) -> Scopes:
+        """`union(scopes).minimal()`, of scopes that are minimal already: at little cost for each where few are new."""
+        new = Scopes(scope for scope in scopes if scope not in self).minimal()
+        if not new._names:
+            return self
+        if len(new._names) > _FEW:
+            return self.union(new).minimal()
+        prefixes = tuple(filter(is_prefix, new._names))
+        kept = self._names
+        if prefixes:
+            kept = frozenset(name for name in kept if not name.startswith(prefixes))
+        return Scopes(kept | new._names)
+
+    def contains_all_of(self, other: Scopes) -> bool:
+        """Whether each of the other scopes is one of these, not only a part of one."""
+        return other._names <= self._names
 
     def _walk(self, directory: str) -> bool:
         names = self._names
