@@ -30,7 +30,7 @@ _KEYS = 10_000
 
 def run(quick: bool) -> Iterator[Figures]:
     """All figures."""
-    changes, rounds = (4_000, 3) if quick else (100_000, 5)
+    changes, rounds = (2 * _KEYS, 2) if quick else (100_000, 5)
     for confirm in (True, False):
         yield asyncio.run(_singles(changes, rounds, confirm=confirm))
     for size in (100, 10_000):

@@ -123,7 +123,7 @@ def test_writes_are_not_held_up_by_verdicts_that_take_their_time(run: Run) -> No
             if event.changes:
                 await gate.wait()
 
-        async with there, pushing(port, "?timeout=2") as sync:
+        async with there, pushing(port) as sync:
             puts = [asyncio.create_task(sync.put(f"a/{i:04}", b"%d" % i, confirm=True)) for i in range(3000)]
             await there.view("a/").at_least(3000, timeout=60)
             assert not any(put.done() for put in puts)

@@ -207,6 +207,25 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         assert "s3cret" not in asked + seen.js("return location.href + document.cookie")
 
 
+def test_an_answer_that_comes_after_the_token_asks_for_none(tmp_path: Path) -> None:
+    """It was about the token before: the request is made again with the one that there is now."""
+    with page(tmp_path, 3, "s3cret") as (_, seen):
+        wait(lambda: seen.js("return document.getElementById('sign-in').open"))
+        seen.js(
+            "const fetched = fetch;"
+            "window.fetch = async (...words) => {"
+            "  const answer = await fetched(...words); window.fetch = fetched;"
+            "  window.held = answer.status; await new Promise((go) => { window.go = go; }); return answer; };"
+            "import('./page/api.js').then((api) => api.json('v1/status')).then(() => { window.answered = true; })"
+        )
+        wait(lambda: seen.js("return window.held === 401"))
+        seen.press("s3cret", Keys.ENTER)
+        wait(lambda: seen.text("#headline") == "All is in step")
+        seen.js("window.go()")
+        wait(lambda: seen.js("return window.answered || document.getElementById('sign-in').open"))
+        assert not seen.js("return document.getElementById('sign-in').open")
+
+
 def test_a_served_source_shows_who_follows_it(tmp_path: Path) -> None:
     server = ServeProcess("memory://", tmp_path, "http")
     asyncio.run(server.start())

@@ -13,10 +13,11 @@ export class Refused extends Error {
 
 async function request(path, options = {}) {
   for (;;) {
-    const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
+    const used = token;
+    const headers = { ...options.headers, ...(used && { authorization: `Bearer ${used}` }) };
     const answer = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
     if (answer.status === 401) {
-      await signIn();
+      if (used === token) await signIn(); // else another request has asked for a new one meanwhile
       continue;
     }
     if (!answer.ok) {
