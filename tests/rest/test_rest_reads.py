@@ -192,7 +192,7 @@ def test_status_health_and_metrics(run: Run) -> None:
             assert (status["keys"], status["revision"], status["ready"], status["watchers"]) == (1, 1, True, 1)
             assert status["remote"] == [{"scopes": [""], "behind": 0}]
             assert [source["state"] for source in status["sources"]] == ["following"]
-            assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\nname']
+            assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\\nname']  # it is one line there
             assert status["watches"][0]["events"] == 3
             assert len(status["rate"]["values"]) == 299
             text = (await it.ask("GET", "/metrics")).body.decode()
@@ -202,7 +202,7 @@ def test_status_health_and_metrics(run: Run) -> None:
             assert "datasync_keys 1" in lines
             assert 'datasync_watch_backlog_changes{watch="probe"} 0' in lines
             assert [
-                line for line in lines if line.startswith('datasync_watch_state{watch="a \\"quoted\\"\\nname",state=')
+                line for line in lines if line.startswith('datasync_watch_state{watch="a \\"quoted\\"\\\\nname",state=')
             ]
             assert 'datasync_http_requests_total{route="/v1/keys/{key}",method="PUT",status="500"} 1' in lines
             assert (await it.ask("GET", "/health")).json == {"ready": True}
