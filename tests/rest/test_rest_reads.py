@@ -192,7 +192,7 @@ def test_status_health_and_metrics(run: Run) -> None:
             assert (status["keys"], status["revision"], status["ready"], status["watchers"]) == (1, 1, True, 1)
             assert status["remote"] == [{"scopes": [""], "behind": 0}]
             assert [source["state"] for source in status["sources"]] == ["following"]
-            assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\\nname']  # it is one line there
+            assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\\nname']
             assert status["watches"][0]["events"] == 3
             assert len(status["rate"]["values"]) == 299
             text = (await it.ask("GET", "/metrics")).body.decode()
