@@ -350,4 +350,4 @@ async def writes_leave_nothing(
     if logged:
         left = {name: count for name, count in left.items() if name not in _OF_A_LOG}
     assert not left, f"left behind: {left}"
-    assert logged or more < 5_000, f"{more} blocks of memory"
+    assert logged or more < 9_000, f"{more} blocks of memory"  # not one for each write

@@ -106,7 +106,7 @@ def test_what_is_refused_leaves_nothing(make: Make, run: Run) -> None:
         await refused(500)
         before = sys.getallocatedblocks()
         await refused(10_000)
-        assert sys.getallocatedblocks() - before < 5_000
+        assert sys.getallocatedblocks() - before < 9_000  # not one for each
         assert not source._jobs
         await source.aclose()
 
