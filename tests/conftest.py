@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import itertools
 import os
 import signal
@@ -31,6 +32,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what needs a quiet moment: one worker gets all of it, and few of the others wait for a turn."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays: the collections that tests ask for need not look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
