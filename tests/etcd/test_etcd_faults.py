@@ -368,7 +368,7 @@ def test_a_source_of_two_is_closed_with_the_last_of_them() -> None:
 
 @pytest.mark.once
 def test_memory_is_flat_over_writes_that_fail() -> None:
-    """Refused, conflicting and of unknown outcome, 100 kB each: more than 10,000."""
+    """Refused, conflicting and of unknown outcome, 100 kB each: some 7,000."""
 
     async def main() -> None:
         extra = ["--max-request-bytes", "50000"]
@@ -381,7 +381,7 @@ def test_memory_is_flat_over_writes_that_fail() -> None:
                 return {type(outcome) for outcome in await asyncio.gather(*commits, return_exceptions=True)}
 
             used: list[int] = []
-            for _ in range(6):
+            for _ in range(4):
                 # some take too long where a machine is busy
                 refused: set[type] = set().union(*[await fail(100, Put("a/1", large)) for _ in range(3)])
                 assert BadValue in refused
@@ -395,7 +395,7 @@ def test_memory_is_flat_over_writes_that_fail() -> None:
                 server.resume()
                 await once_there(lambda: source.get("a/1"))
                 used.append(resident())
-            assert used[-1] - used[2] < 60 << 20, used
+            assert used[-1] - used[1] < 60 << 20, used
             await source.aclose()
 
     asyncio.run(main())

@@ -181,12 +181,12 @@ while True:
 """
 
 
-def test_twenty_kills_leave_no_half_transaction(make: Make, run: Run, path: Path, library: str) -> None:
+def test_kills_leave_no_half_transaction(make: Make, run: Run, path: Path, library: str) -> None:
     async def main() -> None:
         source = make()
         made = await copy(source, "")
         chance = random.Random(1)
-        for kill in range(20):
+        for kill in range(10):
             victim = process(path, library, KILLED, kill * 1_000_000)
             await line(victim)
             target = (made.revision or 0) + chance.randrange(1, 12)

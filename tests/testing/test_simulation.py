@@ -1,4 +1,4 @@
-"""The simulation finds nothing in the engine, and repeats exactly. DATASYNC_SEEDS: how many seeds (default 500).
+"""The simulation finds nothing in the engine, and repeats exactly. DATASYNC_SEEDS: how many seeds (default 250).
 
 `make check-long` runs 5,000.
 """
@@ -15,7 +15,7 @@ from datasync.testing import PROFILES, check, dump, load, simulate
 from datasync.testing.simulation import check_seed, explain, main
 
 _CHUNK = 50
-_SEEDS = int(os.environ.get("DATASYNC_SEEDS", "500"))
+_SEEDS = int(os.environ.get("DATASYNC_SEEDS", "250"))
 
 
 @pytest.mark.parametrize("start", range(0, _SEEDS, _CHUNK))

@@ -9,7 +9,7 @@ from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
 
-MANY = 2_000
+MANY = 500
 
 
 class Isolation(Base):
