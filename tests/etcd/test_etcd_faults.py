@@ -368,7 +368,7 @@ def test_a_source_of_two_is_closed_with_the_last_of_them() -> None:
 
 @pytest.mark.once
 def test_memory_is_flat_over_writes_that_fail() -> None:
-    """Refused, conflicting and of unknown outcome, 100 kB each: some 7,000."""
+    """Refused, conflicting and of unknown outcome, 100 kB each: some 4,500."""
 
     async def main() -> None:
         extra = ["--max-request-bytes", "50000"]
@@ -391,7 +391,7 @@ def test_memory_is_flat_over_writes_that_fail() -> None:
                 assert Conflict in conflicts
                 await once_there(lambda: source.get("a/1"))
                 await server.pause()
-                assert OutcomeUnknown in await fail(1_000, Put("a/1", small))
+                assert OutcomeUnknown in await fail(400, Put("a/1", small))
                 server.resume()
                 await once_there(lambda: source.get("a/1"))
                 used.append(resident())
