@@ -40,6 +40,8 @@ _SETTINGS = {
     "broker.heartbeat.interval.ms": 200,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
 }  # fmt: skip
+_layouts: dict[tuple[object, ...], dict[str, bytes]] = {}
+"""The files that a broker's directory begins with, for each kind of broker."""
 _LOGGING = """<Configuration status="OFF">
   <Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c %m%n"/></Console></Appenders>
   <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers>
@@ -85,6 +87,7 @@ class KafkaServer(Process):
         self.data = directory / f"data-{port}"
         self._properties = directory / f"{port}.properties"
         self._scram = scram
+        self._kind = (node, *scram)
         # (name, protocol, port, the port that its clients are told)
         listeners = [
             ("CLIENTS", protocol, port, port),
@@ -130,24 +133,23 @@ class KafkaServer(Process):
     async def start(self) -> None:
         """Start it and wait until it takes requests."""
         if not self.data.exists():
-            scram = [argument for line in self._scram for argument in ("--add-scram", line)]
-            properties = str(self._properties)
-            await run(
-                *java(
-                    self._jars,
-                    self.data.parent,
-                    "kafka.tools.StorageTool",
-                    "format",
-                    "-t",
-                    _CLUSTER,
-                    "-c",
-                    properties,
-                    *scram,
-                )
-            )
+            await self._format()
         await super().start()
         for port in (self.behind, self.inner):  # each of its listeners begins by itself
             await self.comes_to(partial(answers, port), f"{port} listens")
+
+    async def _format(self) -> None:
+        """Lay out its directory; by Kafka's own tool once, which takes as long as a broker does to start."""
+        layout = _layouts.get(self._kind)
+        if layout is None:
+            scram = [argument for line in self._scram for argument in ("--add-scram", line)]
+            words = ["format", "-t", _CLUSTER, "-c", str(self._properties), *scram]
+            await run(*java(self._jars, self.data.parent, "kafka.tools.StorageTool", *words))
+            _layouts[self._kind] = {path.name: path.read_bytes() for path in self.data.iterdir() if path.is_file()}
+            return
+        self.data.mkdir()
+        for name, content in layout.items():
+            (self.data / name).write_bytes(content)
 
 
 async def run(*command: str, said: bytes = b"") -> str:
