@@ -12,6 +12,8 @@ import pytest
 from datasync import ChangeEvent, DataSync, NotReady, Refused
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import Put
+from datasync.syncbase.router import Router
+from datasync.syncbase.scopes import Scopes
 from tests.growth import Steps, growth
 
 
@@ -184,6 +186,45 @@ async def using_one_of_as_many_prefixes_each_time(count: int, steps: Steps) -> N
                 await sync.put(f"{number}/new", b"1")
                 await sync.delete(f"{number}/", prefix=True)
         assert [kv async for kv in sync.list("")] == []
+
+
+MANY = [f"{number}/" for number in range(20)]
+
+
+async def looking_up_keys_of_slashes(count: int, steps: Steps) -> None:
+    router: Router[Any] = Router()
+    for scope in MANY:
+        router.add(scope, None)
+    scopes = Scopes(MANY)
+    with steps:
+        for number in range(50):
+            key = f"a{number}{'/' * count}key"
+            assert key not in scopes
+            assert router.match(key) == ()
+
+
+async def joining_scopes_of_slashes(count: int, steps: Steps) -> None:
+    slashes = "/" * count
+    with steps:
+        for number in range(50):
+            scopes, new = Scopes([*MANY, f"0/{slashes}"]).minimal(), f"a{number}{slashes}"
+            assert list(scopes) == sorted(MANY)
+            assert list(scopes.joined([new])) == list(scopes.union([new]).minimal()) == [*sorted(MANY), new]
+
+
+async def writing_keys_of_slashes(count: int, steps: Steps) -> None:
+    async with with_watches(20) as sync:
+        await sync.ready(60)
+        with steps:
+            for number in range(50):
+                directory = f"0/{number}{'/' * count}"
+                await sync.put(f"{directory}key", b"1", confirm=60)
+                await sync.delete(directory, prefix=True)
+
+
+@pytest.mark.parametrize("scenario", [looking_up_keys_of_slashes, joining_scopes_of_slashes, writing_keys_of_slashes])
+def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Awaitable[None]]) -> None:
+    assert growth(scenario, 500) < 1.5
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.router import Router
 from datasync.syncbase.scopes import Scopes, is_prefix
 
+MANY = ["x/", "y/", "z/", "xx/", "xy/", "xz/", "yx/", "yy/", "x"]
+"""Other scopes than the keys lie in, so many that they are looked up."""
 names = st.text("ab/", min_size=0, max_size=6)
 keys = st.text("ab/", min_size=1, max_size=7)
 
@@ -24,9 +26,9 @@ def lies_in(key: str, scope: str) -> bool:
 
 @given(st.lists(names, max_size=5), st.lists(keys, max_size=8))
 def test_a_key_is_in_scopes_when_it_is_in_one_of_them(scopes: list[str], tried: list[str]) -> None:
-    together = Scopes(scopes)
-    for key in tried:
-        assert (key in together) == any(lies_in(key, scope) for scope in scopes)
+    for together in Scopes(scopes), Scopes([*scopes, *MANY]):
+        for key in tried:
+            assert (key in together) == any(lies_in(key, scope) for scope in scopes)
 
 
 @given(st.lists(names, max_size=6), st.lists(keys, max_size=8))

@@ -22,17 +22,21 @@ W = TypeVar("W", bound=_Ordered)
 class Router(Generic[W]):
     """Maps scopes to watches. A prefix ends in a slash, so the directory of a key decides what matches it."""
 
-    __slots__ = ("_by_directory", "_keys", "_prefixes")
+    __slots__ = ("_by_directory", "_keys", "_lengths", "_prefixes")
 
     def __init__(self) -> None:
         # the watches of a scope are the keys of a dict, for one of many on the same scope may leave it
         self._prefixes: dict[str, dict[W, None]] = {}
         self._keys: dict[str, dict[W, None]] = {}
+        self._lengths: set[int] = set()
+        """Those of the prefixes, of such as are gone too: they find nothing."""
         self._by_directory: dict[str, tuple[W, ...]] = {}
 
     def add(self, scope: str, watch: W) -> None:
         """Route what lies in `scope` to `watch`."""
         self._table(scope).setdefault(scope, {})[watch] = None
+        if is_prefix(scope):
+            self._lengths.add(len(scope))
         self._by_directory.clear()
 
     def remove(self, scope: str, watch: W) -> None:
@@ -57,11 +61,11 @@ class Router(Generic[W]):
         return self._prefixes if is_prefix(scope) else self._keys
 
     def _walk(self, directory: str) -> tuple[W, ...]:
-        watches = {*self._prefixes.get("", ())}
-        at = directory.find("/")
-        while at >= 0:
-            watches.update(self._prefixes.get(directory[: at + 1], ()))
-            at = directory.find("/", at + 1)
+        watches: set[W] = set()
+        # by the lengths that there are: to try what ends at each slash would cost the square of the
+        # length of a key of slashes
+        for length in self._lengths:
+            watches.update(self._prefixes.get(directory[:length], ()))
         if len(self._by_directory) >= _CACHE_LIMIT:
             self._by_directory.clear()
         found = self._by_directory[directory] = _in_order(watches)

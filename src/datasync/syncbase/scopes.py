@@ -5,6 +5,7 @@ A *scope* is a prefix ("" or ending in a slash) or else the name of one single k
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -24,16 +25,20 @@ def is_prefix(scope: str) -> bool:
 class Scopes:
     """An immutable set of scopes. `key in scopes`: the key (or the whole of a smaller scope) lies in one of them."""
 
-    __slots__ = ("_directories", "_few", "_names", "_singles")
+    __slots__ = ("_directories", "_few", "_names", "_prefixes", "_singles")
 
     def __init__(self, scopes: Iterable[str] = ()) -> None:
         self._names = frozenset(scopes)
         self._directories: dict[str, bool] = {}
+        self._prefixes: list[str] | None = None
+        """Those that are prefixes and lie in no other, in order."""
         self._singles: frozenset[str] | None = None
         few = len(self._names) <= _FEW and all(map(is_prefix, self._names))
         self._few = tuple(self._names) if few else None
 
     def __contains__(self, key: str) -> bool:
+        if self._few is not None:
+            return key.startswith(self._few)
         directory = key[: key.rfind("/") + 1]
         found = self._directories.get(directory)
         if found is None:
@@ -82,8 +87,16 @@ class Scopes:
 
     def minimal(self) -> Scopes:
         """The same set of keys without scopes that lie in others."""
-        names = self._names
-        return Scopes(name for name in names if not any(parent in names for parent in _parents(name)))
+        names: list[str] = []
+        prefixes: list[str] = []
+        for name in sorted(self._names):  # what lies in a prefix comes right behind it
+            if not prefixes or not name.startswith(prefixes[-1]):
+                names.append(name)
+                if is_prefix(name):
+                    prefixes.append(name)
+        minimal = Scopes(names)
+        minimal._prefixes = prefixes
+        return minimal
 
     def joined(self, scopes: Iterable[str]) -> Scopes:
         """`union(scopes).minimal()`, of scopes that are minimal already: at little cost for each where few are new."""
@@ -93,29 +106,27 @@ class Scopes:
         if len(new._names) > _FEW:
             return self.union(new).minimal()
         prefixes = tuple(filter(is_prefix, new._names))
-        kept = self._names
+        kept, known = self._names, self._prefixes
         if prefixes:
             kept = frozenset(name for name in kept if not name.startswith(prefixes))
-        return Scopes(kept | new._names)
+        joined = Scopes(kept | new._names)
+        if known is not None:
+            joined._prefixes = sorted([*filter(kept.__contains__, known), *prefixes])
+        return joined
 
     def contains_all_of(self, other: Scopes) -> bool:
         """Whether each of the other scopes is one of these, not only a part of one."""
         return other._names <= self._names
 
     def _walk(self, directory: str) -> bool:
-        names = self._names
-        found = directory in names or any(parent in names for parent in _parents(directory))
+        if self._prefixes is None:
+            self._prefixes = self.minimal()._prefixes
+            assert self._prefixes is not None
+        # of prefixes that lie in no other, only the last one before it can hold it; to try what ends
+        # at each slash would cost the square of the length
+        at = bisect_right(self._prefixes, directory)
+        found = at > 0 and directory.startswith(self._prefixes[at - 1])
         if len(self._directories) >= _CACHE_LIMIT:
             self._directories.clear()
         self._directories[directory] = found
         return found
-
-
-def _parents(name: str) -> Iterator[str]:
-    """All prefixes above a scope, itself left out."""
-    if name:
-        yield ""
-    at = name.find("/")
-    while 0 <= at < len(name) - 1:
-        yield name[: at + 1]
-        at = name.find("/", at + 1)
