@@ -1,15 +1,20 @@
-"""What a watch delivers: key-value pairs, changes, and the two kinds of event, RESYNC and CHANGE."""
+"""What a watch delivers: key-value pairs, changes, and the two kinds of event, RESYNC and CHANGE.
+
+All of it can be pickled, and copied with `copy.deepcopy`. Such a copy holds the bytes as stored, and decodes them anew
+by the type of its watch; the copy of an event has no way back to the watch.
+"""
 
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
-from datasync.errors import DecodeError
+from datasync.errors import DecodeError, UsageError
 
 __all__ = ["Change", "ChangeEvent", "KeyVal", "Op", "Record", "ResyncEvent", "Values", "Verdict", "record_type"]
 
@@ -46,12 +51,20 @@ class Record(msgspec.Struct, gc=False, eq=False):
     revision: int
     source: ClassVar[str] = ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _record, (self.source, self.raw, self.revision)
 
+
+@functools.lru_cache(64)
 def record_type(source: str) -> type[Record]:
     """A type of records that belong to `source`, so that no single record has to carry the name."""
     return cast(
         type[Record], msgspec.defstruct("Record", [], bases=(Record,), namespace={"source": source}, gc=False, eq=False)
     )
+
+
+def _record(source: str, raw: bytes, revision: int) -> Record:
+    return record_type(source)(raw, revision)
 
 
 class KeyVal(msgspec.Struct, Generic[T], gc=False, eq=False):
@@ -83,6 +96,9 @@ class KeyVal(msgspec.Struct, Generic[T], gc=False, eq=False):
     def source(self) -> str:
         """The name of the source, within which the revision counts."""
         return self._record.source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self._record, self._decode)
 
     def __repr__(self) -> str:
         return f"KeyVal({self.key!r}, revision={self.revision}, {len(self.raw)} bytes)"
@@ -133,6 +149,9 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
         """The same change, of which nothing has been decoded yet: what a handler did to its values is gone."""
         return Change(self.key, self.revision, self._new, self._old, self._decode)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.revision, self._new, self._old, self._decode)
+
     def __repr__(self) -> str:
         return f"Change({self.op.name} {self.key!r}, revision={self.revision})"
 
@@ -182,10 +201,37 @@ class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
 
     def defer(self) -> None:
         """Keep the event open when the handler returns or the next event is asked for, until `done`."""
+        if self._report is _no_way_back:
+            _no_way_back(self, None)
         self._deferred = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copy_of, (type(self), self._data())
+
+    def _data(self) -> dict[str, Any]:
+        """What a copy holds: all but the way back."""
+        return {
+            "revision": self.revision,
+            "source": self.source,
+            "attempt": self.attempt,
+            "undecodable": dict(self.undecodable),
+        }
 
 
 Report = Callable[["Event[Any]", "BaseException | None"], None]
+
+
+def _no_way_back(event: Event[Any], error: BaseException | None) -> None:
+    raise UsageError(
+        f"this {type(event).__name__} is a copy, by pickle or deepcopy; report on the one that the watch delivered"
+    )
+
+
+def _copy_of(kind: type[Event[Any]], data: Mapping[str, Any]) -> Event[Any]:
+    fixed: dict[str, Any] = {
+        name: MappingProxyType(value) if type(value) is dict else value for name, value in data.items()
+    }
+    return kind(**fixed, _report=_no_way_back)
 
 
 class ChangeEvent(Event[T], kw_only=True, eq=False):
@@ -196,6 +242,9 @@ class ChangeEvent(Event[T], kw_only=True, eq=False):
 
     changes: Sequence[Change[T]]
     commits: int = 1
+
+    def _data(self) -> dict[str, Any]:
+        return {**Event._data(self), "changes": list(self.changes), "commits": self.commits}
 
     def __repr__(self) -> str:
         return f"ChangeEvent({len(self.changes)} changes, revision={self.revision}, attempt={self.attempt})"
@@ -219,6 +268,11 @@ class ResyncEvent(Event[T], kw_only=True, eq=False):
         if self._changes is None:
             self._changes = self._make_changes()
         return self._changes
+
+    def _data(self) -> dict[str, Any]:
+        changes = list(self.changes)  # worked out here, from what the engine holds
+        data = {"values": dict(self.values), "reason": self.reason, "_make_changes": list, "_changes": changes}
+        return {**Event._data(self), **data}
 
     def __repr__(self) -> str:
         return f"ResyncEvent({self.reason!r}, revision={self.revision}, attempt={self.attempt})"

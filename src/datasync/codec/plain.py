@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from datasync.codec.shared import OfType
 from datasync.errors import BadValue, DecodeError
 
 __all__ = ["Bytes", "JsonValues", "PydanticValues"]
@@ -35,12 +36,13 @@ class Bytes:
         return raw
 
 
-class JsonValues(Generic[T]):
+class JsonValues(OfType, Generic[T]):
     """JSON of any type that msgspec reads: Structs, dataclasses, TypedDicts, dict, list, str, int, ..."""
 
     content_type = "application/json"
 
     def __init__(self, type_: Any) -> None:
+        super().__init__(type_)
         try:
             known = not isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.CustomType)
             self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
@@ -95,7 +97,7 @@ def _reason(text: str) -> str:
     return (what[0] if what else "a value that its type does not allow") + (f" at {at[1]}" if at else "")
 
 
-class PydanticValues(Generic[T]):
+class PydanticValues(OfType, Generic[T]):
     """JSON of a pydantic model or dataclass, by its aliases, which is how pydantic reads it back."""
 
     content_type = "application/json"
@@ -103,6 +105,7 @@ class PydanticValues(Generic[T]):
     def __init__(self, type_: Any) -> None:
         from pydantic import TypeAdapter, ValidationError
 
+        super().__init__(type_)
         self._adapter: TypeAdapter[T] = TypeAdapter(type_)
         self._invalid = ValidationError
 

@@ -19,6 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from datasync.codec.protobuf_decode import Convert, Unusual, compile_message
 from datasync.codec.protobuf_encode import compile_writer
 from datasync.codec.protobuf_strict import Invalid, read
+from datasync.codec.shared import OfType
 from datasync.errors import BadValue, DecodeError
 
 __all__ = ["BinaryMessages", "JsonMessages"]
@@ -26,12 +27,13 @@ __all__ = ["BinaryMessages", "JsonMessages"]
 M = TypeVar("M", bound=Message)
 
 
-class JsonMessages(Generic[M]):
+class JsonMessages(OfType, Generic[M]):
     """Messages of one class as JSON."""
 
     content_type = "application/json"
 
     def __init__(self, cls: type[M]) -> None:
+        super().__init__(cls)
         self._cls = cls
         self._plans: dict[str, Convert] = {}
         descriptor = cast(Descriptor, cls.DESCRIPTOR)
@@ -67,12 +69,14 @@ class JsonMessages(Generic[M]):
         return GetMessageClass(descriptor)(**compile_message(descriptor, self._plans)(value, 0, []))
 
 
-class BinaryMessages(Generic[M]):
+class BinaryMessages(OfType, Generic[M]):
     """Messages of one class in protobuf's binary form."""
 
     content_type = "application/x-protobuf"
+    dialect = "proto"
 
     def __init__(self, cls: type[M]) -> None:
+        super().__init__(cls)
         self._cls = cls
 
     def encode(self, value: M) -> bytes:
