@@ -1,7 +1,7 @@
 """What a watch delivers: key-value pairs, changes, and the two kinds of event, RESYNC and CHANGE.
 
-All of it can be pickled, and copied with `copy.deepcopy`. Such a copy holds the bytes as stored, and decodes them anew
-by the type of its watch; the copy of an event has no way back to the watch.
+All of it can be pickled, and copied with `copy.deepcopy`. Such a copy holds the bytes as stored, and
+decodes them anew by the type of its watch; the copy of an event has no way back to the watch.
 """
 
 from __future__ import annotations

@@ -33,11 +33,13 @@ __all__ = [
     "Committed",
     "Delete",
     "Frame",
+    "Held",
     "Item",
     "Operation",
     "Progress",
     "PushSession",
     "Put",
+    "ROW_BYTES",
     "Reply",
     "Result",
     "Scopes",
@@ -47,11 +49,38 @@ __all__ = [
     "SnapshotEnd",
     "Source",
     "handed_on",
+    "held",
     "verdict_error",
 ]
 
 Item = tuple[str, bytes, int]
 """(key, raw value, revision) as a source stores it."""
+
+ROW_BYTES = 100
+"""What an item takes beside its value, about."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The token of a source that reads a list in one go: what it read, and where the next page starts.
+
+    Lists of one state may share `rows`. `size` is what these hold in bytes, about, for servers, which
+    keep tokens for clients that may never come back.
+    """
+
+    rows: Sequence[Any]
+    start: int
+    size: int
+
+    def page(self, limit: int) -> tuple[Sequence[Any], Held | None]:
+        """The next rows, and the token of what follows them."""
+        end = self.start + limit
+        rows = self.rows[self.start : end]
+        return rows, Held(self.rows, end, self.size) if end < len(self.rows) else None
+
+
+def held(items: Sequence[Item]) -> Held:
+    """The token of the first page of `items`."""
+    return Held(items, 0, ROW_BYTES * len(items) + sum(len(item[1]) for item in items))
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
@@ -245,8 +274,8 @@ class Source(abc.ABC):
     ) -> tuple[Sequence[Item], Any | None]:
         """At most about `limit` items under `prefix` (raw is b"" with `keys_only`), and the token of the next page.
 
-        `token` is None for the first page, and in the answer after the last. In key order, and all pages at one
-        revision, where the source can.
+        `token` is None for the first page, and in the answer after the last; one that holds what is
+        still to come is a `Held`. In key order, and all pages at one revision, where the source can.
         """
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:

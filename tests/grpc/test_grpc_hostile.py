@@ -12,7 +12,8 @@ import grpc.aio
 import pytest
 
 from datasync.grpcsync import datasync_pb2 as pb
-from tests.grpc.agents import Agent, agent, change, changes, client
+from datasync.serving import cursors
+from tests.grpc.agents import Agent, agent, change, changes, client, resync
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 METHODS = [
@@ -41,6 +42,16 @@ async def send(channel: grpc.aio.Channel, method: str, *messages: bytes) -> grpc
     except grpc.aio.AioRpcError as error:
         return error.code()
     return await call.code()  # type: ignore[no-any-return]
+
+
+async def end_of(call: Any) -> tuple[grpc.StatusCode, str]:
+    """Read all of an answer: how it ends."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError:
+        pass  # the status says it as well
+    return await call.code(), await call.details()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -132,6 +143,31 @@ def test_whoever_reads_no_answers_may_not_go_on_writing(run: Run) -> None:
             flooding.cancel()
             call.cancel()
             await asyncio.wait([flooding])
+
+    run(main())
+
+
+def test_lists_that_are_left_open_keep_no_more_than_a_few_snapshots(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cursors, "_BYTES", 1 << 20)
+
+    async def main() -> None:
+        small = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536)]
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address, options=small) as channel:
+            async with client(one.address) as stub:
+                await resync(stub, [(f"config/{number:04}", bytes(7000)) for number in range(2200)])
+
+            listing: Any = channel.unary_stream(
+                "/datasync.v1.DataSync/List", pb.ListRequest.SerializeToString, pb.ListReply.FromString
+            )
+            calls = [listing(pb.ListRequest(), timeout=60) for _ in range(10)]
+            for call in calls:  # nothing but the start: the rest of the first page waits for the client
+                assert (await call.read()).more
+            await works(one)
+
+            ends = [await end_of(call) for call in calls]
+            assert ends.count((grpc.StatusCode.OK, "")) == 4
+            assert ends.count((grpc.StatusCode.UNAVAILABLE, "the list was read too slowly; list again")) == 6
+            await works(one)
 
     run(main())
 

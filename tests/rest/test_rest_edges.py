@@ -13,6 +13,8 @@ from yarl import URL
 
 from datasync import DataSync, HistoryLost, Refused, open_url
 from datasync.restsync._limits import Limits
+from datasync.serving import cursors
+from datasync.testing.contract import eventually
 from tests.rest.agents import Agent, agent
 from tests.rest.served import served
 
@@ -228,16 +230,39 @@ def test_a_list_whose_next_page_is_forgotten_says_so(run: Run) -> None:
     run(main())
 
 
-def test_a_place_in_a_list_is_kept_for_so_long_only(run: Run) -> None:
+def test_a_place_in_a_list_is_forgotten_by_itself(run: Run) -> None:
     async def main() -> None:
         async with agent("", limits=Limits(cursor=0.05)) as it:
             for number in range(5):
                 await it.ask("PUT", f"/v1/keys/{number}", b"1")
-            first = (await it.ask("GET", "/v1/keys?limit=2")).json
-            await asyncio.sleep(0.1)
-            second = (await it.ask("GET", "/v1/keys?limit=2")).json
-            assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={first['next']}")).status == 410
-            assert len(it.source.app._keys._cursors._kept) == 1
-            assert second["next"] is not None
+            cursor = (await it.ask("GET", "/v1/keys?limit=2")).json["next"]
+            kept = it.source.app._keys._cursors
+            await eventually(lambda: len(kept) == kept.bytes == 0)  # though nobody lists again
+            assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={cursor}")).status == 410
+
+    run(main())
+
+
+def test_lists_that_nobody_goes_on_with_keep_no_more_than_a_few_snapshots(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursors, "_BYTES", 10_000)
+
+    async def main() -> None:
+        async with agent("") as it:
+            for number in range(20):
+                await it.ask("PUT", f"/v1/keys/{number}", bytes(100))
+            places = []
+            for number in range(20):
+                await it.ask("PUT", "/v1/keys/again", str(number).encode())
+                places.append((await it.ask("GET", "/v1/keys?limit=2")).json["next"])
+                # those of the same state are kept once
+                places.append((await it.ask("GET", "/v1/keys?limit=2")).json["next"])
+
+            kept = it.source.app._keys._cursors
+            assert kept.bytes < 20_000
+            assert 4 <= len(kept) <= 6
+            for cursor, status in [(places[0], 410), (places[-3], 200), (places[-1], 200)]:
+                assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={cursor}")).status == status
 
     run(main())

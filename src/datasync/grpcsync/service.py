@@ -34,6 +34,7 @@ from datasync.grpcsync.wire import (
     pieces,
     reply_of,
 )
+from datasync.serving.cursors import Cursors, Place
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.source import Source
@@ -68,6 +69,7 @@ class DataSyncService:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._source: Source = hub.source
+        self._cursors = Cursors()
         self._streams: dict[str, Subscription[Sequence[bytes]]] = {}
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -197,18 +199,27 @@ class DataSyncService:
 
     async def list(self, request: pb.ListRequest, context: Any) -> None:
         """Page by page, as the client reads them."""
-        token: Any = None
         limit = min(request.limit or _PAGE, _PAGE)
+        place: Place | None = Place(None, (), None, 0)
+        name = ""
         try:
-            while True:
-                page, token = await self._source.page(request.prefix, token, limit, keys_only=request.keys_only)
+            while place is not None:
+                page, token = await self._source.page(request.prefix, place.token, limit, keys_only=request.keys_only)
+                more = token is not None
+                # G9: until the client has read this page, what follows is kept as a cursor is, not by
+                # this call
+                name = self._cursors.keep(None, (), token) if more else ""
+                del token, place
                 for start, end in pieces([len(key) + len(raw) for key, raw, _ in page]):
-                    more = token is not None or end < len(page)
-                    await context.write(pb.ListReply(items=columns(page[start:end]), more=more))
-                if token is None:
+                    await context.write(pb.ListReply(items=columns(page[start:end]), more=more or end < len(page)))
+                if not more:
                     return
+                place = self._cursors.take(name)
+            _fail(context, Disconnected("the list was read too slowly; list again"))
         except DatasyncError as error:
             _fail(context, error)
+        finally:
+            self._cursors.take(name)
 
     async def _commit(self, request: pb.CommitRequest, replies: _Replies) -> None:
         number, first = request.id, True

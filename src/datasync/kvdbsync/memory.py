@@ -7,6 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -18,6 +19,7 @@ from datasync.source import (
     Committed,
     Delete,
     Frame,
+    Held,
     Item,
     Operation,
     Progress,
@@ -31,6 +33,7 @@ from datasync.source import (
     SnapshotChunk,
     SnapshotEnd,
     Source,
+    held,
 )
 from datasync.syncbase.ordered import OrderedKeys
 from datasync.syncbase.scopes import is_prefix
@@ -87,6 +90,7 @@ class MemorySource(Source):
         self._history = uuid.uuid4().hex
         self._items: dict[str, tuple[bytes, int]] = {}
         self._order = OrderedKeys()
+        self._listings: WeakValueDictionary[str, _Listing] = WeakValueDictionary()
         self._revision = 0
         # the log in two parts: when the newer one is full it replaces the older one
         self._older: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
@@ -195,13 +199,18 @@ class MemorySource(Source):
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
-        if token is None:
-            token = (self._under(prefix), 0)
-        rows, start = token
-        page = rows[start : start + limit]
+        page, following = (self._listing(prefix) if token is None else token).page(limit)
         if keys_only:
             page = [(key, b"", at) for key, _, at in page]
-        return page, None if start + limit >= len(rows) else (rows, start + limit)
+        return page, following
+
+    def _listing(self, prefix: str) -> Held:
+        """The token of the first page; lists of the same state share what it holds."""
+        known = self._listings.get(prefix)
+        if known is None or known.revision != self._revision:
+            known = self._listings[prefix] = _Listing(self._under(prefix))
+            known.revision, known.size = self._revision, held(known).size
+        return Held(known, 0, known.size)
 
     def _snapshot(self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False) -> list[Frame]:
         # scopes of which none lies in another come in the order of what is in them
@@ -297,6 +306,14 @@ class MemorySource(Source):
         for key, (when, timer) in self._expiries.items():
             timer.cancel()
             self._expiries[key] = when, loop.call_at(when, self._expired, key)
+
+
+class _Listing(list[Item]):
+    """What lies under a prefix at one revision, as long as somebody reads it."""
+
+    __slots__ = ("__weakref__", "revision", "size")
+    revision: int
+    size: int
 
 
 class Outcome(msgspec.Struct, gc=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from datasync.capabilities import Capabilities
 from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
@@ -21,7 +21,7 @@ from datasync.kvdbsync._redis_sentinel import Sentinels, WatchedOver
 from datasync.kvdbsync._redis_session import RedisSession
 from datasync.kvdbsync._redis_snapshot import Batch, Caution
 from datasync.kvdbsync._redis_store import Opener, Shared, Single, Store, scan
-from datasync.source import Committed, Item, Operation, Session, Source
+from datasync.source import ROW_BYTES, Committed, Held, Item, Operation, Session, Source
 from datasync.transports import Url, boolean, seconds
 
 __all__ = ["RedisSource", "from_url"]
@@ -125,8 +125,12 @@ class RedisSource(Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         async def read(store: Store) -> tuple[Sequence[Item], Any | None]:
-            found, at = token or (await _sorted_keys(store, prefix), 0)
-            keys, texts = texts_of(found[at : at + limit])
+            first = token
+            if first is None:
+                found = await _sorted_keys(store, prefix)
+                first = Held(found, 0, sum(ROW_BYTES + len(key) for key in found))
+            page, following = cast(Held, first).page(limit)
+            keys, texts = texts_of(page)
             values: list[bytes | None] = [b""] * len(keys) if keys_only else []
             batch = Batch(self._caution)
             while len(values) < len(keys):
@@ -134,7 +138,7 @@ class RedisSource(Source):
                 batch.note(part)
                 values.extend(part)
             items = [(text, value, 0) for text, value in zip(texts, values, strict=True) if value is not None]
-            return items, (found, at + limit) if at + limit < len(found) else None
+            return items, following
 
         return await self._shared.use(read)
 

@@ -19,7 +19,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -50,7 +50,7 @@ from datasync.kvdbsync._sqlite_store import (
 )
 from datasync.kvdbsync._sqlite_writer import Job
 from datasync.skipped_keys import SkippedKeys
-from datasync.source import Committed, Item, Operation, Put, Session, Source
+from datasync.source import Committed, Held, Item, Operation, Put, Session, Source, held
 from datasync.texts import logger
 from datasync.transports import Url, boolean
 
@@ -202,11 +202,7 @@ class SqliteSource(Source):
         """As the protocol says. All pages are at one revision: the token holds what is still to come."""
         if prefix:
             _validate_key(prefix)
-        rows: Sequence[Item]
-        if token is not None:
-            rows, start = token
-        else:
-            start = 0
+        if token is None:
             what = "x''" if keys_only else "value"
             file = await self._open_file()
             rows = await self._read(file, lambda connection: self._rows(connection, prefix, what, limit + 1))
@@ -214,8 +210,8 @@ class SqliteSource(Source):
                 # not in the follower's thread, where all would wait for it
                 reading = read_apart(file, lambda connection: self._rows(connection, prefix, what, None))
                 rows = await self._wait_for(reading)
-        end = start + limit
-        return rows[start:end], (rows, end) if end < len(rows) else None
+            token = held(rows)
+        return cast(Held, token).page(limit)
 
     def _rows(self, connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
         rows: list[Item] = []

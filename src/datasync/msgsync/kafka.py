@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -25,7 +25,7 @@ from datasync.msgsync._kafka_session import KafkaSession
 from datasync.msgsync._kafka_table import Table
 from datasync.msgsync._kafka_txn import Transactions
 from datasync.skipped_keys import SkippedKeys
-from datasync.source import Committed, Delete, Item, Operation, Put, Session, Source
+from datasync.source import Committed, Delete, Held, Item, Operation, Put, Session, Source, held
 from datasync.texts import logger
 from datasync.transports import Url, boolean, seconds
 
@@ -158,12 +158,11 @@ class KafkaSource(Source):
     ) -> tuple[Sequence[Item], Any | None]:
         if token is None:
             state = await self._shared().table.now()
-            token = (sorted(item for key, item in state.items() if key.startswith(prefix)), 0)
-        rows, start = token
-        page = rows[start : start + limit]
+            token = held(sorted(item for key, item in state.items() if key.startswith(prefix)))
+        page, following = cast(Held, token).page(limit)
         if keys_only:
             page = [(key, b"", revision) for key, _, revision in page]
-        return page, None if start + limit >= len(rows) else (rows, start + limit)
+        return page, following
 
     def used_by(self, status: Callable[[], Any]) -> None:
         self._users += 1

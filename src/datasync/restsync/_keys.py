@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +24,7 @@ from datasync.restsync._requests import (
     not_allowed,
     number,
 )
+from datasync.serving.cursors import Cursors
 from datasync.source import Check, Committed, Delete, Item, Operation, Put, Result, Source
 
 __all__ = ["Keys"]
@@ -43,7 +41,7 @@ class Keys:
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source = source
         self._limits = limits
-        self._cursors = _Cursors(limits.cursor)
+        self._cursors = Cursors(limits.cursor)
         self.writing = 0
         """Writes that are under way, or wait for their verdict."""
 
@@ -134,16 +132,25 @@ class Keys:
         limit = int(number(query, "limit", 1000, 1, self._limits.page))
         values = flag(query, "values", True)
         cursor = query.one("cursor")
-        rest, token = ([], None) if cursor is None else self._cursors.take(cursor, (prefix, values))
+        rest, token = ([], None) if cursor is None else self._come_back(cursor, (prefix, values))
         if not rest:
             found, token = await self._source.page(prefix, token, limit, keys_only=not values)
-            rest = list(found)
+            rest = found
         shown = _fitting(rest, limit, self._limits.page_bytes)
         items = [item_of(key, raw if values else None, revision) for key, raw, revision in rest[:shown]]
         following = None
         if shown < len(rest) or token is not None:
             following = self._cursors.keep((prefix, values), rest[shown:], token)
         await exchange.answer_json(Page(items, following))
+
+    def _come_back(self, cursor: str, what: object) -> tuple[Sequence[Item], Any]:
+        """What stands behind a cursor. Raises `Problem`."""
+        place = self._cursors.take(cursor)
+        if place is None:
+            raise Problem(410, "CursorGone", "the cursor is used, or too old; list again from the start")
+        if place.what != what:
+            raise Problem(400, "BadQuery", "the cursor belongs to another prefix; list again from the start")
+        return place.rest, place.token
 
     async def _put_state(self, exchange: Exchange) -> None:
         patience = self._patience(exchange.query("confirm"))
@@ -220,35 +227,6 @@ class Keys:
         if given in (None, "true"):
             return self._limits.verdict_time
         return number(query, "confirm", 0, 0.001, self._limits.verdict_time)
-
-
-class _Cursors:
-    """Where clients stand in their lists. Each may hold a whole snapshot: one that nobody comes back for is forgotten,
-    and the oldest when there are too many."""
-
-    _MOST = 256
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._kept: OrderedDict[str, tuple[float, object, list[Item], Any]] = OrderedDict()
-
-    def keep(self, what: object, rest: list[Item], token: Any) -> str:
-        """Name a place: items that were read and not told, and the token of what follows."""
-        name, now = secrets.token_urlsafe(12), time.monotonic()
-        self._kept[name] = (now, what, rest, token)
-        while len(self._kept) > self._MOST or next(iter(self._kept.values()))[0] < now - self._patience:
-            self._kept.popitem(last=False)
-        return name
-
-    def take(self, name: str, what: object) -> tuple[list[Item], Any]:
-        """What stands behind a name, which is used once. Raises `Problem`."""
-        kept = self._kept.pop(name, None)
-        if kept is None:
-            raise Problem(410, "CursorGone", "the cursor is used, or too old; list again from the start")
-        _, known, rest, token = kept
-        if known != what:
-            raise Problem(400, "BadQuery", "the cursor belongs to another prefix; list again from the start")
-        return rest, token
 
 
 def _checked(prefix: str) -> str:
