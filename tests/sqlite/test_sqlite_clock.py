@@ -166,6 +166,7 @@ def test_a_store_from_before_this_clock_existed(make: Make, run: Run, path: Path
         file = source._file
         assert file is not None
         connection = file.connect(write=True)
+        connection.run("PRAGMA busy_timeout = 60000")  # the writer may be noting its clock just then
         connection.run("DELETE FROM meta WHERE name = 'clock'")
         connection.run("UPDATE kv SET expires = ? WHERE key = 'over'", (time.time() - 10,))
         connection.run("UPDATE kv SET expires = ? WHERE key = 'lasts'", (time.time() + 1000,))
