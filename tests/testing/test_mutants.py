@@ -133,8 +133,8 @@ MISTAKES = [
     Mistake(
         "a prefix within another watch's prefix is not routed",
         "syncbase/router.py",
-        "            watches.update(self._prefixes.get(directory[: at + 1], ()))\n",
-        "            watches = {*self._prefixes.get(directory[: at + 1], watches)}\n",
+        "            watches.update(self._prefixes.get(directory[:length], ()))\n",
+        "            watches = {*self._prefixes.get(directory[:length], watches)}\n",
     ),
     Mistake(
         "a transaction is split where the watch is busy",
