@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["logger", "printable", "traceback_of"]
@@ -22,7 +23,11 @@ def printable(text: str) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """A traceback in which each error is one line."""
-    return "".join(map(_printable_part, traceback.format_exception(error)))
+    return _joined(traceback.format_exception(error))
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "".join(map(_printable_part, parts))
 
 
 def _printable_part(part: str) -> str:
@@ -42,8 +47,10 @@ def _printable_record(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple):
         record.args = tuple(map(_printable_argument, record.args))
     error = record.exc_info[1] if record.exc_info else None
-    if error is not None and (told := traceback_of(error)) != "".join(traceback.format_exception(error)):
-        record.exc_text = told.rstrip("\n")  # what formatters take instead of making it
+    if error is not None:
+        parts = traceback.format_exception(error)
+        if (told := _joined(parts)) != "".join(parts):
+            record.exc_text = told.rstrip("\n")  # what formatters take instead of making it
     return True
 
 
