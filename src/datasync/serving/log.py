@@ -18,8 +18,10 @@ Encode = Callable[[Frame], T]
 _KEEP = 4096
 _KEEP_BYTES = 32 << 20
 _CHUNK = 1000
+_CHUNK_BYTES = 256 << 10
+"""Keys and bytes after which a chunk of a snapshot is full: it is encoded and sent in one go, while all others wait."""
 _FORMS = 8
-"""Encoded forms of a commit that are kept; more differ in their scopes, and fewer would share them."""
+"""Encoded forms of a commit, or a chunk, that are kept; more differ in their scopes, and fewer would share them."""
 _NOTHING: Mapping[str, bytes] = {}
 _as_text = json.JSONEncoder(separators=(",", ":")).encode  # in ASCII, and on one line
 
@@ -198,21 +200,64 @@ class Image:
         self._items = items
         self.revision = end.revision
         self._end = end
-        self._encoded: dict[object, Any] = {}
+        self._chunks: list[_Chunk] = []
+        """Those that a reader has come to."""
 
     def encoded(self, scopes: Scopes, encode: Encode[T]) -> Iterator[T]:
         """The frames of a snapshot of `scopes`; made one after another, as they are asked for."""
         self.readers += 1
         try:
             yield encode(SnapshotBegin(list(scopes)))
-            for start in range(0, len(self._items), _CHUNK):
-                chunk = self._items[start : start + _CHUNK]
-                kept = scopes.keep(chunk)
-                if kept:
-                    form = (start, encode, None if kept is chunk else scopes)
-                    if form not in self._encoded:
-                        self._encoded[form] = encode(SnapshotChunk(kept))
-                    yield self._encoded[form]
+            number = 0
+            while (chunk := self._chunk(number)) is not None:
+                number += 1
+                frame = chunk.encoded(self._items[chunk.start : chunk.end], scopes, encode)
+                if frame is not None:
+                    yield frame
             yield encode(self._end)
         finally:
             self.readers -= 1
+
+    def _chunk(self, number: int) -> _Chunk | None:
+        """The same for all readers, so that they share what it is encoded to; None behind the last."""
+        if number == len(self._chunks):
+            start = self._chunks[-1].end if self._chunks else 0
+            if start == len(self._items):
+                return None
+            self._chunks.append(_Chunk(start, _full(self._items, start)))
+        return self._chunks[number]
+
+
+class _Chunk:
+    """Some items of an image, encoded once for all who want the same of them."""
+
+    __slots__ = ("_encoded", "end", "start")
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+        self._encoded: dict[object, Any] = {}
+
+    def encoded(self, items: Sequence[Item], scopes: Scopes, encode: Encode[T]) -> T | None:
+        """Those of `items`, which are its own, that lie in the scopes; None where nothing does."""
+        kept = scopes.keep(items)
+        if not kept:
+            return None
+        form: object = encode if kept is items else (encode, scopes)
+        known: T | None = self._encoded.get(form)
+        if known is None:
+            known = encode(SnapshotChunk(kept))
+            if len(self._encoded) < _FORMS:
+                self._encoded[form] = known
+        return known
+
+
+def _full(items: Sequence[Item], start: int) -> int:
+    """Where a chunk that begins at `start` ends; it holds one item at least."""
+    size = 0
+    for at in range(start, min(start + _CHUNK, len(items))):
+        key, raw, _ = items[at]
+        size += len(key) + len(raw)
+        if size > _CHUNK_BYTES and at > start:
+            return at
+    return min(start + _CHUNK, len(items))
