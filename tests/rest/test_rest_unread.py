@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from datasync import DataSync
 from datasync.kvdbsync.memory import MemorySource
+from datasync.restsync._limits import Limits
 from datasync.source import Put
+from datasync.testing.contract import eventually
+from tests.rest.agents import agent
 from tests.rest.served import served
 
 Run = Callable[[Any], None]
@@ -33,5 +40,80 @@ def test_a_snapshot_is_cut_by_bytes(run: Run) -> None:
                 view = client.view("large/")
                 await client.ready(60)
                 assert len(view) == KEYS
+
+    run(main())
+
+
+class Deaf:
+    """A client that asks, and reads nothing of the answer."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.setblocking(False)
+        self._reset = False
+
+    async def ask(self, port: int, request: bytes) -> Deaf:
+        """Connect, and send this."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, ("127.0.0.1", port))
+        await loop.sock_sendall(self.socket, request)
+        return self
+
+    @property
+    def reset(self) -> bool:
+        """Whether the other side has cut the connection; the system tells that once."""
+        self._reset |= self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+        return self._reset
+
+
+def get(path: str, *headers: str) -> bytes:
+    """A request."""
+    return "\r\n".join([f"GET {path} HTTP/1.1", "host: localhost", *headers, "\r\n"]).encode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get("/v1/keys"),
+        get("/v1/keys", "connection: close"),
+        get("/v1/keys/config/a") * 5,
+        get("/v1/keys/config/small") * 200,
+        get("/v1/events"),
+    ],
+    ids=["a page", "one before the close", "a value", "many small ones", "a watcher"],
+)
+def test_who_takes_nothing_is_cut_off(run: Run, request_: bytes) -> None:
+    """With its connection: a close would wait until all is sent."""
+
+    async def main() -> None:
+        async with agent(limits=Limits(stalled=0.3)) as it:
+            for key, size in (*((key, 1_000_000) for key in "abcde"), ("small", 50_000)):
+                await it.ask("PUT", f"/v1/keys/config/{key}", b"x" * size)
+            client = await Deaf().ask(it.port, request_)
+            await eventually(lambda: client.reset, 60)
+            await eventually(lambda: len(it.source._hub.watchers) == 0, 60)
+            client.socket.close()
+            assert (await it.ask("GET", "/v1/keys/config/b")).body == b"x" * 1_000_000
+
+    run(main())
+
+
+def test_what_waits_unsent_is_bounded_in_sum(run: Run) -> None:
+    """Those that have taken nothing for longest go; who reads gets all of it."""
+
+    async def main() -> None:
+        async with agent(limits=Limits(unsent=10_000_000)) as it:
+            for key in "abc":
+                await it.ask("PUT", f"/v1/keys/config/{key}", b"x" * 1_000_000)
+            clients: list[Deaf] = []
+            for number in range(8):  # three of them fit
+                clients.append(await Deaf().ask(it.port, get("/v1/keys")))
+                await eventually(lambda least=number - 2: sum(client.reset for client in clients) >= least, 60)
+            assert len((await it.ask("GET", "/v1/keys")).json["items"]) == 3
+            await eventually(lambda: sum(client.reset for client in clients) == 6, 60)
+            assert not clients[-1].reset
+            for client in clients:
+                client.socket.close()
 
     run(main())

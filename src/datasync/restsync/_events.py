@@ -20,6 +20,7 @@ from datasync.restsync._bodies import decode, item_of, value_fields
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.restsync._requests import Exchange, header_text, needs_json, not_allowed, number
+from datasync.restsync._unsent import parts
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.serving.log import CommitLog, Encode
@@ -229,6 +230,8 @@ class _Stream:
         self._stalled = stalled
         self._busy_since: float | None = None
         self._told = 0.0
+        self._turn = asyncio.Lock()
+        """Held while an event is sent in parts, between which nothing else may come."""
         self._ended = asyncio.Event()
 
     async def run(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -258,9 +261,11 @@ class _Stream:
             async for events in self._events:
                 if events:
                     data = b"".join(events)
-                    self._busy_since = self._told = now()
-                    await write(data)
-                    self._busy_since = None
+                    async with self._turn:
+                        for part in parts(data):
+                            self._busy_since = self._told = now()
+                            await write(part)
+                        self._busy_since = None
                     if (
                         len(data) > _LARGE
                     ):  # while the socket takes it all, nothing waits: let the others have their turn
@@ -278,7 +283,8 @@ class _Stream:
 
     async def beat(self) -> None:
         """Send a sign of life."""
-        await self._exchange.write(_BEAT)
+        async with self._turn:
+            await self._exchange.write(_BEAT)
 
     async def _look_out(self) -> None:
         """Return when the client has gone or does not read; send a sign of life where nothing else is sent."""
@@ -289,12 +295,13 @@ class _Stream:
                 await asyncio.wait((gone,), timeout=self._beat)
                 busy = self._busy_since
                 if busy is not None and now() - busy > self._stalled:
+                    self._exchange.let_go()
                     return
                 if busy is None and now() - self._told >= self._beat / 2 and not gone.done():
                     async with asyncio.timeout(self._stalled):
                         await self.beat()
         except TimeoutError:
-            pass
+            self._exchange.let_go()
         finally:
             gone.cancel()
             await asyncio.wait((gone,))

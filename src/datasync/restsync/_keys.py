@@ -13,7 +13,7 @@ from datasync.events import Verdict
 from datasync.restsync._bodies import Page, item_of, json_fault, read_state, read_transaction
 from datasync.restsync._limits import Limits
 from datasync.restsync._paths import key_of
-from datasync.restsync._problems import Problem, written
+from datasync.restsync._problems import Problem, json_of, written
 from datasync.restsync._requests import (
     JSON,
     Exchange,
@@ -113,7 +113,8 @@ class Keys:
         """/v1/keys"""
         match exchange.method:
             case "GET" | "HEAD":
-                await self._list(exchange)
+                # only the text of it is kept while the client takes it
+                await exchange.answer(200, json_of(await self._page(exchange)))
             case "DELETE":
                 query = exchange.query("confirm", "prefix")
                 prefix = query.one("prefix")
@@ -126,7 +127,7 @@ class Keys:
             case _:
                 raise not_allowed("GET, HEAD, PUT, DELETE")
 
-    async def _list(self, exchange: Exchange) -> None:
+    async def _page(self, exchange: Exchange) -> Page:
         query = exchange.query("prefix", "limit", "cursor", "values")
         prefix = _checked(query.one("prefix") or "")
         limit = int(number(query, "limit", 1000, 1, self._limits.page))
@@ -141,7 +142,7 @@ class Keys:
         following = None
         if shown < len(rest) or token is not None:
             following = self._cursors.keep((prefix, values), rest[shown:], token)
-        await exchange.answer_json(Page(items, following))
+        return Page(items, following)
 
     def _come_back(self, cursor: str, what: object) -> tuple[Sequence[Item], Any]:
         """What stands behind a cursor. Raises `Problem`."""

@@ -13,8 +13,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     value, key: of one value, of the UTF-8 form of one key. state: the body of a whole state or a transaction.
     operations: in a transaction. keys: in a whole state. page: items of an answer. page_bytes: its values together.
     streams: event streams open at a time. writes: writes that wait for their verdict at a time. verdict_time: for a
-    verdict, unless the client asks for less. stalled: for a watcher that reads nothing. cursor: for a client that is
-    to come back for the next page.
+    verdict, unless the client asks for less. stalled: for a client to take the next 64 KiB of what
+    it is sent; it is cut off then. unsent: whole answers that are larger than that, together, until
+    their clients have taken them; beyond, the client that has taken nothing for longest is cut off.
+    cursor: for a client that is to come back for the next page.
     """
 
     value: int = 4 << 20
@@ -28,4 +30,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     writes: int = 10_000
     verdict_time: float = 60.0
     stalled: float = 60.0
+    unsent: int = 256 << 20
     cursor: float = 60.0

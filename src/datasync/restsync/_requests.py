@@ -8,9 +8,10 @@ from urllib.parse import parse_qsl
 
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import MARK, STREAMED, Problem, json_of
+from datasync.restsync._unsent import PART, Unsent
 
 __all__ = [
-    "JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "is_said_to_be_json", "needs_json",
+    "ABORT", "JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "is_said_to_be_json", "needs_json",
     "not_allowed", "number",
 ]  # fmt: skip
 
@@ -19,6 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
+ABORT = "datasync.abort"
+"""What a `Listener` calls, in the state of a request, that which cuts its connection."""
 _MARK = MARK.encode()
 _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 """G11: what the page of another origin embeds is an error there, whatever it says: it learns nothing of the keys."""
@@ -27,9 +30,11 @@ _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_receive", "_send", "headers", "limits", "method", "scope", "status")
+    __slots__ = ("_receive", "_send", "_unsent", "headers", "limits", "method", "scope", "status")
 
-    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, limits: Limits) -> None:
+    def __init__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, limits: Limits, unsent: Unsent
+    ) -> None:
         self.scope = scope
         self.limits = limits
         self.method: str = scope["method"]
@@ -40,6 +45,7 @@ class Exchange:
         self.status = 0
         self._receive = receive
         self._send = send
+        self._unsent = unsent
 
     def query(self, *known: str) -> Query:
         """The query, of which only `known` names are allowed. Raises `Problem`."""
@@ -81,20 +87,29 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
+    def let_go(self) -> None:
+        """Cut the connection, and with it what the client has not taken: a close would wait for that for ever.
+
+        In a server of somebody else, ending without a complete answer has to do.
+        """
+        state = self.scope.get("state")
+        if isinstance(state, dict) and ABORT in state:
+            state[ABORT]()
+
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of an answer without an end; the body follows by `write`."""
         self.status = status
         marked = [*headers, (_MARK, STREAMED.encode()), _SAME_ORIGIN]
         await self._send({"type": "http.response.start", "status": status, "headers": marked})
 
-    async def write(self, data: bytes, *, more: bool = True) -> None:
+    async def write(self, data: bytes, more: bool = True) -> None:
         """Send a part of the body; waits while the client does not read."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def answer(
         self, status: int, body: bytes = b"", kind: bytes = JSON, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
-        """Send a whole answer."""
+        """Send a whole answer. Raises `ConnectionResetError` where the client does not take it."""
         self.status = status
         if status == 304:
             body = b""
@@ -106,7 +121,14 @@ class Exchange:
         if kind is not JSON:
             about.append((b"x-content-type-options", b"nosniff"))
         await self._send({"type": "http.response.start", "status": status, "headers": about})
-        await self._send({"type": "http.response.body", "body": body})
+        if len(body) <= PART:
+            await self._send({"type": "http.response.body", "body": body})
+            return
+        try:
+            await self._unsent.send(self.write, body)
+        except TimeoutError:
+            self.let_go()
+            raise ConnectionResetError("the client does not read") from None
 
     async def answer_json(self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a value as JSON."""

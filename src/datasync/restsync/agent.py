@@ -141,7 +141,8 @@ def _closed(status: Status) -> bool:
 async def serve_app(app: RestApp, access: Access) -> Listener:
     """Serve the application where `access` says. Raises `BadStore` where nothing can listen, `BadUrl`."""
     access.check_bind()
-    listener = Listener(app, None if access.files is None else access.files.server_context())
+    context = None if access.files is None else access.files.server_context()
+    listener = Listener(app, context, stalled=app.limits.stalled)
     try:
         await listener.start(access.host, access.port)
     except OSError as error:

@@ -19,6 +19,7 @@ from datasync.restsync._overview import StatusOf, overview
 from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
+from datasync.restsync._unsent import Unsent
 from datasync.serving.hub import Hub
 from datasync.texts import logger
 
@@ -67,7 +68,8 @@ class RestApp:
         self._admits = admits
         self._local = local
         self._host = b""
-        self._limits = limits
+        self.limits = limits
+        self._unsent = Unsent(limits.unsent, limits.stalled)
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
@@ -100,7 +102,7 @@ class RestApp:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")
-        exchange = Exchange(scope, receive, send, self._limits)
+        exchange = Exchange(scope, receive, send, self.limits, self._unsent)
         path = path_of(scope)
         try:
             if path is None:
@@ -115,7 +117,7 @@ class RestApp:
             else:
                 await self._unsecured(exchange, path)
         except ConnectionResetError:
-            return  # the client has gone, and hears nothing
+            return  # the client has gone, or does not read: it hears nothing
         except Exception as error:
             if exchange.status:  # the answer has begun: only breaking it off says that it is not complete
                 raise

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import socket
 import ssl
+import struct
 from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from datasync.restsync._requests import ABORT
 
 __all__ = ["Listener"]
 
@@ -21,17 +26,26 @@ _HEAD_BYTES = 64 << 10
 _KEEP_ALIVE = 30
 _LAST_ANSWERS = 2.0
 """Seconds that requests under way are given at the end."""
+_STALLED = 60.0
+_RESET = struct.pack("ii", 1, 0)
+"""Lingering for no time at all."""
+_UNSENT = 128 << 10
+"""Bytes that the system keeps for a client and has not sent: with more, one that reads slowly seems not to read."""
 
 
 class Listener:
-    """Serves an ASGI application on a socket, within the event loop that is running."""
+    """Serves an ASGI application on a socket, within the event loop that is running.
 
-    def __init__(self, app: Any, tls: ssl.SSLContext | None = None) -> None:
+    stalled: seconds within which a client has to take what it was sent; then its connection is cut.
+    """
+
+    def __init__(self, app: Any, tls: ssl.SSLContext | None = None, *, stalled: float = _STALLED) -> None:
         self._config = Config(
             app, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
             server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE, loop="none",
         )  # fmt: skip
         self._tls = tls
+        self._stalled = stalled
         self._state = ServerState()
         self._server: asyncio.Server | None = None
 
@@ -40,8 +54,12 @@ class Listener:
         self._config.load()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Protocol(self._config, self._state, {}, loop), host, port, ssl=self._tls, backlog=1024
+            lambda: _Protocol(self._config, self._state, loop, self._stalled), host, port, ssl=self._tls, backlog=1024
         )
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # those that it accepts have it, too
+            for listening in self._server.sockets:
+                with contextlib.suppress(OSError):
+                    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def aclose(self) -> None:
@@ -75,10 +93,14 @@ class Listener:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Cuts connections whose request does not come, or does not end: they would hold memory for nothing."""
+    """Cuts connections whose request does not come, or does not end, or whose answer is not taken: they would hold
+    memory for nothing."""
 
-    def __init__(self, config: Config, state: ServerState, app_state: dict[str, Any], loop: Any = None) -> None:
-        super().__init__(config, state, app_state, loop)
+    def __init__(self, config: Config, state: ServerState, loop: Any, stalled: float) -> None:
+        super().__init__(config, state, {}, loop)
+        self._stalled = stalled
+        self._unread: asyncio.TimerHandle | None = None
+        """Runs while something waits to be sent."""
         self._coming = True
         """Whether a request is not complete; at first one is waited for."""
         self._head_bytes = 0
@@ -86,11 +108,24 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # whatever waits is told: a close, too, waits until all is sent
+        transport.set_write_buffer_limits(high=1)
+        self.app_state[ABORT] = functools.partial(_abort, transport)
         self._timer = self.loop.call_later(_HEAD_TIME, self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_unread()
+        self._unread = self.loop.call_later(self._stalled, _abort, self.transport)
+
+    def resume_writing(self) -> None:
+        self._stop_unread()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._head_bytes >= 0:
@@ -126,6 +161,18 @@ class _Protocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _cut(self) -> None:
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+def _abort(transport: asyncio.Transport) -> None:
+    """Reset the connection: what the system has for it is let go, too."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
