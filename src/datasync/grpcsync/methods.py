@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,9 +12,12 @@ from datasync._grpc import grpc
 from datasync.errors import OutcomeUnknown
 from datasync.texts import logger, printable
 
-__all__ = ["fail", "of_one", "of_stream", "unexpected"]
+__all__ = ["Unread", "fail", "of_one", "of_stream", "unexpected", "write"]
 
 log = logger("datasync.grpc")
+
+_STALLED = 60.0
+"""Seconds within which a client has to make room for a message, by reading those before it."""
 
 M = TypeVar("M", bound=Message)
 
@@ -32,7 +36,10 @@ def of_one(
             message = request.FromString(raw)
         except DecodeError:
             return _malformed(context, request)
-        return await handler(message, context)
+        try:
+            return await handler(message, context)
+        except Unread:
+            return _unread(context)
 
     make = grpc.unary_stream_rpc_method_handler if many else grpc.unary_unary_rpc_method_handler
     return make(call, response_serializer=None if reply is None else reply.SerializeToString)
@@ -52,9 +59,25 @@ def of_stream(
             return await handler(requests, context)
         except DecodeError:
             return _malformed(context, request)
+        except Unread:
+            return _unread(context)
 
     make = grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
     return make(call, request_deserializer=request.FromString, response_serializer=reply.SerializeToString)
+
+
+class Unread(Exception):
+    """The client does not read."""
+
+
+async def write(context: Any, message: object) -> None:
+    """Send a message of a stream; waits while the client does not read. Raises `Unread`, which ends the call, where
+    that lasts: what is kept for the client is let go."""
+    try:
+        async with asyncio.timeout(_STALLED):
+            await context.write(message)
+    except TimeoutError:
+        raise Unread from None
 
 
 def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
@@ -74,3 +97,7 @@ def unexpected(name: str, error: Exception) -> OutcomeUnknown:
 
 def _malformed(context: Any, request: type[Message]) -> None:
     fail(context, grpc.StatusCode.INVALID_ARGUMENT, f"this is no {request.DESCRIPTOR.full_name}")
+
+
+def _unread(context: Any) -> None:
+    fail(context, grpc.StatusCode.UNAVAILABLE, f"nothing was read for {_STALLED:g} s; call again")

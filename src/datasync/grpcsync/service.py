@@ -20,7 +20,7 @@ from datasync.errors import (
     UsageError,
 )
 from datasync.grpcsync import datasync_pb2 as pb
-from datasync.grpcsync.methods import fail, of_one, of_stream, unexpected
+from datasync.grpcsync.methods import fail, of_one, of_stream, unexpected, write
 from datasync.grpcsync.wire import (
     CAPABILITIES,
     CHANGED,
@@ -104,10 +104,10 @@ class DataSyncService:
             async for frames in watcher:
                 encoded = list(chain.from_iterable(frames))
                 if sum(map(len, encoded)) <= PIECE:
-                    await context.write(b"".join(encoded))
+                    await write(context, b"".join(encoded))
                     continue
                 for start, end in pieces(list(map(len, encoded))):
-                    await context.write(b"".join(encoded[start:end]))
+                    await write(context, b"".join(encoded[start:end]))
         except DatasyncError as error:
             _fail(context, error)
         finally:
@@ -162,7 +162,7 @@ class DataSyncService:
                 while not replies.empty():
                     due.append(replies.get_nowait())
                 if known := [reply for reply in due if reply is not None]:
-                    await context.write(pb.CommitReplies(replies=[reply for reply, _ in known]))
+                    await write(context, pb.CommitReplies(replies=[reply for reply, _ in known]))
                     for _, first in known:
                         if first:  # and read: who reads no answers may not go on asking
                             turn.release()
@@ -211,7 +211,8 @@ class DataSyncService:
                 name = self._cursors.keep(None, (), token) if more else ""
                 del token, place
                 for start, end in pieces([len(key) + len(raw) for key, raw, _ in page]):
-                    await context.write(pb.ListReply(items=columns(page[start:end]), more=more or end < len(page)))
+                    reply = pb.ListReply(items=columns(page[start:end]), more=more or end < len(page))
+                    await write(context, reply)
                 if not more:
                     return
                 place = self._cursors.take(name)
