@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,13 @@ import pytest
 from datasync import DataSync
 from datasync.kvdbsync.memory import MemorySource
 from datasync.restsync._limits import Limits
+from datasync.restsync.agent import RestSource
 from datasync.source import Put
 from datasync.testing.contract import eventually
+from tests.certificates import Authority
 from tests.rest.agents import agent
-from tests.rest.served import served
+from tests.rest.served import access_of, served
+from tests.servers import free_ports, require
 
 Run = Callable[[Any], None]
 KEYS, VALUE = 40, b"x" * 100_000
@@ -48,7 +53,7 @@ class Deaf:
     """A client that asks, and reads nothing of the answer."""
 
     def __init__(self) -> None:
-        self.socket = socket.socket()
+        self.socket: socket.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.setblocking(False)
         self._reset = False
@@ -119,5 +124,33 @@ def test_what_waits_unsent_is_bounded_in_sum(run: Run) -> None:
             assert not clients[-1].reset
             for client in clients:
                 client.socket.close()
+
+    run(main())
+
+
+def test_who_takes_nothing_is_cut_off_with_tls(run: Run, tmp_path: Path) -> None:
+    """There is one more buffer on the way."""
+    authority = Authority(require("openssl", "apt-get install -y openssl"), tmp_path / "ours")
+    authority.issue("server")
+    [port] = free_ports(1)
+    query = f"?cert={authority.cert('server')}&key={authority.key('server')}"
+    trust = ssl.create_default_context(cafile=authority.ca)
+
+    def ask(client: Deaf) -> None:
+        client.socket.close()
+        client.socket = trust.wrap_socket(
+            socket.create_connection(("127.0.0.1", port), 60), server_hostname="127.0.0.1"
+        )
+        client.socket.sendall(get("/v1/keys"))
+
+    async def main() -> None:
+        source = RestSource(access_of(f"rests://127.0.0.1:{port}{query}"), empty=True, limits=Limits(stalled=0.3))
+        async with DataSync(source) as sync:
+            for key in "abcdefgh":
+                await sync.put(key, b"x" * 1_000_000)
+            client = Deaf()
+            await asyncio.to_thread(ask, client)
+            await eventually(lambda: client.reset, 60)
+            client.socket.close()
 
     run(main())
