@@ -113,7 +113,8 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
                 assert watcher.revisions == list(range(CHANGES + 1))
                 assert watcher.snapshots == 1
             # what waited for the one that did not read was folded into few messages, or a snapshot
-            with contextlib.suppress(grpc.aio.AioRpcError):  # a busy machine: it read nothing for too long
+            # a busy machine: it read nothing for too long
+            with contextlib.suppress(grpc.aio.AioRpcError):
                 await stuck.follow(CHANGES)
                 assert stuck.revisions[-1] == CHANGES
             assert stuck.messages < CHANGES / 2

@@ -1,4 +1,4 @@
-"""Clients that do not read, though they answer the pings of the connection: what is kept for them is let go."""
+"""Clients that read nothing, though they answer pings: what is kept for them is let go."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.message import Message
 
 from datasync import DataSync
 from datasync.grpcsync import datasync_pb2 as pb
@@ -35,7 +36,7 @@ async def serving() -> AsyncIterator[tuple[Hub, str]]:
         yield hub, f"127.0.0.1:{port}"
 
 
-async def begun(channel: grpc.aio.Channel, method: str, request: pb.WatchRequest | pb.ListRequest) -> Any:
+async def begun(channel: grpc.aio.Channel, method: str, request: Message) -> Any:
     """A call of which one message has been read."""
     start: Any = channel.unary_stream(f"/datasync.v1.DataSync/{method}")
     call = start(request.SerializeToString())
@@ -70,7 +71,8 @@ def test_a_list_that_nobody_reads_is_let_go(run: Run, monkeypatch: pytest.Monkey
 
     async def main() -> None:
         async with serving() as (_, address), grpc.aio.insecure_channel(address) as channel:
-            for pause in (0.5, 2, 8, 32):  # on a busy machine the server may not have come to wait before
+            # on a busy machine the server may not have come to wait before
+            for pause in (0.5, 2, 8, 32):
                 call = await begun(channel, "List", pb.ListRequest(prefix=""))
                 await asyncio.sleep(pause)
                 if (code := await end_of(call)) is not grpc.StatusCode.OK:

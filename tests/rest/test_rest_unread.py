@@ -34,7 +34,8 @@ def test_a_snapshot_is_cut_by_bytes(run: Run) -> None:
         source = MemorySource("large")
         await source.commit([Put(f"large/{number:02}", VALUE) for number in range(KEYS)])
         async with served(source) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.access.port, limit=64 << 20)
+            port = server.access.port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 << 20)
             writer.write(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
             told = await asyncio.wait_for(reader.readuntil(b"event: snapshot-end"), 60)
             writer.close()
@@ -68,7 +69,8 @@ class Deaf:
     @property
     def reset(self) -> bool:
         """Whether the other side has cut the connection; the system tells that once."""
-        self._reset |= self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._reset |= error == errno.ECONNRESET
         return self._reset
 
 
@@ -144,7 +146,8 @@ def test_who_takes_nothing_is_cut_off_with_tls(run: Run, tmp_path: Path) -> None
         client.socket.sendall(get("/v1/keys"))
 
     async def main() -> None:
-        source = RestSource(access_of(f"rests://127.0.0.1:{port}{query}"), empty=True, limits=Limits(stalled=0.3))
+        access = access_of(f"rests://127.0.0.1:{port}{query}")
+        source = RestSource(access, empty=True, limits=Limits(stalled=0.3))
         async with DataSync(source) as sync:
             for key in "abcdefgh":
                 await sync.put(key, b"x" * 1_000_000)

@@ -546,7 +546,7 @@ def test_a_commit_that_changes_nothing_here_is_a_bookmark(run: Run) -> None:
 
 
 def test_a_snapshot_is_cut_by_bytes_and_the_cuts_are_shared(run: Run) -> None:
-    """Each chunk is encoded in one go, while all others wait; a value that is larger than one stands alone."""
+    """Each chunk is encoded in one go, while all others wait; a value that is larger stands alone."""
 
     async def main() -> None:
         encoded: list[SnapshotChunk] = []
@@ -558,7 +558,8 @@ def test_a_snapshot_is_cut_by_bytes_and_the_cuts_are_shared(run: Run) -> None:
 
         source = MemorySource()
         sizes = [10, 100_000, 1_000_000, 10, *[100_000] * 20, *[0] * 2500]
-        await source.commit([Put(f"k/{number:04}", bytes(size)) for number, size in enumerate(sizes)])
+        values = {f"k/{number:04}": bytes(size) for number, size in enumerate(sizes)}
+        await source.commit([Put(key, raw) for key, raw in values.items()])
         async with Hub(source, QUICK) as hub:
             keys = []
             for _ in range(2):
@@ -567,10 +568,11 @@ def test_a_snapshot_is_cut_by_bytes_and_the_cuts_are_shared(run: Run) -> None:
                         keys += [key for key, _, _ in frame.items]
                     elif isinstance(frame, SnapshotEnd):
                         break
-            assert keys == 2 * [f"k/{number:04}" for number in range(len(sizes))]
+            assert keys == 2 * list(values)
             assert [len(chunk.items) for chunk in encoded[:3]] == [2, 1, 3]
             for chunk in encoded:
-                assert len(chunk.items) == 1 or sum(len(raw) for _, raw, _ in chunk.items) <= 256 << 10
+                size = sum(len(raw) for _, raw, _ in chunk.items)
+                assert len(chunk.items) == 1 or size <= 256 << 10
                 assert len(chunk.items) <= 1000
             assert sum(len(chunk.items) for chunk in encoded) == len(sizes)
 

@@ -71,8 +71,10 @@ class Unread(Exception):
 
 
 async def write(context: Any, message: object) -> None:
-    """Send a message of a stream; waits while the client does not read. Raises `Unread`, which ends the call, where
-    that lasts: what is kept for the client is let go."""
+    """Send a message of a stream; waits while the client does not read.
+
+    Raises `Unread`, which ends the call, where that lasts: what is kept for the client is let go.
+    """
     try:
         async with asyncio.timeout(_STALLED):
             await context.write(message)

@@ -33,7 +33,12 @@ class Exchange:
     __slots__ = ("_receive", "_send", "_unsent", "headers", "limits", "method", "scope", "status")
 
     def __init__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, limits: Limits, unsent: Unsent
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
+        limits: Limits,
+        unsent: Unsent,
     ) -> None:
         self.scope = scope
         self.limits = limits
@@ -88,9 +93,10 @@ class Exchange:
             pass
 
     def let_go(self) -> None:
-        """Cut the connection, and with it what the client has not taken: a close would wait for that for ever.
+        """Cut the connection, and with it what the client has not taken.
 
-        In a server of somebody else, ending without a complete answer has to do.
+        A close would wait for that for ever. In a server of somebody else, ending without a
+        complete answer has to do.
         """
         state = self.scope.get("state")
         if isinstance(state, dict) and ABORT in state:

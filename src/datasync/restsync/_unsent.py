@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 __all__ = ["PART", "Unsent", "parts"]
 
 PART = 64 << 10
-"""Bytes that are handed to the server at a time: it keeps all that it was given until the client takes it."""
+"""Bytes that are handed to the server at a time: it keeps what it was given until it is taken."""
 
 
 def parts(data: bytes) -> Iterator[bytes]:
@@ -18,10 +18,10 @@ def parts(data: bytes) -> Iterator[bytes]:
 
 
 class Unsent:
-    """Knows the large answers that are under way, those first whose clients have taken nothing for longest.
+    """Knows the large answers under way; those first whose clients have taken nothing for longest.
 
-    most: bytes that they may hold together; beyond, the first of them is let go. stalled: seconds within which a client
-    has to take a part.
+    most: bytes that they may hold together; beyond, the first of them is let go. stalled: seconds
+    within which a client has to take a part.
     """
 
     def __init__(self, most: int, stalled: float) -> None:
@@ -31,8 +31,10 @@ class Unsent:
         self._answers: OrderedDict[asyncio.Timeout, int] = OrderedDict()
 
     async def send(self, write: Callable[[bytes, bool], Awaitable[None]], body: bytes) -> None:
-        """Send the body of an answer, part by part, with whether more follows. Raises `TimeoutError` where the answer
-        is let go."""
+        """Send the body of an answer, part by part, with whether more follows.
+
+        Raises `TimeoutError` where the answer is let go.
+        """
         now = asyncio.get_running_loop().time
         async with asyncio.timeout(None) as patience:
             self._begin(patience, len(body))
@@ -51,7 +53,8 @@ class Unsent:
         now = asyncio.get_running_loop().time()
         while self._answers and self._size + size > self._most:
             slowest = next(iter(self._answers))
-            slowest.reschedule(now)
+            if not slowest.expired():  # else its own time has just run out
+                slowest.reschedule(now)
             self._end(slowest)
         self._answers[patience] = size
         self._size += size

@@ -30,7 +30,7 @@ _STALLED = 60.0
 _RESET = struct.pack("ii", 1, 0)
 """Lingering for no time at all."""
 _UNSENT = 128 << 10
-"""Bytes that the system keeps for a client and has not sent: with more, one that reads slowly seems not to read."""
+"""Bytes that the system keeps unsent: with more, a client that reads slowly seems not to read."""
 
 
 class Listener:
@@ -39,7 +39,13 @@ class Listener:
     stalled: seconds within which a client has to take what it was sent; then its connection is cut.
     """
 
-    def __init__(self, app: Any, tls: ssl.SSLContext | None = None, *, stalled: float = _STALLED) -> None:
+    def __init__(
+        self,
+        app: Any,
+        tls: ssl.SSLContext | None = None,
+        *,
+        stalled: float = _STALLED,
+    ) -> None:
         self._config = Config(
             app, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
             server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE, loop="none",
@@ -54,7 +60,11 @@ class Listener:
         self._config.load()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Protocol(self._config, self._state, loop, self._stalled), host, port, ssl=self._tls, backlog=1024
+            lambda: _Protocol(self._config, self._state, loop, self._stalled),
+            host,
+            port,
+            ssl=self._tls,
+            backlog=1024,
         )
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # those that it accepts have it, too
             for listening in self._server.sockets:
@@ -93,8 +103,10 @@ class Listener:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Cuts connections whose request does not come, or does not end, or whose answer is not taken: they would hold
-    memory for nothing."""
+    """Cuts connections whose request does not come, or does not end, or whose answer is not taken.
+
+    They would hold memory for nothing.
+    """
 
     def __init__(self, config: Config, state: ServerState, loop: Any, stalled: float) -> None:
         super().__init__(config, state, {}, loop)

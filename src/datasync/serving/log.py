@@ -19,9 +19,10 @@ _KEEP = 4096
 _KEEP_BYTES = 32 << 20
 _CHUNK = 1000
 _CHUNK_BYTES = 256 << 10
-"""Keys and bytes after which a chunk of a snapshot is full: it is encoded and sent in one go, while all others wait."""
+"""Keys and bytes that fill a chunk of a snapshot: it is encoded in one go, while all others wait."""
 _FORMS = 8
-"""Encoded forms of a commit, or a chunk, that are kept; more differ in their scopes, and fewer would share them."""
+"""Encoded forms of a commit, or a chunk, that are kept; more differ in their scopes, and fewer
+would share them."""
 _NOTHING: Mapping[str, bytes] = {}
 _as_text = json.JSONEncoder(separators=(",", ":")).encode  # in ASCII, and on one line
 
@@ -219,7 +220,7 @@ class Image:
             self.readers -= 1
 
     def _chunk(self, number: int) -> _Chunk | None:
-        """The same for all readers, so that they share what it is encoded to; None behind the last."""
+        """The same for all readers, so that they share its encoded forms; None behind the last."""
         if number == len(self._chunks):
             start = self._chunks[-1].end if self._chunks else 0
             if start == len(self._items):
