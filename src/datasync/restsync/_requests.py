@@ -126,12 +126,13 @@ class Exchange:
         about += headers
         if kind is not JSON:
             about.append((b"x-content-type-options", b"nosniff"))
-        await self._send({"type": "http.response.start", "status": status, "headers": about})
+        start: Message = {"type": "http.response.start", "status": status, "headers": about}
         if len(body) <= PART:
+            await self._send(start)
             await self._send({"type": "http.response.body", "body": body})
             return
         try:
-            await self._unsent.send(self.write, body)
+            await self._unsent.send(self._send(start), self.write, body)
         except TimeoutError:
             self.let_go()
             raise ConnectionResetError("the client does not read") from None

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 __all__ = ["PART", "Unsent", "parts"]
 
+Write = Callable[[bytes, bool], Awaitable[None]]
+
 PART = 64 << 10
 """Bytes that are handed to the server at a time: it keeps what it was given until it is taken."""
 
@@ -30,22 +32,20 @@ class Unsent:
         self._size = 0
         self._answers: OrderedDict[asyncio.Timeout, int] = OrderedDict()
 
-    async def send(self, write: Callable[[bytes, bool], Awaitable[None]], body: bytes) -> None:
-        """Send the body of an answer, part by part, with whether more follows.
+    async def send(self, head: Awaitable[None], write: Write, body: bytes) -> None:
+        """Send the head of an answer, then its body, part by part, with whether more follows.
 
         Raises `TimeoutError` where the answer is let go.
         """
-        now = asyncio.get_running_loop().time
+        left = len(body)
         async with asyncio.timeout(None) as patience:
-            self._begin(patience, len(body))
+            self._begin(patience, left)
             try:
-                left = len(body)
+                await head  # it may wait already, behind the answer before it
                 for part in parts(body):
+                    self._taken(patience)
                     left -= len(part)
                     await write(part, left > 0)
-                    if patience in self._answers:  # else it is let go, at the next turn of the loop
-                        self._answers.move_to_end(patience)
-                        patience.reschedule(now() + self._stalled)
             finally:
                 self._end(patience)
 
@@ -59,6 +59,11 @@ class Unsent:
         self._answers[patience] = size
         self._size += size
         patience.reschedule(now + self._stalled)
+
+    def _taken(self, patience: asyncio.Timeout) -> None:
+        if patience in self._answers:  # else it is let go, at the next turn of the loop
+            self._answers.move_to_end(patience)
+            patience.reschedule(asyncio.get_running_loop().time() + self._stalled)
 
     def _end(self, patience: asyncio.Timeout) -> None:
         self._size -= self._answers.pop(patience, 0)
