@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,8 @@ from datasync.serving.access import Access
 from datasync.serving.hub import Hub
 from datasync.source import Put
 from datasync.testing.contract import eventually
+from tests.grpc.agents import agent, change
+from tests.grpc.plain import msg_pb2_grpc as stubs
 from tests.servers import free_ports
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -93,5 +96,33 @@ def test_who_reads_gets_all_of_it(run: Run) -> None:
             view = client.view("large/")
             await client.ready(60)
             assert dict(view) == {f"large/{number:02}": VALUE for number in range(KEYS)}
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["config/", "slow/"])
+def test_changes_whose_answers_nobody_reads_end(run: Run, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Answers that come at once are sent by the call itself, those behind a verdict by a task of it."""
+    monkeypatch.setattr(methods, "_STALLED", 0.3)
+
+    async def flood(call: Any, enough: asyncio.Event) -> None:
+        for number in itertools.takewhile(lambda _: not enough.is_set(), itertools.count()):
+            await call.write(change(f"{path}{'long/' * 500}{number}", b""))
+        await call.done_writing()
+
+    async def main() -> None:
+        async with agent("?initial=empty") as one, narrow(one.address) as channel:
+            # on a busy machine the server may not have come to wait before
+            for pause in (1, 4, 16, 32):
+                call = stubs.DataMsgServiceStub(channel).dataChanges()  # type: ignore[no-untyped-call]
+                enough = asyncio.Event()
+                flooding = asyncio.create_task(flood(call, enough))
+                await asyncio.wait([flooding], timeout=pause)
+                enough.set()
+                code = await end_of(call)
+                await asyncio.wait([flooding])
+                if code is not grpc.StatusCode.OK:
+                    break
+            assert code is grpc.StatusCode.UNAVAILABLE
 
     run(main())

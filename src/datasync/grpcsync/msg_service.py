@@ -14,7 +14,7 @@ from datasync.checks import check_key, check_options
 from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
 from datasync.events import Verdict
 from datasync.grpcsync import msg_pb2 as msg
-from datasync.grpcsync.methods import of_one, of_stream, unexpected
+from datasync.grpcsync.methods import of_one, of_stream, unexpected, write
 from datasync.grpcsync.wire import CAPABILITIES, capabilities_text
 from datasync.serving.hub import Hub
 from datasync.serving.inbox import Inbox
@@ -148,6 +148,8 @@ class _Answers:
             self._writing = asyncio.create_task(self._write_due(request, outcome))
         else:
             await self._due.put((request, outcome))
+            if self._writing is not None and self._writing.done():
+                await self._writing  # it failed: no answer will be read any more
 
     async def end(self) -> None:
         """Wait until all have been answered."""
@@ -162,17 +164,21 @@ class _Answers:
 
     async def _write_due(self, request: msg.DataChangeRequest, outcome: Outcome) -> None:
         """Until nothing is due; the next may then be answered at once."""
-        while True:
-            if isinstance(outcome, asyncio.Future):
-                try:
-                    outcome = await outcome
-                except DatasyncError as error:
-                    outcome = error
-            await self._write(request, outcome)
-            if self._due.empty():
-                self._writing = None
-                return
-            request, outcome = self._due.get_nowait()
+        try:
+            while True:
+                if isinstance(outcome, asyncio.Future):
+                    try:
+                        outcome = await outcome
+                    except DatasyncError as error:
+                        outcome = error
+                await self._write(request, outcome)
+                if self._due.empty():
+                    self._writing = None
+                    return
+                request, outcome = self._due.get_nowait()
+        finally:
+            while not self._due.empty():  # `add` may wait for room: it is to hear of the failure
+                self._due.get_nowait()
 
     async def _write(self, request: msg.DataChangeRequest, outcome: Result | DatasyncError) -> None:
         self._number = (self._number + 1) & 0xFFFFFFFF
@@ -184,7 +190,7 @@ class _Answers:
             result=code,
             error=msg.Error(message=text) if code else None,
         )
-        await self._context.write(reply)
+        await write(self._context, reply)
 
 
 def _answer(key: str, outcome: Result | DatasyncError) -> tuple[int, str]:
