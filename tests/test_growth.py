@@ -11,6 +11,7 @@ import pytest
 
 from datasync import ChangeEvent, DataSync, NotReady, Refused
 from datasync.kvdbsync.memory import MemorySource
+from datasync.metrics import FAMILIES, distinct
 from datasync.source import Put
 from datasync.syncbase.router import Router
 from datasync.syncbase.scopes import Scopes
@@ -77,6 +78,80 @@ async def closing_each_in_a_round(count: int, steps: Steps) -> None:
         with steps:
             for watch in list(sync.watches.values())[::-1]:
                 watch.close()
+
+
+async def opening_while_running(count: int, steps: Steps) -> None:
+    async with with_watches(1) as sync:
+        await sync.ready(60)
+        with steps:
+            for number in range(count):
+                sync.watcher(f"new/{number}/", name=f"new {number}")(accepts)
+            await sync.ready(60)
+            for number in range(count):
+                await sync.put(f"new/{number}/key", b"1", confirm=60)
+
+
+async def opening_and_closing_views(count: int, steps: Steps) -> None:
+    async with with_watches(1) as sync:
+        await sync.ready(60)
+        with steps:
+            views = [sync.view(f"{number}/") for number in range(count)]
+            assert not any(views)
+            for view in views:
+                view.close()
+            await asyncio.sleep(0)
+
+
+async def changing_the_prefixes_of_each(count: int, steps: Steps) -> None:
+    async with with_watches(count) as sync:
+        await sync.ready(60)
+        with steps:
+            for name, watch in sync.watches.items():
+                watch.add_prefix(f"new/{name}/")
+            await sync.ready(60)
+            for name, watch in sync.watches.items():
+                watch.remove_prefix(f"new/{name}/")
+            await sync.ready(60)
+
+
+async def changing_the_prefixes_of_one(count: int, steps: Steps) -> None:
+    store = MemorySource()
+    await store.commit([Put(f"new/{number}/key", b"1") for number in range(count)])
+    sync, reasons = DataSync(store), []
+
+    @sync.watcher("0/", name="0")
+    async def handle(event: Any) -> None:
+        reasons.append(event.reason)
+
+    async with sync:
+        await sync.ready(60)
+        watch = sync.watches["0"]
+        with steps:
+            for number in range(count):
+                watch.add_prefix(f"new/{number}/")
+            await sync.ready(60)
+            for number in range(count):
+                watch.remove_prefix(f"new/{number}/")
+            await sync.ready(60)
+        assert reasons == ["start", "prefix added", "prefix removed"]
+
+
+async def resyncing_each(count: int, steps: Steps) -> None:
+    async with with_watches(count) as sync:
+        await sync.ready(60)
+        with steps:
+            for name in sync.watches:
+                sync.resync(name)
+            await sync.ready(60)
+
+
+async def showing_the_status_and_the_metrics(count: int, steps: Steps) -> None:
+    async with with_watches(count) as sync:
+        await sync.ready(60)
+        with steps:
+            assert len(sync.status().watches) == count
+            now = distinct(sync.status())
+            assert sum(1 for family in FAMILIES for _ in family.samples(now)) > count
 
 
 async def closing_those_that_go_before_another(count: int, steps: Steps) -> None:
@@ -236,6 +311,12 @@ def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Aw
         closing_each_in_a_round,
         closing_those_that_go_before_another,
         closing_while_writes_wait,
+        opening_while_running,
+        opening_and_closing_views,
+        changing_the_prefixes_of_each,
+        changing_the_prefixes_of_one,
+        resyncing_each,
+        showing_the_status_and_the_metrics,
         a_round_of_handlers_that_wait,
         looking_up_each_watch,
         refused_writes,

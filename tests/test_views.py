@@ -79,3 +79,12 @@ def test_ready_means_that_a_view_can_be_read_also_one_that_came_while_running() 
             assert dict(view) == {"a/1": b"1"}
 
     run_simulated(main())
+
+
+def test_a_view_over_a_store_of_this_process_can_be_read_in_the_turn_it_is_made_in(run: Run) -> None:
+    async def main() -> None:
+        async with datasync.DataSync("memory://") as sync:
+            await sync.put("a/1", b"1")
+            assert dict(sync.view("a/")) == {"a/1": b"1"}
+
+    run(main())

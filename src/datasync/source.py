@@ -47,6 +47,7 @@ __all__ = [
     "SnapshotBegin",
     "SnapshotChunk",
     "SnapshotEnd",
+    "Soon",
     "Source",
     "handed_on",
     "held",
@@ -206,6 +207,43 @@ class PushSession(Session):
         It is pushed within the call, or behind what is being pushed, or due at `attach`, in its place of the order. A
         commit that is made next, with `reply` too, finds the session covering all of it.
         """
+
+    def widen_soon(self, widen: Callable[[], None]) -> None:
+        """Call `widen`, which calls the method of that name and does not raise, before the next commit is made, but
+        within this turn of the loop or the next: then what is registered together is one snapshot. See `Soon`.
+
+        This one calls it at once, which is right as well, and costs as much for each watch as there are.
+        """
+        widen()
+
+
+class Soon:
+    """Calls that wait for the end of this turn of the loop, or for whoever does not wait so long and says `now`."""
+
+    __slots__ = ("_calls", "_loop")
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def call(self, call: Callable[[], None]) -> None:
+        """Call this, behind those that wait already."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._calls.clear()  # the loop that they were to be called in has ended
+        self._loop = loop
+        if not self._calls:
+            loop.call_soon(self.now)
+        self._calls.append(call)
+
+    def now(self) -> None:
+        """Call all that wait."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
 
 class Source(abc.ABC):

@@ -88,7 +88,7 @@ def _watch(sub: Subscriber) -> WatchStatus:
     last = None if sub.last_resync is None else LastResync(*sub.last_resync)
     return WatchStatus(
         printable(sub.name),
-        list(sub.scopes),
+        sorted(sub.scopes),
         sub.state.value,
         len(sub.mailbox),
         sub.events_settled,

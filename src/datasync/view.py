@@ -105,7 +105,7 @@ class View(Mapping[str, T]):
     def _ready(self) -> None:
         self._check_open()
         self._check(started=False)
-        if not self._shell.core.covers(self._prefix):
+        if not self._shell.knows(self._prefix):
             raise NotReady(f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first")
 
     def _check_open(self) -> None:

@@ -57,8 +57,7 @@ class Watch(Generic[T]):
         check_prefix(prefix, self._rooted)
         if self._sub.scopes.has(prefix):
             raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
-        self._shell.core.add_scope(self._sub, prefix)
-        self._shell.drain()
+        self._shell.widen(self._sub, prefix)
 
     def remove_prefix(self, prefix: str) -> None:
         """Watch `prefix` no more. The whole watch is resynced; what it no longer sees shows as deletes.
@@ -66,13 +65,12 @@ class Watch(Generic[T]):
         Raises `BadPrefix` when the watch does not have it, or has nothing else; `WatchClosed`.
         """
         self._check_open()
-        scopes = set(self._sub.scopes)
-        if prefix not in scopes:
+        scopes = self._sub.scopes
+        if not scopes.has(prefix):
             raise BadPrefix(f"{self.name!r} does not watch the prefix {prefix!r}; it has {sorted(scopes)}")
         if len(scopes) == 1:
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
-        self._shell.core.remove_scope(self._sub, prefix)
-        self._shell.drain()
+        self._shell.narrow(self._sub, prefix)
 
     def close(self) -> None:
         """End the watch. It shows nothing; whoever waits in the stream gets `WatchClosed`. May be called twice."""

@@ -115,6 +115,7 @@ class Writer:
     async def _confirmed(
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
+        self._shell.widen_now()
         reply, writes = source.capabilities.reply, {}
         if not reply:
             writes = self._writes(operations)

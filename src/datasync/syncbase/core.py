@@ -58,6 +58,7 @@ class Core:
         self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery, lambda: self._seq)
         self._held_scopes: Counter[str] = Counter()
         self._wanted: Scopes | None = None  # what `_needed` returns, as long as nothing of it may be gone
+        self._unjoined: list[str] = []  # what was registered, and is in no set of scopes yet
         self._order = 0
         self._registered = 0
         self._seq = 0
@@ -108,25 +109,23 @@ class Core:
             for key, _ in self.mirror.under(scope):
                 if key not in sub.scopes:
                     behind.setdefault(key, None)
-        sub.scopes = sub.scopes.union([scope])
+        sub.scopes.add(scope)
         self._router.add(scope, sub)
         sub.registered = self._register([scope])
         self.delivery.pump(sub)
 
     def remove_scope(self, sub: Subscriber, scope: str) -> None:
-        """Narrow a watch; what it no longer sees shows as deletes in its RESYNC."""
+        """Take a scope from a watch; what it no longer sees shows as deletes in its RESYNC, to be pumped."""
         self.delivery.need_resync(sub, "prefix removed")
         behind = sub.mailbox.behind
         assert behind is not None
-        sub.scopes = Scopes(other for other in sub.scopes if other != scope)
+        sub.scopes.remove(scope)
         self._wanted = None
         self._router.remove(scope, sub)
         if not sub.mailbox.fresh:
             for key, record in self.mirror.under(scope):
                 if key not in sub.scopes:
                     behind.setdefault(key, record)
-        self.confirmer.forget_unwatched()
-        self.delivery.pump(sub)
 
     def hold(self, scope: str) -> int:
         """Keep a scope in the mirror though no watch needs it (for views). Returns what `covers` wants to know."""
@@ -252,8 +251,10 @@ class Core:
         """Take over a commit; what `frame` does with one."""
         if layer.staging is not None:
             raise TypeError(f"{layer.name}: Commit within a snapshot; a session must follow source.py")
-        revision = frame.revision
-        changes = frame.changes if layer.wanted is None else layer.wanted.keep(frame.changes)
+        revision, changes = frame.revision, frame.changes
+        if layer.wanted is not None:
+            self._join()
+            changes = layer.wanted.keep(changes)
         diffs, same = self.mirror.apply(layer.index, changes, revision)
         layer.position = frame.position
         if revision > layer.revision:
@@ -426,6 +427,7 @@ class Core:
 
     def _needed(self) -> Scopes:
         """What the watches and views want to know."""
+        self._join()
         if self._wanted is None:
             watched = (scope for sub in self.subscribers for scope in sub.scopes)
             self._wanted = Scopes([*self._held_scopes, *watched]).minimal()
@@ -456,16 +458,23 @@ class Core:
         Before the first snapshot is complete as well: the session that brings it may be open already.
         """
         self._registered += 1
-        if self._wanted is not None:
-            self._wanted = self._wanted.joined(scopes)
+        self._unjoined += scopes
         for layer in self.layers:
             layer.registered = self._registered
-            if layer.wanted is not None:
-                layer.wanted = layer.wanted.union(scopes)
             wider = not all(scope in layer.complete for scope in scopes)
             layer.widening = layer.widening or wider
             self.requests.append(Request(layer.index, wider))
         return self._registered
+
+    def _join(self) -> None:
+        """Take in what was registered, all together: each costs as much as there are scopes."""
+        if self._unjoined:
+            new, self._unjoined = self._unjoined, []
+            if self._wanted is not None:
+                self._wanted = self._wanted.joined(new)
+            for layer in self.layers:
+                if layer.wanted is not None:
+                    layer.wanted = layer.wanted.union(new)
 
 
 def _by_order(sub: Subscriber) -> int:

@@ -86,6 +86,7 @@ class Feed:
         self._unproven = False
         """The source was lost, and the session has yet to show that it brings anything."""
         self._line: Line | None = None
+        self._widening: Line | None = None  # of a session that pushes: which is to be widened soon
         self._lines: list[Line] = []
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the first try to connect has ended; failed if it makes no sense to try again."""
@@ -102,13 +103,25 @@ class Feed:
     def registered(self, *, wider: bool) -> None:
         """Something was registered: see to it that it is followed (`wider`: perhaps it is not), and up to date."""
         self._stale.set()
-        if wider and self._line is not None and isinstance(self._line.session, PushSession):
-            try:
-                self._line.session.widen(*self._core.widening(self.layer))
-            except BaseException as error:  # G8: it ends the session, not the registration
-                self._line.fail(failure(error))
+        line = self._line
+        if wider and line is not None and isinstance(line.session, PushSession):
+            if self._widening is not line:
+                self._widening = line
+                line.session.widen_soon(self.widen_now)
         elif wider:
             self._wider.set()
+
+    def widen_now(self) -> None:
+        """Let a session that pushes bring what was registered and is to be brought soon."""
+        line, self._widening = self._widening, None
+        if line is None or line is not self._line:
+            return
+        assert isinstance(line.session, PushSession)
+        try:
+            line.session.widen(*self._core.widening(self.layer))
+        except BaseException as error:  # G8: it ends the session, not the write that it comes before
+            line.fail(failure(error))
+        self._drain()
 
     @property
     def is_following(self) -> bool:

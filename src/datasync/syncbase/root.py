@@ -228,3 +228,7 @@ class _RootedPush(_RootedSession, PushSession):
         assert isinstance(self._session, PushSession)
         root = self._root
         self._session.widen([root + scope for scope in scopes], [root + scope for scope in added])
+
+    def widen_soon(self, widen: Callable[[], None]) -> None:
+        assert isinstance(self._session, PushSession)
+        self._session.widen_soon(widen)

@@ -6,10 +6,11 @@ A *scope* is a prefix ("" or ending in a slash) or else the name of one single k
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["Scopes", "is_prefix"]
+__all__ = ["Scopes", "WatchScopes", "is_prefix"]
 
 C = TypeVar("C", bound=tuple[str, object] | tuple[str, bytes, int])
 
@@ -20,6 +21,54 @@ _FEW = 8  # prefixes; so few are compared faster than looked up
 def is_prefix(scope: str) -> bool:
     """Whether a scope is a prefix, not a single key."""
     return not scope or scope.endswith("/")
+
+
+class WatchScopes:
+    """The scopes of one watch, which may be added to and taken from, at a cost that does not depend on how many they
+    are. `key in scopes` as in `Scopes`."""
+
+    __slots__ = ("_keys", "_lengths", "_prefixes")
+
+    def __init__(self, scopes: Iterable[str]) -> None:
+        self._keys: dict[str, None] = {}
+        self._prefixes: dict[str, None] = {}
+        self._lengths: Counter[int] = Counter()
+        for scope in scopes:
+            self.add(scope)
+
+    def add(self, scope: str) -> None:
+        """Take it in; it must not be one of them."""
+        if is_prefix(scope):
+            self._prefixes[scope] = None
+            self._lengths[len(scope)] += 1
+        else:
+            self._keys[scope] = None
+
+    def remove(self, scope: str) -> None:
+        """Leave it out; it must be one of them."""
+        if is_prefix(scope):
+            del self._prefixes[scope]
+            self._lengths[len(scope)] -= 1
+            if not self._lengths[len(scope)]:
+                del self._lengths[len(scope)]
+        else:
+            del self._keys[scope]
+
+    def __contains__(self, key: str) -> bool:
+        prefixes = self._prefixes
+        return key in self._keys or any(key[:length] in prefixes for length in self._lengths)
+
+    def has(self, scope: str) -> bool:
+        """Whether it is one of them, not only a part of one."""
+        return scope in self._prefixes or scope in self._keys
+
+    def __len__(self) -> int:
+        return len(self._prefixes) + len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        """In no order that means anything; sort them to show them."""
+        yield from self._prefixes
+        yield from self._keys
 
 
 class Scopes:

@@ -10,7 +10,7 @@ from typing import Any
 from datasync.errors import DecodeError
 from datasync.events import Decode, Event, Record, Report, ResyncEvent
 from datasync.syncbase.mailbox import Batch, Mailbox
-from datasync.syncbase.scopes import Scopes
+from datasync.syncbase.scopes import WatchScopes
 
 __all__ = ["Subscriber", "WatchState"]
 
@@ -56,7 +56,7 @@ class Subscriber:
         resync_timeout: float,
     ) -> None:
         self.name = name
-        self.scopes = Scopes(scopes)
+        self.scopes = WatchScopes(scopes)
         self.decode = decode
         # both as the keys of a dict: each of many may be closed
         self.after = dict.fromkeys(after)

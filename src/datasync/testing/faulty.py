@@ -27,6 +27,7 @@ from datasync.source import (
     Result,
     Scopes,
     Session,
+    Soon,
     Source,
 )
 from datasync.testing.faulty_session import FaultyPushSession, FaultySession, Logged, Position
@@ -118,6 +119,7 @@ class FaultySource(Source):
         """The verdicts that came back for commits written with a reply, by revision."""
         self.opened = 0
         """How many sessions were opened so far."""
+        self.widenings = Soon()
         self._observer = observer
         self._push = push
         self._histories = 1
@@ -164,6 +166,8 @@ class FaultySource(Source):
         `reply` is called with the verdict of the watches behind it, where the source has `reply`. Where it is not
         `atomic`, each key is a commit of its own.
         """
+        if self.widenings:
+            self.widenings.now()
         groups = [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
         for group in groups:
             self.revision += 1

@@ -346,6 +346,9 @@ class FaultyPushSession(FaultySession, PushSession):
         self._due.append(Due(added, same_history=True))
         self._pump()
 
+    def widen_soon(self, widen: Callable[[], None]) -> None:
+        self._source.widenings.call(widen)
+
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         while self._error is None and not self._closed:
             self._bell.clear()

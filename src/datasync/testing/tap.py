@@ -156,3 +156,7 @@ class _TappedPush(_TappedSession, PushSession):
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
         assert isinstance(self._session, PushSession)
         self._session.widen(scopes, added)
+
+    def widen_soon(self, widen: Callable[[], None]) -> None:
+        assert isinstance(self._session, PushSession)
+        self._session.widen_soon(widen)
