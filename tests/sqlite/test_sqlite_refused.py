@@ -308,7 +308,8 @@ def test_what_may_not_be_written(
         await put(source, k=b"1")
         if not open_elsewhere:
             await source.aclose()
-        path.chmod(file_mode)
+        for each in path.parent.glob("store.db*"):  # those beside it are made with its mode, and keep theirs
+            each.chmod(file_mode)
         path.parent.chmod(directory_mode)
         out = await asyncio.to_thread(finish, process(path, library, READ_ONLY))
         position = -1
@@ -341,7 +342,8 @@ def test_a_store_becomes_writable_when_its_file_does(make: Make, run: Run, open_
     async def main() -> None:
         source = make(path=str(path))
         await put(source, k=b"1")
-        path.chmod(0o644)
+        for each in path.parent.glob("store.db*"):
+            each.chmod(0o644)
         path.parent.chmod(0o755)
         reader = process(path, library, BECOMES_WRITABLE, stdin=subprocess.PIPE)
         assert await line(reader) == "BadStore"

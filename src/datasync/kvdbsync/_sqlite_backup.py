@@ -20,7 +20,7 @@ from typing import TypeVar
 from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, UsageError
 from datasync.kvdbsync._sqlite_claim import identity
 from datasync.kvdbsync._sqlite_clock import shift
-from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, explain, read_only_uri, surely_undone
+from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, explain, surely_undone
 from datasync.kvdbsync._sqlite_file import SharedFile
 from datasync.kvdbsync._sqlite_store import begin_history, head, require_store
 
@@ -127,7 +127,6 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
     Raises `BadStore`, `Disconnected` (nothing was done), `OutcomeUnknown`.
     """
     progress = [0, 0]
-    source = read_only_uri(backup)
 
     def replace(connection: Connection, stopped: threading.Event) -> tuple[int, int]:
         def tick() -> int:
@@ -136,10 +135,11 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
                 raise _Stopped
             return 1
 
-        connection.run("ATTACH ? AS backup", (source,))
+        connection.attach(backup, "backup")
         progress[1] = connection.all("SELECT count(*) FROM backup.kv")[0][0]
         connection.function("tick", tick)
         _begin(file, connection, stopped)
+        file.check_schema(connection)
         least = connection.all("SELECT max(revision) FROM backup.log")[0][0]
         ahead = shift(connection)
         connection.run("DELETE FROM main.kv")

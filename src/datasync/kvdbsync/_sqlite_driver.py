@@ -6,10 +6,12 @@ transaction open and keep the WAL from being reset.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -23,10 +25,10 @@ __all__ = [
     "Connection",
     "Driver",
     "Mode",
+    "NotText",
     "driver",
     "explain",
     "is_damage",
-    "read_only_uri",
     "surely_undone",
     "warn_of_defects",
 ]
@@ -41,12 +43,29 @@ _IOERR_SHORT_READ = _IOERR | 2 << 8
 _ROOM = 32 << 10
 """Bytes of space with which SQLite can go on: its -shm file grows by as many."""
 
+_OK, _DENY, _RECURSIVE = 0, 1, 33
+"""What an authorizer says, and the action of a recursive query."""
+_STEPS = 100_000
+"""Steps of SQLite's machine between two looks at the time: some milliseconds."""
+_STATEMENT_TIME = 10.0
+"""Seconds of computing that any statement may take, ..."""
+_STATEMENT_BYTES = 4 << 20
+"""... and the bytes of the file that earn it one more."""
+
 log = logger("datasync.sqlite")
 _warned = False
 
 
+class NotText(BadStore):
+    """A TEXT in the file is not UTF-8."""
+
+
 class Connection(Protocol):
-    """What is needed of a connection: it stands in autocommit mode, transactions are begun in SQL."""
+    """What is needed of a connection: it stands in autocommit mode, transactions are begun in SQL.
+
+    Nothing in the file runs within a statement: no view, no trigger, no function that its schema names. A statement
+    that computes for too long fails with `BadStore`, one that gives a TEXT that is not UTF-8 with `NotText`.
+    """
 
     def all(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
         """All rows of a query."""
@@ -62,8 +81,8 @@ class Connection(Protocol):
 
     def in_transaction(self) -> bool: ...
 
-    def is_no_text(self, error: Exception) -> bool:
-        """Whether a query failed because a TEXT that it gives is not UTF-8."""
+    def attach(self, path: str, name: str) -> None:
+        """Let statements read a file that nobody writes as the schema `name`."""
 
     def interrupt(self) -> None:
         """Have the query that runs now fail. From any thread."""
@@ -100,44 +119,142 @@ def _uri(path: str, mode: Mode) -> str:
     return f"file:{quote(os.fsencode(path))}?{query}"
 
 
-def read_only_uri(path: str) -> str:
-    """The name by which SQL attaches a file that nobody writes."""
-    return _uri(os.path.abspath(path), "immutable")
+class _TimeLimit:
+    """Ends a statement that computes for longer than any does on the files that it reads."""
+
+    def __init__(self, path: str) -> None:
+        self.files = [path]
+        self.expired = False
+        self._since: float | None = None
+
+    def begin(self) -> None:
+        """Told before each statement; what ends soon costs no look at the clock."""
+        self.expired = False
+        self._since = None
+
+    def tick(self) -> bool:
+        """Told every so many steps of the library's machine: whether to end the statement."""
+        now = time.thread_time()  # a process that gets no processor, or waits for a disk, computes nothing
+        if self._since is None:
+            self._since = now
+        elif now - self._since > _STATEMENT_TIME:
+            self.expired = now - self._since > _STATEMENT_TIME + self._size() / _STATEMENT_BYTES
+        return self.expired
+
+    def _size(self) -> int:
+        size = 0
+        for path in self.files:
+            for suffix in ("", "-wal"):
+                with contextlib.suppress(OSError):
+                    size += os.path.getsize(path + suffix)
+        return size
 
 
-class _StandardConnection:
-    def __init__(self, path: str, mode: Mode) -> None:
-        self._connection = sqlite3.connect(
-            _uri(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=0
-        )
-        self._cursor = self._connection.cursor()
+def _authorize(action: int, first: str | None, second: str | None, schema: str | None, cause: str | None) -> int:
+    """Let our own statements do what they do, and nothing in the file run within them."""
+    del first, second, schema
+    return _DENY if cause is not None or action == _RECURSIVE else _OK
+
+
+class _BaseConnection:
+    """What the connections of the two libraries have in common."""
+
+    def __init__(self, path: str, connection: Any, error: type[Exception]) -> None:
+        self._path = path
+        self._connection = connection
+        self._error = error
+        self._limit = _TimeLimit(path)
+        connection.set_progress_handler(self._limit.tick, _STEPS)
+        self._cursor = connection.cursor()
+        self._cursor.execute("PRAGMA trusted_schema=OFF")
 
     def all(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
-        return self._cursor.execute(sql, args).fetchall()
+        self._limit.begin()
+        try:
+            rows: list[Row] = self._cursor.execute(sql, args).fetchall()
+        except (self._error, UnicodeDecodeError) as error:
+            raise self._explained(error) from None
+        return rows
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
-        return self._cursor.execute(sql, args).rowcount
+        self._limit.begin()
+        try:
+            self._cursor.execute(sql, args)
+        except self._error as error:
+            raise self._explained(error) from None
+        return self._changed()
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._cursor.executemany(sql, rows)
+        self._limit.begin()
+        try:
+            self._cursor.executemany(sql, rows)
+        except self._error as error:
+            raise self._explained(error) from None
 
     def chunks(self, sql: str, args: Sequence[Any], size: int) -> Generator[list[Row], None, None]:
         cursor = self._connection.cursor()
         try:
+            self._limit.begin()
             cursor.execute(sql, args)
-            while rows := cursor.fetchmany(size):
+            while rows := list(islice(cursor, size)):
                 yield rows
+                self._limit.begin()
+        except (self._error, UnicodeDecodeError) as error:
+            raise self._explained(error) from None
         finally:
-            cursor.close()
+            self._end(cursor)
 
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
-
-    def is_no_text(self, error: Exception) -> bool:
-        return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+    def attach(self, path: str, name: str) -> None:
+        self.run(f"ATTACH ? AS {name}", (_uri(os.path.abspath(path), "immutable"),))
+        self._limit.files.append(path)
 
     def interrupt(self) -> None:
         self._connection.interrupt()
+
+    def _explained(self, error: Exception) -> Exception:
+        """The typed error for what only this connection can tell; any other as it is."""
+        if self._limit.expired:
+            return BadStore(
+                f"a statement on {self._path} computed for too long: the file is damaged, or was made to do harm;"
+                " put a backup in its place with: datasync restore FILE URL"
+            )
+        if self._is_no_text(error):
+            return NotText(
+                f"{self._path} holds a text that is not UTF-8; put a backup in its place with:"
+                " datasync restore FILE URL"
+            )
+        return error
+
+    def _changed(self) -> int:
+        raise NotImplementedError
+
+    def _end(self, cursor: Any) -> None:
+        raise NotImplementedError
+
+    def _is_no_text(self, error: Exception) -> bool:
+        raise NotImplementedError
+
+
+class _StandardConnection(_BaseConnection):
+    def __init__(self, path: str, mode: Mode) -> None:
+        connection = sqlite3.connect(
+            _uri(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=0
+        )
+        connection.set_authorizer(_authorize)
+        super().__init__(path, connection, sqlite3.Error)
+
+    def _changed(self) -> int:
+        rows: int = self._cursor.rowcount
+        return rows
+
+    def _end(self, cursor: Any) -> None:
+        cursor.close()
+
+    def _is_no_text(self, error: Exception) -> bool:
+        return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+
+    def in_transaction(self) -> bool:
+        return bool(self._connection.in_transaction)
 
     def function(self, name: str, call: Callable[[], int]) -> None:
         self._connection.create_function(name, 0, call)
@@ -165,45 +282,29 @@ class _Standard:
         return getattr(error, "sqlite_errorcode", None) or 1
 
 
-class _ApswConnection:
+class _ApswConnection(_BaseConnection):
     def __init__(self, apsw: Any, path: str, mode: Mode) -> None:
         flags = apsw.SQLITE_OPEN_URI | (apsw.SQLITE_OPEN_READONLY if mode in ("ro", "immutable") else 0)
         if mode in ("rw", "rwc"):
             flags |= apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if mode == "rwc" else 0)
-        self._connection = apsw.Connection(_uri(path, mode), flags=flags)
-        self._cursor = self._connection.cursor()
-        self._changes = self._connection.changes
+        connection = apsw.Connection(_uri(path, mode), flags=flags)
+        connection.authorizer = _authorize
+        super().__init__(path, connection, apsw.Error)
+        self._changes = connection.changes
         self._keep_wal = apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
 
-    def all(self, sql: str, args: Sequence[Any] = ()) -> list[Row]:
-        rows: list[Row] = self._cursor.execute(sql, args).fetchall()
+    def _changed(self) -> int:
+        rows: int = self._changes()
         return rows
 
-    def run(self, sql: str, args: Sequence[Any] = ()) -> int:
-        self._cursor.execute(sql, args)
-        changed: int = self._changes()
-        return changed
+    def _end(self, cursor: Any) -> None:
+        cursor.close(True)
 
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._cursor.executemany(sql, rows)
-
-    def chunks(self, sql: str, args: Sequence[Any], size: int) -> Generator[list[Row], None, None]:
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(sql, args)
-            while rows := list(islice(cursor, size)):
-                yield rows
-        finally:
-            cursor.close(True)
+    def _is_no_text(self, error: Exception) -> bool:
+        return isinstance(error, UnicodeDecodeError)
 
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)
-
-    def is_no_text(self, error: Exception) -> bool:
-        return isinstance(error, UnicodeDecodeError)
-
-    def interrupt(self) -> None:
-        self._connection.interrupt()
 
     def function(self, name: str, call: Callable[[], int]) -> None:
         self._connection.create_scalar_function(name, call, 0)
@@ -299,7 +400,12 @@ def explain(library: Driver, error: Exception, path: str) -> DatasyncError:
             f"{path} is damaged or no SQLite file ({error}); move it away and put a backup in its place with:"
             " datasync restore FILE URL"
         )
-    if code in (_CANTOPEN, _PERM, _AUTH):
+    if code == _AUTH:
+        return BadStore(
+            f"{path} has a view or a trigger on the tables of the store ({error}); drop it, or put a backup in its"
+            " place with: datasync restore FILE URL"
+        )
+    if code in (_CANTOPEN, _PERM):
         return BadStore(f"{path} cannot be opened ({error}); grant read and write access to it and its directory")
     if code in (_IOERR, _NOMEM, _INTERRUPT):
         return Disconnected(f"{path} cannot be used now ({error}); it is tried again")

@@ -15,13 +15,15 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from datasync.errors import BadStore, DatasyncError, Disconnected, Forked, UnsupportedOption
+from datasync.kvdbsync._sqlite_access import make_private, mode_of
 from datasync.kvdbsync._sqlite_bell import Bell, Ear
 from datasync.kvdbsync._sqlite_claim import Claim, Files, identity
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, Mode, explain, is_damage, warn_of_defects
 from datasync.kvdbsync._sqlite_follower import Follower
 from datasync.kvdbsync._sqlite_mounts import mounts as _mounts
 from datasync.kvdbsync._sqlite_mounts import remote_kind
-from datasync.kvdbsync._sqlite_store import damaged, prepare
+from datasync.kvdbsync._sqlite_schema import damaged, require_schema, schema_version
+from datasync.kvdbsync._sqlite_store import prepare
 from datasync.kvdbsync._sqlite_wal import carry_over, refuse_foreign_wal
 from datasync.kvdbsync._sqlite_writer import Writer
 from datasync.texts import logger
@@ -66,6 +68,7 @@ class SharedFile:
         self._claim = Claim(path)
         self._connections: list[Connection] = []
         self._create = create
+        self._schema: int | None = None
         self._damaged = False
         self._stopping = False
         self._lock = threading.Lock()
@@ -92,44 +95,14 @@ class SharedFile:
         return connection
 
     def _open(self) -> Connection:
-        directory = os.path.dirname(self.path)
-        if not os.path.isdir(directory):
-            if not self._create:  # it was there before
-                raise Disconnected(f"{directory} is gone; put it back, or start anew to begin with an empty store")
-            raise BadStore(f"there is no directory {directory}; make it with: mkdir -p {directory}")
-        if os.path.isdir(self.path):
-            raise BadStore(f"{self.path} is a directory; name a file in it")
-        if os.path.exists(self.path) and not os.path.isfile(self.path):
-            raise BadStore(f"{self.path} is a device or a pipe; name a file")
-        if not self.settings.immutable and (kind := remote_kind(self.path, _mounts())):
+        mode = mode_of(self.path, create=self._create, immutable=self.settings.immutable)
+        if mode != "immutable" and (kind := remote_kind(self.path, _mounts())):
             raise BadStore(
                 f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a local disk,"
                 " or read a copy that nobody writes with ?immutable=1"
             )
         warn_of_defects(self.library)
-        mode: Mode = "immutable" if self.settings.immutable else "rwc" if self._create else "rw"
-        if not os.path.exists(self.path):
-            if mode == "immutable":
-                raise BadStore(f"there is no file {self.path}; name the file to be read")
-            if mode == "rw":
-                raise Disconnected(f"{self.path} is gone; put it back, or start anew to begin with an empty store")
-            if not os.access(directory, os.W_OK):
-                raise BadStore(f"{self.path} cannot be made in a read-only directory; grant write access to it")
-        elif not os.access(self.path, os.R_OK):
-            raise BadStore(f"{self.path} may not be read by this process; grant it read access")
-        elif mode == "immutable":
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(f"{self.path}-wal").st_size:
-                    raise BadStore(
-                        f"{self.path}-wal holds commits that ?immutable=1 would miss; open the file once without it"
-                    )
-        elif not os.access(self.path, os.W_OK):
-            self.read_only, mode = True, "ro"
-        elif not os.access(directory, os.W_OK):
-            raise BadStore(
-                f"{directory} is read-only, SQLite needs files beside {self.path}; grant write access to the directory,"
-                " or read a file that nobody writes with ?immutable=1"
-            )
+        self.read_only = mode in ("ro", "immutable")
         return self._connect_first(mode)
 
     def _connect_first(self, mode: Mode) -> Connection:
@@ -183,10 +156,11 @@ class SharedFile:
 
     def _connect_claimed(self, mode: Mode) -> Connection:
         connection = None
+        if mode == "rwc":
+            make_private(self.path)
         store = identity(self.path)
         try:
             connection = self._add(self.library.connect(self.path, mode))
-            store = store or identity(self.path)  # it was made just now
             connection.run("PRAGMA busy_timeout=50")  # it is tried again, unless this is closed meanwhile
             self._prepare(connection)
             if self.path in _suspects:
@@ -194,7 +168,7 @@ class SharedFile:
                     raise damaged("pages of it are malformed")
                 _suspects.discard(self.path)
             connection.run("PRAGMA busy_timeout=5000")
-            connection.all("PRAGMA schema_version")  # opens the WAL, if nothing has yet
+            self.check_schema(connection)  # which opens the WAL, if nothing has yet
             # it may have waited long for another process
             self.files = Files.at(self.path)._replace(store=store)
             self._check_store(self.path)
@@ -238,7 +212,7 @@ class SharedFile:
         connection = self._add(self.library.connect(self.path, mode))
         try:
             connection.run("PRAGMA busy_timeout=5000")
-            connection.all("PRAGMA schema_version")
+            self.check_schema(connection)
             self.check()
             if write:
                 connection.run(f"PRAGMA synchronous={self.settings.sync}")
@@ -313,6 +287,17 @@ class SharedFile:
             self._lose(why)
         if self.lost is not None:
             raise self.closing()
+
+    def check_schema(self, connection: Connection) -> None:
+        """Raise `BadStore` unless the tables of the store are as they must be, whoever may have changed them since."""
+        version = schema_version(connection)
+        if version != self._schema:
+            try:
+                require_schema(connection, self.path)
+            except BadStore as error:
+                self._lose(str(error))
+                raise
+            self._schema = version
 
     def became_writable(self) -> bool:
         """Whether a file that could only be read may be written by now; then it is to be opened anew."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from datasync.errors import DatasyncError, Disconnected, HistoryLost
+from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync._sqlite_bell import Ear
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_rows import Ranges
@@ -137,6 +137,7 @@ class Follower:
             with contextlib.suppress(InvalidStateError):  # it was cancelled, or this was stopped
                 try:
                     self._file.check()
+                    self._file.check_schema(self._reader())
                     done.set_result(read(self._reader()))
                 except InvalidStateError:
                     raise
@@ -220,8 +221,12 @@ class Follower:
     def _check(self) -> None:
         try:
             self._file.check()
-        except DatasyncError as error:
+            if self._tails:
+                self._file.check_schema(self._reader())
+        except Disconnected as error:
             self._end(self._tails, error)
+        except Exception as error:
+            self._give_up(self._tails, error)
         for name in {tail.name for tail in self._tails}:
             try:
                 self._file.check_name(name)
@@ -241,10 +246,7 @@ class Follower:
             except HistoryLost as error:
                 self._end(tails, error)
             except Exception as error:
-                self._failed(error)
-                known = self._file.explain(error)
-                # what else is wrong with the file is found when it is opened anew
-                self._end(tails, known if isinstance(known, Disconnected) else Disconnected(str(known)))
+                self._give_up(tails, error)
             else:
                 more = more or batch.more
                 for tail in tails:
@@ -260,6 +262,12 @@ class Follower:
                 tail.loop.call_soon_threadsafe(tail.deliver, frames, batch.size)
             except RuntimeError:  # its loop was closed without closing the session
                 self._tails.remove(tail)
+
+    def _give_up(self, tails: list[Tail], error: Exception) -> None:
+        self._failed(error)
+        known = self._file.explain(error)
+        # what else is wrong with the file is found when it is opened anew
+        self._end(tails, known if isinstance(known, Disconnected) else Disconnected(str(known)))
 
     def _end(self, tails: list[Tail], error: Exception) -> None:
         for tail in list(tails):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.kvdbsync._sqlite_driver import Connection, NotText
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Commit, Item, Progress, Scopes
 from datasync.syncbase.scopes import is_prefix
@@ -81,9 +81,8 @@ def under(
                 if items := _shown(chunk, skipped):
                     last = items[-1][0]
                     yield items
-        except Exception as error:
-            if not connection.is_no_text(error):
-                raise
+        except NotText:
+            pass  # the rest is read in a way that can skip it
         else:
             return
         finally:
@@ -100,9 +99,7 @@ def shown_keys(connection: Connection, sql: str, args: Sequence[object]) -> list
     """The keys that the condition `sql` finds, without those that are never shown."""
     try:
         found = connection.all(f"SELECT key FROM kv{sql}", args)  # noqa: S608 - no text of a user in it
-    except Exception as error:
-        if not connection.is_no_text(error):
-            raise
+    except NotText:
         query = f"SELECT CAST(key AS BLOB), typeof(key) FROM kv{sql}"  # noqa: S608
         found = [(_text(raw) if kind == "text" else raw,) for raw, kind in connection.all(query, args)]
     return [key for (key,) in found if type(key) is str]

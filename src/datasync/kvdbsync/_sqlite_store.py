@@ -21,6 +21,7 @@ import msgspec
 from datasync.errors import BadStore, Conflict, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_rows import delete_under, shown_keys
+from datasync.kvdbsync._sqlite_schema import APPLICATION_ID, FORMAT, SCHEMA, damaged, is_ours
 from datasync.source import Check, Commit, Committed, Delete, Operation, Put
 
 __all__ = [
@@ -42,8 +43,6 @@ __all__ = [
     "size_and_revision",
 ]
 
-APPLICATION_ID = 0x6473796E
-FORMAT = 1
 KEEP = 100_000
 """How many revisions the log keeps unless told otherwise."""
 KEEP_BYTES = 128 << 20
@@ -63,15 +62,6 @@ _BEHIND = (
 _PRUNE = (
     "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log ORDER BY revision"
     " LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
-)
-
-_SCHEMA = (
-    """CREATE TABLE kv(
-        key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, expires REAL
-    ) WITHOUT ROWID""",
-    "CREATE INDEX kv_expires ON kv(expires) WHERE expires IS NOT NULL",
-    "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT NULL, changes BLOB)",
-    "CREATE TABLE meta(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
 
 Changes = Sequence[tuple[str, bytes | None]]
@@ -120,7 +110,7 @@ def prepare(connection: Connection, path: str, *, write: bool) -> None:
 
     Raises `BadStore` for what it must not touch, before anything is written.
     """
-    ours = _is_ours(connection, path)
+    ours = is_ours(connection, path)
     # a new file has no WAL yet, nor has a backup made by VACUUM INTO
     if write and "wal" not in (_mode(connection), _mode(connection, "=WAL")):
         raise BadStore(f"{path} cannot have a WAL on this file system; put it on a local disk")
@@ -128,7 +118,7 @@ def prepare(connection: Connection, path: str, *, write: bool) -> None:
         if not write:
             raise BadStore(f"{path} is empty and read-only; grant write access, or name another file")
         _create(connection)
-        _is_ours(connection, path)
+        is_ours(connection, path)
     require_content(connection)
 
 
@@ -143,32 +133,12 @@ def _mode(connection: Connection, change: str = "") -> str:
     return str(connection.all(f"PRAGMA journal_mode{change}")[0][0])
 
 
-def _is_ours(connection: Connection, path: str) -> bool:
-    """False for an empty file."""
-    connection.run("BEGIN")  # at one moment: another process may be making the store
-    try:
-        application, version = (connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
-        empty = not connection.all("SELECT 1 FROM sqlite_master LIMIT 1")
-    finally:
-        if connection.in_transaction():
-            connection.run("ROLLBACK")
-    if application == APPLICATION_ID:
-        if version > FORMAT:
-            raise BadStore(
-                f"{path} has format {version}, this datasync knows {FORMAT}; update it: pip install -U datasync"
-            )
-        return True
-    if application or version or not empty:
-        raise BadStore(f"{path} is an SQLite file of another program; name another file")
-    return False
-
-
 def _create(connection: Connection) -> None:
     """Make the store, unless another process has done so in the meantime."""
     connection.run("BEGIN IMMEDIATE")
     try:
         if not connection.all("SELECT 1 FROM sqlite_master LIMIT 1"):
-            for statement in _SCHEMA:
+            for statement in SCHEMA.values():
                 connection.run(statement)
             connection.run("INSERT INTO log VALUES(0, ?, 0, NULL)", (_nonce(),))
             connection.run("INSERT INTO meta VALUES('history', ?)", (str(uuid.uuid4()),))
@@ -185,14 +155,9 @@ def _nonce() -> int:
     return int.from_bytes(os.urandom(8), "big") & _NONCE_MASK
 
 
-def damaged(what: str) -> BadStore:
-    """The error for a store whose tables do not hold what they must."""
-    return BadStore(f"the store is damaged: {what}; put a backup back with: datasync restore FILE URL")
-
-
 def require_store(connection: Connection, path: str) -> None:
     """Raise `BadStore`, or an error of the library, unless the file is a store of ours."""
-    if not _is_ours(connection, path):
+    if not is_ours(connection, path):
         raise BadStore(f"{path} is empty, which no store is; name another file")
     require_content(connection)
 

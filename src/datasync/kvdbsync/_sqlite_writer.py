@@ -191,6 +191,7 @@ class Writer:
         try:
             connection = self._open()
             self._begin(connection, self._file.settings.lock_timeout, jobs)
+            self._file.check_schema(connection)
             # G12: what was not begun when its source was closed never is
             jobs = [job for job in jobs if job.begin()]
             transactions = Transactions(connection, self._file.settings.keep)
@@ -282,6 +283,7 @@ class Writer:
                 self._due = min(due, self._clock.now() + _TICK)
                 return
             self._begin(connection, _TICK)
+            self._file.check_schema(connection)
             transactions = Transactions(connection, self._file.settings.keep)
             anchored = self._anchor(connection)
             transactions.expire(self._clock.now())
