@@ -11,7 +11,7 @@ import pytest
 
 from datasync import BadValue, DataSync, Op, UnsupportedOption, open_url
 from datasync.skipped_keys import SkippedKeys
-from datasync.source import Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.source import Commit, Delete, Put, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.testing.contract import eventually
 from tests.load import QUICK, equal, watched
 from tests.redis.redis_server import RedisServer, redis_server
@@ -246,6 +246,34 @@ def test_existed_is_told_truly() -> None:
             assert await server.everything() == {}
 
     asyncio.run(main())
+
+
+def test_a_transaction_of_many_prefix_deletes_scans_once_and_tells_truly_what_existed() -> None:
+    async def main() -> None:
+        async with redis_server() as server:
+            source = open_url(server.url)
+            await server.fill({f"{number}/{'/' * number}key": b"1" for number in range(1000)})
+            scans_before = await scans(server)
+            deletes = [Delete(f"{number}/", prefix=True) for number in range(0, 2000, 2)]
+            # the first one that holds a key has deleted it
+            nested = [Delete("1/", prefix=True), Delete("1//", prefix=True), Delete("3////", prefix=True)]
+            outer = [Delete("5//////", prefix=True), Delete("5/////", prefix=True), Delete("5/", prefix=True)]
+            committed = await source.commit([*nested, Put("other", b"1"), *deletes, Delete("none"), *outer])
+            assert committed.existed == [
+                True, False, True, *(number < 1000 for number in range(0, 2000, 2)), False, True, False, False
+            ]  # fmt: skip
+            left = {f"{number}/{'/' * number}key" for number in range(7, 1000, 2)}
+            assert (await server.everything()).keys() == {"other", *left}
+            assert await scans(server) - scans_before <= 3
+            await source.aclose()
+
+    asyncio.run(main())
+
+
+async def scans(server: RedisServer) -> int:
+    """How often keys were asked for, within scripts as well."""
+    stats = await server.info("commandstats")
+    return int(stats.get("cmdstat_scan", {}).get("calls", 0))
 
 
 def test_what_redis_lacks_says_so() -> None:

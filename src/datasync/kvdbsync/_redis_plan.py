@@ -8,7 +8,7 @@ from typing import Any
 
 from datasync.errors import BadValue, OutcomeUnknown, UnsupportedOption
 from datasync.kvdbsync import _redis_errors as errors
-from datasync.kvdbsync._redis_keys import pattern_of
+from datasync.kvdbsync._redis_keys import scan_pattern
 from datasync.kvdbsync._redis_link import Command, Link, ReplyError
 from datasync.source import Committed, Delete, Operation, Put
 
@@ -16,18 +16,63 @@ __all__ = ["Plan"]
 
 _LONGEST = 10**15
 """Milliseconds; the server adds them to the time of day in 63 bits."""
-# Nothing else runs in between, so a prefix is deleted as it stands at one moment; what is done is not undone
-_DELETE_PREFIX = """
-local cursor, deleted = '0', 0
+# All prefixes in one scan, which goes through the whole store. Nothing else runs in between, so they
+# are deleted as they stand at one moment; what is done is not undone. The tree is of the parts of the
+# prefixes between the lengths that there are: each key is looked at once, as far as it starts like
+# one of them, and counts for the first prefix that holds it.
+_DELETE_PREFIXES = """
+local lengths, known, tree, deleted = {}, {}, {}, {}
+for at = 2, #ARGV do
+  if not known[#ARGV[at]] then
+    known[#ARGV[at]] = true
+    lengths[#lengths + 1] = #ARGV[at]
+  end
+end
+table.sort(lengths)
+
+local function walk(text, visit)
+  local node, from = tree, 1
+  for _, length in ipairs(lengths) do
+    if length > #text then break end
+    node = visit(node, string.sub(text, from, length))
+    if not node then break end
+    from = length + 1
+  end
+  return node
+end
+
+for at = 2, #ARGV do
+  local node = walk(ARGV[at], function(node, part)
+    node[part] = node[part] or {}
+    return node[part]
+  end)
+  node[0] = at - 1
+  deleted[at - 1] = 0
+end
+
+local begun, cursor = false, '0'
 repeat
-  local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
+  local page, keys, found = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000), {}, {}
   cursor = page[1]
-  if #page[2] > 0 then
-    local reply = redis.pcall('UNLINK', unpack(page[2]))
-    if type(reply) == 'table' then
-      return deleted > 0 and redis.error_reply('PARTLY ' .. reply.err) or reply
+  for _, key in ipairs(page[2]) do
+    local first
+    walk(key, function(node, part)
+      local inner = node[part]
+      if inner and inner[0] and not (first and first < inner[0]) then first = inner[0] end
+      return inner
+    end)
+    if first then
+      keys[#keys + 1] = key
+      found[first] = true
     end
-    deleted = deleted + reply
+  end
+  if #keys > 0 then
+    local reply = redis.pcall('UNLINK', unpack(keys))
+    if type(reply) == 'table' then
+      return begun and redis.error_reply('PARTLY ' .. reply.err) or reply
+    end
+    begun = true
+    for at in pairs(found) do deleted[at] = 1 end
   end
 until cursor == '0'
 return deleted
@@ -39,12 +84,16 @@ class Plan:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self.operations = operations
-        single = [_command(operation) for operation in operations]
-        self.commands = single if len(single) == 1 else [("MULTI",), *single, ("EXEC",)]
+        prefixes = [operation.key for operation in operations if _is_of_prefix(operation)]
+        single = [_command(operation) for operation in operations if not _is_of_prefix(operation)]
+        if prefixes:  # no other operation lies below one of them
+            single.append(("EVAL", _DELETE_PREFIXES, 0, scan_pattern(prefixes) or "*", *prefixes))
+        self._transacts = len(single) > 1
+        self.commands = [("MULTI",), *single, ("EXEC",)] if self._transacts else single
 
     async def tell(self, link: Link, *before: Command) -> list[Any]:
         """What the server says to the commands, which are sent at once behind `before`. Raises as `Link.tell` does."""
-        if len(self.operations) > 1:
+        if self._transacts:
             await link.may_transact()
         return (await link.tell(*before, *self.commands))[len(before) :]
 
@@ -59,16 +108,19 @@ class Plan:
         refusal = self.refusal(replies)
         if refusal is not None:
             raise errors.of_reply(refusal, address)
-        results = replies[-1] if isinstance(replies[-1], list) else replies
+        results = replies[-1] if self._transacts and isinstance(replies[-1], list) else replies
         for result in results:
             if isinstance(result, ReplyError):  # in the midst of several, which Redis does not undo
                 raise OutcomeUnknown(f"{address}: {result}; read the keys to see which were written")
-        deleted = [
-            result > 0
-            for operation, result in zip(self.operations, results, strict=True)
-            if isinstance(operation, Delete)
-        ]
-        return Committed(None, deleted)
+        single = iter(results)
+        by_prefix = iter(results[-1] if isinstance(results[-1], list) else ())
+        done = [next(by_prefix if _is_of_prefix(operation) else single) for operation in self.operations]
+        pairs = zip(self.operations, done, strict=True)
+        return Committed(None, [result > 0 for operation, result in pairs if isinstance(operation, Delete)])
+
+
+def _is_of_prefix(operation: Operation) -> bool:
+    return isinstance(operation, Delete) and operation.prefix
 
 
 def _command(operation: Operation) -> Command:
@@ -77,8 +129,6 @@ def _command(operation: Operation) -> Command:
             return ("SET", operation.key, operation.raw)
         return ("SET", operation.key, operation.raw, "PX", _milliseconds(operation.key, operation.ttl))
     if isinstance(operation, Delete):
-        if operation.prefix:
-            return ("EVAL", _DELETE_PREFIX, 0, pattern_of(operation.key))
         return ("UNLINK", operation.key)
     raise UnsupportedOption(f"Redis has no revisions (for {operation.key!r}); leave if_revision out")
 
