@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
+from collections.abc import Iterable
 
 import pytest
 from aiokafka import codec as codecs
@@ -12,8 +15,10 @@ from datasync import DataSync
 from datasync.msgsync._kafka_cluster import Access, Cluster
 from datasync.msgsync._kafka_fetch import Cursor, Fetcher
 from datasync.msgsync._kafka_publish import Message, batch_of, produce
+from datasync.msgsync._kafka_records import Records, State, apply
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
+from tests.growth import Steps, growth
 from tests.kafka.kafka_server import KafkaServer
 from tests.kafka.load import settled, watched
 from tests.load import state_of
@@ -118,3 +123,42 @@ def test_odd_keys(server: KafkaServer) -> None:
             assert {kv.key async for kv in sync.list("")} == set(keys)
 
     asyncio.run(main())
+
+
+def table_of(keys: Iterable[str | bytes]) -> State:
+    state, revisions = State(), itertools.count(1)
+    records: Records = [(next(revisions), key if isinstance(key, bytes) else key.encode(), b"1") for key in keys]
+    apply(state, [(None, records)], None, lambda key: None)
+    return state
+
+
+def test_each_key_is_deleted_by_the_first_prefix_that_holds_it() -> None:
+    rng = random.Random(19)
+    pieces = ["a/", "b/", "/", "é/", "\U0010ffff/", "a"]
+    for _ in range(200):
+        keys = {"".join(rng.choices(pieces, k=rng.randint(1, 4))) + rng.choice(["", "1", "2"]) for _ in range(30)}
+        state = table_of([*keys, b"a/\xff", b"\xff/1"])
+        for key in rng.sample(sorted(keys), 3):
+            state.pop(key, None)
+        prefixes = ["", *{"".join(rng.choices(pieces[:-1], k=rng.randint(1, 3))) for _ in range(8)}]
+        rng.shuffle(prefixes)
+
+        left = {key.encode() for key in state} | state.skipped
+        for prefix, deleted in zip(prefixes, state.deleted_by(prefixes), strict=True):
+            assert deleted == sorted(key for key in left if key.startswith(prefix.encode()))
+            left.difference_update(deleted)
+        assert not left
+        assert state.under("a/") == sorted(key for key in state if key.startswith("a/"))
+        apply(state, [(None, [(99, b"a/new", b"1")])], None, lambda key: None)
+        assert state.under("a/") == sorted(key for key in state if key.startswith("a/"))
+
+
+@pytest.mark.parametrize("prefix", ["{}/", "{}/none/", "0/"])
+def test_prefix_deletes_cost_what_they_are_and_delete(prefix: str) -> None:
+    async def deleting(count: int, steps: Steps) -> None:
+        state = table_of(f"{number}/key" for number in range(count))
+        prefixes = [prefix.format(number) + "/" * (prefix == "0/") * number for number in range(count, 0, -1)]
+        with steps:
+            state.deleted_by(prefixes)
+
+    assert growth(deleting) < 6

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from aiokafka.record.util import decode_varint
 
 from datasync.errors import BadStore, Disconnected
 from datasync.source import Item, Scopes
+from datasync.syncbase.ordered import OrderedKeys
 
 __all__ = ["Group", "Records", "Report", "State", "apply", "extent", "groups", "text_of"]
 
@@ -32,11 +35,13 @@ class State(dict[str, Item]):
     def __init__(self) -> None:
         super().__init__()
         self.skipped: set[bytes] = set()
+        self.order = OrderedKeys()
 
     def clear(self) -> None:
         """Forget all of it."""
         super().clear()
         self.skipped.clear()
+        self.order.forget()
 
     def has(self, key: bytes) -> bool:
         """Whether it has a value, text or not."""
@@ -45,13 +50,33 @@ class State(dict[str, Item]):
         except UnicodeDecodeError:
             return False
 
-    def under(self, prefix: str) -> list[bytes]:
-        """All keys that start with it, those that are skipped too."""
-        start = prefix.encode()
-        return [
-            *(key.encode() for key in self if key.startswith(prefix)),
-            *(key for key in self.skipped if key.startswith(start)),
-        ]
+    def under(self, prefix: str) -> list[str]:
+        """The keys that start with it, in order."""
+        return self.order.under(prefix, self)
+
+    def deleted_by(self, prefixes: Sequence[str]) -> list[list[bytes]]:
+        """The keys that each of them deletes of what those before it have left; those that are skipped, too."""
+        keys: list[bytes] = []
+        skipped = sorted(self.skipped)
+        for prefix in Scopes(prefixes).minimal():
+            start = prefix.encode()
+            keys += map(str.encode, self.under(prefix))
+            rest = itertools.islice(skipped, bisect_left(skipped, start), None)
+            keys += itertools.takewhile(lambda key, start=start: key.startswith(start), rest)  # type: ignore[misc]
+
+        # in order each is inside of those that are open; of these the first one in the order of the call deletes it
+        deleted: list[list[bytes]] = [[] for _ in prefixes]
+        places = [*((prefix.encode(), place) for place, prefix in enumerate(prefixes))]
+        opened: list[tuple[bytes, int]] = []
+        for name, place in sorted([*places, *((key, len(prefixes)) for key in keys)]):
+            while opened and not name.startswith(opened[-1][0]):
+                opened.pop()
+            first = min(place, opened[-1][1]) if opened else place
+            if place < len(prefixes):
+                opened.append((name, first))
+            else:
+                deleted[first].append(name)
+        return deleted
 
 
 _HEADER = struct.Struct(">qiibIhi")  # base offset, length, leader epoch, magic, checksum, attributes, last offset delta
@@ -164,6 +189,7 @@ def text_of(key: bytes | None, report: Report) -> str | None:
 
 def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: Report) -> None:
     """Bring the state up to date; of other keys than `wanted` nothing is kept."""
+    fresh = state.order.fresh
     for revision, records in found:
         for offset, raw_key, value in records:
             try:
@@ -180,4 +206,8 @@ def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: R
             if value is None:
                 state.pop(key, None)
             else:
+                if fresh is not None and key not in state:
+                    fresh.append(key)
                 state[key] = (key, value, offset if revision is None else revision)
+    if fresh:
+        state.order.trim()

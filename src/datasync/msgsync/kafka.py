@@ -158,7 +158,7 @@ class KafkaSource(Source):
     ) -> tuple[Sequence[Item], Any | None]:
         if token is None:
             state = await self._shared().table.now()
-            token = held(sorted(item for key, item in state.items() if key.startswith(prefix)))
+            token = held([state[key] for key in state.under(prefix)])
         page, following = cast(Held, token).page(limit)
         if keys_only:
             page = [(key, b"", revision) for key, _, revision in page]
@@ -224,11 +224,13 @@ class _Writer:
         messages: list[Message] = []
         existed: list[bool] = []
         state = await self.table.now() if any(type(operation) is Delete for operation in operations) else State()
+        prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
+        deleted = iter(state.deleted_by(prefixes))
         for operation in operations:
             if type(operation) is Put:
                 messages.append(Message(operation.key.encode(), operation.raw, operation.content_type))
             elif type(operation) is Delete:
-                keys = state.under(operation.key) if operation.prefix else [operation.key.encode()]
+                keys = next(deleted) if operation.prefix else [operation.key.encode()]
                 existed.append(bool(keys) if operation.prefix else operation.key in state)
                 messages.extend(Message(key, None) for key in keys)
         if not messages:
