@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 from collections import deque
 from collections.abc import Callable
@@ -63,7 +64,7 @@ class Link(asyncio.Protocol):
         self.access = access
         self.hello: dict[bytes, Any] = {}
         """What the server said of itself at first."""
-        self.error: Disconnected | Unauthorized | None = None
+        self._error: Disconnected | Unauthorized | None = None
         """Why the connection has ended."""
         self.pushed: Callable[[list[Any]], None] | None = None
         self.lost: Callable[[], None] | None = None
@@ -132,9 +133,14 @@ class Link(asyncio.Protocol):
         self.hello, *_ = await self.ask(*commands)
 
     @property
+    def error(self) -> Disconnected | Unauthorized | None:
+        """Why it has ended. G9: an error for each who asks; one that is raised knows all who waited for it."""
+        return copy.copy(self._error)
+
+    @property
     def ready(self) -> bool:
         """Whether the connection stands, as far as one can know."""
-        return self.error is None and self._transport is not None and not self._transport.is_closing()
+        return self._error is None and self._transport is not None and not self._transport.is_closing()
 
     @property
     def role(self) -> str:
@@ -194,7 +200,10 @@ class Link(asyncio.Protocol):
                 self.fail(f"no answer within {limit:g} s; check that the server is healthy")
                 assert self.error is not None
                 raise self.error
-        return replies.result()
+        try:
+            return replies.result()
+        finally:
+            del replies  # G9: their error knows this frame, which would keep the write
 
     async def ping(self) -> None:
         """Return as soon as the server says anything. Raises `Disconnected` when it is gone, or has said nothing since
@@ -218,8 +227,8 @@ class Link(asyncio.Protocol):
 
     def fail(self, why: str) -> None:
         """End the connection; whoever waits for a reply gets `Disconnected`."""
-        if self.error is None:
-            self.error = Disconnected(f"{self.address}: {why}")
+        if self._error is None:
+            self._error = Disconnected(f"{self.address}: {why}")
         if self._transport is not None:
             self._transport.abort()
 
@@ -260,12 +269,12 @@ class Link(asyncio.Protocol):
             self.fail(f"it does not speak Redis' protocol ({error}); check the address")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.error is None:
-            self.error = errors.of_loss(exc, self.address)
+        if self._error is None:
+            self._error = errors.of_loss(exc, self.address)
         asked, self._asked = self._asked, deque()
         for each in asked:
             if not each.future.done():
-                each.future.set_exception(self.error)
+                each.future.set_exception(copy.copy(self._error))
                 each.future.exception()  # nobody need fetch it
         if self._heard is not None and not self._heard.done():
             self._heard.set_result(None)

@@ -199,7 +199,10 @@ class Shared:
         await asyncio.wait((opening,))
         if opening.cancelled():
             raise Disconnected("it was closed")
-        return opening.result()
+        try:
+            return opening.result()
+        finally:
+            del opening  # G9: its error knows this frame, which would keep all who waited
 
     async def _open(self) -> Store:
         store = await self._still_good()
