@@ -6,18 +6,19 @@
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo setup test test-all check-long lint format docs bench chaos lock clean venv
+.PHONY: help demo setup test test-all check-long lint format docs bench chaos fuzz lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
 	@echo "make test     all tests, on the newest Python of this machine"
 	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
-	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, a minute of chaos on each store"
+	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, chaos on each store, fuzzing of each door"
 	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
 	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
 	@echo "make bench    benchmarks, as JSON lines"
 	@echo "make chaos    a real server, broken in every way that a seed draws: ARGS=\"etcd:// --minutes 10\""
+	@echo "make fuzz     what is hostile, through one door: ARGS=\"files --minutes 10\""
 	@echo "make format   let ruff lay out the code"
 	@echo "make lock     pin the newest versions of what developing needs"
 	@echo "make clean    remove what the other targets made"
@@ -61,6 +62,9 @@ bench: venv
 
 chaos: venv
 	@.venv/bin/python -m datasync.testing.chaos $(or $(ARGS),sqlite://)
+
+fuzz: venv
+	@.venv/bin/python -m datasync.testing.fuzz $(or $(ARGS),url)
 
 lock:
 	tools/lock

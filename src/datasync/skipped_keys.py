@@ -10,6 +10,8 @@ MARK = "skipped_key"
 """The attribute of a log record that names a skipped key, as text."""
 
 _MOST = 100
+_LONGEST = 200
+"""Bytes of a key that are shown; others may be as large as values."""
 
 
 class SkippedKeys:
@@ -17,7 +19,7 @@ class SkippedKeys:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._reported: set[bytes] = set()
+        self._reported: set[str] = set()
 
     @property
     def full(self) -> bool:
@@ -26,12 +28,12 @@ class SkippedKeys:
 
     def report(self, key: bytes, store: str, why: str) -> None:
         """Say once that the key is skipped; `why` says why, and the way out."""
-        if key in self._reported or self.full:
+        name = _name(key)
+        if name in self._reported or self.full:
             return
 
-        self._reported.add(key)
-        mark = {MARK: repr(key)}
-        self._log.warning("the %s key %r is skipped: %s", store, key, why, extra=mark)
+        self._reported.add(name)
+        self._log.warning("the %s key %s is skipped: %s", store, name, why, extra={MARK: name})
         if self.full:
             self._log.warning("%d keys are skipped: no more of them will be reported", _MOST)
 
@@ -46,3 +48,8 @@ class SkippedKeys:
         if not text:
             self.report(key, store, f"it is {why}; rename it, or delete it with: datasync del --raw")
         return text or None
+
+
+def _name(key: bytes) -> str:
+    name = repr(key[:_LONGEST])
+    return name if len(key) <= _LONGEST else f"{name} and {len(key) - _LONGEST:,} bytes more"

@@ -340,3 +340,10 @@ def test_yaml_needs_its_extra(shell: Shell, tmp_path: pathlib.Path) -> None:
     assert result.code == 2
     assert "pip install 'datasync[cli]'" in result.error
     assert shell.run("load", "sqlite:///a.db", "a.json", python=without).code == 0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_text_that_is_no_utf8_is_told_with_its_place(format: str) -> None:
+    data = {"jsonl": b'{"key": "k", "value": "a\xff"}\n', "json": b'{"k": "a\xff"}', "yaml": b"k: a\xff\n"}[format]
+    with pytest.raises(BadFile, match=r"line 1, column \d+: byte 0xff is no UTF-8"):
+        entries(data, format)

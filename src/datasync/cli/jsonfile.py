@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DatasyncError
 
 __all__ = ["BYTES", "BadFile", "Entry", "decoded_base64", "document", "json_entries", "json_lines", "text_bytes"]
@@ -154,7 +155,7 @@ def _plain_line(number: int, data: bytes) -> Entry | None:
         return None  # a member twice would go unnoticed
     try:
         line = _decode_line(data)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
     place = _KEY_MEMBER.search(data)
     assert place is not None

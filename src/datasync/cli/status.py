@@ -12,6 +12,7 @@ from datasync import open_url
 from datasync.cli.output import Output, json_line, many
 from datasync.cli.parser import Command, Positional, json_option
 from datasync.cli.process import run
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DatasyncError, UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
 from datasync.texts import printable
@@ -41,7 +42,7 @@ def _status(options: argparse.Namespace) -> int:
                 sys.stdout.buffer.write(json_line(msgspec.json.format(data, indent=-1)) + b"\n")
             else:
                 _show(data)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise DatasyncError(
                 f"{source.name}: its status is not understood ({error}); ask one of this version"
             ) from None

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from datasync.codec.shared import OfType
+from datasync.codec.shared import UNDECODABLE, OfType
 from datasync.errors import BadValue, DecodeError
 
 __all__ = ["Bytes", "JsonValues", "PydanticValues"]
@@ -73,7 +73,7 @@ class JsonValues(OfType, Generic[T]):
             return self._decoder.decode(raw)
         except msgspec.ValidationError as error:
             raise DecodeError(key, _reason(str(error))) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             raise DecodeError(key, "it is not JSON" if raw else "it is empty") from None
         except Exception as error:  # of a __post_init__; its text may quote the value
             raise DecodeError(key, f"its type raises {type(error).__name__}") from None

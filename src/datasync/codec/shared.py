@@ -1,10 +1,15 @@
-"""What the codecs of one type share: they are made once in a process, and pickled by their type."""
+"""What codecs share: those of one type are made once in a process, and pickled by their type."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-__all__ = ["OfType"]
+import msgspec
+
+__all__ = ["UNDECODABLE", "OfType"]
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be: not UTF-8, or nested too deeply, among others."""
 
 
 class OfType:

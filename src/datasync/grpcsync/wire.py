@@ -9,6 +9,7 @@ import msgspec
 from datasync import errors
 from datasync.capabilities import Capabilities
 from datasync.checks import check_key, check_operations, check_prefix
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import BadValue, Conflict, DatasyncError
 from datasync.events import Verdict
 from datasync.grpcsync import datasync_pb2 as pb
@@ -262,5 +263,5 @@ def capabilities_of(text: str | bytes | None) -> Capabilities | None:
     """The same on the other side; None where the server does not say, or not in a way that is known here."""
     try:
         return None if text is None else msgspec.json.decode(text, type=Capabilities)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None

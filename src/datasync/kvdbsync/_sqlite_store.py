@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import BadStore, Conflict, HistoryLost
 from datasync.kvdbsync._sqlite_driver import Connection
 from datasync.kvdbsync._sqlite_rows import delete_under, shown_keys
@@ -231,7 +232,7 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                 commits.append(Commit((name, at, mark), at, changes))
             if read >= size:
                 return Batch(commits, read, more=True)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise HistoryLost(f"revision {at} of the log is damaged ({error}); take a snapshot") from None
     finally:
         rows.close()

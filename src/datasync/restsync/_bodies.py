@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from datasync.checks import check_key, check_prefix
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import BadKey
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
@@ -122,7 +123,7 @@ def json_fault(raw: bytes) -> str | None:
     try:
         raw.decode()
         msgspec.json.decode(raw, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         return str(error)
     return None
 
@@ -132,7 +133,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         body.decode()  # the decoder passes over what it leaves raw
         return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Problem(400, "BadBody", f"the body is not what is expected here: {error}") from None
 
 

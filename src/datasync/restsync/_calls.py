@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.serving.access import Access
@@ -162,7 +163,7 @@ class Calls:
         """The JSON of an answer. Raises `Disconnected` where it is not of that form."""
         try:
             return msgspec.json.decode(answer.data, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise _Broken(
                 f"{self._name}: the answer is not understood ({error});"
                 " see that the server is not newer than this client"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from datasync import errors
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DatasyncError
 from datasync.events import Verdict
 from datasync.source import Result
@@ -108,7 +109,7 @@ def error_of(status: int, body: bytes, server: str) -> DatasyncError:
     """What a client raises for an answer of a server of ours that is neither a success nor a verdict."""
     try:
         said = msgspec.json.decode(body, type=_Body)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         said = _Body(detail=f"an answer without an explanation (status {status})")
     text = said.detail or f"status {status}"
     if said.title == "Conflict":

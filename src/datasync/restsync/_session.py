@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
 import msgspec
 
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DatasyncError, Disconnected
 from datasync.restsync._bodies import Item
 from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS
@@ -128,7 +130,7 @@ class HttpSession(Session):
                     self._followed.took(frames)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Disconnected(f"{self._name}: the stream of events broke off") from None
-        except msgspec.MsgspecError as error:
+        except (*UNDECODABLE, binascii.Error) as error:
             raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
         finally:
             self._end()

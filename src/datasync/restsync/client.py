@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from datasync.capabilities import Capabilities
+from datasync.codec.shared import UNDECODABLE
 from datasync.errors import Disconnected, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
@@ -61,7 +62,7 @@ class HttpSource(Source):
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         asked = Request(list(scopes), resume, list(added))
         response = await self._calls.stream("events", msgspec.json.encode(asked))
-        with contextlib.suppress(msgspec.MsgspecError):  # an older server tells nothing
+        with contextlib.suppress(*UNDECODABLE):  # an older server tells nothing
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
             # the verdicts come with the answers to writes; who follows from here is not asked by the server
             self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
-import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from datasync.testing.chaos.run import Outcome, play
 from datasync.testing.chaos.schedule import Step, draw
 from datasync.testing.chaos.store import Store
 from datasync.testing.chaos.stores import SCHEMES, store_for
+from datasync.testing.commands import Screen, drawn, until_signalled
 from datasync.testing.trace import dump
 
 __all__ = ["Settings", "chaos", "main"]
@@ -26,36 +24,6 @@ __all__ = ["Settings", "chaos", "main"]
 _ROUND = 20.0
 """Seconds for which a round goes on, before everything settles and is judged."""
 _SHOWN, _WIDE = 20, 400
-
-
-class _Screen:
-    """A line on a terminal that tells how far it is, and a line for each round."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds = minutes * 60
-        self._began = time.monotonic()
-        self._bar = sys.stderr.isatty()
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self._began + self._seconds - time.monotonic()
-
-    async def tick(self, text: str) -> None:
-        """Show how far it is, until cancelled."""
-        while self._bar:
-            share = min(1.0, 1 - self.left / self._seconds)
-            filled = round(30 * share)
-            sys.stderr.write(f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {text}")
-            sys.stderr.flush()
-            await asyncio.sleep(0.5)
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        if self._bar:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-        print(text, flush=True)
 
 
 class Settings(NamedTuple):
@@ -72,7 +40,7 @@ class Settings(NamedTuple):
 
 async def chaos(store: Store, settings: Settings) -> int:
     """Round after round, until the time is up or one fails. Returns 0 where nothing was found, else 1."""
-    screen = _Screen(settings.minutes)
+    screen = Screen(settings.minutes)
     total: Counter[str] = Counter()
     writes = events = rounds = failed = 0
     try:
@@ -82,12 +50,9 @@ async def chaos(store: Store, settings: Settings) -> int:
             screen.line(f"left out: {name}: {why}")
         for number in range(settings.first, sys.maxsize):
             schedule = draw(settings.seed, number, store, settings.seconds)
-            ticking = asyncio.create_task(screen.tick(f"round {number}, {events:,} events, {failed} failed"))
-            try:
+            told = f"round {number}, {events:,} events, {failed} failed"
+            async with screen.ticking(told.__str__):
                 outcome = await play(store, schedule, random.Random(f"{settings.seed}/{number}/play").getrandbits(64))
-            finally:
-                ticking.cancel()
-                await asyncio.wait([ticking])
 
             total += outcome.steps
             writes, events, rounds = writes + outcome.writes, events + outcome.events, rounds + 1
@@ -111,7 +76,7 @@ def _counted(steps: Counter[str]) -> str:
 
 
 def _explain(
-    screen: _Screen, store: Store, settings: Settings, number: int, schedule: Sequence[Step], outcome: Outcome
+    screen: Screen, store: Store, settings: Settings, number: int, schedule: Sequence[Step], outcome: Outcome
 ) -> None:
     seed = settings.seed
     scheme = store.url.partition("://")[0]
@@ -133,28 +98,20 @@ def _explain(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns 0 where nothing was found, 1 for findings, 2 for wrong usage, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
     try:
         store = store_for(options.url)
-        with asyncio.Runner() as runner:
-            return runner.run(_until_signalled(store, options, seed))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        return 128 + signal.SIGINT
+        settings = Settings(
+            options.minutes,
+            drawn(options.seed),
+            first=options.round,
+            seconds=options.seconds,
+            on=options.go_on,
+            keep=options.keep,
+        )
+        return until_signalled(chaos(store, settings))
     except (UsageError, Missing) as error:
         sys.stderr.write(f"chaos: {error}\n")
         return 2
-
-
-async def _until_signalled(store: Store, options: argparse.Namespace, seed: int) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background ignores it unless told
-        loop.add_signal_handler(number, task.cancel)
-    settings = Settings(
-        options.minutes, seed, first=options.round, seconds=options.seconds, on=options.go_on, keep=options.keep
-    )
-    return await chaos(store, settings)
 
 
 def _parser() -> argparse.ArgumentParser:

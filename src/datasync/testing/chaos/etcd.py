@@ -27,7 +27,7 @@ class EtcdStore(Proxied):
         self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
         binary = program("etcd", "apt-get install -y etcd-server")
         self._server = server = EtcdServer(binary, self._directory, extra=["--bcrypt-cost", "4"])
-        self._proxy = proxy = TcpProxy(server.port)
+        self.proxy = proxy = TcpProxy(server.port)
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
         self.faults = line_faults(proxy) | process_faults(server) | {
@@ -46,13 +46,13 @@ class EtcdStore(Proxied):
         await self._server.start()
         await self._make_user()
         self._backup = await self._server.back_up()
-        await self._proxy.start()
-        self.url = f"etcd://{_NAME}:{_PASSWORD}@127.0.0.1:{self._proxy.port}?timeout=2"
+        await self.proxy.start()
+        self.url = f"etcd://{_NAME}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2"
         self.direct = f"etcd://root:{self._server.password}@127.0.0.1:{self._server.port}?timeout=2"
         self.version = f"etcd {await self._server.version()}"
 
     async def aclose(self) -> None:
-        await self._proxy.aclose()
+        await self.proxy.aclose()
         self._server.end()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -106,7 +106,7 @@ class EtcdStore(Proxied):
 
     async def _lock_out(self, rng: random.Random, seconds: float) -> None:
         await self._as_root("role", "revoke-permission", _NAME, "", "--prefix")
-        self._proxy.cut()  # a watch that is there already goes on
+        self.proxy.cut()  # a watch that is there already goes on
         try:
             await asyncio.sleep(seconds)
         finally:

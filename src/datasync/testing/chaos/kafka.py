@@ -39,7 +39,7 @@ class KafkaStore(Proxied):
         jars = _jars()
         self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
         self._server = server = KafkaServer(jars, self._directory)
-        self._proxy = proxy = TcpProxy(server.behind, Kafka)
+        self.proxy = proxy = TcpProxy(server.behind, Kafka)
         proxy.port = server.proxied
         self._topic = "chaos"
         self._seen = 0
@@ -55,12 +55,12 @@ class KafkaStore(Proxied):
     async def start(self) -> None:
         await self._server.start()
         await topics.make(self._server.port, self._topic)
-        await self._proxy.start()
-        self.url = f"kafka://127.0.0.1:{self._proxy.port}/{self._topic}?timeout=3"
+        await self.proxy.start()
+        self.url = f"kafka://127.0.0.1:{self.proxy.port}/{self._topic}?timeout=3"
         self.direct = f"kafka://127.0.0.1:{self._server.port}/{self._topic}?timeout=3"
 
     async def aclose(self) -> None:
-        await self._proxy.aclose()
+        await self.proxy.aclose()
         self._server.end()
         shutil.rmtree(self._directory, ignore_errors=True)
 

@@ -10,6 +10,9 @@ from typing import Protocol, TypedDict
 
 __all__ = ["Framing", "Http2", "Kafka", "Resp", "TcpProxy"]
 
+Alter = Callable[[bytes], bytes]
+"""What is made of the bytes that come from a server."""
+
 _CHUNK = 65_536
 _BACKLOG = 1024
 
@@ -140,6 +143,8 @@ class TcpProxy:
         """Bytes a second that each way of each connection carries at most; None: as they come."""
         self.latency = 0.0
         """Seconds that each way takes beside that."""
+        self.lies: Callable[[], Alter] | None = None
+        """Made for each connection: what is passed on in place of what comes from the server."""
         self._framing = framing
         self._cut_at: int | None = None
         self._listener: socket.socket | None = None
@@ -233,8 +238,9 @@ class TcpProxy:
             ends.append(server)
             self._writers.add(server)
             async with asyncio.TaskGroup() as group:
+                alter = None if self.lies is None else self.lies()
                 group.create_task(self._pass_on(reader, server, None))
-                group.create_task(self._pass_on(answers, writer, self._framing()))
+                group.create_task(self._pass_on(answers, writer, self._framing(), alter))
         except* OSError:
             pass
         finally:
@@ -243,7 +249,11 @@ class TcpProxy:
                 self._writers.discard(end)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: Framing | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        framing: Framing | None,
+        alter: Alter | None = None,
     ) -> None:
         while data := await reader.read(_CHUNK):
             if self.rate is not None or self.latency:
@@ -259,7 +269,7 @@ class TcpProxy:
                         # soon, not now: what was written is to be read first
                         asyncio.get_running_loop().call_later(0.01, self.cut)
                         return
-            writer.write(data)
+            writer.write(data if alter is None else alter(data))
             await writer.drain()
         raise ConnectionResetError
 

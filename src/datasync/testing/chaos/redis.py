@@ -25,7 +25,7 @@ class RedisStore(Proxied):
         binary = program("redis-server", "apt-get install -y redis-server")
         user = ["--user", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"]
         self._server = server = RedisServer(binary, disk.path, extra=user)
-        self._proxy = proxy = TcpProxy(server.port, Resp)
+        self.proxy = proxy = TcpProxy(server.port, Resp)
         self._counted = 0
         self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
             "clients killed": Fault("server", 2, self._kill_clients),
@@ -38,13 +38,13 @@ class RedisStore(Proxied):
     async def start(self) -> None:
         await self._server.start()
         self._backup = await self._server.back_up()
-        await self._proxy.start()
-        self.url = f"redis://{_USER}:{_PASSWORD}@127.0.0.1:{self._proxy.port}?timeout=2"
+        await self.proxy.start()
+        self.url = f"redis://{_USER}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2"
         self.direct = f"{self._server.url}?timeout=2"
         self.version = f"Redis {(await self._server.info('server'))['redis_version']}"
 
     async def aclose(self) -> None:
-        await self._proxy.aclose()
+        await self.proxy.aclose()
         self._server.end()
         self._disk.remove()
 

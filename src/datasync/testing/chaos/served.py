@@ -47,7 +47,7 @@ class ServedStore(Proxied):
         self.direct = f"sqlite:///{self._file.path}"
         protocol = "http" if scheme == "http" else "grpc"
         self._server = server = ServeProcess(self.direct, disk.path, protocol)
-        self._proxy = proxy = TcpProxy(server.port, Http2)
+        self.proxy = proxy = TcpProxy(server.port, Http2)
         self.version = f"datasync serve --{protocol} of SQLite"
         self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
             "compaction": Fault("server", 2, self._compact),
@@ -68,11 +68,11 @@ class ServedStore(Proxied):
         await self._file.make()
         self._file.back_up()
         await self._server.start()
-        await self._proxy.start()
-        self.url = f"{self._scheme}://127.0.0.1:{self._proxy.port}?timeout=2"
+        await self.proxy.start()
+        self.url = f"{self._scheme}://127.0.0.1:{self.proxy.port}?timeout=2"
 
     async def aclose(self) -> None:
-        await self._proxy.aclose()
+        await self.proxy.aclose()
         self._server.end()
         self._disk.remove()
 

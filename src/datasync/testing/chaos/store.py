@@ -87,13 +87,13 @@ class Store(abc.ABC):
 class Proxied(Store):
     """A store whose `url` leads through a proxy."""
 
-    _proxy: TcpProxy
+    proxy: TcpProxy
 
     async def part(self) -> None:
-        await self._proxy.refuse()
+        await self.proxy.refuse()
 
     async def rejoin(self) -> None:
-        await self._proxy.start()
+        await self.proxy.start()
 
 
 def line_faults(proxy: TcpProxy) -> dict[str, Fault]:
