@@ -8,10 +8,23 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from datasync.errors import BadUrl, Disconnected
+from datasync.errors import AnswerTooLarge, BadUrl, Disconnected
 from datasync.transports import Url, shown_host
 
-__all__ = ["Endpoint", "TlsFiles", "endpoints", "no_tls_files", "tls_files"]
+__all__ = [
+    "MAX_ANSWER",
+    "Endpoint",
+    "TlsFiles",
+    "endpoints",
+    "max_answer",
+    "no_tls_files",
+    "tls_files",
+    "too_large",
+]
+
+MAX_ANSWER = 256 << 20
+"""Bytes that one answer or event of a server may have, unless its URL says otherwise."""
+_LEAST_ANSWER = 64 << 10
 
 
 class Endpoint(NamedTuple):
@@ -165,3 +178,22 @@ def _readable(name: str) -> Path:
     except OSError as error:
         raise ValueError(f"names a file that cannot be read: {name} ({error.strerror})") from None
     return path
+
+
+def max_answer(url: Url) -> int:
+    """The option `max_answer`: bytes that one answer or event of the server may have. Raises `BadUrl`."""
+    return url.option("max_answer", _size, MAX_ANSWER)
+
+
+def _size(text: str) -> int:
+    if not (text.isdecimal() and text.isascii()) or len(text) > 18 or int(text) < _LEAST_ANSWER:
+        raise ValueError(f"takes a number of bytes from {_LEAST_ANSWER} on, not {text!r}")
+    return int(text)
+
+
+def too_large(server: str, most: int) -> AnswerTooLarge:
+    """That a server has more to say at once than the `most` bytes which its URL allows."""
+    return AnswerTooLarge(
+        f"{server}: one answer has more than {most} bytes; give a larger max_answer= in the URL if that is meant, else"
+        " check the server"
+    )

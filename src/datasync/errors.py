@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyRegistered",
+    "AnswerTooLarge",
     "BadKey",
     "BadPrefix",
     "BadStore",
@@ -169,6 +170,13 @@ class PartialWrite(DatasyncError):
 
 class Disconnected(DatasyncError):
     """The source cannot be reached now; a watch retries by itself, a write or read did not happen."""
+
+
+class AnswerTooLarge(Disconnected):
+    """One answer or event of a server is larger than `max_answer=` of the URL allows; its connection was dropped.
+
+    A watch goes on as behind any lost connection; a read did not happen.
+    """
 
 
 class Unauthorized(DatasyncError):

@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 
 from datasync.endpoints import Endpoint
 from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption
-from datasync.kvdbsync._redis_errors import Moved, TopologyChanged, moved, of_reply
+from datasync.kvdbsync._redis_errors import SLOTS, Moved, TopologyChanged, moved, of_reply
 from datasync.kvdbsync._redis_keys import pattern_of
 from datasync.kvdbsync._redis_link import Access, Command, Link, ReplyError, refuse_mode
 from datasync.kvdbsync._redis_plan import Plan
+from datasync.kvdbsync._redis_replies import shaped
 from datasync.kvdbsync._redis_store import Store, left_alone_type, refuse_replica, scan
 from datasync.source import Committed, Delete, Operation
 
 __all__ = ["Cluster", "Clustered", "slot_of"]
 
-_SLOTS = 16_384
+_NODES = 1_000
+"""Primaries that a cluster has at most, as its specification has it."""
 _HOPS = 8
 """Times that a command is sent on; while a slot moves, a key may be on its way."""
 _PAUSE = 0.05
@@ -34,7 +36,7 @@ def slot_of(key: str | bytes) -> int:
         end = raw.find(b"}", start + 1)
         if end > start + 1:
             raw = raw[start + 1 : end]
-    return binascii.crc_hqx(raw, 0) % _SLOTS
+    return binascii.crc_hqx(raw, 0) % SLOTS
 
 
 class Primary(NamedTuple):
@@ -65,7 +67,10 @@ def primaries(nodes: str, *, by_name: bool = False) -> list[Primary]:
 
 def _range(text: str) -> range:
     first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    found = range(int(first), int(last or first) + 1)
+    if not found or found.stop > SLOTS:
+        raise ValueError(f"no slots: {text[:40]}")
+    return found
 
 
 class Cluster:
@@ -96,7 +101,7 @@ class Cluster:
                 if isinstance(error, Disconnected):
                     error = raised
                 continue
-            if sum(len(slots) for primary in found for slots in primary.slots) == _SLOTS:
+            if sum(len(slots) for primary in found for slots in primary.slots) == SLOTS:
                 self._known = [primary.endpoint for primary in found]
                 return found
             error = Disconnected(f"{endpoint}: not all slots of the cluster are served; check CLUSTER INFO")
@@ -104,13 +109,23 @@ class Cluster:
 
 
 async def nodes_of(link: Link) -> list[Primary]:
-    """The primaries that this member knows of."""
-    [nodes] = await link.ask(("CLUSTER", "NODES"))
+    """The primaries that this member knows of. Raises `Disconnected`."""
+    [answer] = await link.ask(("CLUSTER", "NODES"))
     # a member leaves its own host out until others have told it
     host = link.endpoint.host.strip("[]")
-    text = nodes if isinstance(nodes, str) else nodes.decode()
-    nodes = "\n".join(line.replace(" :", f" {host}:", 1) for line in text.splitlines())
-    return primaries(nodes, by_name=link.access.tls is not None)  # that is what certificates are made out to
+    try:
+        text = answer if isinstance(answer, str) else shaped(answer, bytes, link.address).decode()
+        lines = "\n".join(line.replace(" :", f" {host}:", 1) for line in text.splitlines())
+        found = primaries(lines, by_name=link.access.tls is not None)  # that is what certificates are made out to
+    except ValueError as error:
+        raise _nonsense(link, str(error)) from None
+    if len(found) > _NODES or sum(len(slots) for primary in found for slots in primary.slots) > SLOTS:
+        raise _nonsense(link, "more than there can be")
+    return found
+
+
+def _nonsense(link: Link, why: str) -> Disconnected:
+    return Disconnected(f"{link.address}: CLUSTER NODES does not tell of a cluster ({why[:100]}); check the server")
 
 
 def _give_up(connecting: asyncio.Task[Link]) -> None:
@@ -125,7 +140,7 @@ class Clustered(Store):
     def __init__(self, links: Sequence[Link], found: Sequence[Primary]) -> None:
         self.links = links
         self._by_name: dict[str, Link] = {}
-        self._owners: list[Link] = [links[0]] * _SLOTS
+        self._owners: list[Link] = [links[0]] * SLOTS
         for link, primary in zip(links, found, strict=True):
             self._by_name.update(dict.fromkeys(primary.names, link))
         self._take_over(found)
@@ -168,7 +183,7 @@ class Clustered(Store):
                         raise of_reply(reply, link.address)
                     left_alone_type(keys[index], "value of another type than string")
                     reply = None
-                values[index] = reply
+                values[index] = shaped(reply, bytes | None, link.address)
         return values
 
     async def write(self, operations: Sequence[Operation]) -> Committed:
@@ -276,5 +291,5 @@ class Clustered(Store):
                     reply = await self._follow(reply, ("UNLINK", key), link)
                 if isinstance(reply, ReplyError):
                     raise of_reply(reply, link.address)
-                deleted |= reply > 0
+                deleted |= shaped(reply, int, link.address) > 0
         return deleted

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from typing import NamedTuple
 
 from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
 
-__all__ = ["LOGIN", "Moved", "TopologyChanged", "moved", "of_connect", "of_loss", "of_reply", "unknown"]
+__all__ = [
+    "LOGIN",
+    "SLOTS",
+    "Moved",
+    "TopologyChanged",
+    "moved",
+    "of_connect",
+    "of_loss",
+    "of_reply",
+    "told",
+    "unknown",
+]
 
 _NEEDS = "datasync needs Redis 6.0 or later"
 # By the first word of an error reply: what it means, and the way out; nothing was done in any case. `{login}`: where
@@ -48,6 +61,11 @@ _WORDS: dict[str, tuple[type[DatasyncError], str]] = {
     "can't save in background": _CODES["MISCONF"],
 }
 _OTHER = (BadStore, "see the server's log")
+SLOTS = 16_384
+"""Of a cluster."""
+_MOVED = re.compile(r"(MOVED|ASK) ([0-9]{1,5}) (\S*):([0-9]{1,5})(?!\S)")
+_LONGEST = 500
+"""Characters of an error reply that are looked at, and shown."""
 _ABORTED = "EXECABORT Transaction discarded because of: "
 # OpenSSL's codes of what may be wrong with a certificate, and the way out
 _ANOTHER_HOST = "name the host as its certificate does, or have it issued for this one"
@@ -60,29 +78,35 @@ class TopologyChanged(Disconnected):
     """The cluster has another primary than those that are known: look again."""
 
 
-class Moved(Exception):
+class Moved(NamedTuple):
     """A cluster says that the key of a command is elsewhere; nothing was done."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        kind, slot, address = text.split()[:3]
-        self.asking = kind == "ASK"
-        """Only this time: the slot is on its way."""
-        self.slot = int(slot)
-        host, _, port = address.rpartition(":")
-        self.host = host
-        self.port = int(port)
+    asking: bool
+    """Only this time: the slot is on its way."""
+    slot: int
+    host: str
+    port: int
 
 
 def moved(error: Exception) -> Moved | None:
-    """Where an error reply sends the command; None where it is about something else."""
-    text = str(error)
-    return Moved(text) if text.startswith(("MOVED ", "ASK ")) else None
+    """Where an error reply sends the command; None where it is about something else, or leads nowhere."""
+    found = _MOVED.match(told(error))
+    if found is None:
+        return None
+    kind, slot, host, port = found.groups()
+    if int(slot) >= SLOTS or not 0 < int(port) < 65_536:
+        return None
+    return Moved(kind == "ASK", int(slot), host, int(port))
+
+
+def told(error: Exception) -> str:
+    """The text of an error reply, as far as a line has room for it."""
+    return str(error)[:_LONGEST]
 
 
 def of_reply(error: Exception, address: str, login: str = LOGIN) -> DatasyncError:
     """What an error reply means: the command was not done. `login` says where the user and password come from."""
-    text = " ".join(str(error).split()).removeprefix(_ABORTED)
+    text = " ".join(told(error).split()).removeprefix(_ABORTED)
     by_words = (meaning for words, meaning in _WORDS.items() if words in text.lower())
     kind, way_out = next(by_words, None) or _CODES.get(text.partition(" ")[0], _OTHER)
     return kind(f"{address}: {text.rstrip('.')}; nothing was done: {way_out.format(login=login)}")

@@ -16,30 +16,32 @@ from typing import Any, cast
 
 import hiredis
 
-from datasync.endpoints import Endpoint, TlsFiles
+from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import BadStore, Disconnected, Unauthorized
 from datasync.kvdbsync import _redis_errors as errors
+from datasync.kvdbsync._redis_replies import Replies, ReplyError, shaped
 
 __all__ = ["Access", "Command", "Link", "ReplyError", "refuse_mode"]
 
 Command = tuple[str | bytes | int, ...]
-ReplyError = hiredis.ReplyError
 
-_INCOMPLETE = object()
 _HELLO: Command = ("HELLO", 3)
+_UNASKED = "it answers what nobody asked; check what stands before it"
 _HEAR = 1.0
 """Seconds that a server has to say why it does not like a certificate."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """As whom to speak to a server, over TLS or not, and how long it may be silent while asked (seconds)."""
+    """As whom to speak to a server, over TLS or not, how long it may be silent while asked (seconds), and how many
+    bytes one answer of it may have."""
 
     tls: TlsFiles | None = None
     user: str | None = None
     password: str | None = dataclasses.field(default=None, repr=False)
     timeout: float = 5.0
     database: int = 0
+    max_answer: int = MAX_ANSWER
     login: str = errors.LOGIN
     """What to check where a server does not accept them."""
 
@@ -69,7 +71,7 @@ class Link(asyncio.Protocol):
         self.pushed: Callable[[list[Any]], None] | None = None
         self.lost: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._replies = Replies(self.address, access.max_answer)
         self._asked: deque[_Asked] = deque()
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -130,7 +132,8 @@ class Link(asyncio.Protocol):
         commands = [hello]
         if access.database:
             commands.append(("SELECT", access.database))
-        self.hello, *_ = await self.ask(*commands)
+        hello, *_ = await self.ask(*commands)
+        self.hello = shaped(hello, dict[bytes, Any], self.address)
 
     @property
     def error(self) -> Disconnected | Unauthorized | None:
@@ -145,7 +148,7 @@ class Link(asyncio.Protocol):
     @property
     def role(self) -> str:
         """What it was at first: "master" or "replica"."""
-        return str(self.hello.get(b"role", b"").decode())
+        return _said(self.hello, b"role")
 
     def send(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """Send commands at once; the future holds their replies, errors among them, or fails with `Disconnected`."""
@@ -222,13 +225,16 @@ class Link(asyncio.Protocol):
         if answer.cancelled() or answer.exception() is not None:
             return
         hello = answer.result()[0]
-        if isinstance(hello, dict) and hello.get(b"role") != self.hello.get(b"role"):
-            self.fail(f"it is a {hello.get(b'role', b'').decode()} now")
+        if isinstance(hello, dict) and _said(hello, b"role") != self.role:
+            self.fail(f"it is a {_said(hello, b'role')} now")
 
     def fail(self, why: str) -> None:
         """End the connection; whoever waits for a reply gets `Disconnected`."""
+        self._end(Disconnected(f"{self.address}: {why}"))
+
+    def _end(self, error: Disconnected) -> None:
         if self._error is None:
-            self._error = Disconnected(f"{self.address}: {why}")
+            self._error = error
         if self._transport is not None:
             self._transport.abort()
 
@@ -244,20 +250,20 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # that of another loop is of no class of asyncio's
 
     def data_received(self, data: bytes) -> None:
-        reader, asked = self._reader, self._asked
+        asked = self._asked
         self._spoke = self._loop.time()
         if self._heard is not None:
             if not self._heard.done():
                 self._heard.set_result(None)
             self._heard = None
         try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not _INCOMPLETE:
+            for reply in self._replies.feed(data):
                 if isinstance(reply, hiredis.PushNotification):
                     if self.pushed is not None:
                         self.pushed(reply)
                 elif not asked:
-                    self.fail(str(reply))
+                    self.fail(errors.told(reply) if isinstance(reply, ReplyError) else _UNASKED)
+                    break
                 else:
                     first = asked[0]
                     first.replies.append(reply)
@@ -265,8 +271,8 @@ class Link(asyncio.Protocol):
                         asked.popleft()
                         if not first.future.done():
                             first.future.set_result(first.replies)
-        except hiredis.ProtocolError as error:
-            self.fail(f"it does not speak Redis' protocol ({error}); check the address")
+        except Disconnected as error:
+            self._end(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._error is None:
@@ -284,9 +290,15 @@ class Link(asyncio.Protocol):
             self.lost()
 
 
+def _said(hello: dict[bytes, Any], name: bytes) -> str:
+    """What a server says of itself, as text; nothing where that is no text."""
+    value = hello.get(name)
+    return value.decode(errors="replace") if isinstance(value, bytes) else ""
+
+
 def refuse_mode(link: Link, wanted: str) -> None:
     """Raise `BadStore` where the server is of another kind than the URL says ("standalone", "cluster", "sentinel")."""
-    mode = str(link.hello.get(b"mode", b"").decode())
+    mode = _said(link.hello, b"mode")
     if mode != wanted:
         scheme = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(mode, "redis:// or rediss://")
         raise BadStore(f"{link.address}: it runs as {mode or 'something else'}; write {scheme}")

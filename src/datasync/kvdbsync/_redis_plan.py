@@ -113,10 +113,18 @@ class Plan:
             if isinstance(result, ReplyError):  # in the midst of several, which Redis does not undo
                 raise OutcomeUnknown(f"{address}: {result}; read the keys to see which were written")
         single = iter(results)
-        by_prefix = iter(results[-1] if isinstance(results[-1], list) else ())
-        done = [next(by_prefix if _is_of_prefix(operation) else single) for operation in self.operations]
+        by_prefix = iter(results[-1] if results and isinstance(results[-1], list) else ())
+        done: list[Any] = [
+            next(by_prefix if _is_of_prefix(operation) else single, None) for operation in self.operations
+        ]
+        if not all(map(_is_answer, done, self.operations)):
+            raise OutcomeUnknown(f"{address}: it does not answer as Redis does; read the keys to see what was written")
         pairs = zip(self.operations, done, strict=True)
         return Committed(None, [result > 0 for operation, result in pairs if isinstance(operation, Delete)])
+
+
+def _is_answer(result: Any, operation: Operation) -> bool:
+    return isinstance(result, int) if isinstance(operation, Delete) else bool(result == b"OK")
 
 
 def _is_of_prefix(operation: Operation) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from datasync.errors import BadStore, Disconnected, Unauthorized
+from datasync.errors import AnswerTooLarge, BadStore, Disconnected, Unauthorized
 from datasync.kvdbsync._redis_link import Link
 from datasync.kvdbsync._redis_snapshot import Caution
 from datasync.kvdbsync._redis_store import Store, scan
@@ -83,6 +83,8 @@ async def _read_apart(store: Store, key: bytes, size: int) -> None:
         await asyncio.wait((link.send(("GET", key)),), timeout=_PATIENCE)
         if link.error is None:
             return
+        if isinstance(link.error, AnswerTooLarge):
+            raise _in_the_way(link.error, key, size)
     finally:
         await link.aclose()
     await store.ping()  # raises where it is the server that has gone
@@ -92,3 +94,7 @@ async def _read_apart(store: Store, key: bytes, size: int) -> None:
             f" ({size} bytes) is read; raise client-output-buffer-limit, or store less under one key"
         )
     raise Disconnected(str(beside.error))
+
+
+def _in_the_way(error: AnswerTooLarge, key: bytes, size: int) -> AnswerTooLarge:
+    return AnswerTooLarge(f"{error} (it is the value of {key.decode(errors='replace')[:200]!r}, {size} bytes)")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from datasync.endpoints import Endpoint
 from datasync.errors import BadStore, DatasyncError, Disconnected
 from datasync.kvdbsync._redis_link import Access, Link, ReplyError, refuse_mode
+from datasync.kvdbsync._redis_replies import shaped
 from datasync.kvdbsync._redis_store import Single, refuse_replica
 from datasync.texts import logger
 
@@ -76,8 +77,15 @@ class Sentinels:
             [primary] = link.good([said])
         finally:
             await link.aclose()
-        host = primary[b"ip"].decode()
-        return int(primary[b"config-epoch"]), Endpoint(f"[{host}]" if ":" in host else host, int(primary[b"port"]))
+        return _place(shaped(primary, dict[bytes, bytes], str(endpoint)), endpoint)
+
+
+def _place(primary: Mapping[bytes, bytes], sentinel: Endpoint) -> tuple[int, Endpoint]:
+    try:
+        host, port, epoch = primary[b"ip"].decode(), int(primary[b"port"]), int(primary[b"config-epoch"])
+    except (KeyError, ValueError):
+        raise Disconnected(f"{sentinel}: it does not say where the primary is; check that it is a sentinel") from None
+    return epoch, Endpoint(f"[{host}]" if ":" in host else host, port)
 
 
 def _is_passing(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from datasync.errors import Disconnected, Unauthorized
 from datasync.kvdbsync._redis_keys import scan_pattern, tracked, wanted_of
 from datasync.kvdbsync._redis_proof import prove_readable
+from datasync.kvdbsync._redis_replies import shaped
 from datasync.kvdbsync._redis_snapshot import Batch, Caution, ended, read_snapshot
 from datasync.kvdbsync._redis_store import Store
 from datasync.source import Commit, Frame, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
@@ -17,6 +19,8 @@ from datasync.syncbase.scopes import is_prefix
 
 __all__ = ["RedisSession"]
 
+_BESIDE = 128
+"""Bytes that a key which waits takes beside its name."""
 _CHECKED = 100
 """Scopes whose permissions are looked at."""
 
@@ -38,6 +42,8 @@ class RedisSession(Session):
         # between them those who wait until all before is taken over
         self._pushes: deque[Sequence[bytes] | asyncio.Future[None] | None] = deque()
         self._waiting: set[bytes] = set()
+        self._size = 0
+        """Bytes that these take."""
         self._flushed = False
         """Whether there is a flush among them."""
         self._reading: tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None = None
@@ -51,7 +57,7 @@ class RedisSession(Session):
             await prove_readable(store, minimal[:_CHECKED], scan_pattern(minimal), caution)
         session = cls(store, minimal, caution)
         for link in store.links:
-            link.pushed, link.lost = session._pushed, session._wake.set
+            link.pushed, link.lost = functools.partial(session._pushed, link.address), session._wake.set
         if minimal:
             prefixes = [part for prefix in tracked(minimal) for part in ("PREFIX", prefix)]
             for link in store.links:
@@ -101,10 +107,10 @@ class RedisSession(Session):
         if self._reading is not None:
             await ended(self._reading[1])
 
-    def _pushed(self, push: Sequence[Any]) -> None:
-        if push[0] != b"invalidate":
+    def _pushed(self, server: str, push: Sequence[Any]) -> None:
+        if push[:1] != [b"invalidate"]:
             return
-        keys: Sequence[bytes] | None = push[1]
+        _, keys = shaped(push, tuple[bytes, list[bytes] | None], server)
         if keys is None:
             if not self._flushed:
                 self._flushed = True
@@ -114,7 +120,19 @@ class RedisSession(Session):
             if new := [key for key in keys if key not in waiting]:
                 waiting.update(new)
                 self._pushes.append(new)
+                self._size += sum(map(len, new)) + _BESIDE * len(new)
+        if self._size > self._caution.most:
+            self._forget()
         self._wake.set()
+
+    def _forget(self) -> None:
+        """G9: more has changed than may wait here. Whoever reads all anew, as after a flush, needs to know none of
+        it."""
+        waiters = [waiter for waiter in self._pushes if isinstance(waiter, asyncio.Future)]
+        self._pushes = deque([None, *waiters])
+        self._flushed = True
+        self._waiting.clear()
+        self._size = 0
 
     async def _snapshot(self, *, again: bool) -> AsyncIterator[Sequence[Frame]]:
         begin: list[Frame] = [SnapshotBegin(self._scopes)]
@@ -175,6 +193,7 @@ class RedisSession(Session):
         else:
             self._pushes.popleft()
         self._waiting.difference_update(push)
+        self._size -= sum(map(len, push)) + _BESIDE * len(push)
         return push
 
     def _answer_waiting(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from datasync.endpoints import MAX_ANSWER
 from datasync.kvdbsync._redis_keys import scan_pattern, single_keys, wanted_of
 from datasync.kvdbsync._redis_store import Store, scan
 from datasync.source import Item, Scopes
@@ -17,6 +18,8 @@ _SAMPLE = 500
 _GROWTH = 10
 _AIM = 8 << 20
 """Bytes of one answer, as far as the one before tells."""
+_BESIDE = 128
+"""What a value takes beside its bytes, at most."""
 _LEAST = 64 << 10
 """Bytes of one answer where the server ended the connection because of larger ones."""
 
@@ -27,11 +30,13 @@ Keys = tuple[Sequence[bytes], Sequence[str]]
 class Caution:
     """What a source has learned of how much it may read at once. Its sessions share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_ANSWER) -> None:
+        self.most = most
+        """Bytes that one answer may have."""
         self.suspects: Sequence[bytes] = ()
         """Keys that were asked for when reading failed the last time."""
-        self.aim = _AIM
-        """Bytes of one answer."""
+        self.aim = min(_AIM, most // 4)
+        """Bytes of one answer, as far as one can tell before."""
         self.largest = 0
         """The largest value among those that were suspects."""
 
@@ -39,7 +44,7 @@ class Caution:
         """The suspects are of these sizes, and each of them alone can be read: read less of them at once."""
         self.suspects = ()
         self.largest = max(self.largest, *sizes)
-        self.aim = max(_LEAST, self.largest, min(self.aim, sum(sizes) // 2))
+        self.aim = max(min(_LEAST, self.most // 4), self.largest, min(self.aim, sum(sizes) // 2))
 
 
 class Batch:
@@ -53,7 +58,9 @@ class Batch:
         """Learn from an answer."""
         some = values[:: len(values) // _SAMPLE + 1]
         each = sum([len(value) for value in some if value is not None]) // (len(some) or 1) + 1
-        self.limit = max(1, min(_MOST, self.limit * _GROWTH, self._caution.aim // each))
+        # no answer is too large while no value is larger than the largest that was ever in the way
+        surely = self._caution.most // (self._caution.largest + _BESIDE) if self._caution.largest else _MOST
+        self.limit = max(1, min(_MOST, surely, self.limit * _GROWTH, self._caution.aim // each))
 
 
 async def ended(fetching: asyncio.Future[Sequence[bytes | None]]) -> None:

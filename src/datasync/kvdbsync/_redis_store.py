@@ -14,6 +14,7 @@ from datasync.kvdbsync._redis_errors import TopologyChanged, of_reply
 from datasync.kvdbsync._redis_keys import left_alone
 from datasync.kvdbsync._redis_link import Access, Command, Link, ReplyError, refuse_mode
 from datasync.kvdbsync._redis_plan import Plan
+from datasync.kvdbsync._redis_replies import shaped
 from datasync.source import Committed, Operation
 
 __all__ = ["Opener", "Shared", "Single", "Store", "left_alone_type", "scan"]
@@ -24,6 +25,12 @@ _TRUSTED = 3.0
 """Seconds for which requests use a connection without a look whether it stands, and leads to whom it should."""
 _SCANNED = 2_000
 """Keys that one SCAN looks at: more are hardly faster, and hold up the server's other clients for longer."""
+_PAGES, _BLIND, _MOST_PAGES = 1_000, 100_000, 10_000_000
+"""Pages of a SCAN: so many are read unseen; so many where nobody tells how many keys there are; none has more."""
+_SPARSE = 64
+"""Times as many places as keys that a table may have, at most."""
+_LONGEST_CURSOR = 20
+"""Digits; a cursor has 64 bits."""
 
 
 class Store(abc.ABC):
@@ -106,10 +113,15 @@ class Single(Store):
         return self._link
 
     async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        [values] = await self._link.ask(("MGET", *keys))
+        [answer] = await self._link.ask(("MGET", *keys))
+        values: list[bytes | None] = shaped(answer, list[bytes | None], self._link.address)
+        if len(values) != len(keys):
+            raise Disconnected(
+                f"{self._link.address}: MGET of {len(keys)} keys has {len(values)} values; check what stands before it"
+            )
         if None in values and not left_alone.full:
             self._report_types([key for key, value in zip(keys, values, strict=True) if value is None])
-        return values  # type: ignore[no-any-return]
+        return values
 
     def _report_types(self, keys: Sequence[bytes]) -> None:
         """Report those that are there after all. Nobody waits for the answers."""
@@ -130,7 +142,8 @@ class Single(Store):
         [deleted] = await self._link.tell(("UNLINK", *keys))
         if isinstance(deleted, ReplyError):
             raise of_reply(deleted, self._link.address)
-        return bool(deleted)
+        count: int = shaped(deleted, int, self._link.address)
+        return count > 0
 
     async def ping(self) -> None:
         await self._link.ping()
@@ -244,13 +257,36 @@ async def scan(link: Link, pattern: str, *conditions: str) -> AsyncGenerator[Seq
     """The keys that match, page by page, some perhaps twice. The next page is asked for before one is yielded."""
     command: Command = ("MATCH", pattern, "COUNT", _SCANNED, *conditions)
     following = link.send(("SCAN", 0, *command))
+    seen: set[bytes] = set()
+    patience = _PAGES
     while True:
-        [[cursor, keys]] = link.good(await link.answered(following))
+        [page] = link.good(await link.answered(following))
+        cursor, keys = shaped(page, tuple[bytes, list[bytes]], link.address)
         if cursor == b"0":
             yield keys
             return
+        if cursor in seen or len(cursor) > _LONGEST_CURSOR:
+            raise _endless(link, "it comes back to where it has been")
+        seen.add(cursor)
+        if len(seen) >= patience:
+            patience = await _pages_of(link)
+            if len(seen) >= patience:
+                raise _endless(link, f"{len(seen)} pages, more than its keys need, or without leave to ask DBSIZE")
+
         following = link.send(("SCAN", cursor, *command))
         yield keys
+
+
+async def _pages_of(link: Link) -> int:
+    """The pages that a scan may have: a table is never much larger than the keys in it need."""
+    [size] = await link.answered(link.send(("DBSIZE",)))
+    if not isinstance(size, int):  # not everybody may ask
+        return _BLIND
+    return min(_MOST_PAGES, _PAGES + _SPARSE * size // _SCANNED)
+
+
+def _endless(link: Link, why: str) -> Disconnected:
+    return Disconnected(f"{link.address}: SCAN comes to no end ({why}); check the server, and what stands before it")
 
 
 def refuse_replica(link: Link) -> None:

@@ -1,7 +1,8 @@
 """redis://, rediss://, redis+sentinel:// and redis+cluster:// - Redis 6.0 or later (Go: kvdbsync over Redis).
 
-`redis://[user:password@]host[:6379][/database][?timeout=5]`; `rediss://` speaks TLS and takes `ca=`, `cert=` and
-`key=`, the names of PEM files. `redis+sentinel://[user:password@]sentinel[:26379][,sentinel2…]/name[/database]` and
+`redis://[user:password@]host[:6379][/database][?timeout=5&max_answer=268435456]`; `rediss://` speaks TLS and takes
+`ca=`, `cert=` and `key=`, the names of PEM files.
+`redis+sentinel://[user:password@]sentinel[:26379][,sentinel2…]/name[/database]` and
 `redis+cluster://[user:password@]host[:6379][,host2…]` do so with `tls=1`. docs/redis.md has the whole of it.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from datasync.capabilities import Capabilities
-from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
+from datasync.endpoints import MAX_ANSWER, TlsFiles, endpoints, max_answer, no_tls_files, tls_files
 from datasync.errors import BadUrl
 from datasync.kvdbsync._redis_cluster import Cluster, Clustered
 from datasync.kvdbsync._redis_keys import pattern_of, texts_of
@@ -36,22 +37,22 @@ def from_url(url: Url) -> RedisSource:
     tls = _tls(url)
     timeout = url.option("timeout", seconds, 5.0)
     name, database = _path(url)
-    access = Access(tls, url.user or None, url.password, timeout, database)
+    most = max_answer(url)
+    access = Access(tls, url.user or None, url.password, timeout, database, most)
     opener: Opener
     if url.scheme == _CLUSTER:
         opener = functools.partial(Clustered.open, Cluster(hosts, access))
     elif url.scheme == _SENTINEL:
         user = url.option("sentinel_user", str, None)
         password = url.option("sentinel_password", str, None)
-        sentinels = Sentinels(
-            hosts, Access(tls, user, password, timeout, login="sentinel_user= and sentinel_password="), name
-        )
+        login = "sentinel_user= and sentinel_password="
+        sentinels = Sentinels(hosts, Access(tls, user, password, timeout, max_answer=most, login=login), name)
         opener = functools.partial(WatchedOver.look_up, sentinels, access)
     elif len(hosts) > 1:
         raise BadUrl(f"{url}: several hosts; write redis+sentinel:// or redis+cluster://")
     else:
         opener = functools.partial(Single.open, hosts[0], access)
-    return RedisSource(str(url).rstrip("/"), opener, timeout)
+    return RedisSource(str(url).rstrip("/"), opener, timeout, most)
 
 
 def _tls(url: Url) -> TlsFiles | None:
@@ -95,11 +96,11 @@ class RedisSource(Source):
         durable=False,
     )
 
-    def __init__(self, name: str, opener: Opener, timeout: float) -> None:
+    def __init__(self, name: str, opener: Opener, timeout: float, most: int = MAX_ANSWER) -> None:
         self.name = name
         self._opener = opener
         self._shared = Shared(opener, timeout)
-        self._caution = Caution()
+        self._caution = Caution(most)
         self._users = 0
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
