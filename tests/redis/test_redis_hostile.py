@@ -188,7 +188,7 @@ def test_more_changes_than_may_wait_are_read_anew() -> None:
         answers: dict[bytes, Said] = {b"SCAN": scanned, b"MGET": values, b"STRLEN": b":1\r\n"}
         async with (
             fake(answers) as port,
-            watched(f"redis://127.0.0.1:{port}?{_LIMIT}", "a/", ping_interval=0.05) as (sync, _),
+            watched(f"redis://127.0.0.1:{port}?{_LIMIT}", "a/", ping_interval=0.05, ping_timeout=30) as (sync, _),
         ):
             await sync.ready(60)
             before = len(reads)
