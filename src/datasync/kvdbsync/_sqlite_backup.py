@@ -22,6 +22,7 @@ from datasync.kvdbsync._sqlite_claim import identity
 from datasync.kvdbsync._sqlite_clock import shift
 from datasync.kvdbsync._sqlite_driver import BUSY, Connection, Driver, explain, surely_undone
 from datasync.kvdbsync._sqlite_file import SharedFile
+from datasync.kvdbsync._sqlite_rows import REVISION
 from datasync.kvdbsync._sqlite_store import begin_history, head, require_store
 
 __all__ = ["Report", "back_up", "check_backup", "make_from", "put_back"]
@@ -30,6 +31,11 @@ Report = Callable[[int, int], None]
 """Told now and then how much is done, of how much in all."""
 T = TypeVar("T")
 
+_ODD = (
+    f"SELECT CAST(key AS BLOB), {REVISION} FROM kv"  # noqa: S608 - no text of a user
+    " WHERE typeof(revision) <> 'integer' OR revision NOT BETWEEN 1 AND ? LIMIT 1"
+)
+"""A row whose revision cannot be one of the store's."""
 _REPORT_EVERY = 0.1
 _LOCK_PAUSE = 0.005
 
@@ -88,10 +94,15 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
         )
     with _about(library, backup), contextlib.closing(library.connect(backup, "immutable")) as connection:
         require_store(connection, backup)
-        head(connection)
+        newest = head(connection).revision
         found = connection.all("PRAGMA quick_check(1)")
-    if found != [("ok",)]:
-        raise BadStore(f"{backup} is damaged ({found[0][0]}); name an older backup")
+        if found != [("ok",)]:
+            raise BadStore(f"{backup} is damaged ({found[0][0]}); name an older backup")
+        for key, revision in connection.all(_ODD, (newest,)):
+            raise BadStore(
+                f"{backup} is damaged: the key {key.decode(errors='backslashreplace')!r} has the revision {revision!r};"
+                " name an older backup"
+            )
     return os.path.lexists(store)
 
 
@@ -144,7 +155,9 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         ahead = shift(connection)
         connection.run("DELETE FROM main.kv")
         connection.run(
-            "INSERT INTO main.kv SELECT key, value, revision, expires + ? FROM backup.kv WHERE tick()", (ahead,)
+            "INSERT INTO main.kv SELECT key, value, revision,"
+            " CASE WHEN typeof(expires) = 'real' THEN expires + ? ELSE expires END FROM backup.kv WHERE tick()",
+            (ahead,),
         )
         revision = begin_history(connection, least)
         file.check()

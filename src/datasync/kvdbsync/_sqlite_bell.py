@@ -10,19 +10,72 @@ import contextlib
 import ctypes
 import functools
 import os
+import stat
 import struct
 import sys
 from typing import Any
 
-__all__ = ["Bell", "Ear"]
+from datasync.texts import logger
+
+__all__ = ["LENGTH", "Bell", "Ear", "bell_path", "open_bell"]
 
 _IN_MODIFY, _IN_ATTRIB, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x4, 0x800, 0x400
 _IN_IGNORED = 0x8000
+_IN_DONT_FOLLOW = 0x02000000
 _EVENT = struct.Struct("iIII")
+
+LENGTH = 81
+"""What a bell holds at most: the byte that is written to ring, and the record of the files in use."""
+
+log = logger("datasync.sqlite")
 
 
 def bell_path(path: str) -> str:
     return f"{path}-bell"
+
+
+def open_bell(path: str, *, create: bool) -> tuple[int, bool] | None:
+    """A descriptor of the bell of the store at `path`, and whether it was made now; None where there is none to use.
+
+    What others put in its place is not touched, for it may be a second name of a file that is dear to somebody: only a
+    regular file with one name that holds no more than a bell does. Never raises.
+    """
+    bell = bell_path(path)
+    common = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    if create:
+        with contextlib.suppress(OSError):
+            return os.open(bell, common | os.O_CREAT | os.O_EXCL, 0o600), True
+    try:
+        if not _is_bell(os.lstat(bell)):  # asked before too: to open a device may do something
+            raise ValueError
+        fd = os.open(bell, common)
+        if not _is_bell(os.fstat(fd)) or not _is_written_by_us(os.pread(fd, LENGTH, 0)):
+            os.close(fd)
+            raise ValueError
+    except OSError:
+        return None  # it may not be written by this process, and so neither may the store
+    except ValueError:
+        _say_once(bell)
+        return None
+    return fd, False
+
+
+def _is_bell(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_size <= LENGTH
+
+
+def _is_written_by_us(content: bytes) -> bool:
+    """A byte that was written to ring, and the record of the files in use."""
+    return content[:1] in (b"", b"\0", b"!", b"?") and not content[1:].strip(b"0123456789 \0")
+
+
+@functools.lru_cache(maxsize=64)
+def _say_once(bell: str) -> None:
+    log.warning(
+        "%s is not a bell of datasync: it is left alone, and commits of other processes are looked for instead;"
+        " remove it, or name another store",
+        bell,
+    )
 
 
 class Bell:
@@ -41,8 +94,11 @@ class Bell:
             if self._fd >= 0 and os.path.samestat(os.fstat(self._fd), os.stat(bell)):
                 return
         self.close()
+        opened = open_bell(self._path, create=True)
+        if opened is None:
+            return
+        self._fd, _ = opened
         with contextlib.suppress(OSError):
-            self._fd = os.open(bell, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             # whoever may use the store may ring, also where this process belongs to another user: as SQLite does it
             store, mine = os.stat(self._path), os.fstat(self._fd)
             if mine.st_uid == os.geteuid() and (store.st_mode ^ mine.st_mode) & 0o777:
@@ -98,8 +154,12 @@ class Ear:
         """Watch the files, anew where a watch ended or the bell is another file by now."""
         if self.fd < 0:
             return
+        bell, is_bell = bell_path(self._path), False
+        with contextlib.suppress(OSError):
+            is_bell = _is_bell(os.lstat(bell))
         # for a file that is watched already this gives the same number again
-        self._bell = self._watch(bell_path(self._path), _IN_MODIFY | _IN_DELETE_SELF, self._bell)
+        mask = _IN_MODIFY | _IN_DELETE_SELF | _IN_DONT_FOLLOW
+        self._bell = self._watch(bell, mask, self._bell) if is_bell else -1
         self._store = self._watch(self._path, _IN_ATTRIB | _IN_MOVE_SELF | _IN_DELETE_SELF, self._store)
 
     def _watch(self, path: str, mask: int, before: int) -> int:

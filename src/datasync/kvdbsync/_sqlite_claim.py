@@ -13,7 +13,7 @@ import contextlib
 import os
 from typing import NamedTuple
 
-from datasync.kvdbsync._sqlite_bell import bell_path
+from datasync.kvdbsync._sqlite_bell import LENGTH, bell_path, open_bell
 
 try:
     import fcntl
@@ -24,7 +24,8 @@ __all__ = ["Claim", "Files", "identity"]
 
 Identity = tuple[int, int]
 
-_AT, _LENGTH = 1, 80
+_AT = 1
+_LENGTH = LENGTH - _AT
 """Where the record stands in the side file: behind the byte that is written to ring."""
 
 
@@ -146,15 +147,11 @@ class Claim:
     def _open(self, *, create: bool) -> bool:
         if self._fd >= 0:
             return True
-        common = os.O_CLOEXEC | os.O_NOFOLLOW
-        for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR):
-            if flags & os.O_CREAT and not create:
-                continue
-            with contextlib.suppress(OSError):
-                self._fd = os.open(self._path, flags | common, 0o600)
-                self._made = bool(flags & os.O_EXCL)
-                return True
-        return False  # it may not be written by this process, and so neither may the store
+        opened = open_bell(self._store, create=create)
+        if opened is None:
+            return False
+        self._fd, self._made = opened
+        return True
 
     def _is_current(self) -> bool:
         if self._fd < 0:

@@ -13,12 +13,14 @@ import os
 import time
 from typing import NamedTuple
 
-from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.kvdbsync._sqlite_driver import Connection, NotText
 
 __all__ = ["Clock", "shift"]
 
 _JUMP = 0.5
 """Seconds by which the wall clock must be off before that is written down. Small ones are the work of NTP."""
+_FOREVER = 1e11
+"""Seconds: some three thousand years."""
 _ROW = "SELECT value FROM {schema}.meta WHERE name = 'clock'"
 
 
@@ -32,9 +34,11 @@ class Anchor(NamedTuple):
     @classmethod
     def of(cls, connection: Connection, schema: str = "main") -> Anchor | None:
         """What a store keeps; None where it keeps nothing (yet)."""
-        with contextlib.suppress(ValueError, IndexError, AttributeError, TypeError):
-            boot, offset, drift = connection.all(_ROW.format(schema=schema))[0][0].split(" ")
-            return cls(boot, float(offset), float(drift))
+        with contextlib.suppress(ValueError, IndexError, AttributeError, TypeError, NotText):
+            boot, *numbers = connection.all(_ROW.format(schema=schema))[0][0].split(" ")
+            offset, drift = map(float, numbers)
+            if abs(offset) < _FOREVER and abs(drift) < _FOREVER:  # and a number at all
+                return cls(boot, offset, drift)
         return None
 
 

@@ -11,15 +11,18 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from datasync.kvdbsync._sqlite_driver import Connection, NotText
+from datasync.kvdbsync._sqlite_schema import damaged
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import Commit, Item, Progress, Scopes
 from datasync.syncbase.scopes import is_prefix
 
-__all__ = ["Ranges", "delete_under", "one", "shown_keys", "under"]
+__all__ = ["REVISION", "Ranges", "delete_under", "one", "shown_keys", "under"]
 
 _CHUNK = 2_000
 _STORE = "SQLite"
-_ALL = "SELECT CAST(key AS BLOB), typeof(key), CAST({what} AS BLOB), typeof({what}), revision FROM kv"
+REVISION = "CASE typeof(revision) WHEN 'text' THEN CAST(revision AS BLOB) ELSE revision END"
+"""Also where it is a TEXT that is not UTF-8."""
+_ALL = f"SELECT CAST(key AS BLOB), typeof(key), CAST({{what}} AS BLOB), typeof({{what}}), {REVISION} FROM kv"  # noqa: S608
 
 
 class Ranges:
@@ -57,9 +60,9 @@ class Ranges:
 
 def one(connection: Connection, key: str, skipped: SkippedKeys) -> Item | None:
     """The row of a key."""
-    query = "SELECT key, CASE typeof(value) WHEN 'blob' THEN value END, revision FROM kv WHERE key = ?"
+    query = f"SELECT key, CASE typeof(value) WHEN 'blob' THEN value END, {REVISION} FROM kv WHERE key = ?"  # noqa: S608
     if found := connection.all(query, (key,)):
-        shown = _shown(found, skipped)
+        shown = _Reading(connection, skipped).shown(found)
         return shown[0] if shown else None
     if _is_hidden(connection, " WHERE key >= ?", (key,)):
         return next((item for item in _everything(connection, key, "value", skipped) if item[0] == key), None)
@@ -76,9 +79,10 @@ def under(
     if not (len(args) == 2 and _is_hidden(connection, " WHERE key >= ?", args[1:])):
         query = f"SELECT key, {what}, revision FROM kv{where} ORDER BY key LIMIT ?"  # noqa: S608 - no text of a user
         rows = connection.chunks(query, (*args, left), _CHUNK)
+        reading = _Reading(connection, skipped)
         try:
             for chunk in rows:
-                if items := _shown(chunk, skipped):
+                if items := reading.shown(chunk, in_order=True):
                     last = items[-1][0]
                     yield items
         except NotText:
@@ -102,7 +106,7 @@ def shown_keys(connection: Connection, sql: str, args: Sequence[object]) -> list
     except NotText:
         query = f"SELECT CAST(key AS BLOB), typeof(key) FROM kv{sql}"  # noqa: S608
         found = [(_text(raw) if kind == "text" else raw,) for raw, kind in connection.all(query, args)]
-    return [key for (key,) in found if type(key) is str]
+    return [key for (key,) in found if type(key) is str and key]
 
 
 def delete_under(connection: Connection, prefix: str) -> tuple[list[str], int]:
@@ -132,34 +136,60 @@ def _everything(connection: Connection, prefix: str, what: str, skipped: Skipped
     """The rows under a prefix, wherever they are, in the order of the table."""
     start = prefix.encode()
     rows: list[tuple[Any, Any, Any]] = []
+    seen: set[tuple[Any, str]] = set()
     for chunk in connection.chunks(_ALL.format(what=what), (), _CHUNK):
         for raw, kind, value, value_kind, revision in chunk:
-            if raw.startswith(start):
+            if (raw, kind) in seen:
+                raise damaged(f"the key {raw!r} is there twice")
+            seen.add((raw, kind))
+            if raw is not None and raw.startswith(start):
                 key = skipped.text_of(raw, _STORE) if kind == "text" else raw
                 if key is not None:
                     rows.append((key, value if value_kind == "blob" else None, revision))
-    return list(_shown(rows, skipped))
+    return list(_Reading(connection, skipped).shown(rows))
 
 
-def _shown(rows: Sequence[Item], skipped: SkippedKeys) -> Sequence[Item]:
-    """The rows that can be shown; the very list where all can."""
-    for key, value, revision in rows:
-        if not (type(key) is str and key and type(value) is bytes and type(revision) is int):
-            break
-    else:
-        return rows
-    return [row for row in rows if _can_be_shown(row, skipped)]
+class _Reading:
+    """Checks the rows of one query, chunk by chunk. Raises `BadStore`, naming the key, where a row cannot be ours."""
+
+    def __init__(self, connection: Connection, skipped: SkippedKeys) -> None:
+        self._connection = connection
+        self._skipped = skipped
+        self._last = ""
+        self._newest = 0
+
+    def shown(self, rows: Sequence[Item], *, in_order: bool = False) -> Sequence[Item]:
+        """The rows that can be shown; the very list where all can. `in_order`: their keys must grow."""
+        last, newest, whole = self._last, self._newest, True
+        for key, value, revision in rows:
+            if not (type(key) is str and key and type(value) is bytes):
+                whole = False
+                continue
+            if type(revision) is not int or not 0 < revision <= newest:
+                newest = self._newest = self._bound(key, revision)
+            if in_order:
+                if key <= last:  # pages that are linked in a circle, or a bit that flipped
+                    raise damaged(f"the key {key!r} is not in its place, behind {last!r}")
+                last = key
+
+        self._last = last
+        return rows if whole else [row for row in rows if _can_be_shown(row, self._skipped)]
+
+    def _bound(self, key: str, revision: Any) -> int:
+        """The newest revision of the store by now, which no key can be beyond."""
+        newest = self._connection.all("SELECT max(revision) FROM log")[0][0]
+        if type(revision) is not int or newest is None or not 0 < revision <= newest:
+            raise damaged(f"the key {key!r} has the revision {revision!r}, the store {newest}")
+        return int(newest)
 
 
 def _can_be_shown(row: Item, skipped: SkippedKeys) -> bool:
-    key, value, revision = row
+    key, value, _ = row
     raw = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else str(key).encode()
     if type(key) is not str or not key:
         why = "empty" if not key else "not of type TEXT"
     elif type(value) is not bytes:
         why = "not stored with a value of type BLOB"
-    elif type(revision) is not int:
-        why = "stored without a revision"
     else:
         return True
     skipped.report(raw, _STORE, f"it is {why}; write it by datasync, or delete it with: datasync del --raw")

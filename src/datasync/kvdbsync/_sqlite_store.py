@@ -10,6 +10,7 @@ is a time of that clock.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import uuid
@@ -20,7 +21,7 @@ import msgspec
 
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import BadStore, Conflict, HistoryLost
-from datasync.kvdbsync._sqlite_driver import Connection
+from datasync.kvdbsync._sqlite_driver import Connection, NotText
 from datasync.kvdbsync._sqlite_rows import delete_under, shown_keys
 from datasync.kvdbsync._sqlite_schema import APPLICATION_ID, FORMAT, SCHEMA, damaged, is_ours
 from datasync.source import Check, Commit, Committed, Delete, Operation, Put
@@ -55,6 +56,8 @@ _PRUNE_STEP = 256
 _EXPIRE_STEP = 1_000
 _NONCE_MASK = (1 << 53) - 1  # every JSON reader keeps 53 bits
 _LOG_CHUNK = 32
+_LIMIT = 1 << 62
+"""What no store ever counts up to."""
 _CHANGE_BYTES = 200
 _BEHIND = (
     "SELECT revision, nonce, CASE WHEN revision > ? THEN changes END FROM log WHERE revision >= ?"
@@ -177,10 +180,11 @@ def begin_history(connection: Connection, least: int) -> int:
 
 def history(connection: Connection) -> str:
     """What the store was called when it was made, at random. Raises `BadStore`."""
-    found = connection.all("SELECT value FROM meta WHERE name = 'history'")
-    if not found or not isinstance(found[0][0], str):
-        raise damaged("it has lost the name of its history")
-    return found[0][0]
+    with contextlib.suppress(NotText):
+        found = connection.all("SELECT value FROM meta WHERE name = 'history'")
+        if found and isinstance(found[0][0], str) and found[0][0]:
+            return found[0][0]
+    raise damaged("it has lost the name of its history (in its table 'meta')")
 
 
 def may_come_from(connection: Connection, place: Place) -> bool:
@@ -194,10 +198,12 @@ def may_come_from(connection: Connection, place: Place) -> bool:
 
 def head(connection: Connection) -> Head:
     """The newest row of the log. Raises `BadStore`."""
-    found = connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")
-    if not found or not all(type(each) is int for each in found[0]):
-        raise damaged("the newest row of its log is missing or malformed")
-    return Head(*found[0])
+    with contextlib.suppress(NotText):
+        found = connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")
+        # what counts up from there must stay an integer of SQLite
+        if found and all(type(each) is int and 0 <= each < _LIMIT for each in found[0]):
+            return Head(*found[0])
+    raise damaged("the newest row of its log is missing or malformed")
 
 
 def size_and_revision(connection: Connection) -> tuple[int, int]:
@@ -211,8 +217,8 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
     The row of the place itself is read too, for its nonce proves in the same statement that the history is the same
     and that nothing was pruned in between. Raises `HistoryLost`.
     """
-    at = 0
     name, revision, nonce = place
+    at = revision
     commits: list[Commit] = []
     proven = False
     read = 0
@@ -224,14 +230,23 @@ def changes_behind(connection: Connection, place: Place, limit: int, size: int) 
                     raise _lost(connection, place)
                 proven = True
                 del chunk[0]
-            for at, mark, blob in chunk:
+            for found, mark, blob in chunk:
+                at += 1
+                if found != at:  # G2: revisions grow by one
+                    raise HistoryLost(f"revision {at} of the log is missing; take a snapshot")
                 if type(mark) is not int or type(blob) is not bytes:
                     raise HistoryLost(f"revision {at} of the log is malformed; take a snapshot")
                 changes = _decode(blob)
+                if not all(key for key, _ in changes) or len({key for key, _ in changes}) < len(changes):
+                    raise HistoryLost(
+                        f"revision {at} of the log has a key that is empty, or two alike; take a snapshot"
+                    )
                 read += len(blob) + _CHANGE_BYTES * len(changes)
                 commits.append(Commit((name, at, mark), at, changes))
             if read >= size:
                 return Batch(commits, read, more=True)
+    except NotText:
+        raise HistoryLost(f"the log behind revision {at} is malformed; take a snapshot") from None
     except UNDECODABLE as error:
         raise HistoryLost(f"revision {at} of the log is damaged ({error}); take a snapshot") from None
     finally:
