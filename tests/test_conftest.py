@@ -42,8 +42,10 @@ def test_the_background_of_a_script(tmp_path: Path) -> None:
 
 def test_a_test_that_leaves_a_program_running_is_the_one_that_fails(tmp_path: Path) -> None:
     (tmp_path / "test_two.py").write_text(
-        "import subprocess\n\n"
-        "def test_leaves(): globals().update(kept=subprocess.Popen(['sleep', '1000']))\n"
+        "import pathlib, subprocess\n\n"
+        "def test_leaves():\n"
+        "    globals().update(kept=subprocess.Popen(['sleep', '1000']))\n"
+        "    while not pathlib.Path(f'/proc/{kept.pid}/cmdline').read_bytes(): pass  # it has no name yet\n\n"
         "def test_next(): assert kept.wait(60) == -9\n"
     )
     out = said(suite(directory=tmp_path))

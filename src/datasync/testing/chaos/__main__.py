@@ -87,6 +87,7 @@ def _explain(
     for step in schedule:
         screen.line(f"  {step}")
     path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dump(outcome.trace))
     screen.line(f"the trace is in {path}")
     screen.line(
