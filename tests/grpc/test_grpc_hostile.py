@@ -19,6 +19,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 METHODS = [
     *(f"/msg.DataMsgService/{name}" for name in ("dataChanges", "dataResyncs", "ping")),
     *(f"/datasync.v1.DataSync/{name}" for name in ("Commit", "Replace", "Get", "List", "Watch")),
+    *(f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch")),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -16,7 +17,7 @@ from datasync._grpc import grpc
 from datasync.endpoints import TlsFiles
 from datasync.errors import Disconnected
 from datasync.grpcsync import datasync_pb2, msg_pb2, msg_service, service
-from datasync.grpcsync.methods import fail
+from datasync.grpcsync.methods import fail, of_one, of_stream
 from datasync.grpcsync.wire import MAX_MESSAGE
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
@@ -54,17 +55,17 @@ class Server:
         """Listen. Raises `Disconnected` where that cannot be."""
         access, hub = self._access, self._hub
         server = grpc.aio.server(options=_OPTIONS, interceptors=[self._door])
-        for name, methods in (
-            (msg_service.SERVICE, msg_service.MsgService(hub).methods()),
-            (service.SERVICE, service.DataSyncService(hub).methods()),
-        ):
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
         checks = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         names = (msg_service.SERVICE, service.SERVICE)
         for name in names:
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-        reflection.enable_server_reflection((*names, _HEALTH, _REFLECTION), server, pool=_descriptors())
+        for name, methods in (
+            (msg_service.SERVICE, msg_service.MsgService(hub).methods()),
+            (service.SERVICE, service.DataSyncService(hub).methods()),
+            (_HEALTH, _health(checks)),
+            (_REFLECTION, _reflection((*names, _HEALTH, _REFLECTION))),
+        ):
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
         await _check_free(access)
         self._listen(server)
         await server.start()
@@ -130,6 +131,24 @@ async def _check_free(access: Access) -> None:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Disconnected(f"{access.name}: cannot listen there: {why}; choose another address") from None
+
+
+def _health(checks: Any) -> Mapping[str, Any]:
+    """Not as grpc would add it, which logs each message that does not parse as an error, with its traceback."""
+    request, reply = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+    return {"Check": of_one(checks.Check, request, reply), "Watch": of_one(checks.Watch, request, reply, many=True)}
+
+
+def _reflection(names: Sequence[str]) -> Mapping[str, Any]:
+    servicer = reflection.aio.ReflectionServicer(names, pool=_descriptors())
+
+    async def reflect(requests: Any, context: Any) -> None:
+        async with contextlib.aclosing(servicer.ServerReflectionInfo(requests, context)) as replies:
+            async for reply in replies:
+                await context.write(reply)
+
+    request, reply = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+    return {"ServerReflectionInfo": of_stream(reflect, request, reply, many=True)}
 
 
 def _descriptors() -> DescriptorPool:

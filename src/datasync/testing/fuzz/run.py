@@ -51,13 +51,14 @@ async def attack(
             texts = [await _one(door, random.Random(f"{name}/{seed}/{number}"), outcomes)]
             if (number - first) % _BATCH == 0:
                 texts.append(await _still(door))
-                gc.collect()  # what was left open says so as it goes
-                await asyncio.sleep(0)
             for text in filter(None, texts + unexpected):
                 found(Found(number, text[-_WIDE:]))
             unexpected.clear()
             number += 1
-        for text in filter(None, [await _still(door)]):
+        texts = [await _still(door)]
+        gc.collect()  # what was left open says so as it goes
+        await asyncio.sleep(0)
+        for text in filter(None, texts + unexpected):
             found(Found(number - 1, text[-_WIDE:]))
     return outcomes
 
