@@ -117,13 +117,15 @@ class _WatchSession(Session):
     def __init__(self, client: Client, stream: Stream[pb.WatchReply]) -> None:
         self._client = client
         self._stream = stream
-        self._followed = Followed(client.access.name)
+        told = stream.capabilities or UNTOLD
+        self._followed = Followed(client.access.name, ordered=told.revisions and told.order == "total")
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         reader = FrameReader()
         try:
             while (reply := await self._stream.read()) is not None:
                 frames = reader.frames(reply)
+                self._followed.check(frames)
                 yield frames
                 self._followed.took(frames)
         finally:

@@ -14,7 +14,8 @@ import msgspec
 from yarl import URL
 
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
+from datasync.endpoints import too_large
+from datasync.errors import AnswerTooLarge, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.serving.access import Access
 from datasync.serving.handshake import turned_away
@@ -30,6 +31,8 @@ _WIDTH = 64
 """Requests of a lane that are under way at a time."""
 _ASKED = "identity"
 """The content encoding that is asked for: a stream, once packed, might be held back."""
+_UPLOAD = 64 << 10
+"""Bytes of a body that are sent at once."""
 _READ = ("", _ASKED, "gzip", "deflate")
 """Those that are read, for some gateways pack whatever they were asked for."""
 _WANTS_CREDENTIALS = (401, 403, 407, 511)
@@ -109,12 +112,13 @@ class _Lane:
 
 
 class Calls:
-    """The way to one server. `timeout` bounds each answer, in seconds."""
+    """The way to one server. `timeout` bounds the wait for each answer, in seconds, and `most` its size, in bytes."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
+    def __init__(self, access: Access, timeout: float, most: int) -> None:
         self._access = access
         self._name = access.name
         self._timeout = timeout
+        self._most = most
         self._base = f"{'http' if access.files is None else 'https'}://{access.authority}/v1/"
         self._lanes: dict[Lane, _Lane] = {}
 
@@ -156,7 +160,7 @@ class Calls:
         """
         try:
             return await self._take(lane, method, path, body, JSON, wait)
-        except _Broken as error:
+        except (_Broken, AnswerTooLarge) as error:
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
 
     def decoded(self, answer: Answer, kind: type[T]) -> T:
@@ -209,15 +213,19 @@ class Calls:
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The head of the answer, for which it waits so many seconds."""
         files = self._access.files
+        # an upload takes its time; a head without an end does not
+        head = None if seconds is None or len(body or b"") > _UPLOAD else self._timeout + seconds
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=seconds)
         try:
-            return await lane.session.request(
-                method, URL(self._base + path, encoded=True),
-                # bytes would be warned of where they are many; an empty body would get a task whose error nobody hears
-                data=io.BytesIO(body) if body else None,
-                headers=headers, timeout=limits, allow_redirects=False,
-                ssl=True if files is None else files.context(),  # of the files as they are now
-            )  # fmt: skip
+            async with asyncio.timeout(head):
+                return await lane.session.request(
+                    method, URL(self._base + path, encoded=True),
+                    # bytes would be warned of where they are many; an empty body would get a task whose error nobody
+                    # hears
+                    data=io.BytesIO(body) if body else None,
+                    headers=headers, timeout=limits, allow_redirects=False,
+                    ssl=True if files is None else files.context(),  # of the files as they are now
+                )  # fmt: skip
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -230,9 +238,10 @@ class Calls:
             raise _Broken(f"{self._name}: {_why(error)}{hint}") from None
 
     async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
-        """The whole answer. Raises `_Broken` or `Unauthorized` where it is not one of a server of ours."""
+        """The whole answer. Raises `_Broken` or `Unauthorized` where it is not one of a server of ours, and
+        `AnswerTooLarge`."""
         try:
-            data = await response.read()
+            data = await self._body(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _Broken(f"{self._name}: {_why(error)}") from None
         # G10: a gateway may answer in its place, with any status and any body, or pass on only a part
@@ -244,6 +253,23 @@ class Calls:
         if told is not None:
             raise _Broken(f"{self._name}: only a part of the answer came, or it was changed; see what stands before it")
         raise self._foreign(response)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if (response.content_length or 0) > self._most:
+            response.close()
+            raise too_large(self._name, self._most)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async for part in response.content.iter_any():
+                size += len(part)
+                if size > self._most:
+                    raise too_large(self._name, self._most)
+                parts.append(part)
+        except BaseException:
+            response.close()  # what is left of it is not read
+            raise
+        return b"".join(parts)
 
     async def _explained(self, error: _Broken) -> DatasyncError:
         """The error of a request that changes nothing, or that a certificate is not accepted."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
 import msgspec
 
 from datasync.codec.shared import UNDECODABLE
+from datasync.endpoints import too_large
 from datasync.errors import DatasyncError, Disconnected
 from datasync.restsync._bodies import Item
 from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS
@@ -92,14 +92,16 @@ _FRAMES: Mapping[bytes, Callable[[str, bytes], Frame]] = {
 class HttpSession(Session):
     """One stream of events.
 
-    ping: has the server send a sign of life on a stream. catch_up: tells where the stream has to be to have all that
-    the server's source has acknowledged; None where there is nothing.
+    most: bytes that one event may have. ping: has the server send a sign of life on a stream. catch_up: tells where
+    the stream has to be to have all that the server's source has acknowledged; None where there is nothing.
     """
 
     def __init__(
         self,
         name: str,
         response: aiohttp.ClientResponse,
+        most: int,
+        followed: Followed,
         ping: Callable[[str], Awaitable[None]],
         catch_up: Callable[[str], Awaitable[str | None]],
     ) -> None:
@@ -109,7 +111,8 @@ class HttpSession(Session):
         self._ping = ping
         self._catch_up = catch_up
         self._heard = asyncio.Event()
-        self._followed = Followed(name)
+        self._most = most
+        self._followed = followed
         self._ended = False
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
@@ -122,15 +125,18 @@ class HttpSession(Session):
                 rest += data
                 end = rest.rfind(b"\n\n", seen)
                 if end < 0:
+                    if len(rest) > self._most:
+                        raise too_large(self._name, self._most)
                     continue
                 events = bytes(rest[:end])
                 del rest[: end + 2]
                 if frames := [frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None]:
+                    self._followed.check(frames)
                     yield frames
                     self._followed.took(frames)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Disconnected(f"{self._name}: the stream of events broke off") from None
-        except (*UNDECODABLE, binascii.Error) as error:
+        except (*UNDECODABLE, ValueError) as error:  # a ValueError: what is not base64
             raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
         finally:
             self._end()

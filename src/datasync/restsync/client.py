@@ -1,6 +1,7 @@
 """http://host:port - what another process serves over HTTP: an agent's `rest://`, or `datasync serve SOURCE --http`.
 
-`https://` speaks TLS. `?timeout=5` bounds each answer, in seconds; docs/rest.md has the whole of it.
+`https://` speaks TLS. `?timeout=5` bounds the wait for each answer, in seconds, and `max_answer=` the size of each
+answer and event, in bytes; docs/rest.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.codec.shared import UNDECODABLE
+from datasync.endpoints import MAX_ANSWER, max_answer
 from datasync.errors import Disconnected, OutcomeUnknown
 from datasync.events import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
@@ -23,6 +25,7 @@ from datasync.restsync._events import CAPABILITIES, CaughtUp, Request
 from datasync.restsync._problems import NoSuchKey, Written, error_of
 from datasync.restsync._session import HttpSession
 from datasync.serving.access import Access
+from datasync.serving.followed import Followed
 from datasync.serving.hub import UNTOLD
 from datasync.source import Committed, Item, Operation, Result, Session, Source
 from datasync.transports import Url, seconds
@@ -42,7 +45,7 @@ def from_url(url: Url) -> HttpSource:
     """The server that the URL names."""
     access = Access.of_url(url, tls=url.scheme == "https")
     timeout = url.option("timeout", seconds, 5.0)
-    return HttpSource(access, timeout)
+    return HttpSource(access, timeout, max_answer(url))
 
 
 class HttpSource(Source):
@@ -54,9 +57,10 @@ class HttpSource(Source):
     capabilities = UNTOLD
     relays = True
 
-    def __init__(self, access: Access, timeout: float = 5.0) -> None:
+    def __init__(self, access: Access, timeout: float = 5.0, most: int = MAX_ANSWER) -> None:
         self.name = access.name
-        self._calls = Calls(access, timeout)
+        self._most = most
+        self._calls = Calls(access, timeout, most)
         self._writes: set[asyncio.Future[None]] = set()
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
@@ -66,7 +70,10 @@ class HttpSource(Source):
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
             # the verdicts come with the answers to writes; who follows from here is not asked by the server
             self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
-        return HttpSession(self.name, response, self._ping, self._catch_up)
+        capabilities = self.capabilities
+        ordered = capabilities.revisions and capabilities.order == "total"
+        followed = Followed(self.name, ordered=ordered)
+        return HttpSession(self.name, response, self._most, followed, self._ping, self._catch_up)
 
     async def _ping(self, stream: str) -> None:
         await self._calls.tell(f"pings?stream={stream}")
@@ -123,7 +130,10 @@ class HttpSource(Source):
         if token is not None:
             query += f"&cursor={token}"
         page = self._calls.decoded(await self._calls.read(query), Page)
-        return [(item.key, item.raw, item.revision) for item in page.items], page.next
+        try:
+            return [(item.key, item.raw, item.revision) for item in page.items], page.next
+        except ValueError as error:
+            raise Disconnected(f"{self.name}: a value is not understood ({error}); check the server") from None
 
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""

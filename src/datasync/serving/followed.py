@@ -16,13 +16,30 @@ STREAM = "datasync-stream"
 
 
 class Followed:
-    """The position behind the last frame of a stream that the engine has taken over. name: of the server."""
+    """The position behind the last frame of a stream that the engine has taken over. name: of the server. ordered:
+    its revisions only grow, until a snapshot begins."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, ordered: bool = False) -> None:
         self._name = name
+        self._ordered = ordered
+        self._revision = 0
         self._position = ""
         self._moved = asyncio.Event()
         self._ended = False
+
+    def check(self, frames: Sequence[Frame]) -> None:
+        """G3: raise `Disconnected` where one of the next frames is older than what came before it."""
+        for frame in frames if self._ordered else ():
+            match frame:
+                case SnapshotEnd(_, revision):
+                    self._revision = revision
+                case Commit(_, revision):
+                    if revision < self._revision:
+                        raise Disconnected(
+                            f"{self._name}: its revisions go back, from {self._revision} to {revision};"
+                            " check the server, and what stands before it"
+                        )
+                    self._revision = revision
 
     def took(self, frames: Sequence[Frame]) -> None:
         """The engine has taken over these frames."""
