@@ -16,6 +16,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc.aio
 
 import grpc
+from datasync.certificates import server_not_accepted
 
 __all__ = ["CHANNEL_OPTIONS", "certificate_problem", "channel_credentials", "grpc", "is_closed", "untangled"]
 
@@ -63,10 +64,7 @@ def certificate_problem(error: grpc.aio.AioRpcError) -> str | None:
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return None
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        why = text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK")
-        return (
-            f"its certificate was not accepted ({why or 'it could not be verified'}); name its authority with ?ca=file"
-        )
+        return server_not_accepted(text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK"))
     if "TSI_DATA_CORRUPTED" in text:  # it said why, but grpc does not
         return (
             "it turned this client's certificate away, or wants one; name one that it trusts with ?cert=file&key=file"

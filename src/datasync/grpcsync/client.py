@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from datasync._grpc import CHANNEL_OPTIONS, certificate_problem, channel_credentials, grpc, is_closed, untangled
 from datasync.capabilities import Capabilities
+from datasync.certificates import handshake_problem
 from datasync.errors import (
     BadStore,
     BadValue,
@@ -30,7 +31,6 @@ from datasync.grpcsync.service import SERVICE
 from datasync.grpcsync.wire import CAPABILITIES, CHANGED, HISTORY, MAX_MESSAGE, PIECE, capabilities_of, exception_of
 from datasync.serving.access import Access
 from datasync.serving.followed import STREAM
-from datasync.serving.handshake import turned_away
 
 __all__ = ["Client", "Stream"]
 
@@ -181,10 +181,11 @@ class Client:
 
     async def _explained(self, error: DatasyncError) -> DatasyncError:
         """The error of a call that changes nothing, or that a certificate is not accepted."""
-        if not isinstance(error, Disconnected) or self.access.files is None:
+        access = self.access
+        if not isinstance(error, Disconnected) or access.files is None:
             return error
-        why = await turned_away(self.access, "h2")
-        return error if why is None else Unauthorized(f"{self.access.authority}: {why}")
+        why = await handshake_problem(access.host, access.port, access.files, "h2")
+        return error if why is None else Unauthorized(f"{access.authority}: {why}")
 
     def _renew(self) -> None:
         """G8: where the files of TLS hold something else by now, let the next call open another connection."""

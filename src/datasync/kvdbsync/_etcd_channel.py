@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.message import Message
 
 from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, untangled
+from datasync.certificates import handshake_problem
 from datasync.endpoints import Endpoint, TlsFiles
 from datasync.errors import Disconnected
 from datasync.kvdbsync import _etcd_errors as errors
@@ -158,7 +159,15 @@ class Link:
 
     async def connect(self, patience: float) -> None:
         """Make sure that somebody answers within so many seconds. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
-        self.status = await self.ask(STATUS, pb.StatusRequest(), patience)
+        try:
+            self.status = await self.ask(STATUS, pb.StatusRequest(), patience)
+        except Disconnected as error:
+            host, port = self.member.endpoint.host.strip("[]"), self.member.endpoint.port
+            tls = self.access.tls
+            if tls is None:
+                raise
+            why = await handshake_problem(self.member.address or host, port, tls, "h2", name=host)
+            raise error if why is None else errors.BadCertificate(f"{self.endpoint}: {why}") from None
 
     @property
     def ready(self) -> bool:

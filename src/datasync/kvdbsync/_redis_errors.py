@@ -7,6 +7,7 @@ import re
 import ssl
 from typing import NamedTuple
 
+from datasync.certificates import certificate_problem
 from datasync.errors import BadStore, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized
 
 __all__ = [
@@ -67,9 +68,6 @@ _MOVED = re.compile(r"(MOVED|ASK) ([0-9]{1,5}) (\S*):([0-9]{1,5})(?!\S)")
 _LONGEST = 500
 """Characters of an error reply that are looked at, and shown."""
 _ABORTED = "EXECABORT Transaction discarded because of: "
-# OpenSSL's codes of what may be wrong with a certificate, and the way out
-_ANOTHER_HOST = "name the host as its certificate does, or have it issued for this one"
-_CERTIFICATE = {10: "renew it", 62: _ANOTHER_HOST, 64: _ANOTHER_HOST}
 
 LOGIN = "the user and password of the URL"
 
@@ -114,14 +112,8 @@ def of_reply(error: Exception, address: str, login: str = LOGIN) -> DatasyncErro
 
 def of_connect(error: OSError, address: str) -> DatasyncError:
     """What it means that no connection came about."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        hint = _CERTIFICATE.get(error.verify_code, "name its authority with ?ca=file")
-        return Unauthorized(f"{address}: its certificate was not accepted ({error.verify_message}); {hint}")
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-        return Unauthorized(
-            f"{address}: it turned this client's certificate away, or wants one ({error.reason}); name one that it"
-            " trusts with ?cert=file&key=file"
-        )
+    if (problem := certificate_problem(error)) is not None:
+        return Unauthorized(f"{address}: {problem}")
     number = error.errno if isinstance(error, ConnectionError) else None
     why = os.strerror(number) if number else error.strerror or str(error)
     return Disconnected(f"{address}: {why}; check the address, and that Redis runs there")

@@ -7,7 +7,6 @@ what a general client hides: what was sent, that the connection is a new one, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import dataclasses
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 import hiredis
 
+from datasync.certificates import handshake_problem
 from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import BadStore, Disconnected, Unauthorized
 from datasync.kvdbsync import _redis_errors as errors
@@ -27,8 +27,6 @@ Command = tuple[str | bytes | int, ...]
 
 _HELLO: Command = ("HELLO", 3)
 _UNASKED = "it answers what nobody asked; check what stands before it"
-_HEAR = 1.0
-"""Seconds that a server has to say why it does not like a certificate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,27 +95,14 @@ class Link(asyncio.Protocol):
         except Disconnected:
             await link.aclose()
             if access.tls is not None and not link.hello:
-                await cls._hear_why(endpoint, access)
+                why = await handshake_problem(endpoint.host.strip("[]"), endpoint.port, access.tls)
+                if why is not None:
+                    raise Unauthorized(f"{link.address}: {why}") from None
             raise
         except BaseException:
             await link.aclose()
             raise
         return link
-
-    @classmethod
-    async def _hear_why(cls, endpoint: Endpoint, access: Access) -> None:
-        """Raise `Unauthorized` where a server turned the client's certificate away: it says so only behind the
-        handshake, and is not heard by a client that has sent something in the meantime."""
-        link = cls(endpoint, access)
-        try:
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(_HEAR):
-                    await link._dial()
-                    await asyncio.wait((link._ended,))
-        finally:
-            await link.aclose()  # G12: also if this is cancelled
-        if isinstance(link.error, Unauthorized):
-            raise link.error
 
     async def _dial(self) -> None:
         host, tls = self.endpoint.host.strip("[]"), self.access.tls

@@ -15,8 +15,9 @@ from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from datasync.certificates import handshake_problem
 from datasync.endpoints import TlsFiles
-from datasync.errors import BadStore, DatasyncError, Disconnected, WatchClosed
+from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_wire import TopicMetadata
 
@@ -152,9 +153,16 @@ class Cluster:
                     )
                 )
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
-                raise errors.of_connection(error, _text(address)) from None
+                raise await self._explained(errors.of_connection(error, _text(address)), address) from None
             self._connections[at] = made
             return made
+
+    async def _explained(self, error: DatasyncError, address: Address) -> DatasyncError:
+        """The error of a connection that did not come about, or that a certificate is not accepted."""
+        if self.access.tls is None or not isinstance(error, Disconnected):
+            return error
+        why = await handshake_problem(*address, self.access.tls)
+        return error if why is None else Unauthorized(f"{_text(address)}: {why}")
 
     async def _unless_closed(self, connecting: Coroutine[Any, Any, Any]) -> Any:
         """The connection. Raises `WatchClosed` where this is closed, or is meanwhile."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka import errors as kafka
 
+from datasync.certificates import certificate_problem
 from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, UsageError
 
 __all__ = [
@@ -245,8 +246,8 @@ def _said(means: _Means, code: int, where: str, what: str) -> DatasyncError:
 
 def of_connection(error: BaseException, where: str) -> DatasyncError:
     """The error for what connecting, or waiting for an answer, raised."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Unauthorized(f"{where}: the certificate is not trusted: {error.verify_message}; check ca=")
+    if (problem := certificate_problem(error)) is not None:
+        return Unauthorized(f"{where}: {problem}")
     if isinstance(error, kafka.BrokerResponseError) and error.errno in _LOGIN_FAILED:
         return Unauthorized(f"{where}: the broker rejected the user or the way to log in; {_LOGIN}")
     if isinstance(error, ssl.SSLError):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -13,12 +14,12 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from datasync.certificates import certificate_problem, handshake_problem
 from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import too_large
 from datasync.errors import AnswerTooLarge, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.serving.access import Access
-from datasync.serving.handshake import turned_away
 
 __all__ = ["JSON", "Answer", "Calls"]
 
@@ -227,6 +228,8 @@ class Calls:
                     ssl=True if files is None else files.context(),  # of the files as they are now
                 )  # fmt: skip
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            if (problem := certificate_problem(_cause(error))) is not None:
+                raise Unauthorized(f"{self._name}: {problem}") from None
             raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if lane.closed:
@@ -273,9 +276,10 @@ class Calls:
 
     async def _explained(self, error: _Broken) -> DatasyncError:
         """The error of a request that changes nothing, or that a certificate is not accepted."""
-        if self._access.files is not None and (why := await turned_away(self._access)) is not None:
-            return Unauthorized(f"{self._name}: {why}")
-        return error
+        access = self._access
+        if access.files is None or (why := await handshake_problem(access.host, access.port, access.files)) is None:
+            return error
+        return Unauthorized(f"{self._name}: {why}")
 
     def _foreign(self, response: aiohttp.ClientResponse) -> DatasyncError:
         """What an answer without our mark means."""
@@ -309,6 +313,14 @@ def _encoding(response: aiohttp.ClientResponse) -> str:
 def _why(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
-    cause = getattr(error, "os_error", None) or error
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLError):  # whose numbers are OpenSSL's
+        return cause.reason or str(cause)
     number = getattr(cause, "errno", None)
     return (os.strerror(number) if number and number > 0 else "") or str(cause) or type(cause).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What aiohttp wraps."""
+    wrapped = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    return wrapped if isinstance(wrapped, BaseException) else error

@@ -1,0 +1,96 @@
+"""What is wrong with the certificate of one of the two sides of TLS: one line that names it and the way out, the same
+for every transport.
+
+A client finds out at once what it has against the server's certificate. What the server has against the client's it may
+hear too late, or never: with TLS 1.3 a server judges its client behind the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from datasync.endpoints import TlsFiles
+from datasync.errors import Disconnected
+
+__all__ = ["certificate_problem", "handshake_problem", "server_not_accepted"]
+
+_PATIENCE = 1.0
+"""Seconds after which a server that says nothing has accepted the certificate."""
+_AUTHORITY = "name its authority with ?ca=file, or check ca= where it is given"
+_UNKNOWN = "its authority is unknown, so it is not trusted"
+_HOST = "name the host as its certificate does, or have it issued for this one"
+_RENEW = "renew it, or set the clock of this machine"
+
+# What OpenSSL says, or BoringSSL in grpc, in the order of precedence; what it means, and the way out.
+_FAULTS = (
+    (("expired",), "it has expired", _RENEW),
+    (("not yet valid",), "it is not valid yet", _RENEW),
+    (("mismatch", "is not in peer certificate", "Hostname Verification"), "it is made out to another host", _HOST),
+    (("in certificate chain", "unable to", "unknown authority"), _UNKNOWN, _AUTHORITY),
+    (
+        ("self-signed", "self signed"),
+        "it is self-signed, and not trusted",
+        "name it with ?ca=file if it is the right one",
+    ),
+    (("revoked",), "it was revoked", "have another one issued"),
+    (("purpose", "usage"), "it was not issued for a server", "have one issued for serverAuth"),
+)
+
+
+def certificate_problem(error: BaseException | None) -> str | None:
+    """What an error says of a certificate, with the way out; None where it is about something else."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return server_not_accepted(error.verify_message)
+    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    _, alert, name = reason.partition("ALERT_")
+    return _client_not_accepted(name.replace("_", " ").lower()) if alert else None
+
+
+def server_not_accepted(message: str) -> str:
+    """Why this side does not accept the server's certificate, from what the library of TLS says."""
+    for words, meaning, way_out in _FAULTS:
+        if any(each in message for each in words):
+            return f"its certificate was not accepted: {meaning} ({message}); {way_out}"
+    return f"its certificate was not accepted ({message or 'it could not be verified'}); {_AUTHORITY}"
+
+
+def _client_not_accepted(why: str) -> str:
+    return (
+        f"it turned this client's certificate away, or wants one ({why});"
+        " name one that it trusts with ?cert=file&key=file"
+    )
+
+
+async def handshake_problem(host: str, port: int, files: TlsFiles, *alpn: str, name: str | None = None) -> str | None:
+    """Why the two sides do not accept each other's certificates, with the way out; None where it is not that.
+
+    Asked once a connection has failed: not every server says what it thinks before it hangs up, and what the client has
+    sent by then can make its system drop even that. So this connects anew and sends nothing, and does it twice, for a
+    server may just be about to end. alpn: the protocols that the server wants to hear; name: whose certificate it must
+    be, `host` if None.
+    """
+    why = await _handshake_problem(host, port, files, alpn, name)
+    return why and await _handshake_problem(host, port, files, alpn, name)
+
+
+async def _handshake_problem(
+    host: str, port: int, files: TlsFiles, alpn: tuple[str, ...], name: str | None
+) -> str | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=files.context(*alpn), server_hostname=name or host
+            )
+            try:
+                if await reader.read(1):
+                    return None
+            except ConnectionError:
+                pass
+            finally:
+                writer.transport.abort()
+    except ssl.SSLError as error:
+        return certificate_problem(error)
+    except (OSError, TimeoutError, Disconnected):
+        return None
+    return _client_not_accepted("none was shown" if files.cert is None else "it hangs up behind the handshake")
