@@ -43,9 +43,10 @@ class Failing(msgspec.Struct, frozen=True):
     keys: dict[str, str]
 
 
-class WatchStatus(msgspec.Struct, frozen=True):
+class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A watch: `state` is a `WatchState` value, `backlog` the number of changes that wait for it, `events` the
-    number it has reported on so far, `changes` what it accepted of them."""
+    number it has reported on so far, `changes` what it accepted of them. `more_scopes` is how many are not listed:
+    none, except where a server shows it."""
 
     name: str
     scopes: list[str]
@@ -55,6 +56,7 @@ class WatchStatus(msgspec.Struct, frozen=True):
     changes: int
     resync: LastResync | None
     failing: Failing | None
+    more_scopes: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -88,7 +90,7 @@ def _watch(sub: Subscriber) -> WatchStatus:
     last = None if sub.last_resync is None else LastResync(*sub.last_resync)
     return WatchStatus(
         printable(sub.name),
-        sorted(sub.scopes),
+        sub.scopes.in_order(),
         sub.state.value,
         len(sub.mailbox),
         sub.events_settled,

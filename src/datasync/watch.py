@@ -18,6 +18,9 @@ __all__ = ["Watch", "Watches", "scopes_of"]
 
 T = TypeVar("T")
 
+_NAMED = 20
+"""Scopes that an error names, at most."""
+
 
 class Watch(Generic[T]):
     """What `DataSync.watch` returns. As a stream, `async for event in watch` brings a RESYNC first, then changes."""
@@ -67,7 +70,10 @@ class Watch(Generic[T]):
         self._check_open()
         scopes = self._sub.scopes
         if not scopes.has(prefix):
-            raise BadPrefix(f"{self.name!r} does not watch the prefix {prefix!r}; it has {sorted(scopes)}")
+            more = f" and {len(scopes) - _NAMED:,} more" if len(scopes) > _NAMED else ""
+            raise BadPrefix(
+                f"{self.name!r} does not watch the prefix {prefix!r}; it has {scopes.in_order()[:_NAMED]}{more}"
+            )
         if len(scopes) == 1:
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
         self._shell.narrow(self._sub, prefix)

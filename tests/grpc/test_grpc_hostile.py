@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync import server, service
 from datasync.serving import cursors
 from tests.grpc.agents import Agent, agent, change, changes, client, resync
 
@@ -170,6 +171,64 @@ def test_lists_that_are_left_open_keep_no_more_than_a_few_snapshots(run: Run, mo
             assert ends.count((grpc.StatusCode.OK, "")) == 4
             assert ends.count((grpc.StatusCode.UNAVAILABLE, "the list was read too slowly; list again")) == 6
             await works(one)
+
+    run(main())
+
+
+def test_states_that_are_not_complete_are_bounded_in_sum(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_COMING", 1_000_000)
+    part = pb.ReplaceRequest(keys=["config/a"], values=[b"x" * 600_000]).SerializeToString()
+
+    async def main() -> None:
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address) as channel:
+            method = "/datasync.v1.DataSync/Replace"
+            for _ in range(3):  # what is refused, or complete, is counted no more
+                first: Any = channel.stream_unary(method)(timeout=60)
+                await first.write(part)
+                second = grpc.StatusCode.OK
+                while second is not grpc.StatusCode.RESOURCE_EXHAUSTED:  # the first may come behind it
+                    second = await send(channel, method, part)
+                await first.done_writing()
+                assert not pb.CommitReply.FromString(await first).HasField("error")
+            assert one.state == {"config/a": b"x" * 600_000}
+            await works(one)
+
+    run(main())
+
+
+def test_a_state_whose_next_part_does_not_come_is_let_go(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_STALLED", 0.1)
+
+    async def main() -> None:
+        async with agent("?initial=empty") as one, grpc.aio.insecure_channel(one.address) as channel:
+            call: Any = channel.stream_unary("/datasync.v1.DataSync/Replace")(timeout=60)
+            await call.write(pb.ReplaceRequest(keys=["config/a"], values=[b"1"]).SerializeToString())
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "send it again" in await call.details()
+            await works(one)
+
+    run(main())
+
+
+def test_so_many_may_ask_for_the_health_at_a_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CHECKS", 3)
+
+    async def main() -> None:
+        async with agent("?initial=empty&token=secret") as one, grpc.aio.insecure_channel(one.address) as channel:
+            watch: Any = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            open_calls = [watch(b"", timeout=60) for _ in range(3)]
+            for call in open_calls:
+                await call.read()
+            code, details = await end_of(watch(b"", timeout=60))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "try again later" in details
+            open_calls[0].cancel()
+
+            check = "/grpc.health.v1.Health/Check"
+            while await send(channel, check, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                pass  # the server hears of it soon
+            for call in open_calls:
+                call.cancel()
 
     run(main())
 

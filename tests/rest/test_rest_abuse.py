@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from datasync.restsync import listener
+from datasync.restsync import _requests, listener
 from datasync.restsync._limits import Limits
 from datasync.testing.contract import eventually
 from tests.rest.agents import Agent, agent, raw_request
@@ -18,6 +19,7 @@ from tests.rest.served import served
 
 Run = Callable[[Any], None]
 JSON = {"Content_Type": "application/json"}
+_CLOSE = {"Connection": "close"}
 
 
 async def works(it: Agent) -> None:
@@ -25,6 +27,58 @@ async def works(it: Agent) -> None:
     assert (await it.ask("PUT", "/v1/keys/config/works", b"1")).status == 200
     assert it.probe.state["config/works"] == b"1"
     await it.ask("DELETE", "/v1/keys/config/works")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/keys/config/a", 413), ("/v1/keys", 413), ("/v1/nothing", 404)], ids=str
+)
+def test_an_answer_reaches_a_client_that_sends_all_before_it_reads(
+    run: Run, path: str, status: int, chunked: bool
+) -> None:
+    body = b"x" * (8 << 20)
+
+    def ask(port: int) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            parts = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
+            connection.request(
+                "PUT", path, parts if chunked else body, {**_CLOSE, "Content-Type": "application/json"},
+                encode_chunked=chunked,
+            )  # fmt: skip
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    async def main() -> None:
+        async with agent(limits=Limits(value=1000, state=20_000)) as it:
+            found, text = await asyncio.to_thread(ask, it.port)
+            assert found == status
+            assert json.loads(text)["status"] == status
+            await works(it)
+
+    run(main())
+
+
+def test_what_is_not_wanted_is_read_only_so_far(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "_DISCARDED", 100_000)
+
+    async def main() -> None:
+        async with agent(limits=Limits(value=1000)) as it:
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            head = b"PUT /v1/keys/config/a HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 1000000000\r\n\r\n"
+            writer.write(head)
+            assert b" 413 " in await reader.readline()  # before anything of the body is sent
+            with contextlib.suppress(ConnectionError):
+                while not reader.at_eof():
+                    writer.write(b"x" * 10_000)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            writer.transport.abort()
+            await works(it)
+
+    run(main())
 
 
 def test_bodies_that_are_too_large_or_no_good(run: Run) -> None:

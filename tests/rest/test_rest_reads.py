@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-from datasync import Refused
+from datasync import DataSync, Refused
 from datasync.restsync._limits import Limits
 from datasync.testing.contract import eventually
 from tests.rest.agents import Agent, agent
@@ -221,6 +221,42 @@ def test_the_status_lists_so_many_refused_keys_at_most(run: Run) -> None:
             [watch] = (await it.ask("GET", "/v1/status")).json["watches"]
             assert watch["failing"]["why"] == "refused; 250 keys in all, of which 100 are listed"
             assert len(watch["failing"]["keys"]) == 100
+
+    run(main())
+
+
+def test_the_status_lists_so_many_watches_and_scopes_at_most_and_those_that_fail_first(run: Run) -> None:
+    async def main() -> None:
+        async with agent() as it:
+            await it.sync.ready(60)
+
+            async def fails(event: Any) -> None:
+                raise ValueError("x" * 5000)
+
+            async def accepts(event: Any) -> None:
+                pass
+
+            for number in range(1100):
+                it.sync.watcher(f"{number}/", name=f"watch {number}")(accepts)
+            it.sync.watcher(*(f"{number:03}/" for number in range(300)), name="last")(fails)
+            far = DataSync(it.url)
+            far.watcher(*(f"{number:03}/" for number in range(300)), name="far")(accepts)
+            async with far:
+                await far.ready(60)
+                await eventually(lambda: it.sync.status().watches[-1].failing is not None)
+                status = (await it.ask("GET", "/v1/status")).json
+                assert len(it.sync.status().watches[-1].scopes) == 300
+                metrics = (await it.ask("GET", "/metrics")).body.decode()
+
+            names = [watch["name"] for watch in status["watches"]]
+            assert len(names) == 1000
+            assert status["more_watches"] == 102
+            assert names == ["probe", *(f"watch {number}" for number in range(998)), "last"]
+            [remote], last = status["remote"], status["watches"][-1]
+            for shown in remote, last:
+                assert (shown["scopes"], shown["more_scopes"]) == ([f"{number:03}/" for number in range(20)], 280)
+            assert len(last["failing"]["why"]) < 1010
+            assert metrics.count("\ndatasync_watch_failing{") == 1102
 
     run(main())
 

@@ -76,6 +76,8 @@ def _show(data: bytes) -> None:
             ("watch", "state", "backlog", "changes", "last resync"),
             [_watch(now.now, one) for one in now.watches],
         )
+    if now.more_watches:
+        output.line(output.paint(f"and {now.more_watches:,} more", "dim"))
 
 
 def _printable(value: Any) -> Any:

@@ -215,7 +215,9 @@ class Client:
                 return NotReady(f"{name}: {text}")
             case _Code.UNIMPLEMENTED:
                 return BadStore(f"{name}: it does not speak datasync's protocol; check the address")
-            case _Code.RESOURCE_EXHAUSTED | _Code.INVALID_ARGUMENT:
+            case _Code.INVALID_ARGUMENT:
+                return BadStore(f"{name}: {text}")
+            case _Code.RESOURCE_EXHAUSTED if "larger than max" in text:  # else there may be room later
                 return BadStore(f"{name}: {text}")
             case _Code.DEADLINE_EXCEEDED:
                 return Disconnected(self.no_answer)

@@ -27,6 +27,8 @@ __all__ = ["Server"]
 
 _GRACE = 0.5
 """Seconds that calls under way have to end when the server does; watches never would."""
+_CALLS, _CHECKS = 10_000, 1000
+"""Calls at a time; of these, such as ask for the server's health, which need no token."""
 _HEALTH = "grpc.health.v1.Health"
 _REFLECTION = reflection.SERVICE_NAME
 _OPTIONS = [
@@ -168,13 +170,18 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
     def __init__(self, access: Access) -> None:
         self._access = access
         self._calls: set[asyncio.Task[Any]] = set()
+        self._checks: set[asyncio.Task[Any]] = set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         call = asyncio.current_task()  # the handler runs in it, too
         assert call is not None
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        if handler_call_details.method.startswith(f"/{_HEALTH}/"):
+        is_check = handler_call_details.method.startswith(f"/{_HEALTH}/")
+        calls, most = (self._checks, _CHECKS) if is_check else (self._calls, _CALLS)
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+        if len(calls) > most:  # G9: a stream is kept as long as its client likes
+            return _TOO_MANY
+        if is_check:
             return await continuation(handler_call_details)
         kind, token = "", ""
         for key, value in handler_call_details.invocation_metadata or ():
@@ -186,7 +193,7 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
 
     async def closed(self) -> None:
         """Cancel the calls that are still under way, and wait for their ends."""
-        await end_tasks(*self._calls)
+        await end_tasks(*self._calls, *self._checks)
 
 
 async def _turn_away(_: Any, context: Any) -> None:
@@ -194,3 +201,10 @@ async def _turn_away(_: Any, context: Any) -> None:
 
 
 _TURNED_AWAY: Any = grpc.stream_stream_rpc_method_handler(_turn_away)
+
+
+async def _refuse(_: Any, context: Any) -> None:
+    fail(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "so many calls are open already; end some, or try again later")
+
+
+_TOO_MANY: Any = grpc.stream_stream_rpc_method_handler(_refuse)

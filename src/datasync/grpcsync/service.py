@@ -37,7 +37,7 @@ from datasync.grpcsync.wire import (
 from datasync.serving.cursors import Cursors, Place
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
-from datasync.source import Source
+from datasync.source import ROW_BYTES, Source
 from datasync.syncbase.feed import end_tasks
 
 __all__ = ["SERVICE", "DataSyncService"]
@@ -47,6 +47,10 @@ SERVICE = "datasync.v1.DataSync"
 _AT_A_TIME = 1000
 """Transactions of one client that may wait for their first answer."""
 _PAGE = 1000
+_COMING = 256 << 20
+"""Bytes of states that clients send, all of them together, until each is complete."""
+_STALLED = 60.0
+"""Seconds within which the next part of a state has to come."""
 _PATIENCE = 5.0
 """Seconds in which the source has to say what it has acknowledged."""
 
@@ -71,6 +75,7 @@ class DataSyncService:
         self._source: Source = hub.source
         self._cursors = Cursors()
         self._streams: dict[str, Subscription[Sequence[bytes]]] = {}
+        self._coming = 0
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By name."""
@@ -173,20 +178,35 @@ class DataSyncService:
         finally:
             del reading
 
-    async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply:
+    async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply | None:
         """A RESYNC: nothing happens before all of it is here."""
-        items: list[tuple[str, bytes]] = []
+        size = 0
         try:
-            async for request in requests:
+            items: list[tuple[str, bytes]] = []
+            while (request := await _next(requests)) is not None:
                 if len(request.keys) != len(request.values):
                     raise BadValue("each key has a value; send as many of each")
+                more = request.ByteSize() + ROW_BYTES * len(request.keys)
+                size += more
+                self._coming += more
+                if self._coming > _COMING:  # G9: nobody else may send a state as long as this one is kept
+                    text = f"the states that clients are sending are larger than {_COMING:,} bytes; send it again later"
+                    fail(context, _Code.RESOURCE_EXHAUSTED, text)
+                    return None
                 items += zip(request.keys, request.values, strict=True)
             for key, _ in items:
                 check_key(key, rooted=False)
             committed = await self._source.replace(items)
+            del items
+            self._coming, size = self._coming - size, 0  # it is the source that keeps them now
             return reply_of(0, committed, await committed.verdict())
+        except TimeoutError:
+            fail(context, _Code.UNAVAILABLE, f"nothing more of the state came for {_STALLED:g} s; send it again")
+            return None
         except DatasyncError as error:
             return pb.CommitReply(error=error_of(error))
+        finally:
+            self._coming -= size
 
     async def get(self, request: pb.GetRequest, context: Any) -> pb.GetReply | None:
         """One value."""
@@ -241,6 +261,12 @@ class DataSyncService:
         except Exception as mistake:
             unknown = unexpected(self._source.name, mistake)
             replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), first))
+
+
+async def _next(requests: AsyncIterator[pb.ReplaceRequest]) -> pb.ReplaceRequest | None:
+    """The next part, or None at the end. Raises `TimeoutError`."""
+    async with asyncio.timeout(_STALLED):
+        return await anext(requests, None)
 
 
 def _fail(context: Any, error: DatasyncError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections.abc import Callable
@@ -18,8 +19,10 @@ __all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
 StatusOf = Callable[[], Status]
 
 _SHOWN = 20
-_REFUSED = 100
-"""Refused keys of a watch, at most: the page asks for all this every second."""
+_WATCHES, _SCOPES, _REFUSED, _TEXT = 1000, 20, 100, 1000
+"""Watches, scopes and refused keys of each, and characters of each text, at most: the page asks for all this every
+second."""
+_VERSION = version("datasync")  # read once: it takes a descriptor, of which there may be none left
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -30,18 +33,23 @@ class Rate(msgspec.Struct, frozen=True):
     values: list[float]
 
 
-class RemoteWatcher(msgspec.Struct, frozen=True):
-    """One who follows from afar: its prefixes and keys, and how many commits it is behind (None: at a snapshot)."""
+class RemoteWatcher(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One who follows from afar: its prefixes and keys, and how many commits it is behind (None: at a snapshot).
+
+    more_scopes: how many prefixes and keys are not listed.
+    """
 
     scopes: list[str]
     behind: int | None
+    more_scopes: int = 0
 
 
-class Overview(msgspec.Struct, frozen=True):
+class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of it at one moment; times are Unix times in seconds.
 
     name: the source that is served. keys: how many it holds. watchers: remote watchers, of which `remote` has those
-    that are furthest behind. The watches are in their resync order.
+    that are furthest behind. The watches are in their resync order; where there are too many to list, those that fail
+    are listed first, and `more_watches` tells how many are not.
     """
 
     name: str
@@ -56,32 +64,53 @@ class Overview(msgspec.Struct, frozen=True):
     rate: Rate
     sources: list[SourceStatus]
     watches: list[WatchStatus]
+    more_watches: int = 0
 
 
-def overview(hub: Hub, status: StatusOf | None, started: float) -> Overview:
-    """Take the picture: of the DataSync where there is one, of the hub alone otherwise."""
+def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool = False) -> Overview:
+    """Take the picture: of the DataSync where there is one, of the hub alone otherwise. whole: with all watches."""
     now = time.time()
     shown = Status(hub_sources(hub), []) if status is None else status()
+    listed = shown.watches if whole else _listed(shown.watches)
     return Overview(
-        printable(hub.source.name), version("datasync"), now, started, hub.ready, hub.keys, hub.revision,
+        printable(hub.source.name), _VERSION, now, started, hub.ready, hub.keys, hub.revision,
         len(hub.watchers), _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources,
-        [_cut(watch) for watch in shown.watches],
+        [_cut(watch) for watch in listed], len(shown.watches) - len(listed),
     )  # fmt: skip
+
+
+def _listed(watches: list[WatchStatus]) -> list[WatchStatus]:
+    if len(watches) <= _WATCHES:
+        return watches
+    by_trouble = sorted(range(len(watches)), key=lambda at: watches[at].failing is None)  # else in their order
+    return [watches[at] for at in sorted(by_trouble[:_WATCHES])]
 
 
 def _cut(watch: WatchStatus) -> WatchStatus:
     failing = watch.failing
-    if failing is None or len(failing.keys) <= _REFUSED:
-        return watch
-    why = f"{failing.why}; {len(failing.keys):,} keys in all, of which {_REFUSED} are listed"
-    first = dict(itertools.islice(failing.keys.items(), _REFUSED))
-    return msgspec.structs.replace(watch, failing=msgspec.structs.replace(failing, why=why, keys=first))
+    if failing is not None:
+        why = failing.why
+        if len(failing.keys) > _REFUSED:
+            why = f"{_short(why)}; {len(failing.keys):,} keys in all, of which {_REFUSED} are listed"
+        first = itertools.islice(failing.keys.items(), _REFUSED)
+        keys = {_short(key): _short(reason) for key, reason in first}
+        failing = msgspec.structs.replace(failing, why=_short(why), keys=keys)
+    scopes, more = _first(watch.scopes)
+    return msgspec.structs.replace(watch, name=_short(watch.name), scopes=scopes, more_scopes=more, failing=failing)
+
+
+def _first(scopes: list[str]) -> tuple[list[str], int]:
+    """Those that are listed, and how many are not."""
+    return list(map(_short, scopes[:_SCOPES])), max(0, len(scopes) - _SCOPES)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
 
 
 def _furthest_behind(hub: Hub) -> list[RemoteWatcher]:
-    found = [RemoteWatcher(watcher.scopes, watcher.behind) for watcher in hub.watchers]
-    found.sort(key=lambda one: (-(one.behind or 0), one.scopes))
-    return found[:_SHOWN]
+    first = heapq.nsmallest(_SHOWN, hub.watchers, key=lambda one: (-(one.behind or 0), one.scopes))
+    return [RemoteWatcher(scopes, one.behind, more) for one in first for scopes, more in [_first(one.scopes)]]
 
 
 def hub_sources(hub: Hub) -> list[SourceStatus]:

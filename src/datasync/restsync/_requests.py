@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,6 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = b"application/json"
+_DISCARDED, _LINGER = 128 << 20, 30.0
+"""Bytes of a body that is not wanted, and seconds, for which it is read and thrown away."""
 ABORT = "datasync.abort"
 """What a `Listener` calls, in the state of a request, that which cuts its connection."""
 _MARK = MARK.encode()
@@ -30,7 +34,7 @@ _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_receive", "_send", "_unsent", "headers", "limits", "method", "scope", "status")
+    __slots__ = ("_body_read", "_receive", "_send", "_unsent", "headers", "limits", "method", "scope", "status")
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Exchange:
             known = self.headers.get(name)
             self.headers[name] = value if known is None else b"%b, %b" % (known, value)
         self.status = 0
+        self._body_read = False
         self._receive = receive
         self._send = send
         self._unsent = unsent
@@ -78,6 +83,7 @@ class Exchange:
                 raise ConnectionResetError("the client has gone")
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
+            self._body_read = not more
             size += len(parts[-1])
             if size > limit:
                 raise self._too_large(limit)
@@ -129,6 +135,10 @@ class Exchange:
         start: Message = {"type": "http.response.start", "status": status, "headers": about}
         if len(body) <= PART:
             await self._send(start)
+            if status >= 400 and not self._body_read:
+                await self.write(body)
+                await self._discard()
+                body = b""
             await self._send({"type": "http.response.body", "body": body})
             return
         try:
@@ -136,6 +146,23 @@ class Exchange:
         except TimeoutError:
             self.let_go()
             raise ConnectionResetError("the client does not read") from None
+
+    async def _discard(self) -> None:
+        """Read what is still to come of the body, within bounds.
+
+        With bytes unread the connection would end in a reset, and a client that sends all before it
+        reads anything, as that of Python does, would never see the answer.
+        """
+        if not self.headers.keys() & {b"content-length", b"transfer-encoding"} or b"expect" in self.headers:
+            return
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while size < _DISCARDED:
+                    message = await self._receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     async def answer_json(self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a value as JSON."""

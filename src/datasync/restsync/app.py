@@ -190,7 +190,7 @@ class RestApp:
 
     async def _show_metrics(self, exchange: Exchange) -> None:
         _only_get(exchange)
-        now = overview(self._hub, self._status, self._started)
+        now = overview(self._hub, self._status, self._started, whole=True)
         await exchange.answer(200, exposition(now, self._events.streams, self._requests), CONTENT_TYPE)
 
     async def _show_health(self, exchange: Exchange) -> None:

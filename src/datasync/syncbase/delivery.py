@@ -246,7 +246,7 @@ class Delivery:
     def _prepare_resync(self, sub: Subscriber, reason: str) -> None:
         fresh, dirty = sub.mailbox.fresh, sub.mailbox.dirty
         before, batch = sub.mailbox.take_fold()
-        scopes = {scope: self._mirror.under(scope) for scope in sorted(sub.scopes)}
+        scopes = {scope: self._mirror.under(scope) for scope in sub.scopes.in_order()}
         changed: dict[str, Record | None] | None = None
         if not fresh or dirty:
             changed = {}

@@ -27,17 +27,19 @@ class WatchScopes:
     """The scopes of one watch, which may be added to and taken from, at a cost that does not depend on how many they
     are. `key in scopes` as in `Scopes`."""
 
-    __slots__ = ("_keys", "_lengths", "_prefixes")
+    __slots__ = ("_in_order", "_keys", "_lengths", "_prefixes")
 
     def __init__(self, scopes: Iterable[str]) -> None:
         self._keys: dict[str, None] = {}
         self._prefixes: dict[str, None] = {}
         self._lengths: Counter[int] = Counter()
+        self._in_order: list[str] | None = None
         for scope in scopes:
             self.add(scope)
 
     def add(self, scope: str) -> None:
         """Take it in; it must not be one of them."""
+        self._in_order = None
         if is_prefix(scope):
             self._prefixes[scope] = None
             self._lengths[len(scope)] += 1
@@ -46,6 +48,7 @@ class WatchScopes:
 
     def remove(self, scope: str) -> None:
         """Leave it out; it must be one of them."""
+        self._in_order = None
         if is_prefix(scope):
             del self._prefixes[scope]
             self._lengths[len(scope)] -= 1
@@ -66,9 +69,15 @@ class WatchScopes:
         return len(self._prefixes) + len(self._keys)
 
     def __iter__(self) -> Iterator[str]:
-        """In no order that means anything; sort them to show them."""
+        """In no order that means anything."""
         yield from self._prefixes
         yield from self._keys
+
+    def in_order(self) -> list[str]:
+        """A list of them, in order."""
+        if self._in_order is None:
+            self._in_order = sorted(self)
+        return self._in_order[:]
 
 
 class Scopes:

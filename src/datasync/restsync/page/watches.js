@@ -32,7 +32,7 @@ function reason({ failing: { why, keys } }) {
 }
 
 /** What stands at the top: a tone, a headline and a line below it. */
-export function judge({ sources, watches, now, ready, name }) {
+export function judge({ sources, watches, more_watches, now, ready, name }) {
   noteBacklogs(watches, now);
   const lost = sources.filter((source) => SOURCE[source.state] === "bad");
   const failing = watches.filter((watch) => watch.failing);
@@ -63,7 +63,7 @@ export function judge({ sources, watches, now, ready, name }) {
   const waiting = watches.reduce((sum, watch) => sum + watch.backlog, 0);
   const tail = waiting ? `, ${many(waiting, "change")} under way` : "";
   const following = watches.filter((watch) => watch.state === "following").length;
-  const all = watches.length ? `, ${count(following)} of ${count(watches.length)} watches follow` : "";
+  const all = watches.length && !more_watches ? `, ${count(following)} of ${count(watches.length)} watches follow` : "";
   const whole = following === watches.length ? all.replace(/(\d+) of \1 /, "all $1 ") : all;
   return ["good", "All is in step", `${many(sources.length, "source")}${whole}${tail}`];
 }
@@ -81,7 +81,7 @@ export function showSources({ sources, now }) {
 }
 
 /** List the watches, or, where a source is served to others alone, those who follow it from afar. */
-export function showWatches({ watches, remote, watchers, now }) {
+export function showWatches({ watches, more_watches, remote, watchers, now }) {
   const list = document.getElementById("watch-list");
   const afar = !watches.length;
   say("watches-title", afar ? "Remote watchers" : "Watches");
@@ -95,11 +95,18 @@ export function showWatches({ watches, remote, watchers, now }) {
     return;
   }
   const highest = Math.max(MUCH, ...watches.map((watch) => watch.backlog));
-  fill(list, ...watches.map((watch, index) => one(watch, index, now, highest)));
+  fill(list, ...watches.map((watch, index) => one(watch, index, now, highest)),
+    more_watches ? make("li", { class: "nothing" }, `and ${count(more_watches)} more`) : null);
 }
 
-function far({ scopes, behind }, index) {
-  const shown = scopes.map((scope) => scope || "everything").join(", ");
+/** The scopes of a watch, as far as they are listed. */
+function named({ scopes, more_scopes }) {
+  const listed = scopes.map((scope) => scope || "everything").join(", ");
+  return more_scopes ? `${listed}, and ${count(more_scopes)} more` : listed;
+}
+
+function far({ behind, ...watcher }, index) {
+  const shown = named(watcher);
   const [word, tone] = behind === null ? ["reads a snapshot", "work"] : behind > 1000 ? ["far behind", "warn"] : ["following", "good"];
   const fillBar = make("i");
   fillBar.style.width = `${Math.min(100, Math.round((100 * (behind || 0)) / 4096))}%`;
@@ -118,7 +125,7 @@ function one(watch, index, now, highest) {
   const behind = isBehind(watch, now);
   const tone = (watch.failing && WATCH[watch.state] === "good") || behind ? "warn" : WATCH[watch.state] || "idle";
   const word = watch.failing && WATCH[watch.state] === "good" ? "refused keys" : behind ? "behind" : WORDS[watch.state] || watch.state;
-  const scopes = watch.scopes.map((scope) => scope || "everything").join(", ");
+  const scopes = named(watch);
   const fillBar = make("i");
   fillBar.style.width = `${Math.round((100 * watch.backlog) / highest)}%`;
   const last = watch.resync
