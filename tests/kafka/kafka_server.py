@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import fcntl
 import subprocess
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasync.testing.chaos import kafka_server as kafka_server_process
+from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.kafka_server import run
-from tests.servers import Announce, free_ports, missing, quietly, require, scratch, started
+from tests.servers import Announce, free_ports, missing, quietly, require, scratch, started, until
 
-__all__ = ["KafkaServer", "archive", "cluster_of_three", "jars", "java", "kafka_server", "run"]
+__all__ = ["KafkaServer", "all_run", "archive", "cluster_of_three", "jars", "java", "kafka_server", "run"]
 
 VERSION = "4.1.1"
 _ROOT = Path(__file__).parents[2]
@@ -89,15 +91,15 @@ async def kafka_server() -> AsyncIterator[KafkaServer]:
             server.end()
 
 
-@contextlib.asynccontextmanager
-async def cluster_of_three() -> AsyncIterator[list[KafkaServer]]:
-    """Three brokers of one cluster."""
-    async with scratch() as directory:
+@contextlib.contextmanager
+def cluster_of_three() -> Iterator[list[KafkaServer]]:
+    """Three brokers of one cluster, for code outside of an event loop."""
+    with tempfile.TemporaryDirectory(prefix="datasync-") as directory:
         controllers = free_ports(3)
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
         members = [
             KafkaServer(
-                directory, node=node, voters=voters, controller=port,
+                Path(directory), node=node, voters=voters, controller=port,
                 settings=[
                     "offsets.topic.replication.factor=3", "transaction.state.log.replication.factor=3",
                     "transaction.state.log.min.isr=2",
@@ -106,8 +108,23 @@ async def cluster_of_three() -> AsyncIterator[list[KafkaServer]]:
             for node, port in enumerate(controllers, 1)
         ]  # fmt: skip
         try:
-            await asyncio.gather(*(member.start() for member in members))
+            asyncio.run(all_run(members))
             yield members
         finally:
             for member in members:
                 member.end()
+
+
+async def all_run(members: Sequence[KafkaServer]) -> None:
+    """Start those that do not run, and wait until each of them sees all others."""
+    for member in members:
+        if member.running:
+            member.resume()
+    await asyncio.gather(*(member.start() for member in members if not member.running))
+    for member in members:
+        async with topics.admin(member.port) as client:
+
+            async def complete() -> bool:
+                return len((await client.describe_cluster())["brokers"]) == len(members)
+
+            await until(complete, f"{member.port} sees {len(members)} brokers")
