@@ -18,7 +18,16 @@ import grpc.aio
 import grpc
 from datasync.certificates import server_not_accepted
 
-__all__ = ["CHANNEL_OPTIONS", "certificate_problem", "channel_credentials", "grpc", "is_closed", "untangled"]
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "certificate_problem",
+    "channel_credentials",
+    "grpc",
+    "is_closed",
+    "received_at_most",
+    "too_large_to_receive",
+    "untangled",
+]
 
 T = TypeVar("T")
 
@@ -29,6 +38,17 @@ CHANNEL_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+
+
+def received_at_most(most: int) -> tuple[str, int]:
+    """The option of a channel that bounds one message from the server, in bytes."""
+    return "grpc.max_receive_message_length", min(most, 2**31 - 1)
+
+
+def too_large_to_receive(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call ended because of that option."""
+    code, text = error.code(), error.details() or ""
+    return code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in text
 
 
 def channel_credentials(ca: bytes | None, key: bytes | None, cert: bytes | None) -> grpc.ChannelCredentials:

@@ -9,9 +9,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
-from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, untangled
+from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, received_at_most, untangled
 from datasync.certificates import handshake_problem
-from datasync.endpoints import Endpoint, TlsFiles
+from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import Disconnected
 from datasync.kvdbsync import _etcd_errors as errors
 from datasync.kvdbsync._etcd_errors import TooManyOperations
@@ -25,12 +25,9 @@ Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 Stream = grpc.aio.StreamStreamCall[pb.WatchRequest, pb.WatchResponse]
 
-MAX_ANSWER = 64 << 20
-"""Bytes of one message that are accepted; pages adapt to it, fragments of a watch stay far below."""
 _TOGETHER = 128
 """Operations that a server takes in one transaction, unless it was told otherwise."""
 _OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_ANSWER),
     ("grpc.max_send_message_length", -1),  # the server decides what is too large
     *CHANNEL_OPTIONS,
 ]
@@ -89,7 +86,8 @@ class Member(NamedTuple):
 
 
 class Access:
-    """How to reach a cluster: where, over TLS or not, as whom, and how long one request may take (seconds)."""
+    """How to reach a cluster: where, over TLS or not, as whom, how long one request may take (seconds), and how many
+    bytes one answer may have: pages adapt to that."""
 
     def __init__(
         self,
@@ -98,10 +96,12 @@ class Access:
         user: str | None = None,
         password: str | None = None,
         timeout: float = 5.0,
+        max_answer: int = MAX_ANSWER,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.tls = tls
         self.timeout = timeout
+        self.max_answer = max_answer
         self._user = user
         self._password = password or ""
         self._token: str | None = None  # "": the server asks nobody for a password, so far
@@ -125,11 +125,14 @@ class Access:
     async def _authenticate(self, link: Link) -> str:
         request = pb.AuthenticateRequest(name=self._user, password=self._password)
         try:
-            return (await link.call(_AUTHENTICATE, request, "", self.timeout)).token
+            answer = await link.call(_AUTHENTICATE, request, "", self.timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 return ""
             raise errors.of_read(error, link.endpoint) from None
+        if answer is None:
+            raise errors.not_etcd(link.endpoint)
+        return answer.token
 
 
 class Link:
@@ -149,7 +152,7 @@ class Link:
         self._channel: grpc.aio.Channel | None
         # how long grpc keeps trying to connect, even once the channel is closed
         trying = ("grpc.min_reconnect_backoff_ms", int(1000 * access.timeout))
-        options = [*_OPTIONS, trying, *member.options]
+        options = [*_OPTIONS, received_at_most(access.max_answer), trying, *member.options]
         if access.tls is None:
             self._channel = grpc.aio.insecure_channel(member.target, options=options)
         else:
@@ -178,9 +181,12 @@ class Link:
     async def ask(self, call: Call[Q, A], request: Q, timeout: float | None = None) -> A:
         """Make a call that changes nothing. Raises what `_etcd_errors.of_read` makes of its failure."""
         try:
-            return await self._with_token(call, request, timeout or self.access.timeout)
+            answer = await self._with_token(call, request, timeout or self.access.timeout)
         except grpc.aio.AioRpcError as error:
             raise errors.of_read(error, self.endpoint) from None
+        if answer is None:
+            raise errors.not_etcd(self.endpoint)
+        return answer
 
     async def ask_together(self, requests: Sequence[pb.RangeRequest]) -> tuple[int, list[pb.RangeResponse]]:
         """Read at one revision as many of the requests as the server takes together, from the first one on.
@@ -196,14 +202,19 @@ class Link:
             except TooManyOperations:
                 self._together = max(1, len(together.success) // 2)
             else:
+                if len(answer.responses) != len(together.success):
+                    raise errors.not_etcd(self.endpoint)
                 return answer.header.revision, [response.response_range for response in answer.responses]
 
     async def tell(self, call: Call[Q, A], request: Q) -> A:
         """Make a call that changes something. Raises what `_etcd_errors.of_write` makes of its failure."""
         try:
-            return await self._with_token(call, request, self.access.timeout)
+            answer = await self._with_token(call, request, self.access.timeout)
         except grpc.aio.AioRpcError as error:
             raise errors.of_write(error, self.endpoint) from None
+        if answer is None:
+            raise errors.unknown(self.endpoint)
+        return answer
 
     async def watch(self) -> Stream:
         """A stream for watches. Reading it, and writing to it, raises `AioRpcError`."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from datasync._grpc import certificate_problem, grpc
-from datasync.errors import BadStore, DatasyncError, Disconnected, HistoryLost, OutcomeUnknown, Unauthorized
+from datasync._grpc import certificate_problem, grpc, too_large_to_receive
+from datasync.errors import (
+    AnswerTooLarge,
+    BadStore,
+    DatasyncError,
+    Disconnected,
+    HistoryLost,
+    OutcomeUnknown,
+    Unauthorized,
+)
 
 __all__ = [
-    "AnswerTooLarge", "AnswerTooSlow", "BadCertificate", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
-    "is_stale_token", "of_cancel", "of_read", "of_write",
+    "AnswerTooSlow", "BadCertificate", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
+    "is_stale_token", "not_etcd", "of_cancel", "of_read", "of_write", "unknown",
 ]  # fmt: skip
 
 _Code = grpc.StatusCode
-
-
-class AnswerTooLarge(BadStore):
-    """The answer is larger than the client takes; ask for less."""
 
 
 class AnswerTooSlow(Disconnected):
@@ -107,8 +111,8 @@ def of_read(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
         return known
     if "is a future revision" in text:
         return HistoryLost(f"{endpoint}: older than what was seen before; take a snapshot", changed=True)
-    if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in text:
-        return AnswerTooLarge(f"{endpoint}: {text}; store smaller values")
+    if too_large_to_receive(error):
+        return AnswerTooLarge(f"{endpoint}: {text}; give a larger max_answer= in the URL, or store smaller values")
     if code is _Code.DEADLINE_EXCEEDED:
         return AnswerTooSlow(f"{endpoint}: no answer in time; check that the cluster is healthy")
     for perhaps, way_out in _PERHAPS.items():
@@ -122,11 +126,23 @@ def of_write(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
     code, text = error.code(), _one_line(error.details())
     if (known := _not_done(error, endpoint, "nothing was written; ")) is not None:
         return known
+    if too_large_to_receive(error):  # it came behind the write
+        return OutcomeUnknown(f"{endpoint}: {text}; read the key to see whether it was written")
     if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in text:
         return RequestTooLarge(f"{endpoint}: {text}")
     if code in _REJECTED:
         return BadStore(f"{endpoint}: {text}; nothing was written")
     return OutcomeUnknown(f"{endpoint}: {text or code.name}; read the key to see whether it was written")
+
+
+def not_etcd(endpoint: str) -> Disconnected:
+    """The error of a call that changes nothing, whose answer is not one of etcd's."""
+    return Disconnected(f"{endpoint}: it does not answer as etcd does; check the address, and what stands before it")
+
+
+def unknown(endpoint: str) -> OutcomeUnknown:
+    """The error of a write whose answer is not one of etcd's."""
+    return OutcomeUnknown(f"{endpoint}: the answer is not understood; read the key to see whether it was written")
 
 
 def of_cancel(reason: str, endpoint: str) -> DatasyncError:

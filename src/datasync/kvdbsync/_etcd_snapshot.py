@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from operator import itemgetter
 
-from datasync.errors import BadStore
-from datasync.kvdbsync._etcd_channel import MAX_ANSWER, RANGE, Link
+from datasync.errors import AnswerTooLarge
+from datasync.kvdbsync._etcd_channel import RANGE, Link
 from datasync.kvdbsync._etcd_cluster import Turn
-from datasync.kvdbsync._etcd_errors import AnswerTooLarge, AnswerTooSlow
+from datasync.kvdbsync._etcd_errors import AnswerTooSlow, not_etcd
 from datasync.kvdbsync._etcd_keys import Range, items_of, range_of
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.kvdbsync._etcd_watch import Changes
@@ -31,7 +31,7 @@ _TOGETHER = 128
 """Ranges a page."""
 _FIRST = 100
 _GROWTH = 10
-_AIM = MAX_ANSWER // 4
+_AIM = 16 << 20
 """Bytes a page, as far as the page before tells."""
 _SAMPLE = 100
 """Keys of it that are measured."""
@@ -50,11 +50,20 @@ async def read_page(
             key=range_.key, range_end=range_.end, limit=limit, revision=revision, keys_only=keys_only
         )
         try:
-            return await turn.ask(RANGE, request), limit
-        except AnswerTooLarge as error:
+            answer = await turn.ask(RANGE, request)
+        except AnswerTooLarge:
             if limit == 1:
-                raise BadStore(str(error)) from None
+                raise
             limit = max(1, limit // 8)
+        else:
+            _check_more(answer, range_, turn.endpoint)
+            return answer, limit
+
+
+def _check_more(answer: pb.RangeResponse, range_: Range, endpoint: str) -> None:
+    """Raise `Disconnected` where a page is said to go on, but gets nowhere."""
+    if answer.more and (not answer.kvs or answer.kvs[-1].key < range_.key):
+        raise not_etcd(endpoint)
 
 
 class _Pages:
@@ -67,6 +76,7 @@ class _Pages:
         self._left = deque(ranges)
         self._together = _TOGETHER
         self._limit = _FIRST
+        self._aim = min(_AIM, link.access.max_answer // 4)
 
     async def read(self) -> list[pb.KeyValue]:
         """The next page; there is one where any range is left."""
@@ -76,6 +86,7 @@ class _Pages:
         rest: list[Range] = []
         for response in found:
             range_ = self._left.popleft()
+            _check_more(response, range_, self._link.endpoint)
             kvs += response.kvs
             if response.more:
                 rest.append(Range(response.kvs[-1].key + b"\0", range_.end))
@@ -124,7 +135,7 @@ class _Pages:
         sample = kvs[:: len(kvs) // _SAMPLE + 1]
         each = sum(kv.ByteSize() for kv in sample) // len(sample) + 1
         in_time = int(len(kvs) * _SHARE * self._link.access.timeout / max(took, 0.001))
-        self._limit = max(1, min(_LARGEST, self._limit * _GROWTH, _AIM // each, in_time))
+        self._limit = max(1, min(_LARGEST, self._limit * _GROWTH, self._aim // each, in_time))
 
 
 class Snapshot:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datasync.errors import BadValue, Conflict, DatasyncError, OutcomeUnknown, UnsupportedOption, WatchClosed
 from datasync.kvdbsync._etcd_channel import LEASE_GRANT, LEASE_REVOKE, TXN
 from datasync.kvdbsync._etcd_cluster import Turn
-from datasync.kvdbsync._etcd_errors import LeaseEnded, RequestTooLarge, TooManyOperations
+from datasync.kvdbsync._etcd_errors import LeaseEnded, RequestTooLarge, TooManyOperations, not_etcd, unknown
 from datasync.kvdbsync._etcd_keys import range_of
 from datasync.kvdbsync._etcd_leases import Leases
 from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
@@ -36,7 +36,10 @@ async def _write(turn: Turn, operations: Sequence[Operation], known: Leases) -> 
             seconds = _whole_seconds(operation.key, operation.ttl)
             if seconds not in leases:
                 # one that was granted but not heard of ends by itself: nothing was written
-                leases[seconds] = (await turn.ask(LEASE_GRANT, pb.LeaseGrantRequest(TTL=seconds))).ID
+                lease = (await turn.ask(LEASE_GRANT, pb.LeaseGrantRequest(TTL=seconds))).ID
+                if not lease:  # with it the key would stay for ever
+                    raise not_etcd(turn.endpoint)
+                leases[seconds] = lease
     try:
         committed = await _transact(turn, operations, leases)
     except DatasyncError as error:
@@ -66,6 +69,8 @@ async def delete_raw(turn: Turn, key: bytes) -> bool:
     request = pb.TxnRequest()
     request.success.add().request_delete_range.MergeFrom(pb.DeleteRangeRequest(key=key))
     answer = await turn.tell(TXN, request)
+    if len(answer.responses) != 1:
+        raise unknown(turn.endpoint)
     return bool(answer.responses[0].response_delete_range.deleted)
 
 
@@ -106,7 +111,9 @@ async def _transact(turn: Turn, operations: Sequence[Operation], leases: dict[in
             f" {largest.key!r}); raise the server's --max-request-bytes (1.5 MiB unless set), or store less"
         ) from None
     if not answer.succeeded:
-        raise _conflict(checks, answer)
+        raise _conflict(checks, answer, turn.endpoint)
+    if len(answer.responses) != len(request.success):
+        raise unknown(turn.endpoint)
     existed = [
         response.response_delete_range.deleted > 0
         for response in answer.responses
@@ -115,10 +122,10 @@ async def _transact(turn: Turn, operations: Sequence[Operation], leases: dict[in
     return Committed(answer.header.revision, existed)
 
 
-def _conflict(checks: Sequence[Check], answer: pb.TxnResponse) -> Conflict:
-    """The first check that did not hold."""
-    for check, response in zip(checks, answer.responses, strict=True):
+def _conflict(checks: Sequence[Check], answer: pb.TxnResponse, endpoint: str) -> DatasyncError:
+    """The first check that did not hold; `OutcomeUnknown` where the answer does not say which."""
+    for check, response in zip(checks, answer.responses, strict=False):
         kvs = response.response_range.kvs
         if (kvs[0].mod_revision if kvs else 0) != check.revision:
             return Conflict(check.key, check.revision)
-    raise AssertionError("the server refused a transaction whose checks all hold")
+    return unknown(endpoint)

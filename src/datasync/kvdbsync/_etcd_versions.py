@@ -37,5 +37,5 @@ def advice(version: str) -> str | None:
 
 
 def _parse(version: str) -> tuple[tuple[int, int], int]:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    found = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version)
     return ((int(found[1]), int(found[2])), int(found[3])) if found else ((0, 0), 0)

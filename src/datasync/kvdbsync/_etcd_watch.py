@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from datasync._grpc import grpc, untangled
+from datasync.endpoints import too_large
 from datasync.errors import Disconnected, HistoryLost, Unauthorized
 from datasync.kvdbsync import _etcd_errors as errors
 from datasync.kvdbsync._etcd_channel import RANGE, STATUS, Link, Stream
@@ -29,6 +30,8 @@ _ALL = -1
 _PROGRESS = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
 _AGAIN, _SELDOM = 0.05, 1.0
 """Seconds until one asks again; twice as long each time. A server does not answer while a watch lags behind."""
+_BESIDE = 128
+"""Bytes that a change takes beside its key and value."""
 _LOOKED_AT = 128
 """Ranges in one request, at most."""
 _COUNTED = 1_000_000
@@ -58,6 +61,7 @@ class Watch:
         self._ordered = progress_is_ordered(link.status.version)
         self._parts: list[_Part] = []
         self._held: dict[int, Changes] = {}
+        self._waiting = 0  # bytes that were brought; counted anew where they seem too many
         self._told = 0  # the revision that was given out last
         self._idle = 0  # the newest revision heard of, where there is nothing to watch
         self._goal = 0
@@ -261,7 +265,11 @@ class Watch:
     # -- whole revisions -----------------------------------------------------------------------------------------
 
     def _sort_in(self, response: pb.WatchResponse) -> None:
+        if response.watch_id != _ALL and not 0 < response.watch_id <= len(self._parts):
+            raise errors.not_etcd(self._link.endpoint)
         if response.events or response.fragment:
+            if response.watch_id == _ALL:
+                raise errors.not_etcd(self._link.endpoint)
             self._bring(self._parts[response.watch_id - 1], response)
         elif response.watch_id != _ALL:
             if not response.created:
@@ -280,6 +288,7 @@ class Watch:
                 revision, changes, keys = kv.mod_revision, [], 0
             if not self._ordered:
                 keys += -1 if event.type else kv.version == 1
+            self._waiting += len(kv.key) + len(kv.value) + _BESIDE
             try:
                 changes.append((kv.key.decode(), None if event.type else kv.value))
             except UnicodeDecodeError:
@@ -289,6 +298,15 @@ class Watch:
         else:
             self._complete(part, revision, changes, keys)
             part.rest = (0, [], 0)
+        if self._waiting > self._link.access.max_answer:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """G9: raise `AnswerTooLarge` where what waits to be whole, or to be passed by all, is too much."""
+        whole = [part.rest[1] for part in self._parts] + list(self._held.values())
+        self._waiting = sum(len(key) + len(raw or b"") + _BESIDE for changes in whole for key, raw in changes)
+        if self._waiting > self._link.access.max_answer:
+            raise too_large(self._link.endpoint, self._link.access.max_answer)
 
     def _complete(self, part: _Part, revision: int, changes: Changes, keys: int) -> None:
         if revision <= part.seen:
@@ -374,9 +392,10 @@ class Watch:
 
     async def _quiet(self, parts: Sequence[_Part], head: int) -> bool:
         """Whether the number of keys was the same all the time, as far as one can tell at a reasonable price."""
-        between = [(part, revision) for part in parts for revision in range(part.passed + 1, head)]
-        if len(between) * max((part.keys for part in parts), default=0) > _COUNTED:
+        revisions = sum(max(0, head - part.passed - 1) for part in parts)
+        if revisions * max((part.keys for part in parts), default=1) > _COUNTED or revisions > _COUNTED:
             return True
+        between = [(part, revision) for part in parts for revision in range(part.passed + 1, head)]
         try:
             counts = await self._count(between)
         except HistoryLost:

@@ -1,7 +1,7 @@
 """etcd:// and etcds:// - an etcd cluster, version 3.4 or later (Go: kvdbsync over etcd).
 
-`etcd://[user:password@]host[:2379][,host2…][?timeout=5]`; `etcds://` speaks TLS and takes `ca=`, `cert=` and `key=`,
-the names of PEM files. docs/etcd.md has the whole of it.
+`etcd://[user:password@]host[:2379][,host2…][?timeout=5&max_answer=268435456]`; `etcds://` speaks TLS and takes
+`ca=`, `cert=` and `key=`, the names of PEM files. docs/etcd.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from datasync.capabilities import Capabilities
-from datasync.endpoints import endpoints, no_tls_files, tls_files
+from datasync.endpoints import endpoints, max_answer, no_tls_files, tls_files
 from datasync.errors import BadUrl, DatasyncError
 from datasync.kvdbsync._etcd_channel import RANGE, Access, Link
 from datasync.kvdbsync._etcd_cluster import Cluster
@@ -49,7 +49,7 @@ def from_url(url: Url) -> EtcdSource:
         tls = tls_files(url)
     else:
         no_tls_files(url, "etcds://")
-    return EtcdSource(str(url).rstrip("/"), Access(hosts, tls, url.user, url.password, timeout))
+    return EtcdSource(str(url).rstrip("/"), Access(hosts, tls, url.user, url.password, timeout, max_answer(url)))
 
 
 class EtcdSource(Source):
