@@ -89,6 +89,22 @@ def test_a_revision_that_no_key_can_have(make: Make, run: Run, path: Path, tmp_p
     run(main())
 
 
+@pytest.mark.parametrize("damage", ["key = CAST(x'00ff' AS TEXT)", "value = CAST(x'ff' AS TEXT)", "key = ''"])
+def test_the_first_row_may_be_one_that_cannot_be_shown(make: Make, run: Run, path: Path, damage: str) -> None:
+    """The opening reads it, too."""
+
+    async def main() -> None:
+        source = await prepared(make, path, f"UPDATE kv SET {damage} WHERE key = 'a'")
+        made = await copy(source)
+        assert set(made.data) == set(await stored(source)) == {"b", "c"}
+        assert await put(source, d=b"d") == 4
+        await made.reach(4)
+        await made.session.aclose()
+        await source.aclose()
+
+    run(main())
+
+
 HEADS = {
     "no row": "DELETE FROM log",
     "negative": "UPDATE log SET revision = revision - 10",

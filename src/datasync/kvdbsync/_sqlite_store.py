@@ -130,7 +130,8 @@ def require_content(connection: Connection) -> None:
     """Raise `BadStore`, or an error of the library, unless the tables are there and the log has a head."""
     history(connection)
     head(connection)
-    connection.all("SELECT key, value, revision, expires FROM kv LIMIT 1")
+    # types only: what is no text in there is skipped and said where it is read
+    connection.all("SELECT typeof(key), typeof(value), typeof(revision), typeof(expires) FROM kv LIMIT 1")
 
 
 def _mode(connection: Connection, change: str = "") -> str:
