@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown
@@ -199,6 +201,41 @@ def test_what_is_just_being_accepted_when_nothing_more_is_taken_is_closed(run: R
     for turns in range(6):
         run(main(turns))
         gc.collect()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of that kind")
+def test_used_up_descriptors_are_said_once_and_the_status_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    import resource
+
+    async def main() -> None:
+        async with served() as server, aiohttp.ClientSession() as client:
+            async with client.get(f"{server.url}/v1/status") as answer:  # on a connection that stays open
+                assert answer.status == 200
+                await answer.read()
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            with contextlib.ExitStack() as stack:
+                waiting = [stack.enter_context(socket.socket()) for _ in range(20)]
+                highest = max(one.fileno() for one in waiting)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+                stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+                with contextlib.suppress(OSError):
+                    while True:  # whatever lies below
+                        stack.enter_context(socket.socket())
+                for one in waiting:
+                    one.connect(("127.0.0.1", server.access.port))
+                await eventually(lambda: "ulimit" in caplog.text)
+                async with client.get(f"{server.url}/v1/status") as answer:
+                    assert (await answer.json())["ready"]
+                async with client.get(f"{server.url}/metrics") as answer:
+                    assert answer.status == 200
+                    await answer.read()
+                await asyncio.sleep(0)
+
+            async with DataSync(server.url) as sync:  # there are some again
+                await sync.put("a", b"1")
+
+    run(main())
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 import ssl
 import struct
@@ -14,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from datasync.restsync._acceptor import Acceptor
 from datasync.restsync._requests import ABORT
 
 __all__ = ["Listener"]
@@ -53,36 +55,29 @@ class Listener:
         self._tls = tls
         self._stalled = stalled
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one where 0 was asked for. Raises `OSError`."""
         self._config.load()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(self._config, self._state, loop, self._stalled),
-            host,
-            port,
-            ssl=self._tls,
-            backlog=1024,
-        )
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+        sockets = [socket.socket(fileno=os.dup(bound.fileno())) for bound in server.sockets]
+        server.close()
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # those that it accepts have it, too
-            for listening in self._server.sockets:
+            for listening in sockets:
                 with contextlib.suppress(OSError):
                     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-        return int(self._server.sockets[0].getsockname()[1])
+        self._acceptor = Acceptor(sockets, lambda: _Protocol(self._config, self._state, loop, self._stalled), self._tls)
+        await self._acceptor.start()
+        return int(sockets[0].getsockname()[1])
 
     async def aclose(self) -> None:
         """Take nothing more, let requests end within a short time, and cut what remains."""
-        if self._server is None:
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is None:
             return
-        # closed at once, asyncio would leave open what it has just accepted; two turns later that is a connection
-        with contextlib.suppress(NotImplementedError):  # not every kind of loop does it that way
-            for listening in self._server.sockets:
-                asyncio.get_running_loop().remove_reader(listening)
-            for _ in range(2):
-                await asyncio.sleep(0)
-        self._server.close()
+        await acceptor.stop()
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._end(self._state.tasks, _LAST_ANSWERS)
@@ -92,10 +87,9 @@ class Listener:
         for task in tasks:
             task.cancel()
         await self._end(tasks, _LAST_ANSWERS)
-        with contextlib.suppress(TimeoutError):  # G12: a client may take its time in the handshake of TLS
-            async with asyncio.timeout(_LAST_ANSWERS):
-                await self._server.wait_closed()
-        self._server = None
+        await acceptor.aclose()
+        for _ in range(2):  # until the loop has closed what was cut
+            await asyncio.sleep(0)
 
     async def _end(self, tasks: Any, seconds: float) -> None:
         if tasks:
