@@ -190,6 +190,13 @@ class Application:
             watch.state in ("following", "unattended") for watch in status.watches
         )
 
+    @property
+    def standing(self) -> str:
+        """How its source and its watches stand, for a report."""
+        status = self._sync.status()
+        sources = [f"{source.name} {source.state} ({source.error})" for source in status.sources]
+        return ", ".join([*sources, *(f"{watch.name} {watch.state}" for watch in status.watches)])
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def _write_from_handler(self) -> None:

@@ -188,6 +188,8 @@ class _Round:
             await asyncio.sleep(_CALM)
             calm = calm + 1 if recorder.now() == seen and self._application.calm else 0
             seen = recorder.now()
+        if calm < 4:
+            self._said.append(f"not settled within {_PATIENCE:g} s: {self._application.standing}")
 
     async def _account(self) -> None:
         """The rest of the log, and what the store holds at the end; a key with a TTL may end in between."""
