@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from datasync.certificates import handshake_problem
-from datasync.endpoints import TlsFiles
+from datasync.endpoints import MAX_ANSWER, TlsFiles
 from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
+from datasync.msgsync._kafka_connection import Connection
 from datasync.msgsync._kafka_wire import TopicMetadata
 
 __all__ = ["Access", "Address", "Cluster", "Known", "Settings", "Topic"]
@@ -50,7 +50,8 @@ _SETTINGS = ["cleanup.policy", "delete.retention.ms", "max.message.bytes"]
 
 class Access(msgspec.Struct, frozen=True):
     """How to reach a cluster: first brokers, topic, TLS, user, seconds that a request may take, whether (with how many
-    partitions and replicas; -1: the broker's default) a missing topic is made, and the only partition to use."""
+    partitions and replicas; -1: the broker's default) a missing topic is made, the only partition to use, and bytes
+    that one answer, or what is unpacked of it, may have."""
 
     brokers: tuple[Address, ...]
     topic: str
@@ -63,6 +64,7 @@ class Access(msgspec.Struct, frozen=True):
     partitions: int = -1
     replication: int = -1
     partition: int | None = None
+    max_answer: int = MAX_ANSWER
 
     def __repr__(self) -> str:
         return f"Access({self.brokers}, {self.topic!r})"
@@ -138,20 +140,19 @@ class Cluster:
                 return found
             access = self.access
             protocol = ("" if access.user is None else "SASL_") + ("PLAINTEXT" if access.tls is None else "SSL")
-            make: Any = create_conn
             try:
-                made = await self._unless_closed(
-                    make(
-                        *address,
-                        client_id="datasync",
-                        request_timeout_ms=_NEVER_MS,  # each request is given its time here
-                        security_protocol=protocol,
-                        ssl_context=None if access.tls is None else access.tls.context(),
-                        sasl_mechanism=access.sasl,
-                        sasl_plain_username=access.user,
-                        sasl_plain_password=access.password or "",
-                    )
+                connection = Connection(
+                    *address,
+                    access.max_answer,
+                    client_id="datasync",
+                    request_timeout_ms=_NEVER_MS,  # each request is given its time here
+                    security_protocol=protocol,
+                    ssl_context=None if access.tls is None else access.tls.context(),
+                    sasl_mechanism=access.sasl,
+                    sasl_plain_username=access.user,
+                    sasl_plain_password=access.password or "",
                 )
+                made = await self._unless_closed(_connected(connection))
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
                 raise await self._explained(errors.of_connection(error, _text(address)), address) from None
             self._connections[at] = made
@@ -330,10 +331,14 @@ class Cluster:
     async def _find(self, *, create: bool) -> Topic:
         access = self.access
         answer = await self.any(TopicMetadata(access.topic))
-        nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
+        with errors.understanding(self.name):
+            nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
+            code, _, topic_id, _, partitions, _, _ = answer.topics[0]
+            chosen = sorted((index, leader, epoch) for _, index, leader, epoch, *_ in partitions or ())
+            if not code and not chosen:
+                raise ValueError("a topic without partitions")
         self._known.brokers = dict.fromkeys(nodes.values())
         self._found_at = asyncio.get_running_loop().time()
-        code, _, topic_id, _, partitions, _, _ = answer.topics[0]
         if code in errors.UNKNOWN_TOPIC:
             if self._known.topic:  # whoever deleted it does not want it back: `create` is for one that is yet to come
                 raise BadStore(f"{self.name} was deleted; make the topic again")
@@ -343,7 +348,6 @@ class Cluster:
         if code:
             raise errors.of_code(code, self.name, "finding the topic")
         self._known.topic = True
-        chosen = sorted((index, leader, epoch) for _, index, leader, epoch, *_ in partitions)
         if access.partition is not None:
             chosen = chosen[access.partition : access.partition + 1]
             if not chosen:
@@ -368,15 +372,16 @@ class Cluster:
         """What the topic is set to; guesses on the safe side where that may not be read. Raises as `topic` does."""
         await self.topic()
         answer = await self.any(DescribeConfigsRequest([(_TOPIC_RESOURCE, self.access.topic, _SETTINGS)]))
-        (code, _, _, _, entries) = answer.resources[0]
-        found = {name: value for name, value, *_ in entries or ()}
-        if code or not found:
-            return Settings()
-        return Settings(
-            frozenset(found.get("cleanup.policy", "compact").replace(" ", "").split(",")),
-            int(found["delete.retention.ms"]) / 1000 if "delete.retention.ms" in found else None,
-            int(found.get("max.message.bytes", Settings().largest)),
-        )
+        with errors.understanding(self.name):
+            (code, _, _, _, entries) = answer.resources[0]
+            found = {name: value for name, value, *_ in entries or ()}
+            if code or not found:
+                return Settings()
+            return Settings(
+                frozenset(found.get("cleanup.policy", "compact").replace(" ", "").split(",")),
+                int(found["delete.retention.ms"]) / 1000 if "delete.retention.ms" in found else None,
+                int(found.get("max.message.bytes", Settings().largest)),
+            )
 
     async def starts(self, topic: Topic) -> list[int]:
         """The first offset of each partition."""
@@ -404,12 +409,19 @@ class Cluster:
         for address, partitions in topic.by_leader(range(len(found))).items():
             wanted = [(topic.numbers[place], which) for place in partitions]
             answer = await self.ask(address, OffsetRequest(-1, isolation, [(self.access.topic, wanted)]))
-            for number, code, _, offset, *_ in answer.topics[0][1]:
+            with errors.understanding(self.name):
+                offsets = [(topic.numbers.index(number), code, at) for number, code, _, at, *_ in answer.topics[0][1]]
+            for place, code, offset in offsets:
                 if code:
                     self._topic = None
                     raise errors.of_code(code, self.name, "asking for offsets")
-                found[topic.numbers.index(number)] = offset
+                found[place] = offset
         return found
+
+
+async def _connected(connection: Connection) -> Connection:
+    await connection.connect()
+    return connection
 
 
 def _abort(connection: Any) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ssl
+import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from aiokafka import errors as kafka
 
 from datasync.certificates import certificate_problem
-from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, UsageError
+from datasync.errors import AnswerTooLarge, BadStore, DatasyncError, Disconnected, Unauthorized, UsageError
+from datasync.msgsync._kafka_connection import FrameTooLarge
 
 __all__ = [
     "FENCED", "LATER", "PERHAPS_WRITTEN", "TOO_LARGE", "UNKNOWN_TOPIC", "UNORDERED", "Aborted", "Code", "PartitionGone",
-    "ValueTooLarge", "not_written", "of_code", "of_connection", "too_large",
+    "ValueTooLarge", "not_written", "of_code", "of_connection", "too_large", "understanding",
 ]  # fmt: skip
 
 
@@ -244,8 +248,24 @@ def _said(means: _Means, code: int, where: str, what: str) -> DatasyncError:
     return means.kind(f"{where}: {what}: {means.reason} ({name}); {means.way_out}")
 
 
+@contextlib.contextmanager
+def understanding(where: str) -> Iterator[None]:
+    """Raises `Disconnected` where an answer that is taken apart in the block is not one of Kafka's."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, struct.error, kafka.CorruptRecordException) as error:
+        raise Disconnected(
+            f"{where}: it does not answer as Kafka does ({error}); check the address, and what stands before it"
+        ) from None
+
+
 def of_connection(error: BaseException, where: str) -> DatasyncError:
     """The error for what connecting, or waiting for an answer, raised."""
+    if isinstance(error.__cause__, FrameTooLarge):
+        return AnswerTooLarge(  # as the first words of TLS are, too
+            f"{where}: one answer has more than {error.__cause__.most} bytes; give a larger max_answer= in the URL if"
+            " that is meant, else check that Kafka runs there, and whether it wants TLS"
+        )
     if (problem := certificate_problem(error)) is not None:
         return Unauthorized(f"{where}: {problem}")
     if isinstance(error, kafka.BrokerResponseError) and error.errno in _LOGIN_FAILED:

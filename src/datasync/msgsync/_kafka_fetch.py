@@ -124,6 +124,7 @@ class Fetcher:
     def __init__(self, cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
         self._cluster = cluster
         self._topic = topic
+        self._most = cluster.access.max_answer
         self._offsets = list(cursor.offsets)
         self._epochs = list(cursor.epochs)
         self._asked: dict[asyncio.Task[Any], tuple[Address, list[int]]] = {}
@@ -145,12 +146,15 @@ class Fetcher:
                     if answer.error_code:
                         raise errors.of_code(answer.error_code, self._cluster.name, "reading")
                     numbers = self._topic.numbers
-                    found = [
-                        (numbers.index(number), *rest) for topic in answer.topics or () for number, *rest in topic[1]
-                    ]
-                    starts = {partition[0]: self._offsets[partition[0]] for partition in found}
-                    alone = not any(partition[7] for partition in found)
-                    stands = [self._advance(partition, ends, alone=alone) for partition in found]
+                    with errors.understanding(self._cluster.name):
+                        found = [
+                            (numbers.index(number), *rest)
+                            for topic in answer.topics or ()
+                            for number, *rest in topic[1]
+                        ]
+                        starts = {partition[0]: self._offsets[partition[0]] for partition in found}
+                        alone = not any(partition[7] for partition in found)
+                        stands = [self._advance(partition, ends, alone=alone) for partition in found]
                     # only the first in a request gets a batch beyond `_EACH`, or what is beyond `_MOST` together
                     partitions = [*partitions[1:], partitions[0]]
                     if ends is not None:  # of a long way, the next piece comes while this one is taken in
@@ -159,7 +163,9 @@ class Fetcher:
                         index, raw = partition[0], partition[7]
                         aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
                         stop = None if ends is None else ends[index]
-                        records = list(groups(raw, starts[index], stop, aborted, self._cluster.name)) if raw else ()
+                        with errors.understanding(self._cluster.name):
+                            read = groups(raw, starts[index], stop, aborted, self._cluster.name, self._most)
+                            records = list(read) if raw else ()
                         yield Fetched(index, records, behind, epoch, complete)
                     if ends is None:  # what came meanwhile comes in one piece
                         self._ask(address, partitions, ends)
@@ -179,7 +185,7 @@ class Fetcher:
         if due:
             topic = self._topic
             where = [(topic.numbers[at], topic.epochs[at], self._offsets[at], self._epochs[at]) for at in due]
-            request = FetchById(topic.id, where, _WAIT_MS, _MOST, _EACH)
+            request = FetchById(topic.id, where, _WAIT_MS, min(_MOST, self._most // 2), min(_EACH, self._most // 4))
             self._asked[asyncio.ensure_future(self._cluster.ask(address, request, _LANE))] = (address, due)
 
     def _advance(self, partition: Any, ends: Sequence[int] | None, *, alone: bool) -> tuple[int, int, bool]:

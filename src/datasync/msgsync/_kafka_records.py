@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,8 +13,11 @@ from aiokafka import codec
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
+from cramjam import DecompressionError
 
+from datasync.endpoints import MAX_ANSWER, too_large
 from datasync.errors import BadStore, Disconnected
+from datasync.msgsync._kafka_packed import fits
 from datasync.source import Item, Scopes
 from datasync.syncbase.ordered import OrderedKeys
 
@@ -100,11 +104,18 @@ def extent(raw: bytes, stop: int | None) -> tuple[int, int]:
     return behind, epoch
 
 
-def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int, int]], where: str) -> Iterator[Group]:
+def groups(
+    raw: bytes,
+    start: int,
+    stop: int | None,
+    aborted: Sequence[tuple[int, int]],
+    where: str,
+    most: int = MAX_ANSWER,
+) -> Iterator[Group]:
     """The committed records from offset `start` on, up to the first batch at or behind `stop`.
 
-    aborted: producers, each with the first offset of a transaction that it aborted. Raises `Disconnected` for a wrong
-    checksum, `BadStore` for what cannot be unpacked.
+    aborted: producers, each with the first offset of a transaction that it aborted. most: bytes of a batch, unpacked.
+    Raises `Disconnected` for a wrong checksum, `AnswerTooLarge`, `BadStore` for what cannot be unpacked.
     """
     left = sorted(aborted, key=lambda pair: pair[1], reverse=True)
     dropped: set[int] = set()
@@ -134,13 +145,15 @@ def groups(raw: bytes, start: int, stop: int | None, aborted: Sequence[tuple[int
             continue
         if batch.is_transactional and producer in dropped:
             continue
+        if not fits(its_bytes, most):
+            raise too_large(where, most)
         try:
             records = [(record.offset, record.key, record.value) for record in batch]
         except UnicodeDecodeError:
             records = _past_headers(its_bytes)
         except UnsupportedCodecError as error:
             raise BadStore(f"{where}: {error}; install it with: pip install 'datasync[kafka]'") from None
-        except CorruptRecordException as error:
+        except (CorruptRecordException, OSError, EOFError, zlib.error, DecompressionError) as error:
             raise BadStore(f"{where}: a batch cannot be read: {error}") from None
         if base < start:
             records = [record for record in records if record[0] >= start]

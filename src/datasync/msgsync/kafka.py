@@ -15,7 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.endpoints import TlsFiles, endpoints, no_tls_files, tls_files
+from datasync.endpoints import TlsFiles, endpoints, max_answer, no_tls_files, tls_files
 from datasync.errors import BadUrl, DatasyncError
 from datasync.msgsync._kafka_cluster import Access, Cluster, Known
 from datasync.msgsync._kafka_group import Member
@@ -67,6 +67,7 @@ def from_url(url: Url) -> KafkaSource:
         partitions,
         replication,
         url.option("partition", _number, None),
+        max_answer(url),
     )
     return KafkaSource(str(url), access, url.option("group", _name, None))
 
