@@ -252,6 +252,23 @@ def test_answers_of_another_form_are_typed_errors(answer: str) -> None:
     asyncio.run(main())
 
 
+def test_a_kind_of_value_that_is_no_text_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    async def main() -> None:
+        answers: dict[bytes, Said] = {b"MGET": b"*1\r\n_\r\n", b"TYPE": b"+\xd2x\r\n"}
+        async with fake(answers) as port, asyncio.timeout(60):
+            source = open_url(f"redis://127.0.0.1:{port}")
+            assert await source.get("a/kind") is None
+            await eventually(said)
+            await source.aclose()
+
+    asyncio.run(main())
+    assert "a/kind" in said()[0]
+    assert [record.name for record in caplog.records] == ["datasync.redis"]
+
+
 @pytest.mark.parametrize("said", [b"*0\r\n", b"$1\r\nx\r\n", b"*2\r\n:1\r\n:1\r\n", b"*99999999\r\n", b"$-5\r\n"])
 def test_a_write_whose_answer_is_not_understood_is_unknown(said: bytes) -> None:
     async def main() -> None:

@@ -130,7 +130,7 @@ class Single(Store):
             if not answer.cancelled() and answer.exception() is None:
                 for key, kind in zip(keys, answer.result(), strict=True):
                     if isinstance(kind, bytes) and kind not in (b"none", b"string"):
-                        left_alone_type(key, kind.decode())
+                        left_alone_type(key, kind.decode(errors="replace"))
 
         self._link.send(*(("TYPE", key) for key in keys)).add_done_callback(report)
 
