@@ -10,9 +10,19 @@ from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from datasync._grpc import CHANNEL_OPTIONS, certificate_problem, channel_credentials, grpc, is_closed, untangled
+from datasync._grpc import (
+    CHANNEL_OPTIONS,
+    certificate_problem,
+    channel_credentials,
+    grpc,
+    is_closed,
+    received_at_most,
+    too_large_to_receive,
+    untangled,
+)
 from datasync.capabilities import Capabilities
 from datasync.certificates import handshake_problem
+from datasync.endpoints import MAX_ANSWER, too_large
 from datasync.errors import (
     BadStore,
     BadValue,
@@ -37,7 +47,6 @@ __all__ = ["Client", "Stream"]
 M = TypeVar("M", bound=Message)
 
 _OPTIONS = [
-    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE),  # a value that another transport brought may be larger
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),  # who waits longer is the engine
@@ -47,11 +56,13 @@ _Code = grpc.StatusCode
 
 
 class Client:
-    """One server, reached over one connection. timeout: seconds that an answer may take."""
+    """One server, reached over one connection. timeout: seconds that an answer may take. most: bytes that one may
+    have."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
+    def __init__(self, access: Access, timeout: float, most: int = MAX_ANSWER) -> None:
         self.access = access
         self.timeout = timeout
+        self.most = most
         self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
         self._channel: grpc.aio.Channel | None = None
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
@@ -143,22 +154,26 @@ class Client:
     def channel(self) -> grpc.aio.Channel:
         """The connection; opened by its first call."""
         if self._channel is None:
+            options = [*_OPTIONS, received_at_most(self.most)]
             access = self.access
             if access.files is not None:
                 self._shown = ca, cert, key = access.files.read()
                 credentials = channel_credentials(ca, key, cert)
-                self._channel = grpc.aio.secure_channel(access.authority, credentials, options=_OPTIONS)
+                self._channel = grpc.aio.secure_channel(access.authority, credentials, options=options)
             else:
-                self._channel = grpc.aio.insecure_channel(access.authority, options=_OPTIONS)
+                self._channel = grpc.aio.insecure_channel(access.authority, options=options)
         return self._channel
 
     async def _ask(self, path: str, request: Message, answer: type[M]) -> M:
         try:
-            return await untangled(self._call(path, request, answer))
+            reply = await untangled(self._call(path, request, answer))
         except grpc.aio.AioRpcError as error:
             raise self.of_read(error) from None
         except asyncio.CancelledError as error:
             raise self._closed(error) from None
+        if reply is None:  # what grpc makes of bytes that are no message
+            raise Disconnected(f"{self.access.authority}: the answer is not understood; check the server")
+        return reply
 
     def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
         rpc: Any = self.channel.unary_unary(
@@ -217,6 +232,8 @@ class Client:
                 return BadStore(f"{name}: it does not speak datasync's protocol; check the address")
             case _Code.INVALID_ARGUMENT:
                 return BadStore(f"{name}: {text}")
+            case _Code.RESOURCE_EXHAUSTED if too_large_to_receive(error):
+                return too_large(name, self.most)
             case _Code.RESOURCE_EXHAUSTED if "larger than max" in text:  # else there may be room later
                 return BadStore(f"{name}: {text}")
             case _Code.DEADLINE_EXCEEDED:

@@ -1,7 +1,7 @@
 """grpc:// and grpc+watch:// - an agent that remote clients push to, such a client, and a remote watcher.
 
-`grpc://host:port[?initial=empty&token=…&timeout=5]`; `grpcs://` and `grpcs+watch://` speak TLS and take `ca=`, `cert=`
-and `key=`, the names of PEM files. docs/grpc.md has the whole of it.
+`grpc://host:port[?initial=empty&token=…&timeout=5&max_answer=268435456]`; `grpcs://` and `grpcs+watch://` speak TLS and
+take `ca=`, `cert=` and `key=`, the names of PEM files. docs/grpc.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from datasync.endpoints import max_answer
 from datasync.errors import Disconnected
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.client import Client, Stream
@@ -39,7 +40,7 @@ def from_url(url: Url) -> Source:
     """The source that the URL names."""
     scheme, _, role = url.scheme.partition("+")
     access = Access.of_url(url, tls=scheme == "grpcs")
-    client = Client(access, url.option("timeout", seconds, 5.0))
+    client = Client(access, url.option("timeout", seconds, 5.0), max_answer(url))
     if role:
         return GrpcWatchSource(client)
     return GrpcSource(client, empty=url.option("initial", _initial, False))
@@ -101,7 +102,7 @@ class GrpcWatchSource(_Remote):
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         request = pb.WatchRequest(scopes=scopes, resume=resume, added=added)
-        client = Client(self._client.access, self._client.timeout)  # a connection of its own
+        client = Client(self._client.access, self._client.timeout, self._client.most)  # a connection of its own
         try:
             stream = await client.watch(request)
             self.capabilities = stream.capabilities or self.capabilities
@@ -121,7 +122,7 @@ class _WatchSession(Session):
         self._followed = Followed(client.access.name, ordered=told.revisions and told.order == "total")
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
-        reader = FrameReader()
+        reader = FrameReader(self._client.access.name, self._client.most)
         try:
             while (reply := await self._stream.read()) is not None:
                 frames = reader.frames(reply)

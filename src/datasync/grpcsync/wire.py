@@ -10,7 +10,8 @@ from datasync import errors
 from datasync.capabilities import Capabilities
 from datasync.checks import check_key, check_operations, check_prefix
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import BadValue, Conflict, DatasyncError
+from datasync.endpoints import MAX_ANSWER, too_large
+from datasync.errors import BadValue, Conflict, DatasyncError, Disconnected
 from datasync.events import Verdict
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.source import (
@@ -35,6 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_MESSAGE = 16 << 20
+_BESIDE = 128  # bytes that a change takes beside its key and value
 """Bytes of one message that either side takes: the limit of one value, and of one transaction."""
 PIECE = 512 << 10
 """Bytes, about, after which a message to a watcher is full; one value may be larger."""
@@ -128,14 +130,25 @@ def items_of(items: pb.Items) -> list[tuple[str, bytes, int]]:
 
 
 class FrameReader:
-    """Makes frames of what a watch receives, and puts transactions that came in pieces together."""
+    """Makes frames of what a watch receives, and puts transactions that came in pieces together. server: its name, for
+    errors. most: bytes that one transaction may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str = "", most: int = MAX_ANSWER) -> None:
+        self._server = server
+        self._most = most
+        self._size = 0
         self._changes: list[tuple[str, bytes | None]] = []
 
     def frames(self, reply: pb.WatchReply) -> list[Frame]:
-        """The frames that are complete with this message."""
+        """The frames that are complete with this message. Raises `AnswerTooLarge`, `Disconnected`."""
         frames: list[Frame] = []
+        try:
+            self._read(reply, frames)
+        except ValueError:  # columns of different lengths
+            raise Disconnected(f"{self._server}: it sends what is no event of datasync; check the server") from None
+        return frames
+
+    def _read(self, reply: pb.WatchReply, frames: list[Frame]) -> None:
         for frame in reply.frames:
             match frame.WhichOneof("kind"):
                 case "commit":
@@ -149,7 +162,6 @@ class FrameReader:
                     frames.append(SnapshotEnd(end.position, end.revision, end.history))
                 case "progress":
                     frames.append(Progress(frame.progress.position, frame.progress.revision))
-        return frames
 
     def _commit(self, commit: pb.Commit, frames: list[Frame]) -> None:
         changes: list[tuple[str, bytes | None]] = [*zip(commit.keys, commit.values, strict=True)]
@@ -160,7 +172,11 @@ class FrameReader:
             self._changes = []
         if commit.more:
             self._changes = changes
+            self._size += commit.ByteSize() + _BESIDE * len(changes)
+            if self._size > self._most:
+                raise too_large(self._server, self._most)
         else:
+            self._size = 0
             frames.append(Commit(commit.position, commit.revision, changes))
 
 
