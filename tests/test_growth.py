@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from datasync import ChangeEvent, DataSync, NotReady, Refused
+from datasync import ChangeEvent, DataSync, NotReady, Refused, WatchState
 from datasync.kvdbsync.memory import MemorySource
 from datasync.metrics import FAMILIES, distinct
 from datasync.source import Put
 from datasync.syncbase.router import Router
 from datasync.syncbase.scopes import Scopes
+from datasync.testing.contract import eventually
 from tests.growth import Steps, growth
 
 
@@ -238,6 +239,22 @@ async def writes_that_wait_and_are_refused_as_one(count: int, steps: Steps) -> N
             await asyncio.gather(*writes, return_exceptions=True)
 
 
+async def writing_while_the_handler_is_overdue(count: int, steps: Steps) -> None:
+    async def hangs(event: Any) -> None:
+        if isinstance(event, ChangeEvent):
+            await asyncio.Event().wait()
+
+    sync = DataSync("memory://", ack_timeout=0.001)
+    sync.watcher("", name="it")(hangs)
+    async with sync:
+        await sync.ready(60)
+        await sync.put("first", b"1")
+        await eventually(lambda: sync.watches["it"].state is WatchState.OVERDUE)
+        with steps:
+            for number in range(count):
+                await sync.put(str(number), b"1")
+
+
 async def deleting_as_many_prefixes(count: int, steps: Steps) -> None:
     async with with_watches(1) as sync:
         await sync.ready(60)
@@ -322,6 +339,7 @@ def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Aw
         refused_writes,
         a_state_that_is_refused,
         writes_that_wait_and_are_refused_as_one,
+        writing_while_the_handler_is_overdue,
         deleting_as_many_prefixes,
         using_one_of_as_many_prefixes_each_time,
     ],

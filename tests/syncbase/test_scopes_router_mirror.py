@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import msgspec
 import pytest
@@ -153,3 +154,22 @@ def test_scopes_that_join_others(seed: int) -> None:
         assert union.without(before) == [scope for scope in union if scope not in before]
         assert union.contains_all_of(before)
         assert before.contains_all_of(union) == all(before.has(scope) for scope in new)
+
+
+def test_what_was_found_for_directories_is_bounded_in_bytes() -> None:
+    class Watch:
+        order = 1
+
+    scopes, router = Scopes(f"{number}/" for number in range(20)), Router[Watch]()
+    for number in range(20):
+        router.add(f"{number}/", Watch())
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            key = f"{number}/{'x' * 1_000_000}/key"
+            assert (key in scopes) == (number < 20)
+            assert len(router.match(key)) == (number < 20)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50 << 20

@@ -72,7 +72,19 @@ def batch_of(
 class Mailbox:
     """`dirty` maps keys whose last delivery was refused or failed to the record that the watch accepted last."""
 
-    __slots__ = ("_commits", "_first_seq", "_last", "_size", "_votes", "behind", "dirty", "fresh", "groups", "limit")
+    __slots__ = (
+        "_answered_seq",
+        "_commits",
+        "_first_seq",
+        "_last",
+        "_size",
+        "_votes",
+        "behind",
+        "dirty",
+        "fresh",
+        "groups",
+        "limit",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -82,6 +94,7 @@ class Mailbox:
         self.fresh = True
         """Nothing was ever accepted: the state before is empty, whatever the key."""
         self._size = 0
+        self._answered_seq = 0  # up to that commit, all that wait have been answered as far as it counts
         self._commits = 0
         self._votes = Votes()
         self._first_seq = math.inf  # the oldest commit in the fold that has no outcome yet
@@ -193,10 +206,14 @@ class Mailbox:
         return batch
 
     def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
-        """Settle all votes owed by what waits here, which itself stays."""
-        for group in self.groups:
+        """Settle all votes owed by what waits here, which itself stays. It is always that the watch is overdue."""
+        for group in reversed(self.groups):
+            if group.seq <= self._answered_seq:
+                break
             if group.tally is not None and Vote(group.tally).cast(verdict, reasons):
                 group.tally = None
+        if self.groups:
+            self._answered_seq = max(self._answered_seq, self.groups[-1].seq)
         for vote in self._votes.take():
             if not vote.cast(verdict, reasons):
                 self._votes.add(vote)

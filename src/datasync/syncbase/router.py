@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from datasync.syncbase.scopes import is_prefix
+from datasync.syncbase.scopes import Directories, is_prefix
 
 __all__ = ["Router"]
 
-_CACHE_LIMIT = 65_536
+_WATCH_BYTES = 8  # in a tuple
 
 
 class _Ordered(Protocol):
@@ -30,7 +30,7 @@ class Router(Generic[W]):
         self._keys: dict[str, dict[W, None]] = {}
         self._lengths: set[int] = set()
         """Those of the prefixes, of such as are gone too: they find nothing."""
-        self._by_directory: dict[str, tuple[W, ...]] = {}
+        self._by_directory: Directories[tuple[W, ...]] = Directories()
 
     def add(self, scope: str, watch: W) -> None:
         """Route what lies in `scope` to `watch`."""
@@ -66,9 +66,8 @@ class Router(Generic[W]):
         # length of a key of slashes
         for length in self._lengths:
             watches.update(self._prefixes.get(directory[:length], ()))
-        if len(self._by_directory) >= _CACHE_LIMIT:
-            self._by_directory.clear()
-        found = self._by_directory[directory] = _in_order(watches)
+        found = _in_order(watches)
+        self._by_directory.keep(directory, found, _WATCH_BYTES * len(found))
         return found
 
 

@@ -5,22 +5,48 @@ A *scope* is a prefix ("" or ending in a slash) or else the name of one single k
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["Scopes", "WatchScopes", "is_prefix"]
+__all__ = ["Directories", "Scopes", "WatchScopes", "is_prefix"]
 
 C = TypeVar("C", bound=tuple[str, object] | tuple[str, bytes, int])
 
-_CACHE_LIMIT = 65_536
+T = TypeVar("T")
+
+_CACHE_BYTES, _ENTRY_BYTES = 16 << 20, 150
 _FEW = 8  # prefixes; so few are compared faster than looked up
 
 
 def is_prefix(scope: str) -> bool:
     """Whether a scope is a prefix, not a single key."""
     return not scope or scope.endswith("/")
+
+
+class Directories(dict[str, T]):
+    """What was found for directories. G9: so many bytes at most, then it is found anew."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0
+
+    def keep(self, directory: str, found: T, size: int = 0) -> None:
+        """Keep it, with the bytes that it takes itself."""
+        size += _ENTRY_BYTES + sys.getsizeof(directory)
+        if self._size + size > _CACHE_BYTES:
+            self.clear()
+        if size <= _CACHE_BYTES:
+            self._size += size
+            self[directory] = found
+
+    def clear(self) -> None:
+        super().clear()
+        self._size = 0
 
 
 class WatchScopes:
@@ -87,7 +113,7 @@ class Scopes:
 
     def __init__(self, scopes: Iterable[str] = ()) -> None:
         self._names = frozenset(scopes)
-        self._directories: dict[str, bool] = {}
+        self._directories: Directories[bool] = Directories()
         self._prefixes: list[str] | None = None
         """Those that are prefixes and lie in no other, in order."""
         self._singles: frozenset[str] | None = None
@@ -184,7 +210,5 @@ class Scopes:
         # at each slash would cost the square of the length
         at = bisect_right(self._prefixes, directory)
         found = at > 0 and directory.startswith(self._prefixes[at - 1])
-        if len(self._directories) >= _CACHE_LIMIT:
-            self._directories.clear()
-        self._directories[directory] = found
+        self._directories.keep(directory, found)
         return found
