@@ -27,6 +27,9 @@ _COSTS = {b"*": 64, b"~": 64, b">": 64, b"%": 128, b"|": 128, b"$": 1, b"=": 1}
 _KINDS = b"".join(_COSTS)
 _MAYBE = re.compile(rb"\n[*~>%|]")
 """Behind the end of a line; it may be a part of a value. Strings in the midst of others count as they come."""
+_NUMBERS = re.compile(rb"\n[*~>%|]([0-9]{1,20})\r")
+_LONG = re.compile(rb"\n[$=][0-9]{5}")
+_MOST_COSTLY = max(_COSTS.values())
 _ANNOUNCED = re.compile(rb"([*~>%|$=])([0-9]+)\r\n")
 _LONGEST = 32
 """Bytes that an announcement has at most."""
@@ -47,6 +50,10 @@ class Replies:
     def feed(self, data: bytes) -> Iterator[Any]:
         """The replies that are complete now. Raises `AnswerTooLarge`, `Disconnected`; then there are no more."""
         data, self._held = self._held + data, b""
+        if data.endswith(b"\r\n") and self._take_at_once(b"\n" + data):
+            yield from self._parse(data, 0, len(data))
+            return
+
         at = 0
         while at < len(data):
             if data[at] in _KINDS and not self._reader.has_data():
@@ -62,6 +69,15 @@ class Replies:
                 end = len(data) if found is None else found.start() + 1
             yield from self._parse(data, at, end)
             at = end
+
+    def _take_at_once(self, lines: bytes) -> bool:
+        """Whether all of it may be parsed in one go, as most can: no announcement is cut in two, and if all that look
+        like one are, they still cost less than the bound."""
+        cost = _MOST_COSTLY * sum(map(int, _NUMBERS.findall(lines)))
+        if self._cost + cost + len(lines) > self._most or _LONG.search(lines) is not None:
+            return False
+        self._cost += cost
+        return True
 
     def _announce(self, line: bytes) -> None:
         found = _ANNOUNCED.fullmatch(line)
