@@ -524,6 +524,25 @@ def test_a_resync_that_fails_says_nothing_of_a_write_that_changed_nothing(
     assert tale.broken() == broken
 
 
+def test_a_delete_in_vain_may_be_told_the_revision_of_the_delete_before_it() -> None:
+    tale = Tale()
+    begin(tale)
+    tale.commit(3, {"a/1": None})
+    tale.change("w", [("a/1", b"1", None, 3)], 3)
+    tale.verdict(len(tale.trace), 3, "accepted", "a/1")
+    assert tale.broken() == set()
+
+
+def test_a_delete_that_is_not_in_vain_is_settled_first() -> None:
+    tale = Tale()
+    begin(tale)
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": None})
+    tale.verdict(began, 3, "accepted", "a/1")
+    tale.change("w", [("a/1", b"1", None, 3)], 3)
+    assert tale.broken() == {"verdicts"}
+
+
 def test_a_key_that_was_deleted_in_vain_may_be_refused_unheard() -> None:
     tale = Tale()
     begin(tale)

@@ -114,6 +114,8 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
             if refused or first.first in ("failed", "overdue"):
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
+    if any(_had_deleted(told, answer, keys) for told in watch.events):
+        return  # it found nothing to delete, and was told the revision of the one that did delete it
     for history in source.histories:
         if answer.revision == history.start:
             return  # it found nothing to delete, where nothing had been written yet
@@ -131,6 +133,13 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
         return
     yield about, f"is {answer.verdict} before {watch.name!r} has settled it"
+
+
+def _had_deleted(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
+    """The event brought deletes of these keys at this very revision, and was accepted before the write began."""
+    if told.entry.revision != answer.revision or told.settled[0] >= answer.began or told.outcome != "accepted":
+        return False
+    return set(keys) <= {step.key for step in told.entry.changes if step.raw is None}
 
 
 def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
