@@ -73,7 +73,7 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(prefix="datasync-chromium-", ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary
-        options.page_load_strategy = "none"  # the page follows a stream that never ends
+        options.page_load_strategy = "eager"  # the page follows a stream, whose end would be waited for
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
