@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 
 import grpc
 from datasync.certificates import server_not_accepted
@@ -24,12 +25,14 @@ __all__ = [
     "channel_credentials",
     "grpc",
     "is_closed",
+    "parsed",
     "received_at_most",
     "too_large_to_receive",
     "untangled",
 ]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own: a snapshot does not hold up writes
@@ -57,6 +60,21 @@ def channel_credentials(ca: bytes | None, key: bytes | None, cert: bytes | None)
     if ca is None and path is not None:
         ca = Path(path).read_bytes()
     return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def parsed(kind: type[M]) -> Callable[[bytes], M | None]:
+    """Makes a message of an answer; None of what is no such message.
+
+    grpc makes that of it, too, but logs it with a traceback each time: a broken server would fill the log.
+    """
+
+    def parse(raw: bytes) -> M | None:
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            return None
+
+    return parse
 
 
 async def untangled(call: Awaitable[T]) -> T:

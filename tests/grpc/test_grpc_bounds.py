@@ -29,7 +29,7 @@ def _services() -> str:
     return f"/{service.full_name}/"
 
 
-def test_one_answer_is_bounded() -> None:
+def test_one_answer_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         answers = {_services() + "Get": lambda _: pb.GetReply(value=bytes(2 * _MIB)).SerializeToString()}
         async with answering(answers) as port, asyncio.timeout(60):
@@ -44,6 +44,7 @@ def test_one_answer_is_bounded() -> None:
             await source.aclose()
 
     asyncio.run(main())
+    assert not caplog.records  # who answers in bad faith does not fill the log
 
 
 def test_a_transaction_in_pieces_without_an_end_is_bounded() -> None:

@@ -16,6 +16,7 @@ from datasync._grpc import (
     channel_credentials,
     grpc,
     is_closed,
+    parsed,
     received_at_most,
     too_large_to_receive,
     untangled,
@@ -176,9 +177,7 @@ class Client:
         return reply
 
     def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
-        rpc: Any = self.channel.unary_unary(
-            path, request_serializer=_serialize, response_deserializer=answer.FromString
-        )
+        rpc: Any = self.channel.unary_unary(path, request_serializer=_serialize, response_deserializer=parsed(answer))
         call: Awaitable[M] = rpc(request, timeout=self.timeout, metadata=self._metadata)
         return call
 
@@ -188,7 +187,7 @@ class Client:
         To grpc all of them are streams both ways: a call of another kind that is cancelled early keeps itself alive.
         """
         rpc: Any = self.channel.stream_stream(
-            f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=answer.FromString
+            f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=parsed(answer)
         )
         stream: Stream[M] = Stream(self, rpc(metadata=self._metadata))
         self._streams.add(stream)

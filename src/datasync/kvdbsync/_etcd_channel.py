@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
-from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, received_at_most, untangled
+from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, parsed, received_at_most, untangled
 from datasync.certificates import handshake_problem
 from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import Disconnected
@@ -220,7 +220,7 @@ class Link:
         """A stream for watches. Reading it, and writing to it, raises `AioRpcError`."""
         token = await self.access.token(self)
         rpc: Any = self._open().stream_stream(
-            _WATCH, request_serializer=_serialize, response_deserializer=pb.WatchResponse.FromString
+            _WATCH, request_serializer=_serialize, response_deserializer=parsed(pb.WatchResponse)
         )
         stream: Stream = rpc(metadata=_metadata(token))
         return stream
@@ -229,7 +229,7 @@ class Link:
         """Make one call, once."""
         if call.path not in self._rpcs:
             self._rpcs[call.path] = self._open().unary_unary(
-                call.path, request_serializer=_serialize, response_deserializer=call.answer.FromString
+                call.path, request_serializer=_serialize, response_deserializer=parsed(call.answer)
             )
         answer: A = await untangled(self._rpcs[call.path](request, timeout=timeout, metadata=_metadata(token)))
         return answer
