@@ -77,6 +77,26 @@ def test_answers_that_are_not_understood(frame: bytes) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("versions", ["7fff0001 0000", "0001 0000 0005 0002"])
+def test_what_a_broker_says_of_itself_is_not_understood(versions: str) -> None:
+    """More of it than comes, or a request whose lowest version is above its highest."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read(100)
+        frame = request[8:12] + bytes.fromhex(f"0000 0000 {versions}")  # the number of the request, no error
+        writer.write(len(frame).to_bytes(4, "big") + frame)
+        await reader.read(100)
+
+    async def main() -> None:
+        async with listening(serve) as port, asyncio.timeout(60):
+            source = open_url(f"kafka://127.0.0.1:{port}/topic?timeout=1")
+            with pytest.raises(Disconnected):
+                await source.get("a/1")
+            await source.aclose()
+
+    asyncio.run(main())
+
+
 def _batch(codec: int, size: int) -> bytes:
     plain = batch_of([Message(b"a/1", bytes(size))], (-1, -1), -1, 2 * size + 10_000)[0]
     batch = bytearray(plain[:_HEADER] + _PACK[codec](plain[_HEADER:]))

@@ -152,7 +152,8 @@ class Cluster:
                     sasl_plain_username=access.user,
                     sasl_plain_password=access.password or "",
                 )
-                made = await self._unless_closed(_connected(connection))
+                with errors.understanding(_text(address)):
+                    made = await self._unless_closed(_connected(connection))
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
                 raise await self._explained(errors.of_connection(error, _text(address)), address) from None
             self._connections[at] = made

@@ -248,12 +248,19 @@ def _said(means: _Means, code: int, where: str, what: str) -> DatasyncError:
     return means.kind(f"{where}: {what}: {means.reason} ({name}); {means.way_out}")
 
 
+_NOT_UNDERSTOOD = (
+    AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error, kafka.CorruptRecordException,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def understanding(where: str) -> Iterator[None]:
     """Raises `Disconnected` where an answer that is taken apart in the block is not one of Kafka's."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, AttributeError, struct.error, kafka.CorruptRecordException) as error:
+    except OSError:  # that of a certificate is a ValueError, too
+        raise
+    except _NOT_UNDERSTOOD as error:
         raise Disconnected(
             f"{where}: it does not answer as Kafka does ({error}); check the address, and what stands before it"
         ) from None
