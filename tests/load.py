@@ -12,7 +12,7 @@ from datasync import Backoff, DataSync, Disconnected, OutcomeUnknown, open_url
 from datasync.testing import Recorder, check
 from datasync.testing.contract import Probe, eventually
 
-__all__ = ["QUICK", "Load", "Watched", "equal", "hold", "seen", "state_of", "watched", "writing"]
+__all__ = ["QUICK", "Load", "Watched", "equal", "hold", "seen", "lost_because", "state_of", "watched", "writing"]
 
 QUICK: dict[str, Any] = {
     "reconnect": Backoff(initial=0.01, maximum=0.1),
@@ -118,6 +118,12 @@ def hold(
 def state_of(sync: DataSync) -> str:
     """How the only source stands."""
     return sync.status().sources[0].state
+
+
+def lost_because(sync: DataSync, why: str) -> bool:
+    """The only source is lost, which it says has to do with `why`; a moment later it is tried again."""
+    source = sync.status().sources[0]
+    return source.state == "lost" and why in (source.error or "")
 
 
 async def seen(probe: Probe, changes: int) -> None:

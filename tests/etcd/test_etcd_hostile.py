@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
 from datasync.source import Check, Delete, Operation, Put, Source
 from datasync.testing.contract import eventually
 from tests.etcd.etcd_server import DEBIAN, etcd_server
-from tests.load import QUICK, state_of, watched
+from tests.load import QUICK, lost_because, state_of, watched
+from tests.memory import memory_below
 from tests.raw_grpc import answering
 
 _MIB = 1 << 20
@@ -149,11 +149,8 @@ def test_fragments_without_an_end_are_bounded() -> None:
     async def main() -> None:
         async with fake(Watch=endless) as url, DataSync(url, **QUICK) as sync:
             sync.watch("all", "a/")
-            tracemalloc.start()
-            await eventually(lambda: "max_answer=" in (sync.status().sources[0].error or ""))
-            assert state_of(sync) == "lost"
-            assert tracemalloc.get_traced_memory()[1] < 16 * _MIB
-            tracemalloc.stop()
+            with memory_below(16 * _MIB):
+                await eventually(lambda: lost_because(sync, "max_answer="))
 
     asyncio.run(main())
 

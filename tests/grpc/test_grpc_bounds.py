@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +12,7 @@ from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.wire import FrameReader
 from datasync.testing.contract import eventually
 from tests.load import QUICK
+from tests.memory import memory_below
 from tests.raw_grpc import answering
 
 _MIB = 1 << 20
@@ -58,10 +58,8 @@ def test_a_transaction_in_pieces_without_an_end_is_bounded() -> None:
             DataSync(f"grpc+watch://127.0.0.1:{port}?{_LIMIT}", **QUICK) as sync,
         ):
             sync.watch("all", "a/")
-            tracemalloc.start()
-            await eventually(lambda: "max_answer=" in (sync.status().sources[0].error or ""))
-            assert tracemalloc.get_traced_memory()[1] < 16 * _MIB
-            tracemalloc.stop()
+            with memory_below(16 * _MIB):
+                await eventually(lambda: "max_answer=" in (sync.status().sources[0].error or ""))
 
     asyncio.run(main())
 

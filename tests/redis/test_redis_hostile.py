@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tracemalloc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -13,7 +12,8 @@ from datasync import AnswerTooLarge, BadUrl, Disconnected, OutcomeUnknown, open_
 from datasync.errors import DatasyncError
 from datasync.source import Delete, Put
 from datasync.testing.contract import eventually
-from tests.load import QUICK, equal, state_of, watched
+from tests.load import QUICK, equal, lost_because, state_of, watched
+from tests.memory import memory_below
 from tests.redis.redis_server import redis_server
 from tests.servers import listening
 
@@ -88,12 +88,11 @@ def test_one_answer_is_bounded(bomb: str, step: int) -> None:
     async def main() -> None:
         async with listening(serve) as port, asyncio.timeout(60):
             source = open_url(f"redis://127.0.0.1:{port}?{_LIMIT}&timeout=30")
-            tracemalloc.start()
-            with pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="):
+            with (
+                memory_below(8 * _MIB),
+                pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="),
+            ):
                 await source.get("a/1")
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            assert peak < 8 * _MIB
             await source.aclose()
 
     asyncio.run(main())
@@ -142,10 +141,8 @@ def test_a_value_that_is_too_large_is_named_and_read_once_it_is_allowed() -> Non
         async with redis_server() as server:
             await server.fill({"a/1": b"1", "a/huge": b"x" * (2 * _MIB)})
             async with watched(f"{server.url}?{_LIMIT}", "a/", **QUICK) as (sync, _):
-                await eventually(lambda: "'a/huge'" in (sync.status().sources[0].error or ""))
-                text = sync.status().sources[0].error or ""
-                assert "max_answer=" in text
-                assert state_of(sync) == "lost"
+                await eventually(lambda: lost_because(sync, "'a/huge'"))
+                assert "max_answer=" in (sync.status().sources[0].error or "")
                 with pytest.raises(AnswerTooLarge):
                     await sync.get("a/huge")
                 assert await sync.get("a/1") is not None
@@ -303,23 +300,21 @@ def test_slots_that_no_cluster_has(slots: bytes) -> None:
         async with fake(answers, b"cluster") as port, asyncio.timeout(60):
             answers[b"CLUSTER NODES"] = _nodes(port, slots)
             source = open_url(f"redis+cluster://127.0.0.1:{port}")
-            tracemalloc.start()
-            with pytest.raises(Disconnected, match="CLUSTER NODES"):
-                await source.get("a/1")
-            answers |= {
-                b"CLUSTER NODES": _nodes(port, b"0-16383"),
-                b"GET": b"$1\r\n1\r\n",
-                b"SCAN": b"*2\r\n$1\r\n0\r\n*0\r\n",
-            }
-            async with watched(f"redis+cluster://127.0.0.1:{port}", "a/", **QUICK | {"ping_interval": 0.05}) as (
-                sync,
-                _,
-            ):
-                await sync.ready(60)
-                answers[b"CLUSTER NODES"] = _nodes(port, slots)
-                await eventually(lambda: "CLUSTER NODES" in (sync.status().sources[0].error or ""))
-            assert tracemalloc.get_traced_memory()[1] < 32 * _MIB
-            tracemalloc.stop()
+            with memory_below(32 * _MIB):
+                with pytest.raises(Disconnected, match="CLUSTER NODES"):
+                    await source.get("a/1")
+                answers |= {
+                    b"CLUSTER NODES": _nodes(port, b"0-16383"),
+                    b"GET": b"$1\r\n1\r\n",
+                    b"SCAN": b"*2\r\n$1\r\n0\r\n*0\r\n",
+                }
+                async with watched(f"redis+cluster://127.0.0.1:{port}", "a/", **QUICK | {"ping_interval": 0.05}) as (
+                    sync,
+                    _,
+                ):
+                    await sync.ready(60)
+                    answers[b"CLUSTER NODES"] = _nodes(port, slots)
+                    await eventually(lambda: "CLUSTER NODES" in (sync.status().sources[0].error or ""))
             await source.aclose()
 
     asyncio.run(main())

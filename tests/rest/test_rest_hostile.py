@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,7 +13,8 @@ from datasync import AnswerTooLarge, BadUrl, DataSync, Disconnected, OutcomeUnkn
 from datasync.restsync._problems import MARK, STREAMED
 from datasync.source import Put
 from datasync.testing.contract import eventually
-from tests.load import QUICK, state_of, watched
+from tests.load import QUICK, lost_because, state_of, watched
+from tests.memory import memory_below
 from tests.rest.served import served
 from tests.servers import listening
 
@@ -62,14 +62,12 @@ def test_one_answer_is_bounded(run: Run, answer: str) -> None:
     async def main() -> None:
         async with saying(*_ANSWERS[answer]) as url, asyncio.timeout(60):
             source = open_url(f"{url}&timeout=30")
-            tracemalloc.start()
-            for read in (source.get("a/1"), source.page("a/", None, 10)):
-                with pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="):
-                    await read
-            with pytest.raises(OutcomeUnknown, match="max_answer="):
-                await source.commit([Put("a/1", b"1")])
-            assert tracemalloc.get_traced_memory()[1] < 8 * _MIB
-            tracemalloc.stop()
+            with memory_below(8 * _MIB):
+                for read in (source.get("a/1"), source.page("a/", None, 10)):
+                    with pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="):
+                        await read
+                with pytest.raises(OutcomeUnknown, match="max_answer="):
+                    await source.commit([Put("a/1", b"1")])
             await source.aclose()
 
     run(main())
@@ -85,12 +83,9 @@ def test_one_event_is_bounded(run: Run, piece: bytes) -> None:
             _chunk((piece.replace(b"\n\n", b"\n") * 65_536)[:65_536]) if piece != b"\n" else _chunk(b"x\n" * 32_768)
         )
         async with saying(_STREAM + begin, endless) as url, DataSync(url, **QUICK) as sync:
-            tracemalloc.start()
-            sync.watch("all", "")
-            await eventually(lambda: "max_answer=" in (sync.status().sources[0].error or ""))
-            assert state_of(sync) == "lost"
-            assert tracemalloc.get_traced_memory()[1] < 8 * _MIB
-            tracemalloc.stop()
+            with memory_below(8 * _MIB):
+                sync.watch("all", "")
+                await eventually(lambda: lost_because(sync, "max_answer="))
 
     run(main())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import tracemalloc
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableSequence, Sequence
 from typing import Any
@@ -32,6 +31,7 @@ from datasync.source import (
 )
 from datasync.testing.contract import eventually
 from tests.contract.test_memory import Server, Wire
+from tests.memory import memory_below
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 QUICK = Options(reconnect=Backoff(initial=0.01, maximum=0.05))
@@ -175,14 +175,11 @@ def test_one_that_does_not_read_delays_nobody_and_costs_nothing(run: Run) -> Non
             async with following(quick):
                 await eventually(lambda: quick.snapshots)
                 value = bytes(10_000)
-                tracemalloc.start()
-                for number in range(20_000):
-                    await source.commit([Put(f"k{number % 50}", value + str(number).encode())])
-                    if number % 1000 == 999:
-                        await asyncio.sleep(0)
-                used, _ = tracemalloc.get_traced_memory()
-                tracemalloc.stop()
-                assert used < 150 << 20  # of 200 MB that were written
+                with memory_below(150 << 20):  # of 200 MB that are written
+                    for number in range(20_000):
+                        await source.commit([Put(f"k{number % 50}", value + str(number).encode())])
+                        if number % 1000 == 999:
+                            await asyncio.sleep(0)
                 await eventually(lambda: quick.revision == source._revision)
             assert quick.snapshots == 1
             assert hub.log.floor > 1
