@@ -17,7 +17,7 @@ from datasync.testing.chaos.judge import judge
 from datasync.testing.chaos.schedule import Step
 from datasync.testing.chaos.store import Begin, Log, Store
 from datasync.testing.recorder import Recorder
-from datasync.testing.trace import Delivered, Record
+from datasync.testing.trace import Delivered, Record, SessionFrame
 from datasync.transports import open_url
 
 __all__ = ["Outcome", "play"]
@@ -183,10 +183,11 @@ class _Round:
         """Wait until nothing moves any more. What does not settle shows in the judgement."""
         loop, recorder = asyncio.get_running_loop(), self._recorder
         deadline = loop.time() + _PATIENCE
-        calm, seen = 0, -1
+        calm, seen = 0, recorder.now()
         while calm < 4 and loop.time() < deadline:
             await asyncio.sleep(_CALM)
-            calm = calm + 1 if recorder.now() == seen and self._application.calm else 0
+            moved = any(not _is_progress(record) for record in recorder.trace[seen:])
+            calm = calm + 1 if not moved and self._application.calm else 0
             seen = recorder.now()
         if calm < 4:
             self._said.append(f"not settled within {_PATIENCE:g} s: {self._application.standing}")
@@ -206,3 +207,8 @@ class _Round:
     def _moved(self, seen: int) -> bool:
         """Whether a watch has been given anything since."""
         return any(isinstance(record, Delivered) for record in self._recorder.trace[seen:])
+
+
+def _is_progress(record: Record) -> bool:
+    """A session that says how far it is, which Kafka's does all the time."""
+    return isinstance(record, SessionFrame) and record.kind == "progress"
