@@ -17,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 import grpc
-from datasync.certificates import server_not_accepted
+from datasync.certificates import client_not_accepted, server_not_accepted
 
 __all__ = [
     "CHANNEL_OPTIONS",
@@ -104,7 +104,5 @@ def certificate_problem(error: grpc.aio.AioRpcError) -> str | None:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return server_not_accepted(text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK"))
     if "TSI_DATA_CORRUPTED" in text:  # it said why, but grpc does not
-        return (
-            "it turned this client's certificate away, or wants one; name one that it trusts with ?cert=file&key=file"
-        )
+        return client_not_accepted()
     return None

@@ -11,9 +11,9 @@ import asyncio
 import ssl
 
 from datasync.endpoints import TlsFiles
-from datasync.errors import Disconnected
+from datasync.errors import DatasyncError, Disconnected, Unauthorized
 
-__all__ = ["certificate_problem", "handshake_problem", "server_not_accepted"]
+__all__ = ["certificate_problem", "client_not_accepted", "explained", "server_not_accepted"]
 
 _PATIENCE = 1.0
 """Seconds after which a server that says nothing has accepted the certificate."""
@@ -44,7 +44,7 @@ def certificate_problem(error: BaseException | None) -> str | None:
         return server_not_accepted(error.verify_message)
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     _, alert, name = reason.partition("ALERT_")
-    return _client_not_accepted(name.replace("_", " ").lower()) if alert else None
+    return client_not_accepted(name.replace("_", " ").lower()) if alert else None
 
 
 def server_not_accepted(message: str) -> str:
@@ -55,28 +55,43 @@ def server_not_accepted(message: str) -> str:
     return f"its certificate was not accepted ({message or 'it could not be verified'}); {_AUTHORITY}"
 
 
-def _client_not_accepted(why: str) -> str:
+def client_not_accepted(why: str = "") -> str:
+    """That the server does not accept the client's certificate; `why` is what is known of the reason."""
+    said = f" ({why})" if why else ""
     return (
-        f"it turned this client's certificate away, or wants one ({why});"
+        f"it turned this client's certificate away, or wants one{said};"
         " name one that it trusts with ?cert=file&key=file"
     )
 
 
-async def handshake_problem(host: str, port: int, files: TlsFiles, *alpn: str, name: str | None = None) -> str | None:
-    """Why the two sides do not accept each other's certificates, with the way out; None where it is not that.
+async def explained(
+    error: DatasyncError,
+    server: str,
+    host: str,
+    port: int,
+    files: TlsFiles | None,
+    *alpn: str,
+    name: str | None = None,
+    kind: type[Unauthorized] = Unauthorized,
+) -> DatasyncError:
+    """The error of a connection that did not come about, or one of that `kind` where it was for a certificate.
 
-    Asked once a connection has failed: not every server says what it thinks before it hangs up, and what the client has
-    sent by then can make its system drop even that. So this connects anew and sends nothing, and does it twice, for a
-    server may just be about to end. alpn: the protocols that the server wants to hear; name: whose certificate it must
-    be, `host` if None.
+    Not every server says what it thinks before it hangs up, and what the client has sent by then can make its system
+    drop even that. So this connects anew and sends nothing, and does it twice, for a server may just be about to end.
+    server: its name, for the error; alpn: the protocols that it wants to hear; name: whose certificate it must be,
+    `host` if None.
     """
+    if files is None or not isinstance(error, Disconnected):
+        return error
     why = await _handshake_problem(host, port, files, alpn, name)
-    return why and await _handshake_problem(host, port, files, alpn, name)
+    why = why and await _handshake_problem(host, port, files, alpn, name)
+    return error if why is None else kind(f"{server}: {why}")
 
 
 async def _handshake_problem(
     host: str, port: int, files: TlsFiles, alpn: tuple[str, ...], name: str | None
 ) -> str | None:
+    """Why the two sides do not accept each other's certificates, with the way out; None where it is not that."""
     try:
         async with asyncio.timeout(_PATIENCE):
             reader, writer = await asyncio.open_connection(
@@ -93,4 +108,4 @@ async def _handshake_problem(
         return certificate_problem(error)
     except (OSError, TimeoutError, Disconnected):
         return None
-    return _client_not_accepted("none was shown" if files.cert is None else "it hangs up behind the handshake")
+    return client_not_accepted("none was shown" if files.cert is None else "it hangs up behind the handshake")

@@ -16,6 +16,7 @@ __all__ = [
     "Endpoint",
     "TlsFiles",
     "endpoints",
+    "foreign",
     "max_answer",
     "no_tls_files",
     "tls_files",
@@ -189,6 +190,14 @@ def _size(text: str) -> int:
     if not (text.isdecimal() and text.isascii()) or len(text) > 18 or int(text) < _LEAST_ANSWER:
         raise ValueError(f"takes a number of bytes from {_LEAST_ANSWER} on, not {text!r}")
     return int(text)
+
+
+def foreign(server: str, protocol: str, why: str = "") -> Disconnected:
+    """That an answer is not one of the protocol that the server should speak; `why` is how that was seen."""
+    seen = f" ({why})" if why else ""
+    return Disconnected(
+        f"{server}: it does not answer as {protocol} does{seen}; check the address, and what stands before it"
+    )
 
 
 def too_large(server: str, most: int) -> AnswerTooLarge:

@@ -22,7 +22,7 @@ from datasync._grpc import (
     untangled,
 )
 from datasync.capabilities import Capabilities
-from datasync.certificates import handshake_problem
+from datasync.certificates import explained
 from datasync.endpoints import MAX_ANSWER, too_large
 from datasync.errors import (
     BadStore,
@@ -172,7 +172,7 @@ class Client:
             raise self.of_read(error) from None
         except asyncio.CancelledError as error:
             raise self._closed(error) from None
-        if reply is None:  # what grpc makes of bytes that are no message
+        if reply is None:  # bytes that are no message
             raise Disconnected(f"{self.access.authority}: the answer is not understood; check the server")
         return reply
 
@@ -196,10 +196,7 @@ class Client:
     async def _explained(self, error: DatasyncError) -> DatasyncError:
         """The error of a call that changes nothing, or that a certificate is not accepted."""
         access = self.access
-        if not isinstance(error, Disconnected) or access.files is None:
-            return error
-        why = await handshake_problem(access.host, access.port, access.files, "h2")
-        return error if why is None else Unauthorized(f"{access.authority}: {why}")
+        return await explained(error, access.authority, access.host, access.port, access.files, "h2")
 
     def _renew(self) -> None:
         """G8: where the files of TLS hold something else by now, let the next call open another connection."""

@@ -166,12 +166,7 @@ class _Answers:
         """Until nothing is due; the next may then be answered at once."""
         try:
             while True:
-                if isinstance(outcome, asyncio.Future):
-                    try:
-                        outcome = await outcome
-                    except DatasyncError as error:
-                        outcome = error
-                await self._write(request, outcome)
+                await self._write(request, await _known(outcome))
                 if self._due.empty():
                     self._writing = None
                     return
@@ -191,6 +186,16 @@ class _Answers:
             error=msg.Error(message=text) if code else None,
         )
         await write(self._context, reply)
+
+
+async def _known(outcome: Outcome) -> Result | DatasyncError:
+    """The outcome, once it is known."""
+    if not isinstance(outcome, asyncio.Future):
+        return outcome
+    try:
+        return await outcome
+    except DatasyncError as error:
+        return error
 
 
 def _answer(key: str, outcome: Result | DatasyncError) -> tuple[int, str]:

@@ -196,15 +196,14 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
         await end_tasks(*self._calls, *self._checks)
 
 
-async def _turn_away(_: Any, context: Any) -> None:
-    fail(context, grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
+def _refusal(code: grpc.StatusCode, text: str) -> Any:
+    """What handles a call that is not let in."""
+
+    async def refuse(_: Any, context: Any) -> None:
+        fail(context, code, text)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-_TURNED_AWAY: Any = grpc.stream_stream_rpc_method_handler(_turn_away)
-
-
-async def _refuse(_: Any, context: Any) -> None:
-    fail(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "so many calls are open already; end some, or try again later")
-
-
-_TOO_MANY: Any = grpc.stream_stream_rpc_method_handler(_refuse)
+_TURNED_AWAY = _refusal(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
+_TOO_MANY = _refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "so many calls are open already; end some, or try again later")

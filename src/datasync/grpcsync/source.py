@@ -118,8 +118,7 @@ class _WatchSession(Session):
     def __init__(self, client: Client, stream: Stream[pb.WatchReply]) -> None:
         self._client = client
         self._stream = stream
-        told = stream.capabilities or UNTOLD
-        self._followed = Followed(client.access.name, ordered=told.revisions and told.order == "total")
+        self._followed = Followed(client.access.name, stream.capabilities or UNTOLD)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         reader = FrameReader(self._client.access.name, self._client.most)

@@ -36,8 +36,9 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_MESSAGE = 16 << 20
-_BESIDE = 128  # bytes that a change takes beside its key and value
 """Bytes of one message that either side takes: the limit of one value, and of one transaction."""
+_BESIDE = 128
+"""Bytes that a change takes beside its key and value."""
 PIECE = 512 << 10
 """Bytes, about, after which a message to a watcher is full; one value may be larger."""
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.message import Message
 
 from datasync._grpc import CHANNEL_OPTIONS, channel_credentials, grpc, parsed, received_at_most, untangled
-from datasync.certificates import handshake_problem
+from datasync.certificates import explained
 from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import Disconnected
 from datasync.kvdbsync import _etcd_errors as errors
@@ -166,11 +166,10 @@ class Link:
             self.status = await self.ask(STATUS, pb.StatusRequest(), patience)
         except Disconnected as error:
             host, port = self.member.endpoint.host.strip("[]"), self.member.endpoint.port
-            tls = self.access.tls
-            if tls is None:
-                raise
-            why = await handshake_problem(self.member.address or host, port, tls, "h2", name=host)
-            raise error if why is None else errors.BadCertificate(f"{self.endpoint}: {why}") from None
+            raise await explained(
+                error, self.endpoint, self.member.address or host, port, self.access.tls, "h2",
+                name=host, kind=errors.BadCertificate,
+            ) from None  # fmt: skip
 
     @property
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from datasync._grpc import certificate_problem, grpc, too_large_to_receive
+from datasync.endpoints import foreign
 from datasync.errors import (
     AnswerTooLarge,
     BadStore,
@@ -137,7 +138,7 @@ def of_write(error: grpc.aio.AioRpcError, endpoint: str) -> DatasyncError:
 
 def not_etcd(endpoint: str) -> Disconnected:
     """The error of a call that changes nothing, whose answer is not one of etcd's."""
-    return Disconnected(f"{endpoint}: it does not answer as etcd does; check the address, and what stands before it")
+    return foreign(endpoint, "etcd")
 
 
 def unknown(endpoint: str) -> OutcomeUnknown:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import hiredis
 
-from datasync.certificates import handshake_problem
+from datasync.certificates import explained
 from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import BadStore, Disconnected, Unauthorized
 from datasync.kvdbsync import _redis_errors as errors
@@ -92,13 +92,11 @@ class Link(asyncio.Protocol):
         except OSError as error:
             await link.aclose()
             raise errors.of_connect(error, link.address) from None
-        except Disconnected:
+        except Disconnected as error:
             await link.aclose()
-            if access.tls is not None and not link.hello:
-                why = await handshake_problem(endpoint.host.strip("[]"), endpoint.port, access.tls)
-                if why is not None:
-                    raise Unauthorized(f"{link.address}: {why}") from None
-            raise
+            if link.hello:
+                raise
+            raise await explained(error, link.address, endpoint.host.strip("[]"), endpoint.port, access.tls) from None
         except BaseException:
             await link.aclose()
             raise

@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import msgspec
 
-from datasync.endpoints import too_large
+from datasync.endpoints import foreign, too_large
 from datasync.errors import Disconnected
 
 __all__ = ["ReplyError", "Replies", "shaped"]
@@ -111,6 +111,4 @@ def shaped(reply: Any, form: Any, server: str) -> Any:
     try:
         return msgspec.convert(reply, form)
     except msgspec.ValidationError as error:
-        raise Disconnected(
-            f"{server}: it does not answer as Redis does ({error}); check the address, and what stands before it"
-        ) from None
+        raise foreign(server, "Redis", str(error)) from None

@@ -120,7 +120,7 @@ class RedisSession(Session):
             if new := [key for key in keys if key not in waiting]:
                 waiting.update(new)
                 self._pushes.append(new)
-                self._size += sum(map(len, new)) + _BESIDE * len(new)
+                self._size += _size_of(new)
         if self._size > self._caution.most:
             self._forget()
         self._wake.set()
@@ -193,7 +193,7 @@ class RedisSession(Session):
         else:
             self._pushes.popleft()
         self._waiting.difference_update(push)
-        self._size -= sum(map(len, push)) + _BESIDE * len(push)
+        self._size -= _size_of(push)
         return push
 
     def _answer_waiting(self) -> None:
@@ -202,3 +202,8 @@ class RedisSession(Session):
             waiter = self._pushes.popleft()
             if isinstance(waiter, asyncio.Future) and not waiter.done():
                 waiter.set_result(None)
+
+
+def _size_of(keys: Sequence[bytes]) -> int:
+    """Bytes that keys which wait take."""
+    return sum(map(len, keys)) + _BESIDE * len(keys)

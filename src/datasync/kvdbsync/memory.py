@@ -100,7 +100,8 @@ class MemorySource(Source):
         self._sessions: list[MemorySession] = []
         self._outbox: deque[Sequence[tuple[MemorySession, Sequence[Frame]]]] = deque()
         self._sending = False
-        self._widenings = Soon()
+        self.widenings = Soon()
+        """Of its sessions: called before the next write."""
         self._expiries: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._writes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,8 +136,8 @@ class MemorySource(Source):
                 await asyncio.sleep(0)
 
     def _commit(self, operations: Sequence[Operation], reply: bool) -> Committed:
-        if self._widenings:
-            self._widenings.now()
+        if self.widenings:
+            self.widenings.now()
         items = self._items
         for operation in operations:
             if type(operation) is Check:
@@ -191,10 +192,6 @@ class MemorySource(Source):
     def widened(self, session: MemorySession, added: Scopes) -> None:
         """A session covers more: show it what there is, behind whatever is on its way to it."""
         self._send([(session, self._snapshot(added, same_history=True))])
-
-    def widen_soon(self, widen: Callable[[], None]) -> None:
-        """Call this before the next write, or else soon."""
-        self._widenings.call(widen)
 
     def left(self, session: MemorySession) -> None:
         """A session is closed."""
@@ -293,7 +290,7 @@ class MemorySource(Source):
 
     def _expired(self, key: str) -> None:
         self._expiries.pop(key, None)
-        self._widenings.now()
+        self.widenings.now()
         if self._items.pop(key, None) is not None:
             changes = [(key, None)]
             self._note(changes, 0)
@@ -363,7 +360,7 @@ class MemorySession(PushSession):
         self._source.widened(self, Scopes(added))
 
     def widen_soon(self, widen: Callable[[], None]) -> None:
-        self._source.widen_soon(widen)
+        self._source.widenings.call(widen)
 
     def push(self, frames: Sequence[Frame]) -> None:
         """Bring frames that have just come about, as far as they concern the scopes."""

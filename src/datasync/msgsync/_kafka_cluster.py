@@ -14,9 +14,9 @@ from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from datasync.certificates import handshake_problem
+from datasync.certificates import explained
 from datasync.endpoints import MAX_ANSWER, TlsFiles
-from datasync.errors import BadStore, DatasyncError, Disconnected, Unauthorized, WatchClosed
+from datasync.errors import BadStore, DatasyncError, Disconnected, WatchClosed
 from datasync.msgsync import _kafka_errors as errors
 from datasync.msgsync._kafka_connection import Connection
 from datasync.msgsync._kafka_wire import TopicMetadata
@@ -155,16 +155,10 @@ class Cluster:
                 with errors.understanding(_text(address)):
                     made = await self._unless_closed(_connected(connection))
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
-                raise await self._explained(errors.of_connection(error, _text(address)), address) from None
+                known = errors.of_connection(error, _text(address))
+                raise await explained(known, _text(address), *address, access.tls) from None
             self._connections[at] = made
             return made
-
-    async def _explained(self, error: DatasyncError, address: Address) -> DatasyncError:
-        """The error of a connection that did not come about, or that a certificate is not accepted."""
-        if self.access.tls is None or not isinstance(error, Disconnected):
-            return error
-        why = await handshake_problem(*address, self.access.tls)
-        return error if why is None else Unauthorized(f"{_text(address)}: {why}")
 
     async def _unless_closed(self, connecting: Coroutine[Any, Any, Any]) -> Any:
         """The connection. Raises `WatchClosed` where this is closed, or is meanwhile."""

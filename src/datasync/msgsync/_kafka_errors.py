@@ -12,6 +12,7 @@ from typing import NamedTuple
 from aiokafka import errors as kafka
 
 from datasync.certificates import certificate_problem
+from datasync.endpoints import foreign
 from datasync.errors import AnswerTooLarge, BadStore, DatasyncError, Disconnected, Unauthorized, UsageError
 from datasync.msgsync._kafka_connection import FrameTooLarge
 
@@ -261,9 +262,7 @@ def understanding(where: str) -> Iterator[None]:
     except OSError:  # that of a certificate is a ValueError, too
         raise
     except _NOT_UNDERSTOOD as error:
-        raise Disconnected(
-            f"{where}: it does not answer as Kafka does ({error}); check the address, and what stands before it"
-        ) from None
+        raise foreign(where, "Kafka", str(error)) from None
 
 
 def of_connection(error: BaseException, where: str) -> DatasyncError:

@@ -25,12 +25,14 @@ def fits(batch: memoryview, most: int) -> bool:
     packed = batch[_HEADER:]
     if kind in _RATIOS and len(packed) * _RATIOS[kind] <= most:
         return True
-    if kind == 2:
-        return _snappy(bytes(packed), most)
     library = _LIBRARIES.get(kind)
-    if library is None:  # not packed, or in a way that nobody knows
+    if library is None and kind != 2:  # not packed, or in a way that nobody knows
         return len(packed) <= most
-    return any(_fits_in(library, bytes(packed), size) for size in (min(most, _USUAL * len(packed) + 65_536), most))
+
+    data = bytes(packed)
+    if library is None:
+        return _snappy(data, most)
+    return any(_fits_in(library, data, size) for size in (min(most, _USUAL * len(data) + 65_536), most))
 
 
 def _fits_in(library: Any, packed: bytes, size: int) -> bool:

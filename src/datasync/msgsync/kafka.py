@@ -226,7 +226,7 @@ class _Writer:
         existed: list[bool] = []
         state = await self.table.now() if any(type(operation) is Delete for operation in operations) else State()
         prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
-        deleted = iter(state.deleted_by(prefixes))
+        deleted = iter(state.deleted_by(prefixes) if prefixes else ())
         for operation in operations:
             if type(operation) is Put:
                 messages.append(Message(operation.key.encode(), operation.raw, operation.content_type))

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from datasync.certificates import certificate_problem, handshake_problem
+from datasync.certificates import certificate_problem, explained
 from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import too_large
 from datasync.errors import AnswerTooLarge, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
@@ -277,9 +277,7 @@ class Calls:
     async def _explained(self, error: _Broken) -> DatasyncError:
         """The error of a request that changes nothing, or that a certificate is not accepted."""
         access = self._access
-        if access.files is None or (why := await handshake_problem(access.host, access.port, access.files)) is None:
-            return error
-        return Unauthorized(f"{self._name}: {why}")
+        return await explained(error, self._name, access.host, access.port, access.files)
 
     def _foreign(self, response: aiohttp.ClientResponse) -> DatasyncError:
         """What an answer without our mark means."""

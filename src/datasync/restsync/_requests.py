@@ -139,7 +139,7 @@ class Exchange:
                 await self.write(body)
                 await self._discard()
                 body = b""
-            await self._send({"type": "http.response.body", "body": body})
+            await self.write(body, more=False)
             return
         try:
             await self._unsent.send(self._send(start), self.write, body)

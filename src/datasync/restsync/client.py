@@ -70,9 +70,7 @@ class HttpSource(Source):
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
             # the verdicts come with the answers to writes; who follows from here is not asked by the server
             self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
-        capabilities = self.capabilities
-        ordered = capabilities.revisions and capabilities.order == "total"
-        followed = Followed(self.name, ordered=ordered)
+        followed = Followed(self.name, self.capabilities)
         return HttpSession(self.name, response, self._most, followed, self._ping, self._catch_up)
 
     async def _ping(self, stream: str) -> None:

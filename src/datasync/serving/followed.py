@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from datasync.capabilities import Capabilities
 from datasync.errors import Disconnected
 from datasync.serving.log import parts_of
 from datasync.source import Commit, Frame, Progress, SnapshotEnd
@@ -16,12 +17,12 @@ STREAM = "datasync-stream"
 
 
 class Followed:
-    """The position behind the last frame of a stream that the engine has taken over. name: of the server. ordered:
-    its revisions only grow, until a snapshot begins."""
+    """The position behind the last frame of a stream that the engine has taken over. name: of the server. told: what
+    it says that its source can; where revisions are in one order, they only grow until a snapshot begins."""
 
-    def __init__(self, name: str, *, ordered: bool = False) -> None:
+    def __init__(self, name: str, told: Capabilities | None = None) -> None:
         self._name = name
-        self._ordered = ordered
+        self._ordered = told is not None and told.revisions and told.order == "total"
         self._revision = 0
         self._position = ""
         self._moved = asyncio.Event()

@@ -45,7 +45,7 @@ class Inbox(MemorySource):
         """
         self._enter()
         await self._until_followed()
-        self._widenings.now()
+        self.widenings.now()
         self._revision += 1
         self._items = {key: (raw, self._revision) for key, raw in items}
         self._order.forget()
