@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import random
@@ -11,7 +12,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-__all__ = ["Screen", "drawn", "until_signalled"]
+from datasync.errors import UsageError
+from datasync.testing.chaos.process import Missing
+
+__all__ = ["Screen", "add_options", "drawn", "until_signalled"]
 
 
 class Screen:
@@ -58,8 +62,16 @@ def drawn(seed: int | None) -> int:
     return random.SystemRandom().getrandbits(32) if seed is None else seed
 
 
-def until_signalled(main: Coroutine[Any, Any, int]) -> int:
-    """Run a command until it ends, or SIGINT or SIGTERM ends it. Returns its exit code, or 130."""
+def add_options(parser: argparse.ArgumentParser, drawn: str, failed: str) -> None:
+    """The options that they all have; `drawn` is what the seed draws, `failed` what a finding is called."""
+    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
+    parser.add_argument("--seed", type=int, metavar="S", help=f"draws the {drawn} (default: drawn, and printed)")
+    parser.add_argument("--go-on", action="store_true", help=f"go on behind {failed}")
+
+
+def until_signalled(name: str, main: Coroutine[Any, Any, int]) -> int:
+    """Run a command until it ends, or SIGINT or SIGTERM ends it. Returns its exit code, 2 for wrong usage and what is
+    missing, or 130."""
 
     async def run() -> int:
         task = asyncio.current_task()
@@ -73,3 +85,6 @@ def until_signalled(main: Coroutine[Any, Any, int]) -> int:
         return asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 128 + signal.SIGINT
+    except (UsageError, Missing) as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 2

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datasync.errors import UsageError
-from datasync.testing.chaos.process import Missing
 from datasync.testing.chaos.run import Outcome, play
 from datasync.testing.chaos.schedule import Step, draw
 from datasync.testing.chaos.store import Store
 from datasync.testing.chaos.stores import SCHEMES, store_for
-from datasync.testing.commands import Screen, drawn, until_signalled
+from datasync.testing.commands import Screen, add_options, drawn, until_signalled
 from datasync.testing.trace import dump
 
 __all__ = ["Settings", "chaos", "main"]
@@ -99,20 +97,19 @@ def _explain(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns 0 where nothing was found, 1 for findings, 2 for wrong usage, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    try:
-        store = store_for(options.url)
-        settings = Settings(
-            options.minutes,
-            drawn(options.seed),
-            first=options.round,
-            seconds=options.seconds,
-            on=options.go_on,
-            keep=options.keep,
-        )
-        return until_signalled(chaos(store, settings))
-    except (UsageError, Missing) as error:
-        sys.stderr.write(f"chaos: {error}\n")
-        return 2
+    settings = Settings(
+        options.minutes,
+        drawn(options.seed),
+        first=options.round,
+        seconds=options.seconds,
+        on=options.go_on,
+        keep=options.keep,
+    )
+
+    async def run() -> int:
+        return await chaos(store_for(options.url), settings)
+
+    return until_signalled("chaos", run())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,13 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m datasync.testing.chaos etcd:// --minutes 10",
     )
     parser.add_argument("url", metavar="URL", help="one of: " + ", ".join(f"{name}://" for name in SCHEMES))
-    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
-    parser.add_argument("--seed", type=int, metavar="S", help="draws the schedules (default: drawn, and printed)")
+    add_options(parser, "schedules", "a round that failed")
     parser.add_argument("--round", type=int, default=0, metavar="R", help="the first round (default 0)")
     parser.add_argument(
         "--seconds", type=float, default=_ROUND, metavar="N", help=f"of faults in one round (default {_ROUND:g})"
     )
-    parser.add_argument("--go-on", action="store_true", help="go on behind a round that failed")
     parser.add_argument(
         "--keep", type=Path, default=Path(), metavar="DIR", help="where the trace of a failing round goes (default: .)"
     )

@@ -8,9 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from datasync.errors import UsageError
-from datasync.testing.chaos.process import Missing
-from datasync.testing.commands import Screen, drawn, until_signalled
+from datasync.testing.commands import Screen, add_options, drawn, until_signalled
 from datasync.testing.fuzz.doors import DOORS, door_of
 from datasync.testing.fuzz.run import DEADLINE, Found, attack
 
@@ -75,13 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     settings = Settings(options.minutes, drawn(options.seed), options.case, options.cases, options.go_on)
     try:
-        return until_signalled(fuzz(options.door, settings))
+        return until_signalled("fuzz", fuzz(options.door, settings))
     except Hangs as error:
         print(error, flush=True)
         return 1
-    except (UsageError, Missing) as error:
-        sys.stderr.write(f"fuzz: {error}\n")
-        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,11 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m datasync.testing.fuzz redis --minutes 10",
     )
     parser.add_argument("door", metavar="DOOR", help="one of: " + ", ".join(DOORS))
-    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
-    parser.add_argument("--seed", type=int, metavar="S", help="draws the cases (default: drawn, and printed)")
+    add_options(parser, "cases", "a finding")
     parser.add_argument("--case", type=int, default=0, metavar="C", help="the first case (default 0)")
     parser.add_argument("--cases", type=int, default=sys.maxsize, metavar="N", help="how many at most")
-    parser.add_argument("--go-on", action="store_true", help="go on behind a finding")
     return parser
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from datasync.errors import DatasyncError
 
-__all__ = ["SECRET", "Door", "Finding", "Outcome", "mutated", "told", "typed"]
+__all__ = ["SECRET", "Door", "Finding", "Outcome", "first_of", "mutated", "told", "typed"]
 
 SECRET = "hunter2"  # noqa: S105
 """Stands where a URL has a password; no error shows it."""
@@ -44,6 +44,11 @@ def typed(kind: type[DatasyncError] = DatasyncError) -> Iterator[Outcome]:
     except kind as error:
         outcome.name = type(error).__name__
         told(str(error))
+
+
+def first_of(names: Iterable[str]) -> str:
+    """The first of several outcomes that is not "done", if there is one."""
+    return next((name for name in names if name != "done"), "done")
 
 
 def told(text: str) -> None:

@@ -18,29 +18,13 @@ from datasync.testing.fuzz.door import Door, Finding, mutated, typed
 __all__ = ["door"]
 
 _TOKENS = [
-    *(
-        b'"',
-        b"\\",
-        b"\\u",
-        b"\\ud800",
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b":",
-        b",",
-        b"\n",
-        b"\r\n",
-        b"\t",
-        b"null",
-        b"NaN",
-        b"-",
-    ),
-    *(b"1e999", b"9" * 5000, b'"key":', b'"value":', b'{"$base64":', b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80"),
-    *(b"&a ", b"*a", b"<<: *a", b"!!binary ", b"!!python/object:os.system ", b"!!set ", b"!!int ", b"!!float ", b"? "),
-    *(b"- ", b"---\n", b"...\n", b"|\n", b">\n", b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'", b"\xc2\x85", b"[" * 3000),
-    *(b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60", b"!!omap ", b"!<x> ", b"!!merge "),
-]
+    b'"', b"\\", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]", b":", b",", b"\n", b"\r\n", b"\t", b"null", b"NaN",
+    b"-", b"1e999", b"9" * 5000, b'"key":', b'"value":', b'{"$base64":', b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\xed\xa0\x80", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"!!python/object:os.system ", b"!!set ", b"!!int ",
+    b"!!float ", b"? ", b"- ", b"---\n", b"...\n", b"|\n", b">\n", b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'",
+    b"\xc2\x85", b"[" * 3000, b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60", b"!!omap ",
+    b"!<x> ", b"!!merge ",
+]  # fmt: skip
 _WORDS = ["", "a", "b/c", "key", "value", "<<", "=", "yes", "~", "ä\u2028", "\U0001f600", "$base64", "x" * 300, "1"]
 
 

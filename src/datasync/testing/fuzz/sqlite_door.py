@@ -14,29 +14,18 @@ import msgspec
 from datasync.kvdbsync._sqlite_driver import Driver, driver
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.source import Delete, Put, SnapshotEnd
-from datasync.testing.fuzz.door import Door, Finding, mutated, typed
+from datasync.testing.fuzz.door import Door, Finding, first_of, mutated, typed
 
 __all__ = ["door"]
 
 _PAGE = 4096
 _TOKENS = [b"\x0d", b"\x05", b"\x0a", b"\x02", b"kv", b"log", b"meta", b"CREATE", b"\x00" * 8, b"\xff" * 9]
 _VALUES = [
-    *(
-        "NULL",
-        "1",
-        "-1",
-        "0",
-        "1e400",
-        "-1e400",
-        "0.5",
-        "9223372036854775807",
-        "-9223372036854775808",
-        "'a text'",
-        "''",
-    ),
-    *("x''", "x'ff'", "x'00'", "CAST(x'ff' AS TEXT)", "'a' || char(0) || 'b'", "zeroblob(3000000)", "'k' || revision"),
-    *("key", "value", "CAST(key AS BLOB)", "randomblob(100)", "'/'", "char(55296)", "'a/' || char(8238)", "1e18"),
-]
+    "NULL", "1", "-1", "0", "1e400", "-1e400", "0.5", "9223372036854775807", "-9223372036854775808", "'a text'",
+    "''", "x''", "x'ff'", "x'00'", "CAST(x'ff' AS TEXT)", "'a' || char(0) || 'b'", "zeroblob(3000000)",
+    "'k' || revision", "key", "value", "CAST(key AS BLOB)", "randomblob(100)", "'/'", "char(55296)",
+    "'a/' || char(8238)", "1e18",
+]  # fmt: skip
 _COLUMNS = {
     "kv": ["key", "value", "revision", "expires"],
     "log": ["revision", "nonce", "total", "changes"],
@@ -193,7 +182,7 @@ async def _use(rng: random.Random, path: Path) -> str:
             names.append(outcome.name)
     finally:
         await source.aclose()
-    return next((name for name in names if name != "done"), "done")
+    return first_of(names)
 
 
 async def _follow(rng: random.Random, source: SqliteSource) -> None:
