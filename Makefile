@@ -6,13 +6,15 @@
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo setup test test-all check-long lint format docs bench chaos fuzz lock clean venv
+.PHONY: help demo setup test test-all check-long coverage package lint format docs bench chaos fuzz lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
 	@echo "make test     all tests, on the newest Python of this machine"
 	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
 	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, chaos on each store, fuzzing of each door"
+	@echo "make coverage what the tests reach of the engine, in branches, with a gate"
+	@echo "make package  the wheel and the sdist from a clean tree, and the wheel with each extra alone"
 	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
 	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
@@ -42,9 +44,16 @@ test-all:
 check-long:
 	@tools/check-long
 
+coverage:
+	@tools/coverage
+
+package: venv
+	@.venv/bin/python tools/check_package.py
+
 lint: venv
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/codespell
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/python tools/check_sizes.py

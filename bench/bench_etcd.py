@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from typing import Any
 import grpc.aio
 
 from bench.beside import Figures, figures, rated, reached
-from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
+from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
+from datasync.testing.chaos.ports import free_ports
 
 PAGE = 10_000
 _RANGE, _PUT, _TXN = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn"
@@ -36,8 +36,7 @@ def _server() -> Iterator[int]:
     program = shutil.which("etcd")
     if program is None:
         raise FileNotFoundError("etcd is missing; install it with: apt-get install -y etcd-server")
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        client, peer = one.getsockname()[1], two.getsockname()[1]
+    client, peer = free_ports(2)
     with tempfile.TemporaryDirectory() as directory:
         command = [
             program, "--data-dir", directory, "--unsafe-no-fsync", "--log-level", "error",

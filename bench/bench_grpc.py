@@ -1,7 +1,7 @@
 """gRPC: changes pushed to an agent, and watchers fanned out to, each beside a bare server of the same stack.
 
 The clients are a process of their own and the same for both servers. The bare server has the same messages: it keeps
-what comes in a dict, answers every change with success, and passes every commit on to whoever watches.
+what comes in a dict, answers every change with success, and passes every commit on to its watchers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import socket
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.access import Access
 from datasync.serving.hub import Hub
 from datasync.source import Put
+from datasync.testing.chaos.ports import free_ports
 
 Figures = dict[str, object]
 
@@ -223,7 +223,7 @@ async def _client(*words: object) -> tuple[asyncio.subprocess.Process, asyncio.S
 
 
 async def _pushed(kind: str, count: int, server: Any) -> float:
-    port = _port()
+    port = free_ports(1)[0]
     async with server(port):
         process, out = await _client(kind, f"127.0.0.1:{port}", count)
         figure = float(await out.readline())
@@ -232,7 +232,7 @@ async def _pushed(kind: str, count: int, server: Any) -> float:
 
 
 async def _fanned_out(watchers: int, changes: int, *, ours: bool) -> float:
-    port = _port()
+    port = free_ports(1)[0]
     async with contextlib.AsyncExitStack() as stack:
         if ours:
             source = MemorySource()
@@ -252,12 +252,6 @@ async def _fanned_out(watchers: int, changes: int, *, ours: bool) -> float:
         figure = float(await out.readline())
         await process.wait()
         return figure
-
-
-def _port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _both(raw: Any, ours: Any, times: int) -> tuple[float, float]:

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bench.beside import Figures, figures, in_turns, rated
 from datasync import DataSync
 from datasync.testing.chaos import kafka_topics as topics
-from tests.kafka.kafka_server import KafkaServer
-from tests.servers import started
+from tests.helpers.kafka.kafka_server import KafkaServer
+from tests.helpers.servers import started
 
 TOPIC = "bench"
 _PLACE = TopicPartition(TOPIC, 0)

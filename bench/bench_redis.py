@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,12 @@ from typing import Any
 import redis.asyncio
 
 from bench.beside import Figures, figures, rated, reached
+from datasync.testing.chaos.ports import free_ports
 
 COUNT = 5_000
+PATIENCE = 60.0
+"""Seconds that the plain client waits for an answer or a change: by default it gives up after 5, which a busy machine
+needs to start the writer."""
 
 
 @contextlib.contextmanager
@@ -29,8 +32,7 @@ def _server() -> Iterator[int]:
     program = shutil.which("redis-server")
     if program is None:
         raise FileNotFoundError("redis-server is missing; install it with: apt-get install -y redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     with tempfile.TemporaryDirectory() as directory:
         command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", directory, "--save", ""]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -47,7 +49,7 @@ class Raw:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self.client = redis.asyncio.Redis(port=port, protocol=3)
+        self.client = redis.asyncio.Redis(port=port, protocol=3, socket_timeout=PATIENCE)
 
     async def load(self) -> dict[str, bytes]:
         """All keys under load/, page by page."""
@@ -69,7 +71,7 @@ class Raw:
     @contextlib.asynccontextmanager
     async def follow(self) -> AsyncIterator[AsyncIterator[Sequence[bytes]]]:
         """The values of what is written under watch/ from now on."""
-        connection = redis.asyncio.Connection(port=self._port, protocol=3)
+        connection = redis.asyncio.Connection(port=self._port, protocol=3, socket_timeout=PATIENCE)
         await connection.connect()  # type: ignore[no-untyped-call]
         parser: Any = connection._parser
         parser.set_invalidation_push_handler(_as_it_is)

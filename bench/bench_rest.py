@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import statistics
 import subprocess
 import sys
@@ -15,8 +14,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from bench.beside import reached
 from datasync.cli.serve import allow_many_connections
 from datasync.restsync.listener import Listener
+from datasync.testing.chaos.ports import free_ports
 
 Figures = dict[str, object]
 
@@ -146,16 +147,12 @@ async def _watch(port: int, watchers: int, wanted: int) -> None:
 @contextlib.contextmanager
 def _server(*command: str) -> Iterator[int]:
     """The port of a server that is gone with the block."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    [port] = free_ports(1)
     process = subprocess.Popen(
         [sys.executable, "-m", *(part.format(port=port) for part in command)], stdout=subprocess.DEVNULL
     )
     try:
-        for _ in range(1000):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.01)
+        reached(port)
         yield port
     finally:
         process.kill()

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from datasync.errors import MissingExtra
-from datasync.kvdbsync._sqlite_driver import Connection, driver
 from datasync.kvdbsync.sqlite import SqliteSource
+from datasync.kvdbsync.sqlite.driver import Connection, load_driver
 from datasync.source import Commit, Put, SnapshotChunk, SnapshotEnd
 
 Figures = dict[str, object]
@@ -38,7 +38,7 @@ def run(quick: bool) -> Iterator[Figures]:
     """All figures, with each library that is installed."""
     for name in ("apsw", "sqlite3"):
         try:
-            driver(name)
+            load_driver(name)
         except MissingExtra:
             continue
         bench = Bench(name, quick)
@@ -59,7 +59,7 @@ class Plain:
             await source.aclose()
 
         asyncio.run(make())
-        self.connection: Connection = driver(name).connect(str(path), "rw")
+        self.connection: Connection = load_driver(name).connect(str(path), "rw")
         self.connection.run("PRAGMA synchronous=normal")
         self.revision = 0
         self.total = 0
@@ -183,7 +183,7 @@ class Bench:
             return took
 
         def plain() -> float:
-            connection = driver(self.name).connect(str(path), "rw")
+            connection = load_driver(self.name).connect(str(path), "rw")
             start = time.perf_counter()
             query = "SELECT key, value, revision FROM kv WHERE key >= '/agent/' AND key < '/agent0' ORDER BY key"
             found = sum(len(rows) for rows in connection.chunks(query, (), 2_000))
@@ -215,7 +215,7 @@ class Bench:
             return took
 
         def plain() -> float:
-            connection = driver(self.name).connect(str(path), "rw")
+            connection = load_driver(self.name).connect(str(path), "rw")
             start = time.perf_counter()
             found = 0
             for rows in connection.chunks("SELECT revision, changes FROM log WHERE revision > ?", (position[1],), 512):
@@ -348,8 +348,8 @@ asyncio.run(main())
 """,
     "plain": """
 import json, sys, time
-from datasync.kvdbsync._sqlite_driver import driver
-connection = driver(sys.argv[2]).connect(sys.argv[1], "rw")
+from datasync.kvdbsync.sqlite.driver import load_driver
+connection = load_driver(sys.argv[2]).connect(sys.argv[1], "rw")
 count, seen, at, version = int(sys.argv[3]), [], 0, None
 print("ready", flush=True)
 while len(seen) < count:

@@ -74,10 +74,11 @@ def figures(
 
 def reached(port: int) -> None:
     """Wait until something listens."""
-    for _ in range(1000):
+    for _ in range(6000):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.01)
+    raise TimeoutError(f"nothing listens on port {port} within a minute")
 
 
 async def rated(count: int, batch: int, rate: float) -> AsyncIterator[int]:

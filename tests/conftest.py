@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.servers import children
+from tests.helpers.servers import children
 
 T = TypeVar("T")
 _numbers = itertools.count()
@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 def no_child_left() -> Iterator[None]:
     """No program that a test started outlives it: it would be the next test's that is blamed for it.
 
-    Servers are in sessions of their own: some serve several tests, and all are ended by whoever started them.
+    Servers are in sessions of their own: some serve several tests, and each is ended by the fixture that started it.
     """
     before = children()
     yield

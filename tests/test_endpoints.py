@@ -10,8 +10,8 @@ import pytest
 from datasync import Disconnected
 from datasync.endpoints import TlsFiles, tls_files
 from datasync.transports import Url
-from tests.certificates import Authority
-from tests.servers import require
+from tests.helpers.certificates import Authority
+from tests.helpers.servers import require
 
 
 @pytest.fixture

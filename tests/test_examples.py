@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import child
+from tests.helpers.servers import child
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TAKEN_BACK = "routes [('delete', 'config/route/10.9.0.0')]"

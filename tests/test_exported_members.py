@@ -32,6 +32,7 @@ VOCABULARY = [
     "Status",
     "Refused",
     "Retry",
+    "DataSyncError",
     "DatasyncError",
     "UsageError",
     "BadPrefix",
@@ -127,7 +128,7 @@ def test_the_members_of_the_design_are_there(name: str) -> None:
 def test_errors_have_one_root(name: str) -> None:
     value = getattr(datasync, name)
     if isinstance(value, type) and issubclass(value, BaseException):
-        assert issubclass(value, datasync.DatasyncError)
+        assert issubclass(value, datasync.DataSyncError)
 
 
 def test_a_star_import_brings_the_same_names() -> None:
@@ -139,5 +140,12 @@ def test_a_star_import_brings_the_same_names() -> None:
 def test_importing_it_brings_no_optional_package() -> None:
     optional = ("apsw", "google.protobuf", "orjson", "yaml", "pytest")
     code = f"import sys, datasync; print(*sorted(set({optional}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_a_command_starts_without_what_few_commands_need() -> None:
+    others = ("importlib.metadata", "sqlite3", "apsw", "hmac", "datasync.kvdbsync.sqlite", "datasync.serving")
+    code = f"import sys, datasync.cli; print(*sorted(set({others}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from datasync import ChangeEvent, DataSync, NotReady, Refused, WatchState
+from datasync.events import Record
 from datasync.kvdbsync.memory import MemorySource
 from datasync.metrics import FAMILIES, distinct
+from datasync.outcome import Tally
+from datasync.scopes import Scopes
 from datasync.source import Put
+from datasync.syncbase.mailbox import Group, Mailbox
 from datasync.syncbase.router import Router
-from datasync.syncbase.scopes import Scopes
 from datasync.testing.contract import eventually
-from tests.growth import Steps, growth
+from tests.helpers.growth import Steps, growth
 
 
 async def accepts(event: Any) -> None:
@@ -90,6 +93,22 @@ async def opening_while_running(count: int, steps: Steps) -> None:
             await sync.ready(60)
             for number in range(count):
                 await sync.put(f"new/{number}/key", b"1", confirm=60)
+
+
+async def opening_one_in_each_turn(count: int, steps: Steps) -> None:
+    """Of the loop: then each is a widening of its own."""
+    resynced = asyncio.Event()
+
+    async def handle(event: Any) -> None:
+        resynced.set()
+
+    async with with_watches(count) as sync:
+        await sync.ready(60)
+        with steps:
+            for number in range(100):
+                resynced.clear()
+                sync.watcher(f"new/{number}/", name=f"new {number}")(handle)
+                await resynced.wait()
 
 
 async def opening_and_closing_views(count: int, steps: Steps) -> None:
@@ -255,6 +274,18 @@ async def writing_while_the_handler_is_overdue(count: int, steps: Steps) -> None
                 await sync.put(str(number), b"1")
 
 
+async def commits_for_a_final_outcome_while_the_handler_is_overdue(count: int, steps: Steps) -> None:
+    box, told = Mailbox(1), [0]
+    box.fold()
+    with steps:
+        for number in range(count):
+            tally = Tally((lambda result: told.append(1),), expected=2, final=bool(number % 2))
+            box.add(Group(number, number, "store", [(str(number), None, Record(b"1", number))], tally))
+            tally.close()
+            box.overdue()
+    assert sum(told) == (count + 1) // 2
+
+
 async def deleting_as_many_prefixes(count: int, steps: Steps) -> None:
     async with with_watches(1) as sync:
         await sync.ready(60)
@@ -314,6 +345,10 @@ async def writing_keys_of_slashes(count: int, steps: Steps) -> None:
                 await sync.delete(directory, prefix=True)
 
 
+def test_opening_a_watch_costs_no_more_for_those_that_are_open() -> None:
+    assert growth(opening_one_in_each_turn, 100) < 1.5
+
+
 @pytest.mark.parametrize("scenario", [looking_up_keys_of_slashes, joining_scopes_of_slashes, writing_keys_of_slashes])
 def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Awaitable[None]]) -> None:
     assert growth(scenario, 500) < 1.5
@@ -340,6 +375,7 @@ def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Aw
         a_state_that_is_refused,
         writes_that_wait_and_are_refused_as_one,
         writing_while_the_handler_is_overdue,
+        commits_for_a_final_outcome_while_the_handler_is_overdue,
         deleting_as_many_prefixes,
         using_one_of_as_many_prefixes_each_time,
     ],

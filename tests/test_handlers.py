@@ -166,7 +166,7 @@ def test_a_retry_takes_seconds_and_travels_between_processes() -> None:
     assert str(Retry(after=2)) == "retry after 2 s"
     wrong: list[Any] = [float("nan"), float("inf"), -1, "soon", None]
     for after in wrong:
-        with pytest.raises(datasync.UsageError, match="give seconds"):
+        with pytest.raises(datasync.UsageError, match="a number of seconds >= 0"):
             Retry("busy", after=after)
 
 

@@ -12,6 +12,7 @@ import datasync
 from datasync import ChangeEvent, DataSync, Layer, ResyncEvent
 from datasync.kvdbsync.memory import MemorySource
 from datasync.testing import FaultySource, run_simulated
+from tests.helpers.logs import logged
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
@@ -276,7 +277,7 @@ def test_a_source_that_does_not_close_keeps_no_other_from_it(run: Run, caplog: p
         assert all(source.closed for source in sources)
 
     run(main())
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert [record.levelname for record in logged(caplog)] == ["WARNING"] * 3
     assert "it is jammed" in caplog.text
 
 

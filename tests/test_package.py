@@ -69,4 +69,7 @@ def test_the_wheel_works_with_nothing_but_msgspec(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert said.startswith(f"works {tmp_path}")
+    version = wheel.name.split("-")[1]
+    assert call(python, "-c", "import datasync; print(datasync.__version__)", cwd=tmp_path).strip() == version
+    assert call(tmp_path / "env" / "bin" / "datasync", "--version", cwd=tmp_path).split() == ["datasync", version]
     assert "memory" in call(tmp_path / "env" / "bin" / "datasync", "capabilities", cwd=tmp_path)

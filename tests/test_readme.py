@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import child
+from tests.helpers.servers import child
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

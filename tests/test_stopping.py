@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import child
+from tests.helpers.servers import child
 
 # each prints a line for what is written to the store, and ends at SIGTERM with the code that is named
 AGENT = """

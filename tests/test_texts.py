@@ -13,12 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from datasync import ChangeEvent, DataSync, DatasyncError, NotApplied, Refused, ResyncEvent, Retry
+from datasync import ChangeEvent, DataSync, DataSyncError, NotApplied, Refused, ResyncEvent, Retry
 from datasync.cli.formats import writer
-from datasync.cli.output import json_line
 from datasync.restsync._problems import Problem, json_of
+from datasync.terminal.output import json_line
 from datasync.texts import logger, printable
-from tests.servers import free_ports
+from tests.helpers.servers import free_ports
 
 NASTY = "half \ud800 esc \x1b[2J c1 \x9b31m bidi \u202e\u2066 line\r\nnul \0 sep \u2028 bom \ufeff"
 FAIR = "größe 接口 😀 'a' \\\\x"
@@ -27,10 +27,10 @@ FAIR = "größe 接口 😀 'a' \\\\x"
 def test_what_is_printable_stays() -> None:
     assert printable(FAIR) == FAIR
     assert printable("\x1b\ud800\u202e\n") == r"\x1b\ud800\u202e\n"
-    for text in (printable(NASTY), str(DatasyncError(NASTY)), str(Refused({"k": NASTY})), str(Retry(NASTY, after=1))):
+    for text in (printable(NASTY), str(DataSyncError(NASTY)), str(Refused({"k": NASTY})), str(Retry(NASTY, after=1))):
         assert text.isprintable()
         text.encode()
-    error = pickle.loads(pickle.dumps(DatasyncError(NASTY, 5)))
+    error = pickle.loads(pickle.dumps(DataSyncError(NASTY, 5)))
     assert error.args == (printable(NASTY), 5)
 
 

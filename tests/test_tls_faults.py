@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from datasync import DataSync, Unauthorized
 from datasync.certificates import server_not_accepted
 from datasync.endpoints import TlsFiles
-from tests.certificates import Authority
-from tests.servers import require
+from tests.helpers.certificates import Authority
+from tests.helpers.etcd.etcd_server import DEBIAN, EtcdServer, tls_flags
+from tests.helpers.redis.redis_server import RedisServer, Tls
+from tests.helpers.servers import require, started
 
 Run = Callable[[Any], None]
 
@@ -131,6 +134,72 @@ def test_a_clients_certificate(run: Run, certificates: Certificates, transport: 
             assert re.search(CLIENTS[shown], text), text
 
     run(main())
+
+
+# -- the same on real servers --------------------------------------------------------------------------------------
+
+
+class Real(NamedTuple):
+    """A server that asks its clients for a certificate. `show`: has it show another one itself."""
+
+    url: str
+    show: Callable[[TlsFiles], None]
+
+
+@pytest.fixture(scope="module", params=["rediss", "etcds"])
+def real(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Real]:
+    ours = certificates.ours
+
+    def put(files: TlsFiles) -> None:
+        assert files.cert is not None
+        assert files.key is not None
+        shutil.copyfile(files.cert, ours.cert("shown"))
+        shutil.copyfile(files.key, ours.key("shown"))
+
+    put(certificates.server("server"))
+    if request.param == "etcds":  # which reads them for each connection
+        with started(lambda directory: EtcdServer(DEBIAN, directory, tls=tls_flags(ours, "shown"))) as etcd:
+            yield Real(f"etcds://127.0.0.1:{etcd.port}", put)
+        return
+
+    with started(lambda directory: RedisServer(directory, tls=Tls(ours, "shown"))) as redis:
+        told = ("tls-cert-file", str(ours.cert("shown")), "tls-key-file", str(ours.key("shown")))
+
+        def show(files: TlsFiles) -> None:
+            put(files)
+            asyncio.run(redis.do("CONFIG", "SET", *told))
+
+        yield Real(f"rediss://127.0.0.1:{redis.port}", show)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_certificate_of_a_real_server(real: Real, certificates: Certificates, fault: str) -> None:
+    name, way_out = FAULTS[fault]
+    real.show(certificates.server(fault))
+    try:
+        text = asyncio.run(told(f"{real.url}?{certificates.client('client')}"))
+    finally:
+        real.show(certificates.server("server"))
+    assert f"{ACCEPTED}{name}" in text
+    assert re.search(way_out, text), text
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("shown", CLIENTS)
+def test_the_certificate_of_its_client(real: Real, certificates: Certificates, shown: str) -> None:
+    text = asyncio.run(told(f"{real.url}?{certificates.client(shown)}"))
+    assert re.search(TURNED_AWAY, text), text
+    assert re.search(f"{CLIENTS[shown]}|bad certificate", text), text  # which Go says of all three
+
+    async def accepted() -> None:
+        async with DataSync(f"{real.url}?{certificates.client('client')}") as sync:
+            await sync.put("a/1", b"1")
+            found = await sync.get("a/1")
+            assert found is not None
+            assert found.value == b"1"
+
+    asyncio.run(accepted())
 
 
 @pytest.mark.parametrize(

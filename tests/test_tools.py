@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import bench.__main__ as runner
-from tests.etcd.etcd_server import DEBIAN, program
-from tests.kafka.kafka_server import jars
-from tests.redis import redis_server
+from tests.helpers.etcd.etcd_server import DEBIAN, program
+from tests.helpers.kafka.kafka_server import jars
+from tests.helpers.redis import redis_server
 
 ROOT = Path(__file__).parent.parent
 # what a benchmark starts; each skips the test where it is missing
@@ -92,3 +92,18 @@ def test_every_benchmark_runs_and_prints_json_lines(name: str) -> None:
     assert done.returncode == 0, done.stderr
     seen = {json.loads(line)["bench"] for line in done.stdout.splitlines()}
     assert seen == {"machine", name}
+
+
+def test_what_runs_before_a_commit_is_what_lint_runs() -> None:
+    yaml = pytest.importorskip("yaml")
+    [hooks] = [repo["hooks"] for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]]
+    before = {hook["entry"].replace(" --force-exclude", "") for hook in hooks}
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint: venv\n")[2].partition("\n\n")[0]
+    linted = {line.strip().replace(" --check", "") for line in recipe.splitlines()}
+    assert before == linted
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
+def test_the_files_for_the_code_host_parse(file: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    assert yaml.safe_load(file.read_text())

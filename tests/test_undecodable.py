@@ -12,13 +12,14 @@ import pytest
 
 from datasync import open_url
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DatasyncError, Disconnected
+from datasync.errors import DataSyncError, Disconnected
 from datasync.grpcsync.wire import capabilities_of
 from datasync.restsync._events import BEGIN, CHUNK, COMMIT
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.skipped_keys import MARK as KEY
 from datasync.skipped_keys import SkippedKeys
-from tests.servers import listening
+from tests.helpers.logs import logged
+from tests.helpers.servers import listening
 
 Run = Callable[[Any], None]
 TEXTS = [b"{", b'{"detail": "\xff"}', b'{"scopes": ["\xff"]}', b'{"\xff": 1}', b"[" * 100_000, b"5", b""]
@@ -26,7 +27,7 @@ TEXTS = [b"{", b'{"detail": "\xff"}', b'{"scopes": ["\xff"]}', b'{"\xff": 1}', b
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_an_answer(text: bytes) -> None:
-    assert isinstance(error_of(500, text, "server"), DatasyncError)
+    assert isinstance(error_of(500, text, "server"), DataSyncError)
     assert capabilities_of(text) is None
 
 
@@ -54,7 +55,7 @@ def test_an_event_of_a_server(run: Run, kind: str, text: bytes) -> None:
             source = open_url(f"http://127.0.0.1:{port}")
             try:
                 session = await source.open([""])
-                with pytest.raises(Disconnected, match="no event of datasync"):
+                with pytest.raises(Disconnected, match="not an event of datasync"):
                     await anext(aiter(session))
                 await session.aclose()
             finally:
@@ -73,6 +74,6 @@ def test_a_skipped_key_is_not_said_at_its_full_length(caplog: pytest.LogCaptureF
     skipped = SkippedKeys(logging.getLogger("datasync.test"))
     for _ in range(2):
         skipped.report(b"\xff" * 3_000_000, "SQLite", "it is not UTF-8")
-    [record] = caplog.records
+    [record] = logged(caplog)
     assert len(record.getMessage()) < 1000
     assert "2,999,800 bytes more" in getattr(record, KEY)

@@ -15,11 +15,11 @@ from functools import partial
 
 import pytest
 
-from tests.codec.go_reader import go_reader
-from tests.etcd.etcd_server import NEW, program
-from tests.grpc.agents import go_client
-from tests.kafka.kafka_server import archive, jars
-from tests.servers import Announce
+from tests.helpers.codec.go_reader import go_reader
+from tests.helpers.etcd.etcd_server import NEW, program
+from tests.helpers.grpc.agents import go_client
+from tests.helpers.kafka.kafka_server import archive, jars
+from tests.helpers.servers import Announce
 
 # program: the package that brings it
 PACKAGES = {

@@ -1,4 +1,5 @@
-"""What a source can promise, as a value that the engine, the suite, the docs and the CLI read alike."""
+"""What a source can promise, as a value that the engine, the suite, the
+docs and the CLI read alike."""
 
 from __future__ import annotations
 
@@ -16,11 +17,16 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     atomic: the changes of one transaction arrive in one event.
     snapshot: "exact" (all at one revision) or "fuzzy" (put right by the changes behind it).
     every_value: False where only the latest value of a key may be seen.
-    revisions: writes and values carry a revision; resume: a session can continue behind a position.
-    ttl, cas: `ttl=` and `if_revision=` are supported; transactions: several writes, all or nothing.
+    revisions: writes and values carry a revision.
+    resume: a session can continue behind a position.
+    ttl: writes with `ttl=` are supported.
+    cas: writes with `if_revision=` are supported.
+    transactions: several writes can be done together, all or nothing.
     reply: the verdict of the watches behind the source reaches the publisher.
-    max_operations: how many a transaction takes, unless the server is set otherwise; None where nothing limits it.
-    durable: what was acknowledged survives the end of the process; writable: it takes writes at all.
+    max_operations: operations per transaction, unless the server is configured otherwise; None
+    where there is no limit.
+    durable: what was acknowledged survives the end of the process.
+    writable: it takes writes at all.
     """
 
     order: Literal["total", "key"]

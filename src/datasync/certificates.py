@@ -1,8 +1,9 @@
-"""What is wrong with the certificate of one of the two sides of TLS: one line that names it and the way out, the same
-for every transport.
+"""What is wrong with the certificate of one of the two sides of TLS: one line that names it and the
+way out, the same for every transport.
 
-A client finds out at once what it has against the server's certificate. What the server has against the client's it may
-hear too late, or never: with TLS 1.3 a server judges its client behind the handshake.
+A client finds out at once what it has against the server's certificate. What the server
+has against the client's it may hear too late, or never: with TLS 1.3 a server judges
+its client behind the handshake.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import asyncio
 import ssl
 
 from datasync.endpoints import TlsFiles
-from datasync.errors import DatasyncError, Disconnected, Unauthorized
+from datasync.errors import DataSyncError, Disconnected, Unauthorized
 
-__all__ = ["certificate_problem", "client_not_accepted", "explained", "server_not_accepted"]
+__all__ = ["BadCertificate", "certificate_problem", "client_not_accepted", "explained", "server_not_accepted"]
 
 _PATIENCE = 1.0
 """Seconds after which a server that says nothing has accepted the certificate."""
@@ -22,7 +23,8 @@ _UNKNOWN = "its authority is unknown, so it is not trusted"
 _HOST = "name the host as its certificate does, or have it issued for this one"
 _RENEW = "renew it, or set the clock of this machine"
 
-# What OpenSSL says, or BoringSSL in grpc, in the order of precedence; what it means, and the way out.
+# What OpenSSL says, or BoringSSL in grpc, in the order of precedence; what
+# it means, and the way out.
 _FAULTS = (
     (("expired",), "it has expired", _RENEW),
     (("not yet valid",), "it is not valid yet", _RENEW),
@@ -38,8 +40,13 @@ _FAULTS = (
 )
 
 
+class BadCertificate(Unauthorized):
+    """One of the two sides does not accept the certificate of the other."""
+
+
 def certificate_problem(error: BaseException | None) -> str | None:
-    """What an error says of a certificate, with the way out; None where it is about something else."""
+    """What an error says of a certificate, with the way out; None where it
+    is about something else."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return server_not_accepted(error.verify_message)
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
@@ -56,7 +63,8 @@ def server_not_accepted(message: str) -> str:
 
 
 def client_not_accepted(why: str = "") -> str:
-    """That the server does not accept the client's certificate; `why` is what is known of the reason."""
+    """That the server does not accept the client's certificate; `why` is
+    what is known of the reason."""
     said = f" ({why})" if why else ""
     return (
         f"it turned this client's certificate away, or wants one{said};"
@@ -65,33 +73,37 @@ def client_not_accepted(why: str = "") -> str:
 
 
 async def explained(
-    error: DatasyncError,
+    error: DataSyncError,
     server: str,
     host: str,
     port: int,
     files: TlsFiles | None,
     *alpn: str,
     name: str | None = None,
-    kind: type[Unauthorized] = Unauthorized,
-) -> DatasyncError:
-    """The error of a connection that did not come about, or one of that `kind` where it was for a certificate.
+) -> DataSyncError:
+    """The error of a connection that did not come about, with the reason
+    where it was for a certificate.
 
-    Not every server says what it thinks before it hangs up, and what the client has sent by then can make its system
-    drop even that. So this connects anew and sends nothing, and does it twice, for a server may just be about to end.
-    server: its name, for the error; alpn: the protocols that it wants to hear; name: whose certificate it must be,
-    `host` if None.
+    Not every server says what is wrong before it hangs up, what the client has sent by then can
+    make its system drop even that, and not every library passes on what it was told. So this
+    connects once more and sends nothing, and does it twice, for a server may just be about to end.
+
+    server: its name, for the error.
+    alpn: the protocols that it expects.
+    name: the name that its certificate must have, `host` if None.
     """
-    if files is None or not isinstance(error, Disconnected):
+    if files is None or not isinstance(error, Disconnected | BadCertificate):
         return error
     why = await _handshake_problem(host, port, files, alpn, name)
     why = why and await _handshake_problem(host, port, files, alpn, name)
-    return error if why is None else kind(f"{server}: {why}")
+    return error if why is None else BadCertificate(f"{server}: {why}")
 
 
 async def _handshake_problem(
     host: str, port: int, files: TlsFiles, alpn: tuple[str, ...], name: str | None
 ) -> str | None:
-    """Why the two sides do not accept each other's certificates, with the way out; None where it is not that."""
+    """Why the two sides do not accept each other's certificates, with the way
+    out; None where it is not that."""
     try:
         async with asyncio.timeout(_PATIENCE):
             reader, writer = await asyncio.open_connection(

@@ -1,12 +1,13 @@
-"""What every write is held against before it reaches a source, whether it comes from here or from afar."""
+"""Validation of keys, prefixes and operations, whether they come from this
+process or a remote one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from datasync.errors import BadKey, BadPrefix, UnsupportedOption
+from datasync.scopes import Scopes, is_prefix
 from datasync.source import Check, Delete, Operation, Put, Source
-from datasync.syncbase.scopes import Scopes, is_prefix
 
 __all__ = ["check_key", "check_operations", "check_options", "check_prefix", "is_utf8"]
 
@@ -33,7 +34,8 @@ def check_key(key: str, rooted: bool) -> None:
 
 
 def check_prefix(prefix: str, rooted: bool = False) -> None:
-    """Raise `BadPrefix` unless `prefix` is empty or ends in a slash; where `rooted`, it may not start with one."""
+    """Raise `BadPrefix` unless `prefix` is empty or ends in a slash; where
+    `rooted`, it may not start with one."""
     if not isinstance(prefix, str):
         raise BadPrefix(f"a prefix is text, not {type(prefix).__name__}; write for example 'config/interface/'")
     if not is_prefix(prefix):
@@ -65,7 +67,8 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
 
 
 def check_operations(operations: Sequence[Operation]) -> None:
-    """Raise `BadKey` where two operations write the same key, or one writes below a prefix that another deletes."""
+    """Raise `BadKey` where two operations write the same key, or one writes below a
+    prefix that another deletes."""
     writes = [operation for operation in operations if type(operation) is not Check]
     if len({operation.key for operation in writes}) < len(writes):
         written = set()

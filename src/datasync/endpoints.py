@@ -8,24 +8,27 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from datasync.errors import AnswerTooLarge, BadUrl, Disconnected
+from datasync.errors import BadUrl, Disconnected
 from datasync.transports import Url, shown_host
 
 __all__ = [
     "MAX_ANSWER",
+    "SLOWEST",
     "Endpoint",
     "TlsFiles",
     "endpoints",
-    "foreign",
+    "is_host",
     "max_answer",
-    "no_tls_files",
     "tls_files",
-    "too_large",
+    "tls_of",
 ]
 
 MAX_ANSWER = 256 << 20
 """Bytes that one answer or event of a server may have, unless its URL says otherwise."""
 _LEAST_ANSWER = 64 << 10
+SLOWEST = 64 << 10
+"""Bytes of a large answer that have to come in a second, beyond its time:
+who drips it holds nobody up."""
 
 
 class Endpoint(NamedTuple):
@@ -34,15 +37,26 @@ class Endpoint(NamedTuple):
     host: str
     port: int
 
+    @classmethod
+    def of(cls, host: str, port: int) -> Endpoint:
+        """With the brackets of an IPv6 address."""
+        return cls(f"[{host}]" if ":" in host else host, port)
+
+    @property
+    def bare(self) -> str:
+        """The host as a socket takes it, without brackets."""
+        return self.host.strip("[]")
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
 
 class TlsFiles(NamedTuple):
-    """PEM files: whom to trust (None: whom this system trusts), and one's own certificate with its key.
+    """PEM files: the authorities to trust (None: those of this system), and
+    one's own certificate with its key.
 
-    They are renewed under the same names while a process runs, so `context` and `read` are called for each new
-    connection, and what they return is kept by none.
+    They are renewed under the same names while a process runs, so `context` and `read` are called
+    for each new connection, and what they return is kept by none.
     """
 
     ca: Path | None
@@ -50,16 +64,17 @@ class TlsFiles(NamedTuple):
     key: Path | None
 
     def context(self, *alpn: str) -> ssl.SSLContext:
-        """For a client's next connection, of the files as they are now; it offers the protocols `alpn`. Raises
-        `Disconnected` where they cannot be used, as in the midst of a renewal."""
+        """For a client's next connection, of the files as they are now; it offers the protocols
+        `alpn`. Raises `Disconnected` where they cannot be used, as in the midst of a renewal."""
         try:
             return _context(self, self._stamps(), alpn)
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
 
     def server_context(self) -> ssl.SSLContext:
-        """For a server, which wants certificates of its clients where there is `ca`. Each handshake goes by the files
-        as they are then, or as they were when they last could be used. Raises as `context` does."""
+        """For a server, which wants certificates of its clients where there is `ca`. Each
+        handshake goes by the files as they are then, or as they were when they last could be
+        used. Raises as `context` does."""
         try:
             newest = _server_context(self)
             stamps = self._stamps()
@@ -109,17 +124,19 @@ def _system_authorities() -> Path | None:
 
 @functools.lru_cache(maxsize=16)
 def _context(files: TlsFiles, stamps: tuple[object, ...], alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """Made anew for each state of the files: the authorities of a system are many, and take tens of milliseconds."""
+    """Made once for each state of the files: a system has many authorities,
+    which take tens of milliseconds."""
     context = ssl.create_default_context(cafile=files.ca)
     if files.cert is not None:
-        context.load_cert_chain(files.cert, files.key, password="")  # else it would ask for one at the terminal
+        # else it would ask for one at the terminal
+        context.load_cert_chain(files.cert, files.key, password="")
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
 
 
 def _server_context(files: TlsFiles) -> ssl.SSLContext:
-    assert files.cert is not None  # whoever listens has seen to it
+    assert files.cert is not None  # checked by the caller, before it listens
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(files.cert, files.key, password="")
@@ -136,15 +153,25 @@ def endpoints(url: Url, port: int) -> list[Endpoint]:
 
 def _endpoint(url: Url, host: str, default: int) -> Endpoint:
     name, colon, port = host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", str(default))
-    if not name or not port.isdecimal() or (colon and not 0 < int(port) < 65536):
+    if not is_host(name) or not port.isdecimal() or (colon and not 0 < int(port) < 65536):
         raise BadUrl(
-            f"{url}: {shown_host(host)!r} is no host; write host, host:port or [ipv6]:port, several with commas"
+            f"{url}: {shown_host(host)!r} is not a host; write host, host:port or [ipv6]:port, several with commas"
         )
     return Endpoint(name, int(port))
 
 
+def is_host(name: str) -> bool:
+    """Whether a host can have that name, or is that address: each of its
+    labels has 1 to 63 characters."""
+    try:
+        return bool(name) and bool(name.strip("[]").encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def tls_files(url: Url) -> TlsFiles:
-    """The options `ca`, `cert` and `key`. Raises `BadUrl` where the files are not what they should be now."""
+    """The options `ca`, `cert` and `key`. Raises `BadUrl` where the files are
+    not what they should be now."""
     files = TlsFiles(*(url.option(name, _readable, None) for name in TlsFiles._fields))
     if (files.cert is None) is not (files.key is None):
         raise BadUrl(f"{url}: cert= and key= belong together; give both")
@@ -162,14 +189,18 @@ def _reason(error: ssl.SSLError) -> str:
     return error.reason or str(error)
 
 
-def no_tls_files(url: Url, instead: str) -> None:
-    """Refuse these options where TLS is not spoken; `instead` says what to write."""
+def tls_of(url: Url, instead: str, *, spoken: bool) -> TlsFiles | None:
+    """These options where TLS is spoken. Elsewhere they are refused, and
+    `instead` says what to write."""
+    if spoken:
+        return tls_files(url)
 
     def refuse(_: str) -> None:
         raise ValueError(f"is about TLS, which {url.scheme}:// does not speak; write {instead}")
 
     for name in TlsFiles._fields:
         url.option(name, refuse, None)
+    return None
 
 
 def _readable(name: str) -> Path:
@@ -182,27 +213,12 @@ def _readable(name: str) -> Path:
 
 
 def max_answer(url: Url) -> int:
-    """The option `max_answer`: bytes that one answer or event of the server may have. Raises `BadUrl`."""
+    """The option `max_answer`: bytes that one answer or event of the server
+    may have. Raises `BadUrl`."""
     return url.option("max_answer", _size, MAX_ANSWER)
 
 
 def _size(text: str) -> int:
     if not (text.isdecimal() and text.isascii()) or len(text) > 18 or int(text) < _LEAST_ANSWER:
-        raise ValueError(f"takes a number of bytes from {_LEAST_ANSWER} on, not {text!r}")
+        raise ValueError(f"takes a number of bytes >= {_LEAST_ANSWER}, not {text!r}")
     return int(text)
-
-
-def foreign(server: str, protocol: str, why: str = "") -> Disconnected:
-    """That an answer is not one of the protocol that the server should speak; `why` is how that was seen."""
-    seen = f" ({why})" if why else ""
-    return Disconnected(
-        f"{server}: it does not answer as {protocol} does{seen}; check the address, and what stands before it"
-    )
-
-
-def too_large(server: str, most: int) -> AnswerTooLarge:
-    """That a server has more to say at once than the `most` bytes which its URL allows."""
-    return AnswerTooLarge(
-        f"{server}: one answer has more than {most} bytes; give a larger max_answer= in the URL if that is meant, else"
-        " check the server"
-    )

@@ -1,7 +1,8 @@
 """Every error that datasync raises, under one root; each message ends with the way out.
 
-`UsageError` marks a mistake of the caller (the command line exits with 2 for it), everything else is
-a failure met while running (exit 1). `Refused` and `Retry` are raised by handlers, not by datasync.
+`UsageError` marks a mistake of the caller (the command line exits with 2 for it),
+everything else is a failure met while running (exit 1). `Refused` and `Retry` are
+raised by handlers, not by datasync.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from datasync.texts import printable
 
 if TYPE_CHECKING:
-    from datasync.events import Verdict
+    from datasync.outcome import Verdict
 
 __all__ = [
     "AlreadyRegistered",
@@ -24,6 +25,7 @@ __all__ = [
     "BadUrl",
     "BadValue",
     "Conflict",
+    "DataSyncError",
     "DatasyncError",
     "DecodeError",
     "Disconnected",
@@ -45,14 +47,19 @@ __all__ = [
 ]
 
 
-class DatasyncError(Exception):
-    """The root of all errors of datasync. Their text is one printable line, whatever a server has said."""
+class DataSyncError(Exception):
+    """The root of all errors of datasync. Their text is one printable line,
+    whatever a server has said."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(printable(one) if isinstance(one, str) else one for one in args))
 
 
-class UsageError(DatasyncError):
+DatasyncError = DataSyncError
+"""The root as it was called first; for one version more."""
+
+
+class UsageError(DataSyncError):
     """The call itself is wrong; the message says what to write instead."""
 
 
@@ -69,7 +76,7 @@ class BadPrefix(UsageError):
 
 
 class BadKey(UsageError):
-    """A key that is no text, is empty, or starts with a slash below a prefix."""
+    """A key that is not text, is empty, or starts with a slash below a prefix."""
 
 
 class BadValue(UsageError):
@@ -92,19 +99,19 @@ class Forked(UsageError):
     """Used in a child process that inherited it by a fork."""
 
 
-class NotReady(DatasyncError):
+class NotReady(DataSyncError):
     """Read before the first complete RESYNC of the source."""
 
 
-class WatchClosed(DatasyncError):
+class WatchClosed(DataSyncError):
     """The watch, view or DataSync that was waited for has been closed."""
 
 
-class BadStore(DatasyncError):
+class BadStore(DataSyncError):
     """The store exists but cannot be used: missing, read-only, damaged, or of a newer format."""
 
 
-class Conflict(DatasyncError):
+class Conflict(DataSyncError):
     """`if_revision` did not hold; nothing was written.
 
     `key` is the key whose revision differed, `expected` the revision asked for (0: absent).
@@ -120,8 +127,8 @@ class Conflict(DatasyncError):
         return type(self), (self.key, self.expected)
 
 
-class DecodeError(DatasyncError):
-    """The stored bytes of `key` are no value of the type asked for."""
+class DecodeError(DataSyncError):
+    """The stored bytes of `key` are not a value of the type asked for."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"the value of {key!r} does not decode: {reason}")
@@ -132,10 +139,11 @@ class DecodeError(DatasyncError):
         return type(self), (self.key, self.reason)
 
 
-class NotApplied(DatasyncError):
+class NotApplied(DataSyncError):
     """The write stands, but the watches did not all accept it.
 
-    `verdict` is the worst verdict, `reasons` maps refused keys to why, `revision` is that of the write.
+    `verdict` is the worst verdict, `reasons` maps refused keys to why,
+    `revision` is that of the write.
     """
 
     def __init__(self, verdict: Verdict, reasons: Mapping[str, str], revision: int | None) -> None:
@@ -151,12 +159,13 @@ class NotApplied(DatasyncError):
         return type(self), (self.verdict, self.reasons, self.revision)
 
 
-class OutcomeUnknown(DatasyncError):
+class OutcomeUnknown(DataSyncError):
     """The connection died while a write was under way: it may or may not have been done."""
 
 
-class PartialWrite(DatasyncError):
-    """A write to several sources succeeded in some: `done` names them, `failed` maps the others to why."""
+class PartialWrite(DataSyncError):
+    """A write to several sources succeeded in some: `done` names them,
+    `failed` maps the others to why."""
 
     def __init__(self, done: Sequence[str], failed: Mapping[str, Exception]) -> None:
         lost = "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -168,22 +177,24 @@ class PartialWrite(DatasyncError):
         return type(self), (self.done, self.failed)
 
 
-class Disconnected(DatasyncError):
-    """The source cannot be reached now; a watch retries by itself, a write or read did not happen."""
+class Disconnected(DataSyncError):
+    """The source cannot be reached now; a watch retries by itself, a write
+    or read did not happen."""
 
 
 class AnswerTooLarge(Disconnected):
-    """One answer or event of a server is larger than `max_answer=` of the URL allows; its connection was dropped.
+    """One answer or event of a server is larger than `max_answer=` of the URL
+    allows; its connection was dropped.
 
     A watch goes on as behind any lost connection; a read did not happen.
     """
 
 
-class Unauthorized(DatasyncError):
+class Unauthorized(DataSyncError):
     """The source rejected the credentials or the certificate."""
 
 
-class HistoryLost(DatasyncError):
+class HistoryLost(DataSyncError):
     """The source cannot continue behind the position asked for; a new snapshot is needed.
 
     `changed` tells a new history (an emptied or restored store) from a mere compaction.
@@ -194,11 +205,12 @@ class HistoryLost(DatasyncError):
         self.changed = changed
 
 
-class HistoryChanged(DatasyncError):
-    """The store was emptied or restored: the revision that was waited for belongs to a history that is gone."""
+class HistoryChanged(DataSyncError):
+    """The store was emptied or restored: the revision that was waited for
+    belongs to a history that is gone."""
 
 
-class Refused(DatasyncError):
+class Refused(DataSyncError):
     """Raised by a handler: these keys were left as they were, all others were applied.
 
     `reasons` maps each refused key to the reason that the publisher is told.
@@ -212,12 +224,12 @@ class Refused(DatasyncError):
         return type(self), (self.reasons,)
 
 
-class Retry(DatasyncError):
+class Retry(DataSyncError):
     """Raised by a handler: the event could not be applied; bring it again after `after` seconds."""
 
     def __init__(self, reason: str = "", *, after: float) -> None:
         if not isinstance(after, int | float) or not 0 <= after < float("inf"):
-            raise UsageError(f"Retry(after={after!r}) is no time to wait; give seconds from 0 on")
+            raise UsageError(f"the after of Retry must be a number of seconds >= 0, got {after!r}")
         super().__init__(reason or f"retry after {after:g} s")
         self.after = after
 

@@ -1,7 +1,7 @@
 """What a watch delivers: key-value pairs, changes, and the two kinds of event, RESYNC and CHANGE.
 
-All of it can be pickled, and copied with `copy.deepcopy`. Such a copy holds the bytes as stored, and
-decodes them anew by the type of its watch; the copy of an event has no way back to the watch.
+All of it can be pickled, and copied with `copy.deepcopy`. Such a copy holds the bytes as stored,
+and decodes them again by the type of its watch; the copy of an event has no way back to the watch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from datasync.errors import DecodeError, UsageError
 
-__all__ = ["Change", "ChangeEvent", "KeyVal", "Op", "Record", "ResyncEvent", "Values", "Verdict", "record_type"]
+__all__ = ["Change", "ChangeEvent", "KeyVal", "Op", "Record", "ResyncEvent", "Values", "record_type"]
 
 T = TypeVar("T")
 Decode = Callable[[str, bytes], T]
@@ -31,18 +31,9 @@ class Op(enum.Enum):
     DELETE = "delete"
 
 
-class Verdict(enum.Enum):
-    """What became of a write at the watches; `NotApplied.verdict` carries the worst of them."""
-
-    ACCEPTED = "accepted"
-    UNWATCHED = "unwatched"
-    REFUSED = "refused"
-    FAILED = "failed"
-    OVERDUE = "overdue"
-
-
 class Record(msgspec.Struct, gc=False, eq=False):
-    """One stored value: its bytes and the revision that wrote it. The type of the record names its source.
+    """One stored value: its bytes and the revision that wrote it. The type
+    of the record names its source.
 
     Made once for each write and shared by the mirror and all watches; never changed.
     """
@@ -77,7 +68,8 @@ class KeyVal(msgspec.Struct, Generic[T], gc=False, eq=False):
 
     @property
     def value(self) -> T:
-        """The decoded value; raises `DecodeError` when the bytes are no value of the watch's type."""
+        """The decoded value. Raises `DecodeError` if the bytes are not a
+        value of the watch's type."""
         if self._value is _UNREAD:
             self._value = self._decode(self.key, self._record.raw)
         return cast(T, self._value)
@@ -145,8 +137,9 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
         record = self._new or self._old
         return "" if record is None else record.source
 
-    def anew(self) -> Change[T]:
-        """The same change, of which nothing has been decoded yet: what a handler did to its values is gone."""
+    def undecoded(self) -> Change[T]:
+        """The same change, of which nothing has been decoded yet: what a
+        handler did to its values is gone."""
         return Change(self.key, self.revision, self._new, self._old, self._decode)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -157,7 +150,8 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
 
 
 class Values(Generic[T]):
-    """The key-value pairs under one prefix at the revision of a RESYNC, in key order; iterates anew each time."""
+    """The key-value pairs under one prefix at the revision of a RESYNC, in key order;
+    can be iterated repeatedly."""
 
     __slots__ = ("_decode", "_items")
 
@@ -181,9 +175,11 @@ class Values(Generic[T]):
 class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
     """What both kinds of event share: where they stand, and how to report on them.
 
-    revision: the newest revision that the event contains; 0 where the source has none. source: the name of the source
-    that it belongs to. attempt: 1 at the first delivery, one more at each retry. undecodable: keys that this event
-    leaves out because their values do not decode; they are not missing.
+    revision: the newest revision that the event contains; 0 where the source has none.
+    source: the name of the source that it belongs to.
+    attempt: 1 at the first delivery, one more at each retry.
+    undecodable: keys that this event leaves out because their values do not decode; they are not
+    missing.
     """
 
     revision: int
@@ -195,12 +191,17 @@ class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
     _ticket: Any = None
 
     def done(self, error: BaseException | None = None) -> None:
-        """Report the outcome: accepted, or refused, failed or to be retried by `error`. Safe from any thread."""
+        """Report the outcome of the event. Safe to call from any thread.
+
+        error: why it was refused (`Refused`), is to be retried (`Retry`) or failed (any other);
+        None (the default) if it was accepted.
+        """
         if self._report is not None:
             self._report(self, error)
 
     def defer(self) -> None:
-        """Keep the event open when the handler returns or the next event is asked for, until `done`."""
+        """Keep the event open when the handler returns or the next event is
+        asked for, until `done`."""
         if self._report is _no_way_back:
             _no_way_back(self, None)
         self._deferred = True
@@ -237,7 +238,8 @@ def _copy_of(kind: type[Event[Any]], data: Mapping[str, Any]) -> Event[Any]:
 class ChangeEvent(Event[T], kw_only=True, eq=False):
     """The changes of one transaction, or of a backlog of them folded into one.
 
-    `changes` holds each key once; `commits` says how many transactions the event stands for.
+    changes: the changes, each key once.
+    commits: how many transactions the event stands for.
     """
 
     changes: Sequence[Change[T]]
@@ -253,8 +255,8 @@ class ChangeEvent(Event[T], kw_only=True, eq=False):
 class ResyncEvent(Event[T], kw_only=True, eq=False):
     """All data under the prefixes of a watch, at one revision.
 
-    `values` maps each prefix (and each single key of `keys=`) to its pairs in key order, `reason` says why the
-    RESYNC came about.
+    values: for each prefix, and each single key of `keys=`, its pairs in key order.
+    reason: why the RESYNC came about.
     """
 
     values: Mapping[str, Values[T]]
@@ -264,7 +266,8 @@ class ResyncEvent(Event[T], kw_only=True, eq=False):
 
     @property
     def changes(self) -> Sequence[Change[T]]:
-        """The difference from what this watch accepted last; at the first RESYNC a PUT for every key."""
+        """The difference from what this watch accepted last; at the first
+        RESYNC a PUT for every key."""
         if self._changes is None:
             self._changes = self._make_changes()
         return self._changes

@@ -1,4 +1,4 @@
-"""Which sources a DataSync has, in what order, which of them take the writes, where its keys live; and their end."""
+"""Which sources a DataSync has, in what order, which of them take the writes; and their end."""
 
 from __future__ import annotations
 
@@ -8,43 +8,32 @@ from collections.abc import Sequence
 
 import msgspec
 
-from datasync.checks import check_prefix, is_utf8
-from datasync.errors import BadPrefix, UsageError
+from datasync.errors import UsageError
 from datasync.source import Source
 from datasync.texts import logger
 from datasync.transports import open_url
 
-__all__ = ["Layer", "close_sources", "open_layers", "root_of", "targets_of"]
+__all__ = ["Layer", "close_sources", "open_layers", "targets_of"]
 
 log = logger("datasync")
 
-_LABELS = "/vnf-agent/"
-
 
 class Layer(msgspec.Struct, frozen=True):
-    """One of several sources of a DataSync. `optional`: the start goes on without it. `name`: for `write_to=`."""
+    """One of several sources of a DataSync.
+
+    source: a URL or a `Source`.
+    optional: start without it where it cannot be reached (default: no).
+    name: its name for `write_to=`, messages and `status()` (default: the name of the source).
+    """
 
     source: str | Source
     optional: bool = False
     name: str | None = None
 
 
-def root_of(label: str | None, prefix: str | None) -> str:
-    """What is put before every key. Raises `UsageError`, `BadPrefix`."""
-    if label is not None and prefix is not None:
-        raise UsageError("label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'")
-    if label is not None:
-        if not isinstance(label, str) or not label or "/" in label or not is_utf8(label):
-            raise BadPrefix(f"the label {label!r} is no name; write for example label='vpp1'")
-        return f"{_LABELS}{label}/"
-    if prefix is None:
-        return ""
-    check_prefix(prefix)
-    return prefix
-
-
 def open_layers(sources: Sequence[str | Source | Layer]) -> list[Layer]:
-    """The sources, each a named Layer of a Source object. Raises `BadUrl`, `MissingExtra`, `UsageError`."""
+    """The sources, each a named Layer of a Source object. Raises `BadUrl`,
+    `MissingExtra`, `UsageError`."""
     layers: list[Layer] = []
     for given in sources:
         layer = given if isinstance(given, Layer) else Layer(given)
@@ -57,18 +46,20 @@ def open_layers(sources: Sequence[str | Source | Layer]) -> list[Layer]:
 
 
 def targets_of(names: Sequence[str], write_to: str | Sequence[str] | None) -> list[int]:
-    """Which layers take the writes, by index; none where that is not decided. Raises `UsageError`."""
+    """Which layers take the writes, by index; none where that is not
+    decided. Raises `UsageError`."""
     if write_to is None:
         return [0] if len(names) == 1 else []
     chosen = [write_to] if isinstance(write_to, str) else list(write_to)
     for name in chosen:
         if name not in names:
-            raise UsageError(f"write_to={name!r} is none of the sources; choose from {', '.join(names)}")
+            raise UsageError(f"write_to={name!r} is not one of the sources; choose from {', '.join(names)}")
     return [names.index(name) for name in chosen]
 
 
 async def close_sources(sources: Sequence[Source], timeout: float) -> None:
-    """Close them in this order, each within `timeout` seconds, and each of them though this is cancelled meanwhile."""
+    """Close them in this order, each within `timeout` seconds, and each of them though
+    this is cancelled meanwhile."""
     async with contextlib.AsyncExitStack() as closing:
         for source in reversed(sources):
             closing.push_async_callback(_close, source, timeout)
@@ -79,4 +70,4 @@ async def _close(source: Source, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await source.aclose()
     except Exception as error:  # the others are closed all the same
-        log.warning("%s: closed without its end: %s", source.name, str(error) or type(error).__name__)
+        log.warning("%s: failed to close: %s", source.name, str(error) or type(error).__name__)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import TypedDict
 
 import msgspec
 
-__all__ = ["DEFAULT_NOTIF_TIMEOUT", "Backoff", "Options"]
+from datasync.errors import UsageError
+
+__all__ = ["DEFAULT_NOTIF_TIMEOUT", "Backoff", "Options", "WatchOptions"]
 
 DEFAULT_NOTIF_TIMEOUT = 2.0
 """How long a handler may take to report on a CHANGE before it is overdue (Go: DefaultNotifTimeout)."""
@@ -27,7 +31,8 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How one DataSync behaves; the arguments of `DataSync` of the same names."""
+    """How one DataSync behaves; the arguments of `DataSync` of the same names. Raises `UsageError` for what makes no
+    sense."""
 
     codec: str = "json"
     recovery: str = "auto"
@@ -37,8 +42,42 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 5
     retry: Backoff = Backoff()
     reconnect: Backoff = Backoff()
-    stable_after: float = 10.0
     connect_timeout: float = 10.0
     ping_interval: float = 3.0
     ping_timeout: float = 3.0
     close_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.codec not in ("json", "proto"):
+            raise UsageError(f"codec={self.codec!r} is unknown; use 'json' or 'proto'")
+        if self.recovery not in ("auto", "resync"):
+            raise UsageError(f"recovery={self.recovery!r} is unknown; use 'auto' or 'resync'")
+        for name in _SECONDS:
+            given = getattr(self, name)
+            if not isinstance(given, int | float) or not given > 0:
+                raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+        for name in _COUNTS:
+            given = getattr(self, name)
+            if not isinstance(given, int) or given < 1:
+                raise UsageError(f"{name} must be an integer >= 1, got {given!r}")
+
+    def of_watch(self, given: WatchOptions) -> Options:
+        """These, but for the limits that were given for one watch. Raises `UsageError`."""
+        limits = {name: limit for name in _LIMITS if (limit := given.get(name)) is not None}
+        # made again, not replaced: older versions of msgspec check only what is made
+        return Options(**{**msgspec.structs.asdict(self), **limits}) if limits else self
+
+
+class WatchOptions(TypedDict, total=False):
+    """What may be said of one watch; see `DataSync.watch`."""
+
+    keys: Sequence[str]
+    after: Sequence[str]
+    backlog: int | None
+    ack_timeout: float | None
+    resync_timeout: float | None
+
+
+_SECONDS = "ack_timeout", "resync_timeout", "connect_timeout", "ping_interval", "ping_timeout", "close_timeout"
+_COUNTS = "backlog", "retries"
+_LIMITS = "backlog", "ack_timeout", "resync_timeout"

@@ -1,4 +1,5 @@
-"""Keys of a store that datasync cannot name: they are skipped wherever the store is read, and each is said once."""
+"""Keys of a store that datasync cannot name: they are skipped wherever the store is
+read, and each is said once."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _LONGEST = 200
 
 
 class SkippedKeys:
-    """What was reported so far: at most 100 keys, so that neither the log nor this set grows without bound."""
+    """What was reported so far: at most 100 keys, so that neither the log nor
+    this set grows without bound."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

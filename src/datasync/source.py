@@ -1,7 +1,9 @@
-"""The protocol of a transport: it turns its source into ordered frames, and writes. The engine does the rest.
+"""The protocol of a transport: it turns its source into ordered frames, and
+writes. The engine does the rest.
 
-Keys are whole keys here; the engine adds and removes the prefix of a DataSync. A source yields keys that are text of
-at least one character; others that its store holds it skips, and says so once (`datasync.skipped_keys`).
+Keys are whole keys here; the engine adds and removes the prefix of a DataSync. A source yields
+keys that are text of at least one character; others that its store holds it skips, and says so
+once (`datasync.skipped_keys`).
 """
 
 from __future__ import annotations
@@ -15,17 +17,9 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadKey, OutcomeUnknown, UnsupportedOption
-from datasync.syncbase.frames import (
-    Commit,
-    Frame,
-    Progress,
-    Reply,
-    Result,
-    SnapshotBegin,
-    SnapshotChunk,
-    SnapshotEnd,
-)
-from datasync.syncbase.scopes import Scopes
+from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.outcome import Reply, Result
+from datasync.scopes import Scopes
 
 __all__ = [
     "Check",
@@ -62,10 +56,13 @@ ROW_BYTES = 100
 
 
 class Held(msgspec.Struct, frozen=True):
-    """The token of a source that reads a list in one go: what it read, and where the next page starts.
+    """The token of a source that reads a list in one go: what it read, and
+    where the next page starts.
 
-    Lists of one state may share `rows`. `size` is what these hold in bytes, about, for servers, which
-    keep tokens for clients that may never come back.
+    rows: all that was read. Lists of one state may share them.
+    start: the index of the first row of the next page.
+    size: roughly the bytes that the rows hold, for servers, which keep tokens for clients that may
+    never come back.
     """
 
     rows: Sequence[Any]
@@ -85,8 +82,14 @@ def held(items: Sequence[Item]) -> Held:
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """Store `raw` under `key`, for `ttl` seconds where given. `content_type` tells sources that keep such a thing what
-    the bytes are; None where the application gave bytes."""
+    """Store a value under a key.
+
+    key: the whole key.
+    raw: the bytes of the value.
+    ttl: seconds after which the key is deleted; None to keep it.
+    content_type: what the bytes are, for sources that store this; None where the application gave
+    bytes.
+    """
 
     key: str
     raw: bytes
@@ -95,14 +98,22 @@ class Put(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Delete `key`, or everything that starts with it where `prefix`."""
+    """Delete a key.
+
+    key: the whole key.
+    prefix: delete every key that starts with `key` instead.
+    """
 
     key: str
     prefix: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
-    """Go on only if `key` is at `revision` (0: absent), else raise `Conflict`."""
+    """A condition of a transaction: unless it holds, nothing is written, and `Conflict` is raised.
+
+    key: the whole key.
+    revision: the revision that it must have; 0 if it must be absent.
+    """
 
     key: str
     revision: int
@@ -112,9 +123,14 @@ Operation = Put | Delete | Check
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """What a commit did: its revision (None where the source has none), for each Delete in order whether it found
-    something, and, where `reply` was asked of a source that has it, the verdict of the watches behind it. `by_key`:
-    where each key is ordered for itself, the revision of each of several that were written."""
+    """What a commit did.
+
+    revision: that of the commit; None where the source has none.
+    existed: for each Delete, in order, whether it found something.
+    result: the verdict of the watches behind the source, or its future; None unless `reply` was
+    asked of a source that has it.
+    by_key: where each key is ordered for itself, the revision of each of several that were written.
+    """
 
     revision: int | None
     existed: Sequence[bool] = ()
@@ -122,7 +138,7 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     by_key: Mapping[str, int] = {}
 
     async def verdict(self) -> Result:
-        """The result, waited for where it is still to come; only where `reply` was asked for."""
+        """Wait for the result. Only where `reply` was asked for."""
         assert self.result is not None
         return self.result if isinstance(self.result, Result) else await self.result
 
@@ -135,7 +151,7 @@ def handed_on(theirs: asyncio.Future[Result], change: Callable[[Result], Result]
     ours: asyncio.Future[Result] = theirs.get_loop().create_future()
 
     def hand_over(done: asyncio.Future[Result]) -> None:
-        # G10: an error that were raised here, in a callback, would reach the log instead of whoever waits
+        # G10: an error raised here, in a callback, would reach the log instead of the caller
         error = verdict_error(done)
         if ours.done():
             return
@@ -143,7 +159,7 @@ def handed_on(theirs: asyncio.Future[Result], change: Callable[[Result], Result]
             ours.set_result(change(done.result()))
         else:
             ours.set_exception(error)
-            ours.exception()  # whoever waited may be gone
+            ours.exception()  # the caller may no longer wait for it
 
     theirs.add_done_callback(hand_over)
     return ours
@@ -159,30 +175,34 @@ def verdict_error(done: asyncio.Future[Result]) -> BaseException | None:
 class Session(abc.ABC):
     """One connection that follows a source: an async iterator of lists of frames.
 
-    Iterating raises `Disconnected` (the engine opens a new session), `HistoryLost` (it opens one that begins with a
-    snapshot) or `Unauthorized`. Ending without an error counts as `Disconnected`. A session is iterated by one task.
+    Iterating raises `Disconnected` (the engine opens a new session), `HistoryLost` (it opens one
+    that begins with a snapshot) or `Unauthorized`. Ending without an error counts as
+    `Disconnected`. A session is iterated by a single task.
 
-    To watch more, the engine opens a second session beside the one that it follows, and closes that once the second
-    one can take over.
+    To watch more, the engine opens a second session beside the one that it follows, and closes that
+    once the second one can take over.
     """
 
     exclusive: bool = False
-    """Whether it has to be closed before another session of the same source object may follow, as a member of a group
-    that is given each record once."""
+    """Whether it has to be closed before another session of the same source object may follow, as a
+    member of a group that is given each record once."""
 
     @abc.abstractmethod
     def __aiter__(self) -> AsyncIterator[Sequence[Frame]]: ...
 
     async def ping(self) -> None:  # noqa: B027 - a session over something that cannot hang need not override it
-        """Return once the other side has answered; raise `Disconnected` when it is gone. The engine sets a deadline."""
+        """Return once the other side has answered; raise `Disconnected` when it is gone.
+        The engine sets a deadline."""
 
     async def caught_up(self) -> None:  # noqa: B027
-        """Return once the engine has taken over all that the source had acknowledged, to anybody, before this call.
+        """Return once the engine has taken over all that the source had
+        acknowledged, to anybody, before this call.
 
-        It has when it asks for the next frames. Raises as iterating does; ends when the session is closed. Watches that
-        are registered while running wait for it, and so does a session that takes over from this one; without
-        revisions, or with an order by key, it is also how a confirmed write finds the commit that shows it. Only a
-        session that hands over each commit before anybody hears that it is done may return at once.
+        It has when it asks for the next frames. Raises as iterating does; ends when the session is
+        closed. Watches that are registered while running wait for it, and so does a session that
+        takes over from this one; without revisions, or with an order by key, it is also how a
+        confirmed write finds the commit that shows it. Only a session that hands over each commit
+        before anybody hears that it is done may return at once.
         """
 
     async def aclose(self) -> None:  # noqa: B027
@@ -192,9 +212,9 @@ class Session(abc.ABC):
 class PushSession(Session):
     """A session in this process: it calls `push` with its frames instead of being iterated.
 
-    The frames that are due already are pushed inside `attach`. Handlers may run inside `push`, and may write: frames
-    that come about by that are pushed behind the ones given to it, in every session. The iterator then yields nothing
-    and only ends, or raises, when the session does.
+    The frames that are due already are pushed inside `attach`. Handlers may run inside `push`, and
+    may write: frames that come about by that are pushed behind the ones given to it, in every
+    session. The iterator then yields nothing and only ends, or raises, when the session does.
     """
 
     @abc.abstractmethod
@@ -202,23 +222,28 @@ class PushSession(Session):
 
     @abc.abstractmethod
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
-        """Cover `scopes` from now on, of which `added` are new, and push a snapshot of those, marked `same_history`.
+        """Cover `scopes` from now on, of which `added` are new, and push a snapshot
+        of those, marked `same_history`.
 
-        It is pushed within the call, or behind what is being pushed, or due at `attach`, in its place of the order. A
-        commit that is made next, with `reply` too, finds the session covering all of it.
+        It is pushed within the call, or behind what is being pushed, or due at `attach`,
+        in its place of the order. A commit that is made next, with `reply` too, finds
+        the session covering all of it.
         """
 
     def widen_soon(self, widen: Callable[[], None]) -> None:
-        """Call `widen`, which calls the method of that name and does not raise, before the next commit is made, but
-        within this turn of the loop or the next: then what is registered together is one snapshot. See `Soon`.
+        """Call `widen`, which calls the method of that name and does not raise, before the next
+        commit is made, but within this turn of the loop or the next: then what is registered
+        together is one snapshot. See `Soon`.
 
-        This one calls it at once, which is right as well, and costs as much for each watch as there are.
+        This one calls it at once, which is right as well, and costs as much
+        for each watch as there are.
         """
         widen()
 
 
 class Soon:
-    """Calls that wait for the end of this turn of the loop, or for whoever does not wait so long and says `now`."""
+    """Calls that wait for the end of this turn of the loop, or for `now` where
+    somebody cannot wait so long."""
 
     __slots__ = ("_calls", "_loop")
 
@@ -252,46 +277,62 @@ class Source(abc.ABC):
     name: str
     """How messages and `status()` call it: its URL without secrets."""
     capabilities: Capabilities
-    """What it can promise; a source that stands for another may learn of it only when it opens its first session."""
+    """What it can promise; a source that stands for another may learn of it only when
+    it opens its first session."""
     create: bool = True
-    """Whether opening may make the store where there is none. Who only reads clears it, before the first use: then a
-    missing store is a `BadStore` at once. Means nothing to sources that make no stores."""
+    """Whether opening may make the store where there is none. Who only reads clears it,
+    before the first use: then a missing store is a `BadStore` at once. Means nothing to
+    sources that make no stores."""
     relays: bool = False
-    """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability `reply` is missing:
-    those of the DataSyncs that follow this source are not among them, and are asked beside it. A source that stands
-    for another may learn of it as of its capabilities."""
+    """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability
+    `reply` is missing: those of the DataSyncs that follow this source are not among them, and are
+    asked beside it. A source that stands for another may learn of it as of its capabilities."""
 
     def used_by(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
-        """A DataSync starts with this. `status` is its `DataSync.status`, for sources that show it."""
+        """Called as a DataSync starts with this source.
+
+        status: its `DataSync.status`, for sources that show it.
+        """
 
     @abc.abstractmethod
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
-        """Start a session over `scopes`.
+        """Start a session.
 
-        A scope is a prefix ("" or ending in a slash) or else a single key; nothing outside of them (see `Scopes`) may
-        be in a frame. Without `resume` it begins with a snapshot of all scopes. With it, it continues behind that
-        position (one that a frame of another session carried, which may have gone on since), and the `added` scopes
-        come as a snapshot in its place of the order. A snapshot is at least as new as this call: it holds all that the
-        store had acknowledged to anybody before. The `added` scopes may take in scopes that are not added, whose
-        commits are shown before it all the same.
-        Sources without `resume` in their capabilities are never given one.
+        A snapshot is at least as new as this call: it holds all that the store had acknowledged to
+        anybody before.
 
-        Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without `resume`),
-        `Unauthorized`, `BadStore`.
+        scopes: what to follow: prefixes ("" or ending in a slash) and single keys. Nothing outside
+        of them (see `Scopes`) may be in a frame.
+        resume: the position to continue behind, one that a frame of another session carried, which
+        may have gone on since. None (the default) to begin with a snapshot of all scopes; always
+        None for sources without `resume` in their capabilities.
+        added: with `resume`, scopes that are new: they come as a snapshot in its place of the order
+        (default: none). They may contain scopes that are not new, whose commits are shown before
+        it all the same.
+
+        Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without
+        `resume`), `Unauthorized`, `BadStore`.
         """
 
     @abc.abstractmethod
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        """Do all operations atomically, or none. No key is named by two of them, save a Check beside a Put or Delete.
+        """Do all operations atomically, or none; return once the source has acknowledged them.
 
-        Returns when the source acknowledged it. With `reply` (only where the capabilities have it) the result carries
-        the verdict. Raises `Conflict`, `Disconnected` (surely not done), `OutcomeUnknown` (perhaps done),
+        operations: no two name the same key, except for a Check beside a Put or Delete.
+        reply: have the result carry the verdict of the watches behind the source (default: no).
+        Only where the capabilities have it.
+
+        Raises `Conflict`, `Disconnected` (surely not done), `OutcomeUnknown` (perhaps done),
         `UnsupportedOption`, `Unauthorized`.
         """
 
     async def delete_raw(self, key: bytes) -> bool:
-        """Delete the one key that the store holds under these bytes, also where no text names it, or the engine skips
-        it; whether it was there. For stores whose keys are more than text; to others it is a `Delete`.
+        """Delete one key by its bytes, even if no text names it or the engine skips it.
+
+        For stores whose keys are more than text; for others it is a `Delete`. Returns whether the
+        key was there.
+
+        key: the whole key, as the store holds it.
 
         Raises as `commit` does, and `BadKey` where the source names keys by text only.
         """
@@ -304,29 +345,43 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     async def get(self, key: str) -> tuple[bytes, int] | None:
-        """The raw value and revision of one key, or None."""
+        """The raw value and revision of one key; None where it does not exist.
+
+        Raises `Disconnected`, `Unauthorized`, `BadStore`.
+        """
 
     @abc.abstractmethod
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
-        """At most about `limit` items under `prefix` (raw is b"" with `keys_only`), and the token of the next page.
+        """One page of a list, and the token of the next; None after the last page.
 
-        `token` is None for the first page, and in the answer after the last; one that holds what is
-        still to come is a `Held`. In key order, and all pages at one revision, where the source can.
+        In key order, and all pages at one revision, where the source can do that. A token that
+        holds what is still to come is a `Held`.
+
+        prefix: what the keys start with.
+        token: what the page before returned; None for the first page.
+        limit: about how many items the page may have.
+        keys_only: leave the values out, so that raw is b"" (default: no).
+
+        Raises `Disconnected`, `Unauthorized`, `BadStore`.
         """
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
-        """Hold just these keys from now on (a RESYNC that a client sends), none at all where it is empty.
+        """Replace the whole state (a RESYNC that a client sends); the result carries the verdict.
 
-        The result carries the verdict. For sources without a store in between; the others raise `UnsupportedOption`.
+        items: all keys from now on, with their values. May be empty.
+
+        Raises as `commit` does; `UnsupportedOption` where there is a store in between.
         """
         raise UnsupportedOption(f"{self.name} takes no RESYNC: it is a store; write and delete its keys")
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release by default
-        """Release what the source itself holds. Each DataSync that uses it calls this once, its sessions closed.
+        """Release what the source itself holds. Each DataSync that uses it calls
+        this once, after its sessions.
 
-        G10, G12: what was begun before ends now, not when the store answers again. A commit that has not been sent is
-        never sent, and raises `WatchClosed`; one that has been sent and is not answered raises `OutcomeUnknown`; reads
-        raise `WatchClosed`. Only the source can tell the two apart, so it is for the source to do.
+        G10, G12: what was begun before ends now, not when the store answers again. A commit that
+        has not been sent is never sent, and raises `WatchClosed`; one that has been sent and is not
+        answered raises `OutcomeUnknown`; reads raise `WatchClosed`. Only the source can tell the
+        two apart, so it is for the source to do.
         """

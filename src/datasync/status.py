@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from datasync.syncbase.shell import Shell
-from datasync.syncbase.subscriber import Subscriber, WatchState
-from datasync.texts import printable
+__all__ = ["Failing", "LastResync", "LayerState", "SourceStatus", "Status", "WatchState", "WatchStatus", "joined"]
 
-__all__ = ["Failing", "LastResync", "SourceStatus", "Status", "WatchStatus", "joined", "status_of"]
+
+class LayerState(enum.Enum):
+    """Where the session of a source stands."""
+
+    CONNECTING = "connecting"
+    LOADING = "loading"
+    """Connected; the snapshot is not complete."""
+    FOLLOWING = "following"
+    LOST = "lost"
+    """Not connected; it will be tried again."""
+    CLOSED = "closed"
+
+
+class WatchState(enum.Enum):
+    """Where a watch stands; `Watch.state` and `status()` show it."""
+
+    WAITING = "waiting"
+    """Its RESYNC has not come yet: the source is not ready, or it is another watch's turn."""
+    RESYNCING = "resyncing"
+    """It has been given its RESYNC and has not reported."""
+    FOLLOWING = "following"
+    """It accepted its RESYNC and gets changes."""
+    FAILING = "failing"
+    """Its last event failed and will be brought again."""
+    OVERDUE = "overdue"
+    """It has not reported on its event, or not returned, in time; it gets
+    nothing new until it does."""
+    UNATTENDED = "unattended"
+    """A stream that nobody iterates."""
+    CLOSED = "closed"
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
-    """A source: `state` ("connecting", "loading", "following", "lost", "closed") since when (Unix time, seconds),
-    the newest revision taken over, the last error (None while connected) and how often it came back."""
+    """A source.
+
+    state: a `LayerState` value.
+    since: when it came to that state, in seconds since the epoch.
+    revision: the newest one taken over; 0 where the source has none.
+    error: the last error; None while connected.
+    reconnects: successful reconnects.
+    """
 
     name: str
     state: str
@@ -26,7 +60,13 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
 
 class LastResync(msgspec.Struct, frozen=True):
-    """The last RESYNC that a watch accepted: why, how many seconds it took, how many keys, and when (Unix time)."""
+    """The last RESYNC that a watch accepted.
+
+    reason: why it came about.
+    duration: how long it took, in seconds.
+    keys: how many keys it held.
+    at: when it was accepted, in seconds since the epoch.
+    """
 
     reason: str
     duration: float
@@ -35,7 +75,13 @@ class LastResync(msgspec.Struct, frozen=True):
 
 
 class Failing(msgspec.Struct, frozen=True):
-    """What a watch could not apply: since when (Unix time), why, the number of the next try, and refused keys."""
+    """What a watch could not apply.
+
+    since: when it began, in seconds since the epoch.
+    why: the last error.
+    attempt: the number of the next try.
+    keys: refused keys, each with the reason.
+    """
 
     since: float
     why: str
@@ -44,9 +90,17 @@ class Failing(msgspec.Struct, frozen=True):
 
 
 class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A watch: `state` is a `WatchState` value, `backlog` the number of changes that wait for it, `events` the
-    number it has reported on so far, `changes` what it accepted of them. `more_scopes` is how many are not listed:
-    none, except where a server shows it."""
+    """A watch.
+
+    scopes: its prefixes and keys.
+    state: a `WatchState` value.
+    backlog: changes that wait for it.
+    events: events that it has reported on.
+    changes: changes that it has accepted.
+    resync: the last RESYNC that it accepted; None before the first.
+    failing: what it could not apply; None if there is nothing.
+    more_scopes: scopes that are not listed; 0 except where a server shows it.
+    """
 
     name: str
     scopes: list[str]
@@ -66,17 +120,6 @@ class Status(msgspec.Struct, frozen=True):
     watches: list[WatchStatus]
 
 
-def status_of(shell: Shell) -> Status:
-    """Take the picture."""
-    sources = [
-        SourceStatus(
-            printable(feed.layer.name), feed.state.value, feed.since, feed.layer.revision, feed.error, feed.reconnects
-        )
-        for feed in shell.feeds
-    ]
-    return Status(sources, [_watch(sub) for sub in shell.core.subscribers])
-
-
 def joined(statuses: Iterable[Callable[[], Status]]) -> Status:
     """The sources and watches of several DataSyncs, one after the other."""
     pictures = [status() for status in statuses]
@@ -84,29 +127,3 @@ def joined(statuses: Iterable[Callable[[], Status]]) -> Status:
         [source for picture in pictures for source in picture.sources],
         [watch for picture in pictures for watch in picture.watches],
     )
-
-
-def _watch(sub: Subscriber) -> WatchStatus:
-    last = None if sub.last_resync is None else LastResync(*sub.last_resync)
-    return WatchStatus(
-        printable(sub.name),
-        sub.scopes.in_order(),
-        sub.state.value,
-        len(sub.mailbox),
-        sub.events_settled,
-        sub.changes_delivered,
-        last,
-        _failing(sub),
-    )
-
-
-def _failing(sub: Subscriber) -> Failing | None:
-    if sub.failing is not None:
-        why = sub.failing
-    elif sub.state is WatchState.OVERDUE:
-        why = "no report in time" if sub.event is not None else "reported, but has not returned"
-    elif sub.refused:
-        why = "refused"
-    else:
-        return None
-    return Failing(sub.failed_at, why, sub.attempt, dict(sub.refused))

@@ -8,10 +8,11 @@ __all__ = ["stop_signals"]
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """SIGINT and SIGTERM, without those that whoever started this program had it ignore.
+    """SIGINT and SIGTERM, without those that this program was started to ignore.
 
-    A shell does that with SIGINT for what a script runs in the background (`command &`): Ctrl-C is meant for the
-    script and what it waits for, and ends neither a watch nor an agent that runs beside it.
+    A shell does that with SIGINT for what a script runs in the background (`command
+    &`): Ctrl-C is meant for the script and what it waits for, and ends neither a watch
+    nor an agent that runs beside it.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     return tuple(number for number in signals if signal.getsignal(number) is not signal.SIG_IGN)

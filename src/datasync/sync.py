@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import os
-import random
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
-from datasync.checks import check_key, check_prefix
+import msgspec
+
 from datasync.codec import codec_for
 from datasync.errors import (
     AlreadyRegistered,
-    Forked,
     NotReady,
     UsageError,
-    WatchClosed,
-    WrongLoop,
 )
-from datasync.events import ChangeEvent, KeyVal, ResyncEvent, record_type
-from datasync.layers import Layer, close_sources, open_layers, root_of, targets_of
-from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options
+from datasync.events import ChangeEvent, KeyVal, ResyncEvent
+from datasync.keyspace import KeySpace
+from datasync.layers import Layer, close_sources, open_layers, targets_of
+from datasync.lifetime import Lifetime
+from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options, WatchOptions
+from datasync.reading import Reader
+from datasync.shared import closed_on_error
 from datasync.source import Operation, Source
-from datasync.status import Status, status_of
+from datasync.status import Status
 from datasync.stopping import stop_signals
-from datasync.syncbase.root import Rooted
-from datasync.syncbase.runners import AsyncRunner, Runner, StreamRunner, ThreadRunner
-from datasync.syncbase.shell import Shell
-from datasync.syncbase.subscriber import Subscriber
+from datasync.syncbase.engine import Engine
+from datasync.syncbase.runners import runner_for
+from datasync.syncbase.subscriber import Spec, Subscriber
 from datasync.view import View
 from datasync.watch import Watch, Watches, scopes_of
 from datasync.writing import Txn, Writer
@@ -41,33 +37,32 @@ __all__ = ["DataSync"]
 T = TypeVar("T")
 Handler = Callable[[ResyncEvent[T] | ChangeEvent[T]], Awaitable[None] | None]
 
-_PAGE = 1000
-
-_forks = 0
-
-
-def _count_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
 
 class DataSync:
     """Keeps the parts of an application in step with one source, or several as layers.
 
-    sources: URLs, Source objects, or `Layer`s; a later one overrides an earlier one key by key.
-    label, prefix: where the keys live: under /vnf-agent/<label>/, or under `prefix`; keys are relative to it.
-    codec: how protobuf messages are stored, "json" or "proto".
-    recovery: "auto" (after a fault, resume where it is proven that nothing was missed) or "resync" (always RESYNC).
-    ack_timeout, resync_timeout: seconds that a handler has for a CHANGE, for a RESYNC, before it is overdue.
-    backlog: changes that may wait for a watch before they are folded. retries: tries before an event becomes a RESYNC.
-    retry, reconnect: the waits between tries. write_to: the name or names of the layers that take the writes.
+    sources: URLs, `Source` objects or `Layer`s; a later one overrides an earlier one key by key.
+    label: the keys live under /vnf-agent/<label>/ and are named relative to it; not together with `prefix`.
+    prefix: the keys live under it and are named relative to it; by default they are all keys of the sources.
+    codec: how protobuf messages are stored, "json" (the default) or "proto".
+    recovery: "auto" (the default) resumes after a fault if it is proven that nothing was missed, "resync" never does.
+    ack_timeout: seconds that a handler has for a CHANGE before it is overdue; default 2.
+    resync_timeout: seconds that a handler has for a RESYNC before it is overdue; default 30.
+    backlog: changes that may wait for a watch before they are folded; default 1024.
+    retries: tries of a CHANGE before it becomes a RESYNC; default 5.
+    retry: the waits between these tries; by default from 0.1 s, doubled each time, up to 10 s.
+    reconnect: the waits between tries to reach a source; the same by default.
+    connect_timeout: seconds that a source has to open a session; default 10.
+    ping_interval: seconds between two pings of a source; default 3.
+    ping_timeout: seconds that a source has to answer one, else it counts as lost; default 3.
+    close_timeout: seconds that closing waits for the sessions, for each source, and for the handlers; default 5.
+    write_to: the name or names of the sources that take the writes; not needed where there is only one source.
 
     A DataSync belongs to the event loop and process it is started in: `async with sync:`. Raises `BadUrl`,
     `MissingExtra`, `BadPrefix`, `UsageError`.
     """
+
+    _make_engine: Callable[[Sequence[tuple[Source, str, bool]], Options], Engine] = Engine
 
     def __init__(
         self,
@@ -87,54 +82,38 @@ class DataSync:
         ping_timeout: float = 3.0,
         close_timeout: float = 5.0,
         write_to: str | Sequence[str] | None = None,
-        rng: random.Random | None = None,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         if not sources:
             raise UsageError("a DataSync needs a source; for example DataSync('memory://')")
-        if codec not in ("json", "proto"):
-            raise UsageError(f"codec={codec!r} is unknown; use 'json' or 'proto'")
-        if recovery not in ("auto", "resync"):
-            raise UsageError(f"recovery={recovery!r} is unknown; use 'auto' or 'resync'")
-        self._root = root_of(label, prefix)
-        self._given: dict[str, Any] = {
-            "codec": codec, "recovery": recovery, "ack_timeout": ack_timeout, "resync_timeout": resync_timeout,
-            "backlog": backlog, "retries": retries, "retry": retry, "reconnect": reconnect,
-            "connect_timeout": connect_timeout, "ping_interval": ping_interval, "ping_timeout": ping_timeout,
-            "close_timeout": close_timeout,
-        }  # fmt: skip
-        _check_limits(
-            backlog, retries=retries, ack_timeout=ack_timeout, resync_timeout=resync_timeout,
-            connect_timeout=connect_timeout, ping_interval=ping_interval, ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
+        self._options = Options(
+            codec=codec, recovery=recovery, ack_timeout=ack_timeout, resync_timeout=resync_timeout, backlog=backlog,
+            retries=retries, retry=retry, reconnect=reconnect, connect_timeout=connect_timeout,
+            ping_interval=ping_interval, ping_timeout=ping_timeout, close_timeout=close_timeout,
         )  # fmt: skip
-        self._options = Options(**self._given)
+        self._keys, self._life = KeySpace.of(label, prefix), Lifetime()
         self._write_to = write_to
         self._layers = open_layers(sources)
         opened = [
-            (Rooted(layer.source, self._root) if self._root else layer.source, layer.name or "", layer.optional)
+            (self._keys.seen(layer.source), layer.name or "", layer.optional)
             for layer in self._layers
             if isinstance(layer.source, Source)
         ]
-        self._shell = Shell(opened, self._options, rng or random.Random(), wall)  # noqa: S311 - for jitter
+        self._engine = self._make_engine(opened, self._options)
         chosen = targets_of([name for _, name, _ in opened], write_to)
         self._writer = Writer(
-            self._shell,
-            [(opened[index][0], self._shell.core.layers[index]) for index in chosen],
+            self._engine,
+            [(opened[index][0], self._engine.layers[index]) for index in chosen],
+            self._keys,
             self._options,
-            rooted=bool(self._root),
         )
-        self._reads = opened[-1][0] if len(opened) == 1 else None
         self._sources = [source for source, _, _ in opened]
+        self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._fork = 0
-        self._closed = False
 
     def __repr__(self) -> str:
         where = [repr(layer.name) for layer in self._layers]
-        if self._root:
-            where.append(f"prefix={self._root!r}")
+        if self._keys.root:
+            where.append(f"prefix={self._keys.root!r}")
         return f"{type(self).__name__}({', '.join(where)})"
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -144,30 +123,23 @@ class DataSync:
 
         A source that cannot be reached is tried again for ever. Raises `Unauthorized`, `BadStore`.
         """
-        if self._loop is not None:
-            raise UsageError("a DataSync is started once; make a new one")
-        self._loop, self._fork = asyncio.get_running_loop(), _forks
+        self._life.begin()
         for source in self._sources:
             source.used_by(self.status)
-        try:
-            await self._shell.start()
-        except BaseException:
-            await self.aclose()
-            raise
+        async with closed_on_error(self.aclose):
+            await self._engine.start()
 
     async def aclose(self) -> None:
         """End every task and close the sources, within `close_timeout` each; waiters get `WatchClosed`."""
-        if self._closed:
+        if self._life.closed:
             return
-        if self._loop is not None:
-            self._check_place()
-        self._closed = True
+        self._life.end()
         self._watches.clear()
         try:
-            await self._shell.aclose()
+            await self._engine.aclose()
         finally:
             await close_sources(self._sources, self._options.close_timeout)
-        await self._shell.handlers_ended()
+        await self._engine.handlers_ended()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -195,16 +167,10 @@ class DataSync:
     # -- watching ------------------------------------------------------------------------------------------------
 
     @overload
-    def watch(
-        self, name: str, *prefixes: str, keys: Sequence[str] = (), after: Sequence[str] = (),
-        backlog: int | None = None, ack_timeout: float | None = None, resync_timeout: float | None = None,
-    ) -> Watch[bytes]: ...  # fmt: skip
+    def watch(self, name: str, *prefixes: str, **options: Unpack[WatchOptions]) -> Watch[bytes]: ...
 
     @overload
-    def watch(
-        self, name: str, *prefixes: str, keys: Sequence[str] = (), type: type[T], after: Sequence[str] = (),
-        backlog: int | None = None, ack_timeout: float | None = None, resync_timeout: float | None = None,
-    ) -> Watch[T]: ...  # fmt: skip
+    def watch(self, name: str, *prefixes: str, type: type[T], **options: Unpack[WatchOptions]) -> Watch[T]: ...
 
     def watch(
         self, name: str, *prefixes: str, keys: Sequence[str] = (), type: type[Any] = bytes,
@@ -213,27 +179,29 @@ class DataSync:
     ) -> Watch[Any]:  # fmt: skip
         """Register a stream: `async for event in watch`. RESYNCs follow the order of registration.
 
-        prefixes end in a slash (or are ""), keys name single keys; type is what values decode to; after names
-        watches, registered before, whose part of a transaction has to settle first. backlog, ack_timeout and
-        resync_timeout override those of the DataSync. Raises `AlreadyRegistered`, `BadPrefix`, `BadKey`.
+        name: what the watch is called in `watches`, in `after=` and in the status.
+        prefixes: end in a slash; "" is everything.
+        keys: single keys.
+        type: what the values decode to; default bytes, as they are stored.
+        after: names of watches, registered before, that settle their part of a transaction first.
+        backlog, ack_timeout, resync_timeout: as for the `DataSync`, whose they are by default.
+
+        Raises `AlreadyRegistered`, `BadPrefix`, `BadKey`, `UsageError`.
         """
-        return self._register(
-            name, prefixes, keys, type, after, backlog, ack_timeout, resync_timeout,
-            lambda sub: StreamRunner(sub, self._shell),
-        )  # fmt: skip
+        options = WatchOptions(
+            keys=keys, after=after, backlog=backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout
+        )
+        return self._register(name, prefixes, type, None, options)
 
     @overload
     def watcher(
-        self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (), after: Sequence[str] = (),
-        backlog: int | None = None, ack_timeout: float | None = None, resync_timeout: float | None = None,
-    ) -> Callable[[Handler[bytes]], Handler[bytes]]: ...  # fmt: skip
+        self, *prefixes: str, name: str | None = None, **options: Unpack[WatchOptions]
+    ) -> Callable[[Handler[bytes]], Handler[bytes]]: ...
 
     @overload
     def watcher(
-        self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (), type: type[T],
-        after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
-        resync_timeout: float | None = None,
-    ) -> Callable[[Handler[T]], Handler[T]]: ...  # fmt: skip
+        self, *prefixes: str, name: str | None = None, type: type[T], **options: Unpack[WatchOptions]
+    ) -> Callable[[Handler[T]], Handler[T]]: ...
 
     def watcher(
         self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (), type: type[Any] = bytes,
@@ -245,14 +213,12 @@ class DataSync:
         The name is that of the function unless given. A plain function runs in a thread of its own. For the rest,
         see `watch`.
         """
+        options = WatchOptions(
+            keys=keys, after=after, backlog=backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout
+        )
 
         def register(handler: Handler[Any]) -> Handler[Any]:
-            kind: Callable[..., Runner] = AsyncRunner if _is_async(handler) else ThreadRunner
-            self._register(
-                name or str(getattr(handler, "__name__", "handler")),
-                prefixes, keys, type, after, backlog, ack_timeout, resync_timeout,
-                lambda sub: kind(sub, self._shell, handler),
-            )  # fmt: skip
+            self._register(name or str(getattr(handler, "__name__", "handler")), prefixes, type, handler, options)
             return handler
 
         return register
@@ -265,30 +231,18 @@ class DataSync:
     async def ready(self, timeout: float | None = None) -> None:
         """Wait, for at most `timeout` seconds, until every handler, and every stream that somebody iterates, has
         accepted its RESYNC, and every view can be read. Raises `NotReady` (naming who has not), `WatchClosed`."""
-        self._check()
-        core = self._shell.core
-        awaited: deque[Subscriber] = deque()
-
-        def all_accepted() -> bool:
-            # asked at each step of a round, which goes through them in order: those before the first are looked at once
-            while awaited and not _is_awaited(awaited[0]):
-                awaited.popleft()
-            if not awaited:
-                awaited.extend(filter(_is_awaited, core.subscribers))
-            return not awaited
-
+        self._life.check()
         try:
             async with asyncio.timeout(timeout):
-                await self._shell.wait_until(lambda: core.started and all_accepted() and core.views_filled)
+                await self._engine.ready()
         except TimeoutError:
-            missing = ", ".join(repr(sub.name) for sub in core.subscribers if _is_awaited(sub)) or "the sources"
+            missing = ", ".join(map(repr, self._engine.awaited())) or "the sources"
             raise NotReady(f"not ready after {timeout:g} s: {missing}; see status()") from None
 
     def resync(self, name: str | None = None) -> None:
         """Ask for a RESYNC of one watch, or a round of all of them. Raises `UsageError` for an unknown name."""
-        self._check()
-        self._shell.core.resync(None if name is None else self._find(name))
-        self._shell.drain()
+        self._life.check()
+        self._engine.resync(None if name is None else self._find(name))
 
     @overload
     def view(self, prefix: str = "") -> View[bytes]: ...
@@ -298,19 +252,16 @@ class DataSync:
 
     def view(self, prefix: str = "", type: type[Any] = bytes) -> View[Any]:
         """The current state under `prefix`, as a live read-only mapping. Raises `BadPrefix`."""
-        check_prefix(prefix, bool(self._root))
-        self._check(started=False)
-        registered = self._shell.core.hold(prefix)
-        if self._loop is not None:
-            self._shell.drain()
-        layers = self._shell.core.layers
-        written = next((layer for _, layer in self._writer.targets), layers[-1])
+        self._keys.check_prefix(prefix)
+        self._life.check_open()
+        registered = self._engine.hold(prefix)
+        written = next((layer for _, layer in self._writer.targets), self._engine.layers[-1])
         decode = codec_for(type, self._options.codec).decode
-        return View(self._shell, prefix, registered, decode, written, self._check)
+        return View(self._engine, prefix, registered, decode, written, self._life)
 
     def status(self) -> Status:
         """Where everything stands, as plain data; also after the end."""
-        return status_of(self._shell)
+        return self._engine.status()
 
     # -- writing and reading -------------------------------------------------------------------------------------
 
@@ -329,7 +280,7 @@ class DataSync:
         `Conflict`. confirm: wait (True, or at most so many seconds) for the verdict of the watches; any but ACCEPTED
         raises `NotApplied`. Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`.
         """
-        self._check()
+        self._life.check()
         operations: list[Operation] = [self._writer.put(key, value, ttl)]
         if if_revision is not None:
             operations.insert(0, self._writer.check(key, if_revision))
@@ -339,7 +290,7 @@ class DataSync:
         self, key: str, *, prefix: bool = False, if_revision: int | None = None, confirm: bool | float = False
     ) -> bool:
         """Delete `key`, or everything under it where `prefix`. Returns whether there was anything; else as `put`."""
-        self._check()
+        self._life.check()
         operations: list[Operation] = [self._writer.delete(key, prefix=prefix)]
         if if_revision is not None:
             operations.insert(0, self._writer.check(key, if_revision))
@@ -347,8 +298,8 @@ class DataSync:
 
     def txn(self) -> Txn:
         """Writes to be done together: `await sync.txn().put(a, 1).delete(b).commit()`."""
-        self._check()
-        return Txn(self._writer, self._check)
+        self._life.check()
+        return Txn(self._writer, self._life)
 
     @overload
     async def get(self, key: str) -> KeyVal[bytes] | None: ...
@@ -358,14 +309,7 @@ class DataSync:
 
     async def get(self, key: str, type: type[Any] = bytes) -> KeyVal[Any] | None:
         """The value of `key` as the source has it now, or None. With several layers: as `view` has it."""
-        self._check()
-        check_key(key, bool(self._root))
-        decode = codec_for(type, self._options.codec).decode
-        for source in reversed(self._sources):
-            found = await source.get(key)
-            if found is not None:
-                return KeyVal(key, record_type(source.name)(*found), decode)
-        return None
+        return await self._reader.get(key, type)
 
     @overload
     def list(self, prefix: str = "", *, keys_only: bool = False) -> AsyncIterator[KeyVal[bytes]]: ...
@@ -373,33 +317,13 @@ class DataSync:
     @overload
     def list(self, prefix: str, type: type[T], *, keys_only: bool = False) -> AsyncIterator[KeyVal[T]]: ...
 
-    async def list(
-        self, prefix: str = "", type: type[Any] = bytes, *, keys_only: bool = False
-    ) -> AsyncIterator[KeyVal[Any]]:
+    def list(self, prefix: str = "", type: type[Any] = bytes, *, keys_only: bool = False) -> AsyncIterator[KeyVal[Any]]:
         """All pairs under `prefix`, read page by page as one iterates; without their values where `keys_only`."""
-        self._check()
-        check_prefix(prefix, bool(self._root))
-        decode = codec_for(type, self._options.codec).decode
-        seen: set[str] = set()
-        several = len(self._sources) > 1
-        for source in reversed(self._sources):
-            make = record_type(source.name)
-            token: Any = None
-            while True:
-                items, token = await source.page(prefix, token, _PAGE, keys_only=keys_only)
-                for key, raw, revision in items:
-                    if several:
-                        if key in seen:
-                            continue
-                        seen.add(key)
-                    yield KeyVal(key, make(raw, revision), decode)
-                if token is None:
-                    break
-                await asyncio.sleep(0)  # a source may have the next page at hand; others want their turn
+        return self._reader.list(prefix, type, keys_only=keys_only)
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go: OfDifferentAgent)."""
-        return DataSync(*self._layers, label=label, write_to=self._write_to, **self._given)
+        return DataSync(*self._layers, label=label, write_to=self._write_to, **msgspec.structs.asdict(self._options))
 
     # -- within --------------------------------------------------------------------------------------------------
 
@@ -407,38 +331,26 @@ class DataSync:
         self,
         name: str,
         prefixes: Sequence[str],
-        keys: Sequence[str],
         kind: type[Any],
-        after: Sequence[str],
-        backlog: int | None,
-        ack_timeout: float | None,
-        resync_timeout: float | None,
-        runner: Callable[[Subscriber], Runner],
+        handler: Handler[Any] | None,
+        given: WatchOptions,
     ) -> Watch[Any]:
-        self._check(started=False)
+        self._life.check_open()
         if not isinstance(name, str) or not name:
             raise UsageError("a watch has a name; give it some text")
         if name in self._watches:
             raise AlreadyRegistered(f"there is a watch named {name!r} already; choose another name")
-        options = self._options
-        backlog = options.backlog if backlog is None else backlog
-        ack_timeout = options.ack_timeout if ack_timeout is None else ack_timeout
-        resync_timeout = options.resync_timeout if resync_timeout is None else resync_timeout
-        _check_limits(backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout)
+        options, after = self._options.of_watch(given), given["after"]
+        decode = codec_for(kind, options.codec).decode
         sub = Subscriber(
-            name,
-            scopes_of(prefixes, keys, rooted=bool(self._root)),
-            codec_for(kind, options.codec).decode,
+            Spec(name, decode, options.backlog, options.ack_timeout, options.resync_timeout),
+            scopes_of(prefixes, given["keys"], self._keys),
             after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
-            backlog=backlog,
-            ack_timeout=ack_timeout,
-            resync_timeout=resync_timeout,
         )
-        sub.runner = runner(sub)
-        sub.report = sub.runner.report
-        watch: Watch[Any] = Watch(self._shell, sub, self._check, self._forget, rooted=bool(self._root))
+        sub.runner = runner_for(sub, self._engine, handler)
+        watch: Watch[Any] = Watch(self._engine, sub, self._life, self._keys, self._forget)
         self._watches[name] = watch
-        self._shell.add(sub)
+        self._engine.add(sub)
         return watch
 
     def _forget(self, watch: Watch[Any]) -> None:
@@ -451,45 +363,3 @@ class DataSync:
         if watch is None or watch._sub.closed:
             raise UsageError(f"there is no watch named {name!r}; register it first")
         return watch._sub
-
-    def _check(self, *, started: bool = True) -> None:
-        """Raise unless it can be used here and now; with `started` False, before the start as well."""
-        if self._loop is not None:
-            if asyncio._get_running_loop() is not self._loop or self._fork != _forks:
-                self._check_place()
-        elif started:
-            raise UsageError("the DataSync is not started; use it inside `async with sync:`")
-        if self._closed:
-            raise WatchClosed("the DataSync has been closed; make a new one")
-
-    def _check_place(self) -> None:
-        if self._fork != _forks:
-            raise Forked("this DataSync belongs to the parent process; make a new one after the fork")
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self._loop:
-            raise WrongLoop("this DataSync belongs to another event loop; use call_soon_threadsafe, or make a new one")
-
-
-def _check_limits(backlog: int, retries: int = 1, **seconds: float) -> None:
-    """Raise `UsageError` for a time or a count that makes no sense."""
-    for name, given in seconds.items():
-        if not isinstance(given, int | float) or not given > 0:
-            raise UsageError(f"{name}={given!r} is no time to wait; give seconds above 0")
-    for name, count in ("backlog", backlog), ("retries", retries):
-        if not isinstance(count, int) or count < 1:
-            raise UsageError(f"{name}={count!r} is no number from 1 on; give one")
-
-
-def _is_awaited(sub: Subscriber) -> bool:
-    """Whether `ready` waits for this watch."""
-    attended = not isinstance(sub.runner, StreamRunner) or sub.runner.attended
-    return not (sub.accepted or sub.closed) and attended
-
-
-def _is_async(handler: Callable[..., Any]) -> bool:
-    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__ is a handler too
-    # and a decorator's async wrapper around such an object too
-    return any(map(inspect.iscoroutinefunction, (handler, inspect.unwrap(handler), call)))

@@ -1,7 +1,7 @@
 """Text on its way out of the process: in errors, the status, answers, log lines and on a terminal.
 
-It may come from a server, a handler or a file that nobody here wrote, and moves no cursor, begins no line of a log,
-hides nothing, and is always text that UTF-8 can hold.
+It may come from a server, a handler or a file that nobody here wrote, and moves no cursor, begins
+no line of a log, hides nothing, and is always text that UTF-8 can hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ __all__ = ["logger", "printable", "traceback_of"]
 
 
 def printable(text: str) -> str:
-    """`text` with everything that would move the cursor, hide characters or is no character written as an escape."""
+    """`text` with escapes for what would move the cursor, hide characters,
+    or is not a character."""
     if text.isprintable():
         return text
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode() for ch in text)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from datasync.errors import BadUrl, MissingExtra
@@ -14,6 +13,9 @@ from datasync.source import Source
 from datasync.texts import printable
 
 __all__ = ["Url", "no_url", "open_url", "schemes", "shown_host"]
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 T = TypeVar("T")
 
@@ -47,9 +49,11 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class Url:
-    """A parsed source URL. Its text and repr leave out the password and the query, which may hold secrets.
+    """A parsed source URL. Its text and repr leave out the password and the
+    query, which may hold secrets.
 
-    A factory takes what it knows by `option`, then calls `finish`, so that a misspelt query key is an error.
+    A factory takes what it knows by `option`, then calls `finish`, so that a
+    misspelt query key is an error.
     """
 
     def __init__(self, text: str) -> None:
@@ -88,7 +92,14 @@ class Url:
             raise self._fault("a source URL has no '#' part; write %23 for the character")
 
     def option(self, key: str, parse: Callable[[str], T], default: T) -> T:
-        """Take the query key `key`, parsed; `default` where it is absent. Raises `BadUrl` naming the key."""
+        """Take a query key.
+
+        key: its name.
+        parse: turns the text into the value; raises ValueError with what it takes instead.
+        default: the value where the key is absent.
+
+        Raises `BadUrl`, which names the key.
+        """
         self._known.append(key)
         if key not in self._query:
             return default
@@ -115,14 +126,16 @@ class Url:
             raise self._fault(f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}")
 
     def _password_in(self, tail: str) -> str:
-        """Why a password may have been read as something else, as a host with a port or what follows; or nothing."""
+        """Why a password may have been read as something else, as a host with a port
+        or what follows; or nothing."""
         if "@" in tail:
             return "an '@' stands behind what was read as the host; write %40 for one that does not end user:password"
         hidden = [shown for host in self.hosts.split(",") if (shown := shown_host(host)) != host]
-        return f"{hidden[0]!r} is no host; write host, host:port or user:password@host" if hidden else ""
+        return f"{hidden[0]!r} is not a host; write host, host:port or user:password@host" if hidden else ""
 
     def _fault(self, why: str) -> BadUrl:
-        """What is wrong. G11: where a password may have been misread, nothing of the URL is shown."""
+        """What is wrong. G11: where a password may have been misread,
+        nothing of the URL is shown."""
         if not self._misread:
             return BadUrl(f"{self}: {why}")
         return BadUrl(f"{self.scheme}://: {self._misread}, and %2F, %3F and %23 for / ? and # in a password")
@@ -135,13 +148,14 @@ class Url:
 
 
 def shown_host(host: str) -> str:
-    """A host as an error may show it: what stands where its port should be is the password of a URL without an '@'."""
+    """A host as an error may show it: what stands where its port should be is the
+    password of a URL without an '@'."""
     return host if _HOST.fullmatch(host) else f"{host.partition(':')[0]}:..."
 
 
 def no_url(text: str) -> str:
     """That a text is not a URL; it is shown only where it cannot hold a password."""
-    return f"{text!r} is no URL" if _PLAIN.fullmatch(text) else "what stands for a source is no URL"
+    return f"{text!r} is not a URL" if _PLAIN.fullmatch(text) else "what stands for a source is not a URL"
 
 
 def boolean(text: str) -> bool:
@@ -163,11 +177,25 @@ def seconds(text: str) -> float:
 
 def schemes() -> list[str]:
     """All schemes that can be used now, third parties' included."""
-    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group="datasync.transports"))})
+    return sorted({*_BUILT_IN, *(point.name for point in _third_parties())})
+
+
+def _third_parties() -> EntryPoints:
+    # a tenth of what a command takes to start, and few need it
+    from importlib.metadata import entry_points
+
+    return entry_points(group="datasync.transports")
 
 
 def load(where: str, extra: str, what: str) -> Any:
-    """`name` of `module:name`, for `what`. Raises `MissingExtra` where a package is missing that `extra` brings."""
+    """Import an object.
+
+    where: its module and name, as in `module:name`.
+    extra: the extra of datasync that installs what it needs.
+    what: what it is for, in the error.
+
+    Raises `MissingExtra` where a package is missing.
+    """
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -178,12 +206,13 @@ def load(where: str, extra: str, what: str) -> Any:
 
 
 def open_url(text: str) -> Source:
-    """Make the Source that a URL names; nothing is connected yet. Raises `BadUrl`, `MissingExtra`."""
+    """Make the Source that a URL names; nothing is connected yet. Raises
+    `BadUrl`, `MissingExtra`."""
     url = Url(text)
     if url.scheme in _BUILT_IN:
         factory = load(*_BUILT_IN[url.scheme], f"{url.scheme}://")
     else:
-        points = list(entry_points(group="datasync.transports", name=url.scheme))
+        points = list(_third_parties().select(name=url.scheme))
         if not points:
             raise BadUrl(f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}")
         factory = points[0].load()

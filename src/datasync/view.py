@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
 from datasync.errors import NotReady, UnsupportedOption, WatchClosed
-from datasync.events import Decode
-from datasync.syncbase.core import Layer
-from datasync.syncbase.shell import Shell
+from datasync.events import Decode, Record
+from datasync.lifetime import Lifetime
+from datasync.syncbase.engine import Engine
+from datasync.syncbase.layer import Layer
 
 __all__ = ["View"]
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 class View(Mapping[str, T]):
     """The state as of now, key by key. Raises `NotReady` before the first complete snapshot.
 
-    Each read decodes the value anew, so it belongs to the reader, who may change it.
+    Each read decodes the value again, so it belongs to the reader, who may change it.
 
     A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a `with` block) or
     dropped: then what no other view or watch needs is forgotten.
@@ -29,21 +30,21 @@ class View(Mapping[str, T]):
 
     def __init__(
         self,
-        shell: Shell,
+        engine: Engine,
         prefix: str,
         registered: int,
         decode: Decode[T],
         layer: Layer,
-        check: Callable[..., None],
+        life: Lifetime,
     ) -> None:
-        self._shell = shell
+        self._engine = engine
         self._prefix = prefix
         self._registered = registered
         self._decode = decode
         self._layer = layer
-        self._check = check
+        self._life = life
         self._closed = False
-        self._release = weakref.finalize(self, shell.release, prefix)
+        self._release = weakref.finalize(self, engine.release, prefix)
         self._release.atexit = False
 
     def close(self) -> None:
@@ -60,8 +61,7 @@ class View(Mapping[str, T]):
         self.close()
 
     def __getitem__(self, key: str) -> T:
-        self._ready()
-        record = self._shell.core.mirror.records.get(key) if key.startswith(self._prefix) else None
+        record = self._find(key)
         if record is None:
             raise KeyError(key)
         return self._decode(key, record.raw)
@@ -69,22 +69,21 @@ class View(Mapping[str, T]):
     def __iter__(self) -> Iterator[str]:
         """The keys as of now, in order."""
         self._ready()
-        return iter([key for key, _ in self._shell.core.mirror.under(self._prefix)])
+        return iter([key for key, _ in self._engine.items(self._prefix)])
 
     def __len__(self) -> int:
         self._ready()
-        return len(self._shell.core.mirror.under(self._prefix))
+        return len(self._engine.items(self._prefix))
 
     def __contains__(self, key: object) -> bool:
-        self._ready()
-        return isinstance(key, str) and key.startswith(self._prefix) and key in self._shell.core.mirror.records
+        return self._find(key) is not None
 
     def revision(self, key: str) -> int:
         """The revision of the value of `key`; raises `KeyError`."""
-        self._ready()
-        if key not in self:
+        record = self._find(key)
+        if record is None:
             raise KeyError(key)
-        return self._shell.core.mirror.records[key].revision
+        return record.revision
 
     async def at_least(self, revision: int, timeout: float | None = None) -> None:
         """Wait until the view contains `revision` of the source written to, for at most `timeout` seconds.
@@ -94,18 +93,22 @@ class View(Mapping[str, T]):
         `UnsupportedOption` where the source has no revisions, `TimeoutError`, `WatchClosed`.
         """
         self._check_open()
-        self._check()
+        self._life.check()
         if revision != 0 and not self._layer.has_revisions:
             raise UnsupportedOption(f"{self._layer.name} has no revisions; wait for the key in a watch")
         async with asyncio.timeout(timeout):
-            await self._shell.wait_for_revision(self._layer, revision)
+            await self._engine.wait_for_revision(self._layer, revision)
             # G1: all that the source had acknowledged before the view was made
-            await self._shell.wait_until(lambda: self._shell.core.covers(self._prefix, self._registered))
+            await self._engine.wait_until(lambda: self._engine.covers(self._prefix, self._registered))
+
+    def _find(self, key: object) -> Record | None:
+        self._ready()
+        return self._engine.read(key) if isinstance(key, str) and key.startswith(self._prefix) else None
 
     def _ready(self) -> None:
         self._check_open()
-        self._check(started=False)
-        if not self._shell.knows(self._prefix):
+        self._life.check_open()
+        if not self._engine.knows(self._prefix):
             raise NotReady(f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first")
 
     def _check_open(self) -> None:

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Generic, TypeVar
 
-from datasync.checks import check_key, check_prefix
 from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
 from datasync.events import ChangeEvent, ResyncEvent
+from datasync.keyspace import KeySpace
+from datasync.lifetime import Lifetime
+from datasync.scopes import is_prefix
+from datasync.status import WatchState
+from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import Runner, StreamRunner
-from datasync.syncbase.scopes import is_prefix
-from datasync.syncbase.shell import Shell
-from datasync.syncbase.subscriber import Subscriber, WatchState
+from datasync.syncbase.subscriber import Subscriber
 
 __all__ = ["Watch", "Watches", "scopes_of"]
 
@@ -27,19 +29,18 @@ class Watch(Generic[T]):
 
     def __init__(
         self,
-        shell: Shell,
+        engine: Engine,
         sub: Subscriber,
-        check: Callable[..., None],
+        life: Lifetime,
+        keys: KeySpace,
         forget: Callable[[Watch[Any]], None],
-        *,
-        rooted: bool,
     ) -> None:
-        self._shell = shell
+        self._engine = engine
         self._sub = sub
         self._runner: Runner = sub.runner
+        self._life = life
+        self._keys = keys
         self._forget = forget
-        self._check = check
-        self._rooted = rooted
 
     @property
     def name(self) -> str:
@@ -57,10 +58,10 @@ class Watch(Generic[T]):
         Raises `BadPrefix`, `AlreadyRegistered`, `WatchClosed`.
         """
         self._check_open()
-        check_prefix(prefix, self._rooted)
+        self._keys.check_prefix(prefix)
         if self._sub.scopes.has(prefix):
             raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
-        self._shell.widen(self._sub, prefix)
+        self._engine.widen(self._sub, prefix)
 
     def remove_prefix(self, prefix: str) -> None:
         """Watch `prefix` no more. The whole watch is resynced; what it no longer sees shows as deletes.
@@ -76,24 +77,24 @@ class Watch(Generic[T]):
             )
         if len(scopes) == 1:
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
-        self._shell.narrow(self._sub, prefix)
+        self._engine.narrow(self._sub, prefix)
 
     def close(self) -> None:
-        """End the watch. It shows nothing; whoever waits in the stream gets `WatchClosed`. May be called twice."""
+        """End the watch. It shows nothing; iterating the stream raises `WatchClosed`. May be called twice."""
         if not self._sub.closed:
-            self._check(started=False)
-            self._shell.close(self._sub)
+            self._life.check_open()
+            self._engine.close(self._sub)
             self._forget(self)
 
     def __aiter__(self) -> AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]:
         runner = self._runner
         if not isinstance(runner, StreamRunner):
             raise UsageError(f"{self.name!r} has a handler; a watch is either handled or iterated")
-        self._check()
+        self._life.check()
         return _Stream(runner)
 
     def _check_open(self) -> None:
-        self._check(started=False)
+        self._life.check_open()
         if self._sub.closed:
             raise WatchClosed(f"{self.name!r} has been closed; register a new watch")
 
@@ -142,14 +143,14 @@ class _Stream(AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]):
         return event
 
 
-def scopes_of(prefixes: Sequence[str], keys: Sequence[str], *, rooted: bool) -> Sequence[str]:
+def scopes_of(prefixes: Sequence[str], keys: Sequence[str], space: KeySpace) -> Sequence[str]:
     """The scopes of a watch, checked. Raises `BadPrefix`, `BadKey`, `AlreadyRegistered`."""
     if isinstance(keys, str):
         raise BadKey(f"keys= takes a list; write keys=[{keys!r}]")
     for prefix in prefixes:
-        check_prefix(prefix, rooted)
+        space.check_prefix(prefix)
     for key in keys:
-        check_key(key, rooted)
+        space.check_key(key)
         if is_prefix(key):
             raise BadKey(f"{key!r} is a prefix; give it beside the name, not in keys=")
     scopes = [*prefixes, *keys]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
-from datasync.checks import check_key, check_operations, check_options
+from datasync.checks import check_operations, check_options
 from datasync.codec import codec_for, encode
 from datasync.errors import (
     BadKey,
@@ -19,12 +19,13 @@ from datasync.errors import (
     UsageError,
     WatchClosed,
 )
-from datasync.events import Verdict
+from datasync.keyspace import KeySpace
+from datasync.lifetime import Lifetime
 from datasync.options import Options
+from datasync.outcome import Tally, Verdict
 from datasync.source import Check, Committed, Delete, Operation, Put, Result, Scopes, Source, verdict_error
-from datasync.syncbase.core import Layer
-from datasync.syncbase.shell import UNCONFIRMED, Shell
-from datasync.syncbase.verdicts import Tally
+from datasync.syncbase.engine import UNCONFIRMED, Engine
+from datasync.syncbase.layer import Layer
 
 __all__ = ["Txn", "Writer"]
 
@@ -33,19 +34,19 @@ class Writer:
     """Writes to the chosen layers of one DataSync."""
 
     def __init__(
-        self, shell: Shell, targets: Sequence[tuple[Source, Layer]], options: Options, *, rooted: bool
+        self, engine: Engine, targets: Sequence[tuple[Source, Layer]], keys: KeySpace, options: Options
     ) -> None:
-        self._shell = shell
+        self._engine = engine
         self.targets = targets
         self._restricted = [source for source, _ in targets if not _takes_everything(source.capabilities)]
+        self._keys = keys
         self._options = options
-        self.rooted = rooted
 
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
-        check_key(key, self.rooted)
+        self._keys.check_key(key)
         if ttl is not None and not _is_time(ttl):
-            raise BadValue(f"the ttl of {key!r} is a positive number of seconds, not {ttl!r}")
+            raise BadValue(f"the ttl of {key!r} must be a positive number of seconds, got {ttl!r}")
         if type(value) is bytes:  # the hot path
             return Put(key, value, ttl)
         if isinstance(value, bytes | bytearray | memoryview):
@@ -56,19 +57,19 @@ class Writer:
     def delete(self, key: str, *, prefix: bool) -> Delete:
         """The operation, checked. Raises `BadKey`, `BadPrefix`."""
         if prefix and isinstance(key, str) and (not key or key.endswith("/")):
-            if key.startswith("/") and self.rooted:
+            if key.startswith("/") and self._keys.root:
                 raise BadKey(f"the prefix {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
             return Delete(key, prefix=True)
-        check_key(key, self.rooted)
+        self._keys.check_key(key)
         if prefix:
             raise BadPrefix(f"the prefix {key!r} would delete its neighbours too; write {key + '/'!r}")
         return Delete(key)
 
     def check(self, key: str, revision: int) -> Check:
         """The condition, checked. Raises `BadKey`, `BadValue`."""
-        check_key(key, self.rooted)
+        self._keys.check_key(key)
         if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
-            raise BadValue(f"if_revision of {key!r} is a revision, or 0 for absent, not {revision!r}")
+            raise BadValue(f"if_revision of {key!r} must be a revision, or 0 for absent, got {revision!r}")
         return Check(key, revision)
 
     def commit(self, operations: Sequence[Operation], confirm: bool | float) -> Awaitable[Committed]:
@@ -76,7 +77,7 @@ class Writer:
         if not self.targets:
             raise UsageError("several sources and no write_to=; name the source that takes the writes")
         if confirm is not True and confirm is not False and not _is_time(confirm):
-            raise UsageError(f"confirm={confirm!r} is neither True nor a time to wait; give seconds above 0")
+            raise UsageError(f"confirm must be True, False or a positive number of seconds, got {confirm!r}")
         for source in self._restricted:
             check_options(source, operations)
         if len(self.targets) > 1:
@@ -115,14 +116,14 @@ class Writer:
     async def _confirmed(
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
-        self._shell.widen_now()
+        self._engine.widen_now()
         reply, writes = source.capabilities.reply, {}
         if not reply:
             writes = self._writes(operations)
-        elif layer.widening or not self._shell.feeds[layer.index].is_following:
+        elif not self._engine.follows(layer):
             # G7: the reply cannot tell of the watches that the source has not heard of yet
             writes = self._writes(operations)
-            writes = {key: writes[key] for key in self._shell.unfollowed(layer, writes)}
+            writes = {key: writes[key] for key in self._engine.unfollowed(layer, writes)}
         if reply and not writes:
             committed = await source.commit(operations, reply=True)
             assert committed.result is not None
@@ -142,16 +143,15 @@ class Writer:
         confirm: bool | float,
     ) -> tuple[Committed, Result]:
         """Write, and ask the watches here what they make of `writes`, beside those that the source asks."""
-        write = layer.confirmations.begin(writes)
-        try:
+        with self._engine.confirming(layer, writes) as write:
             reply = source.relays or source.capabilities.reply
             committed = await source.commit(operations, reply=reply)
             revision, deadline = committed.revision, self._deadline(confirm)
             if not layer.revisions:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
-                        await self._shell.caught_up(layer, writes)
-            if self._shell.closed:
+                        await self._engine.caught_up(layer, writes)
+            if self._engine.closed:
                 raise WatchClosed(UNCONFIRMED)
 
             verdict: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -159,10 +159,7 @@ class Writer:
             _vote(tally, committed.result, verdict)
             by_key = committed.by_key or dict.fromkeys(writes, revision or 0)
             vain = _vain(operations, committed, writes)
-            self._shell.core.confirmer.confirm(layer, write, revision, tally.add, by_key, vain)
-        finally:
-            layer.confirmations.end(write)
-        self._shell.drain()
+            self._engine.confirm(layer, write, revision, tally.add, by_key, vain)
         return committed, await self._in_time(verdict, deadline)
 
     def _writes(self, operations: Sequence[Operation]) -> dict[str, bytes | None]:
@@ -172,15 +169,13 @@ class Writer:
             if isinstance(operation, Put):
                 writes[operation.key] = operation.raw
             elif isinstance(operation, Delete):
-                known = self._shell.core.mirror.under(operation.key) if operation.prefix else ()
+                known = self._engine.items(operation.key) if operation.prefix else ()
                 writes.update(dict.fromkeys([key for key, _ in known] if known else [operation.key]))
         return writes
 
     def _deadline(self, confirm: bool | float) -> float:
         """Until when to wait for a verdict. With `True` that is long enough for what is not stuck."""
-        limit = float(confirm)
-        if confirm is True:
-            limit = max(self._options.resync_timeout + self._options.ack_timeout, self._shell.core.slowest)
+        limit = self._engine.patience if confirm is True else float(confirm)
         return asyncio.get_running_loop().time() + limit
 
     async def _in_time(self, verdict: Result | asyncio.Future[Result], deadline: float) -> Result:
@@ -189,7 +184,7 @@ class Writer:
             return verdict
         if verdict.done():
             return verdict.result()
-        with self._shell.awaiting(verdict):
+        with self._engine.awaiting(verdict):
             try:
                 async with asyncio.timeout_at(deadline):
                     return await verdict
@@ -225,9 +220,9 @@ def _count(tally: Tally, done: asyncio.Future[Result], verdict: asyncio.Future[R
     error = verdict_error(done)
     if error is None:
         tally.add(done.result())
-    elif not verdict.done():  # G10: whoever waits hears it
+    elif not verdict.done():  # G10: the caller is told
         verdict.set_exception(error)
-        verdict.exception()  # whoever waited may be gone
+        verdict.exception()  # the caller may no longer wait for it
 
 
 def _resolver(future: asyncio.Future[Result]) -> Any:
@@ -241,9 +236,9 @@ def _takes_everything(can: Capabilities) -> bool:
 class Txn:
     """Writes that are done together or not at all; made by `DataSync.txn`. The calls can be chained."""
 
-    def __init__(self, writer: Writer, check: Callable[[], None]) -> None:
+    def __init__(self, writer: Writer, life: Lifetime) -> None:
         self._writer = writer
-        self._check = check
+        self._life = life
         self._operations: list[Operation] = []
         self._keys: set[str] = set()
 
@@ -262,7 +257,7 @@ class Txn:
 
     async def commit(self, *, confirm: bool | float = False) -> int | None:
         """Do it. Returns the revision; see `DataSync.put` for `confirm` and what it raises."""
-        self._check()
+        self._life.check()
         if not self._operations:
             return None
         check_operations(self._operations)

@@ -7,8 +7,7 @@ import pytest
 from datasync.cli import COMMANDS
 from datasync.cli.parser import parse
 from datasync.errors import UsageError
-
-from .conftest import Command
+from tests.helpers.command_line import Command
 
 
 def parsed(*words: str) -> dict[str, object]:
@@ -54,7 +53,7 @@ def test_what_follows_two_dashes_is_no_option() -> None:
     assert (options["key"], options["value"], options["ttl"]) == ("--key", "--", 5.0)
     assert parsed("put", "sqlite:///a.db", "key", "-")["value"] == "-"
     assert parsed("put", "sqlite:///a.db", "key", "-5")["value"] == "-5"
-    with pytest.raises(UsageError, match="goes behind --"):
+    with pytest.raises(UsageError, match="is not an option, after --"):
         parsed("put", "sqlite:///a.db", "key", "-x")
 
 
@@ -71,18 +70,18 @@ def test_debug_goes_before_and_behind_the_command() -> None:
         (["wach", "memory://"], "did you mean watch?"),
         (["xyzzy"], "there are watch, get"),
         (["get"], "a source is missing, and DATASYNC_URL is not set"),
-        (["get", "a.db", "key"], "'a.db' is no URL, and DATASYNC_URL is not set"),
+        (["get", "a.db", "key"], "'a.db' is not a URL, and DATASYNC_URL is not set"),
         (["get", "memory://"], "KEY is missing"),
         (["get", "memory://", "a", "b"], "unexpected argument 'b'"),
         (["load", "memory://"], "FILE is missing"),
         (["mirror", "memory://a"], "a source is missing"),
-        (["mirror", "memory://a", "b.db"], "'b.db' is no URL"),
+        (["mirror", "memory://a", "b.db"], "'b.db' is not a URL"),
         (["put", "memory://", "k", "v", "--ttl", "0"], "positive number of seconds"),
         (["put", "memory://", "k", "v", "--ttl", "soon"], "positive number of seconds"),
         (["put", "memory://", "k", "v", "--if-revision", "-1"], "takes a revision"),
         (["put", "memory://", "k"], "either a VALUE"),
         (["put", "memory://", "k", "v", "--file", "f"], "either a VALUE"),
-        (["watch", "memory://", "--count", "0"], "takes a number from 1"),
+        (["watch", "memory://", "--count", "0"], "takes an integer >= 1"),
         (["ls", "memory://", "--label", "a", "--prefix", "b/"], "not allowed with"),
         (["get", "memory://", "k", "--raw", "--json"], "exclude each other"),
         (["completion", "tcsh"], "SHELL is one of bash, zsh, fish, not 'tcsh'"),
@@ -103,7 +102,7 @@ def test_the_hint_where_the_url_came_from(cli: Command, monkeypatch: pytest.Monk
     monkeypatch.setenv("DATASYNC_URL", "nonsense")
     result = cli("get", "key")
     assert result.code == 2
-    assert "'nonsense' is no URL" in result.error
+    assert "'nonsense' is not a URL" in result.error
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

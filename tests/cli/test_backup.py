@@ -10,7 +10,7 @@ import stat
 
 import pytest
 
-from .conftest import Command, Shell
+from tests.helpers.command_line import Command, Shell
 
 
 def test_there_and_back(cli: Command, tmp_path: pathlib.Path) -> None:
@@ -42,12 +42,12 @@ def test_the_url_may_come_from_the_environment(cli: Command, monkeypatch: pytest
         (("backup", "memory://", "f"), 2, "datasync dump"),
         (("restore", "f", "memory://"), 2, "datasync load"),
         (("backup", "sqlite:///a.db"), 2, "FILE is missing"),
-        (("restore", "b.db"), 2, "is no URL"),
+        (("restore", "b.db"), 2, "is not a URL"),
         (("backup", "sqlite:///none.db", "f"), 1, "there is no file"),
         (("backup", "sqlite:///a.db", "a.db"), 2, "is the store itself"),
         (("backup", "sqlite:///a.db", "none/f"), 1, "none/f cannot be made"),
         (("restore", "none.db", "sqlite:///a.db"), 1, "there is no file none.db"),
-        (("restore", "text", "sqlite:///a.db"), 1, "text is damaged or no SQLite file"),
+        (("restore", "text", "sqlite:///a.db"), 1, "text is damaged or not an SQLite file"),
         (("restore", "a.db", "sqlite:///a.db?immutable=1"), 2, "immutable"),
     ],
 )

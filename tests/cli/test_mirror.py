@@ -8,8 +8,7 @@ import signal
 import sqlite3
 
 from datasync import ChangeEvent, DataSync
-
-from .conftest import Command, Shell, eventually
+from tests.helpers.command_line import Command, Shell, eventually
 
 SRC, DST = "sqlite:///src.db", "sqlite:///dst.db"
 

@@ -13,9 +13,8 @@ import tempfile
 
 import pytest
 
-from datasync.cli import output
-
-from .conftest import SECONDS, Command, Shell, eventually
+from datasync.terminal import output
+from tests.helpers.command_line import SECONDS, Command, Shell, eventually
 
 URL = "sqlite:///a.db"
 
@@ -183,7 +182,7 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (2, "unknown query key 'x'", "get", "sqlite:///a.db?x=1", "k"),
         (2, "given twice", "get", "sqlite:///a.db?keep=1&keep=2", "k"),
         (2, "takes a number", "get", "sqlite:///a.db?keep=no", "k"),
-        (2, "is no URL", "get", "a.db", "k"),
+        (2, "is not a URL", "get", "a.db", "k"),
         (2, "etcd://: invalid IPv6 URL; write [ipv6]:port", "get", "etcd://[::1", "k"),
         (2, "write [ipv6]:port", "serve", URL, "--grpc", "[::1"),
         (2, "control character", "get", "sqlite:///a\n.db", "k"),
@@ -197,9 +196,9 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (1, "there is no file", "mirror", "sqlite:///missing.db", URL),
         (1, "there is no file", "mirror", "sqlite:///missing.db", URL, "--once"),
         (2, "there is no file", "diff", "sqlite:///missing.db", URL),
-        (1, "is empty, which no store is", "get", "sqlite:///empty.db", "k"),
-        (1, "is empty, which no store is", "mirror", "sqlite:///empty.db", URL),
-        (1, "is empty, which no store is", "mirror", "sqlite:///empty.db", URL, "--once"),
+        (1, "is empty, so it is not a store", "get", "sqlite:///empty.db", "k"),
+        (1, "is empty, so it is not a store", "mirror", "sqlite:///empty.db", URL),
+        (1, "is empty, so it is not a store", "mirror", "sqlite:///empty.db", URL, "--once"),
         (2, "memory:// is always empty here", "mirror", "memory://", URL),
         (2, "memory://name is always empty here", "mirror", "memory://name", URL, "--once"),
         (1, "there is no directory", "put", "sqlite:///missing/a.db", "k", "v"),
@@ -223,8 +222,8 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (2, "the prefix '\\udcff/' holds half a surrogate pair", "ls", URL, "\udcff/"),
         (2, "the prefix '\\udcff/' holds half a surrogate pair", "watch", URL, "\udcff/"),
         (2, "the prefix '\\udcff/' holds half a surrogate pair", "get", URL, "k", "--prefix", "\udcff/"),
-        (2, "the label '\\udcff' is no name", "get", URL, "k", "--label", "\udcff"),
-        (2, "the label 'a/b' is no name", "ls", URL, "--label", "a/b"),
+        (2, "the label '\\udcff' is not a name", "get", URL, "k", "--label", "\udcff"),
+        (2, "the label 'a/b' is not a name", "ls", URL, "--label", "a/b"),
         (2, "a/", "watch", URL, "a/", "a/"),
         (2, "is both SRC and DST", "mirror", URL, URL),
         (2, "takes no writes", "mirror", URL, "sqlite:///b.db?immutable=1"),

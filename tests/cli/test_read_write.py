@@ -11,8 +11,7 @@ import subprocess
 import pytest
 
 from datasync import Capabilities
-
-from .conftest import Command, Shell
+from tests.helpers.command_line import Command, Shell
 
 URL = "sqlite:///a.db"
 

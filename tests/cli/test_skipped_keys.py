@@ -7,10 +7,9 @@ import pathlib
 
 import pytest
 
-from tests.etcd.etcd_server import NEW, etcd_server
-from tests.redis.redis_server import redis_server
-
-from .conftest import Command, Shell
+from tests.helpers.command_line import Command, Shell
+from tests.helpers.etcd.etcd_server import NEW, etcd_server
+from tests.helpers.redis.redis_server import redis_server
 
 URL = "sqlite:///a.db"
 COPY = "sqlite:///copy.db"
@@ -75,8 +74,8 @@ def test_one_of_them_is_deleted_by_its_whole_key(filled: Command) -> None:
         (("--raw", "a", "--label", "me"), "leave out --prefix and --label"),
         (("--raw", "a", "-r"), "leave out -r"),
         (("--raw", "a", "--if-revision", "1"), "leave out -r and --if-revision"),
-        (("--raw", r"a\y"), "stands twice"),
-        (("--raw", "a\\"), "stands twice"),
+        (("--raw", r"a\y"), "is doubled"),
+        (("--raw", "a\\"), "is doubled"),
     ],
 )
 def test_what_has_no_meaning_beside_raw_is_wrong_usage(filled: Command, words: tuple[str, ...], way_out: str) -> None:

@@ -9,15 +9,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.rest.gateways import answering
-from tests.servers import Process, free_ports
-
-from .conftest import Command, Result, Shell
+from tests.helpers.command_line import Command, Result, Shell
+from tests.helpers.rest.gateways import answering
+from tests.helpers.servers import Process, free_ports
 
 
 def test_status(cli: Command, tmp_path: Path) -> None:
     [port] = free_ports(1)
-    program = Path(__file__).parents[1] / "rest" / "page_agent.py"
+    program = Path(__file__).parents[1] / "helpers" / "rest" / "page_agent.py"
     agent = Process([sys.executable, str(program), str(port), "60"], port, tmp_path)
     asyncio.run(agent.start())
     url = f"http://127.0.0.1:{port}"
@@ -47,7 +46,7 @@ def test_status(cli: Command, tmp_path: Path) -> None:
         agent.end()
     gone = cli("status", url)
     assert (gone.code, gone.out) == (1, "")
-    assert "Connection refused" in gone.err
+    assert "connection refused" in gone.err
     assert gone.err.count("\n") == 1
     wrong = cli("status", "memory://")
     assert (wrong.code, wrong.err) == (2, "datasync: status asks a server, not memory://; write http://host:port\n")

@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from datasync.cli import COMMANDS
-
-from .conftest import Result, Shell
+from tests.helpers.command_line import Result, Shell
 
 URL = "sqlite:///a.db"
 

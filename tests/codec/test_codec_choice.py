@@ -14,10 +14,10 @@ import pydantic
 import pytest
 
 from datasync.codec import Codec, codec_for, encode
-from datasync.errors import BadValue, DatasyncError, DecodeError, MissingExtra, UsageError
-from tests.codec.protos.classic_pb2 import Old
-from tests.codec.protos.known_pb2 import Trees
-from tests.codec.protos.modern_pb2 import Interface, Maps, Presence, Repeated, Scalars, Tree
+from datasync.errors import BadValue, DataSyncError, DecodeError, MissingExtra, UsageError
+from tests.helpers.codec.protos.classic_pb2 import Old
+from tests.helpers.codec.protos.known_pb2 import Trees
+from tests.helpers.codec.protos.modern_pb2 import Interface, Maps, Presence, Repeated, Scalars, Tree
 
 
 class Colour(enum.Enum):
@@ -203,7 +203,7 @@ def test_the_reason_does_not_quote_the_value(type_: Any, raw: bytes, reason: str
         codec_for(type_).decode("some/key", raw)
     assert (caught.value.key, caught.value.reason) == ("some/key", reason)
     assert "SECRET" not in str(caught.value)
-    assert isinstance(caught.value, DatasyncError)
+    assert isinstance(caught.value, DataSyncError)
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x05ab", b'{"name":"a"}', b"\x0a\x01\xff"])
@@ -256,7 +256,7 @@ def test_how_messages_are_written(message: Any, raw: bytes) -> None:
 
 
 def test_extensions_are_written_with_their_names() -> None:
-    from tests.codec.protos import classic_pb2
+    from tests.helpers.codec.protos import classic_pb2
 
     message = Old(name="n")
     message.Extensions[classic_pb2.ext_number] = 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from datasync.codec import codec_for
 from datasync.errors import BadValue
-from tests.codec.messages import ALL, bits, decoded, has_go_form, messages, mutated, parsed, reference
+from tests.helpers.codec.messages import ALL, bits, decoded, has_go_form, messages, mutated, parsed, reference
 
 EXAMPLES = int(os.environ.get("DATASYNC_CODEC_EXAMPLES", "30"))
 THOROUGH = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from datasync.codec import codec_for
 from datasync.codec.wellknown import go_name
 from datasync.errors import DecodeError
-from tests.codec.go_reader import go_reader
-from tests.codec.messages import bits, messages
-from tests.codec.protos.go2_pb2 import Old
-from tests.codec.protos.go3_pb2 import Whole
+from tests.helpers.codec.go_reader import go_reader
+from tests.helpers.codec.messages import bits, messages
+from tests.helpers.codec.protos.go2_pb2 import Old
+from tests.helpers.codec.protos.go3_pb2 import Whole
 
-HERE = Path(__file__).parent / "go"
+HERE = Path(__file__).parents[1] / "helpers" / "codec" / "go"
 WRITTEN = sorted((HERE / "written").glob("*.json"))
 
 

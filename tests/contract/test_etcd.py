@@ -13,7 +13,7 @@ import pytest
 
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
-from tests.etcd.etcd_server import DEBIAN, NEW, EtcdServer
+from tests.helpers.etcd.etcd_server import DEBIAN, NEW, EtcdServer
 
 
 class Etcd(ContractSuite):

@@ -15,8 +15,8 @@ from datasync import DataSync, open_url
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
 from datasync.testing.contract.harness import Writer
-from tests.servers import free_ports
-from tests.serving.serve_process import ServeProcess
+from tests.helpers.servers import free_ports
+from tests.helpers.serving.serve_process import ServeProcess
 
 
 class TestGrpcAgent(ContractSuite):

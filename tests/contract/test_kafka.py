@@ -10,8 +10,8 @@ import pytest
 
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import ContractSuite, Store
-from tests.kafka.kafka_server import KafkaServer
-from tests.servers import started
+from tests.helpers.kafka.kafka_server import KafkaServer
+from tests.helpers.servers import started
 
 
 class TestKafka(ContractSuite):

@@ -141,6 +141,8 @@ class WireSession(Session):
         self.declines = True  # nobody is left to answer for these
         self.drop()
         self.frames.put_nowait(None)
+        if self in self.wire.sessions:
+            self.wire.sessions.remove(self)
         await self.session.aclose()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
-from tests.redis.redis_server import RedisServer
+from tests.helpers.redis.redis_server import RedisServer
 
 
 class TestRedis(ContractSuite):

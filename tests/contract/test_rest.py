@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from datasync.restsync.agent import RestSource
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import ContractSuite, Store
-from tests.rest.served import access_of, served
-from tests.servers import free_ports
+from tests.helpers.rest.served import access_of, served
+from tests.helpers.servers import free_ports
 
 
 class TestAgent(ContractSuite):

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from datasync import DataSync, Source
-from datasync.kvdbsync._sqlite_driver import driver
 from datasync.kvdbsync.sqlite import SqliteSource
+from datasync.kvdbsync.sqlite.driver import load_driver
 from datasync.testing.contract import ContractSuite, Store
 
 
@@ -39,14 +39,14 @@ class SqliteFile:
         os.rename(f"{self.real}/fresh.db", f"{self.real}/file.db")
 
     async def compact(self) -> None:
-        connection = driver(self.library).connect(f"{self.real}/file.db", "rw")
+        connection = load_driver(self.library).connect(f"{self.real}/file.db", "rw")
         connection.run("PRAGMA busy_timeout=5000")
         connection.run("DELETE FROM log WHERE revision < (SELECT max(revision) FROM log)")
         connection.close()
 
     async def put_raw(self, key: bytes, value: bytes) -> None:
         """Store it under a key of another type than TEXT, as one flipped bit or another program does."""
-        connection = driver(self.library).connect(f"{self.real}/file.db", "rw")
+        connection = load_driver(self.library).connect(f"{self.real}/file.db", "rw")
         connection.run("PRAGMA busy_timeout=5000")
         connection.run(
             "REPLACE INTO kv VALUES(CAST(? AS BLOB), ?, (SELECT max(revision) FROM log), NULL)", (key, value)
@@ -54,7 +54,7 @@ class SqliteFile:
         connection.close()
 
     async def has_raw(self, key: bytes) -> bool:
-        connection = driver(self.library).connect(f"{self.real}/file.db", "rw")
+        connection = load_driver(self.library).connect(f"{self.real}/file.db", "rw")
         found = connection.all("SELECT 1 FROM kv WHERE CAST(key AS BLOB) = ?", (key,))
         connection.close()
         return bool(found)
@@ -65,7 +65,7 @@ class Suite(ContractSuite):
 
     def source(self, path: str) -> str | Source:
         """By its URL where that leads to the library, or as an object."""
-        preferred = driver(None).name == self.library
+        preferred = load_driver(None).name == self.library
         return f"sqlite:///{path}" if preferred else SqliteSource(path, library=self.library)
 
     @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import child
+from tests.helpers.servers import child
 
 pytest.importorskip("google.protobuf")
 pytest.importorskip("orjson")

@@ -1,4 +1,4 @@
-"""G8: the files of TLS are read anew for each connection, on both sides; the start says who is not accepted."""
+"""G8: the files of TLS are read for each connection, on both sides; the start says who is not accepted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from datasync import DataSync, Unauthorized
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
-from tests.certificates import Authority
-from tests.load import QUICK
-from tests.servers import free_ports, require
+from tests.helpers.certificates import Authority
+from tests.helpers.load import QUICK
+from tests.helpers.servers import free_ports, require
 
 Run = Callable[[Any], None]
 SCHEMES = [("rests", "https"), ("grpcs", "grpcs+watch")]

@@ -11,9 +11,9 @@ import pytest
 
 from datasync import DataSync, OutcomeUnknown, WatchClosed
 from datasync.testing.contract import eventually
-from tests.load import QUICK
-from tests.servers import connections_to, scratch
-from tests.serving.serve_process import ServeProcess
+from tests.helpers.load import QUICK
+from tests.helpers.servers import connections_to, scratch
+from tests.helpers.serving.serve_process import ServeProcess
 
 Run = Callable[[Any], None]
 VALUE = bytes(200_000)

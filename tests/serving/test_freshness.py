@@ -1,4 +1,4 @@
-"""G1, G2: whoever begins to watch at a server finds all that its source had acknowledged before, to anybody."""
+"""G1, G2: a new watch at a server finds all that its source had acknowledged before, to anybody."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from datasync.serving.followed import Followed
 from datasync.source import Commit, Frame, Progress, Put, Session, SnapshotChunk, SnapshotEnd, Source
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
-from tests.etcd.etcd_server import DEBIAN, etcd_server
-from tests.rest.served import served
-from tests.servers import scratch
-from tests.serving.serve_process import ServeProcess
+from tests.helpers.etcd.etcd_server import DEBIAN, etcd_server
+from tests.helpers.rest.served import served
+from tests.helpers.servers import scratch
+from tests.helpers.serving.serve_process import ServeProcess
 
 Run = Callable[[Any], None]
 LATENCY = 0.02  # each way

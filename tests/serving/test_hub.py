@@ -31,7 +31,7 @@ from datasync.source import (
 )
 from datasync.testing.contract import eventually
 from tests.contract.test_memory import Server, Wire
-from tests.memory import memory_below
+from tests.helpers.memory import memory_below
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 QUICK = Options(reconnect=Backoff(initial=0.01, maximum=0.05))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -15,11 +16,9 @@ from datasync.kvdbsync.memory import MemorySource
 from datasync.options import Options
 from datasync.serving.hub import Hub
 from datasync.source import Committed, Operation, Put
-from tests.faults import writes_leave_nothing
-from tests.rest.served import access_of, served
-from tests.servers import free_ports
-
-Run = Callable[[Any], None]
+from tests.helpers.faults import writes_leave_nothing
+from tests.helpers.rest.served import access_of, served
+from tests.helpers.servers import free_ports
 
 
 class Unsure(MemorySource):
@@ -82,10 +81,10 @@ async def unknown(sync: DataSync, number: int) -> None:
     ],
 )
 def test_writes_in_vain_are_not_kept(
-    run: Run, scheme: str, write: Callable[[DataSync, int], Awaitable[None]], error: type[Exception]
+    scheme: str, write: Callable[[DataSync, int], Awaitable[None]], error: type[Exception]
 ) -> None:
     async def main() -> None:
         async with client_of(scheme) as sync:
             await writes_leave_nothing(partial(write, sync), error, logged=write is refused)
 
-    run(main())
+    asyncio.run(main())  # ten thousand writes have as long as a test may take

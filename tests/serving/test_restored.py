@@ -1,71 +1,27 @@
-"""G3: a backup that was put back while its server was down is a new history, for those who follow from afar too."""
+"""G3: a backup that was put back while its server was down is a new history, for remote watchers too."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datasync import DataSync, HistoryChanged, HistoryLost, open_url
-from datasync.grpcsync.server import Server
-from datasync.options import Backoff, Options
-from datasync.serving.hub import Hub
-from datasync.source import Source
+from datasync import Disconnected, HistoryChanged, HistoryLost, open_url
+from datasync.serving.followed import Followed
+from datasync.source import Progress, Source
 from datasync.syncbase.delivery import NEW_HISTORY
 from datasync.testing.chaos.sqlite import SqliteFile
-from datasync.testing.contract import Probe, eventually
-from tests.etcd.etcd_server import NEW, etcd_server
-from tests.load import QUICK
-from tests.rest.served import Served, access_of
-from tests.servers import free_ports
+from datasync.testing.contract import eventually
+from datasync.testing.contract.following import Following
+from tests.helpers.etcd.etcd_server import NEW, etcd_server
+from tests.helpers.serving.restarts import following, free_address, put, serving, shows
 
 Run = Callable[[Any], None]
 schemes = pytest.mark.parametrize("scheme", ["grpc+watch", "http"])
-
-
-@contextlib.asynccontextmanager
-async def serving(scheme: str, address: str, source: Source) -> AsyncIterator[None]:
-    """A run of a server, at this address."""
-    if scheme == "http":
-        server = Served(source, access_of(f"http://{address}"))
-        await server.start()
-        try:
-            yield
-        finally:
-            await server.stop()
-    else:
-        options = Options(reconnect=Backoff(initial=0.01, maximum=0.1))
-        async with Hub(source, options) as hub, Server(access_of(f"grpc://{address}"), hub):
-            yield
-
-
-@contextlib.asynccontextmanager
-async def following(scheme: str, address: str) -> AsyncIterator[tuple[DataSync, Probe]]:
-    """A watcher of all that is shown at this address, through all runs of the server."""
-    sync = DataSync(f"{scheme}://{address}", **QUICK)
-    probe = Probe()
-    sync.watcher("", name="probe", ack_timeout=60, resync_timeout=60)(probe)
-    async with sync:
-        await sync.ready(60)
-        yield sync, probe
-
-
-async def put(url: str, *keys: str) -> None:
-    async with DataSync(url, **QUICK) as writer:
-        for key in keys:
-            await writer.put(key, key.encode())
-
-
-async def shows(probe: Probe, *keys: str) -> None:
-    await eventually(lambda: probe.state == {key: key.encode() for key in keys})
-
-
-def free_address() -> str:
-    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 @schemes
@@ -184,3 +140,67 @@ def test_a_position_of_nobody_is_followed_by_a_snapshot(run: Run, scheme: str, p
             await source.aclose()
 
     run(main())
+
+
+@schemes
+@pytest.mark.parametrize(
+    "form", ["", "{log}", "{log}.", "{log}.x", "{log}.-1", "{log}.99999", "{log}.\u0661", "{log}.1e0"]
+)
+def test_a_position_of_another_form_is_followed_by_a_snapshot(run: Run, scheme: str, form: str, tmp_path: Path) -> None:
+    """As another version may have told it, of this very log."""
+
+    async def main() -> None:
+        url, address = f"sqlite:///{tmp_path}/file.db", free_address()
+        await put(url, "a")
+        async with serving(scheme, address, open_url(url)):
+            source = open_url(f"{scheme}://{address}")
+            log = str((await position_of(source)).partition(".")[0])
+            with pytest.raises(HistoryLost):
+                await source.open([""], form.format(log=log))
+            await source.aclose()
+
+    run(main())
+
+
+@schemes
+@pytest.mark.parametrize("later", ["", ".", '.["of","another","version"]', ".1.2.3"])
+def test_what_another_version_says_beside_the_place_in_the_log_does_not_matter(
+    run: Run, scheme: str, later: str, tmp_path: Path
+) -> None:
+    """Positions of the servers before had no place of the source; those of later ones may have more."""
+
+    async def main() -> None:
+        url, address = f"sqlite:///{tmp_path}/file.db", free_address()
+        await put(url, "a")
+        async with serving(scheme, address, open_url(url)):
+            source = open_url(f"{scheme}://{address}")
+            log, number, _ = (await position_of(source)).split(".", 2)
+            session = Following(await source.open([""], f"{log}.{number}{later}"))
+            await put(url, "b")
+            [commit] = await session.brings(1)
+            assert [key for key, _ in commit.changes] == ["b"]
+            await session.aclose()
+            await source.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("position", ["", "log", "log.", "log.x", "log.1e0"])
+def test_a_server_that_tells_positions_of_another_form_is_named(run: Run, position: str) -> None:
+    async def main() -> None:
+        followed = Followed("http://server")
+        followed.took([Progress(position)])
+        with pytest.raises(Disconnected, match=r"^http://server .*check the versions of both sides"):
+            await followed.reach(position)
+        followed.took([Progress("log.3")])
+        await followed.reach("log.2.anything")
+
+    run(main())
+
+
+async def position_of(source: Source) -> str:
+    """Where a session stands once its snapshot is complete."""
+    session = Following(await source.open([""]))
+    await eventually(lambda: session.position is not None, 60)
+    await session.aclose()
+    return str(session.position)

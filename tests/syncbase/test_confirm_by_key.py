@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datasync.events import Verdict
+from datasync.outcome import Tally, Verdict
+from datasync.scopes import Scopes
 from datasync.source import Result
 from datasync.syncbase.confirm import Confirmations, Waiting
-from datasync.syncbase.scopes import Scopes
-from datasync.syncbase.verdicts import Tally
 
 KEY = Scopes(["a/1"])
 

@@ -10,7 +10,7 @@ import pytest
 
 from datasync import DataSync, NotApplied, Refused, Verdict
 from datasync.testing import EXACT, FaultySource, run_simulated
-from datasync.testing.schedule import PROFILES
+from datasync.testing.simulation.schedule import PROFILES
 
 Handler = Callable[[Any], Any]
 

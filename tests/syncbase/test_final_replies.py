@@ -11,7 +11,7 @@ import pytest
 from datasync import Backoff, DataSync, NotApplied, Refused, Verdict
 from datasync.source import Commit, Result, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.testing.contract import Probe, eventually
-from tests.syncbase.test_reading_anew import Told
+from tests.syncbase.test_reading_again import Told
 
 QUICK = Backoff(initial=0.01, maximum=0.01)
 

@@ -14,7 +14,7 @@ import pytest
 from datasync import ChangeEvent, DataSync, ResyncEvent
 from datasync.source import Commit, Frame, Session
 from datasync.testing import EXACT, FaultySource, run_simulated
-from datasync.testing.faulty_session import Position
+from datasync.testing.faults.store import Position
 
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 

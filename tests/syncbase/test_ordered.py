@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from datasync.syncbase.ordered import OrderedKeys
+from datasync.ordered import OrderedKeys
 
 LETTERS = ["a", "b", "/", "0", "\ud7ff", "\ue000", "\U0010ffff"]
 

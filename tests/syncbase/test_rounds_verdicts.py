@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datasync.events import Verdict
-from datasync.resync.rounds import Rounds
-from datasync.syncbase.frames import Result
-from datasync.syncbase.verdicts import Tally, Vote
+from datasync.outcome import Result, Tally, Verdict, Vote
+from datasync.syncbase.rounds import Rounds
 
 
 def test_a_round_goes_in_order_and_whoever_waits_is_not_allowed() -> None:
@@ -58,7 +56,7 @@ def test_the_worst_verdict_is_heard_once_when_all_have_voted() -> None:
     tally.close()
     assert [result.verdict for result in results] == [Verdict.FAILED]
     assert results[0].reasons == {"k": "no"}
-    assert heard(tally) == results  # whoever comes late hears it too
+    assert heard(tally) == results  # late listeners hear it too
 
 
 def test_without_any_vote_it_is_unwatched() -> None:

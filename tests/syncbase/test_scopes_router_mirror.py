@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasync.events import Record
+from datasync.scopes import Scopes, is_prefix
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.router import Router
-from datasync.syncbase.scopes import Scopes, is_prefix
 
 MANY = ["x/", "y/", "z/", "xx/", "xy/", "xz/", "yx/", "yy/", "x"]
 """Other scopes than the keys lie in, so many that they are looked up."""

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from datasync.endpoints import TlsFiles
+from datasync.kvdbsync.sqlite import clock
+from datasync.testing.chaos import clock as chaos_clock
 from datasync.testing.chaos.__main__ import main
 from datasync.testing.chaos.application import Acknowledged
+from datasync.testing.chaos.certificates import Certificates
 from datasync.testing.chaos.judge import judge
+from datasync.testing.chaos.proxy import TcpProxy
 from datasync.testing.chaos.run import play
 from datasync.testing.chaos.schedule import draw
 from datasync.testing.chaos.sqlite import SqliteStore
 from datasync.testing.chaos.store import Log
 from datasync.testing.chaos.stores import store_for
-from datasync.testing.faulty import EXACT
-from datasync.testing.recorder import Recorder
+from datasync.testing.faults.store import EXACT
+from datasync.testing.trace.recorder import Recorder
+from tests.helpers.logs import logged
 
 pytestmark = pytest.mark.once
 
@@ -63,6 +71,49 @@ def test_an_acknowledged_write_that_the_store_lost_is_found(monkeypatch: pytest.
     monkeypatch.setattr(SqliteStore, "log", forgetful)
     findings = asyncio.run(one_round())
     assert any(finding.startswith("honest-writes") for finding in findings)
+
+
+def test_a_clock_that_is_followed_is_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def one_step() -> None:
+        store = SqliteStore()
+        try:
+            await store.start()
+            await store.faults["clock step"].run(random.Random(3), 0.1)
+        finally:
+            await store.aclose()
+
+    monkeypatch.setattr(chaos_clock, "_STEPS", (3_600.0,))
+    asyncio.run(one_step())
+    assert not logged(caplog)
+    monkeypatch.setattr(clock, "_running", lambda: time.time())
+    asyncio.run(one_step())
+    assert [record for record in caplog.records if "the clock having been set" in record.getMessage()]
+
+
+@pytest.mark.parametrize("fault", ["certificates renewed", "foreign certificate", "expired certificate"])
+def test_files_of_tls_are_put_right_again_also_when_that_is_cancelled(tmp_path: Path, fault: str) -> None:
+    certificates = Certificates(tmp_path / "certificates")
+    cert, key = certificates.server
+    shown: set[bytes] = set()
+
+    async def reload() -> None:
+        shown.add(cert.read_bytes())
+
+    async def main() -> None:
+        first = cert.read_bytes()
+        run = certificates.faults(TcpProxy(1), reload)[fault].run
+        for number in range(8):
+            task = asyncio.ensure_future(run(random.Random(number), 60.0))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            files = [Path(word.partition("=")[2]) for word in certificates.client.split("&")]
+            for theirs in (files[1:], (cert, key)):
+                TlsFiles(files[0], *theirs).read()
+            assert fault == "certificates renewed" or cert.read_bytes() == first
+        assert len(shown) == 2
+
+    asyncio.run(main())
 
 
 Values = Mapping[str, bytes | None]

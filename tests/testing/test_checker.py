@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from datasync.testing import EXACT, VALIDATORS, check
-from datasync.testing.trace import (
+from datasync.testing.trace.records import (
     Asked,
     Closed,
     OffsetStored,
@@ -18,9 +18,10 @@ from datasync.testing.trace import (
     SessionEnded,
     SessionFrame,
     SessionOpened,
+    Stalled,
     Viewed,
 )
-from tests.testing.tale import Tale
+from tests.helpers.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
 BLIND = msgspec.structs.replace(
@@ -605,6 +606,54 @@ def test_a_change_may_wait_for_the_session_that_brings_it_to_take_over(ends: flo
     tale.wait(1.0 - ends)
     tale.change("w", [("a/1", b"1", b"2", 3)], 3)
     assert tale.broken() == ({"isolation"} if late else set())
+
+
+@pytest.mark.parametrize(("since", "later", "in_time"), [(1.0, 0.01, True), (1.0, 1.0, False), (3.0, 0.01, False)])
+def test_a_report_is_in_time_where_the_loop_stood_still_at_its_end(since: float, later: float, in_time: bool) -> None:
+    tale = Tale()
+    begin(tale)
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)  # it has 2 s
+    event = tale.events
+    tale.wait(40)
+    tale.note(Stalled, since=since)
+    tale.wait(later)
+    tale.report("w", event=event)
+    tale.verdict(began, 3, "accepted", "a/1")
+    assert tale.broken() == (set() if in_time else {"verdicts"})
+
+
+def test_a_snapshot_may_wait_behind_commits_that_came_before_it() -> None:
+    tale = Tale()
+    tale.session("a/")
+    tale.frame("begin")
+    tale.frame("end", 2)
+    begin(tale)
+    for revision in (3, 4, 5):
+        tale.commit(revision, {"a/1": b"%d" % revision})
+    tale.frame("commit", 3, "a/1")
+    tale.frame("begin")
+    tale.frame("end", 5)
+    tale.change("w", [("a/1", b"1", b"3", 3)], 3)
+    tale.change("w", [("a/1", b"3", b"5", 5)], 5)
+    assert tale.broken() == set()
+
+
+@pytest.mark.parametrize(("start", "broken"), [(1, {"new-history"}), (10, set())])
+def test_a_restored_store_may_have_forgotten_where_the_watch_was(start: int, broken: set[str]) -> None:
+    tale = Tale()
+    begin(tale)
+    tale.history("h2", start, [("a/1", b"9", start)])
+    reason = "history lost: it has been compacted"
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"9", start)}},
+        [("a/1", b"1", b"9", start), ("a/2", b"1", None, start)],
+        start,
+        reason=reason,
+    )
+    assert tale.broken() == broken
 
 
 def test_a_value_that_goes_back_is_found_without_one_order() -> None:

@@ -1,9 +1,7 @@
-"""Deliberate mistakes, planted one at a time in a copy of the engine: the simulation has to find each."""
+"""Deliberate mistakes, planted one at a time in a file of the engine: the simulation has to find each."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +13,18 @@ import datasync
 
 _SEEDS = 400
 _HUNT = f"""
+import importlib.util
 import sys
-from datasync.testing.simulation import check_seed
-start = int(sys.argv[1])
+start, name, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+class Planted: # all other modules are those of the engine
+    @staticmethod
+    def find_spec(wanted, path, target=None):
+        return importlib.util.spec_from_file_location(name, file) if wanted == name else None
+
+sys.meta_path.insert(0, Planted)
+from datasync.testing.simulation.__main__ import check_seed
+assert sys.modules[name].__file__ == file
 for seed in range(start, start + {_SEEDS}):
     found = check_seed(seed)[1]
     if found:
@@ -46,13 +53,13 @@ MISTAKES = [
     ),
     Mistake(
         "a gate opened early: nobody waits for its turn in a round",
-        "resync/rounds.py",
+        "syncbase/rounds.py",
         "return watch not in self._line",
         "return True",
     ),
     Mistake(
         "a round in the wrong order",
-        "resync/rounds.py",
+        "syncbase/rounds.py",
         "self._line = OrderedDict.fromkeys(watches)",
         "self._line = OrderedDict.fromkeys(reversed(list(watches)))",
     ),
@@ -77,8 +84,8 @@ MISTAKES = [
     ),
     Mistake(
         "refused keys taken for accepted",
-        "syncbase/delivery.py",
-        "box.dirty.update({change.key: change._old for change in batch.changes if change.key in refused})",
+        "syncbase/outstanding.py",
+        "box.dirty.update({change.key: change._old for change in self.batch.changes if change.key in refused})",
         "pass",
     ),
     Mistake(
@@ -90,8 +97,8 @@ MISTAKES = [
     Mistake(
         "a dependent watch does not wait",
         "syncbase/delivery.py",
-        "if sub.after and not isinstance(event, ResyncEvent):",
-        "if False and not isinstance(event, ResyncEvent):",
+        "if sub.after and not isinstance(out.event, ResyncEvent):",
+        "if False and not isinstance(out.event, ResyncEvent):",
     ),
     Mistake(
         "a retry that forgets the backlog",
@@ -102,15 +109,14 @@ MISTAKES = [
     Mistake(
         "a failed event is never brought again",
         "syncbase/delivery.py",
-        "        self._withdraw(sub, event, dirty=True)\n        if not superseded:",
-        "        sub.event = sub.batch = None\n        if not superseded:",
+        "        self._withdraw(sub, out, dirty=True)\n        if not superseded:",
+        "        sub.outstanding = None\n        if not superseded:",
     ),
     Mistake(
         "a report of an older event settles the one that is out",
         "syncbase/delivery.py",
-        "        if sub.event is not event:\n            return\n        if error is None and sub.plain:",
-        "        if sub.event is None:\n            return\n        event = sub.event\n"
-        "        if error is None and sub.plain:",
+        "if out is None or out.event is not event or out.stage is not _OUT:",
+        "if out is None or out.stage is not _OUT:",
     ),
     Mistake(
         "the same bytes, written again, are delivered",
@@ -139,19 +145,20 @@ MISTAKES = [
     Mistake(
         "a transaction is split where the watch is busy",
         "syncbase/core.py",
-        "        box.add(Group(self._seq, revision, source, diffs, tally, mixed))\n",
-        "        for diff in diffs:\n            box.add(Group(self._seq, revision, source, [diff], None, mixed))\n"
+        "        box.add(Group(self.delivery.seq, revision, source, diffs, tally, mixed))\n",
+        "        for diff in diffs:\n"
+        "            box.add(Group(self.delivery.seq, revision, source, [diff], None, mixed))\n"
         "        if tally is not None:\n            tally.close()\n",
     ),
     Mistake(
         "changes come before the RESYNC is accepted",
         "syncbase/delivery.py",
-        "                sub.resync = event.reason\n            sub.base = None",
-        "                sub.resync = None\n            sub.base = None",
+        "            sub.need_resync(event.reason)\n",
+        "            sub.progress = Progress.FOLLOWING\n",
     ),
     Mistake(
         "a view does not wait for its revision",
-        "syncbase/shell.py",
+        "syncbase/engine.py",
         "            return layer.ready and layer.revision >= revision\n",
         "            return layer.ready\n",
     ),
@@ -164,27 +171,34 @@ MISTAKES = [
     ),
     Mistake(
         "an event that comes again holds what its handler has edited",
-        "syncbase/delivery.py",
-        "[change.anew() for change in batch.changes",
-        "[change for change in batch.changes",
+        "syncbase/outstanding.py",
+        "[change.undecoded() for change in self.batch.changes",
+        "[change for change in self.batch.changes",
     ),
     Mistake(
         "an exception of one's own ends a source for good",
         "syncbase/feed.py",
-        "                except BaseException as error:\n                    await self._pause(failure(error))",
-        "                except Exception as error:\n                    await self._pause(failure(error))",
+        "            except BaseException as error:\n                await self._pause(failure(error))",
+        "            except Exception as error:\n                await self._pause(failure(error))",
     ),
     Mistake(
         "what is overdue settles as accepted",
-        "syncbase/delivery.py",
-        "sub.batch.answer(Verdict.OVERDUE, _NO_REASONS)",
-        "sub.batch.answer(Verdict.ACCEPTED, _NO_REASONS)",
+        "syncbase/outstanding.py",
+        "self.batch.answer(Verdict.OVERDUE, NO_REASONS)",
+        "self.batch.answer(Verdict.ACCEPTED, NO_REASONS)",
     ),
     Mistake(
         "a watch that is registered while running is shown what is known, however old",
-        "syncbase/core.py",
+        "syncbase/coverage.py",
         "(layer.fresh >= registered and scope in layer.complete)",
         "(scope in layer.complete)",
+    ),
+    Mistake(
+        "what was forgotten and is wanted again is taken over in parts",
+        "syncbase/core.py",
+        "changes = layer.complete.keep(changes)",
+        "changes = self._needed().keep(changes)",
+        start=23_950,
     ),
     Mistake(
         "what a session adds stands where its snapshot was read, not where the rest does",
@@ -198,22 +212,57 @@ MISTAKES = [
         "if layer.revisions and commit.revision > layer.revision:",
         "if layer.revisions:",
     ),
+    Mistake(
+        "a newer RESYNC that is due is forgotten when an older one is accepted",
+        "syncbase/delivery.py",
+        "            if sub.progress is Progress.RESYNCING:  # else a newer one is due\n",
+        "            if True:\n                sub.progress = Progress.RESYNCING\n",
+    ),
+    Mistake(
+        "a watch that follows takes no part in a round",
+        "syncbase/delivery.py",
+        "            sub.need_resync(reason)\n        self._take_back(sub)",
+        "            if not sub.follows:\n                sub.need_resync(reason)\n        self._take_back(sub)",
+    ),
+    Mistake(
+        "an event that no reader has received is lost",
+        "syncbase/delivery.py",
+        "            sub.outstanding.take_back()\n",
+        "            sub.outstanding = None\n",
+        start=700,
+    ),
+    Mistake(
+        "nobody is ever overdue",
+        "syncbase/delivery.py",
+        "            case Wait.ACK | Wait.READER:\n                self._pass_by(sub)",
+        "            case Wait.ACK | Wait.READER:\n                pass",
+    ),
+    Mistake(
+        "a retry is waited for without an end",
+        "syncbase/delivery.py",
+        "            case Wait.RETRY:\n                self.pump(sub)",
+        "            case Wait.RETRY:\n                pass",
+    ),
+    Mistake(
+        "a watch that was overdue stays so",
+        "syncbase/subscriber.py",
+        "        self.skipped = skipped\n        if skipped",
+        "        self.skipped = skipped if self.skipped is not Skipped.HANDLER else self.skipped\n        if skipped",
+        start=200,
+    ),
 ]
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
-    package = tmp_path / "datasync"
-    shutil.copytree(Path(datasync.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    file = package / mistake.file
-    text = file.read_text()
-    assert text.count(mistake.right) == 1, "the engine has changed: plant the mistake anew"
-    file.write_text(text.replace(mistake.right, mistake.wrong))
+    text = (Path(datasync.__file__).parent / mistake.file).read_text()
+    assert text.count(mistake.right) == 1, "the engine has changed: plant the mistake again"
+    planted = tmp_path / "planted.py"
+    planted.write_text(text.replace(mistake.right, mistake.wrong))
+    module = f"datasync.{mistake.file.removesuffix('.py').replace('/', '.')}"
     hunt = subprocess.run(
-        [sys.executable, "-c", _HUNT, str(mistake.start)],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
+        [sys.executable, "-c", _HUNT, str(mistake.start), module, str(planted)],
         capture_output=True,
         text=True,
         timeout=100,

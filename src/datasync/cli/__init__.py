@@ -5,24 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from datasync.cli import backup, capabilities, completion, demo, files, mirror, read, serve, status, write
+from datasync.cli import backup, capabilities, demo, files, mirror, read, serve, status, write
+from datasync.cli.completion import with_completion
 from datasync.cli.parser import Command, parse
-from datasync.cli.process import errors_on_one_line, log_lines, prepare_streams
-from datasync.errors import DatasyncError
+from datasync.errors import DataSyncError
+from datasync.terminal.process import errors_on_one_line, log_lines, prepare_streams
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: tuple[Command, ...] = (
-    *read.COMMANDS,
-    *write.COMMANDS,
-    *files.COMMANDS,
-    *backup.COMMANDS,
-    *mirror.COMMANDS,
-    *serve.COMMANDS,
-    *status.COMMANDS,
-    *capabilities.COMMANDS,
-    *demo.COMMANDS,
-    *completion.COMMANDS,
+COMMANDS: tuple[Command, ...] = with_completion(
+    [
+        *read.COMMANDS,
+        *write.COMMANDS,
+        *files.COMMANDS,
+        *backup.COMMANDS,
+        *mirror.COMMANDS,
+        *serve.COMMANDS,
+        *status.COMMANDS,
+        *capabilities.COMMANDS,
+        *demo.COMMANDS,
+    ]
 )
 
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         nonlocal failed
         if sys.stdout is None:
-            raise DatasyncError("standard output is closed; send it somewhere, for example to /dev/null")
+            raise DataSyncError("standard output is closed; send it somewhere, for example to /dev/null")
         command, options = parse(COMMANDS, words)
         failed = command.failed
         lines.follows = command.follows and not getattr(options, "once", False)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from datasync import Source, open_url
-from datasync.cli.output import Output, Progress, many
 from datasync.cli.parser import Command, Positional
-from datasync.cli.process import run
 from datasync.cli.sources import existing
 from datasync.errors import UsageError
-from datasync.kvdbsync.sqlite import SqliteSource
+from datasync.terminal.output import Output, Progress, many
+from datasync.terminal.process import run
+
+if TYPE_CHECKING:
+    from datasync.kvdbsync.sqlite import SqliteSource
 
 __all__ = ["COMMANDS"]
 
 
 def _sqlite(source: Source, instead: str) -> SqliteSource:
+    from datasync.kvdbsync.sqlite import SqliteSource  # here, for no other command need wait for it
+
     if not isinstance(source, SqliteSource):
         raise UsageError(f"{source.name} is not a file of ours; use the backup of its server, or: {instead}")
     return source
@@ -57,7 +62,7 @@ COMMANDS = (
         "write the state of a SQLite store to a file, while others use the store",
         (
             Positional("url", "URL", "the store, for example sqlite:///file.db"),
-            Positional("file", "FILE", "the file to be written; it appears once it is complete"),
+            Positional("file", "FILE", "the file to write; it appears once it is complete"),
         ),
         lambda parser: None,
         _backup,
@@ -68,9 +73,9 @@ datasync backup sqlite:///net.db net-backup.db
     ),
     Command(
         "restore",
-        "replace all that a SQLite store holds by a backup, while others use the store",
+        "replace everything in a SQLite store with a backup, while others use the store",
         (
-            Positional("file", "FILE", "what datasync backup has written"),
+            Positional("file", "FILE", "a file written by `datasync backup`"),
             Positional("url", "URL", "the store, for example sqlite:///file.db; made where there is none"),
         ),
         lambda parser: None,

@@ -1,4 +1,4 @@
-"""capabilities: what each kind of source promises, as a table."""
+"""capabilities: show what each kind of source guarantees, as a table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import argparse
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.cli.output import Output
 from datasync.cli.parser import Command, Positional, json_option
-from datasync.errors import BadUrl, DatasyncError
+from datasync.errors import BadUrl, DataSyncError
+from datasync.terminal.output import Output
 from datasync.transports import open_url, schemes
 
 __all__ = ["COMMANDS"]
@@ -19,7 +19,7 @@ _FORMS = ("{}://", "{}:///example", "{}://localhost", "{}://localhost:1", "{}://
 
 
 def _of_scheme(scheme: str) -> Capabilities:
-    problem: DatasyncError | None = None
+    problem: DataSyncError | None = None
     for form in _FORMS:
         try:
             return open_url(form.format(scheme)).capabilities
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
     for name in options.what or known:
         try:
             rows[name] = open_url(name).capabilities if "://" in name else _of_scheme(name)
-        except DatasyncError as error:
+        except DataSyncError as error:
             if options.what:
                 raise
             rows[name] = str(error)
@@ -70,7 +70,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "capabilities",
-        "what each kind of source promises",
+        "show what each kind of source guarantees",
         (
             Positional(
                 "what", "URL|SCHEME", "only these sources or schemes (default: all schemes)", required=False, many=True

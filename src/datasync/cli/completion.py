@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from datasync.cli.output import Output
 from datasync.cli.parser import Command, Parser, Positional, build_parser
+from datasync.terminal.output import Output
 
-__all__ = ["COMMANDS"]
+__all__ = ["with_completion"]
 
 # The options and positionals whose value is a file.
 _FILES = ("FILE", "F", "A", "B")
-
-
-def _run(options: argparse.Namespace) -> int:
-    from datasync.cli import COMMANDS as ALL
-
-    _, parsers = build_parser(ALL)
-    Output().line(_SHELLS[options.shell]([(command, parsers[command.name]) for command in ALL]))
-    return 0
 
 
 def _flags(parser: Parser) -> list[argparse.Action]:
@@ -88,7 +80,8 @@ def _zsh(commands: Sequence[tuple[Command, Parser]]) -> str:
             elif _takes_value(action):
                 value = f":{action.metavar}:" + ("_files" if action.metavar in _FILES else "")
             for option in action.option_strings:
-                end = "=" if value and option.startswith("--") else ""  # --option value and --option=value
+                # --option value and --option=value
+                end = "=" if value and option.startswith("--") else ""
                 specs.append(_quoted(f"{option}{end}[{_zsh_text(action.help)}]{value}"))
         words = _words(command)
         specs.append(_quoted(f"*::: :({' '.join(words)})" if words else "*: :_files" if _files(command) else "*: :"))
@@ -155,16 +148,25 @@ def _fish_text(text: str | None) -> str:
 
 _SHELLS = {"bash": _bash, "zsh": _zsh, "fish": _fish}
 
-COMMANDS = (
-    Command(
+
+def with_completion(commands: Sequence[Command]) -> tuple[Command, ...]:
+    """All commands, and the one that prints a script which completes them."""
+
+    def run(options: argparse.Namespace) -> int:
+        _, parsers = build_parser(everything)
+        Output().line(_SHELLS[options.shell]([(command, parsers[command.name]) for command in everything]))
+        return 0
+
+    completion = Command(
         "completion",
         "print the completion script of a shell",
         (Positional("shell", "SHELL", "bash, zsh or fish", choices=tuple(_SHELLS)),),
         lambda parser: None,
-        _run,
+        run,
         """
 source <(datasync completion bash)
 datasync completion fish > ~/.config/fish/completions/datasync.fish
 """,
-    ),
-)
+    )
+    everything = (*commands, completion)
+    return everything

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 
 from datasync.cli.parser import Command
-from datasync.errors import DatasyncError, MissingExtra
+from datasync.errors import DataSyncError, MissingExtra
 
 __all__ = ["COMMANDS"]
 
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        demo = importlib.import_module("datasync.demo")
+        from datasync.demo import main
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.split(".")[0] == "datasync":
-            raise DatasyncError(f"this installation has no {missing}; reinstall datasync") from None
+            raise DataSyncError(f"this installation has no {missing}; reinstall datasync") from None
         raise MissingExtra(
             f"the demo needs the package {missing}; install it with: pip install 'datasync[all]'"
         ) from None
-    code: int = demo.main(options.rest)
-    return code
+    return main(options.rest)
 
 
 COMMANDS = (

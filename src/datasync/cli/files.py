@@ -14,13 +14,13 @@ from typing import BinaryIO
 from datasync import DataSync, Source, Verdict, open_url
 from datasync.checks import check_key, check_prefix
 from datasync.cli.formats import FORMATS, BadFile, Entry, File, format_of, opened, writer
-from datasync.cli.output import Output, Progress, fields, many, shown
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
-from datasync.cli.process import complain, run
 from datasync.cli.sources import connect, existing, hears_verdicts
-from datasync.errors import DatasyncError, NotApplied, UsageError
-from datasync.layers import root_of
-from datasync.syncbase.scopes import Scopes
+from datasync.errors import DataSyncError, NotApplied, UsageError
+from datasync.keyspace import KeySpace
+from datasync.scopes import Scopes
+from datasync.terminal.output import Output, Progress, fields, many, shown
+from datasync.terminal.process import complain, run
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
@@ -39,11 +39,9 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=count,
         metavar="N",
-        help=f"keys in one transaction (default: {_BATCH}, or as many as the source takes)",
+        help=f"keys per transaction (default: {_BATCH}, or as many as the source takes)",
     )
-    parser.add_argument(
-        "--resync", action="store_true", help="the file is all there is: replace what an agent has been sent before"
-    )
+    parser.add_argument("--resync", action="store_true", help="replace everything that an agent has been sent before")
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
 
@@ -51,12 +49,12 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
 def _load(options: argparse.Namespace) -> int:
     source = open_url(options.url)
     sync = connect(source, options)
-    rooted = bool(options.prefix or options.label)
+    keys = KeySpace.of(options.label, options.prefix)
     with opened(options.file, options.format) as file:
         # everything is read and checked before the first write
-        total = file.check(lambda key: check_key(key, rooted=rooted))
+        total = file.check(keys.check_key)
         if options.resync:
-            return run(_resync(sync, source, root_of(options.label, options.prefix), file, total))
+            return run(_resync(sync, source, keys.root, file, total))
         batch = options.batch or min(_BATCH, source.capabilities.max_operations or _BATCH)
         return run(_write(sync, source, file, total, batch))
 
@@ -97,12 +95,12 @@ async def _write(sync: DataSync, source: Source, file: File, total: int, batch: 
                 complain(f"ended early; at least {_so_far(done, total)}; load it again")
             raise
         except BadFile:
-            raise DatasyncError(
+            raise DataSyncError(
                 f"{file.name} was changed while it was read; {_so_far(done, total)}; load it again"
             ) from None
-        except DatasyncError as error:
+        except DataSyncError as error:
             if done:
-                raise DatasyncError(f"{error} ({_so_far(done, total)}; load it again)") from error
+                raise DataSyncError(f"{error} ({_so_far(done, total)}; load it again)") from error
             raise
     unit = "transaction" if transactions else "write"
     at = "" if revision is None else f", revision {revision}"
@@ -163,7 +161,7 @@ def _target(name: str | None) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise DatasyncError(f"{name}: {error.strerror}; name a file that can be written") from None
+        raise DataSyncError(f"{name}: {error.strerror}; name a file that can be written") from None
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
@@ -249,7 +247,7 @@ datasync dump sqlite:///net.db config/ -o net.yaml
     ),
     Command(
         "diff",
-        "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: neither could be told",
+        "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: could not be compared",
         (
             Positional("a", "A", f"a URL, or a file: {_FILE_NAMES}"),
             Positional("b", "B", "the same; shown is what changes on the way from A to B"),

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from datasync.cli.jsonfile import BYTES, BadFile, Entry, json_entries, json_lines
-from datasync.cli.output import json_line
-from datasync.cli.process import standard_input
-from datasync.errors import BadKey, DatasyncError, UsageError
+from datasync.errors import BadKey, DataSyncError, UsageError
+from datasync.terminal.output import json_line
+from datasync.terminal.process import standard_input
 
 __all__ = ["FORMATS", "BadFile", "Entry", "File", "format_of", "opened", "readable", "writer"]
 
@@ -32,7 +32,7 @@ def format_of(name: str) -> str:
         return "jsonl"
     ending = pathlib.PurePath(name).suffix.lower()
     if ending not in _ENDINGS:
-        raise UsageError(f"the name {name!r} does not tell the format; say --format {'|'.join(FORMATS)}")
+        raise UsageError(f"the name {name!r} does not tell the format; add --format {'|'.join(FORMATS)}")
     return _ENDINGS[ending]
 
 
@@ -48,16 +48,18 @@ class File:
     def check(self, check_key: Callable[[str], None]) -> int:
         """Read everything once and return the number of entries.
 
-        Raises `BadFile` for what does not parse, a key that `check_key` rejects, and a key that stands twice.
+        Raises `BadFile` for what does not parse, a key that `check_key`
+        rejects, and a key that stands twice.
         """
         lines: dict[str, int] = {}
         entries: Iterator[Entry] | list[Entry] = self._read()
         if self._format != "jsonl":
-            # a mapping is parsed as a whole anyway; only JSON lines are worth a second reading instead of the memory
+            # a mapping is parsed as a whole anyway; only JSON lines are worth a second
+            # reading instead of the memory
             entries = self._kept = list(entries)
         for entry in entries:
             if entry.key in lines:
-                problem = f"the key {entry.key!r} stands twice, first in line {lines[entry.key]}"
+                problem = f"the key {entry.key!r} is given twice, first in line {lines[entry.key]}"
                 raise BadFile(self.name, entry.line, entry.column, problem)
             try:
                 check_key(entry.key)
@@ -81,11 +83,11 @@ class File:
 
 
 def readable(name: str) -> BinaryIO:
-    """The file of that name, opened. Raises `DatasyncError`."""
+    """The file of that name, opened. Raises `DataSyncError`."""
     try:
         return pathlib.Path(name).open("rb")
     except OSError as error:
-        raise DatasyncError(f"{name}: {error.strerror}; name a file that can be read") from None
+        raise DataSyncError(f"{name}: {error.strerror}; name a file that can be read") from None
 
 
 @contextlib.contextmanager
@@ -105,7 +107,8 @@ def opened(name: str, format: str | None) -> Iterator[File]:
 
 @contextlib.contextmanager
 def writer(file: BinaryIO, format: str) -> Iterator[Write]:
-    """A function that writes one key with its value; what must stand before and behind them all is written too.
+    """A function that writes one key with its value; what must stand before and
+    behind them all is written too.
 
     In every format the bytes that `load` reads back are exactly those written here.
     """
@@ -118,7 +121,8 @@ def writer(file: BinaryIO, format: str) -> Iterator[Write]:
 
         def write(key: str, raw: bytes) -> None:
             nonlocal behind
-            # what hides characters is written as a text, in which they are escaped: a structure is read as it stands
+            # what hides characters is written as a text, in which they are escaped: a
+            # structure is read as it stands
             plain = _structure(raw) is not _NONE and raw.decode().isprintable()
             value = raw if plain else msgspec.json.encode(_text_or_base64(raw))
             file.write(behind + b"  " + json_line(msgspec.json.encode(key) + b": " + value))
@@ -146,7 +150,8 @@ _NONE: Any = object()
 
 
 def _structure(raw: bytes) -> Any:
-    """What `raw` is as JSON, if reading the same structure in a file gives exactly `raw` again; else `_NONE`."""
+    """What `raw` is as JSON, if reading the same structure in a file gives
+    exactly `raw` again; else `_NONE`."""
     if raw[:1] not in (b"{", b"["):
         return _NONE
     try:

@@ -1,7 +1,8 @@
-"""Files of keys and values as JSON (one mapping) or JSON lines, read with the place of every mistake.
+"""Files of keys and values as JSON (one mapping) or JSON lines, read with
+the place of every mistake.
 
-The text of a number, list or object is kept as it stands in the file, without the blanks between its parts: nothing
-is rounded or reordered on the way into the store.
+The text of a number, list or object is kept as it stands in the file, without the blanks between
+its parts: nothing is rounded or reordered on the way into the store.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DatasyncError
+from datasync.errors import DataSyncError
 
 __all__ = ["BYTES", "BadFile", "Entry", "decoded_base64", "document", "json_entries", "json_lines", "text_bytes"]
 
 BYTES = "$base64"
-"""The only member of an object that stands for bytes which are no text."""
+"""The only member of an object that stands for bytes which are not text."""
 
 _KEY_MEMBER = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*')
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING_OR_BLANK = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
 
 
-class BadFile(DatasyncError):
+class BadFile(DataSyncError):
     """A file that does not parse; the message names the file, the line and the column."""
 
     def __init__(self, name: str, line: int, column: int, problem: str) -> None:
@@ -67,12 +68,12 @@ def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object")
+        raise ValueError(f"{twice!r} is given twice in one object")
     return members
 
 
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 _DECODER = json.JSONDecoder(
@@ -88,7 +89,7 @@ def document(name: str, data: bytes) -> str:
         before = data[: error.start]
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
-        raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is no UTF-8") from None
+        raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
 
 
 def json_entries(name: str, data: bytes) -> Iterator[Entry]:
@@ -107,7 +108,8 @@ def json_entries(name: str, data: bytes) -> Iterator[Entry]:
 
 
 def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries of a file with one {"key": ..., "value": ...} on each line; empty lines count for nothing.
+    """The entries of a file with one {"key": ..., "value": ...} on each line;
+    empty lines count for nothing.
 
     Reads one line at a time. Raises `BadFile`.
     """
@@ -127,14 +129,14 @@ def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
                 if member not in ("key", "value"):
                     raise _Problem(f'a line has the members "key" and "value", not {member!r}', at)
                 if member in found:
-                    raise _Problem(f"{member!r} stands twice in one object", at)
+                    raise _Problem(f"{member!r} is given twice in one object", at)
                 found[member] = (at, begin, end, value)
             for member in ("key", "value"):
                 if member not in found:
                     raise _Problem(f'the member "{member}" is missing', len(text))
             _, place, _, key = found["key"]
             if type(key) is not str:
-                raise _Problem("the key is no text", place)
+                raise _Problem("the key is not text", place)
             _, begin, end, value = found["value"]
             yield Entry(key, _raw(text, begin, end, value), number, place + 1)
         except _Problem as wrong:
@@ -150,7 +152,8 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 
 def _plain_line(number: int, data: bytes) -> Entry | None:
-    """The entry of a line as `dump` writes most of them, three times faster; None for what needs a closer look."""
+    """The entry of a line as `dump` writes most of them, three times faster; None
+    for what needs a closer look."""
     if data.count(b'"key"') != 1 or data.count(b'"value"') != 1:
         return None  # a member twice would go unnoticed
     try:
@@ -163,7 +166,8 @@ def _plain_line(number: int, data: bytes) -> Entry | None:
 
 
 def _object(text: str, at: int, expected: str) -> Iterator[tuple[str, int, int, int, Any]]:
-    """(name, where it stands, where its value begins and ends, the value) of each member of the object in `text`."""
+    """(name, where it stands, where its value begins and ends, the value) of each
+    member of the object in `text`."""
     at = _skip(text, at)
     if text[at : at + 1] != "{":
         raise _Problem(f"expected {expected}", at)
@@ -191,7 +195,7 @@ def _object(text: str, at: int, expected: str) -> Iterator[tuple[str, int, int, 
             at = _skip(text, at + 1)
     at = _skip(text, at)
     if at < len(text):
-        raise _Problem("there is something behind the end", at)
+        raise _Problem("there is something after the end", at)
 
 
 def _value(text: str, at: int) -> tuple[Any, int]:
@@ -238,4 +242,4 @@ def decoded_base64(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, UnicodeEncodeError, ValueError) as error:
-        raise ValueError(f'the text of "{BYTES}" is no base64: {error}') from None
+        raise ValueError(f'the text of "{BYTES}" is not base64: {error}') from None

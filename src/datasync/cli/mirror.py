@@ -1,9 +1,9 @@
 """mirror: keep one source equal to another.
 
-SRC is followed by a watch; its transactions are written to DST one by one as they come. DST is watched as well: that
-tells when it was lost, restored or written to by somebody else, and what differs then is put right. Whatever fails is
-reported to the engine, which brings it again with backoff; until DST has been compared as a whole, nothing is taken
-for granted there.
+SRC is followed by a watch; its transactions are written to DST one by one as they come. DST is
+watched as well: that tells when it was lost, restored or written to by somebody else, and what
+differs then is put right. Whatever fails is reported to the engine, which brings it again with
+backoff; until DST has been compared as a whole, nothing is taken for granted there.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent, Watch, open_url
 from datasync.checks import check_prefix
-from datasync.cli.output import Output, many, redact
 from datasync.cli.parser import Command, Positional, source_options
-from datasync.cli.process import complain, run
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
 from datasync.kvdbsync.memory import MemorySource
+from datasync.terminal.output import Output, many, redact
+from datasync.terminal.process import complain, run
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
 _BATCH = 10_000
-"""Operations at most in one transaction while DST is brought in step; a transaction of SRC is never split."""
+"""Operations at most in one transaction while DST is brought in step; a
+transaction of SRC is never split."""
 _FEW = 100
 """Up to so many suspect keys are looked up one by one, more by a listing."""
 _LOOK = 0.25
@@ -45,7 +46,8 @@ class _Target:
         self._batch = min(_BATCH, can.max_operations or _BATCH)
 
     async def match(self, wanted: dict[str, bytes]) -> tuple[int, int]:
-        """Make DST hold exactly `wanted`, whatever it holds now; how many keys were written, and deleted."""
+        """Make DST hold exactly `wanted`, whatever it holds now; how many
+        keys were written, and deleted."""
         present = {kv.key: kv.raw async for kv in self.sync.list(self._under)}
         writes = [(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
         extra = [(key, None) for key in present if key not in wanted]
@@ -97,7 +99,9 @@ class _Mirror:
                     complain(f"not in step: {error}; trying again")
                 self._in_step, self._failing = False, True
                 event.done(error)
-            else:  # not above: that nobody can be told is no fault of DST, and trying again does not help
+            else:
+                # not above: that nobody can be told is not the fault of DST, and trying again does
+                # not help
                 if news:
                     self._say(news)
 
@@ -201,7 +205,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--once", action="store_true", help="copy what is there now, and end")
+    parser.add_argument("--once", action="store_true", help="copy the current state, and stop")
     source_options(parser)
 
 

@@ -1,4 +1,5 @@
-"""What a command is, the argument parser built from all of them, and how positional arguments find their places."""
+"""What a command is, the argument parser built from all of them, and how positional
+arguments find their places."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import argparse
 import difflib
 import os
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, NoReturn
 
 from datasync.errors import UsageError
 from datasync.transports import no_url
+from datasync.version import __version__
 
 __all__ = [
     "Command",
@@ -42,10 +43,11 @@ class Positional(NamedTuple):
 class Command(NamedTuple):
     """One command of `datasync`.
 
-    The first `urls` positionals are sources; with `url_last`, the last one is. An argument with "://" in it is a URL;
-    with one too few of them the first comes from DATASYNC_URL. With `files`, a file may stand in the place of a URL.
-    `failed` is the exit code of a failure; `follows` says that the command goes on when its source is lost. With
-    `passes`, arguments that it does not know are for somebody else: `options.rest`.
+    The first `urls` positionals are sources; with `url_last`, the last one is. An argument with
+    "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL. With `files`,
+    a file may stand in the place of a URL. `failed` is the exit code of a failure; `follows` says
+    that the command goes on when its source is lost. With `passes`, arguments that it does not know
+    are for somebody else: `options.rest`.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as an exception."""
 
     def error(self, message: str) -> NoReturn:
-        dashed = " (what starts with a dash but is no option goes behind --)" if "unrecognized" in message else ""
+        dashed = " (put what starts with a dash, but is not an option, after --)" if "unrecognized" in message else ""
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
 
 
@@ -81,7 +83,7 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"datasync {_version()}")
+    top.add_argument("--version", action="version", version=f"datasync {__version__}")
     _debug(top)
     group = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     parsers = {}
@@ -105,7 +107,8 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
 
 
 def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
-    """The command that `argv` names, with its options in place. Raises `UsageError`; --help raises SystemExit(0)."""
+    """The command that `argv` names, with its options in place. Raises `UsageError`;
+    --help raises SystemExit(0)."""
     top, parsers = build_parser(commands)
     at = next((index for index, word in enumerate(argv) if not word.startswith("-")), None)
     if at is None:
@@ -124,7 +127,8 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
         options.rest = rest
         options.debug = general.debug or options.debug
         return command, options
-    # What follows "--" is never an option; kept from argparse, whose treatment of it differs between versions.
+    # What follows "--" is never an option; kept from argparse, whose treatment of
+    # it differs between versions.
     literal = words[words.index("--") + 1 :] if "--" in words else []
     options = parsers[name].parse_intermixed_args(words[: len(words) - len(literal) - 1] if "--" in words else words)
     options.debug = general.debug or options.debug
@@ -182,13 +186,13 @@ def source_options(parser: argparse.ArgumentParser) -> None:
 
 def json_option(parser: argparse.ArgumentParser) -> None:
     """--json, for the commands that read."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def count(text: str) -> int:
     """An option's value that is a number from 1."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"takes a number from 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes an integer >= 1, not {text!r}")
     return int(text)
 
 
@@ -222,10 +226,3 @@ def _shape(command: Command) -> list[str]:
         optional = index == (len(command.positionals) - 1 if command.url_last else 0) if command.urls else False
         shapes.append(f"[{shape}]" if optional or not positional.required else shape)
     return shapes
-
-
-def _version() -> str:
-    try:
-        return version("datasync")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "(not installed)"

@@ -7,18 +7,18 @@ import sys
 from typing import Any
 
 from datasync import Change, ChangeEvent, Op, ResyncEvent
-from datasync.cli.output import Output, fields, many, shown
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
-from datasync.cli.process import run
 from datasync.cli.sources import connect, existing
-from datasync.errors import DatasyncError, UsageError
+from datasync.errors import DataSyncError, UsageError
+from datasync.terminal.output import Output, fields, many, shown
+from datasync.terminal.process import run
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
 
 
 def _watch_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=count, metavar="N", help="end after N events (a RESYNC is one)")
+    parser.add_argument("--count", type=count, metavar="N", help="stop after N events (a RESYNC counts as one)")
     source_options(parser)
     json_option(parser)
 
@@ -44,7 +44,8 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _show_event(output: Output, event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
-    """One line for a RESYNC, and one for each change; together they always lead to the state of the source."""
+    """One line for a RESYNC, and one for each change; together they always lead
+    to the state of the source."""
     if isinstance(event, ResyncEvent):
         keys = len({kv.key for values in event.values.values() for kv in values})
         if output.json:
@@ -88,7 +89,7 @@ def _get(options: argparse.Namespace) -> int:
         async with connect(existing(options.url), options) as sync:
             found = await sync.get(options.key)
         if found is None:
-            raise DatasyncError(f"there is no key {options.key!r}; see the keys with: datasync ls")
+            raise DataSyncError(f"there is no key {options.key!r}; see the keys with: datasync ls")
         if options.raw:
             sys.stdout.buffer.write(found.raw)
         elif output.json:
@@ -115,7 +116,7 @@ def _text(raw: bytes) -> bytes:
 
 
 def _ls_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-l", "--long", action="store_true", help="also revisions and values")
+    parser.add_argument("-l", "--long", action="store_true", help="show revisions and values too")
     source_options(parser)
     json_option(parser)
 

@@ -8,25 +8,26 @@ import contextlib
 import resource
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from datasync import open_url
-from datasync.cli.output import Output
 from datasync.cli.parser import Command, Positional, source_options
-from datasync.cli.process import run
 from datasync.errors import UsageError
-from datasync.layers import root_of
-from datasync.serving.access import Access
-from datasync.serving.hub import Hub
-from datasync.syncbase.root import Rooted
+from datasync.keyspace import KeySpace
+from datasync.terminal.output import Output
+from datasync.terminal.process import run
 from datasync.transports import Url, load
+
+if TYPE_CHECKING:
+    from datasync.serving.access import Access
+    from datasync.serving.hub import Hub
 
 __all__ = ["COMMANDS", "allow_many_connections"]
 
 
 class FrontEnd(NamedTuple):
-    """A protocol to serve in: the name of its option and scheme, and from an address to a server, which `async with`
-    starts."""
+    """A protocol to serve in: the name of its option and scheme, and from an address to a
+    server, which `async with` starts."""
 
     name: str
     serve: Callable[[Access, Hub], AbstractAsyncContextManager[object]]
@@ -56,6 +57,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _access(address: str, scheme: str) -> Access:
+    # here, as the hub: no other command need wait for them
+    from datasync.serving.access import Access
+
     url = Url(address if "://" in address else f"{scheme}://{address}")
     if url.scheme not in (scheme, f"{scheme}s"):
         raise UsageError(f"--{scheme} takes host:port, {scheme}:// or {scheme}s://, not {url}")
@@ -65,17 +69,19 @@ def _access(address: str, scheme: str) -> Access:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from datasync.serving.hub import Hub
+
     chosen = [(front_end, getattr(options, front_end.name)) for front_end in FRONT_ENDS]
     wanted = [(front_end, _access(address, front_end.name)) for front_end, address in chosen if address is not None]
     if not wanted:
         names = " or ".join(f"--{front_end.name}" for front_end in FRONT_ENDS)
         raise UsageError(f"serve takes an address to listen on: {names}, for example --grpc 127.0.0.1:9111")
-    root = root_of(options.label, options.prefix)
+    keys = KeySpace.of(options.label, options.prefix)
     source = open_url(options.url)
 
     async def work() -> int:
         async with AsyncExitStack() as stack:
-            hub = await stack.enter_async_context(Hub(Rooted(source, root) if root else source))
+            hub = await stack.enter_async_context(Hub(keys.seen(source)))
             for front_end, access in wanted:
                 await stack.enter_async_context(front_end.serve(access, hub))
                 scheme = f"{front_end.name}s" if access.tls else front_end.name

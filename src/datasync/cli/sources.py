@@ -14,7 +14,8 @@ _BACKOFF = Backoff(maximum=2.0)
 
 
 def existing(url: str) -> Source:
-    """The source of a command that does not write: where there is no store, that is an error, and none is made."""
+    """The source of a command that does not write: where there is no store, that is
+    an error, and none is made."""
     source = open_url(url)
     source.create = False
     return source
@@ -26,7 +27,8 @@ def connect(source: Source, options: argparse.Namespace) -> DataSync:
 
 
 def hears_verdicts(source: Source) -> bool:
-    """Whether a write waits for the verdict of watches elsewhere: nobody watches what is only in this process.
+    """Whether a write waits for the verdict of watches elsewhere: nobody
+    watches what is only in this process.
 
     To be asked once connected, when a source that stands for another has learnt of it.
     """

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from datasync import open_url
-from datasync.cli.output import Output, json_line, many
 from datasync.cli.parser import Command, Positional, json_option
-from datasync.cli.process import run
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DatasyncError, UsageError
+from datasync.errors import DataSyncError, UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
+from datasync.terminal.output import Output, json_line, many
+from datasync.terminal.process import run
 from datasync.texts import printable
 from datasync.transports import load
 
@@ -43,7 +43,7 @@ def _status(options: argparse.Namespace) -> int:
             else:
                 _show(data)
         except UNDECODABLE as error:
-            raise DatasyncError(
+            raise DataSyncError(
                 f"{source.name}: its status is not understood ({error}); ask one of this version"
             ) from None
         return 0
@@ -156,7 +156,7 @@ def _span(seconds: float) -> str:
 COMMANDS = (
     Command(
         "status",
-        "show how an agent is: its sources, its watches, and what fails",
+        "show the status of an agent: its sources, its watches, and what fails",
         (Positional("url", "URL", "the agent, for example http://127.0.0.1:9191"),),
         json_option,
         _status,

@@ -7,11 +7,11 @@ import re
 
 from datasync import open_url
 from datasync.cli.formats import readable
-from datasync.cli.output import Output
 from datasync.cli.parser import Command, Positional, json_option, revision, seconds, source_options
-from datasync.cli.process import run, standard_input
 from datasync.cli.sources import connect, existing, hears_verdicts
 from datasync.errors import UsageError
+from datasync.terminal.output import Output
+from datasync.terminal.process import run, standard_input
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
@@ -19,7 +19,7 @@ __all__ = ["COMMANDS"]
 
 def _put_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="F", help="store the bytes of this file")
-    parser.add_argument("--ttl", type=seconds, metavar="S", help="delete the key by itself after S seconds")
+    parser.add_argument("--ttl", type=seconds, metavar="S", help="time to live: the key is deleted after S seconds")
     parser.add_argument(
         "--if-revision", type=revision, metavar="R", help="only if the key is at revision R (0: does not exist)"
     )
@@ -36,7 +36,7 @@ def _put(options: argparse.Namespace) -> int:
     elif options.value == "-":
         raw = standard_input().read()
     else:
-        # what the shell handed over, byte by byte, also where it is no UTF-8
+        # what the shell handed over, byte by byte, also where it is not UTF-8
         raw = options.value.encode(errors="surrogateescape")
 
     async def work() -> int:
@@ -105,7 +105,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
     if len(letter) == 3:
         return bytes([int(letter[1:], 16)])
     if letter not in _LETTERS:
-        raise UsageError(r"a backslash in a raw key begins \xff (a byte), \n, \r or \t, or stands twice")
+        raise UsageError(r"a backslash in a raw key begins \xff (a byte), \n, \r or \t, or is doubled")
     return _LETTERS[letter]
 
 

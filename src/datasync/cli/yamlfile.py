@@ -1,4 +1,5 @@
-"""Files of keys and values as YAML: one mapping, read with the place of every mistake (needs the extra `cli`)."""
+"""Files of keys and values as YAML: one mapping, read with the place of every
+mistake (needs the extra `cli`)."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class _Wrong(Exception):
 
 
 def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
-    """The entries of a YAML file that is one mapping of keys to values; reads it whole. Raises `BadFile`."""
+    """The entries of a YAML file that is one mapping of keys to values; reads
+    it whole. Raises `BadFile`."""
     text = document(name, data)
     loader = _Loader(text)
     try:
@@ -50,7 +52,7 @@ def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
                 raise _Wrong("expected a mapping of keys to values", root.start_mark)
             for key, value in root.value:
                 if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
-                    raise _Wrong("the key is no text; put it in quotes", key.start_mark)
+                    raise _Wrong("the key is not text; put it in quotes", key.start_mark)
                 mark = key.start_mark
                 yield Entry(key.value, _raw(loader, value), mark.line + 1, mark.column + 1)
         finally:
@@ -60,7 +62,7 @@ def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise BadFile(name, line, column, error.problem or "is no YAML") from None
+        raise BadFile(name, line, column, error.problem or "is not YAML") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         problem = "a character that YAML does not allow"
@@ -70,7 +72,8 @@ def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
 
 
 def _check_depth(text: str) -> None:
-    """Refuse what is nested so deeply that libyaml, which builds its nodes by recursion, would end the process."""
+    """Refuse what is nested so deeply that libyaml, which builds its nodes by
+    recursion, would end the process."""
     if text.count("[") + text.count("{") <= _DEEPEST and not _INDENTED.search(text):
         return  # each level takes a bracket, or a column
     depth = 0
@@ -84,7 +87,8 @@ def _check_depth(text: str) -> None:
 
 
 def _raw(loader: Any, node: Any) -> bytes:
-    """The bytes to store for the value of a node: a text as it is, anything else as compact JSON."""
+    """The bytes to store for the value of a node: a text as it is, anything
+    else as compact JSON."""
     mark = node.start_mark
     if not isinstance(node, yaml.ScalarNode):
         _check_members(node, (), [_MOST_NODES])
@@ -102,13 +106,16 @@ def _raw(loader: Any, node: Any) -> bytes:
     except TypeError as error:
         # json names the type: a date, a set, bytes below the top
         kind = str(error).split(" ")[3] if str(error).startswith("Object of type") else "this"
-        raise _Wrong(f"a value of the type {kind} has no JSON; put it in quotes", mark) from None
+        raise _Wrong(f"a value of the type {kind} cannot be written as JSON; put it in quotes", mark) from None
     except ValueError as error:
         raise _Wrong(str(error), mark) from None
+    except (LookupError, AttributeError, ArithmeticError):  # which is how the library says it
+        raise _Wrong("a value is not of the type that its tag names; leave out the tag", mark) from None
 
 
 def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
-    """Refuse what JSON cannot hold: member names that are no text or stand twice, a value that contains itself.
+    """Refuse what JSON cannot hold: member names that are not text or are given
+    twice, a value that contains itself.
 
     Every alias counts as what it stands for; `left` is how many nodes may still come.
     """
@@ -126,9 +133,9 @@ def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
             if key.tag == _MERGE:
                 continue
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
-                raise _Wrong("the name of a member is no text; put it in quotes", key.start_mark)
+                raise _Wrong("the name of a member is not text; put it in quotes", key.start_mark)
             if key.value in names:
-                raise _Wrong(f"{key.value!r} stands twice in one mapping", key.start_mark)
+                raise _Wrong(f"{key.value!r} is given twice in one mapping", key.start_mark)
             names.add(key.value)
             _check_members(value, (*above, node), left)
 
@@ -144,5 +151,6 @@ def yaml_line(key: str, value: Any) -> str:
         return text
 
     text = written(allow_unicode=True)
-    hides = not text.replace("\n", "").isprintable()  # what YAML knows as printable may turn the direction of text
+    # what YAML knows as printable may turn the direction of text
+    hides = not text.replace("\n", "").isprintable()
     return written(allow_unicode=False) if hides else text

@@ -1,8 +1,9 @@
 """Between values and the bytes that are stored: which codec serves which type.
 
-bytes are stored as they are. Protobuf messages are stored as JSON in the dialect of Go's `encoding/json`, or, with the
-dialect "proto", in their binary form. msgspec Structs, dataclasses, pydantic models and whatever else msgspec knows
-are stored as JSON. Neither protobuf nor pydantic is imported before one of their classes is asked for.
+bytes are stored as they are. Protobuf messages are stored as JSON in the dialect of Go's
+`encoding/json`, or, with the dialect "proto", in their binary form. msgspec Structs, dataclasses,
+pydantic models and whatever else msgspec knows are stored as JSON. Neither protobuf nor pydantic is
+imported before one of their classes is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from typing import Any, Protocol, TypeVar, cast
 
 from datasync.codec.plain import Bytes, JsonValues, PydanticValues
+from datasync.codec.shared import OfType
 from datasync.errors import BadValue, MissingExtra, UsageError
 
 __all__ = ["Codec", "codec_for", "encode"]
@@ -34,7 +36,8 @@ _codecs: dict[str, dict[Any, Codec[Any]]] = {"json": {}, "proto": {}}
 
 
 def codec_for(type_: type[T], dialect: str = "json") -> Codec[T]:
-    """The codec of a type, made once. `dialect` is "json" or "proto"; it matters to protobuf messages alone.
+    """The codec of a type, made once. `dialect` is "json" or "proto"; it
+    matters to protobuf messages alone.
 
     Raises `BadValue` for a type that no codec serves, `MissingExtra` if a package is needed for it.
     """
@@ -47,12 +50,16 @@ def codec_for(type_: type[T], dialect: str = "json") -> Codec[T]:
         if found is None:
             found = codecs[type_] = _make(type_, dialect)
     except TypeError:
-        raise BadValue(f"{type_!r} is no type that values can have; pass a class") from None
+        raise BadValue(f"{type_!r} is not a type that values can have; pass a class") from None
     return cast(Codec[T], found)
 
 
+OfType.found_by = staticmethod(codec_for)
+
+
 def encode(key: str, value: object, dialect: str) -> bytes:
-    """The bytes to store for `value` under `key`, by the codec of its type. Raises `BadValue` naming the key."""
+    """The bytes to store for `value` under `key`, by the codec of its type.
+    Raises `BadValue` naming the key."""
     type_ = type(value)
     if type_ is bytes:
         return cast(bytes, value)
@@ -60,7 +67,7 @@ def encode(key: str, value: object, dialect: str) -> bytes:
         return bytes(cast("bytearray | memoryview", value))
     try:
         if value is None:
-            raise BadValue("None is no value; use delete() to remove a key")
+            raise BadValue("None is not a value; use delete() to remove a key")
         codec = _codecs[dialect].get(type_) or codec_for(type_, dialect)
         return codec.encode(value)
     except BadValue as error:
@@ -71,7 +78,7 @@ def _make(type_: Any, dialect: str) -> Codec[Any]:
     if type_ is bytes:
         return Bytes()
     if type_ in (bytearray, memoryview):
-        raise BadValue(f"values are not read as {type_.__name__}; use bytes")
+        raise BadValue(f"values cannot be read as {type_.__name__}; use bytes")
     if _is_message(type_):
         try:
             from datasync.codec.protobuf import BinaryMessages, JsonMessages

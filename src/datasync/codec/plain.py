@@ -1,4 +1,5 @@
-"""Everything but protobuf: bytes as they are, the types that msgspec knows as JSON, and pydantic's."""
+"""Everything but protobuf: bytes as they are, the types that msgspec knows
+as JSON, and pydantic's."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Bytes:
 
 
 class JsonValues(OfType, Generic[T]):
-    """JSON of any type that msgspec reads: Structs, dataclasses, TypedDicts, dict, list, str, int, ..."""
+    """JSON of any type that msgspec reads: Structs, dataclasses,
+    TypedDicts, dict, list, str, int, ..."""
 
     content_type = "application/json"
 
@@ -50,7 +52,7 @@ class JsonValues(OfType, Generic[T]):
             known = False
         if not known:
             raise BadValue(
-                f"no codec serves {type_!r}; use bytes, a protobuf message, msgspec.Struct, dataclass or model"
+                f"there is no codec for {type_!r}; use bytes, a protobuf message, msgspec.Struct, dataclass or model"
             )
         self._encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -80,7 +82,8 @@ class JsonValues(OfType, Generic[T]):
 
 
 def _check_numbers(value: Any, written: Any) -> None:
-    """Raise `ValueError` where a number in `value` was written as null, which nobody would read back as that number."""
+    """Raise `ValueError` where a number in `value` was written as null, which nobody
+    would read back as that number."""
     if type(value) is dict and type(written) is dict:
         for key, item in value.items():
             _check_numbers(item, written.get(key))
@@ -98,7 +101,8 @@ def _reason(text: str) -> str:
 
 
 class PydanticValues(OfType, Generic[T]):
-    """JSON of a pydantic model or dataclass, by its aliases, which is how pydantic reads it back."""
+    """JSON of a pydantic model or dataclass, by its aliases, which is how
+    pydantic reads it back."""
 
     content_type = "application/json"
 

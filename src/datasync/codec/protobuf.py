@@ -1,9 +1,11 @@
-"""Protobuf messages, stored as JSON in the dialect of Go's encoding/json, or in protobuf's binary form.
+"""Protobuf messages, stored as JSON in the dialect of Go's encoding/json,
+or in protobuf's binary form.
 
-Reading JSON takes every form that protobuf JSON allows, and Go's own besides: well-known types as plain messages, and
-oneofs as `{"Choice": {"Member": value}}`. Unknown fields are ignored, by Go as here, so that an older reader bears the
-data of a newer writer; a message read from JSON and written again has lost them. As in protobuf's own reader, missing
-required fields of proto2 are not an error in JSON; the binary form cannot be written without them.
+Reading JSON takes every form that protobuf JSON allows, and Go's own besides: well-known types as
+plain messages, and oneofs as `{"Choice": {"Member": value}}`. Unknown fields are ignored, by Go as
+here, so that an older reader bears the data of a newer writer; a message read from JSON and written
+again has lost them. As in protobuf's own reader, missing required fields of proto2 are not an error
+in JSON; the binary form cannot be written without them.
 """
 
 from __future__ import annotations
@@ -52,9 +54,10 @@ class JsonMessages(OfType, Generic[M]):
         try:
             sizes: list[int] = []
             made = self._convert(orjson.loads(raw), 0, sizes)
-            # The parser keeps the last of several equal keys, where protobuf's reader sees an error. So count: with
-            # blanks taken out, the text has a quote and a colon for each member of an object, and a few more only
-            # if strings contain the two. As many as there are members left means that none was lost.
+            # The parser keeps the last of several equal keys, where protobuf's reader sees an
+            # error. So count: with blanks taken out, the text has a quote and a colon for each
+            # member of an object, and a few more only if strings contain the two. As many as there
+            # are members left means that none was lost.
             if raw.translate(None, b" \t\r\n").count(b'":') != sum(sizes):
                 raise Unusual
             return self._cls(**made) if type(made) is dict else made

@@ -1,10 +1,12 @@
-"""From parsed JSON to the arguments of a message class, by functions compiled once for each descriptor.
+"""From parsed JSON to the arguments of a message class, by functions
+compiled once for each descriptor.
 
-`compile_message` makes a function that walks a parsed JSON object once and turns it, in place, into keyword arguments
-for the message class: sub-messages stay dicts, which the class takes as they are. It knows the usual forms: names as
-in the .proto or their JSON names, and the values that Go, this package or protobuf's own JSON write. On anything else
-it raises `Unusual`, and the caller reads the text again with protobuf's own, slower reader, which decides. So whatever
-is accepted here must mean the same there; nothing has to be rejected here for the right reason.
+`compile_message` makes a function that walks a parsed JSON object once and turns it, in place, into
+keyword arguments for the message class: sub-messages stay dicts, which the class takes as they are.
+It knows the usual forms: names as in the .proto or their JSON names, and the values that Go, this
+package or protobuf's own JSON write. On anything else it raises `Unusual`, and the caller reads the
+text again with protobuf's own, slower reader, which decides. So whatever is accepted here must mean
+the same there; nothing has to be rejected here for the right reason.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from datasync.codec.wellknown import (
 __all__ = ["Convert", "Unusual", "compile_message"]
 
 Convert = Callable[[Any, int, list[int]], Any]
-"""(JSON value, depth of the message it lies in: 0 for none, where to note the size of each object met) -> argument."""
+"""(JSON value, depth of the message it lies in: 0 for none, where to note the size of
+each object met) -> argument."""
 
 _INTEGERS = frozenset({
     FieldDescriptor.CPPTYPE_INT32,
@@ -46,7 +49,8 @@ _INTEGERS = frozenset({
     FieldDescriptor.CPPTYPE_UINT64,
 })  # fmt: skip
 _NO_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity"})
-_EXACT = 2.0**53  # beyond it, the float may be a rounded integer: the parser gives floats for those above 64 bits
+# beyond it, the float may be a rounded integer: the parser gives floats for those above 64 bits
+_EXACT = 2.0**53
 _UNREAD_DEPTH = 64
 
 
@@ -55,7 +59,8 @@ class Unusual(Exception):
 
 
 def compile_message(descriptor: Descriptor, plans: dict[str, Convert]) -> Convert:
-    """The converter of a message type; `plans` holds those made so far, by full name, so that types may recur."""
+    """The converter of a message type; `plans` holds those made so far, by full
+    name, so that types may recur."""
     name = descriptor.full_name
     if name not in plans:
         if name in TREES or is_plain_struct(descriptor):
@@ -66,7 +71,8 @@ def compile_message(descriptor: Descriptor, plans: dict[str, Convert]) -> Conver
 
 
 def _ordinary(descriptor: Descriptor, plans: dict[str, Convert], plan_name: str) -> Convert:
-    """Compile the converter of a message in its plain form, and register it before its fields are compiled."""
+    """Compile the converter of a message in its plain form, and register it
+    before its fields are compiled."""
     taken_as_is: dict[str, type] = {}
     converters: dict[str, Convert] = {}
     settle_rest = _Rest(descriptor)
@@ -107,8 +113,9 @@ def _ordinary(descriptor: Descriptor, plans: dict[str, Convert], plan_name: str)
 class _Rest:
     """Deals with the keys of an object that are not plainly a field with a usual value.
 
-    Those are members of oneofs (two must not be set), JSON names that differ from the name in the .proto (both must
-    not be given), nulls, unknown keys, and oneofs as Go writes them: `{"Choice": {"Member": value}}`.
+    Those are members of oneofs (two must not be set), JSON names that differ from the name in the
+    .proto (both must not be given), nulls, unknown keys, and oneofs as Go writes them:
+    `{"Choice": {"Member": value}}`.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
@@ -156,7 +163,8 @@ class _Rest:
 
 
 def go_member(value: Any, members: Mapping[str, str]) -> str | None:
-    """The .proto name of the member that Go's form of a oneof sets; None if it is not in that form."""
+    """The .proto name of the member that Go's form of a oneof sets; None if
+    it is not in that form."""
     if type(value) is dict and len(value) == 1:
         ((name, content),) = value.items()
         if content is not None:
@@ -174,8 +182,9 @@ def takes_null(field: FieldDescriptor) -> bool:
 def _members(value: Any, room: int) -> int:
     """The number of members of all objects in `value`.
 
-    What protobuf's reader may take for something else than the text says is `Unusual`: a float that may have been an
-    integer of more than 64 bits, and deep nesting, of which not every parser bears as much.
+    What protobuf's reader may take for something else than the text says is `Unusual`: a
+    float that may have been an integer of more than 64 bits, and deep nesting, of which
+    not every parser bears as much.
     """
     if type(value) is dict:
         below: Any = value.values()
@@ -194,7 +203,8 @@ def _members(value: Any, room: int) -> int:
 
 
 def _well_known(descriptor: Descriptor, plans: dict[str, Convert]) -> Convert:
-    """Go's plain form is an ordinary message; the other form is left to protobuf's reader, for this value alone."""
+    """Go's plain form is an ordinary message; the other form is left to protobuf's
+    reader, for this value alone."""
     has_plain_form = is_plain_struct(descriptor)
     is_any = descriptor.full_name == "google.protobuf.Any"
     plain = _ordinary(descriptor, plans, descriptor.full_name + " (plain)") if has_plain_form else None
@@ -210,7 +220,8 @@ def _well_known(descriptor: Descriptor, plans: dict[str, Convert]) -> Convert:
 
 
 def _field(field: FieldDescriptor, plans: dict[str, Convert]) -> tuple[type | None, Convert]:
-    """For one field: the type of JSON values that the class takes as they are, and what converts the others."""
+    """For one field: the type of JSON values that the class takes as they are,
+    and what converts the others."""
     if is_map(field):
         return None, _map(field, plans)
     as_is, one = _single(field, plans)
@@ -240,7 +251,8 @@ def _repeated(one: Convert) -> Convert:
 
 
 def _single(field: FieldDescriptor, plans: dict[str, Convert]) -> tuple[type | None, Convert]:
-    """The same for one value of the field. The message class checks the numbers of integers and enums."""
+    """The same for one value of the field. The message class checks the
+    numbers of integers and enums."""
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_MESSAGE:
         return None, compile_message(message_of(field), plans)

@@ -1,9 +1,11 @@
-"""From a message to JSON in the dialect of Go's encoding/json, by functions compiled once for each descriptor.
+"""From a message to JSON in the dialect of Go's encoding/json, by functions
+compiled once for each descriptor.
 
-Names as in the .proto, enums and 64-bit integers as numbers, bytes in base64, well-known types as plain messages,
-nothing that is unset (or zero without presence). The keys of maps are sorted, so equal messages give equal bytes.
-Members of oneofs stand under their own names: what Go writes for a oneof, Go cannot read. Go has no JSON for
-infinities, NaN and maps with bool keys; those are written as protobuf JSON has them. So are extensions, which Go omits.
+Names as in the .proto, enums and 64-bit integers as numbers, bytes in base64, well-known types as
+plain messages, nothing that is unset (or zero without presence). The keys of maps are sorted, so
+equal messages give equal bytes. Members of oneofs stand under their own names: what Go writes for a
+oneof, Go cannot read. Go has no JSON for infinities, NaN and maps with bool keys; those are written
+as protobuf JSON has them. So are extensions, which Go omits.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from datasync.codec.wellknown import FLOAT32_MAX, MAX_DEPTH, TREES, is_map, is_r
 __all__ = ["Write", "compile_writer"]
 
 Write = Callable[[Any, int], Any]
-"""(value, depth of the message it lies in: 0 for none) -> what the JSON writer takes. Raises ValueError."""
+"""(value, depth of the message it lies in: 0 for none) -> what the JSON
+writer takes. Raises ValueError."""
 
 _FLOAT32 = Packing("f")
 
 
 class _Fields(dict[FieldDescriptor, "tuple[str, Write | None]"]):
-    """For each field its name and writer (None: written as it is). Extensions are added as they are met."""
+    """For each field its name and writer (None: written as it is).
+    Extensions are added as they are met."""
 
     def __init__(self, plans: dict[str, Write]) -> None:
         super().__init__()
@@ -40,7 +44,8 @@ class _Fields(dict[FieldDescriptor, "tuple[str, Write | None]"]):
 
 
 def compile_writer(descriptor: Descriptor, plans: dict[str, Write]) -> Write:
-    """The writer of a message type; `plans` holds those made so far, by full name, so that types may recur."""
+    """The writer of a message type; `plans` holds those made so far, by full
+    name, so that types may recur."""
     if descriptor.full_name in plans:
         return plans[descriptor.full_name]
     if descriptor.full_name in TREES:
@@ -111,7 +116,8 @@ def _double(value: float, _depth: int) -> float | str:
 
 
 def _float(value: float, depth: int) -> float | str:
-    """The shortest decimal that is this 32-bit float, as Go writes it, unless protobuf's reader finds it too large."""
+    """The shortest decimal that is this 32-bit float, as Go writes it, unless
+    protobuf's reader finds it too large."""
     if not isfinite(value):
         return _double(value, depth)
     for digits in (6, 7, 8, 9):

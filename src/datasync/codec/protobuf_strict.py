@@ -1,8 +1,10 @@
-"""The other reader: any text that the compiled converter would not take, read by protobuf's own JSON reader.
+"""The other reader: any text that the compiled converter would not take, read
+by protobuf's own JSON reader.
 
-It decides what is valid, with additions that protobuf itself would refuse or drop, but Go writes: well-known types as
-plain messages, oneofs as `{"Choice": {"Member": value}}`, and the largest 32-bit float, rounded up. The first are
-replaced by their zero value, and filled in after protobuf has read the rest.
+It decides what is valid, with additions that protobuf itself would refuse or drop, but Go
+writes: well-known types as plain messages, oneofs as `{"Choice": {"Member": value}}`, and the
+largest 32-bit float, rounded up. The first are replaced by their zero value, and filled in
+after protobuf has read the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from datasync.codec.wellknown import (
 __all__ = ["Invalid", "read"]
 
 Path = tuple[tuple[FieldDescriptor, Any], ...]
-"""From a message to one inside it: fields, each with the index or key in it (None for a singular field)."""
+"""From a message to one inside it: fields, each with the index or key in it
+(None for a singular field)."""
 Plain = Callable[[Descriptor, Any], Message]
 """Makes a well-known type of its plain form."""
 
@@ -54,7 +57,8 @@ _TYPES = {
 
 
 class Invalid(Exception):
-    """The text is no value of the message type; the message says why, without quoting the text."""
+    """The text is not a value of the message type; the message says why,
+    without quoting the text."""
 
 
 def read(cls: type[Message], raw: bytes, plain: Plain) -> Message:
@@ -197,7 +201,7 @@ def _extension(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
 def _blame(value: Any, descriptor: Descriptor, path: str) -> str:
     """Why protobuf's reader refuses `value`, found by trying each field alone."""
     if type(value) is not dict:
-        return f"field {path!r} takes an object" if path else f"it is no JSON object, as {descriptor.full_name} is"
+        return f"field {path!r} takes an object" if path else f"it is not a JSON object, as {descriptor.full_name} is"
     known = resolve(descriptor)
     for key, content in value.items():
         try:

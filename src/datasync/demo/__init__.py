@@ -1,4 +1,5 @@
-"""The demonstration: an agent on SQLite, fed with the network of this machine. `python -m datasync demo`.
+"""The demonstration: an agent on SQLite, fed with the network of this
+machine. `python -m datasync demo`.
 
 To read as an example: `agent.py` first, then `story.py` and `faults.py`.
 """
@@ -15,7 +16,8 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] = ()) -> int:
-    """Play it: 0 if all checks held, 1 if not, 2 for wrong usage, 130 after a Ctrl-C. Raises `MissingExtra`."""
+    """Play it: 0 if all checks held, 1 if not, 2 for wrong usage, 130 after a
+    Ctrl-C. Raises `MissingExtra`."""
     if argv:
         sys.stderr.write("datasync: the demo takes no arguments; leave them out\n")
         return 2
@@ -26,6 +28,6 @@ def main(argv: Sequence[str] = ()) -> int:
         raise MissingExtra(
             "the demo stores protobuf messages; install what they need with: pip install 'datasync[protobuf]'"
         ) from None
-    play = importlib.import_module("datasync.demo.play")  # not before: it imports protobuf
-    code: int = play.run()
-    return code
+    from datasync.demo import play  # not before: it imports protobuf
+
+    return play.run()

@@ -1,7 +1,9 @@
-"""The agent of the demo: two parts, kept in step with a store. This is how datasync is meant to be used.
+"""The agent of the demo: two parts, kept in step with a store. This is how
+datasync is meant to be used.
 
-`interfaces` and `routes` each watch their own prefix. A route refers to an interface, so `routes` is registered behind
-`interfaces`: it is resynced after it, and with `after=` it gets its share of each transaction after it.
+`interfaces` and `routes` each watch their own prefix. A route refers to an interface, so
+`routes` is registered behind `interfaces`: it is resynced after it, and with `after=` it gets
+its share of each transaction after it.
 """
 
 from __future__ import annotations

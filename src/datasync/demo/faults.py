@@ -9,12 +9,12 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from datasync import ChangeEvent, DatasyncError, ResyncEvent
-from datasync.cli.output import many
+from datasync import ChangeEvent, DataSyncError, ResyncEvent
 from datasync.demo.network import ROUTES, interface_key
 from datasync.demo.network_pb2 import Interface, Route
 from datasync.demo.stage import PATIENCE, Stage, State, stored, until, url_of
 from datasync.demo.writer import BULK, MANY, gateway
+from datasync.terminal.output import many
 
 __all__ = ["killed", "moved_away", "replaced", "second_process"]
 
@@ -62,7 +62,7 @@ async def killed(stage: Stage) -> None:
     last = await stage.agent.sync.get(interface_key(BULK))
     assert last is not None  # one of the transactions was committed
     # the values come round again after a few transactions, the revisions do not
-    followed = await stage.arrival(last.revision, mark) and _bulk(stage.agent.state()) == held
+    followed = await until(lambda: stage.caught_up(last.revision) and _bulk(stage.agent.state()) == held)
     events = [one.event for one in stage.applied[mark:] if one.part == "routes"]
     stage.screen.say(f"meanwhile the agent was given {sum(len(event.changes) for event in events):,} changes of routes")
     stage.screen.check(
@@ -84,7 +84,7 @@ async def moved_away(stage: Stage) -> None:
     refused = False
     try:
         await stage.agent.sync.delete(interface_key(BULK))
-    except DatasyncError as error:
+    except DataSyncError as error:
         refused = True
         stage.screen.say(f"a write: {type(error).__name__}: {error}")
     stage.screen.check("a write fails at once, with an error that says so", refused)
@@ -156,7 +156,7 @@ async def _line(process: Process) -> tuple[str, int]:
     async with asyncio.timeout(PATIENCE):
         line = await process.stdout.readline()
     if not line:
-        raise DatasyncError("the second process ended without saying what it did; see above for its error")
+        raise DataSyncError("the second process ended without saying what it did; see above for its error")
     word, number = line.split()
     return word.decode(), int(number)
 
@@ -171,8 +171,8 @@ async def _change(url: str, interface: str) -> tuple[int, int]:
 
 
 async def _kill_one(url: str, fraction: float) -> tuple[int, bool]:
-    """Kill another process that does nothing but commit; the number of its last transaction, and whether that was
-    under way: begun, but not reported as done."""
+    """Kill another process that does nothing but commit; the number of its last transaction, and
+    whether that was under way: begun, but not reported as done."""
     clock = asyncio.get_running_loop().time
     async with _writer("forever", url) as process:
         assert process.stdout is not None

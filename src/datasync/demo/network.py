@@ -1,7 +1,8 @@
-"""The network of this machine as the Linux kernel describes it under /proc and /sys, as protobuf messages.
+"""The network of this machine as the Linux kernel describes it under /proc
+and /sys, as protobuf messages.
 
-A line that is not understood is left out, a file that cannot be read counts as empty. The same code reads a recorded
-description, for machines that have none or next to nothing of their own.
+A line that is not understood is left out, a file that cannot be read counts as empty. The same code
+reads a recorded description, for machines that have none or next to nothing of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Lines = Callable[[str], Sequence[str]]
 """The lines of a file, named as seen from the root: "proc/net/dev"."""
 
-_MUCH = 1 << 20  # characters of one file: a router on the internet has a million routes, a demo need not
+# characters of one file: a router on the internet has a million routes, a demo need not
+_MUCH = 1 << 20
 _UP, _REJECT, _LOCAL = 0x1, 0x200, 0x80000000  # flags of a route
 _STATES = {"up": Interface.UP, "down": Interface.DOWN, "lowerlayerdown": Interface.DOWN}
 
@@ -74,7 +76,8 @@ def of_kernel(root: Path = Path("/")) -> Network:
 
 
 def recorded() -> Network:
-    """A small router, recorded from the same files: two uplinks, a bridge with a port, a tunnel, a spare port."""
+    """A small router, recorded from the same files: two uplinks, a bridge with a
+    port, a tunnel, a spare port."""
     files = json.loads(resources.files("datasync.demo").joinpath("recorded.json").read_text("utf-8"))
     return _network(lambda path: files.get(path, ()), "little")
 
@@ -128,7 +131,8 @@ def _interface(lines: Lines, name: str, addresses: Sequence[Address]) -> Interfa
 
 
 def _route4(line: str, order: Literal["little", "big"]) -> Route | None:
-    """A line of /proc/net/route: `eth0 000200C0 00000000 0001 0 0 0 00FFFFFF ...`, addresses as the CPU has them."""
+    """A line of /proc/net/route: `eth0 000200C0 00000000 0001 0 0 0 00FFFFFF ...`,
+    addresses as the CPU has them."""
     interface, destination, gateway, flags, _, _, metric, mask = line.split()[:8]
     if not int(flags, 16) & _UP or int(flags, 16) & _REJECT:
         return None
@@ -145,7 +149,8 @@ def _route4(line: str, order: Literal["little", "big"]) -> Route | None:
 
 
 def _route6(line: str) -> Route | None:
-    """A line of /proc/net/ipv6_route: destination, length, source, length, gateway, metric, 2 counters, flags, name."""
+    """A line of /proc/net/ipv6_route: destination, length, source, length, gateway,
+    metric, 2 counters, flags, name."""
     destination, length, _, _, gateway, metric, _, _, flags, interface = line.split()
     to = ipaddress.IPv6Network((int(destination, 16), int(length, 16)))
     if to.is_multicast or not int(flags, 16) & _UP or int(flags, 16) & (_REJECT | _LOCAL):
@@ -159,7 +164,8 @@ def _route6(line: str) -> Route | None:
 
 
 def _addresses(lines: Lines, routes: Sequence[Route]) -> dict[str, list[Address]]:
-    """The addresses of each interface. Those of IPv4 come without it: it is the one whose link they lie on."""
+    """The addresses of each interface. Those of IPv4 come without it: it is the
+    one whose link they lie on."""
     links = [(ipaddress.ip_network(route.destination), route.interface) for route in routes if not route.gateway]
     links.append((ipaddress.IPv4Network("127.0.0.0/8"), "lo"))
     found: dict[str, list[Address]] = {}
@@ -174,7 +180,8 @@ def _addresses(lines: Lines, routes: Sequence[Route]) -> dict[str, list[Address]
 
 
 def _local4(lines: Sequence[str]) -> list[ipaddress.IPv4Address]:
-    """The addresses of this machine in /proc/net/fib_trie: `|-- 192.0.2.2`, and below it `/32 host LOCAL`."""
+    """The addresses of this machine in /proc/net/fib_trie: `|-- 192.0.2.2`,
+    and below it `/32 host LOCAL`."""
     found: dict[ipaddress.IPv4Address, None] = {}
     last = ""
     for line in lines:
@@ -187,6 +194,7 @@ def _local4(lines: Sequence[str]) -> list[ipaddress.IPv4Address]:
 
 
 def _address6(line: str) -> tuple[str, Address]:
-    """A line of /proc/net/if_inet6: `fd000000000000000000000000000002 04 40 00 82 eth0`; the third is the length."""
+    """A line of /proc/net/if_inet6: `fd000000000000000000000000000002 04 40 00 82
+    eth0`; the third is the length."""
     address, _, length, _, _, name = line.split()
     return name, ipaddress.IPv6Interface((int(address, 16), int(length, 16)))

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasync.cli import process
 from datasync.demo.screen import Screen
 from datasync.demo.story import tell
+from datasync.terminal import process
 
 __all__ = ["GRACE", "LIMIT", "run"]
 
 LIMIT = 300.0
-"""Seconds after which the story is cut off; it takes about five, and several times that on a machine that is busy."""
+"""Seconds after which the story is cut off; it takes about five, and several times
+that on a machine that is busy."""
 GRACE = 2.0
 """Seconds that cutting it off may take."""
 

@@ -8,9 +8,9 @@ import sys
 import textwrap
 
 from datasync import Change, KeyVal, ResyncEvent
-from datasync.cli.output import Output, many
 from datasync.demo.agent import Applied
 from datasync.demo.network_pb2 import Interface, Route
+from datasync.terminal.output import Output, many
 from datasync.texts import printable
 
 __all__ = ["Screen", "in_words"]

@@ -1,4 +1,5 @@
-"""What the steps of the story share: the store, the agent, and what the agent has applied so far."""
+"""What the steps of the story share: the store, the agent, and what the
+agent has applied so far."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from datasync.status import SourceStatus
 __all__ = ["PATIENCE", "Stage", "State", "save", "stored", "until", "url_of"]
 
 PATIENCE = 60.0
-"""Seconds within which things happen that should happen at once: a machine may be busy with something else."""
+"""Seconds within which things happen that should happen at once: a machine may
+be busy with something else."""
 State = dict[str, Interface | Route]
 """Interfaces and routes by their keys."""
 
@@ -53,6 +55,13 @@ class Stage:
             lambda: any(one.part == "routes" and one.event.revision >= revision for one in self.applied[mark:])
         )
 
+    def caught_up(self, revision: int) -> bool:
+        """Whether nothing up to `revision` waits for a part. An event for each revision there
+        need not have been: of changes that wait together, a part is given what differs in the
+        end, and that may be nothing."""
+        status = self.agent.sync.status()
+        return status.sources[0].revision >= revision and not any(watch.backlog for watch in status.watches)
+
 
 async def until(condition: Callable[[], bool]) -> bool:
     """Wait until `condition` is true; whether it became so in time."""
@@ -69,7 +78,8 @@ def url_of(directory: Path) -> str:
 
 
 async def save(url: str, values: State) -> int | None:
-    """Store all of it in one transaction, as somebody who is no part of the agent; returns the revision."""
+    """Store all of it in one transaction, as somebody who is not part of the
+    agent; returns the revision."""
     async with DataSync(url, label=LABEL) as sync:
         txn = sync.txn()
         for key, value in values.items():

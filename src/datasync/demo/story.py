@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasync import ChangeEvent, NotApplied, ResyncEvent, Verdict
-from datasync.cli.output import many
 from datasync.demo.faults import killed, moved_away, replaced, second_process
 from datasync.demo.network import interface_key, of_kernel, recorded, route_key
 from datasync.demo.network_pb2 import Interface, Route
 from datasync.demo.screen import Screen
-from datasync.demo.stage import Stage, save, stored, url_of
+from datasync.demo.stage import PATIENCE, Stage, save, stored, url_of
+from datasync.terminal.output import many
 
 __all__ = ["tell"]
 
@@ -52,7 +52,7 @@ async def feed(stage: Stage) -> None:
 async def resync(stage: Stage) -> None:
     """The agent starts."""
     stage.screen.head("1. The agent starts: each part gets a RESYNC, in the order of registration")
-    await stage.agent.sync.ready(timeout=5)
+    await stage.agent.sync.ready(timeout=PATIENCE)
     stage.show()
     stage.screen.check(
         "interfaces first, then the routes that refer to them; each once, and before any change",
@@ -142,7 +142,7 @@ async def refusal(stage: Stage) -> None:
 
 async def proof(stage: Stage) -> None:
     """The agent has ended."""
-    stage.screen.head("9. The proof: the agent has ended, and the file is opened anew")
+    stage.screen.head("9. The proof: the agent has ended, and the file is opened again")
     applied, held = stage.agent.state(), await stored(stage.url)
     differ = sorted(key for key in applied.keys() | held.keys() if applied.get(key) != held.get(key))
     stage.screen.say(f"{many(len(held), 'key')} in the store, {len(applied)} applied, {len(differ)} differ")

@@ -1,9 +1,11 @@
-"""The second process of the demo: it writes to the store that the agent follows, and knows nothing of the agent.
+"""The second process of the demo: it writes to the store that the agent follows,
+and knows nothing of the agent.
 
     python -m datasync.demo.writer change sqlite:///FILE INTERFACE    one transaction over both parts
     python -m datasync.demo.writer forever sqlite:///FILE             large transactions without pause, until killed
 
-It prints one line a step, so that whoever started it knows where it is; when nobody reads them, it ends.
+It prints one line a step, so that its parent process knows where it is; when
+nobody reads the lines, it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from datasync.demo.network_pb2 import Interface, Route
 __all__ = ["BULK", "MANY", "gateway"]
 
 BULK = "bulk0"
-"""The interface of the large transactions, each of which moves all of its routes to another gateway."""
+"""The interface of the large transactions, each of which moves all of its
+routes to another gateway."""
 MANY = 2000
 """How many routes that are."""
 
@@ -34,7 +37,8 @@ def gateway(number: int) -> str:
 
 
 async def change(sync: DataSync, name: str) -> None:
-    """Give an interface a smaller MTU and one more route, together, if nobody else changed it meanwhile."""
+    """Give an interface a smaller MTU and one more route, together, if
+    nobody else changed it meanwhile."""
     key = interface_key(name)
     found = await sync.get(key, Interface)
     if found is None:
@@ -48,7 +52,8 @@ async def change(sync: DataSync, name: str) -> None:
 
 async def forever(sync: DataSync) -> None:
     """Move many routes from gateway to gateway, each time in one transaction, until killed."""
-    txns = [move(sync.txn(), number) for number in range(1, 5)]  # made before, so that it does nothing but commit
+    # made before, so that it does nothing but commit
+    txns = [move(sync.txn(), number) for number in range(1, 5)]
     for number, txn in itertools.cycle(enumerate(txns, 1)):
         say("begin", number)
         await txn.commit()
@@ -66,7 +71,7 @@ def move(txn: Txn, number: int) -> Txn:
 
 
 def say(word: str, number: int | None) -> None:
-    """Tell whoever started this where it is."""
+    """Tell the parent process where this one is."""
     sys.stdout.write(f"{word} {number}\n")
     sys.stdout.flush()
 

@@ -1,1 +1,2 @@
-"""grpc:// and grpc+watch:// - remote clients that push to an agent, and remote watchers (Go: grpcsync)."""
+"""grpc:// and grpc+watch:// - remote clients that push to an agent, and
+remote watchers (Go: grpcsync)."""

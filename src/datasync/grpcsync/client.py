@@ -5,35 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from datasync._grpc import (
-    CHANNEL_OPTIONS,
-    certificate_problem,
-    channel_credentials,
-    grpc,
-    is_closed,
-    parsed,
-    received_at_most,
-    too_large_to_receive,
-    untangled,
-)
 from datasync.capabilities import Capabilities
-from datasync.certificates import explained
-from datasync.endpoints import MAX_ANSWER, too_large
+from datasync.certificates import BadCertificate, explained
+from datasync.connecting import foreign, no_answer, too_large, unreachable
+from datasync.endpoints import MAX_ANSWER
 from datasync.errors import (
     BadStore,
     BadValue,
-    DatasyncError,
+    DataSyncError,
     Disconnected,
     HistoryLost,
     NotReady,
     OutcomeUnknown,
     Unauthorized,
     WatchClosed,
+)
+from datasync.grpc_channel import (
+    CHANNEL_OPTIONS,
+    await_detached,
+    certificate_problem,
+    channel_credentials,
+    connection_problem,
+    grpc,
+    is_closed,
+    parsed,
+    received_at_most,
+    too_large_to_receive,
 )
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
@@ -54,11 +56,12 @@ _OPTIONS = [
     *CHANNEL_OPTIONS,
 ]
 _Code = grpc.StatusCode
+_PROTOCOL = "datasync"
 
 
 class Client:
-    """One server, reached over one connection. timeout: seconds that an answer may take. most: bytes that one may
-    have."""
+    """One server, reached over one connection. timeout: seconds that an answer may take.
+    most: bytes that one may have."""
 
     def __init__(self, access: Access, timeout: float, most: int = MAX_ANSWER) -> None:
         self.access = access
@@ -71,13 +74,14 @@ class Client:
         """What the files of TLS held when the connection was opened."""
 
     async def ping(self) -> Capabilities | None:
-        """Make sure that somebody answers; what it says that its source can. Raises `Disconnected`, `Unauthorized`."""
+        """Make sure that somebody answers; what it says that its source can. Raises
+        `Disconnected`, `Unauthorized`."""
         call: Any = self._call(f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply)
         try:
-            await untangled(call)
-            return capabilities_of((await untangled(call.initial_metadata())).get(CAPABILITIES))
+            await await_detached(call)
+            return capabilities_of((await await_detached(call.initial_metadata())).get(CAPABILITIES))
         except grpc.aio.AioRpcError as error:
-            raise await self._explained(self.of_read(error)) from None
+            raise await self._explained(self.read_error(error)) from None
         except asyncio.CancelledError as error:
             raise self._closed(error) from None
         finally:
@@ -89,18 +93,27 @@ class Client:
         return (reply.value, reply.revision) if reply.HasField("value") else None
 
     async def list(self, prefix: str, limit: int, *, keys_only: bool) -> Stream[pb.ListReply]:
-        """The pages of a prefix."""
+        """The pages of a prefix, for `page`."""
         stream = self._stream("List", pb.ListReply)
         await stream.ask(pb.ListRequest(prefix=prefix, limit=limit, keys_only=keys_only))
         return stream
 
+    async def page(self, stream: Stream[pb.ListReply]) -> pb.ListReply:
+        """The next one."""
+        async with self._breaks_explained():
+            reply = await stream.read(self.timeout)
+        if reply is None:
+            raise Disconnected(f"{self.access.name}: the list ended before its last page")
+        return reply
+
     async def watch(self, request: pb.WatchRequest) -> Stream[pb.WatchReply]:
         """Frames, once the server has accepted to send them."""
         stream = self._stream("Watch", pb.WatchReply)
-        await stream.ask(request)
         try:
-            await stream.accepted()
-        except Disconnected as error:
+            async with self._breaks_explained():
+                await stream.ask(request)
+                await stream.accepted()
+        except (Disconnected, BadCertificate) as error:
             stream.cancel()
             raise await self._explained(error) from None
         except BaseException:
@@ -109,7 +122,8 @@ class Client:
         return stream
 
     async def catch_up(self, stream: str) -> str | None:
-        """Where a watch has to be to have all that the server's source has acknowledged; None: nothing to have."""
+        """Where a watch has to be to have all that the server's source has
+        acknowledged; None: nothing to have."""
         request = pb.CatchUpRequest(stream=stream)
         reply = await self._ask(f"/{SERVICE}/CatchUp", request, pb.CatchUpReply)
         return reply.position if reply.HasField("position") else None
@@ -119,7 +133,8 @@ class Client:
         return self._stream("Commit", pb.CommitReplies)
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> pb.CommitReply:
-        """Send a whole state. Raises `OutcomeUnknown`, `Disconnected` and what the server answers."""
+        """Send a whole state. Raises `OutcomeUnknown`, `Disconnected` and
+        what the server answers."""
         await self.ping()  # so that what fails from here on may have been done
         stream = self._stream("Replace", pb.CommitReply)
         try:
@@ -140,16 +155,17 @@ class Client:
 
     async def aclose(self) -> None:
         """Close the connection; a later call opens another. May be called twice."""
-        for stream in list(self._streams):  # G12: a list that nobody reads on would keep the connection
+        for stream in list(self._streams):
+            # G12: a list that nobody reads on would keep the connection
             stream.cancel()
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
 
     @property
-    def no_answer(self) -> str:
-        """What to say when an answer did not come in time."""
-        return f"{self.access.authority}: no answer within {self.timeout:g} s; check that it is well"
+    def silent(self) -> Disconnected:
+        """What to raise when an answer did not come in time."""
+        return no_answer(self.access.authority, _PROTOCOL, self.timeout)
 
     @property
     def channel(self) -> grpc.aio.Channel:
@@ -166,15 +182,24 @@ class Client:
         return self._channel
 
     async def _ask(self, path: str, request: Message, answer: type[M]) -> M:
+        async with self._breaks_explained():
+            try:
+                reply = await await_detached(self._call(path, request, answer))
+            except grpc.aio.AioRpcError as error:
+                raise self.read_error(error) from None
+            except asyncio.CancelledError as error:
+                raise self._closed(error) from None
+        return self.understood(reply)
+
+    @contextlib.asynccontextmanager
+    async def _breaks_explained(self) -> AsyncIterator[None]:
+        """Of a call that grpc broke, which changes nothing: a ping raises
+        what may have been the reason."""
         try:
-            reply = await untangled(self._call(path, request, answer))
-        except grpc.aio.AioRpcError as error:
-            raise self.of_read(error) from None
-        except asyncio.CancelledError as error:
-            raise self._closed(error) from None
-        if reply is None:  # bytes that are no message
-            raise Disconnected(f"{self.access.authority}: the answer is not understood; check the server")
-        return reply
+            yield
+        except CallBroken:
+            await self.ping()  # G8: raises where nobody may come in, say
+            raise
 
     def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
         rpc: Any = self.channel.unary_unary(path, request_serializer=_serialize, response_deserializer=parsed(answer))
@@ -184,7 +209,8 @@ class Client:
     def _stream(self, method: str, answer: type[M]) -> Stream[M]:
         """A call of our own service with a stream of answers.
 
-        To grpc all of them are streams both ways: a call of another kind that is cancelled early keeps itself alive.
+        To grpc all of them are streams both ways: a call of another kind that is
+        cancelled early keeps itself alive.
         """
         rpc: Any = self.channel.stream_stream(
             f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=parsed(answer)
@@ -193,29 +219,38 @@ class Client:
         self._streams.add(stream)
         return stream
 
-    async def _explained(self, error: DatasyncError) -> DatasyncError:
+    async def _explained(self, error: DataSyncError) -> DataSyncError:
         """The error of a call that changes nothing, or that a certificate is not accepted."""
         access = self.access
         return await explained(error, access.authority, access.host, access.port, access.files, "h2")
 
     def _renew(self) -> None:
-        """G8: where the files of TLS hold something else by now, let the next call open another connection."""
+        """G8: where the files of TLS hold something else by now, let the next
+        call open another connection."""
         with contextlib.suppress(Disconnected):
             files = self.access.files
             if files is not None and self._channel is not None and files.read() != self._shown:
                 self._channel = None  # what is under way keeps it
 
+    def understood(self, reply: M | None) -> M:
+        """An answer that came. Raises `Disconnected` where its bytes are no message."""
+        if reply is None:
+            raise foreign(self.access.authority, _PROTOCOL, "a message is not understood")
+        return reply
+
     def _closed(self, error: asyncio.CancelledError) -> BaseException:
         """What to raise where a call, or the task that waits for it, was cancelled."""
         return WatchClosed(f"{self.access.authority}: closed before it answered") if is_closed(error) else error
 
-    def of_read(self, error: grpc.aio.AioRpcError) -> DatasyncError:
+    def read_error(self, error: grpc.aio.AioRpcError) -> DataSyncError:
         """The error of a call that changes nothing."""
         if error.code() is _Code.UNAVAILABLE:
             self._renew()
         name, code, text = self.access.authority, error.code(), " ".join((error.details() or "").split())
         if (problem := certificate_problem(error)) is not None:
-            return Unauthorized(f"{name}: {problem}")
+            return BadCertificate(f"{name}: {problem}")
+        if (unreached := connection_problem(error, name, _PROTOCOL)) is not None:
+            return unreached
         match code:
             case _Code.UNAUTHENTICATED | _Code.PERMISSION_DENIED:
                 return Unauthorized(f"{name}: {text}")
@@ -225,20 +260,28 @@ class Client:
             case _Code.FAILED_PRECONDITION:
                 return NotReady(f"{name}: {text}")
             case _Code.UNIMPLEMENTED:
-                return BadStore(f"{name}: it does not speak datasync's protocol; check the address")
+                return foreign(name, _PROTOCOL, "a method is missing")
             case _Code.INVALID_ARGUMENT:
                 return BadStore(f"{name}: {text}")
             case _Code.RESOURCE_EXHAUSTED if too_large_to_receive(error):
                 return too_large(name, self.most)
-            case _Code.RESOURCE_EXHAUSTED if "larger than max" in text:  # else there may be room later
+            case _Code.RESOURCE_EXHAUSTED if "larger than max" in text:
+                # else there may be room later
                 return BadStore(f"{name}: {text}")
             case _Code.DEADLINE_EXCEEDED:
-                return Disconnected(self.no_answer)
-        return Disconnected(f"{name}: {text or code.name}; check the address, and that an agent or `serve` runs there")
+                return self.silent
+        lost = unreachable(name, text or code.name, _PROTOCOL)
+        return CallBroken(str(lost)) if code is _Code.INTERNAL else lost
+
+
+class CallBroken(Disconnected):
+    """A call that ended by an error in grpc: of one that a server ends while it is
+    written to, grpc forgets why."""
 
 
 class Stream(Generic[M]):
-    """A call that brings many messages. Nothing else holds the call: with its errors it would outlive the channel."""
+    """A call that brings many messages. Nothing else holds the call: with its errors
+    it would outlive the channel."""
 
     def __init__(self, client: Client, call: Any) -> None:
         self.capabilities: Capabilities | None = None
@@ -252,13 +295,13 @@ class Stream(Generic[M]):
         """Wait until the server has begun to answer. Raises as `read`."""
         try:
             async with asyncio.timeout(self._client.timeout):
-                metadata = await untangled(self._call.initial_metadata())
+                metadata = await await_detached(self._call.initial_metadata())
             self.capabilities = capabilities_of(metadata.get(CAPABILITIES))
             self.name = metadata.get(STREAM, "")
         except TimeoutError:
-            raise Disconnected(self._client.no_answer) from None
+            raise self._client.silent from None
         except grpc.aio.AioRpcError as error:
-            raise self._client.of_read(error) from None
+            raise self._client.read_error(error) from None
         if self._call is None or self._call.done():  # turned away: reading tells why
             await self.read()
 
@@ -268,22 +311,28 @@ class Stream(Generic[M]):
             raise Disconnected(f"{self._client.access.authority}: the connection is closed")
         try:
             async with asyncio.timeout(timeout):
-                reply = await untangled(self._call.read())
+                reply = await await_detached(self._call.read())
         except TimeoutError:
-            raise Disconnected(self._client.no_answer) from None
+            raise self._client.silent from None
         except grpc.aio.AioRpcError as error:
-            raise self._client.of_read(error) from None
+            raise self._client.read_error(error) from None
         except (asyncio.InvalidStateError, asyncio.CancelledError) as error:
             if not is_closed(error):
                 raise
             raise Disconnected(f"{self._client.access.authority}: the connection is closed") from None
-        return None if reply is grpc.aio.EOF else cast(M, reply)
+        return None if reply is grpc.aio.EOF else self._client.understood(cast(M | None, reply))
 
     async def ask(self, message: Message) -> None:
-        """Send the only message; reading tells where that failed. Cancelled, it ends the call."""
+        """Send the only message; reading tells where that failed. Cancelled, it ends the
+        call. Raises `Disconnected` where it does not get through in time, as to a server that
+        says nothing to a handshake."""
         try:
-            if await self.write(message):
-                await self.end()
+            async with asyncio.timeout(self._client.timeout):
+                if await self.write(message):
+                    await self.end()
+        except TimeoutError:
+            self.cancel()
+            raise self._client.silent from None
         except BaseException:
             self.cancel()
             raise
@@ -293,14 +342,14 @@ class Stream(Generic[M]):
         if self._call is None:
             return
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await untangled(self._call.done_writing())
+            await await_detached(self._call.done_writing())
 
     async def write(self, message: Message) -> bool:
         """Send a message; False where the call has ended, and reading tells why."""
         if self._call is None:
             return False
         try:
-            await untangled(self._call.write(message))
+            await await_detached(self._call.write(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return False
         return True

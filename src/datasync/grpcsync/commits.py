@@ -9,22 +9,23 @@ from collections.abc import Sequence
 
 import msgspec
 
-from datasync.errors import DatasyncError, Disconnected, OutcomeUnknown, WatchClosed
+from datasync.errors import DataSyncError, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.client import Client, Stream
 from datasync.grpcsync.wire import PIECE, committed_of, exception_of, request_of, result_of
 from datasync.source import Committed, Operation, Result
-from datasync.syncbase.feed import end_tasks
+from datasync.tasks import end_tasks
 
 __all__ = ["Commits"]
 
 
 _GRACE = 0.2
-"""Seconds that closing waits for what was sent, lest its outcome be unknown."""
+"""Seconds that closing waits for what was sent, whose outcome would be unknown else."""
 
 
 class _Pending(msgspec.Struct, eq=False):
-    """One transaction under way: first it is committed, then, where that was asked for, there is a verdict."""
+    """One transaction under way: first it is committed, then, where that was
+    asked for, there is a verdict."""
 
     request: pb.CommitRequest
     committed: asyncio.Future[Committed]
@@ -33,7 +34,8 @@ class _Pending(msgspec.Struct, eq=False):
 
 
 class Commits:
-    """Sends transactions over one stream, which opens when there is something to send, and again after a fault."""
+    """Sends transactions over one stream, which opens when there is something to
+    send, and again after a fault."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -45,7 +47,7 @@ class Commits:
         """The server has answered since the stream was last begun."""
         self._more = asyncio.Event()
         self._spoke = -math.inf
-        """When the server last answered anything, by the loop's clock."""
+        """When the server last answered anything that somebody had asked, by the loop's clock."""
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool) -> Committed:
         """As `Source.commit`."""
@@ -68,10 +70,11 @@ class Commits:
             if not pending.sent:
                 with contextlib.suppress(ValueError):
                     self._due.remove(pending)
-            # G9: an error whose own traceback leads to it would keep the value, until the next garbage collection
+            # G9: an error whose own traceback leads to it would keep the value,
+            # until the next garbage collection
             del pending
 
-    def _unanswered(self, *, sent: bool) -> DatasyncError:
+    def _unanswered(self, *, sent: bool) -> DataSyncError:
         """Why there is no answer in time."""
         name, within = self._client.access.authority, f"within {self._client.timeout:g} s"
         if sent:
@@ -84,7 +87,8 @@ class Commits:
         return Disconnected(f"{name}: no connection {within}; nothing was written")
 
     async def _answered(self, committed: asyncio.Future[Committed]) -> Committed:
-        """Wait as long as the server answers anything at all: behind many others an answer takes its time.
+        """Wait as long as the server answers anything at all: behind many
+        others an answer takes its time.
 
         Raises `TimeoutError`.
         """
@@ -100,7 +104,8 @@ class Commits:
             del committed  # G9: as in `commit`
 
     async def aclose(self) -> None:
-        """End the stream, after a moment for the answers that are on their way. May be called twice.
+        """End the stream, after a moment for the answers that are on their
+        way. May be called twice.
 
         G10: what has not been sent by now never is, and is answered with `WatchClosed`.
         """
@@ -115,7 +120,7 @@ class Commits:
 
     async def _run(self) -> None:
         """Keep the stream open until it fails; then all that waits fails with it."""
-        error: DatasyncError | None = None
+        error: DataSyncError | None = None
         sending: asyncio.Task[None] | None = None
         try:
             await self._client.ping()  # what cannot be reached says why, and nothing has been sent
@@ -123,14 +128,15 @@ class Commits:
             stream, self._connected = self._client.commits(), True
             sending = asyncio.create_task(self._send(stream))
             await self._receive(stream)
-        except DatasyncError as failed:
+        except DataSyncError as failed:
             error = failed.with_traceback(None)
         finally:
             self._connected = False
             if error is None:
                 self._give_up_unsent()
                 error = Disconnected(f"{self._client.access.authority}: the connection is closed")
-            self._fail(error)  # G10: at once, for a socket that takes nothing holds up what is being sent for seconds
+            # G10: at once, for a socket that takes nothing holds up what is being sent for seconds
+            self._fail(error)
             if sending is not None:
                 stream.cancel()
                 await end_tasks(sending)
@@ -159,14 +165,14 @@ class Commits:
             replies = await stream.read()
             if replies is None:
                 raise Disconnected(f"{self._client.access.authority}: the server ended the stream")
-            self._spoke = asyncio.get_running_loop().time()
             for reply in replies.replies:
                 self._take(reply)
 
     def _take(self, reply: pb.CommitReply) -> None:
         pending = self._pending.get(reply.id)
         if pending is None:
-            return  # whoever asked has gone
+            return  # the caller no longer waits
+        self._spoke = asyncio.get_running_loop().time()
         result = result_of(reply)
         if pending.verdict is not None:
             del self._pending[reply.id]
@@ -176,7 +182,7 @@ class Commits:
                 pending.verdict.set_result(result)
             else:
                 pending.verdict.set_exception(exception_of(reply.error))
-                pending.verdict.exception()  # whoever waited may be gone
+                pending.verdict.exception()  # the caller may no longer wait for it
         elif pending.committed.done():
             pass
         elif reply.HasField("error"):
@@ -197,7 +203,7 @@ class Commits:
                 name = self._client.access.authority
                 pending.committed.set_exception(WatchClosed(f"{name}: closed before it was sent; nothing was written"))
 
-    def _fail(self, error: DatasyncError) -> None:
+    def _fail(self, error: DataSyncError) -> None:
         """Answer all that wait: what was not sent surely was not done."""
         name = self._client.access.authority
         pendings = list(self._pending.values())
@@ -209,7 +215,7 @@ class Commits:
                     pending.verdict.set_exception(
                         OutcomeUnknown(f"{name}: lost before the watches reported; the write itself stands")
                     )
-                    pending.verdict.exception()  # whoever waited may be gone
+                    pending.verdict.exception()  # the caller may no longer wait for it
             elif not pending.committed.done():
                 if pending.sent and isinstance(error, Disconnected):
                     pending.committed.set_exception(OutcomeUnknown(f"{error}; read the key to see what it is"))

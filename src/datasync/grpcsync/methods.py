@@ -1,105 +1,150 @@
-"""The methods of a service as grpc takes them. What cannot be parsed ends its call, and is no news for the log."""
+"""The methods of a service as grpc takes them. What cannot be parsed ends its call,
+and is no news for the log."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from datasync._grpc import grpc
 from datasync.errors import OutcomeUnknown
+from datasync.grpc_channel import grpc
+from datasync.grpcsync import unsent
+from datasync.grpcsync.unsent import Messages
 from datasync.texts import logger, printable
 
-__all__ = ["Unread", "fail", "of_one", "of_stream", "unexpected", "write"]
+__all__ = ["Methods", "Unread", "fail", "unexpected"]
 
 log = logger("datasync.grpc")
 
-_STALLED = 60.0
-"""Seconds within which a client has to make room for a message, by reading those before it."""
-
 M = TypeVar("M", bound=Message)
+_Code = grpc.StatusCode
 
 
-def of_one(
-    handler: Callable[[M, Any], Awaitable[Any]],
-    request: type[M],
-    reply: type[Message] | None = None,
-    *,
-    many: bool = False,
-) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method that takes one message. many: it writes its replies itself. Without `reply` they are bytes."""
+class Methods:
+    """Makes them, and sends what they answer. port: where the server listens."""
 
-    async def call(raw: bytes, context: Any) -> Any:
-        try:
-            message = request.FromString(raw)
-        except DecodeError:
-            return _malformed(context, request)
-        try:
+    def __init__(self, port: int) -> None:
+        self._unsent = Messages(port)
+
+    def of_one(
+        self,
+        handler: Callable[[M, Any], Awaitable[Any]],
+        request: type[M],
+        reply: type[Message] | None = None,
+        *,
+        many: bool = False,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """A method that takes one message. many: it writes its replies itself.
+        Without `reply` they are bytes."""
+
+        async def answered(raw: bytes, context: Any) -> Any:
+            try:
+                message = request.FromString(raw)
+            except DecodeError:
+                return _malformed(context, request)
             return await handler(message, context)
-        except Unread:
-            return _unread(context)
 
-    make = grpc.unary_stream_rpc_method_handler if many else grpc.unary_unary_rpc_method_handler
-    return make(call, response_serializer=None if reply is None else reply.SerializeToString)
+        make = grpc.unary_stream_rpc_method_handler if many else grpc.unary_unary_rpc_method_handler
+        return make(self._call(answered, many=many), response_serializer=_serializer(reply))
 
+    def of_stream(
+        self,
+        handler: Callable[[AsyncIterator[M], Any], Awaitable[Any]],
+        request: type[M],
+        reply: type[Message],
+        *,
+        many: bool = False,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The same for one that takes a stream."""
 
-def of_stream(
-    handler: Callable[[AsyncIterator[M], Any], Awaitable[Any]],
-    request: type[M],
-    reply: type[Message],
-    *,
-    many: bool = False,
-) -> grpc.RpcMethodHandler[Any, Any]:
-    """The same for one that takes a stream."""
+        async def answered(requests: AsyncIterator[M], context: Any) -> Any:
+            try:
+                return await handler(requests, context)
+            except DecodeError:
+                return _malformed(context, request)
 
-    async def call(requests: AsyncIterator[M], context: Any) -> Any:
+        make = grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
+        call = self._call(answered, many=many)
+        return make(call, request_deserializer=request.FromString, response_serializer=_serializer(reply))
+
+    @contextlib.asynccontextmanager
+    async def room(self, context: Any, size: int) -> AsyncIterator[None]:
+        """Waits for room for a message of a stream, which is to be made and written in the block,
+        and there while the client does not read. The initial metadata was sent before: grpc would
+        send it again in front of the status, in vain.
+
+        Raises `Unread`, which ends the call, where that lasts: what is kept
+        for the client is let go.
+        """
+        pending = await self._unsent.begin_in_turn(context, size)
         try:
-            return await handler(requests, context)
-        except DecodeError:
-            return _malformed(context, request)
-        except Unread:
-            return _unread(context)
+            async with asyncio.timeout(unsent.STALLED):
+                yield
+        except TimeoutError:
+            raise Unread(pending) from None
+        except BaseException:
+            self._unsent.end(pending)
+            raise
+        self._unsent.end(pending)
 
-    make = grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
-    return make(call, request_deserializer=request.FromString, response_serializer=reply.SerializeToString)
+    async def write(self, context: Any, message: Message) -> None:
+        """The same with a message that is there already."""
+        async with self.room(context, message.ByteSize()):
+            await context.write(message)
+
+    def _call(self, answered: Callable[[Any, Any], Awaitable[Any]], *, many: bool) -> Callable[[Any, Any], Any]:
+        """What grpc calls."""
+
+        async def call(asked: Any, context: Any) -> Any:
+            try:
+                reply = await answered(asked, context)
+            except Unread as unread:  # the client may come back, and read the rest
+                fail(context, _Code.UNAVAILABLE, f"nothing was read for {unsent.STALLED:g} s; call again")
+                self._unsent.end_with_task(unread.pending, unread=True)
+                return None
+
+            size = 0 if many or reply is None else reply.ByteSize()
+            if size and not self._unsent.has_room(size):
+                fail(context, _Code.RESOURCE_EXHAUSTED, "so many answers wait to be read; try again later")
+                reply, size = None, 0
+            # grpc sends it in this task, too
+            self._unsent.end_with_task(self._unsent.begin(context, size))
+            return reply
+
+        return call
 
 
 class Unread(Exception):
-    """The client does not read."""
+    """The client does not read. pending: what waits for it."""
 
-
-async def write(context: Any, message: object) -> None:
-    """Send a message of a stream; waits while the client does not read.
-
-    Raises `Unread`, which ends the call, where that lasts: what is kept for the client is let go.
-    """
-    try:
-        async with asyncio.timeout(_STALLED):
-            await context.write(message)
-    except TimeoutError:
-        raise Unread from None
+    def __init__(self, pending: unsent.Message) -> None:
+        super().__init__()
+        self.pending = pending
 
 
 def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
     """End a call in this way, once its handler returns.
 
-    Unlike `context.abort`, whose error and the call hold each other, and with them the server's thread.
+    Unlike `context.abort`, whose error and the call hold each other, and
+    with them the server's thread.
     """
     context.set_code(code)
     context.set_details(printable(text))
 
 
 def unexpected(name: str, error: Exception) -> OutcomeUnknown:
-    """What a client hears of an error that should not be; whoever runs the server finds it in the log."""
+    """What a client hears of an unexpected error; the server's log has its traceback."""
     log.error("%s: unexpected error in a commit", name, exc_info=error)
     return OutcomeUnknown("the server failed in a way that it did not expect; read the key, and see its log")
 
 
 def _malformed(context: Any, request: type[Message]) -> None:
-    fail(context, grpc.StatusCode.INVALID_ARGUMENT, f"this is no {request.DESCRIPTOR.full_name}")
+    fail(context, _Code.INVALID_ARGUMENT, f"this is not a {request.DESCRIPTOR.full_name}")
 
 
-def _unread(context: Any) -> None:
-    fail(context, grpc.StatusCode.UNAVAILABLE, f"nothing was read for {_STALLED:g} s; call again")
+def _serializer(reply: type[Message] | None) -> Callable[[Any], bytes] | None:
+    return None if reply is None else reply.SerializeToString

@@ -1,4 +1,5 @@
-"""The service of the Go package: changes, RESYNCs and ping, each change answered in order with its verdict."""
+"""The service of the Go package: changes, RESYNCs and ping, each change
+answered in order with its verdict."""
 
 from __future__ import annotations
 
@@ -9,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
-from datasync.errors import BadKey, BadStore, DatasyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
-from datasync.events import Verdict
+from datasync.errors import BadKey, BadStore, DataSyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
+from datasync.grpc_channel import grpc
 from datasync.grpcsync import msg_pb2 as msg
-from datasync.grpcsync.methods import of_one, of_stream, unexpected, write
+from datasync.grpcsync.methods import Methods, unexpected
 from datasync.grpcsync.wire import CAPABILITIES, capabilities_text
+from datasync.outcome import Verdict
 from datasync.serving.hub import Hub
 from datasync.serving.inbox import Inbox
 from datasync.source import Delete, Operation, Put, Result
-from datasync.syncbase.feed import end_tasks
+from datasync.tasks import end_tasks
 
 __all__ = ["SERVICE", "MsgService"]
 
@@ -29,7 +30,8 @@ _AHEAD = 256
 """Changes of one stream that may wait for their verdicts; then its client waits."""
 
 APPLIED, REFUSED, FAILED, OVERDUE, UNWATCHED, NOT_READY, INVALID, NOT_WRITTEN, UNKNOWN = range(9)
-"""The result codes. docs/guarantees.md has the meaning of the verdicts, docs/grpc.md that of all of them."""
+"""The result codes. docs/guarantees.md has the meaning of the verdicts,
+docs/grpc.md that of all of them."""
 
 _CODES = {
     Verdict.ACCEPTED: APPLIED,
@@ -47,13 +49,15 @@ _TEXTS = {
 _ACKNOWLEDGED = Result(Verdict.ACCEPTED)
 """What is known where the source hears no verdicts."""
 
-Outcome = Result | asyncio.Future[Result] | DatasyncError
+Outcome = Result | asyncio.Future[Result] | DataSyncError
 
 
 class MsgService:
-    """Serves what a hub follows; only a source without a store in between takes a RESYNC."""
+    """Serves what a hub follows; only a source without a store in between takes a
+    RESYNC. make: makes its methods."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, make: Methods) -> None:
+        self._make = make
         self._hub = hub
         self._source = hub.source
         self._name = hub.source.name
@@ -61,15 +65,16 @@ class MsgService:
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By name."""
+        make = self._make
         return {
-            "dataChanges": of_stream(self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True),
-            "dataResyncs": of_one(self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies),
-            "ping": of_one(self.ping, msg.PingRequest, msg.PingReply),
+            "dataChanges": make.of_stream(self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True),
+            "dataResyncs": make.of_one(self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies),
+            "ping": make.of_one(self.ping, msg.PingRequest, msg.PingReply),
         }
 
     async def ping(self, request: msg.PingRequest, context: Any) -> msg.PingReply:
-        # for a client of ours, which learns whether there are verdicts to wait for: where only remote watchers follow,
-        # and they are not asked, there are none
+        # for a client of ours, which learns whether there are verdicts to wait for: where only
+        # remote watchers follow, and they are not asked, there are none
         can = self._source.capabilities
         if not isinstance(self._source, Inbox):
             can = msgspec.structs.replace(can, reply=False)
@@ -81,7 +86,8 @@ class MsgService:
 
         What was applied before the client broke off stays; what follows is not begun.
         """
-        answers = _Answers(context, self._name)
+        await context.send_initial_metadata(())
+        answers = _Answers(self._make, context, self._name)
         try:
             async for request in requests:
                 await answers.add(request, await self._begin(request))
@@ -98,7 +104,7 @@ class MsgService:
                 check_key(key, rooted=False)
             committed = await self._source.replace((item.key, item.content) for item in request.dataResyncs)
             result = await committed.verdict()
-        except DatasyncError as error:
+        except DataSyncError as error:
             code, text = _code_of(error), str(error)
         else:
             code, text, reasons = _CODES[result.verdict], _text(result), dict(result.reasons)
@@ -121,7 +127,7 @@ class MsgService:
             check_key(request.key, rooted=False)
             check_options(self._source, [operation])
             committed = await self._source.commit([operation], reply=self._reply)
-        except DatasyncError as error:
+        except DataSyncError as error:
             return error
         except Exception as error:
             return unexpected(self._name, error)
@@ -129,9 +135,11 @@ class MsgService:
 
 
 class _Answers:
-    """Answers the changes of one stream in their order: at once, unless one before still waits for its verdict."""
+    """Answers the changes of one stream in their order: at once, unless one before
+    still waits for its verdict."""
 
-    def __init__(self, context: Any, name: str) -> None:
+    def __init__(self, make: Methods, context: Any, name: str) -> None:
+        self._make = make
         self._context = context
         self._name = name
         self._created = int(time.time())
@@ -175,7 +183,7 @@ class _Answers:
             while not self._due.empty():  # `add` may wait for room: it is to hear of the failure
                 self._due.get_nowait()
 
-    async def _write(self, request: msg.DataChangeRequest, outcome: Result | DatasyncError) -> None:
+    async def _write(self, request: msg.DataChangeRequest, outcome: Result | DataSyncError) -> None:
         self._number = (self._number + 1) & 0xFFFFFFFF
         code, text = _answer(request.key, outcome)
         reply = msg.DataChangeReply(
@@ -185,22 +193,22 @@ class _Answers:
             result=code,
             error=msg.Error(message=text) if code else None,
         )
-        await write(self._context, reply)
+        await self._make.write(self._context, reply)
 
 
-async def _known(outcome: Outcome) -> Result | DatasyncError:
+async def _known(outcome: Outcome) -> Result | DataSyncError:
     """The outcome, once it is known."""
     if not isinstance(outcome, asyncio.Future):
         return outcome
     try:
         return await outcome
-    except DatasyncError as error:
+    except DataSyncError as error:
         return error
 
 
-def _answer(key: str, outcome: Result | DatasyncError) -> tuple[int, str]:
+def _answer(key: str, outcome: Result | DataSyncError) -> tuple[int, str]:
     """The result code and text of one change."""
-    if isinstance(outcome, DatasyncError):
+    if isinstance(outcome, DataSyncError):
         return _code_of(outcome), str(outcome)
     if outcome.verdict is Verdict.ACCEPTED:
         return APPLIED, ""
@@ -217,7 +225,7 @@ def _text(result: Result) -> str:
     return _TEXTS.get(_CODES[result.verdict]) or "; ".join(f"{key}: {why}" for key, why in result.reasons.items())
 
 
-def _code_of(error: DatasyncError) -> int:
+def _code_of(error: DataSyncError) -> int:
     match error:
         case NotReady():
             return NOT_READY

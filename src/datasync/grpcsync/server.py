@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import errno
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -13,15 +14,16 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from datasync._grpc import grpc
+from datasync.connecting import cannot_listen, check_free
 from datasync.endpoints import TlsFiles
 from datasync.errors import Disconnected
+from datasync.grpc_channel import grpc
 from datasync.grpcsync import datasync_pb2, msg_pb2, msg_service, service
-from datasync.grpcsync.methods import fail, of_one, of_stream
+from datasync.grpcsync.methods import Methods, fail
 from datasync.grpcsync.wire import MAX_MESSAGE
-from datasync.serving.access import Access
+from datasync.serving.access import WANTS_TOKEN, Access
 from datasync.serving.hub import Hub
-from datasync.syncbase.feed import end_tasks
+from datasync.tasks import end_tasks
 
 __all__ = ["Server"]
 
@@ -31,9 +33,11 @@ _CALLS, _CHECKS = 10_000, 1000
 """Calls at a time; of these, such as ask for the server's health, which need no token."""
 _HEALTH = "grpc.health.v1.Health"
 _REFLECTION = reflection.SERVICE_NAME
+_SERVICES = (msg_service.SERVICE, service.SERVICE, _HEALTH, _REFLECTION)
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", -1),  # a value that a store took can be larger than what is taken here
+    # a value that a store took can be larger than what is taken here
+    ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -44,7 +48,8 @@ _OPTIONS = [
 
 
 class Server:
-    """Serves what `hub` follows, which is to be started and ended by the caller. `async with` starts and ends this."""
+    """Serves what `hub` follows, which is to be started and ended by the caller. `async
+    with` starts and ends this."""
 
     def __init__(self, access: Access, hub: Hub) -> None:
         access.check_bind()
@@ -54,22 +59,25 @@ class Server:
         self._hub = hub
 
     async def start(self) -> None:
-        """Listen. Raises `Disconnected` where that cannot be."""
+        """Listen. Raises `BadStore` where that cannot be, `Disconnected` where the
+        files of TLS cannot be used now."""
         access, hub = self._access, self._hub
         server = grpc.aio.server(options=_OPTIONS, interceptors=[self._door])
-        checks = health.HealthServicer()
-        names = (msg_service.SERVICE, service.SERVICE)
+        checks, make = health.HealthServicer(), Methods(access.port)
+        names = _SERVICES[:2]
         for name in names:
             await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
         for name, methods in (
-            (msg_service.SERVICE, msg_service.MsgService(hub).methods()),
-            (service.SERVICE, service.DataSyncService(hub).methods()),
-            (_HEALTH, _health(checks)),
-            (_REFLECTION, _reflection((*names, _HEALTH, _REFLECTION))),
+            (msg_service.SERVICE, msg_service.MsgService(hub, make).methods()),
+            (service.SERVICE, service.DataSyncService(hub, make).methods()),
+            (_HEALTH, _health(checks, make)),
+            (_REFLECTION, _reflection(_SERVICES, make)),
         ):
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
-        await _check_free(access)
+        # grpc would not say why, and write to standard error
+        await check_free(access.name, access.host, access.port)
         self._listen(server)
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         await server.start()
         self._server = server
 
@@ -92,16 +100,18 @@ class Server:
 
     def _listen(self, server: grpc.aio.Server) -> None:
         access = self._access
-        if access.files is None:
-            port = server.add_insecure_port(access.authority)
-        else:
-            port = server.add_secure_port(access.authority, _credentials(access.files))
-        if not port:
-            raise Disconnected(f"{access.name}: cannot listen there")
+        try:
+            if access.files is None:
+                server.add_insecure_port(access.authority)
+            else:
+                server.add_secure_port(access.authority, _credentials(access.files))
+        except RuntimeError:  # it was taken just now
+            raise cannot_listen(access.name, OSError(errno.EADDRINUSE, "")) from None
 
 
 def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Each handshake goes by the files as they are then, or as they were when they last could be used."""
+    """Each handshake goes by the files as they are then, or as they were
+    when they last could be used."""
     shown = files.read()
 
     def configuration() -> grpc.ServerCertificateConfiguration:
@@ -120,37 +130,34 @@ def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(configuration(), renewed, files.ca is not None)
 
 
-async def _check_free(access: Access) -> None:
-    """Find out whether one may listen there: grpc would not say why, and write to standard error. Raises
-    `Disconnected`."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(access.host, access.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise Disconnected(f"{access.name}: cannot listen there: {why}; choose another address") from None
+def _is_news(record: logging.LogRecord) -> bool:
+    """False: that a client of ours was gone before its answer. grpc logs some of them with their
+    tracebacks, so any client could fill the log."""
+    text = record.getMessage()
+    return not (text.startswith("ExecuteBatchError") and any(f"[/{name}/" in text for name in _SERVICES))
 
 
-def _health(checks: Any) -> Mapping[str, Any]:
-    """Not as grpc would add it, which logs each message that does not parse as an error, with its traceback."""
+def _health(checks: Any, make: Methods) -> Mapping[str, Any]:
+    """Not as grpc would add it, which logs each message that does not parse as
+    an error, with its traceback."""
     request, reply = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
-    return {"Check": of_one(checks.Check, request, reply), "Watch": of_one(checks.Watch, request, reply, many=True)}
+    return {
+        "Check": make.of_one(checks.Check, request, reply),
+        "Watch": make.of_one(checks.Watch, request, reply, many=True),
+    }
 
 
-def _reflection(names: Sequence[str]) -> Mapping[str, Any]:
+def _reflection(names: Sequence[str], make: Methods) -> Mapping[str, Any]:
     servicer = reflection.aio.ReflectionServicer(names, pool=_descriptors())
 
     async def reflect(requests: Any, context: Any) -> None:
+        await context.send_initial_metadata(())
         async with contextlib.aclosing(servicer.ServerReflectionInfo(requests, context)) as replies:
             async for reply in replies:
-                await context.write(reply)
+                await make.write(context, reply)
 
     request, reply = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
-    return {"ServerReflectionInfo": of_stream(reflect, request, reply, many=True)}
+    return {"ServerReflectionInfo": make.of_stream(reflect, request, reply, many=True)}
 
 
 def _descriptors() -> DescriptorPool:
@@ -162,7 +169,8 @@ def _descriptors() -> DescriptorPool:
 
 
 class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
-    """Lets nobody in without the token, where there is one; only whether the server is alive may be asked by all.
+    """Lets nobody in without the token, where there is one; only whether the
+    server is alive may be asked by all.
 
     It knows who is inside: grpc does not wait for the ends of the calls that it cancels.
     """
@@ -205,5 +213,5 @@ def _refusal(code: grpc.StatusCode, text: str) -> Any:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-_TURNED_AWAY = _refusal(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token; give ?token= or DATASYNC_TOKEN")
+_TURNED_AWAY = _refusal(grpc.StatusCode.UNAUTHENTICATED, WANTS_TOKEN)
 _TOO_MANY = _refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "so many calls are open already; end some, or try again later")

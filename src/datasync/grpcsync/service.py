@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from datasync._grpc import grpc
 from datasync.checks import check_key, check_options
 from datasync.errors import (
     BadValue,
-    DatasyncError,
+    DataSyncError,
     Disconnected,
     HistoryLost,
     NotReady,
     Unauthorized,
     UsageError,
 )
+from datasync.grpc_channel import grpc
 from datasync.grpcsync import datasync_pb2 as pb
-from datasync.grpcsync.methods import fail, of_one, of_stream, unexpected, write
+from datasync.grpcsync.methods import Methods, fail, unexpected
 from datasync.grpcsync.wire import (
     CAPABILITIES,
     CHANGED,
@@ -38,7 +38,7 @@ from datasync.serving.cursors import Cursors, Place
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.source import ROW_BYTES, Source
-from datasync.syncbase.feed import end_tasks
+from datasync.tasks import end_tasks
 
 __all__ = ["SERVICE", "DataSyncService"]
 
@@ -46,7 +46,8 @@ SERVICE = "datasync.v1.DataSync"
 
 _AT_A_TIME = 1000
 """Transactions of one client that may wait for their first answer."""
-_PAGE = 1000
+_PAGE, _FIRST, _GROWTH = 1000, 32, 8
+"""Keys of a page at most, of the first one, and by how much the next ones may be larger."""
 _COMING = 256 << 20
 """Bytes of states that clients send, all of them together, until each is complete."""
 _STALLED = 60.0
@@ -68,10 +69,11 @@ _STATUS = (
 
 
 class DataSyncService:
-    """Serves what a hub follows."""
+    """Serves what a hub follows. make: makes its methods."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, make: Methods) -> None:
         self._hub = hub
+        self._make = make
         self._source: Source = hub.source
         self._cursors = Cursors()
         self._streams: dict[str, Subscription[Sequence[bytes]]] = {}
@@ -79,13 +81,15 @@ class DataSyncService:
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By name."""
+        make = self._make
         return {
-            "Commit": of_stream(self.commit, pb.CommitRequests, pb.CommitReplies, many=True),
-            "Replace": of_stream(self.replace, pb.ReplaceRequest, pb.CommitReply),
-            "Get": of_one(self.get, pb.GetRequest, pb.GetReply),
-            "List": of_one(self.list, pb.ListRequest, pb.ListReply, many=True),
-            "Watch": of_one(self.watch, pb.WatchRequest, many=True),  # encoded already, once for all watchers
-            "CatchUp": of_one(self.catch_up, pb.CatchUpRequest, pb.CatchUpReply),
+            "Commit": make.of_stream(self.commit, pb.CommitRequests, pb.CommitReplies, many=True),
+            "Replace": make.of_stream(self.replace, pb.ReplaceRequest, pb.CommitReply),
+            "Get": make.of_one(self.get, pb.GetRequest, pb.GetReply),
+            "List": make.of_one(self.list, pb.ListRequest, pb.ListReply, many=True),
+            # encoded already, once for all watchers
+            "Watch": make.of_one(self.watch, pb.WatchRequest, many=True),
+            "CatchUp": make.of_one(self.catch_up, pb.CatchUpRequest, pb.CatchUpReply),
         }
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
@@ -96,7 +100,7 @@ class DataSyncService:
             if resume is not None:
                 await self._hub.prove(resume)
             watcher = self._hub.subscribe(list(request.scopes), resume, list(request.added), encode=encode)
-        except DatasyncError as error:
+        except DataSyncError as error:
             _fail(context, error)
             return
         name = secrets.token_urlsafe(12)
@@ -108,12 +112,11 @@ class DataSyncService:
             )
             async for frames in watcher:
                 encoded = list(chain.from_iterable(frames))
-                if sum(map(len, encoded)) <= PIECE:
-                    await write(context, b"".join(encoded))
-                    continue
-                for start, end in pieces(list(map(len, encoded))):
-                    await write(context, b"".join(encoded[start:end]))
-        except DatasyncError as error:
+                sizes = list(map(len, encoded))
+                for start, end in pieces(sizes) if sum(sizes) > PIECE else ((0, len(sizes)),):
+                    async with self._make.room(context, sum(sizes[start:end])):
+                        await context.write(b"".join(encoded[start:end]))
+        except DataSyncError as error:
             _fail(context, error)
         finally:
             del self._streams[name]
@@ -131,15 +134,16 @@ class DataSyncService:
         except TimeoutError:
             _fail(context, Disconnected(f"{self._source.name} does not answer now"))
             return None
-        except DatasyncError as error:
+        except DataSyncError as error:
             _fail(context, error)
             return None
         stream.wake()
         return pb.CatchUpReply(position=position)
 
     async def commit(self, requests: AsyncIterator[pb.CommitRequests], context: Any) -> None:
-        """Transactions, begun in the order in which they came; each is answered as soon as it is done, and once more
-        if its verdict comes later."""
+        """Transactions, begun in the order in which they came; each is answered as soon as it is
+        done, and once more if its verdict comes later."""
+        await context.send_initial_metadata(())
         replies: _Replies = asyncio.Queue()
         turn = asyncio.Semaphore(_AT_A_TIME)
         tasks: set[asyncio.Task[None]] = set()
@@ -159,15 +163,16 @@ class DataSyncService:
 
         reading = asyncio.create_task(read())
         reading.add_done_callback(finish)
-        # no TaskGroup: its errors would keep the call, and with it a thread of grpc, until a garbage collection; so
-        # would a task that is still at hand here when its own error is raised
+        # no TaskGroup: its errors would keep the call, and with it a thread of
+        # grpc, until a garbage collection; so would a task that is still at hand
+        # here when its own error is raised
         try:
             while not reading.done() or not replies.empty():
                 due = [await replies.get()]
                 while not replies.empty():
                     due.append(replies.get_nowait())
                 if known := [reply for reply in due if reply is not None]:
-                    await write(context, pb.CommitReplies(replies=[reply for reply, _ in known]))
+                    await self._make.write(context, pb.CommitReplies(replies=[reply for reply, _ in known]))
                     for _, first in known:
                         if first:  # and read: who reads no answers may not go on asking
                             turn.release()
@@ -185,11 +190,12 @@ class DataSyncService:
             items: list[tuple[str, bytes]] = []
             while (request := await _next(requests)) is not None:
                 if len(request.keys) != len(request.values):
-                    raise BadValue("each key has a value; send as many of each")
+                    raise BadValue("keys and values differ in number; send a value for each key")
                 more = request.ByteSize() + ROW_BYTES * len(request.keys)
                 size += more
                 self._coming += more
-                if self._coming > _COMING:  # G9: nobody else may send a state as long as this one is kept
+                if self._coming > _COMING:
+                    # G9: nobody else may send a state as long as this one is kept
                     text = f"the states that clients are sending are larger than {_COMING:,} bytes; send it again later"
                     fail(context, _Code.RESOURCE_EXHAUSTED, text)
                     return None
@@ -203,7 +209,7 @@ class DataSyncService:
         except TimeoutError:
             fail(context, _Code.UNAVAILABLE, f"nothing more of the state came for {_STALLED:g} s; send it again")
             return None
-        except DatasyncError as error:
+        except DataSyncError as error:
             return pb.CommitReply(error=error_of(error))
         finally:
             self._coming -= size
@@ -212,32 +218,37 @@ class DataSyncService:
         """One value."""
         try:
             found = await self._source.get(request.key)
-        except DatasyncError as error:
+        except DataSyncError as error:
             _fail(context, error)
             return None
         return pb.GetReply() if found is None else pb.GetReply(value=found[0], revision=found[1])
 
     async def list(self, request: pb.ListRequest, context: Any) -> None:
         """Page by page, as the client reads them."""
-        limit = min(request.limit or _PAGE, _PAGE)
+        await context.send_initial_metadata(())
+        most = min(request.limit or _PAGE, _PAGE)
+        limit = most if request.keys_only else min(most, _FIRST)
         place: Place | None = Place(None, (), None, 0)
         name = ""
         try:
             while place is not None:
                 page, token = await self._source.page(request.prefix, place.token, limit, keys_only=request.keys_only)
                 more = token is not None
-                # G9: until the client has read this page, what follows is kept as a cursor is, not by
-                # this call
+                # G9: until the client has read this page, what follows is kept as
+                # a cursor is, not by this call
                 name = self._cursors.keep(None, (), token) if more else ""
                 del token, place
-                for start, end in pieces([len(key) + len(raw) for key, raw, _ in page]):
-                    reply = pb.ListReply(items=columns(page[start:end]), more=more or end < len(page))
-                    await write(context, reply)
+                sizes = [len(key) + len(raw) for key, raw, _ in page]
+                # G9: no bound counts what a page holds beside the piece that is being written
+                limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
+                for start, end in pieces(sizes):
+                    async with self._make.room(context, sum(sizes[start:end])):
+                        await context.write(pb.ListReply(items=columns(page[start:end]), more=more or end < len(page)))
                 if not more:
                     return
                 place = self._cursors.take(name)
             _fail(context, Disconnected("the list was read too slowly; list again"))
-        except DatasyncError as error:
+        except DataSyncError as error:
             _fail(context, error)
         finally:
             self._cursors.take(name)
@@ -249,14 +260,14 @@ class DataSyncService:
             operations = operations_of(request)
             check_options(self._source, operations)
             committed = await self._source.commit(operations, reply=wants)
-            del request, operations  # G9: whoever waits for a verdict keeps no values
+            del request, operations  # G9: a call that waits for its verdict keeps no values
             result = committed.result
             if isinstance(result, asyncio.Future):
                 replies.put_nowait((reply_of(number, committed, None), first))
                 first = False
                 result = await result
             replies.put_nowait((reply_of(number, committed, result), first))
-        except DatasyncError as error:
+        except DataSyncError as error:
             replies.put_nowait((pb.CommitReply(id=number, error=error_of(error)), first))
         except Exception as mistake:
             unknown = unexpected(self._source.name, mistake)
@@ -269,7 +280,7 @@ async def _next(requests: AsyncIterator[pb.ReplaceRequest]) -> pb.ReplaceRequest
         return await anext(requests, None)
 
 
-def _fail(context: Any, error: DatasyncError) -> None:
+def _fail(context: Any, error: DataSyncError) -> None:
     """End a call with the status that tells the other side which error it is."""
     if isinstance(error, HistoryLost) and error.changed:
         context.set_trailing_metadata(((HISTORY, CHANGED),))

@@ -1,7 +1,9 @@
-"""grpc:// and grpc+watch:// - an agent that remote clients push to, such a client, and a remote watcher.
+"""grpc:// and grpc+watch:// - an agent that remote clients push to, such a
+client, and a remote watcher.
 
-`grpc://host:port[?initial=empty&token=…&timeout=5&max_answer=268435456]`; `grpcs://` and `grpcs+watch://` speak TLS and
-take `ca=`, `cert=` and `key=`, the names of PEM files. docs/grpc.md has the whole of it.
+`grpc://host:port[?initial=empty&token=…&timeout=5&max_answer=268435456]`; `grpcs://` and
+`grpcs+watch://` speak TLS and take `ca=`, `cert=` and `key=`, the names of PEM files.
+docs/grpc.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from datasync.grpcsync.server import Server
 from datasync.grpcsync.wire import FrameReader, committed_of, items_of, result_of
 from datasync.serving.access import Access
 from datasync.serving.followed import Followed
-from datasync.serving.hub import UNTOLD, Hub
+from datasync.serving.hub import ASSUMED_CAPABILITIES, Hub
 from datasync.serving.inbox import Inbox
+from datasync.shared import closed_on_error
 from datasync.source import (
     Committed,
     Frame,
@@ -76,9 +79,7 @@ class _Remote(Source):
         stream: Stream[pb.ListReply] = token or await self._client.list(prefix, limit, keys_only=keys_only)
         more = False
         try:
-            reply = await stream.read(self._client.timeout)
-            if reply is None:
-                raise Disconnected(f"{self.name}: the list ended before its last page")
+            reply = await self._client.page(stream)
             more = reply.more
         finally:
             if not more:
@@ -93,23 +94,22 @@ class _Remote(Source):
 
 
 class GrpcWatchSource(_Remote):
-    """What a server shows, followed from afar: that of `datasync serve`, or an agent's.
+    """What a remote server shows: that of `datasync serve`, or an agent's.
 
-    Its capabilities are those of an exact store until the server has told what its own source can promise.
+    Its capabilities are those of an exact store until the server has told
+    what its own source can promise.
     """
 
-    capabilities = UNTOLD
+    capabilities = ASSUMED_CAPABILITIES
 
     async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
         request = pb.WatchRequest(scopes=scopes, resume=resume, added=added)
-        client = Client(self._client.access, self._client.timeout, self._client.most)  # a connection of its own
-        try:
+        # a connection of its own
+        client = Client(self._client.access, self._client.timeout, self._client.most)
+        async with closed_on_error(client.aclose):
             stream = await client.watch(request)
             self.capabilities = stream.capabilities or self.capabilities
             return _WatchSession(client, stream)
-        except BaseException:
-            await client.aclose()
-            raise
 
 
 class _WatchSession(Session):
@@ -118,7 +118,7 @@ class _WatchSession(Session):
     def __init__(self, client: Client, stream: Stream[pb.WatchReply]) -> None:
         self._client = client
         self._stream = stream
-        self._followed = Followed(client.access.name, stream.capabilities or UNTOLD)
+        self._followed = Followed(client.access.name, stream.capabilities or ASSUMED_CAPABILITIES)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         reader = FrameReader(self._client.access.name, self._client.most)
@@ -149,10 +149,11 @@ class _WatchSession(Session):
 
 
 class GrpcSource(_Remote):
-    """Where something is watched, the agent: it listens, and clients push to it. Otherwise such a client.
+    """Where something is watched, the agent: it listens, and clients push
+    to it. Otherwise such a client.
 
-    empty: the agent begins with nothing; else with the first RESYNC that a client sends. What a client can do is what
-    the server tells: a store that is served has no verdicts.
+    empty: the agent begins with nothing; else with the first RESYNC that a client sends. What a
+    client can do is what the server tells: a store that is served has no verdicts.
     """
 
     capabilities = Inbox.capabilities

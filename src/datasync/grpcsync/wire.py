@@ -1,4 +1,5 @@
-"""Between messages of our own service and what datasync knows: frames, transactions, verdicts and errors."""
+"""Between messages of our own service and what datasync knows: frames,
+transactions, verdicts and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from datasync import errors
 from datasync.capabilities import Capabilities
 from datasync.checks import check_key, check_operations, check_prefix
 from datasync.codec.shared import UNDECODABLE
-from datasync.endpoints import MAX_ANSWER, too_large
-from datasync.errors import BadValue, Conflict, DatasyncError, Disconnected
-from datasync.events import Verdict
+from datasync.connecting import too_large
+from datasync.endpoints import MAX_ANSWER
+from datasync.errors import BadValue, Conflict, DataSyncError, Disconnected
 from datasync.grpcsync import datasync_pb2 as pb
+from datasync.outcome import Verdict
 from datasync.source import (
     Check,
     Commit,
@@ -46,9 +48,10 @@ CAPABILITIES = "datasync-capabilities"
 """The metadata in which a server tells its watchers what the source can promise."""
 
 HISTORY, CHANGED = "datasync-history", "changed"
-"""The metadata behind a watch that ended because the source has another history, and what it says."""
+"""The metadata behind a watch that ended because the source has another
+history, and what it says."""
 
-_ERRORS: dict[str, type[DatasyncError]] = {
+_ERRORS: dict[str, type[DataSyncError]] = {
     name: getattr(errors, name)
     for name in (
         "BadKey", "BadPrefix", "BadStore", "BadValue", "Disconnected", "NotReady", "OutcomeUnknown", "Unauthorized",
@@ -58,11 +61,12 @@ _ERRORS: dict[str, type[DatasyncError]] = {
 _VERDICTS = {pb.Verdict.Value(verdict.name): verdict for verdict in Verdict}
 
 
-# -- frames ------------------------------------------------------------------------------------------------------------
+# -- frames ----------------------------------------------------------------------------------------
 
 
 def encode(frame: Frame) -> Sequence[bytes]:
-    """The frame as serialized `WatchReply` messages. Several of them, joined, are one message again."""
+    """The frame as serialized `WatchReply` messages. Several of them,
+    joined, are one message again."""
     match frame:
         case Commit(position, revision, changes):
             return _encode_commit(position, revision, changes)
@@ -107,7 +111,8 @@ def _frame(
 
 
 def pieces(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where to cut, so that no piece is much larger than PIECE; a single one where there is nothing."""
+    """Where to cut, so that no piece is much larger than PIECE; a single
+    one where there is nothing."""
     cuts, start, size = [], 0, 0
     for at, one in enumerate(sizes):
         if size and size + one > PIECE:
@@ -131,8 +136,9 @@ def items_of(items: pb.Items) -> list[tuple[str, bytes, int]]:
 
 
 class FrameReader:
-    """Makes frames of what a watch receives, and puts transactions that came in pieces together. server: its name, for
-    errors. most: bytes that one transaction may have."""
+    """Makes frames of what a watch receives, and puts transactions that came in pieces together.
+    server: its name, for errors.
+    most: bytes that one transaction may have."""
 
     def __init__(self, server: str = "", most: int = MAX_ANSWER) -> None:
         self._server = server
@@ -141,12 +147,15 @@ class FrameReader:
         self._changes: list[tuple[str, bytes | None]] = []
 
     def frames(self, reply: pb.WatchReply) -> list[Frame]:
-        """The frames that are complete with this message. Raises `AnswerTooLarge`, `Disconnected`."""
+        """The frames that are complete with this message. Raises
+        `AnswerTooLarge`, `Disconnected`."""
         frames: list[Frame] = []
         try:
             self._read(reply, frames)
         except ValueError:  # columns of different lengths
-            raise Disconnected(f"{self._server}: it sends what is no event of datasync; check the server") from None
+            raise Disconnected(
+                f"{self._server}: it sent something that is not an event of datasync; check the server"
+            ) from None
         return frames
 
     def _read(self, reply: pb.WatchReply, frames: list[Frame]) -> None:
@@ -181,7 +190,7 @@ class FrameReader:
             frames.append(Commit(commit.position, commit.revision, changes))
 
 
-# -- transactions ------------------------------------------------------------------------------------------------------
+# -- transactions ----------------------------------------------------------------------------------
 
 
 def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> pb.CommitRequest:
@@ -209,7 +218,7 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
     """What the request asks for, checked. Raises `BadKey`, `BadPrefix`, `BadValue`."""
     keys, values, ttls = request.keys[:], request.values[:], request.ttls
     if len(keys) != len(values) or len(ttls) not in (0, len(keys)):
-        raise BadValue("each key has a value, and a ttl where there are any; send as many of each")
+        raise BadValue("keys, values and ttls differ in number; send a value for each key, and a ttl for each or none")
     operations: list[Operation] = [Check(check.key, check.revision) for check in request.checks]
     if ttls:
         if not all(0 <= ttl < float("inf") for ttl in ttls):
@@ -250,10 +259,10 @@ def result_of(reply: pb.CommitReply) -> Result | None:
     return None if verdict is None else Result(verdict, dict(reply.reasons))
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
-def error_of(error: DatasyncError) -> pb.Error:
+def error_of(error: DataSyncError) -> pb.Error:
     """An error, to be sent."""
     if isinstance(error, Conflict):
         return pb.Error(name="Conflict", message=str(error), key=error.key, revision=error.expected)
@@ -261,14 +270,14 @@ def error_of(error: DatasyncError) -> pb.Error:
     return pb.Error(name=name, message=str(error))
 
 
-def exception_of(error: pb.Error) -> DatasyncError:
-    """The same error on the other side; one that it does not know is a plain `DatasyncError`."""
+def exception_of(error: pb.Error) -> DataSyncError:
+    """The same error on the other side; one that it does not know is a plain `DataSyncError`."""
     if error.name == "Conflict":
         return Conflict(error.key, error.revision)
-    return _ERRORS.get(error.name, DatasyncError)(error.message)
+    return _ERRORS.get(error.name, DataSyncError)(error.message)
 
 
-# -- capabilities ------------------------------------------------------------------------------------------------------
+# -- capabilities ----------------------------------------------------------------------------------
 
 
 def capabilities_text(capabilities: Capabilities) -> str:
@@ -277,7 +286,8 @@ def capabilities_text(capabilities: Capabilities) -> str:
 
 
 def capabilities_of(text: str | bytes | None) -> Capabilities | None:
-    """The same on the other side; None where the server does not say, or not in a way that is known here."""
+    """The same on the other side; None where the server does not say, or not
+    in a way that is known here."""
     try:
         return None if text is None else msgspec.json.decode(text, type=Capabilities)
     except UNDECODABLE:

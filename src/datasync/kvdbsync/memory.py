@@ -13,6 +13,9 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
+from datasync.ordered import OrderedKeys
+from datasync.outcome import Tally
+from datasync.scopes import is_prefix
 from datasync.source import (
     Check,
     Commit,
@@ -36,9 +39,6 @@ from datasync.source import (
     Source,
     held,
 )
-from datasync.syncbase.ordered import OrderedKeys
-from datasync.syncbase.scopes import is_prefix
-from datasync.syncbase.verdicts import Tally
 from datasync.transports import Url
 
 __all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
@@ -63,7 +63,8 @@ def named(name: str) -> MemorySource:
 
 
 def local() -> MemorySource:
-    """The store that all parts of the process share (Go: `local.Get()`); the same as `memory://local`."""
+    """The store that all parts of the process share (Go: `local.Get()`);
+    the same as `memory://local`."""
     return named("local")
 
 
@@ -124,7 +125,8 @@ class MemorySource(Source):
         return MemorySession(self, Scopes(scopes), frames)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        if asyncio.get_running_loop() is not self._loop:  # asked here too, for a call costs much on this path
+        if asyncio.get_running_loop() is not self._loop:
+            # asked here too, for a call costs much on this path
             self._enter()
         try:
             return self._commit(operations, reply)
@@ -132,7 +134,8 @@ class MemorySource(Source):
             self._writes += 1
             if self._writes >= _YIELD_EVERY:
                 self._writes = 0
-                # a writer that never waits must not starve the loop; only now, lest a later write overtakes this one
+                # a writer that never waits must not starve the loop; only now: a later
+                # write would overtake this one
                 await asyncio.sleep(0)
 
     def _commit(self, operations: Sequence[Operation], reply: bool) -> Committed:
@@ -267,7 +270,8 @@ class MemorySource(Source):
             tally.close()
 
     def _send(self, parts: Sequence[tuple[MemorySession, Sequence[Frame]]]) -> None:
-        """Push to each session its frames. Handlers run meanwhile, and may write: that goes out behind."""
+        """Push to each session its frames. Handlers run meanwhile, and may
+        write: that goes out behind."""
         self._outbox.append(parts)
         if self._sending:
             return
@@ -297,11 +301,12 @@ class MemorySource(Source):
             self._publish(changes)
 
     def _clear_log(self) -> None:
-        """Whoever is not here now takes a snapshot when he comes back."""
+        """A session that resumes later gets a snapshot."""
         self._older, self._log, self._log_bytes = [], [], 0
 
     def _enter(self) -> None:
-        """Move to this event loop. Raises `WrongLoop` while it is in use in another: handlers would run in this one."""
+        """Move to this event loop. Raises `WrongLoop` while it is in use in another:
+        handlers would run in this one."""
         before, loop = self._loop, asyncio.get_running_loop()
         if loop is before:
             return

@@ -1,4 +1,5 @@
-"""What a DataSync measures of itself, named once: for `/metrics`, for Prometheus clients, for OpenTelemetry.
+"""What a DataSync measures of itself, named once: for `/metrics`, for
+Prometheus clients, for OpenTelemetry.
 
 A key is never a label: their number has no bound.
 """
@@ -22,7 +23,8 @@ Sample = tuple[Labels, float]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric: its name as Prometheus has it, its kind, what it tells, and its values at one moment."""
+    """One metric: its name as Prometheus has it, its kind, what it tells,
+    and its values at one moment."""
 
     name: str
     kind: Literal["gauge", "counter"]
@@ -32,48 +34,49 @@ class Family(msgspec.Struct, frozen=True):
 
 FAMILIES = (
     Family(
-        "datasync_source_up", "gauge", "1 while it is followed.",
+        "datasync_source_up", "gauge", "Whether the source is followed (1) or not (0).",
         lambda now: (({"source": source.name}, source.state == "following") for source in now.sources),
     ),
     Family(
-        "datasync_source_reconnects_total", "counter", "How often it came back.",
+        "datasync_source_reconnects_total", "counter", "Successful reconnects of the source.",
         lambda now: (({"source": source.name}, source.reconnects) for source in now.sources),
     ),
     Family(
-        "datasync_watch_state", "gauge", "1 for the state that the watch is in.",
+        "datasync_watch_state", "gauge", "Current state of the watch: 1 for that state.",
         lambda now: (({"watch": watch.name, "state": watch.state}, 1) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_failing", "gauge", "1 while there is something that it could not apply.",
+        "datasync_watch_failing", "gauge", "Whether the watch has data that it could not apply (1) or not (0).",
         lambda now: (({"watch": watch.name}, watch.failing is not None) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_backlog_changes", "gauge", "Changes that wait for it.",
+        "datasync_watch_backlog_changes", "gauge", "Changes waiting to be delivered to the watch.",
         lambda now: (({"watch": watch.name}, watch.backlog) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_events_total", "counter", "Events that it has reported on.",
+        "datasync_watch_events_total", "counter", "Events that the watch has reported on.",
         lambda now: (({"watch": watch.name}, watch.events) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_changes_total", "counter", "Changes that it accepted.",
+        "datasync_watch_changes_total", "counter", "Changes that the watch has accepted.",
         lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
     ),
     Family(
-        "datasync_watch_last_resync_duration_seconds", "gauge", "How long its last RESYNC took.",
+        "datasync_watch_last_resync_duration_seconds", "gauge", "Duration of the last RESYNC of the watch.",
         lambda now: (
             ({"watch": watch.name}, watch.resync.duration) for watch in now.watches if watch.resync is not None
         ),
     ),
     Family(
-        "datasync_watch_last_resync_keys", "gauge", "How many keys its last RESYNC had.",
+        "datasync_watch_last_resync_keys", "gauge", "Keys in the last RESYNC of the watch.",
         lambda now: (({"watch": watch.name}, watch.resync.keys) for watch in now.watches if watch.resync is not None),
     ),
 )  # fmt: skip
 
 
 def distinct(now: Status) -> Status:
-    """The same, no name twice: several DataSyncs may use one, and two samples alike spoil the whole answer."""
+    """The same, no name twice: several DataSyncs may use one, and two samples
+    alike spoil the whole answer."""
     return Status(_numbered(now.sources), _numbered(now.watches))
 
 

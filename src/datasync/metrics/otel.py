@@ -1,4 +1,5 @@
-"""For applications that use OpenTelemetry: the metrics of their DataSyncs as observable instruments."""
+"""For applications that use OpenTelemetry: the metrics of their DataSyncs
+as observable instruments."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ __all__ = ["observe"]
 
 
 def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None:
-    """Let `meter`, or one of the global provider, read `DataSync.status` whenever it collects: `observe(sync.status)`.
+    """Let `meter`, or one of the global provider, read `DataSync.status` whenever it
+    collects: `observe(sync.status)`.
 
     The names are those of Prometheus with dots after the first two words and no `_total`:
-    `datasync.watch.backlog_changes`. One call takes all DataSyncs of the process; a name that is used twice
-    gets a number.
+    `datasync.watch.backlog_changes`. One call takes all DataSyncs of the process; a name
+    that is used twice gets a number.
     """
     meter = meter or get_meter("datasync")
     for family in FAMILIES:

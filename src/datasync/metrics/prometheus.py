@@ -1,4 +1,5 @@
-"""For applications that use the Prometheus client library: the metrics of their DataSyncs in its registry."""
+"""For applications that use the Prometheus client library: the metrics of
+their DataSyncs in its registry."""
 
 from __future__ import annotations
 
@@ -14,11 +15,25 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra(f"this needs the package {error.name}; pip install 'datasync[prometheus]'") from None
 
-__all__ = ["StatusCollector"]
+__all__ = ["StatusCollector", "families"]
+
+
+def families(status: Status) -> Iterator[Metric]:
+    """The metrics of one status, with their values."""
+    now = distinct(status)
+    for family, metric in zip(FAMILIES, _described(), strict=True):
+        for labels, value in family.samples(now):
+            metric.add_sample(family.name, dict(labels), float(value))
+        yield metric
+
+
+def _described() -> Iterator[Metric]:
+    return (Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES)
 
 
 class StatusCollector(Collector):
-    """Reads `DataSync.status` when it is scraped: `REGISTRY.register(StatusCollector(sync.status))`.
+    """Reads `DataSync.status` when it is scraped:
+    `REGISTRY.register(StatusCollector(sync.status))`.
 
     One collector takes all DataSyncs of the process; a name that is used twice gets a number.
     """
@@ -28,12 +43,8 @@ class StatusCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """The metrics without values: what the registry asks for to find names used twice."""
-        return (Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES)
+        return _described()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
-        now = distinct(joined(self._statuses))
-        for family, metric in zip(FAMILIES, self.describe(), strict=True):
-            for labels, value in family.samples(now):
-                metric.add_sample(family.name, dict(labels), float(value))
-            yield metric
+        return families(joined(self._statuses))

@@ -1,4 +1,5 @@
-"""REST (Go: restsync): an agent that clients push to, any source served over HTTP, the client, and the status page."""
+"""REST (Go: restsync): an agent that clients push to, any source served over HTTP, the
+client, and the status page."""
 
 from __future__ import annotations
 

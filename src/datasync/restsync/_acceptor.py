@@ -1,4 +1,5 @@
-"""Connections that come in at the sockets of a listener; also while there are no descriptors left for them."""
+"""Connections that come in at the sockets of a listener; also while there are
+no descriptors left for them."""
 
 from __future__ import annotations
 
@@ -18,15 +19,16 @@ log = logger("datasync.rest")
 _BACKLOG = 1024
 _AT_ONCE = 64
 _PAUSE = 1.0
-"""Seconds after which it is tried again where there was nothing left to accept a connection with."""
+"""Seconds after which it is tried again where there was nothing left to
+accept a connection with."""
 _SAID = 60.0
 """Seconds within which that is said once."""
 _NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Acceptor:
-    """Takes what comes at sockets that are bound. asyncio's own would log a thousand errors each second that there are
-    no descriptors, and is used only in loops that cannot watch sockets."""
+    """Takes what comes at sockets that are bound. asyncio's own would log a thousand errors each
+    second that there are no descriptors, and is used only in loops that cannot watch sockets."""
 
     def __init__(
         self, sockets: Sequence[socket.socket], protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
@@ -52,7 +54,8 @@ class Acceptor:
                 self._servers.append(server)
 
     async def stop(self) -> None:
-        """Take nothing more. What has been accepted is a connection when this returns, or in its handshake."""
+        """Take nothing more. What has been accepted is a connection when this
+        returns, or in its handshake."""
         self._closed = True
         for listening in self._sockets:
             with contextlib.suppress(NotImplementedError):
@@ -88,7 +91,8 @@ class Acceptor:
             task.add_done_callback(self._taking.discard)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
-        """Leave the connections where they are for a while: they would be reported again at once."""
+        """Leave the connections where they are for a while: they would be
+        reported again at once."""
         now = self._loop.time()
         if now - self._said_at >= _SAID:
             where = "{}:{}".format(*listening.getsockname()[:2])
@@ -105,7 +109,7 @@ class Acceptor:
     async def _take(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)
-        except (OSError, TimeoutError):  # also of TLS: the client hears of it, and it is no news for the log
+        except (OSError, TimeoutError):  # also of TLS: the client is told, and the log need not be
             connection.close()
         except asyncio.CancelledError:
             connection.close()

@@ -1,7 +1,8 @@
 """Bodies of JSON: items, whole states and transactions, in both directions.
 
-A value is bytes: `value_base64`, or `value`, where a text stands for its UTF-8 bytes, and any other JSON for its own
-text, as it was sent. The answers use `value` for what is UTF-8, always as a text, and `value_base64` for all else.
+A value is bytes: `value_base64`, or `value`, where a text stands for its UTF-8 bytes, and any other
+JSON for its own text, as it was sent. The answers use `value` for what is UTF-8, always as a text,
+and `value_base64` for all else.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _Valued(msgspec.Struct, forbid_unknown_fields=True):
             try:
                 raw = base64.b64decode(self.value_base64, validate=True)
             except (binascii.Error, ValueError):
-                raise Problem(400, "BadValue", f"value_base64 of {self.key!r} is no base64") from None
+                raise Problem(400, "BadValue", f"value_base64 of {self.key!r} is not base64") from None
         else:
             raw = bytes(self.value)  # type: ignore[arg-type]
             if raw[:1] == b'"':
@@ -85,7 +86,8 @@ _states = msgspec.json.Decoder(_State)
 
 
 def read_state(body: bytes, limits: Limits) -> list[tuple[str, bytes]]:
-    """The items of a whole state; of two with the same key the later one counts. Raises `Problem`."""
+    """The items of a whole state; of two with the same key the later one
+    counts. Raises `Problem`."""
     items = decode(_states, body).items
     if len(items) > limits.keys:
         raise Problem(413, "TooLarge", f"a state holds at most {limits.keys:,} keys here")

@@ -1,12 +1,11 @@
-"""Requests of a client: how they reach the server, and what an answer means that is not one of datasync."""
+"""Requests of a client: how they reach the server, and what an answer means
+that is not one of datasync."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
-import os
-import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -14,10 +13,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from datasync.certificates import certificate_problem, explained
+from datasync.certificates import explained
 from datasync.codec.shared import UNDECODABLE
-from datasync.endpoints import too_large
-from datasync.errors import AnswerTooLarge, DatasyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
+from datasync.connecting import foreign, hung_up, no_answer, not_connected, too_large
+from datasync.endpoints import SLOWEST
+from datasync.errors import AnswerTooLarge, DataSyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.serving.access import Access
 
@@ -25,6 +25,7 @@ __all__ = ["JSON", "Answer", "Calls"]
 
 T = TypeVar("T")
 
+_PROTOCOL = "datasync"
 JSON = {"Content-Type": "application/json"}
 
 Lane = Literal["calls", "verdicts", "streams"]
@@ -32,8 +33,6 @@ _WIDTH = 64
 """Requests of a lane that are under way at a time."""
 _ASKED = "identity"
 """The content encoding that is asked for: a stream, once packed, might be held back."""
-_UPLOAD = 64 << 10
-"""Bytes of a body that are sent at once."""
 _READ = ("", _ASKED, "gzip", "deflate")
 """Those that are read, for some gateways pack whatever they were asked for."""
 _WANTS_CREDENTIALS = (401, 403, 407, 511)
@@ -72,8 +71,8 @@ class _Connector(aiohttp.TCPConnector):
 class _Lane:
     """Connections for one purpose, so that what has to wait for long holds up nothing else.
 
-    Who waits for a turn has not made a request yet: thousands made at once would stop the loop for so long that the
-    time-outs of the first ones pass.
+    Who waits for a turn has not made a request yet: thousands made at once would stop the loop for
+    so long that the time-outs of the first ones pass.
     """
 
     def __init__(self, session: aiohttp.ClientSession, connector: _Connector) -> None:
@@ -93,7 +92,8 @@ class _Lane:
         finally:
             self._waiting -= 1
         try:
-            await asyncio.sleep(0)  # what else begins in this turn of the loop does not count as time for an answer
+            # what else begins in this turn of the loop does not count as time for an answer
+            await asyncio.sleep(0)
             if self.closed:
                 raise WatchClosed("closed before it was sent; nothing was done")
             yield
@@ -107,13 +107,15 @@ class _Lane:
             self._turns.release()
 
     async def aclose(self) -> None:
-        """Cut what is under way, and close the connections: none goes on sending what a server does not read."""
+        """Cut what is under way, and close the connections: none goes on sending
+        what a server does not read."""
         self._connector.abort()
         await self.session.close()
 
 
 class Calls:
-    """The way to one server. `timeout` bounds the wait for each answer, in seconds, and `most` its size, in bytes."""
+    """The way to one server. `timeout` bounds the wait for each answer, in seconds,
+    and `most` its size, in bytes."""
 
     def __init__(self, access: Access, timeout: float, most: int) -> None:
         self._access = access
@@ -125,37 +127,35 @@ class Calls:
 
     async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         """POST, and the head of an answer that has no end. Raises what its error means."""
-        try:
+        async with self._reading():
             response = await self._send(self._lane("streams"), "POST", path, body, JSON, None)
-        except _Broken as error:
-            raise await self._explained(error) from None
-        told = response.headers.get(MARK)
-        if told == STREAMED and response.status == 200 and _encoding(response) in _READ:
-            return response
-        if told is not None and told != STREAMED:
-            raise self._refusal(await self._whole(response))
-        response.close()  # it may have no end
-        raise self._foreign(response) if told is None else self._packed(response)
+            told = response.headers.get(MARK)
+            if told == STREAMED and response.status == 200 and _encoding(response) in _READ:
+                return response
+            if told is not None and told != STREAMED:
+                raise self._refusal(await self._whole(response))
+            response.close()  # it may have no end
+            raise self._foreign(response) if told is None else self._packed(response)
 
     async def read(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """GET, and the answer. Raises what any other than a success means."""
-        try:
+        async with self._reading():
             answer = await self._take("calls", "GET", path, None, headers, 0.0)
-        except _Broken as error:
-            raise await self._explained(error) from None
         if answer.status != 200:
             raise self._refusal(answer)
         return answer
 
     async def tell(self, path: str, *, wait: float = 0.0) -> Answer:
         """POST of what changes nothing, about a stream. Raises as `read` does."""
-        answer = await self._take("streams", "POST", path, b"", JSON, wait)
+        async with self._reading():
+            answer = await self._take("streams", "POST", path, b"", JSON, wait)
         if answer.status != 200:
             raise self._refusal(answer)
         return answer
 
     async def ask(self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls") -> Answer:
-        """The answer to a write, whatever it is. `wait`: seconds that it may take beside the time-out.
+        """The answer to a write, whatever it is. `wait`: seconds that it
+        may take beside the time-out.
 
         Raises `OutcomeUnknown`, `Unauthorized`, `Disconnected`.
         """
@@ -169,14 +169,14 @@ class Calls:
         try:
             return msgspec.json.decode(answer.data, type=kind)
         except UNDECODABLE as error:
-            raise _Broken(
+            raise Disconnected(
                 f"{self._name}: the answer is not understood ({error});"
                 " see that the server is not newer than this client"
             ) from None
 
     async def aclose(self, writes: Collection[asyncio.Future[None]], grace: float) -> None:
-        """Send nothing more, give the answers to `writes` so many seconds, and cut all connections. A later request
-        opens others."""
+        """Send nothing more, give the answers to `writes` so many seconds, and cut all connections.
+        A later request opens others."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
             lane.close()
@@ -184,7 +184,8 @@ class Calls:
             if writes:
                 await asyncio.wait(writes, timeout=grace)
         finally:
-            async with contextlib.AsyncExitStack() as closing:  # each, though one of them is cancelled
+            async with contextlib.AsyncExitStack() as closing:
+                # each, though one of them is cancelled
                 for lane in lanes.values():
                     closing.push_async_callback(lane.aclose)
 
@@ -214,40 +215,37 @@ class Calls:
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The head of the answer, for which it waits so many seconds."""
         files = self._access.files
-        # an upload takes its time; a head without an end does not
-        head = None if seconds is None or len(body or b"") > _UPLOAD else self._timeout + seconds
+        # an upload takes its time, and so does a connection
+        head = None if seconds is None else self._timeout + seconds + len(body or b"") / SLOWEST
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=seconds)
         try:
             async with asyncio.timeout(head):
                 return await lane.session.request(
                     method, URL(self._base + path, encoded=True),
-                    # bytes would be warned of where they are many; an empty body would get a task whose error nobody
-                    # hears
+                    # bytes would be warned of where they are many; an empty body would get a
+                    # task whose error nobody hears
                     data=io.BytesIO(body) if body else None,
                     headers=headers, timeout=limits, allow_redirects=False,
                     ssl=True if files is None else files.context(),  # of the files as they are now
                 )  # fmt: skip
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            if (problem := certificate_problem(_cause(error))) is not None:
-                raise Unauthorized(f"{self._name}: {problem}") from None
-            raise Unauthorized(f"{self._name}: no TLS with it ({_why(error)}); see ca=, cert= and key=") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if lane.closed:
                 raise WatchClosed(f"{self._name}: closed before it was sent; nothing was done") from None
-            raise Disconnected(f"{self._name}: {_why(error)}") from None
+            if isinstance(error, TimeoutError):
+                raise no_answer(self._name, _PROTOCOL) from None
+            raise not_connected(_cause(error), self._name, _PROTOCOL, tls=files is not None) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # with TLS 1.3 a server learns only behind the handshake who the client is, and may just hang up
-            hint = "; it may want another certificate, cert= and key=" if self._access.files is not None else ""
-            raise _Broken(f"{self._name}: {_why(error)}{hint}") from None
+            raise self._broken(error) from None
 
     async def _whole(self, response: aiohttp.ClientResponse) -> Answer:
-        """The whole answer. Raises `_Broken` or `Unauthorized` where it is not one of a server of ours, and
-        `AnswerTooLarge`."""
+        """The whole answer. Raises `_Broken` or `Unauthorized` where it is not one of a server of
+        ours, and `AnswerTooLarge`."""
         try:
             data = await self._body(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _Broken(f"{self._name}: {_why(error)}") from None
-        # G10: a gateway may answer in its place, with any status and any body, or pass on only a part
+            raise self._broken(error) from None
+        # G10: a gateway may answer in its place, with any status and any
+        # body, or pass on only a part
         told = response.headers.get(MARK)
         if told == str(len(data)):
             return Answer(response.status, response.headers, data)
@@ -263,62 +261,71 @@ class Calls:
             raise too_large(self._name, self._most)
         parts: list[bytes] = []
         size = 0
+        due = asyncio.get_running_loop().time() + self._timeout
         try:
-            async for part in response.content.iter_any():
-                size += len(part)
-                if size > self._most:
-                    raise too_large(self._name, self._most)
-                parts.append(part)
+            async with asyncio.timeout_at(due) as patience:
+                async for part in response.content.iter_any():
+                    size += len(part)
+                    if size > self._most:
+                        raise too_large(self._name, self._most)
+                    parts.append(part)
+                    patience.reschedule(due + size / SLOWEST)
         except BaseException:
             response.close()  # what is left of it is not read
             raise
         return b"".join(parts)
 
-    async def _explained(self, error: _Broken) -> DatasyncError:
-        """The error of a request that changes nothing, or that a certificate is not accepted."""
-        access = self._access
-        return await explained(error, self._name, access.host, access.port, access.files)
+    @contextlib.asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """What breaks off in the block changes nothing: it is `Disconnected`, or that a
+        certificate is not accepted."""
+        try:
+            yield
+        except _Broken as broken:
+            access, error = self._access, Disconnected(str(broken))
+            raise await explained(error, self._name, access.host, access.port, access.files) from None
 
-    def _foreign(self, response: aiohttp.ClientResponse) -> DatasyncError:
+    def _broken(self, error: Exception) -> _Broken:
+        """What it means that no whole answer came."""
+        name, tls = self._name, self._access.files is not None
+        if isinstance(error, TimeoutError):
+            return _Broken(str(no_answer(name, _PROTOCOL)))
+        if isinstance(error, aiohttp.ClientResponseError):
+            return _Broken(str(foreign(name, _PROTOCOL, "no HTTP")))
+        if isinstance(error, ConnectionError | aiohttp.ServerDisconnectedError):
+            # with TLS 1.3 a server learns only behind the handshake who the
+            # client is, and may just hang up
+            return _Broken(str(hung_up(name, _PROTOCOL, tls=tls)))
+        return _Broken(str(not_connected(_cause(error), name, _PROTOCOL, tls=tls)))
+
+    def _foreign(self, response: aiohttp.ClientResponse) -> _Broken | Unauthorized:
         """What an answer without our mark means."""
-        text = (
-            f"{self._name}: the answer (status {response.status}, {response.content_type}) is not one"
-            f" of datasync, or of an older version of it, whose answers lack the header {MARK!r};"
-            " see that the URL leads to it, what stands before it, and that it is not older than this client"
-        )
+        seen = f"status {response.status}, {response.content_type}, without the header {MARK!r}"
+        text = f"{foreign(self._name, _PROTOCOL, seen)}, and that the server is not older than this client"
         return Unauthorized(text) if response.status in _WANTS_CREDENTIALS else _Broken(text)
 
-    def _packed(self, response: aiohttp.ClientResponse) -> DatasyncError:
+    def _packed(self, response: aiohttp.ClientResponse) -> _Broken:
         return _Broken(
             f"{self._name}: the answer is packed ({_encoding(response)}), though that was not asked for;"
             " see what stands before it"
         )
 
-    def _refusal(self, answer: Answer) -> DatasyncError:
+    def _refusal(self, answer: Answer) -> DataSyncError:
         """What an answer of ours means that is not a success, to a request that changes nothing."""
         error = error_of(answer.status, answer.data, self._name)
         return Disconnected(str(error)) if isinstance(error, OutcomeUnknown) else error
 
 
-class _Broken(Disconnected):
-    """The connection broke off with the request under way: a write may have been done."""
+class _Broken(Exception):
+    """The connection broke off with the request under way: a write may have been done.
+    It does not leave this file."""
 
 
 def _encoding(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Encoding", "").strip().lower()
 
 
-def _why(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
-    cause = _cause(error)
-    if isinstance(cause, ssl.SSLError):  # whose numbers are OpenSSL's
-        return cause.reason or str(cause)
-    number = getattr(cause, "errno", None)
-    return (os.strerror(number) if number and number > 0 else "") or str(cause) or type(cause).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
+def _cause(error: Exception) -> Exception:
     """What aiohttp wraps."""
     wrapped = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
-    return wrapped if isinstance(wrapped, BaseException) else error
+    return wrapped if isinstance(wrapped, Exception) else error

@@ -1,7 +1,8 @@
-"""The stream of events: what a hub brings a watcher, as server-sent events (the HTML standard, section 9.2).
+"""The stream of events: what a hub brings a watcher, as server-sent events
+(the HTML standard, section 9.2).
 
-snapshot-begin, snapshot-chunk…, snapshot-end; then commit and progress. The `id` of the last three is the position to
-come back with, in the header Last-Event-ID.
+snapshot-begin, snapshot-chunk…, snapshot-end; then commit and progress. The `id` of the last three
+is the position to come back with, in the header Last-Event-ID.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.restsync._requests import Exchange, header_text, needs_json, not_allowed, number
 from datasync.restsync._unsent import parts
+from datasync.scopes import is_prefix
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.serving.log import CommitLog, Encode
 from datasync.source import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
-from datasync.syncbase.scopes import is_prefix
 
 __all__ = ["BEGIN", "CAPABILITIES", "CHUNK", "COMMIT", "END", "PROGRESS", "CaughtUp", "Events", "Request"]
 
@@ -95,19 +96,21 @@ _requests = msgspec.json.Decoder(Request)
 
 
 class CaughtUp(msgspec.Struct):
-    """Where a stream has to be to have all that was acknowledged; None where there is nothing to have."""
+    """Where a stream has to be to have all that was acknowledged; None
+    where there is nothing to have."""
 
     position: str | None
 
 
 class Events:
-    """/v1/events: GET for everybody, POST for a DataSync that follows. watched: a DataSync in this process follows the
-    source too, whose verdicts the answers to writes bring."""
+    """/v1/events: GET for everybody, POST for a DataSync that follows. watched: a DataSync in this
+    process follows the source too, whose verdicts the answers to writes bring."""
 
     def __init__(self, hub: Hub, limits: Limits, *, watched: bool) -> None:
         self._hub = hub
         self._watched = watched
-        self._encode = _encoder(hub.log)  # one function for all streams, so that they share what it made
+        # one function for all streams, so that they share what it made
+        self._encode = _encoder(hub.log)
         self._limits = limits
         self._streams: dict[str, _Stream] = {}
         self._ending = False
@@ -117,10 +120,12 @@ class Events:
         if exchange.method not in ("GET", "POST"):
             raise not_allowed("GET, POST")
         if self._ending:
-            raise Problem(503, "Disconnected", "the server ends; come back later", ((b"retry-after", b"1"),))
+            raise Problem(
+                503, "Disconnected", "the server is shutting down; try again later", ((b"retry-after", b"1"),)
+            )
         subscription, beat = await self._subscribe(exchange)
         if self.streams >= self._limits.streams:
-            raise Problem(429, "TooManyStreams", f"{self.streams:,} streams are open; come back later")
+            raise Problem(429, "TooManyStreams", f"{self.streams:,} streams are open; try again later")
         name = secrets.token_urlsafe(12)
         stream = self._streams[name] = _Stream(exchange, subscription, beat, self._limits.stalled)
         try:
@@ -153,7 +158,8 @@ class Events:
         return len(self._streams)
 
     async def ping(self, exchange: Exchange) -> None:
-        """POST /v1/pings?stream=...: send a sign of life on that stream, so that its watcher knows that it stands."""
+        """POST /v1/pings?stream=...: send a sign of life on that stream, so that its
+        watcher knows that it stands."""
         stream = self._named(exchange)
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -163,8 +169,9 @@ class Events:
         await exchange.answer_json({"sent": True})
 
     async def catch_up(self, exchange: Exchange) -> None:
-        """POST /v1/catch-ups?stream=...: wait for all that the source has acknowledged up to now, and have the stream
-        tell how far it is. Answers with the position that has all of it, null where there is nothing yet."""
+        """POST /v1/catch-ups?stream=...: wait for all that the source has acknowledged up to now,
+        and have the stream tell how far it is. Answers with the position that has all of it, null
+        where there is nothing yet."""
         stream = self._named(exchange)
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -205,7 +212,7 @@ class Events:
             check_prefix(prefix)
         for key in keys:
             if is_prefix(key):
-                raise Problem(400, "BadKey", f"{key!r} is no single key; a prefix goes into prefix=")
+                raise Problem(400, "BadKey", f"{key!r} is not a single key; a prefix goes into prefix=")
         scopes = list(dict.fromkeys([*prefixes, *keys])) or [""]
         begin = query.one("from")
         if begin not in (None, "now", "snapshot"):
@@ -215,7 +222,8 @@ class Events:
             try:
                 return self._hub.subscribe(scopes, last, encode=self._encode), beat
             except HistoryLost:
-                begin = "snapshot"  # whoever comes back has missed something, whatever it asked for at first
+                # a client that comes back has missed something, whatever it asked for at first
+                begin = "snapshot"
         now = self._hub.log.position(self._hub.log.seq) if begin == "now" else None
         return self._hub.subscribe(scopes, now, encode=self._encode), beat
 
@@ -266,12 +274,13 @@ class _Stream:
                             self._busy_since = self._told = now()
                             await write(part)
                         self._busy_since = None
-                    if (
-                        len(data) > _LARGE
-                    ):  # while the socket takes it all, nothing waits: let the others have their turn
+                    if len(data) > _LARGE:
+                        # while the socket takes it all, nothing waits: let the others have their
+                        # turn
                         await asyncio.sleep(0)
         except Disconnected:
-            await self._exchange.write(b"", more=False)  # the hub is closed: the client comes back, or goes elsewhere
+            # the hub is closed: the client comes back, or goes elsewhere
+            await self._exchange.write(b"", more=False)
 
     def end(self) -> None:
         """End the answer, as soon as may be."""
@@ -287,7 +296,8 @@ class _Stream:
             await self._exchange.write(_BEAT)
 
     async def _look_out(self) -> None:
-        """Return when the client has gone or does not read; send a sign of life where nothing else is sent."""
+        """Return when the client has gone or does not read; send a sign of life
+        where nothing else is sent."""
         gone = asyncio.ensure_future(self._exchange.gone())
         now = asyncio.get_running_loop().time
         try:

@@ -1,4 +1,5 @@
-"""Keys: read and write one, list and delete a prefix, replace the whole state, commit a transaction."""
+"""Keys: read and write one, list and delete a prefix, replace the whole
+state, commit a transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from datasync.checks import check_operations, check_options, check_prefix
 from datasync.errors import BadKey, Conflict
-from datasync.events import Verdict
+from datasync.outcome import Verdict
 from datasync.restsync._bodies import Page, item_of, json_fault, read_state, read_transaction
 from datasync.restsync._limits import Limits
 from datasync.restsync._paths import key_of
@@ -45,7 +46,7 @@ class Keys:
         self.writing = 0
         """Writes that are under way, or wait for their verdict."""
 
-    # -- one key -------------------------------------------------------------------------------------------------
+    # -- one key -----------------------------------------------------------------------------------
 
     async def key(self, exchange: Exchange, path: str) -> None:
         """/v1/keys/{key}"""
@@ -68,7 +69,7 @@ class Keys:
         patience = self._patience(query)
         body = await exchange.body(self._limits.value)
         if is_said_to_be_json(exchange) and (fault := json_fault(body)):
-            raise Problem(400, "BadValue", f"the value of {key!r} is said to be JSON, and is not: {fault}")
+            raise Problem(400, "BadValue", f"the value of {key!r} is declared as JSON, but is not: {fault}")
         ttl = None if query.one("ttl") is None else number(query, "ttl", 0, 1e-3, 1e9)
         await self._write(exchange, patience, [*self._condition(exchange, key), Put(key, body, ttl)])
 
@@ -107,7 +108,7 @@ class Keys:
             checks.append(Check(key, 0))
         return checks
 
-    # -- many keys -----------------------------------------------------------------------------------------------
+    # -- many keys ---------------------------------------------------------------------------------
 
     async def keys(self, exchange: Exchange) -> None:
         """/v1/keys"""
@@ -178,7 +179,7 @@ class Keys:
             raise Problem(409, "BadKey", str(error)) from None
         await self._write(exchange, patience, operations)
 
-    # -- writing -------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     async def _write(self, exchange: Exchange, patience: float | None, operations: Sequence[Operation]) -> None:
         """Commit, wait for the verdict, and answer with it."""
@@ -200,7 +201,7 @@ class Keys:
         """Take a place among the writes. Raises `Problem` where there are too many."""
         if self.writing >= self._limits.writes:
             raise Problem(
-                429, "TooManyWrites", f"{self.writing:,} writes wait here already; come back later",
+                429, "TooManyWrites", f"{self.writing:,} writes are waiting already; try again later",
                 ((b"retry-after", b"1"),),
             )  # fmt: skip
         self.writing += 1
@@ -241,7 +242,8 @@ def _names(header: bytes, tag: bytes) -> bool:
 
 
 def _unconditional(exchange: Exchange) -> None:
-    """Raise `Problem` for conditions where many keys are written, instead of leaving them out of account."""
+    """Raise `Problem` for conditions where many keys are written, instead of
+    leaving them out of account."""
     if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
         raise Problem(400, "BadHeader", "a condition is about one key; in a transaction it is a check")
 

@@ -8,14 +8,21 @@ __all__ = ["Limits"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes in bytes, times in seconds. What is beyond is answered with 413, 414 or 429, never taken in part.
+    """Sizes in bytes, times in seconds. What is beyond is answered with 413,
+    414 or 429, never taken in part.
 
-    value, key: of one value, of the UTF-8 form of one key. state: the body of a whole state or a transaction.
-    operations: in a transaction. keys: in a whole state. page: items of an answer. page_bytes: its values together.
-    streams: event streams open at a time. writes: writes that wait for their verdict at a time. verdict_time: for a
-    verdict, unless the client asks for less. stalled: for a client to take the next 64 KiB of what
-    it is sent; it is cut off then. unsent: whole answers that are larger than that, together, until
-    their clients have taken them; beyond, the client that has taken nothing for longest is cut off.
+    value, key: of one value, of the UTF-8 form of one key.
+    state: the body of a whole state or a transaction.
+    operations: in a transaction.
+    keys: in a whole state.
+    page: items of an answer.
+    page_bytes: its values together.
+    streams: event streams open at a time.
+    writes: writes that wait for their verdict at a time.
+    verdict_time: for a verdict, unless the client asks for less.
+    stalled: for a client to take the next 64 KiB of what it is sent; it is cut off then.
+    unsent: whole answers that are larger than that, together, until their clients have taken them;
+    beyond, the client that has taken nothing for longest is cut off.
     cursor: for a client that is to come back for the next page.
     """
 

@@ -1,4 +1,5 @@
-"""What an agent has to know that is mounted in a server of somebody else: when that ends, and whether it runs twice."""
+"""What an agent has to know that is mounted in a server of somebody else: when that
+ends, and whether it runs twice."""
 
 from __future__ import annotations
 
@@ -20,15 +21,18 @@ __all__ = ["only_worker", "stop_signals"]
 Handler = Callable[[int, FrameType | None], Any]
 
 _held: dict[int, tuple[socket.socket, int]] = {}
-"""By the inode of a listening socket: the lock that this process has for it, and how many agents hold it."""
+"""By the inode of a listening socket: the lock that this process has for it,
+and how many agents hold it."""
 
 
 @contextlib.contextmanager
 def stop_signals(call: Callable[[], None]) -> Iterator[None]:
-    """Within the block, `call` in the running loop when SIGINT or SIGTERM asks the server to end, beside what it does.
+    """Within the block, `call` in the running loop when SIGINT or SIGTERM asks the
+    server to end, beside what it does.
 
-    A server waits for the ends of its answers before it tells its application anything, and a stream has none. Does
-    nothing where the server handles no signals in Python, or outside of the main thread.
+    A server waits for the ends of its answers before it tells its application anything,
+    and a stream has none. Does nothing where the server handles no signals in Python,
+    or outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,10 +64,11 @@ def _beside(handler: Handler, loop: asyncio.AbstractEventLoop, call: Callable[[]
 
 @contextlib.contextmanager
 def only_worker(name: str) -> Iterator[None]:
-    """Within the block, no other worker process of the same server may run an agent: each would have half the state.
+    """Within the block, no other worker process of the same server may run an agent:
+    each would have half the state.
 
-    Workers share the sockets that their server listens on. Raises `BadStore`. Where a system has no such names for
-    sockets (other than Linux), nothing is found out.
+    Workers share the sockets that their server listens on. Raises `BadStore`. Where a system has no
+    such names for sockets (other than Linux), nothing is found out.
     """
     held: list[int] = []
     try:

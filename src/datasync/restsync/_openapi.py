@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from datasync.restsync._bodies import Page
 from datasync.restsync._limits import Limits
-from datasync.restsync._problems import MARK, PROBLEM, STREAMED
+from datasync.restsync._overview import Overview
+from datasync.restsync._problems import MARK, PROBLEM, STREAMED, ProblemDetails, Written
 
 __all__ = ["description"]
 
 Schema = dict[str, Any]
 
 _KEY: Schema = {"type": "string", "pattern": "[^/]$"}
+_ANSWERS = (Page, Written, ProblemDetails, Overview)
 _PREFIX: Schema = {"type": "string", "pattern": "^(.*/)?$"}
 
 
@@ -110,9 +115,12 @@ def _paths(limits: Limits) -> Schema:
                 "410": _problem("Nothing can be told behind that event any more."),
             }),
         },
-        "/v1/status": {"get": _operation("status", "How the agent is", [], {"200": _ok("It all.", _json("Status"))})},
+        "/v1/status": {"get": _operation("status", "How the agent is", [], {"200": _ok("It all.", _json("Overview"))})},
         "/metrics": {"get": _operation("metrics", "Metrics, as Prometheus reads them", [], {
-            "200": _ok("The text format.", {"text/plain": {"schema": {"type": "string"}}}),
+            "200": _ok("The text format, or OpenMetrics.", {
+                "text/plain": {"schema": {"type": "string"}},
+                "application/openmetrics-text": {"schema": {"type": "string"}},
+            }),
         })},
         "/health": {"get": _operation("health", "Whether the state is complete", [], {
             "200": _ok("It is.", {"application/json": {"schema": {"type": "object"}}}),
@@ -187,16 +195,13 @@ def _json(name: str) -> Schema:
 
 
 def _problem(text: str) -> Schema:
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
     return _ok(text, {PROBLEM: schema})
 
 
-def _object(properties: Schema, required: list[str], *, closed: bool = False) -> Schema:
-    schema: Schema = {"type": "object", "properties": properties, "required": required}
-    return schema | {"additionalProperties": False} if closed else schema
-
-
 def _schemas(limits: Limits) -> Schema:
+    """Of the bodies that are read, within their limits, and of the answers,
+    as their structs have them."""
     key = {"type": "string", "minLength": 1}
     valued: Schema = {
         "key": key,
@@ -204,8 +209,6 @@ def _schemas(limits: Limits) -> Schema:
         "value_base64": {"type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*$"},
     }
     one_value = {"oneOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}
-    text = {"type": "string"}
-    number = {"type": "number"}
     revision = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     put = {
         "op": {"const": "put"}, **valued, "ttl": {"type": ["number", "null"], "minimum": 1e-3, "maximum": 1e9 - 1},
@@ -213,48 +216,26 @@ def _schemas(limits: Limits) -> Schema:
     delete = {"op": {"const": "delete"}, "key": key, "prefix": {"const": False}}
     delete_prefix = {"op": {"const": "delete"}, "key": _PREFIX, "prefix": {"const": True}}
     check = {"op": {"const": "check"}, "key": key, "revision": revision}
+    _, answers = msgspec.json.schema_components(_ANSWERS, ref_template="#/components/schemas/{name}")
     return {
+        **answers,
         "State": _object(
             {"items": {
-                "type": "array", "maxItems": limits.keys, "items": _object(valued, ["key"], closed=True) | one_value,
+                "type": "array", "maxItems": limits.keys, "items": _object(valued, ["key"]) | one_value,
             }},
-            ["items"], closed=True,
+            ["items"],
         ),
         "Transaction": _object(
             {"operations": {"type": "array", "maxItems": limits.operations, "items": {"oneOf": [
-                _object(put, ["op", "key"], closed=True) | one_value,
-                _object(delete, ["op", "key"], closed=True),
-                _object(delete_prefix, ["op", "key", "prefix"], closed=True),
-                _object(check, ["op", "key", "revision"], closed=True),
+                _object(put, ["op", "key"]) | one_value,
+                _object(delete, ["op", "key"]),
+                _object(delete_prefix, ["op", "key", "prefix"]),
+                _object(check, ["op", "key", "revision"]),
             ]}}},
-            ["operations"], closed=True,
-        ),
-        "Page": _object(
-            {"items": {"type": "array", "items": _object(
-                {"key": key, "revision": revision, "value": text, "value_base64": text}, ["key"],
-            )}, "next": {"type": ["string", "null"]}},
-            ["items", "next"],
-        ),
-        "Written": _object(
-            {
-                "status": {"type": "integer"}, "revision": {"type": ["integer", "null"]},
-                "verdict": {"type": ["string", "null"]}, "reasons": {"type": "object", "additionalProperties": text},
-                "existed": {"type": "array", "items": {"type": "boolean"}}, "title": text, "detail": text,
-            },
-            [],
-        ),
-        "Problem": _object(
-            {
-                "status": {"type": "integer"}, "title": text, "detail": text, "key": text,
-                "expected": {"type": "integer"},
-            },
-            ["status", "title", "detail"],
-        ),
-        "Status": _object(
-            {"name": text, "version": text, "now": number, "started": number, "ready": {"type": "boolean"},
-             "keys": {"type": "integer"}, "revision": {"type": "integer"}, "watchers": {"type": "integer"},
-             "remote": {"type": "array"},
-             "rate": {"type": "object"}, "sources": {"type": "array"}, "watches": {"type": "array"}},
-            ["name", "now", "ready", "keys", "revision", "sources", "watches"],
+            ["operations"],
         ),
     }  # fmt: skip
+
+
+def _object(properties: Schema, required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

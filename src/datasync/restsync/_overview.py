@@ -6,13 +6,13 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
 import msgspec
 
 from datasync.serving.hub import Hub
 from datasync.status import SourceStatus, Status, WatchStatus
 from datasync.texts import printable
+from datasync.version import __version__
 
 __all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
 
@@ -20,9 +20,8 @@ StatusOf = Callable[[], Status]
 
 _SHOWN = 20
 _WATCHES, _SCOPES, _REFUSED, _TEXT = 1000, 20, 100, 1000
-"""Watches, scopes and refused keys of each, and characters of each text, at most: the page asks for all this every
-second."""
-_VERSION = version("datasync")  # read once: it takes a descriptor, of which there may be none left
+"""Watches, scopes and refused keys of each, and characters of each text, at most: the page
+asks for all this every second."""
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -34,7 +33,8 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class RemoteWatcher(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One who follows from afar: its prefixes and keys, and how many commits it is behind (None: at a snapshot).
+    """A remote watcher: its prefixes and keys, and how many commits it is
+    behind (None: at a snapshot).
 
     more_scopes: how many prefixes and keys are not listed.
     """
@@ -47,9 +47,11 @@ class RemoteWatcher(msgspec.Struct, frozen=True, omit_defaults=True):
 class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of it at one moment; times are Unix times in seconds.
 
-    name: the source that is served. keys: how many it holds. watchers: remote watchers, of which `remote` has those
-    that are furthest behind. The watches are in their resync order; where there are too many to list, those that fail
-    are listed first, and `more_watches` tells how many are not.
+    name: the source that is served.
+    keys: how many it holds.
+    watchers: remote watchers, of which `remote` has those that are furthest behind. The watches are
+    in their resync order; where there are too many to list, those that fail are listed first, and
+    `more_watches` tells how many are not.
     """
 
     name: str
@@ -68,12 +70,13 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool = False) -> Overview:
-    """Take the picture: of the DataSync where there is one, of the hub alone otherwise. whole: with all watches."""
+    """Take the picture: of the DataSync where there is one, of the hub alone
+    otherwise. whole: with all watches."""
     now = time.time()
     shown = Status(hub_sources(hub), []) if status is None else status()
     listed = shown.watches if whole else _listed(shown.watches)
     return Overview(
-        printable(hub.source.name), _VERSION, now, started, hub.ready, hub.keys, hub.revision,
+        printable(hub.source.name), __version__, now, started, hub.ready, hub.keys, hub.revision,
         len(hub.watchers), _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources,
         [_cut(watch) for watch in listed], len(shown.watches) - len(listed),
     )  # fmt: skip
@@ -82,7 +85,8 @@ def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool =
 def _listed(watches: list[WatchStatus]) -> list[WatchStatus]:
     if len(watches) <= _WATCHES:
         return watches
-    by_trouble = sorted(range(len(watches)), key=lambda at: watches[at].failing is None)  # else in their order
+    # else in their order
+    by_trouble = sorted(range(len(watches)), key=lambda at: watches[at].failing is None)
     return [watches[at] for at in sorted(by_trouble[:_WATCHES])]
 
 

@@ -1,7 +1,9 @@
-"""The path of a request: one parse, from which come both what is asked for there and the key that it names.
+"""The path of a request: one parse, from which come both what is asked for
+there and the key that it names.
 
-What stands before a server (a proxy, the middleware of an application that mounts it) admits requests by their path,
-as it was sent or decoded. Whatever the two do not agree on leads nowhere: a key is never another one than they saw.
+What stands before a server (a proxy, the middleware of an application that mounts it) admits
+requests by their path, as it was sent or decoded. Whatever the two do not agree on leads nowhere: a
+key is never another one than they saw.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ def key_of(path: str, longest: int) -> str:
 
 
 def below(scope: Mapping[str, Any]) -> bytes:
-    """The path of the request with a slash behind it, told relative to itself, so that it leads to no other host."""
+    """The path of the request with a slash behind it, told relative to itself, so
+    that it leads to no other host."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return b"./" + raw.rpartition(b"/")[2] + b"/"

@@ -1,4 +1,5 @@
-"""Errors and verdicts as answers of HTTP, in the form of RFC 9457 (application/problem+json), and back again."""
+"""Errors and verdicts as answers of HTTP, in the form of RFC 9457
+(application/problem+json), and back again."""
 
 from __future__ import annotations
 
@@ -10,15 +11,28 @@ import msgspec
 
 from datasync import errors
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DatasyncError
-from datasync.events import Verdict
+from datasync.errors import DataSyncError
+from datasync.outcome import Verdict
 from datasync.source import Result
 from datasync.texts import printable
 
-__all__ = ["MARK", "PROBLEM", "STATUS_OF", "STREAMED", "NoSuchKey", "Problem", "error_of", "json_of", "problem_of"]
+__all__ = [
+    "MARK",
+    "PROBLEM",
+    "STATUS_OF",
+    "STREAMED",
+    "NoSuchKey",
+    "Problem",
+    "ProblemDetails",
+    "Written",
+    "error_of",
+    "json_of",
+    "problem_of",
+]
 
 MARK = "datasync-answer"
-"""The header that every answer of ours has, and no gateway sets: how many bytes its body has before any compression."""
+"""The header that every answer of ours has, and no gateway sets: how many bytes its body
+has before any compression."""
 STREAMED = "stream"
 """What it says where the body has no end."""
 PROBLEM = "application/problem+json"
@@ -33,9 +47,10 @@ STATUS_OF = {
 """The status of a write that was done, by what the watches made of it."""
 
 # the first class that fits counts
-_STATUSES: tuple[tuple[type[DatasyncError], int], ...] = (
+_STATUSES: tuple[tuple[type[DataSyncError], int], ...] = (
     (errors.Conflict, 409),
-    (errors.Unauthorized, 502),  # the store behind rejected this server; the client's own token is met with 401
+    # the store behind rejected this server; the client's own token is met with 401
+    (errors.Unauthorized, 502),
     (errors.UsageError, 400),
     (errors.NotReady, 503),
     (errors.Disconnected, 503),
@@ -43,7 +58,7 @@ _STATUSES: tuple[tuple[type[DatasyncError], int], ...] = (
     (errors.OutcomeUnknown, 502),
     (errors.BadStore, 500),
 )
-_BY_NAME: Mapping[str, type[DatasyncError]] = {
+_BY_NAME: Mapping[str, type[DataSyncError]] = {
     kind.__name__: kind
     for kind in (
         errors.BadKey, errors.BadPrefix, errors.BadValue, errors.UnsupportedOption, errors.NotReady,
@@ -60,8 +75,24 @@ def json_of(value: object) -> bytes:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
 
 
+class ProblemDetails(msgspec.Struct):
+    """What an error says, as RFC 9457 has it; `title` is the class of the error.
+
+    key, expected: of a check that did not hold, and the revision that it named.
+    changed: whether the source has another history since.
+    """
+
+    status: int = 0
+    title: str = ""
+    detail: str = ""
+    key: str | msgspec.UnsetType = msgspec.UNSET
+    expected: int | msgspec.UnsetType = msgspec.UNSET
+    changed: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 class Problem(Exception):
-    """An answer that is no success: its status, the name of the error, a line for a person, and further members."""
+    """An answer that is not a success: its status, the name of the error, a line for a
+    person, and further members."""
 
     def __init__(
         self, status: int, error: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = (), **more: Any
@@ -74,7 +105,7 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         """As application/problem+json."""
-        return json_of({"status": self.status, "title": self.error, "detail": printable(str(self)), **self._more})
+        return json_of(ProblemDetails(self.status, self.error, printable(str(self)), **self._more))
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -89,37 +120,32 @@ def problem_of(error: Exception) -> Problem | None:
             elif isinstance(error, errors.HistoryLost):
                 more = {"changed": error.changed}
             headers = ((b"retry-after", b"1"),) if status == 503 else ()
-            return Problem(status, type(error).__name__, str(error), headers, **more)
+            # a transport may have a class of its own for it, which is nobody else's business
+            name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+            return Problem(status, name, str(error), headers, **more)
     return None
 
 
-class NoSuchKey(DatasyncError):
-    """What is to be read is not there, which is no error for long: `get` makes None of it."""
+class NoSuchKey(DataSyncError):
+    """What is to be read is not there, which `get` turns into None."""
 
 
-class _Body(msgspec.Struct):
-    title: str = ""
-    detail: str = ""
-    key: str = ""
-    expected: int = 0
-    changed: bool = False
-
-
-def error_of(status: int, body: bytes, server: str) -> DatasyncError:
-    """What a client raises for an answer of a server of ours that is neither a success nor a verdict."""
+def error_of(status: int, body: bytes, server: str) -> DataSyncError:
+    """What a client raises for an answer of a server of ours that is
+    neither a success nor a verdict."""
     try:
-        said = msgspec.json.decode(body, type=_Body)
+        said = msgspec.json.decode(body, type=ProblemDetails)
     except UNDECODABLE:
-        said = _Body(detail=f"an answer without an explanation (status {status})")
+        said = ProblemDetails(detail=f"an answer without an explanation (status {status})")
     text = said.detail or f"status {status}"
     if said.title == "Conflict":
-        return errors.Conflict(said.key, said.expected)
+        return errors.Conflict(said.key or "", said.expected or 0)
     if said.title == "NoSuchKey":
         return NoSuchKey(f"{server}: {text}")
     if status == 401:
         return errors.Unauthorized(f"{server}: {text}")
     if said.title == "HistoryLost" or status == 410:
-        return errors.HistoryLost(f"{server}: {text}", changed=said.changed)
+        return errors.HistoryLost(f"{server}: {text}", changed=said.changed is True)
     if said.title in _BY_NAME:
         return _BY_NAME[said.title](f"{server}: {text}")
     if status in (408, 429, 503):
@@ -130,7 +156,8 @@ def error_of(status: int, body: bytes, server: str) -> DatasyncError:
 
 
 class Written(msgspec.Struct, omit_defaults=True):
-    """The answer to a write: its revision, what the watches made of it, and whether deletes found something.
+    """The answer to a write: its revision, what the watches made of it, and
+    whether deletes found something.
 
     `verdict` is None where nobody was asked. `detail` is for a person.
     """

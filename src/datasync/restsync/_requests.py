@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl
 
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import MARK, STREAMED, Problem, json_of
-from datasync.restsync._unsent import PART, Unsent
+from datasync.restsync._unsent import PART, Answers
 
 __all__ = [
-    "ABORT", "JSON", "Exchange", "Query", "Receive", "Send", "flag", "header_text", "is_said_to_be_json", "needs_json",
-    "not_allowed", "number",
+    "ABORT", "JSON", "STREAMS", "Exchange", "Query", "Receive", "Send", "flag", "header_text",
+    "is_said_to_be_json", "needs_json", "not_allowed", "number",
 ]  # fmt: skip
 
 Message = MutableMapping[str, Any]
@@ -25,10 +25,13 @@ JSON = b"application/json"
 _DISCARDED, _LINGER = 128 << 20, 30.0
 """Bytes of a body that is not wanted, and seconds, for which it is read and thrown away."""
 ABORT = "datasync.abort"
-"""What a `Listener` calls, in the state of a request, that which cuts its connection."""
+STREAMS = "datasync.streams"
+"""What a `Listener` calls, in the state of a request, that which cuts its connection, and that
+which hears that its answer has no end."""
 _MARK = MARK.encode()
 _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
-"""G11: what the page of another origin embeds is an error there, whatever it says: it learns nothing of the keys."""
+"""G11: what the page of another origin embeds is an error there, whatever it says: it
+learns nothing of the keys."""
 
 
 class Exchange:
@@ -42,13 +45,14 @@ class Exchange:
         receive: Receive,
         send: Send,
         limits: Limits,
-        unsent: Unsent,
+        unsent: Answers,
     ) -> None:
         self.scope = scope
         self.limits = limits
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:  # one that stands twice is a list, of which neither part counts alone
+        for name, value in scope["headers"]:
+            # one that stands twice is a list, of which neither part counts alone
             known = self.headers.get(name)
             self.headers[name] = value if known is None else b"%b, %b" % (known, value)
         self.status = 0
@@ -65,10 +69,11 @@ class Exchange:
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises `Problem` where it is larger than `limit`, `ConnectionResetError`.
 
-        How long it may take to arrive is for the server to bound, as `Listener` does: here a timer for each request
-        would cost more than most of them.
+        How long it may take to arrive is for the server to bound, as `Listener` does: here a timer
+        for each request would cost more than most of them.
         """
-        for name in (b"content-encoding", b"content-range"):  # a value would be stored packed, or in part
+        for name in (b"content-encoding", b"content-range"):
+            # a value would be stored packed, or in part
             if self.headers.get(name, b"identity") != b"identity":
                 raise Problem(415, "BadHeader", f"{name.decode()} has no meaning here; send the whole body as it is")
         if self.headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
@@ -104,13 +109,17 @@ class Exchange:
         A close would wait for that for ever. In a server of somebody else, ending without a
         complete answer has to do.
         """
+        self._tell_listener(ABORT)
+
+    def _tell_listener(self, what: str) -> None:
         state = self.scope.get("state")
-        if isinstance(state, dict) and ABORT in state:
-            state[ABORT]()
+        if isinstance(state, dict) and what in state:
+            state[what]()
 
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of an answer without an end; the body follows by `write`."""
         self.status = status
+        self._tell_listener(STREAMS)
         marked = [*headers, (_MARK, STREAMED.encode()), _SAME_ORIGIN]
         await self._send({"type": "http.response.start", "status": status, "headers": marked})
 
@@ -125,7 +134,8 @@ class Exchange:
         self.status = status
         if status == 304:
             body = b""
-        # G10: by this a client of ours tells what the server says from what a gateway says in its place, or cuts short
+        # G10: by this a client of ours tells what the server says from what a gateway
+        # says in its place, or cuts short
         about = [(_MARK, b"%d" % len(body)), _SAME_ORIGIN]
         if status != 304:  # what it says of a body would be about the one that the client has
             about += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
@@ -230,7 +240,9 @@ def header_text(headers: Mapping[bytes, bytes], name: bytes) -> str:
 
 def not_allowed(methods: str) -> Problem:
     """The answer to a method that means nothing here."""
-    return Problem(405, "NoSuchMethod", f"this takes {methods}", ((b"allow", methods.encode()),))
+    return Problem(
+        405, "NoSuchMethod", f"this method is not allowed here; use one of {methods}", ((b"allow", methods.encode()),)
+    )
 
 
 def is_said_to_be_json(exchange: Exchange) -> bool:
@@ -239,6 +251,7 @@ def is_said_to_be_json(exchange: Exchange) -> bool:
 
 
 def needs_json(exchange: Exchange) -> None:
-    """Raise `Problem` unless the body is said to be JSON: a page of another origin cannot say so unasked."""
+    """Raise `Problem` unless the body is said to be JSON: a page of another
+    origin cannot say so unasked."""
     if not is_said_to_be_json(exchange):
         raise Problem(415, "BadContentType", "send it as application/json")

@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 
 from datasync.codec.shared import UNDECODABLE
-from datasync.endpoints import too_large
-from datasync.errors import DatasyncError, Disconnected
+from datasync.connecting import too_large
+from datasync.errors import DataSyncError, Disconnected
 from datasync.restsync._bodies import Item
 from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS
 from datasync.serving.followed import STREAM, Followed
@@ -92,8 +92,10 @@ _FRAMES: Mapping[bytes, Callable[[str, bytes], Frame]] = {
 class HttpSession(Session):
     """One stream of events.
 
-    most: bytes that one event may have. ping: has the server send a sign of life on a stream. catch_up: tells where
-    the stream has to be to have all that the server's source has acknowledged; None where there is nothing.
+    most: bytes that one event may have.
+    ping: has the server send a sign of life on a stream.
+    catch_up: tells where the stream has to be to have all that the server's source has
+    acknowledged; None where there is nothing.
     """
 
     def __init__(
@@ -120,7 +122,8 @@ class HttpSession(Session):
         try:
             async for data in self._response.content.iter_any():
                 self._heard.set()
-                # only what is new can hold the end of an event, save for the first of its two line ends
+                # only what is new can hold the end of an event, save for
+                # the first of its two line ends
                 seen = max(0, len(rest) - 1)
                 rest += data
                 end = rest.rfind(b"\n\n", seen)
@@ -137,7 +140,7 @@ class HttpSession(Session):
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Disconnected(f"{self._name}: the stream of events broke off") from None
         except (*UNDECODABLE, ValueError) as error:  # a ValueError: what is not base64
-            raise Disconnected(f"{self._name} sends what is no event of datasync ({error})") from None
+            raise Disconnected(f"{self._name} sent something that is not an event of datasync ({error})") from None
         finally:
             self._end()
         raise Disconnected(f"{self._name} ended the stream")
@@ -146,7 +149,7 @@ class HttpSession(Session):
         self._heard.clear()
         try:
             await self._ping(self._stream)
-        except DatasyncError as error:
+        except DataSyncError as error:
             raise Disconnected(str(error)) from None
         if not self._ended:
             await self._heard.wait()

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
-from datasync.errors import BadStore
+from datasync.connecting import cannot_listen, check_free
 from datasync.restsync._limits import Limits
 from datasync.restsync._mounted import only_worker, stop_signals
 from datasync.restsync._overview import StatusOf
@@ -41,8 +41,9 @@ def _initial(text: str) -> bool:
 class RestSource(Source):
     """What HTTP clients have pushed.
 
-    access: where to listen, and who may come. Without it nothing listens: mount `app` in an application of your own,
-    which then says who may come. empty: begin ready and empty, instead of waiting for the first whole state.
+    access: where to listen, and who may come. Without it nothing listens: mount `app` in an
+    application of your own, which then says who may come.
+    empty: begin ready and empty, instead of waiting for the first whole state.
     """
 
     capabilities = Inbox.capabilities
@@ -61,11 +62,16 @@ class RestSource(Source):
         self.app = app_for(self._hub, access, status=lambda: joined(self._statuses), limits=limits)
 
     def used_by(self, status: Callable[[], Any]) -> None:
-        self._statuses = [known for known in self._statuses if not _closed(known())]
+        self._forget_closed()
         self._statuses.append(status)
 
+    def _forget_closed(self) -> None:
+        """G9: a status leads to its DataSync, which is gone once it is closed."""
+        self._statuses = [known for known in self._statuses if not _closed(known())]
+
     async def start(self) -> None:
-        """Listen, until `stop`, whoever uses this; a DataSync does without. Raises `BadStore` where that cannot be."""
+        """Listen until `stop`, also while no DataSync uses this. Raises `BadStore`
+        where that is not possible."""
         self._kept = True
         await self._run()
 
@@ -110,6 +116,7 @@ class RestSource(Source):
         return await self._inbox.replace(items)
 
     async def aclose(self) -> None:
+        self._forget_closed()
         if not self._kept and self._inbox.followers <= 1:  # one is the hub
             await self._stop()
 
@@ -123,7 +130,7 @@ class RestSource(Source):
 
 
 def app_for(hub: Hub, access: Access | None, **more: Any) -> RestApp:
-    """The application for a hub that lets in whom `access` admits."""
+    """The application for a hub that lets in the clients that `access` admits."""
     if access is None:
         return RestApp(hub, **more)
     return RestApp(
@@ -139,15 +146,16 @@ def _closed(status: Status) -> bool:
 
 
 async def serve_app(app: RestApp, access: Access) -> Listener:
-    """Serve the application where `access` says. Raises `BadStore` where nothing can listen, `BadUrl`."""
+    """Serve the application where `access` says. Raises `BadStore` where
+    nothing can listen, `BadUrl`."""
     access.check_bind()
     context = None if access.files is None else access.files.server_context()
+    await check_free(access.name, access.host, access.port)
     listener = Listener(app, context, stalled=app.limits.stalled)
     try:
         await listener.start(access.host, access.port)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise BadStore(f"{access.name}: cannot listen there ({why}); choose another port or address") from None
+    except (OSError, UnicodeError) as error:
+        raise cannot_listen(access.name, error) from None
     return listener
 
 

@@ -11,15 +11,19 @@ from typing import Any
 import msgspec
 
 from datasync.restsync._events import Events
+
+# not when it is asked for: there may be no descriptor left
+from datasync.restsync._exposition import exposition
 from datasync.restsync._keys import Keys
 from datasync.restsync._limits import Limits
-from datasync.restsync._metrics import CONTENT_TYPE, Requests, exposition
+from datasync.restsync._metrics import Requests
 from datasync.restsync._openapi import description
 from datasync.restsync._overview import StatusOf, overview
 from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
-from datasync.restsync._unsent import Unsent
+from datasync.restsync._unsent import Answers
+from datasync.serving.access import WANTS_TOKEN
 from datasync.serving.hub import Hub
 from datasync.texts import logger
 
@@ -49,9 +53,12 @@ _PAGE_HEADERS = (
 class RestApp:
     """The source of a hub over HTTP, with the status page at its root. Mount it, or see `Listener`.
 
-    hub: started and ended by whoever made it. status: of the DataSync whose watches are shown. admits: judges the
-    bearer token of a request (None where there is none); without it, everybody is let in. local: answer only what is
-    addressed to an IP address or to localhost, so that no page of a foreign site reaches it under a name of its own.
+    hub: started and ended by its owner.
+    status: of the DataSync whose watches are shown.
+    admits: judges the bearer token of a request (None where there is none);
+    without it, everybody is let in.
+    local: answer only what is addressed to an IP address or to localhost, so that no page of a
+    foreign site reaches it under a name of its own.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class RestApp:
         self._local = local
         self._host = b""
         self.limits = limits
-        self._unsent = Unsent(limits.unsent, limits.stalled)
+        self._unsent = Answers(limits.unsent, limits.stalled)
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
@@ -92,7 +99,8 @@ class RestApp:
         self._open: dict[str, Handler] = {"/health": self._show_health, "/openapi.json": self._show_description}
 
     def end_streams(self) -> None:
-        """End the streams of events, and begin none: a server waits for their ends before it ends itself."""
+        """End the streams of events, and begin none: a server waits for their
+        ends before it ends itself."""
         self._events.end()
 
     def begin_streams(self) -> None:
@@ -119,13 +127,15 @@ class RestApp:
         except ConnectionResetError:
             return  # the client has gone, or does not read: it hears nothing
         except Exception as error:
-            if exchange.status:  # the answer has begun: only breaking it off says that it is not complete
+            if exchange.status:
+                # the answer has begun: only breaking it off says that it is not complete
                 raise
             await self._answer_problem(exchange, error)
         self._requests.count(self._route(path), scope["method"], exchange.status)
 
     def _route(self, path: str | None) -> str:
-        """The pattern of a path, for the metrics, which keep one for ever: never what a client has made up."""
+        """The pattern of a path, for the metrics, which keep one for ever:
+        never what a client has made up."""
         if path is None:
             return "other"
         if path.startswith(KEY):
@@ -150,7 +160,7 @@ class RestApp:
         body, kind = self._page[path]
         await exchange.answer(200, body, kind, _PAGE_HEADERS)
 
-    # -- who may -------------------------------------------------------------------------------------------------
+    # -- who may -----------------------------------------------------------------------------------
 
     def _let_in(self, exchange: Exchange) -> None:
         if self._local:
@@ -160,13 +170,16 @@ class RestApp:
         kind, _, given = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if not self._admits(given.strip() if kind.lower() == "bearer" else None):
             raise Problem(
-                401, "Unauthorized", "a token is needed: Authorization: Bearer ...", ((b"www-authenticate", b"Bearer"),)
+                401,
+                "Unauthorized",
+                f"{WANTS_TOKEN}, or the header Authorization: Bearer ...",
+                ((b"www-authenticate", b"Bearer"),),
             )
 
     def _check_host(self, exchange: Exchange) -> None:
         given = exchange.headers.get(b"host", b"localhost")
         if b"," in given:
-            raise Problem(400, "BadHeader", "the host stands twice; give it once")
+            raise Problem(400, "BadHeader", "the host is given twice; give it once")
         if given == self._host:
             return
         host = given.decode("latin-1").lower()
@@ -180,7 +193,7 @@ class RestApp:
                 ) from None
         self._host = given  # nearly always the next request has the same
 
-    # -- small answers -------------------------------------------------------------------------------------------
+    # -- small answers -----------------------------------------------------------------------------
 
     async def _show_status(self, exchange: Exchange) -> None:
         _only_get(exchange)
@@ -191,7 +204,9 @@ class RestApp:
     async def _show_metrics(self, exchange: Exchange) -> None:
         _only_get(exchange)
         now = overview(self._hub, self._status, self._started, whole=True)
-        await exchange.answer(200, exposition(now, self._events.streams, self._requests), CONTENT_TYPE)
+        accept = exchange.headers.get(b"accept", b"").decode("latin-1")
+        body, kind = exposition(now, self._events.streams, self._requests, accept)
+        await exchange.answer(200, body, kind, [(b"vary", b"accept")])
 
     async def _show_health(self, exchange: Exchange) -> None:
         _only_get(exchange)
@@ -207,22 +222,24 @@ class RestApp:
         problem = problem_of(error)
         if problem is None:
             log.error("unexpected error in an answer", exc_info=error)
-            problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; the log of the agent has more")
+            problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; see the log of the agent")
         await exchange.answer(problem.status, problem.body(), PROBLEM.encode(), problem.headers)
 
 
 def _check_page(exchange: Exchange) -> None:
-    """Raise `Problem` for what the page of another origin embeds: it could tell by success or failure what there is."""
+    """Raise `Problem` for what the page of another origin embeds: it could tell by
+    success or failure what there is."""
     if exchange.headers.get(b"sec-fetch-site") not in (b"cross-site", b"same-site"):
         return
     mode, kind = exchange.headers.get(b"sec-fetch-mode"), exchange.headers.get(b"sec-fetch-dest")
-    # what asks by CORS learns nothing unless an application around this one allows it; a link may be followed
+    # what asks by CORS learns nothing unless an application around this one
+    # allows it; a link may be followed
     if mode != b"cors" and (mode, kind) != (b"navigate", b"document"):
         raise Problem(403, "ForeignPage", "a page of another origin cannot embed this; open it in a window of its own")
 
 
 def _nothing_here() -> Problem:
-    return Problem(404, "NoSuchPath", "there is nothing here; /openapi.json tells what there is")
+    return Problem(404, "NoSuchPath", "there is nothing at this path; see /openapi.json")
 
 
 def _only_get(exchange: Exchange) -> None:

@@ -1,7 +1,8 @@
-"""http://host:port - what another process serves over HTTP: an agent's `rest://`, or `datasync serve SOURCE --http`.
+"""http://host:port - what another process serves over HTTP: an agent's `rest://`, or
+`datasync serve SOURCE --http`.
 
-`https://` speaks TLS. `?timeout=5` bounds the wait for each answer, in seconds, and `max_answer=` the size of each
-answer and event, in bytes; docs/rest.md has the whole of it.
+`https://` speaks TLS. `?timeout=5` bounds the wait for each answer, in seconds, and `max_answer=`
+the size of each answer and event, in bytes; docs/rest.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from datasync.capabilities import Capabilities
 from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import MAX_ANSWER, max_answer
 from datasync.errors import Disconnected, OutcomeUnknown
-from datasync.events import Verdict
+from datasync.outcome import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
 from datasync.restsync._events import CAPABILITIES, CaughtUp, Request
@@ -26,7 +27,7 @@ from datasync.restsync._problems import NoSuchKey, Written, error_of
 from datasync.restsync._session import HttpSession
 from datasync.serving.access import Access
 from datasync.serving.followed import Followed
-from datasync.serving.hub import UNTOLD
+from datasync.serving.hub import ASSUMED_CAPABILITIES
 from datasync.source import Committed, Item, Operation, Result, Session, Source
 from datasync.transports import Url, seconds
 
@@ -51,10 +52,11 @@ def from_url(url: Url) -> HttpSource:
 class HttpSource(Source):
     """The keys that a server of `datasync.restsync` holds.
 
-    Its capabilities are those of an exact store until the server has told what its own source can promise.
+    Its capabilities are those of an exact store until the server has told
+    what its own source can promise.
     """
 
-    capabilities = UNTOLD
+    capabilities = ASSUMED_CAPABILITIES
     relays = True
 
     def __init__(self, access: Access, timeout: float = 5.0, most: int = MAX_ANSWER) -> None:
@@ -68,7 +70,8 @@ class HttpSource(Source):
         response = await self._calls.stream("events", msgspec.json.encode(asked))
         with contextlib.suppress(*UNDECODABLE):  # an older server tells nothing
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
-            # the verdicts come with the answers to writes; who follows from here is not asked by the server
+            # the verdicts come with the answers to writes; who follows from
+            # here is not asked by the server
             self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
         followed = Followed(self.name, self.capabilities)
         return HttpSession(self.name, response, self._most, followed, self._ping, self._catch_up)

@@ -1,4 +1,5 @@
-"""The HTTP server of an agent, on one address: uvicorn's protocol, with bounds on how a request may come."""
+"""The HTTP server of an agent, on one address: uvicorn's protocol, with
+bounds on how a request may come."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from datasync.restsync._acceptor import Acceptor
-from datasync.restsync._requests import ABORT
+from datasync.restsync._requests import ABORT, STREAMS
 
 __all__ = ["Listener"]
 
 _HEAD_TIME = 10.0
-"""Seconds within which the head of a request has to be here, from the first byte or the connection on."""
+"""Seconds within which the head of a request has to be here, from the first
+byte or the connection on."""
 _BODY_TIME = 60.0
 """Seconds within which the rest of it has to be here."""
 _HEAD_BYTES = 64 << 10
@@ -111,12 +113,15 @@ class _Protocol(HttpToolsProtocol):
         """Whether a request is not complete; at first one is waited for."""
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._answering: _Answering | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         # whatever waits is told: a close, too, waits until all is sent
         transport.set_write_buffer_limits(high=1)
         self.app_state[ABORT] = functools.partial(_abort, transport)
+        self._answering = _Answering(transport)
+        self.app_state[STREAMS] = self._answering.begin_stream
         self._timer = self.loop.call_later(_HEAD_TIME, self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,13 +149,44 @@ class _Protocol(HttpToolsProtocol):
         elif self._timer is None:
             self._timer = self.loop.call_later(_HEAD_TIME if self._head_bytes >= 0 else _BODY_TIME, self._cut)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection, as a client may that has said all it wants to say,
+        until what it asked is answered.
+
+        Whether it has gone altogether shows only then, so a stream ends at once. TLS
+        knows no half of a connection.
+        """
+        assert self._answering is not None
+        if self.scheme == "https" or self._answering.streams or not self._owes_answers():
+            return False
+        self._answering.last = True
+        self._stop_timer()
+        return True
+
+    def _owes_answers(self) -> bool:
+        """Whether a request that has come as a whole is not answered yet; one
+        that never will is forgotten."""
+        if self._coming and self._head_bytes < 0:
+            if not self.pipeline:
+                return False
+            self.pipeline.popleft()  # the newest; others are answered before it
+            return True
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        more = bool(self.pipeline)
+        super().on_response_complete()
+        assert self._answering is not None
+        self._answering.end(more=more)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._coming = True
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_bytes >= 0:  # what comes behind the body is no header, though it may be called like one
+        if self._head_bytes >= 0:
+            # what comes behind the body is not a header, though it may have the name of one
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -175,6 +211,30 @@ class _Protocol(HttpToolsProtocol):
     def _cut(self) -> None:
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+class _Answering:
+    """What a connection is still used for; knows nothing of its protocol,
+    which requests would keep (G9)."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.streams = False
+        """Whether the answer under way has no end."""
+        self.last = False
+        """Whether the client has ended its side, and only waits for answers."""
+
+    def begin_stream(self) -> None:
+        """The answer under way has no end."""
+        self.streams = True
+        if self.last:
+            self._transport.close()
+
+    def end(self, *, more: bool) -> None:
+        """An answer is complete. more: another request waits for its own."""
+        self.streams = False
+        if self.last and not more:
+            self._transport.close()
 
 
 def _abort(transport: asyncio.Transport) -> None:

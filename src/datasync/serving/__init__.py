@@ -1,1 +1,2 @@
-"""What servers share: the inbox that remote clients push into, and the hub that remote watchers follow."""
+"""What servers share: the inbox that remote clients push into, and the hub
+that remote watchers follow."""

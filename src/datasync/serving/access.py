@@ -1,4 +1,5 @@
-"""Who may reach a server, and what a client shows: addresses, certificates and tokens, the same for every protocol."""
+"""Who may reach a server, and what a client shows: addresses, certificates and tokens,
+the same for every protocol."""
 
 from __future__ import annotations
 
@@ -8,21 +9,25 @@ import os
 
 import msgspec
 
-from datasync.endpoints import TlsFiles, no_tls_files, tls_files
+from datasync.endpoints import Endpoint, TlsFiles, is_host, tls_of
 from datasync.errors import BadUrl
 from datasync.transports import Url, shown_host
 
-__all__ = ["TOKEN", "Access"]
+__all__ = ["TOKEN", "WANTS_TOKEN", "Access"]
 
 TOKEN = "DATASYNC_TOKEN"  # noqa: S105 - its name
 """The environment variable that holds the bearer token where a URL has none."""
+WANTS_TOKEN = f"this server wants a token; give ?token= or {TOKEN}"
+"""What a client is told that brings none, or another one."""
 
 
 class Access(msgspec.Struct, frozen=True):
-    """One address, and what both sides show there. `files` are those of TLS, None where it is not spoken.
+    """One address, and what both sides show there. `files` are those of
+    TLS, None where it is not spoken.
 
-    A client trusts the authorities in `ca`, and shows `cert`; a server shows `cert`, and where it has `ca`, wants its
-    clients' certificates from there. The token is the server's to ask for and the client's to bring.
+    A client trusts the authorities in `ca`, and shows `cert`; a server shows `cert`, and where
+    it has `ca`, wants its clients' certificates from there. The token is the server's to ask
+    for and the client's to bring.
     """
 
     name: str
@@ -34,7 +39,8 @@ class Access(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_url(cls, url: Url, *, tls: bool) -> Access:
-        """Take the address and the options ca=, cert=, key= and token= out of a URL. Raises `BadUrl`."""
+        """Take the address and the options ca=, cert=, key= and token= out
+        of a URL. Raises `BadUrl`."""
         if url.path.strip("/"):
             raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
         if url.user is not None:
@@ -42,10 +48,8 @@ class Access(msgspec.Struct, frozen=True):
                 f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning here; give ?token="
             )
         host, port = _address(url)
-        files = tls_files(url) if tls else None
-        if not tls:
-            protocol, plus, role = url.scheme.partition("+")
-            no_tls_files(url, f"{protocol}s{plus}{role}://")
+        protocol, plus, role = url.scheme.partition("+")
+        files = tls_of(url, f"{protocol}s{plus}{role}://", spoken=tls)
         token = url.option("token", _token, None)
         if token is None and (given := os.environ.get(TOKEN)):
             try:
@@ -62,10 +66,11 @@ class Access(msgspec.Struct, frozen=True):
     @property
     def authority(self) -> str:
         """host:port, with the brackets of IPv6."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return str(Endpoint.of(self.host, self.port))
 
     def check_bind(self) -> None:
-        """Raise `BadUrl` unless a server may listen there: not beyond this machine without a token or TLS clients."""
+        """Raise `BadUrl` unless a server may listen there: not beyond this machine
+        without a token or TLS clients."""
         if self.files is not None and self.files.cert is None:
             raise BadUrl(f"{self.name}: a server shows a certificate; give cert= and key=, the names of PEM files")
         if not is_loopback(self.host) and self.token is None and (self.files is None or self.files.ca is None):
@@ -75,7 +80,8 @@ class Access(msgspec.Struct, frozen=True):
             )
 
     def admits(self, token: str | None) -> bool:
-        """Whether a client that brings this token may come in; takes the same time however much of it is right."""
+        """Whether a client that brings this token may come in; takes the same time
+        however much of it is right."""
         if self.token is None:
             return True
         return hmac.compare_digest((token or "").encode(errors="replace"), self.token.encode())
@@ -97,8 +103,8 @@ def is_loopback(host: str) -> bool:
 def _address(url: Url) -> tuple[str, int]:
     host, colon, port = url.hosts.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not bare or not colon or (":" in bare) is not host.startswith("[") or not _is_port(port) or "," in host:
-        raise BadUrl(f"{url}: {shown_host(url.hosts)!r} is no address; write host:port or [ipv6]:port")
+    if not is_host(bare) or not colon or (":" in bare) is not host.startswith("[") or not _is_port(port) or "," in host:
+        raise BadUrl(f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port")
     return bare, int(port)
 
 
@@ -108,5 +114,6 @@ def _is_port(text: str) -> bool:
 
 def _token(text: str) -> str:
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("takes printable ASCII without blanks")  # what is wrong with it would tell part of it
+        # what is wrong with it would tell part of it
+        raise ValueError("takes printable ASCII without blanks")
     return text

@@ -21,7 +21,8 @@ _FEW = 4
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One cursor: of which list, the items that were read and not shown, and the token of the rest."""
+    """One cursor: of which list, the items that were read and not shown,
+    and the token of the rest."""
 
     what: object
     rest: Sequence[Item]

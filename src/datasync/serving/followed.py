@@ -17,8 +17,9 @@ STREAM = "datasync-stream"
 
 
 class Followed:
-    """The position behind the last frame of a stream that the engine has taken over. name: of the server. told: what
-    it says that its source can; where revisions are in one order, they only grow until a snapshot begins."""
+    """The position behind the last frame of a stream that the engine has taken over. name: of the
+    server. told: what it says that its source can; where revisions are in one order, they only
+    grow until a snapshot begins."""
 
     def __init__(self, name: str, told: Capabilities | None = None) -> None:
         self._name = name
@@ -29,7 +30,8 @@ class Followed:
         self._ended = False
 
     def check(self, frames: Sequence[Frame]) -> None:
-        """G3: raise `Disconnected` where one of the next frames is older than what came before it."""
+        """G3: raise `Disconnected` where one of the next frames is older
+        than what came before it."""
         for frame in frames if self._ordered else ():
             match frame:
                 case SnapshotEnd(_, revision):
@@ -56,7 +58,13 @@ class Followed:
         self._move()
 
     async def reach(self, position: str) -> None:
-        """Wait until it is at `position`, or behind it. Raises `Disconnected` when the stream ends."""
+        """Wait until it is at `position`, or behind it. Raises `Disconnected` when the stream ends,
+        or where the position is not understood."""
+        if _number_of(position) is None:
+            raise Disconnected(
+                f"{self._name} tells of a position {position[:100]!r}, which this version does not know;"
+                " check the versions of both sides"
+            )
         while not _reached(self._position, position):
             if self._ended:
                 raise Disconnected(f"{self._name}: the stream has ended")
@@ -69,6 +77,11 @@ class Followed:
 
 def _reached(position: str, wanted: str) -> bool:
     """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
-    log, number, _ = parts_of(position)
-    wanted_log, least, _ = parts_of(wanted)
-    return log == wanted_log and int(number) >= int(least)
+    number, least = _number_of(position), _number_of(wanted)
+    return parts_of(position)[0] == parts_of(wanted)[0] and number is not None and least is not None and number >= least
+
+
+def _number_of(position: str) -> int | None:
+    """How far it is in its log; None where it is not of the form that is known."""
+    number = parts_of(position)[1]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None

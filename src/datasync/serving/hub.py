@@ -1,8 +1,8 @@
 """The hub: one session to a source, and any number of remote watchers that follow it from here.
 
-It keeps the state, and a log of the last commits. A watcher reads from the log by itself, as fast as it can: what
-it has not read costs nothing, and one that falls behind the log gets a snapshot again. Each commit is encoded once
-for all watchers that want the same of it, in the same form.
+It keeps the state, and a log of the last commits. A watcher reads from the log by itself, as fast
+as it can: what it has not read costs nothing, and one that falls behind the log gets a snapshot
+again. Each commit is encoded once for all watchers that want the same of it, in the same form.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import DatasyncError, Disconnected, HistoryLost
-from datasync.events import Verdict
+from datasync.errors import DataSyncError, Disconnected, HistoryLost
 from datasync.options import Options
+from datasync.outcome import Verdict
 from datasync.serving.log import CommitLog, Encode, Entry, Image
 from datasync.serving.pulse import Pulse
+from datasync.shared import closed_on_error
 from datasync.source import (
     Commit,
     Frame,
@@ -36,13 +37,14 @@ from datasync.source import (
     Source,
 )
 from datasync.syncbase.core import Layer
-from datasync.syncbase.feed import Feed, end_tasks
+from datasync.syncbase.feed import Feed
+from datasync.tasks import end_tasks
 
-__all__ = ["UNTOLD", "Encode", "Hub", "Subscription"]
+__all__ = ["ASSUMED_CAPABILITIES", "Encode", "Hub", "Subscription"]
 
 T = TypeVar("T")
 
-UNTOLD = Capabilities(
+ASSUMED_CAPABILITIES = Capabilities(
     order="total",
     atomic=True,
     snapshot="exact",
@@ -65,13 +67,16 @@ _BATCH = 256 << 10
 _PROOFS = 8
 """Watchers of another run of the server whose history is proven at a time."""
 _IMAGES = 8
-"""Snapshots that may be read at a time; the readers of the oldest begin anew when there are more."""
+"""Snapshots that may be read at a time; the readers of the oldest begin
+again when there are more."""
 
 
 class Hub:
-    """Follows a source, and lets many watchers follow it. `async with` starts and ends it, the source with it.
+    """Follows a source, and lets many watchers follow it. `async with` starts
+    and ends it, the source with it.
 
-    source: writes and reads go to it directly. options: how the hub reconnects.
+    source: writes and reads go to it directly.
+    options: how the hub reconnects.
     """
 
     def __init__(self, source: Source, options: Options = Options()) -> None:  # noqa: B008 - frozen
@@ -107,11 +112,8 @@ class Hub:
         rng = random.Random()  # noqa: S311 - for jitter
         self._feed = Feed(self.source, self._layer, self, self._options, rng, time.time, lambda: None)
         self._task = asyncio.get_running_loop().create_task(self._feed.run(), name=f"datasync hub {self.source.name}")
-        try:
+        async with closed_on_error(self.aclose):
             await self._feed.first
-        except BaseException:
-            await self.aclose()
-            raise
 
     async def aclose(self) -> None:
         """End the session and the source; watchers get `Disconnected`."""
@@ -122,9 +124,12 @@ class Hub:
             self._bookmark.cancel()
         task, self._task = self._task, None
         if task is not None:
+            assert self._feed is not None
             try:
                 await end_tasks(task)  # a feed ends within its own close_timeout
             finally:
+                self._feed.close()
+                self._feed = None  # G9: it leads back here
                 await self.source.aclose()
 
     async def __aenter__(self) -> Self:
@@ -141,12 +146,14 @@ class Hub:
 
     @property
     def following(self) -> bool:
-        """Whether it has been started and not ended: it then has one session of the source, or tries to."""
+        """Whether it has been started and not ended: it then has one session
+        of the source, or tries to."""
         return self._task is not None
 
     @property
     def capabilities(self) -> Capabilities:
-        """What watchers may rely on: the log lets them resume, and nobody asks them for a verdict."""
+        """What watchers may rely on: the log lets them resume, and nobody
+        asks them for a verdict."""
         return msgspec.structs.replace(self.source.capabilities, resume=True, reply=False)
 
     @property
@@ -164,17 +171,18 @@ class Hub:
     ) -> Subscription[T]:
         """Watch `scopes`, from a snapshot on, or behind `resume`, the position of an earlier frame.
 
-        With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. Raises `HistoryLost` where it
-        cannot be told what was missed.
+        With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. Raises
+        `HistoryLost` where it cannot be told what was missed.
         """
         cursor = None if resume is None else self.log.cursor(resume)
         return Subscription(self, Scopes(scopes), cursor, Scopes(added) if added else None, encode)
 
     async def prove(self, resume: str) -> None:
-        """G3: whoever followed another run of this server hears where the source has another history by now.
+        """G3: a watcher of an earlier run of this server is told where the
+        source has another history by now.
 
-        Call it before `subscribe`, which tells the rest. Raises `HistoryLost`; `Disconnected` and the like where the
-        source cannot tell now.
+        Call it before `subscribe`, which tells the rest. Raises `HistoryLost`; `Disconnected` and
+        the like where the source cannot tell now.
         """
         place = self.log.foreign_place(resume)
         if place is None:
@@ -187,16 +195,19 @@ class Hub:
         except HistoryLost as lost:
             if lost.changed:
                 raise
-        except DatasyncError:
+        except DataSyncError:
             raise
         except Exception:
-            return  # what a client sent is not a place of this source: nothing is proven, and it takes a snapshot
+            # what a client sent is not a place of this source: nothing is proven, and it takes a
+            # snapshot
+            return
         else:
             await session.aclose()
 
     def ask(self) -> int:
-        """Ask the source what it has acknowledged up to now, to anybody. All of it is here once `fresh` has reached the
-        number that this returns; those who ask at the same time share an answer."""
+        """Ask the source what it has acknowledged up to now, to anybody. All of it is
+        here once `fresh` has reached the number that this returns; those who ask at
+        the same time share an answer."""
         self._layer.registered += 1
         if self._feed is not None:
             self._feed.registered(wider=False)
@@ -208,8 +219,9 @@ class Hub:
         return self._layer.fresh
 
     async def catch_up(self) -> str | None:
-        """Wait until all that the source had acknowledged is here. Returns the position that it then stands at, None
-        where the source has not been given a state yet. Raises `Disconnected` at the end."""
+        """Wait until all that the source had acknowledged is here. Returns the position
+        that it then stands at, None where the source has not been given a state yet.
+        Raises `Disconnected` at the end."""
         asked = self.ask()
         while self.fresh < asked:
             if self.closed:
@@ -229,7 +241,7 @@ class Hub:
                 self._images.popitem(last=False)[1].revoked = True
         return image
 
-    # -- what the feed brings ------------------------------------------------------------------------------------
+    # -- what the feed brings ----------------------------------------------------------------------
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
         self._staging = layer.staging = None
@@ -285,7 +297,7 @@ class Hub:
                 items[key] = (key, raw, revision)
         self._append(revision, changes, before)
         if frame.reply is not None:
-            frame.reply(_UNWATCHED)  # who watches from afar is not asked
+            frame.reply(_UNWATCHED)  # remote watchers are not asked
 
     def _stand_at(self, layer: Layer, position: Any) -> None:
         layer.position = position
@@ -303,7 +315,8 @@ class Hub:
         self._bookmark_soon()
 
     def _replace(self, layer: Layer, frame: SnapshotEnd, items: dict[str, Item]) -> None:
-        """A snapshot is complete: all watchers begin anew with it, unless they have seen all that came before it."""
+        """A snapshot is complete: all watchers begin again with it, unless they
+        have seen all that came before."""
         old, self._items, self._staging, layer.staging = self._items, items, None, None
         self._stand_at(layer, frame.position)
         if frame.same_history and layer.ready:
@@ -317,7 +330,9 @@ class Hub:
             frame.reply(_UNWATCHED)
 
     def _begin(self, frame: SnapshotEnd) -> None:
-        if self._changed:  # what names a history may have stayed: watchers from afar are told by another name
+        if self._changed:
+            # the source's name of its history may be the same: remote watchers are told by another
+            # name
             self._changed, self._histories = False, self._histories + 1
         history = f"{frame.history}+{self._histories}" if self._histories else frame.history
         self.revision, self.history = frame.revision, history
@@ -325,7 +340,7 @@ class Hub:
         self._forget_images()
         self._wake_all()
 
-    # -- watchers ------------------------------------------------------------------------------------------------
+    # -- watchers ----------------------------------------------------------------------------------
 
     def _forget_images(self) -> None:
         """Keep only those that somebody reads, for nobody else will."""
@@ -349,8 +364,9 @@ class Hub:
 class Subscription(AsyncIterator[list[T]]):
     """One watcher: iterates over lists of encoded frames, without an end. Made by `Hub.subscribe`.
 
-    A snapshot may come again later, where the source took one, or where the watcher was too slow for the log. Raises
-    `Disconnected` when the hub closes, or a snapshot is read so slowly that it is given up.
+    A snapshot may come again later, where the source took one, or where the watcher was
+    too slow for the log. Raises `Disconnected` when the hub closes, or a snapshot is read
+    so slowly that it is given up.
     """
 
     def __init__(self, hub: Hub, scopes: Scopes, cursor: int | None, added: Scopes | None, encode: Encode[T]) -> None:
@@ -360,8 +376,10 @@ class Subscription(AsyncIterator[list[T]]):
         self._added = added
         self._encode = encode
         self._told = (-1, 0)
-        """What the last frame said: number of the commit, and revision. At first nothing, so that a bookmark comes."""
-        # G1: a snapshot holds all that the source had acknowledged, to anybody, before it was asked for
+        """What the last frame said: number of the commit, and revision. At first
+        nothing, so that a bookmark comes."""
+        # G1: a snapshot holds all that the source had acknowledged, to
+        # anybody, before it was asked for
         self._asked = hub.ask() if cursor is None or added is not None else 0
         self._woken: asyncio.Future[None] | None = None
         self._frames = self._run()
@@ -451,7 +469,8 @@ class Subscription(AsyncIterator[list[T]]):
         yield from self._snapshot(added, image)
 
     def _encoded(self, cursor: int, entries: Sequence[Entry]) -> list[T]:
-        """The frames of these entries; the same list for all that stand at the same place and want the same."""
+        """The frames of these entries; the same list for all that stand at the
+        same place and want the same."""
         if not entries:
             return []
         frames, told = self._hub.log.encoded(cursor, entries, self._scopes, self._encode)
@@ -459,7 +478,8 @@ class Subscription(AsyncIterator[list[T]]):
         return frames
 
     async def _wait(self) -> None:
-        """Until something new is in the log; the hub wakes everybody now and then, and at its end."""
+        """Until something new is in the log; the hub wakes everybody now
+        and then, and at its end."""
         self._woken = asyncio.get_running_loop().create_future()
         try:
             await self._woken

@@ -8,8 +8,8 @@ from typing import Any
 
 from datasync.errors import NotReady
 from datasync.kvdbsync.memory import MemorySession, MemorySource, Outcome
+from datasync.outcome import Tally
 from datasync.source import Committed, Item, Operation, Scopes, Session
-from datasync.syncbase.verdicts import Tally
 
 __all__ = ["Inbox"]
 
@@ -20,8 +20,10 @@ _REOPENING = 1.0
 class Inbox(MemorySource):
     """A memory store whose whole content a client replaces (a RESYNC), or changes.
 
-    Until the first `replace` it is not ready: its sessions bring nothing, and everything else raises `NotReady`.
-    name: how messages and `status()` call it. empty: begin ready, and empty.
+    Until the first `replace` it is not ready: its sessions bring nothing, and
+    everything else raises `NotReady`.
+    name: how messages and `status()` call it.
+    empty: begin ready, and empty.
     """
 
     def __init__(self, name: str, *, empty: bool = False) -> None:
@@ -40,8 +42,8 @@ class Inbox(MemorySource):
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
         """Hold just these keys from now on; none at all means that everything is gone.
 
-        All watches are resynced, and `result` is their verdict, or a future of it. A later one of two items with the
-        same key counts.
+        All watches are resynced, and `result` is their verdict, or a future of it. A later one of
+        two items with the same key counts.
         """
         self._enter()
         await self._until_followed()
@@ -86,7 +88,8 @@ class Inbox(MemorySource):
         self._followed.clear()
 
     async def _until_followed(self) -> None:
-        """An engine between two sessions would have no say in the verdict: give it the time to come back."""
+        """An engine between two sessions would have no say in the verdict:
+        give it the time to come back."""
         if not self._followed.is_set():
             try:
                 async with asyncio.timeout(_REOPENING):

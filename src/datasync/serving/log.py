@@ -1,4 +1,5 @@
-"""What a hub keeps for its watchers: the last commits and the state as of now, with the encoded forms of both."""
+"""What a hub keeps for its watchers: the last commits and the state as of now,
+with the encoded forms of both."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ __all__ = ["CommitLog", "Encode", "Entry", "Image", "parts_of"]
 
 T = TypeVar("T")
 Encode = Callable[[Frame], T]
-"""From a frame to what goes over the wire. Its results are kept and shared, so each form has one function."""
+"""From a frame to what goes over the wire. Its results are kept and shared, so
+each form has one function."""
 
 _KEEP = 4096
 _KEEP_BYTES = 32 << 20
 _CHUNK = 1000
 _CHUNK_BYTES = 256 << 10
-"""Keys and bytes that fill a chunk of a snapshot: it is encoded in one go, while all others wait."""
+"""Keys and bytes that fill a chunk of a snapshot: it is encoded in one go,
+while all others wait."""
 _FORMS = 8
 """Encoded forms of a commit, or a chunk, that are kept; more differ in their scopes, and fewer
 would share them."""
@@ -41,8 +44,8 @@ class Entry:
         self._directories = {key[: key.rfind("/") + 1] for key, _ in frame.changes}
 
     def concerns(self, scopes: Scopes) -> bool:
-        """Whether any part of the commit lies in the scopes. For many watchers of other keys than those of a large
-        commit: looks at each directory, not at each key."""
+        """Whether any part of the commit lies in the scopes. For many watchers of other keys than
+        those of a large commit: looks at each directory, not at each key."""
         directories = self._directories
         if any(directory in scopes for directory in directories):
             return True
@@ -65,8 +68,9 @@ class Entry:
 
 
 class CommitLog:
-    """The last commits, numbered; a position is the text of the log it belongs to, of a number, and of where the
-    source stood, which tells another run of the server whether the source still has that history.
+    """The last commits, numbered; a position is the text of the log it belongs to, of a
+    number, and of where the source stood, which tells another run of the server whether the
+    source still has that history.
 
     history: what tells this log from all others.
     """
@@ -100,8 +104,8 @@ class CommitLog:
         return self._entries[int(parts_of(position)[1]) - self.floor - 1].before
 
     def stand_at(self, place: Any) -> None:
-        """From now on the source stands at this position of its own, None where it has none. What is not plain data
-        is left out."""
+        """From now on the source stands at this position of its own, None where it has none. What
+        is not plain data is left out."""
         try:
             self._place = "" if place is None else _as_text(place)
         except (TypeError, ValueError, RecursionError):
@@ -140,7 +144,8 @@ class CommitLog:
             return None
 
     def read(self, cursor: int, limit: int | None = None) -> list[Entry]:
-        """The entries behind `cursor`, which is not below the floor: all, or about `limit` bytes of them."""
+        """The entries behind `cursor`, which is not below the floor: all, or
+        about `limit` bytes of them."""
         start = cursor - self.floor
         if limit is None:
             return self._entries[start:]
@@ -156,9 +161,11 @@ class CommitLog:
     def encoded(
         self, cursor: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
     ) -> tuple[list[T], tuple[int, int] | None]:
-        """The frames of `entries`, read behind `cursor`, and what the last of them says: its number and revision.
+        """The frames of `entries`, read behind `cursor`, and what the last of them
+        says: its number and revision.
 
-        Until the next commit comes, all who stand at the same place and want the same get the same list.
+        Until the next commit comes, all who stand at the same place and
+        want the same get the same list.
         """
         form = (cursor, len(entries), scopes, encode)
         known: tuple[list[T], tuple[int, int] | None] | None = self._batches.get(form)
@@ -197,7 +204,7 @@ class Image:
         self.seq = seq
         self.readers = 0
         self.revoked = False
-        """There are too many; whoever still reads it gives up."""
+        """There are too many; its readers give up."""
         self._items = items
         self.revision = end.revision
         self._end = end

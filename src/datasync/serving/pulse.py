@@ -25,7 +25,8 @@ class Pulse:
         self._counts[self._newest % _STEPS] += changes
 
     def rates(self) -> tuple[float, float, list[float]]:
-        """The seconds of a step, when the last complete one ended (Unix time), and changes a second in each of them."""
+        """The seconds of a step, when the last complete one ended (Unix time), and
+        changes a second in each of them."""
         self._advance()
         oldest = self._newest - _STEPS + 1
         counts = [self._counts[step % _STEPS] for step in range(oldest, self._newest)]

@@ -20,8 +20,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import msgspec
 
 from datasync.events import Record
-from datasync.syncbase.scopes import Scopes
-from datasync.syncbase.verdicts import Tally
+from datasync.outcome import Tally
+from datasync.scopes import Scopes
 
 __all__ = ["Confirmations", "Shown", "Waiting", "Write"]
 

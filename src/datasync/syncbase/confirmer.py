@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from datasync.events import Record, Verdict
+from datasync.events import Record
+from datasync.outcome import Listener, Tally, Verdict, Vote
+from datasync.scopes import Scopes
 from datasync.syncbase.confirm import Shown, Waiting, Write
 from datasync.syncbase.delivery import Delivery
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.router import Router
-from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.subscriber import Subscriber
-from datasync.syncbase.verdicts import Listener, Tally, Vote
 
 __all__ = ["Confirmer"]
 
@@ -30,13 +30,11 @@ class Confirmer:
         mirror: Mirror,
         router: Router[Subscriber],
         delivery: Delivery,
-        seq: Callable[[], int],
     ) -> None:
         self._layers = layers
         self._mirror = mirror
         self._router = router
         self._delivery = delivery
-        self._seq = seq
 
     def wanted(self, keys: Iterable[str], *, but: Scopes = _NOTHING) -> list[str]:
         """Those of the keys that some watch wants; without those in `but`."""
@@ -110,7 +108,7 @@ class Confirmer:
         shown = write.first_shown(key, lambda shown: _is_written(shown.record, raw, least))
         if shown is None and not layer.has_revisions:
             shown = write.last_shown(key)  # written by somebody else since: nothing tells it from the write itself
-        if seen is not None:
+        if seen is not None and key in seen[1]:
             seen[0].listen(total.add)
         elif shown is not None:
             shown.listen(total.add)
@@ -163,15 +161,15 @@ class Confirmer:
                 tally.note(Verdict.ACCEPTED)
                 owed.setdefault(sub, set()).add(key)
         for sub, mine in owed.items():
-            if sub.mailbox or sub.resync is not None:
+            if sub.mailbox or sub.resync_reason is not None:
                 tally.expected += 1
-                sub.mailbox.owe(Vote(tally, mine), self._seq(), *self._delivery.newest)
-                if sub.passed:
-                    sub.mailbox.answer(Verdict.OVERDUE, {})
-            elif sub.batch is not None and not sub.settled:
+                sub.mailbox.owe(Vote(tally, mine), self._delivery.seq, *self._delivery.newest)
+                if sub.is_overdue:
+                    sub.mailbox.overdue()
+            elif sub.outstanding is not None and not sub.outstanding.answered:
                 tally.expected += 1
-                sub.batch.votes.append(Vote(tally, mine))
-            elif sub.batch is not None:
+                sub.outstanding.batch.votes.append(Vote(tally, mine))
+            elif sub.outstanding is not None:
                 tally.note(Verdict.OVERDUE)
         tally.close()
 

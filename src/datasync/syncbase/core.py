@@ -11,20 +11,21 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from datasync.errors import DatasyncError, HistoryLost
-from datasync.events import Record, Verdict
+from datasync.errors import DataSyncError, HistoryLost
+from datasync.events import Record
+from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.options import Options
+from datasync.outcome import Tally, Verdict, Vote
+from datasync.scopes import Scopes
 from datasync.syncbase.confirmer import Confirmer
+from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
 from datasync.syncbase.effects import Request
-from datasync.syncbase.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
 from datasync.syncbase.mirror import Diff, Mirror
 from datasync.syncbase.router import Router
-from datasync.syncbase.scopes import Scopes
 from datasync.syncbase.subscriber import Subscriber
-from datasync.syncbase.verdicts import Tally, Vote
 
 __all__ = ["Core", "Layer"]
 
@@ -44,24 +45,26 @@ class Core:
         self.mirror = Mirror([layer.name for layer in layers])
         self.subscribers: dict[Subscriber, None] = {}
         """In the order of registration."""
-        self.started = False
+        self.coverage = Coverage(self.layers)
         self.slowest = 0.0
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
-        self.delivery = Delivery(
-            self.mirror, options, clock, wall, rng, self._is_covered, self._is_known, self._is_out_of_reach
-        )
+        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self.coverage)
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
-        """What it asks of the feeds. The shell sees to it at once, even while it carries out effects."""
+        """What it asks of the feeds. The engine sees to it at once, even while it carries out effects."""
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
-        self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery, lambda: self._seq)
+        self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery)
         self._held_scopes: Counter[str] = Counter()
         self._wanted: Scopes | None = None  # what `_needed` returns, as long as nothing of it may be gone
         self._unjoined: list[str] = []  # what was registered, and is in no set of scopes yet
         self._order = 0
         self._registered = 0
-        self._seq = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether the first state of all layers that the start waits for is known."""
+        return self.coverage.started
 
     # -- watches -------------------------------------------------------------------------------------------------
 
@@ -69,7 +72,7 @@ class Core:
         """Register a watch; it comes last in the order."""
         self._order += 1
         sub.order = self._order
-        self.slowest = max(self.slowest, sub.resync_timeout + sub.ack_timeout)
+        self.slowest = max(self.slowest, sub.spec.resync_timeout + sub.spec.ack_timeout)
         self.subscribers[sub] = None
         for other in sub.after:
             other.dependents[sub] = None
@@ -77,7 +80,7 @@ class Core:
             self._router.add(scope, sub)
         sub.mailbox.fold()
         if self.started:
-            sub.resync = "registered"
+            sub.need_resync("registered")
             self.delivery.rounds.join(sub)
         sub.registered = self._register(sub.scopes)
         if self.started:
@@ -141,15 +144,7 @@ class Core:
     @property
     def views_filled(self) -> bool:
         """Whether all is known that views show."""
-        return all(map(self.covers, self._held_scopes))
-
-    def covers(self, scope: str, registered: int = 0) -> bool:
-        """Whether the mirror holds `scope` completely, and as fresh as whoever registered then may expect (G1)."""
-        return self.started and all(
-            (layer.fresh >= registered and scope in layer.complete)
-            or (layer.optional and (layer.lost or not layer.ready))
-            for layer in self.layers
-        )
+        return all(map(self.coverage.covers, self._held_scopes))
 
     def resync(self, sub: Subscriber | None) -> None:
         """Resync one watch, or all in a round, because the application asks for it."""
@@ -167,7 +162,8 @@ class Core:
         needed = self._needed()
         complete = self._known(layer, needed)
         self._keep(layer, complete)
-        layer.staging = layer.wanted = layer.next = None
+        layer.staging = layer.next = None
+        layer.covers_more = False
         resume = layer.position if layer.can_resume and layer.ready else None
         layer.round_reason = None if resume is not None else layer.fault
         layer.loading, layer.opened_at = True, layer.registered
@@ -182,7 +178,7 @@ class Core:
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
         """What a session has to cover by now: all its scopes, and those of which nothing is known yet."""
         needed = self._needed()
-        # what is not needed now, that session will not follow: if it is registered again, it is to be read anew
+        # what is not needed now, that session will not follow: if it is registered again, it has to be read again
         self._narrow(layer, needed)
         added = needed.without(layer.complete)
         layer.widening = bool(added)
@@ -194,7 +190,7 @@ class Core:
         then that it has `caught_up`."""
         covered, needed = Scopes(scopes), self._needed()
         layer.staging = layer.next = None
-        layer.wanted = None if covered.minimal() == needed else needed
+        layer.covers_more = covered.minimal() != needed
         # G1: what the one before it had caught up with tells nothing of the scopes that are new
         layer.fresh = 0
         self._keep(layer, self._known(layer, covered))
@@ -220,7 +216,7 @@ class Core:
         elif layer.ready:
             layer.fault = layer.fault or "reconnected"
             # G8: behind an unexpected error nobody knows what has been taken over
-            if self._resync_always or not isinstance(error, DatasyncError):
+            if self._resync_always or not isinstance(error, DataSyncError):
                 layer.position = None
         self._pump_waiting()  # who needs more than is known does not wait for an optional source
 
@@ -252,9 +248,9 @@ class Core:
         if layer.staging is not None:
             raise TypeError(f"{layer.name}: Commit within a snapshot; a session must follow source.py")
         revision, changes = frame.revision, frame.changes
-        if layer.wanted is not None:
-            self._join()
-            changes = layer.wanted.keep(changes)
+        if layer.covers_more:
+            # G5: what was forgotten is not taken over in parts, though it may be wanted again: a snapshot brings it
+            changes = layer.complete.keep(changes)
         diffs, same = self.mirror.apply(layer.index, changes, revision)
         layer.position = frame.position
         if revision > layer.revision:
@@ -270,14 +266,16 @@ class Core:
                 self.confirmer.overtake(layer)
             else:
                 keys = [key for key, _ in frame.changes]
-                layer.confirmations.committed(keys, tally, Scopes(keys), revision)
+                # G7: what is not taken over is not shown to anybody yet: it waits for the snapshot, with its writer
+                shown = keys if changes is frame.changes else [key for key, _ in changes]
+                layer.confirmations.committed(keys, tally, Scopes(shown), revision)
         self._distribute(diffs, same, revision, layer.name, tally)
         if tally is not None:
             tally.close()
 
     def _distribute(self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None) -> None:
         """Bring each watch its part of one commit."""
-        self._seq += 1
+        self.delivery.seq += 1
         match = self._router.match
         if len(diffs) == 1 and not same:
             for sub in match(diffs[0][0]):
@@ -306,7 +304,7 @@ class Core:
                 if tally is not None:
                     tally.note(Verdict.ACCEPTED)
                 # what is out, or waits, may yet be refused, and a dirty key is always delivered
-                if sub.batch is not None or sub.mailbox or diff[0] in sub.mailbox.dirty:
+                if sub.outstanding is not None or sub.mailbox or diff[0] in sub.mailbox.dirty:
                     parts.setdefault(sub, []).append(diff)
                     mixed.add(sub)
         for sub in sorted(parts, key=_by_order):
@@ -317,20 +315,22 @@ class Core:
     ) -> None:
         if tally is not None:
             tally.expected += 1
-        if sub.plain and sub.asking and sub.batch is None:
-            self.delivery.deliver_now(sub, batch_of(diffs, tally, self._seq, revision, source, sub.decode))
+        if sub.fast and sub.idle and sub.outstanding is None:
+            self.delivery.deliver_now(sub, batch_of(diffs, tally, self.delivery.seq, revision, source, sub.spec.decode))
             return
-        sub.plain = False
+        sub.fast = False
         box = sub.mailbox
-        box.add(Group(self._seq, revision, source, diffs, tally, mixed))
-        if sub.passed:
-            box.answer(Verdict.OVERDUE, {})
+        box.add(Group(self.delivery.seq, revision, source, diffs, tally, mixed))
+        if sub.is_overdue:
+            box.overdue()
         self.delivery.pump(sub)
 
     def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: dict[str, Record]) -> None:
         """A snapshot is complete: take it over, then begin a round or resync those who waited for it."""
         layer.staging = None
         diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
+        if self.started:  # else nobody asks; what is kept below may be less than the snapshot
+            diffs = list(diffs)
         changed = layer.ready and (
             layer.history_changed
             or frame.history != layer.history
@@ -347,7 +347,8 @@ class Core:
             reason = NEW_HISTORY
         layer.complete = layer.complete.joined(layer.staging_scopes)
         if layer.next is not None:
-            # G2: what the next session will not follow is not known: whoever needs it waits for the one behind that
+            # G2: what the next session will not follow is not known: a watch that needs it waits for
+            # the session after that
             self._keep(layer, self._known(layer, layer.next))
         if layer.widening:
             layer.widening = bool(self._needed().without(layer.complete))
@@ -359,7 +360,7 @@ class Core:
         if frame.reply is not None:
             tally = Tally((frame.reply,), final=frame.final)
         if not self.started:
-            self.started = all(other.ready or other.optional for other in self.layers)
+            self.coverage.started = all(other.ready or other.optional for other in self.layers)
             if self.started:
                 self._round("start", (), tally)
         elif reason is not None:
@@ -372,12 +373,12 @@ class Core:
         if layer.confirmations.active:
             self.confirmer.remember(layer, layer.staging_scopes)
             self.confirmer.overtake(layer)
-        if layer.wanted is not None:
+        if layer.covers_more:
             self.narrow()
 
     def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
-        self._seq += 1
+        self.delivery.seq += 1
         parts: dict[Subscriber, list[Diff]] = {}
         for diff in diffs:
             for sub in self._router.match(diff[0]):
@@ -385,15 +386,15 @@ class Core:
         for sub in sorted(parts, key=_by_order):
             if tally is not None:
                 tally.expected += 1
-            sub.plain = False
-            sub.mailbox.catch_up(Group(self._seq, layer.revision, layer.name, parts[sub], tally))
-            if sub.passed:
-                sub.mailbox.answer(Verdict.OVERDUE, {})
+            sub.fast = False
+            sub.mailbox.catch_up(Group(self.delivery.seq, layer.revision, layer.name, parts[sub], tally))
+            if sub.is_overdue:
+                sub.mailbox.overdue()
             self.delivery.pump(sub)
 
     def _round(self, reason: str, diffs: Iterable[Diff], tally: Tally | None) -> None:
         """Resync all watches in order; `diffs` is what changed unseen, `tally` hears what they make of it."""
-        self._seq += 1
+        self.delivery.seq += 1
         for sub in self.subscribers:
             self.delivery.need_resync(sub, reason)
         for diff in diffs:
@@ -403,27 +404,15 @@ class Core:
         if tally is not None:
             for sub in self.subscribers:
                 tally.expected += 1
-                sub.mailbox.owe(Vote(tally), self._seq, *self.delivery.newest)
-                if sub.passed:
-                    sub.mailbox.answer(Verdict.OVERDUE, {})
+                sub.mailbox.owe(Vote(tally), self.delivery.seq, *self.delivery.newest)
+                if sub.is_overdue:
+                    sub.mailbox.overdue()
         self.delivery.start_round(self.subscribers)
 
-    def _is_covered(self, sub: Subscriber) -> bool:
-        return all(self.covers(scope, sub.registered) for scope in sub.scopes)
-
-    def _is_known(self, sub: Subscriber) -> bool:
-        return all(map(self.covers, sub.scopes))
-
-    def _is_out_of_reach(self, sub: Subscriber) -> bool:
-        return any(
-            layer.lost and (layer.fresh < sub.registered or any(scope not in layer.complete for scope in sub.scopes))
-            for layer in self.layers
-        )
-
     def _pump_waiting(self) -> None:
-        for sub in self.subscribers:
-            if sub.resync is not None:
-                self.delivery.pump(sub)
+        waiting, self.delivery.waiting = self.delivery.waiting, {}
+        for sub in sorted(waiting, key=_by_order):
+            self.delivery.pump(sub)
 
     def _needed(self) -> Scopes:
         """What the watches and views want to know."""
@@ -442,8 +431,8 @@ class Core:
 
     def _narrow(self, layer: Layer, needed: Scopes) -> None:
         known = self._known(layer, needed)
-        if known != layer.complete or layer.wanted is not None or layer.loading:
-            layer.wanted = needed
+        if known != layer.complete or layer.covers_more or layer.loading:
+            layer.covers_more = True
             self._keep(layer, known)
 
     def _keep(self, layer: Layer, scopes: Scopes) -> None:
@@ -472,9 +461,6 @@ class Core:
             new, self._unjoined = self._unjoined, []
             if self._wanted is not None:
                 self._wanted = self._wanted.joined(new)
-            for layer in self.layers:
-                if layer.wanted is not None:
-                    layer.wanted = layer.wanted.union(new)
 
 
 def _by_order(sub: Subscriber) -> int:

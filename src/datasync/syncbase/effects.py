@@ -1,4 +1,4 @@
-"""What the core asks of its shell, in order. The shell carries them out when the core has returned."""
+"""What the core asks of the engine, in order. It carries them out when the core has returned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from datasync.events import Event
+from datasync.syncbase.subscriber import Subscriber
 
 __all__ = ["Effect", "Request"]
 
@@ -19,5 +20,5 @@ class Request(msgspec.Struct, gc=False):
     wider: bool
 
 
-Effect = Event[Any]
-"""It is to be given to the handler of its watch, or to whoever waits in the stream."""
+Effect = tuple[Subscriber, Event[Any]]
+"""This watch is to be given this event: its handler, or who waits in its stream."""

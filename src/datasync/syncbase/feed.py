@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from datasync.errors import BadStore, DatasyncError, Disconnected, HistoryLost, Unauthorized, UsageError
+from datasync.errors import BadStore, DataSyncError, Disconnected, HistoryLost, Unauthorized, UsageError
+from datasync.frames import Commit, Frame
 from datasync.options import Options
 from datasync.source import PushSession, Session, Source
+from datasync.status import LayerState
 from datasync.syncbase.core import Layer
-from datasync.syncbase.frames import Commit, Frame
 from datasync.syncbase.handover import Handover, decline
-from datasync.syncbase.line import Line, end_tasks, failure, text_of
+from datasync.syncbase.line import Line, break_off, failure, text_of
+from datasync.tasks import end_tasks, raise_first, untrace
 from datasync.texts import logger
 
-__all__ = ["Feed", "FeedState", "Follower", "end_tasks"]
+__all__ = ["Feed", "Follower"]
 
 log = logger("datasync.feed")
 
@@ -27,23 +28,12 @@ _FATAL = (Unauthorized, BadStore, UsageError)
 _PATIENCE, _ASK_AFTER = 2.0, 0.2
 """For how many seconds two sessions may go on side by side, waiting for a moment at which they are level; and after how
 many the one that is to take over is asked again to catch up."""
+_STABLE_AFTER = 10.0  # seconds; the next reconnect is the first of its row
 _YIELD_AFTER = 256  # changes; then watches that wait get their turn of the loop
 
 
-class FeedState(enum.Enum):
-    """Where the session of a source stands."""
-
-    CONNECTING = "connecting"
-    LOADING = "loading"
-    """Connected; the snapshot is not complete."""
-    FOLLOWING = "following"
-    LOST = "lost"
-    """Not connected; it will be tried again."""
-    CLOSED = "closed"
-
-
 class Follower(Protocol):
-    """Whoever takes what a feed brings; the core of a DataSync, for one. `Core` says what each method means."""
+    """What takes over the frames of a feed, as the core of a DataSync does. `Core` documents each method."""
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]: ...
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]: ...
@@ -77,7 +67,7 @@ class Feed:
         self._rng = rng
         self._wall = wall
         self._drain = drain
-        self._state = FeedState.CONNECTING
+        self._state = LayerState.CONNECTING
         self.since = wall()
         self._wider = asyncio.Event()
         self._stale = asyncio.Event()
@@ -92,12 +82,12 @@ class Feed:
         """Done once the first try to connect has ended; failed if it makes no sense to try again."""
 
     @property
-    def state(self) -> FeedState:
+    def state(self) -> LayerState:
         """Where it stands; `since` tells from when (wall clock, seconds)."""
-        if self._state is FeedState.FOLLOWING and (not self.layer.ready or self.layer.staging is not None):
-            return FeedState.LOADING
+        if self._state is LayerState.FOLLOWING and (not self.layer.ready or self.layer.staging is not None):
+            return LayerState.LOADING
         if self._unproven and self._line is not None:
-            return FeedState.LOADING
+            return LayerState.LOADING
         return self._state
 
     def registered(self, *, wider: bool) -> None:
@@ -120,13 +110,13 @@ class Feed:
         try:
             line.session.widen(*self._core.widening(self.layer))
         except BaseException as error:  # G8: it ends the session, not the write that it comes before
-            line.fail(failure(error))
+            break_off(line.broken, failure(error))
         self._drain()
 
     @property
     def is_following(self) -> bool:
         """A session is open, and has brought its snapshot where it began with one."""
-        return self._line is not None and self.state is FeedState.FOLLOWING
+        return self._line is not None and self.state is LayerState.FOLLOWING
 
     async def caught_up(self) -> bool:
         """Wait until all that was committed before is in the core, as far as the source can tell. Returns whether it
@@ -136,6 +126,7 @@ class Feed:
                 await line.session.caught_up()
             except BaseException as error:  # then the next session shows it
                 self._say_unexpected(failure(error))
+                untrace(error)
                 return False
             if not line.retired:
                 return line is self._line
@@ -144,19 +135,23 @@ class Feed:
 
     async def run(self) -> None:
         """Follow the source until cancelled."""
-        try:
-            while True:
-                # all watches registered in this turn of the loop share the session
-                await asyncio.sleep(0)
-                self._wider.clear()
-                try:
-                    await self._one_session()
-                except BaseException as error:
-                    await self._pause(failure(error))
-        finally:
-            self._enter(FeedState.CLOSED)
-            if not self.first.done():
-                self.first.cancel()
+        while True:
+            # all watches registered in this turn of the loop share the session
+            await asyncio.sleep(0)
+            self._wider.clear()
+            try:
+                await self._one_session()
+            except BaseException as error:
+                await self._pause(failure(error))
+
+    def close(self) -> None:
+        """Its task has ended. It still tells where it stood; nothing in it refers to its owner (G9). May be called
+        twice."""
+        if self._state is not LayerState.CLOSED:
+            self._enter(LayerState.CLOSED)
+            self._drain = _nothing
+            self.first.cancel()
+            del self.first
 
     async def _pause(self, error: Exception) -> None:
         """Note why the session ended, and wait before the next try."""
@@ -171,6 +166,7 @@ class Feed:
             self._drain()
         except Exception as unexpected:  # G8: the source is tried again all the same
             self._say_unexpected(unexpected)
+        untrace(error)
         if isinstance(error, HistoryLost) and self._attempts == 0:
             self._attempts = 1  # the source answers: ask again at once, but not for ever
             return
@@ -181,10 +177,10 @@ class Feed:
 
     def _lost(self, error: Exception) -> None:
         text = text_of(error)
-        if self._state is not FeedState.LOST:
-            what = "lost" if self._state is FeedState.FOLLOWING else "cannot be reached"
+        if self._state is not LayerState.LOST:
+            what = "lost" if self._state is LayerState.FOLLOWING else "cannot be reached"
             log.warning("%s: %s: %s; trying again", self.source.name, what, text)
-            self._enter(FeedState.LOST)
+            self._enter(LayerState.LOST)
         elif text != self.error:
             log.warning("%s: by now: %s; trying again", self.source.name, text)
         if text != self.error:  # once, not at every try
@@ -193,16 +189,16 @@ class Feed:
 
     def _say_unexpected(self, error: Exception) -> None:
         """G8: what no source is to raise is a mistake somewhere, and has to be found."""
-        if not isinstance(error, DatasyncError):
+        if not isinstance(error, DataSyncError):
             log.error("%s: unexpected error in the session", self.source.name, exc_info=error)
 
     def _prove(self) -> None:
         """G8: only what has brought something is connected again: a whole snapshot, or, resumed, a frame or a ping."""
         self._unproven = False
-        if self._state is FeedState.LOST:
+        if self._state is LayerState.LOST:
             log.info("%s: connected again", self.source.name)
             self.reconnects += 1
-        self._enter(FeedState.FOLLOWING)
+        self._enter(LayerState.FOLLOWING)
         self.error = None
 
     async def _one_session(self) -> None:
@@ -214,7 +210,7 @@ class Feed:
         line: Line | None = self._begin(session, self._deliver)
         try:
             self._core.opened(self.layer, resumed=resume is not None)
-            self._unproven = self._state is FeedState.LOST
+            self._unproven = self._state is LayerState.LOST
             if not self._unproven:
                 self._prove()
             if not self.first.done():
@@ -228,7 +224,7 @@ class Feed:
                 line = await self._follow(line)
         finally:
             self._line = None
-            if loop.time() - began > self._options.stable_after:
+            if loop.time() - began > _STABLE_AFTER:
                 self._attempts = 0
             while self._lines:
                 await self._end(self._lines[-1])
@@ -259,25 +255,25 @@ class Feed:
         pings = asyncio.ensure_future(self._ping(line))
         fresh = asyncio.ensure_future(self._freshen(line))
         widening = asyncio.ensure_future(self._widen(line))
+        ends: list[asyncio.Future[Any]] = [line.broken, line.taking, pings, fresh, widening]
         try:
-            ends = (pings, fresh, widening, line.taking, line.broken)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end_tasks(pings, fresh, widening)
-        if line.broken.done():
-            line.broken.result()
-        if not widening.cancelled() and widening.exception() is None:
-            await self._end(line)
-            return widening.result()
-        for task in (line.taking, pings, fresh, widening):
-            if task.done() and not task.cancelled():
-                task.result()
-        raise Disconnected("the session ended")
+        try:
+            if not line.broken.done() and not widening.cancelled() and widening.exception() is None:
+                await self._end(line)
+                return widening.result()
+            raise_first(ends)
+            raise Disconnected("the session ended")
+        finally:
+            del ends, pings, fresh, widening  # G9: what they raise would lead to them by its traceback
 
     async def _take(self, line: Line) -> None:
         session = line.session
         if isinstance(session, PushSession):
-            session.attach(functools.partial(self._push, line))
+            # G9: not with the line, for a closed session may go on to hold this
+            session.attach(functools.partial(self._push, line.broken))
         async for frames in session:
             line.heard = asyncio.get_running_loop().time()
             changes = 0
@@ -297,7 +293,7 @@ class Feed:
             self._prove()
         self._drain()
 
-    def _push(self, line: Line, frames: Sequence[Frame]) -> None:
+    def _push(self, broken: asyncio.Future[None], frames: Sequence[Frame]) -> None:
         try:
             for frame in frames:
                 if type(frame) is Commit:
@@ -306,7 +302,7 @@ class Feed:
                 else:
                     self._deliver(frame)
         except Exception as error:  # G8: it ends the session, not the write that the frame came about by
-            line.fail(error)
+            break_off(broken, error)
 
     async def _ping(self, line: Line) -> None:
         """Find out within seconds that the other side is gone, though the connection says nothing. Also while frames
@@ -338,9 +334,9 @@ class Feed:
                 continue
             try:
                 registered = await self._caught_up(line)
-            except DatasyncError as error:  # whether the session goes on is not for this to say
+            except DataSyncError as error:  # whether the session goes on is not for this to say
                 attempt += 1
-                await self._postpone(attempt, f"cannot tell whether it is up to date: {error}")
+                await self._postpone(attempt, "cannot tell whether it is up to date", error)
                 continue
             attempt = 0
             if line.retired:
@@ -377,11 +373,11 @@ class Feed:
             except Exception as error:
                 if line.retired:
                     raise
-                if not isinstance(error, DatasyncError):
+                if not isinstance(error, DataSyncError):
                     log.exception("%s: unexpected error while more is to be watched", self.source.name)
                 attempt += 1
                 self._wider.set()
-                await self._postpone(attempt, f"cannot watch more: {error}")
+                await self._postpone(attempt, "cannot watch more", error)
 
     async def _succeed(self, line: Line, scopes: Sequence[str], added: Sequence[str]) -> Line:
         """G9: let the session that is followed go on until another one, which covers `scopes`, can take over."""
@@ -457,14 +453,16 @@ class Feed:
         assert successor.taking is not None
         pings = asyncio.ensure_future(self._ping(successor))
         condition_met = asyncio.ensure_future(self._until(condition))
+        ends = [successor.taking, pings]
         try:
-            await asyncio.wait((successor.taking, pings, condition_met), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((*ends, condition_met), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end_tasks(pings, condition_met)
-        if not condition():
-            for task in (successor.taking, pings):
-                if task.done() and not task.cancelled():
-                    task.result()
+        try:
+            if not condition():
+                raise_first(ends)
+        finally:
+            del ends, pings
 
     async def _settled(self) -> None:
         """Wait for the end of a snapshot that the session has begun, or begins with."""
@@ -477,16 +475,21 @@ class Feed:
             self._moved.clear()
             await self._moved.wait()
 
-    async def _postpone(self, attempt: int, why: str) -> None:
+    async def _postpone(self, attempt: int, what: str, error: Exception) -> None:
         """Wait before the next try, and show why; what the session brings is taken meanwhile."""
-        self.error = why
+        self.error = why = f"{what}: {error}"
+        untrace(error)
         try:
             await asyncio.sleep(self._options.reconnect.delay(attempt, self._rng))
         finally:
             if self.error == why:
                 self.error = None
 
-    def _enter(self, state: FeedState) -> None:
+    def _enter(self, state: LayerState) -> None:
         if state is not self._state:
             self._state = state
             self.since = self._wall()
+
+
+def _nothing() -> None:
+    """There is nothing left to drain."""

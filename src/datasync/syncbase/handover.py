@@ -9,19 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from datasync.errors import Disconnected
-from datasync.events import Verdict
-from datasync.syncbase.frames import (
-    Commit,
-    Frame,
-    Progress,
-    Reply,
-    Result,
-    SnapshotBegin,
-    SnapshotChunk,
-    SnapshotEnd,
-)
+from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.outcome import Reply, Result, Verdict
+from datasync.scopes import Scopes
 from datasync.syncbase.layer import Layer
-from datasync.syncbase.scopes import Scopes
 
 __all__ = ["Handover", "decline"]
 
@@ -105,7 +96,7 @@ class Handover:
                 self._bookmark = frame
             case SnapshotBegin(scopes):
                 if self.loaded and Scopes(scopes) != self._added:
-                    raise Disconnected(f"{self._layer.name}: everything is read anew")
+                    raise Disconnected(f"{self._layer.name}: everything is read again")
                 self._end, self._items = None, {}
             case SnapshotChunk(items):
                 self._items.update((item[0], item) for item in items)

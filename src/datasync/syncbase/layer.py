@@ -6,8 +6,8 @@ from typing import Any
 
 from datasync.capabilities import Capabilities
 from datasync.events import Record
+from datasync.scopes import Scopes
 from datasync.syncbase.confirm import Confirmations
-from datasync.syncbase.scopes import Scopes
 
 __all__ = ["Layer"]
 
@@ -24,8 +24,8 @@ class Layer:
         """A snapshot of it is complete."""
         self.complete = Scopes()
         """The scopes that the mirror holds completely."""
-        self.wanted: Scopes | None = None
-        """What is taken over of a session that covers more than anybody needs by now; None where it does not."""
+        self.covers_more = False
+        """Its session covers more than is known, of which only that is taken over."""
         self.next: Scopes | None = None
         """What the session will follow that is to take over; None where no other one is asked for."""
         self.loading = False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
+from datasync.frames import Frame
 from datasync.source import Session
-from datasync.syncbase.frames import Frame
+from datasync.tasks import end_tasks, see_out
 from datasync.texts import logger
 
-__all__ = ["Line", "end_tasks", "failure", "text_of"]
+__all__ = ["Line", "break_off", "failure", "text_of"]
 
 log = logger("datasync.feed")
 
@@ -31,12 +31,6 @@ class Line:
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with what went wrong in taking over what it pushed."""
 
-    def fail(self, error: Exception) -> None:
-        """Something went wrong in this process; the session is of no use any more."""
-        if not self.broken.done():
-            self.broken.set_exception(error)
-            self.broken.exception()  # it may be ending anyway
-
     async def aclose(self, timeout: float) -> None:
         """End it, within `timeout` seconds."""
         if not self.ended.done():
@@ -45,8 +39,9 @@ class Line:
             if self.taking is not None:
                 await end_tasks(self.taking)
                 if not self.taking.cancelled():
-                    self.taking.exception()  # whoever follows it has heard of it
+                    self.taking.exception()  # the session after it has been told
         finally:  # G12: also if this is cancelled, now or meanwhile: who would close it then?
+            self.taking = None  # G9: what it ended with leads back here
             await see_out(asyncio.ensure_future(self._close(timeout)))
 
     async def _close(self, timeout: float) -> None:
@@ -57,6 +52,13 @@ class Line:
             pass
         except BaseException as error:  # G8: said, but why the session ends is more to the point
             log.error("unexpected error in closing a session", exc_info=failure(error))
+
+
+def break_off(broken: asyncio.Future[None], error: Exception) -> None:
+    """Something went wrong in this process; the session of this line is of no use any more."""
+    if not broken.done():
+        broken.set_exception(error)
+        broken.exception()  # it may be ending anyway
 
 
 def failure(error: BaseException) -> Exception:
@@ -82,25 +84,3 @@ def text_of(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception:
         return type(error).__name__
-
-
-async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel the tasks and wait until they have ended, even if this is cancelled meanwhile: their ends are bounded."""
-    for task in tasks:
-        task.cancel()
-    await see_out(*tasks)
-
-
-async def see_out(*tasks: asyncio.Task[Any]) -> None:
-    """Wait until the tasks, whose ends are bounded, have ended, even if this is cancelled meanwhile."""
-    cancelled: asyncio.CancelledError | None = None
-    while not all(task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        try:
-            raise cancelled
-        finally:
-            del cancelled  # an error whose own traceback leads to it lives until the next garbage collection

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from datasync.events import Change, Decode, Record, Verdict
+from datasync.events import Change, Decode, Record
+from datasync.outcome import Tally, Verdict, Vote, Votes
 from datasync.syncbase.mirror import Diff
-from datasync.syncbase.verdicts import Tally, Vote, Votes
 
 __all__ = ["Batch", "Group", "Mailbox", "batch_of"]
 
@@ -205,18 +205,16 @@ class Mailbox:
         self.behind, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
-    def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
-        """Settle all votes owed by what waits here, which itself stays. It is always that the watch is overdue."""
+    def overdue(self) -> None:
+        """The watch is overdue: settle all votes owed by what waits here, which itself stays."""
         for group in reversed(self.groups):
             if group.seq <= self._answered_seq:
                 break
-            if group.tally is not None and Vote(group.tally).cast(verdict, reasons):
+            if group.tally is not None and Vote(group.tally).cast(Verdict.OVERDUE):
                 group.tally = None
         if self.groups:
             self._answered_seq = max(self._answered_seq, self.groups[-1].seq)
-        for vote in self._votes.take():
-            if not vote.cast(verdict, reasons):
-                self._votes.add(vote)
+        self._votes.overdue()
 
     def clear(self) -> None:
         """Forget everything: the watch is closed, and votes no more."""

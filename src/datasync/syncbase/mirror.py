@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from datasync.events import Record, record_type
-from datasync.syncbase.ordered import OrderedKeys
-from datasync.syncbase.scopes import Scopes, is_prefix
+from datasync.ordered import OrderedKeys
+from datasync.scopes import Scopes, is_prefix
 
 __all__ = ["Diff", "Mirror"]
 

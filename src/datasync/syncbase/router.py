@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from datasync.syncbase.scopes import Directories, is_prefix
+from datasync.scopes import Directories, is_prefix
 
 __all__ = ["Router"]
 

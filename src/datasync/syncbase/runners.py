@@ -19,15 +19,16 @@ from datasync.errors import UsageError, WatchClosed
 from datasync.events import Event
 from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["AsyncRunner", "Desk", "Runner", "StreamRunner", "ThreadRunner"]
+__all__ = ["AsyncRunner", "Desk", "Runner", "StreamRunner", "ThreadRunner", "runner_for"]
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Desk(Protocol):
-    """Where runners bring what they hear; the shell."""
+    """Where runners bring what they hear; the engine."""
 
     def report(self, event: Event[Any], error: BaseException | None) -> None: ...
+    def finished(self, event: Event[Any], error: BaseException | None) -> None: ...
     def ask(self, sub: Subscriber) -> None: ...
     def unask(self, sub: Subscriber, event: Event[Any] | None) -> None: ...
 
@@ -36,6 +37,11 @@ class Runner:
     """Delivers the events of one watch; the base of the three kinds."""
 
     is_stream = False
+
+    @property
+    def attended(self) -> bool:
+        """Whether somebody takes what is delivered: a handler always does."""
+        return True
 
     def __init__(self, sub: Subscriber, desk: Desk) -> None:
         self._sub = sub
@@ -63,14 +69,6 @@ class Runner:
         elif self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._desk.report, event, error)
 
-    def _finished(self, event: Event[Any], error: BaseException | None) -> None:
-        """The handler has returned, or raised."""
-        if self._sub.event is event and (error is not None or not event._deferred):
-            self._sub.asking = True
-            self._desk.report(event, error)
-        else:
-            self._desk.ask(self._sub)
-
 
 class AsyncRunner(Runner):
     """An async handler. Each event has a task; where Python can start it eagerly (3.12), a handler that does not wait
@@ -96,7 +94,7 @@ class AsyncRunner(Runner):
                 **_EAGER,
             )
         except BaseException as error:  # by a plain wrapper around the handler, or see `_is_for_the_loop`
-            self._finished(event, error)
+            self._desk.finished(event, error)
             if _is_for_the_loop(error):
                 self._loop.call_soon(_raise, error)
             return
@@ -107,7 +105,7 @@ class AsyncRunner(Runner):
                 outcome = cancelled
             del task  # with it an error would keep all frames below this one until the next garbage collection
             try:
-                self._finished(event, outcome)
+                self._desk.finished(event, outcome)
             finally:
                 del outcome
         else:
@@ -117,7 +115,7 @@ class AsyncRunner(Runner):
 
     async def _unless_closed(self, event: Event[Any]) -> None:
         """Where a task starts later than it is made, the watch may be closed in between, and shows nothing then."""
-        if self._sub.event is event:
+        if self._sub.has(event):
             await self._handler(event)
 
     def _conclude(self, event: Event[Any], task: asyncio.Task[None]) -> None:
@@ -126,14 +124,14 @@ class AsyncRunner(Runner):
             error = task.exception()
         except asyncio.CancelledError as cancelled:  # by itself; its task is nobody else's
             error = cancelled
-        self._finished(event, error)
+        self._desk.finished(event, error)
 
     def stop(self) -> asyncio.Future[None] | None:
         return self._task
 
 
 def _is_for_the_loop(error: BaseException) -> bool:
-    """asyncio hands these on to whoever runs the loop, and so do we; the event has failed all the same."""
+    """asyncio lets these end the loop, and so do we; the event has failed all the same."""
     return isinstance(error, KeyboardInterrupt | SystemExit)
 
 
@@ -174,7 +172,7 @@ class ThreadRunner(Runner):
                     error = UsageError("the handler returned an awaitable that nobody awaits; make it an `async def`")
             except BaseException as raised:  # not even SystemExit may end the thread unsaid
                 error = raised
-            self._call(self._finished, event, error)
+            self._call(self._desk.finished, event, error)
         self._call(self._set_ended)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
@@ -229,7 +227,7 @@ class StreamRunner(Runner):
             raise WatchClosed(f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time")
         before, self._open = self._open, None
         if before is not None:
-            self._finished(before, None)
+            self._desk.finished(before, None)
         else:
             self._desk.ask(self._sub)
         if self._arrived is None:
@@ -257,6 +255,21 @@ class StreamRunner(Runner):
                 self._waiter = None
 
     def stop(self) -> asyncio.Future[None] | None:
+        self._arrived = self._open = None  # G9: they lead back here
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         return None
+
+
+def runner_for(sub: Subscriber, desk: Desk, handler: Callable[[Any], Awaitable[None] | None] | None) -> Runner:
+    """The runner of a watch: of its handler, or where it has none of a stream."""
+    if handler is None:
+        return StreamRunner(sub, desk)
+    kind: Callable[..., Runner] = AsyncRunner if _is_async(handler) else ThreadRunner
+    return kind(sub, desk, handler)
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__ is a handler too
+    # and a decorator's async wrapper around such an object too
+    return any(map(inspect.iscoroutinefunction, (handler, inspect.unwrap(handler), call)))

@@ -4,138 +4,288 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from datasync.errors import DecodeError
-from datasync.events import Decode, Event, Record, Report, ResyncEvent
-from datasync.syncbase.mailbox import Batch, Mailbox
-from datasync.syncbase.scopes import WatchScopes
+import msgspec
 
-__all__ = ["Subscriber", "WatchState"]
+from datasync.events import Decode, Event, Report, ResyncEvent
+from datasync.scopes import WatchScopes
+from datasync.status import LastResync, WatchState
+from datasync.syncbase.mailbox import Mailbox
+from datasync.syncbase.outstanding import Outstanding, Stage
+
+__all__ = ["NO_TIMER", "Deadline", "Progress", "Skipped", "Spec", "Stats", "Subscriber", "Trouble", "Wait"]
+
+NO_TIMER = (math.inf, 0)
+
+_OUT = Stage.OUT
 
 
-class WatchState(enum.Enum):
-    """Where a watch stands; `Watch.state` and `status()` show it."""
+class Progress(enum.Enum):
+    """Which data a watch has got."""
 
-    WAITING = "waiting"
-    """Its RESYNC has not come yet: the source is not ready, or it is another watch's turn."""
+    NEEDS_RESYNC = "needs a RESYNC"
+    """Only a RESYNC can reach it next; `resync_reason` says why. An older event may still be out."""
     RESYNCING = "resyncing"
-    """It has been given its RESYNC and has not reported."""
+    """Its RESYNC is made or out, and no newer one is due."""
     FOLLOWING = "following"
-    """It accepted its RESYNC and gets changes."""
-    FAILING = "failing"
-    """Its last event failed and will be brought again."""
-    OVERDUE = "overdue"
-    """It has not reported on its event, or not returned, in time; it gets nothing new until it does."""
-    UNATTENDED = "unattended"
-    """A stream that nobody iterates."""
+    """It accepted its latest RESYNC."""
     CLOSED = "closed"
 
 
+_PROGRESS: Mapping[Progress, Collection[Progress]] = {
+    Progress.NEEDS_RESYNC: (Progress.RESYNCING, Progress.CLOSED),  # the RESYNC is made
+    # it is accepted; or it fails, gives way to a newer one, or a newer one becomes due
+    Progress.RESYNCING: (Progress.FOLLOWING, Progress.NEEDS_RESYNC, Progress.CLOSED),
+    Progress.FOLLOWING: (Progress.NEEDS_RESYNC, Progress.CLOSED),  # a round, other scopes, or an event failed too often
+    Progress.CLOSED: (),
+}
+
+
+class Wait(enum.Enum):
+    """What the one running deadline of a watch is about.
+
+    ```text
+    none   ─► ACK      an event is with the handler
+    none   ─► RETRY    an event has failed
+    none   ─► READER   there is an event to deliver, and nobody asks for it
+    none   ─► SOURCE   its RESYNC needs what no source brings now
+    SOURCE ─► READER   nobody asks for it any more either
+    any    ─► none     that has come, or the time is over
+    ```
+    """
+
+    ACK = "ack"
+    RETRY = "retry"
+    READER = "reader"
+    SOURCE = "source"
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """Until when something is waited for, by the clock."""
+
+    wait: Wait
+    at: float
+
+
+class Skipped(enum.Enum):
+    """Whether anybody waits for a watch: rounds and dependent watches, and publishers. It outlives the deadline that
+    brought it about."""
+
+    NO = "no"
+    HANDLER = "handler"
+    """Its handler is overdue: it does not report, or it has and does not return. Publishers hear that it is."""
+    READER = "reader"
+    """A stream that nobody reads. Publishers hear that it is overdue."""
+    SOURCE = "source"
+    """Its RESYNC needs a source that is lost. Publishers do wait, for that one."""
+
+
+_SKIPPED: Mapping[Skipped, Collection[Skipped]] = {
+    Skipped.NO: (Skipped.HANDLER, Skipped.READER, Skipped.SOURCE),  # the deadline is over
+    Skipped.HANDLER: (Skipped.NO, Skipped.READER),  # it reports or asks; the reader leaves before it has the event
+    Skipped.READER: (Skipped.NO,),  # somebody reads
+    Skipped.SOURCE: (Skipped.NO,),  # the RESYNC is delivered
+}
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What a watch is registered with, but for its scopes and dependences, which may change."""
+
+    name: str
+    decode: Decode[Any]
+    backlog: int
+    ack_timeout: float
+    """Seconds in which it is to report on a CHANGE, or to ask for the next event."""
+    resync_timeout: float
+    """Seconds in which it is to report on a RESYNC."""
+
+
+class Trouble(msgspec.Struct):
+    """What keeps a watch from being as its source is. A row is what has happened, a column what holds before it:
+
+    ```text
+                          without a failure                    failing
+    an event fails        failing, since now, attempt + 1      failing, since then, attempt + 1
+    a newer RESYNC due    attempt 1                            failing, since then, attempt 1
+    an event is accepted  attempt 1                            without a failure, attempt 1
+    overdue, refused      since now                            since then
+    ```
+    """
+
+    why: str | None = None
+    """What its last event failed with; None while it has not."""
+    since: float = 0.0
+    """Unix time. Where nothing failed, since when it is overdue, or has refused keys."""
+    attempt: int = 1
+    """The number of the next try."""
+
+    def begin(self, now: float) -> None:
+        """From now on it is in trouble, unless it has been failing before."""
+        if self.why is None:
+            self.since = now
+
+    def fail(self, why: str, now: float) -> None:
+        """Its event has failed."""
+        self.begin(now)
+        self.why = why
+
+    def end(self) -> None:
+        """Nothing is left of what has failed."""
+        self.why, self.attempt = None, 1
+
+
+class Stats(msgspec.Struct):
+    """What `status()` counts."""
+
+    events: int = 0
+    """Those it has reported on."""
+    changes: int = 0
+    """Those it has accepted."""
+    resynced_at: float = 0.0
+    """When its latest RESYNC was made, by the clock."""
+    last_resync: LastResync | None = None
+
+
 class Subscriber:
-    """One watch. At most one event of it is unsettled: `event`, made from `batch`."""
+    """One watch. Each question about it has one answer, a value with its own transitions:
+
+    - `progress`: which data has it got? It needs a RESYNC, is given it, follows, and may need another one.
+    - `outstanding`: which one event has it not settled, and who has that?
+    - `idle`: does its handler ask for the next?
+    - `skipped`: does anybody wait for it?
+    - `deadline`: what is waited for, and until when?
+    - `trouble`: what has failed, since when, and which try comes next?
+
+    `fast` is derived from all of these. What no two of them may say together, tests/syncbase/test_states.py knows.
+    """
 
     __slots__ = (
-        "accepted", "ack_timeout", "after", "asking", "attempt", "bad", "base", "batch", "changes_delivered",
-        "closed", "deadline", "decode", "dependents", "event", "events_settled", "failed_at", "failing", "held",
-        "last_resync", "mailbox", "name", "order", "out_of_reach", "passed", "plain", "refused", "registered", "report",
-        "resync", "resync_timeout", "resynced_at", "retry_at", "runner", "scopes", "settled", "timer", "timer_number",
-        "was_fresh", "whole",
+        "after", "deadline", "dependents", "fast", "idle", "mailbox", "order", "outstanding", "progress", "refused",
+        "registered", "report", "resync_reason", "runner", "scopes", "skipped", "spec", "stats", "timer", "trouble",
     )  # fmt: skip
 
     def __init__(
         self,
-        name: str,
+        spec: Spec,
         scopes: Iterable[str],
-        decode: Decode[Any],
         *,
         after: Sequence[Subscriber] = (),
-        backlog: int,
-        ack_timeout: float,
-        resync_timeout: float,
     ) -> None:
-        self.name = name
+        self.spec = spec
         self.scopes = WatchScopes(scopes)
-        self.decode = decode
         # both as the keys of a dict: each of many may be closed
         self.after = dict.fromkeys(after)
         self.dependents: dict[Subscriber, None] = {}
-        self.ack_timeout = ack_timeout
-        self.resync_timeout = resync_timeout
-        self.mailbox = Mailbox(backlog)
+        self.mailbox = Mailbox(spec.backlog)
         self.order = 0
         self.registered = 0
         """The number of its registration, or of what was added to it last."""
         self.runner: Any = None
-        """What delivers events to the application; the shell's."""
+        """What delivers events to the application; the engine's."""
 
         self.report: Report | None = None
         """The runner's way to report."""
 
-        self.resync: str | None = "start"
+        self.progress = Progress.NEEDS_RESYNC
+        self.resync_reason: str | None = "start"
         """Why it needs a RESYNC; None while it does not."""
-        self.accepted = False
-        """It accepted its latest RESYNC."""
-        self.asking = False
-        """The handler is idle, or somebody waits in the stream."""
-        self.closed = False
-
-        self.event: Event[Any] | None = None
-        self.batch: Batch | None = None
-        self.base: dict[str, Record | None] | None = None
-        """Of a RESYNC that is out: the record before, by key, of what it changes."""
-        self.was_fresh = False
-        """Before that RESYNC it had accepted nothing."""
-        self.settled = False
-        """The publisher and the round have heard an outcome of the event already."""
-        self.bad: Mapping[str, DecodeError] = {}
-        """Keys that the event leaves out, for their values do not decode."""
-        self.whole: Event[Any] | None = None
-        """The event with those keys, where there are any."""
-        self.held: Event[Any] | None = None
-        """An event that is made but not delivered."""
-        self.passed = False
-        """Overdue or unattended: rounds and dependent watches do not wait for it."""
-
-        self.out_of_reach = False
-        """Its RESYNC needs a source that is lost: dependent watches do not wait for it."""
-
-        self.plain = False
-        """It follows, nothing is dirty and nothing waits for it: it may have the next commit as soon as it asks."""
-        self.attempt = 1
-        self.failing: str | None = None
+        self.idle = False
+        """The handler asks for the next event, or somebody waits in the stream."""
+        self.outstanding: Outstanding | None = None
+        """The one event that it has not settled."""
+        self.skipped = Skipped.NO
+        self.deadline: Deadline | None = None
+        self.fast = False
+        """It follows, and besides a CHANGE that may be out nothing concerns it: nothing is queued, dirty or refused, it
+        is not skipped, and it waits for no other watch. A commit may go past the mailbox to its handler when that is
+        idle, and an event that it accepts has only to be counted. True by `Delivery.pump` alone."""
+        self.trouble = Trouble()
         self.refused: dict[str, str] = {}
-        self.failed_at = 0.0
-        self.retry_at = -math.inf
-        self.deadline = math.inf
-        self.timer = math.inf
-        self.timer_number = 0
+        """Keys whose last delivery it has refused, and why."""
+        self.timer = NO_TIMER
+        """When it is seen to, and the number of that entry in `Timers`."""
+        self.stats = Stats()
 
-        self.events_settled = 0
-        self.changes_delivered = 0
-        self.resynced_at = 0.0
-        self.last_resync: tuple[str, float, int, float] | None = None
+    @property
+    def name(self) -> str:
+        """What it was registered as."""
+        return self.spec.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone."""
+        return self.progress is Progress.CLOSED
+
+    @property
+    def follows(self) -> bool:
+        """Whether it accepted its latest RESYNC."""
+        return self.progress is Progress.FOLLOWING
+
+    def enter(self, progress: Progress) -> None:
+        """It has got further, or (NEEDS_RESYNC, see `need_resync`) back."""
+        assert progress in _PROGRESS[self.progress], f"{self.name}: {progress} behind {self.progress}"
+        self.progress = progress
+        self.resync_reason = None
+        self.fast = False
+
+    def need_resync(self, reason: str) -> None:
+        """Only a RESYNC can reach it from now on."""
+        if self.progress is not Progress.NEEDS_RESYNC:
+            self.enter(Progress.NEEDS_RESYNC)
+        self.resync_reason = reason
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the handler has an event of it."""
+        return self.outstanding is not None and self.outstanding.stage is _OUT
+
+    def has(self, event: Event[Any]) -> bool:
+        """Whether the handler has this very event."""
+        out = self.outstanding
+        return out is not None and out.event is event and out.stage is _OUT
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it may be given an event: it is open, has none, and waits for no retry."""
+        if self.progress is Progress.CLOSED or self.is_out:
+            return False
+        return self.deadline is None or self.deadline.wait is not Wait.RETRY
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether publishers do not wait for it: what comes for it is answered at once."""
+        return self.skipped is Skipped.HANDLER or self.skipped is Skipped.READER
+
+    def skip(self, skipped: Skipped) -> None:
+        """From now on nobody waits for it, or (NO) they do again."""
+        if skipped is self.skipped:
+            return
+        assert skipped in _SKIPPED[self.skipped], f"{self.name}: {skipped} behind {self.skipped}"
+        assert skipped is not Skipped.SOURCE or self.progress is Progress.NEEDS_RESYNC
+        self.skipped = skipped
+        if skipped is not Skipped.NO:
+            self.fast = False
 
     @property
     def state(self) -> WatchState:
         """Where it stands, derived from the rest."""
         if self.closed:
             return WatchState.CLOSED
-        if self.passed:
-            unattended = self.event is None and self.runner.is_stream
-            return WatchState.UNATTENDED if unattended else WatchState.OVERDUE
-        if self.failing is not None:
+        if self.is_overdue:
+            return WatchState.UNATTENDED if self.skipped is Skipped.READER else WatchState.OVERDUE
+        if self.trouble.why is not None:
             return WatchState.FAILING
-        if isinstance(self.event, ResyncEvent):
+        if self.is_out and self.outstanding is not None and isinstance(self.outstanding.event, ResyncEvent):
             return WatchState.RESYNCING
-        return WatchState.FOLLOWING if self.accepted else WatchState.WAITING
+        return WatchState.FOLLOWING if self.follows else WatchState.WAITING
 
     def oldest_unsettled(self) -> float:
         """The sequence number of the oldest commit that a dependent watch has to wait for."""
-        if self.passed or self.out_of_reach:
+        if self.skipped is not Skipped.NO:
             return math.inf
         oldest = self.mailbox.first_seq
-        if self.batch is not None and not self.settled:
-            oldest = min(oldest, self.batch.first_seq)
+        if self.outstanding is not None and not self.outstanding.answered:
+            oldest = min(oldest, self.outstanding.batch.first_seq)
         return oldest

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Iterator
 
-from datasync.syncbase.subscriber import Subscriber
+from datasync.syncbase.subscriber import NO_TIMER, Subscriber
 
 __all__ = ["Timers"]
 
@@ -32,16 +31,16 @@ class Timers:
     def arm(self, sub: Subscriber, when: float) -> None:
         """See to the watch at that time, not at the one that was set before."""
         self.disarm(sub)
-        sub.timer, sub.timer_number = when, next(self._counter)
-        self._whose[sub.timer_number] = sub
-        heapq.heappush(self.heap, (when, sub.timer_number))
+        sub.timer = (when, next(self._counter))
+        self._whose[sub.timer[1]] = sub
+        heapq.heappush(self.heap, sub.timer)
 
     def disarm(self, sub: Subscriber) -> None:
         """Do not see to the watch."""
-        if sub.timer == math.inf:
+        if sub.timer is NO_TIMER:
             return
-        sub.timer = math.inf
-        del self._whose[sub.timer_number]
+        del self._whose[sub.timer[1]]
+        sub.timer = NO_TIMER
 
         # to search for an entry costs as much as there are: it is left until most are of nobody
         if len(self.heap) > 2 * len(self._whose) + _FEW:
@@ -49,9 +48,9 @@ class Timers:
             heapq.heapify(self.heap)
 
     def due(self, now: float) -> Iterator[Subscriber]:
-        """Those whose time has come, in order, each disarmed; they may be armed anew meanwhile."""
+        """Those whose time has come, in order, each disarmed; they may be armed again meanwhile."""
         while self.heap and self.heap[0][0] <= now:
             sub = self._whose.pop(heapq.heappop(self.heap)[1], None)
             if sub is not None:
-                sub.timer = math.inf
+                sub.timer = NO_TIMER
                 yield sub

@@ -1,16 +1,18 @@
-"""Tools for tests of handlers, of transports and of the engine itself; docs/testing.md has worked examples.
+"""Tools for tests of handlers, of transports and of the engine itself;
+docs/testing.md has worked examples.
 
-`FaultySource` fails on demand, `SimLoop` and `run_simulated` run on a virtual clock, `Recorder` writes down a trace
-and `check` holds it against the guarantees; `simulate` makes one from a seed. The contract suite for transports is in
-`datasync.testing.contract`, which needs pytest.
+`FaultySource` fails on demand, `SimLoop` and `run_simulated` run on a virtual clock, `Recorder`
+writes down a trace and `check` holds it against the guarantees; `simulate` makes one from a seed.
+The contract suite for transports is in `datasync.testing.contract`, which needs pytest.
 """
 
-from datasync.testing.checker import VALIDATORS, Violation, check
-from datasync.testing.faulty import EXACT, FaultySource
-from datasync.testing.loop import Deadlock, RealIO, SimLoop, run_simulated
-from datasync.testing.recorder import RecordedStream, Recorder
-from datasync.testing.schedule import PROFILES, simulate
-from datasync.testing.trace import dump, load
+from datasync.testing.faults.source import FaultySource
+from datasync.testing.faults.store import EXACT
+from datasync.testing.simulation.loop import Deadlock, RealIO, SimLoop, run_simulated
+from datasync.testing.simulation.schedule import PROFILES, simulate
+from datasync.testing.trace.checker import VALIDATORS, Violation, check
+from datasync.testing.trace.recorder import RecordedStream, Recorder
+from datasync.testing.trace.records import dump, load
 
 __all__ = [
     "EXACT",

@@ -1,4 +1,5 @@
-"""What the commands of `datasync.testing` share: a line that tells how far they are, and an end on a signal."""
+"""What the commands of `datasync.testing` share: a line that tells how far they
+are, and an end on a signal."""
 
 from __future__ import annotations
 
@@ -13,9 +14,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from datasync.errors import UsageError
-from datasync.testing.chaos.process import Missing
 
-__all__ = ["Screen", "add_options", "drawn", "until_signalled"]
+__all__ = ["Missing", "Screen", "add_options", "drawn", "until_signalled"]
+
+
+class Missing(Exception):
+    """Something that a server needs is not on this machine; the message ends
+    with the line that installs it."""
 
 
 class Screen:
@@ -63,21 +68,23 @@ def drawn(seed: int | None) -> int:
 
 
 def add_options(parser: argparse.ArgumentParser, drawn: str, failed: str) -> None:
-    """The options that they all have; `drawn` is what the seed draws, `failed` what a finding is called."""
+    """The options that they all have; `drawn` is what the seed draws,
+    `failed` what a finding is called."""
     parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
     parser.add_argument("--seed", type=int, metavar="S", help=f"draws the {drawn} (default: drawn, and printed)")
     parser.add_argument("--go-on", action="store_true", help=f"go on behind {failed}")
 
 
 def until_signalled(name: str, main: Coroutine[Any, Any, int]) -> int:
-    """Run a command until it ends, or SIGINT or SIGTERM ends it. Returns its exit code, 2 for wrong usage and what is
-    missing, or 130."""
+    """Run a command until it ends, or SIGINT or SIGTERM ends it. Returns its exit code, 2 for wrong
+    usage and what is missing, or 130."""
 
     async def run() -> int:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background ignores it unless told
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # SIGINT too: a script's background ignores it unless told
             loop.add_signal_handler(number, task.cancel)
         return await main
 

@@ -3,7 +3,7 @@
 let token = sessionStorage.getItem("datasync-token") || "";
 let signedIn = null;
 
-/** What the agent answered where it was no success. */
+/** What the agent answered where it was not a success. */
 export class Refused extends Error {
   constructor(status, text) {
     super(text);
@@ -83,7 +83,7 @@ export async function* events(path, signal, last) {
       }
     }
   } finally {
-    reader.cancel().catch(() => {}); // whoever leaves the loop wants no more of it
+    reader.cancel().catch(() => {}); // the caller has left the loop, and wants no more of it
   }
 }
 

@@ -30,13 +30,13 @@ let stale = false;
 
 const directory = () => field.value.slice(0, field.value.lastIndexOf("/") + 1);
 
-/** Read the keys anew, from the start. */
+/** Read the keys again, from the start. */
 export function refresh() {
-  reading = readAnew(++turn);
+  reading = readAll(++turn);
   return reading;
 }
 
-async function readAnew(mine) {
+async function readAll(mine) {
   asked = field.value;
   next = fault = "";
   [loading, goal] = [null, 0];
@@ -266,7 +266,7 @@ field.addEventListener("keydown", async (event) => {
   if (event.key !== "Enter" && event.key !== "ArrowDown") return;
   event.preventDefault();
   box.focus();
-  clearTimeout(typing); // where the keys were read anew since, it would take the selection away again
+  clearTimeout(typing); // where the keys were read again since, it would take the selection away
   if (asked !== field.value) search();
   for (let one = null; one !== reading; ) await (one = reading); // one may be overtaken by the next
   select(0);

@@ -100,7 +100,7 @@ async function follow(signal) {
         if (event.type === "commit") take(JSON.parse(event.data));
         last = event.id || last;
         if (event.type !== "snapshot-begin") continue;
-        add({ note: "the whole state was read anew (a RESYNC); what changed meanwhile is not listed" });
+        add({ note: "the whole state was read again (a RESYNC); what changed meanwhile is not listed" });
         last = ""; // all the keys are not for here: go on with what is new
         break;
       }

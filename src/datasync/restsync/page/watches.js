@@ -10,7 +10,7 @@ const MUCH = 64; // changes that wait
 const LONG = 5; // seconds for which they do
 const laggingSince = new Map();
 
-/** Whether a watch has had much to do for long, of those that have no other trouble; asked anew with each status. */
+/** Whether a watch has had much to do for long, of those that have no other trouble; asked with each status. */
 const isBehind = (watch, now) => now - (laggingSince.get(watch.name) ?? now) >= LONG && !watch.failing;
 
 function noteBacklogs(watches, now) {
@@ -80,15 +80,15 @@ export function showSources({ sources, now }) {
   }));
 }
 
-/** List the watches, or, where a source is served to others alone, those who follow it from afar. */
+/** List the watches, or, where a source is only served to others, its remote watchers. */
 export function showWatches({ watches, more_watches, remote, watchers, now }) {
   const list = document.getElementById("watch-list");
-  const afar = !watches.length;
-  say("watches-title", afar ? "Remote watchers" : "Watches");
-  say("watches-note", afar ? "those that are furthest behind first" : "in the order in which they are resynced");
-  document.getElementById("columns").hidden = afar && !remote.length;
-  document.getElementById("columns").dataset.afar = afar;
-  if (afar) {
+  const onlyRemote = !watches.length;
+  say("watches-title", onlyRemote ? "Remote watchers" : "Watches");
+  say("watches-note", onlyRemote ? "those that are furthest behind first" : "in the order in which they are resynced");
+  document.getElementById("columns").hidden = onlyRemote && !remote.length;
+  document.getElementById("columns").dataset.remote = onlyRemote;
+  if (onlyRemote) {
     const more = watchers - remote.length;
     fill(list, ...remote.map(far), more > 0 ? make("li", { class: "nothing" }, `and ${count(more)} more`) : null,
       remote.length ? null : make("li", { class: "nothing" }, "Nobody follows at the moment."));

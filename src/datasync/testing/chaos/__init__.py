@@ -1,1 +1,2 @@
-"""Chaos on the real servers: `python -m datasync.testing.chaos URL --minutes N`; see docs/testing.md."""
+"""Chaos on the real servers: `python -m datasync.testing.chaos URL
+--minutes N`; see docs/testing.md."""

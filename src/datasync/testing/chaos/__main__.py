@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from datasync.testing.chaos.schedule import Step, draw
 from datasync.testing.chaos.store import Store
 from datasync.testing.chaos.stores import SCHEMES, store_for
 from datasync.testing.commands import Screen, add_options, drawn, until_signalled
-from datasync.testing.trace import dump
+from datasync.testing.trace.records import dump
 
 __all__ = ["Settings", "chaos", "main"]
 
@@ -25,8 +27,9 @@ _SHOWN, _WIDE = 20, 400
 
 
 class Settings(NamedTuple):
-    """How long, from which seed, from which round on. `seconds` of faults are in a round. With `on`, it goes on behind
-    a round that failed. The trace of such a round is written to the directory `keep`."""
+    """How long, from which seed, from which round on. `seconds` of faults are in a
+    round. With `on`, it goes on behind a round that failed. The trace of such a round is
+    written to the directory `keep`."""
 
     minutes: float
     seed: int
@@ -37,7 +40,8 @@ class Settings(NamedTuple):
 
 
 async def chaos(store: Store, settings: Settings) -> int:
-    """Round after round, until the time is up or one fails. Returns 0 where nothing was found, else 1."""
+    """Round after round, until the time is up or one fails. Returns 0 where
+    nothing was found, else 1."""
     screen = Screen(settings.minutes)
     total: Counter[str] = Counter()
     writes = events = rounds = failed = 0
@@ -87,7 +91,8 @@ def _explain(
     path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dump(outcome.trace))
-    screen.line(f"the trace is in {path}")
+    logs = [shutil.copyfile(log, path.with_suffix(f".{log.stem}.log")) for log in store.logs if log.exists()]
+    screen.line(f"the trace is in {path}; what the server said: {', '.join(map(str, logs)) or 'nothing'}")
     screen.line(
         f"again: python -m datasync.testing.chaos {scheme}:// --seed {seed} --round {number} --minutes 0"
         " (the same schedule; the timing is the machine's)"
@@ -95,7 +100,10 @@ def _explain(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it. Returns 0 where nothing was found, 1 for findings, 2 for wrong usage, 130 after Ctrl-C."""
+    """Run it. Returns 0 where nothing was found, 1 for findings, 2 for
+    wrong usage, 130 after Ctrl-C."""
+    # it would write a line for each connection that is refused
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     options = _parser().parse_args(arguments)
     settings = Settings(
         options.minutes,

@@ -1,4 +1,5 @@
-"""The application that chaos happens to: watches that come and go, handlers with faults, and writers beside them."""
+"""The application that chaos happens to: watches that come and go, handlers with
+faults, and writers beside them."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import asyncio
 import random
 from typing import Any, NamedTuple
 
-from datasync.errors import DatasyncError, Disconnected, NotApplied, OutcomeUnknown
+from datasync.errors import DataSyncError, Disconnected, NotApplied, OutcomeUnknown
 from datasync.source import Source
 from datasync.sync import DataSync
-from datasync.testing.recorder import Recorder
-from datasync.testing.world import BAD, Actor, HandlerActor, StreamActor
+from datasync.testing.simulation.world import BAD, Actor, HandlerActor, StreamActor
+from datasync.testing.trace.recorder import Recorder
 
 __all__ = ["Acknowledged", "Application"]
 
@@ -22,7 +23,8 @@ _ACK_TIMEOUT, _RESYNC_TIMEOUT = 2.0, 4.0
 
 
 class Acknowledged(NamedTuple):
-    """A write as its writer was told: its place in the trace, when it began and ended, and its values by key."""
+    """A write as its writer was told: its place in the trace, when it began and
+    ended, and its values by key."""
 
     seq: int
     history: int
@@ -31,7 +33,8 @@ class Acknowledged(NamedTuple):
 
 
 class _Steady(Actor):
-    """On a real clock nobody can say on which side of a time-out a moment close to it lies: none is waited for."""
+    """On a real clock nobody can say on which side of a time-out a moment close to
+    it lies: none is waited for."""
 
     async def _wait(self, longest: float) -> None:
         away = longest if longest < 0.7 * _ACK_TIMEOUT else self._rng.choice([0.3 * longest, longest])
@@ -51,7 +54,8 @@ class _Stream(_Steady, StreamActor):
 
 
 class Application:
-    """One DataSync with its watches, and two writers: itself, and another past all faults of the line."""
+    """One DataSync with its watches, and two writers: itself, and another
+    past all faults of the line."""
 
     def __init__(
         self,
@@ -127,7 +131,8 @@ class Application:
         match what:
             case "widen" if free:
                 actor.widen(rng.choice(free))
-                if rng.random() < 0.5:  # the write that shows it may come before or behind its snapshot
+                if rng.random() < 0.5:
+                    # the write that shows it may come before or behind its snapshot
                     self._begin_write(rng, confirm=True)
             case "narrow" if len(actor.prefixes) > 1:
                 actor.narrow(rng.choice(actor.prefixes))
@@ -197,7 +202,7 @@ class Application:
         sources = [f"{source.name} {source.state} ({source.error})" for source in status.sources]
         return ", ".join([*sources, *(f"{watch.name} {watch.state}" for watch in status.watches)])
 
-    # -- writing -------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def _write_from_handler(self) -> None:
         if len(self._under_way) < _UNDER_WAY and not self._ending:
@@ -258,7 +263,7 @@ class Application:
         except Disconnected:
             self.undone.append(values)
             return
-        except DatasyncError:
+        except DataSyncError:
             return
         except Exception as error:
             self.unexpected.append(f"a write raised {error!r}")

@@ -1,4 +1,5 @@
-"""A small disk of its own for what a server keeps, which can be full: a tmpfs, where this process may mount one."""
+"""A small disk of its own for what a server keeps, which can be full: a tmpfs, where
+this process may mount one."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ __all__ = ["Disk"]
 _SIZE = "size=192m"
 _BLOCK = bytes(1 << 20)
 _RETRIED = 1.5
-"""Seconds within which a server has written what it could not, such as Redis the rest of its log."""
+"""Seconds within which a server has written what it could not, such as
+Redis the rest of its log."""
 
 
 class Disk:
@@ -32,7 +34,8 @@ class Disk:
     def remove(self) -> None:
         """Unmount and remove it."""
         if self.small:
-            # what still has a file open there, such as a thread that is about to end, keeps it no longer than itself
+            # what still has a file open there, such as a thread that is about to end,
+            # keeps it no longer than itself
             subprocess.run(["umount", "-l", str(self.path)], capture_output=True)  # noqa: S607
         shutil.rmtree(self.path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""etcd://: one member behind a proxy."""
+"""etcd:// and etcds://: one member behind a proxy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from datasync.testing.chaos.certificates import Certificates
 from datasync.testing.chaos.etcd_server import EtcdServer
+from datasync.testing.chaos.ports import free_ports
 from datasync.testing.chaos.process import program
-from datasync.testing.chaos.proxy import TcpProxy
+from datasync.testing.chaos.proxy import Framing, Http2, TcpProxy, Tls
 from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
 __all__ = ["EtcdStore"]
@@ -23,11 +25,14 @@ _NAME, _PASSWORD = "chaos", "once"
 class EtcdStore(Proxied):
     """Its log is what etcd's own watch tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
         self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
         binary = program("etcd", "apt-get install -y etcd-server")
         self._server = server = EtcdServer(binary, self._directory, extra=["--bcrypt-cost", "4"])
-        self.proxy = proxy = TcpProxy(server.port)
+        self.logs = [server.log]
+        self._certificates = Certificates(self._directory / "certificates") if scheme == "etcds" else None
+        self.proxy = proxy = TcpProxy(*self._listening())
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
         self.faults = line_faults(proxy) | process_faults(server) | {
@@ -36,6 +41,8 @@ class EtcdStore(Proxied):
             "no space": Fault("server", 1, self._fill),
             "role": Fault("server", 1, self._lock_out),
         }  # fmt: skip
+        if self._certificates is not None:
+            self.faults |= self._certificates.faults(proxy)
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
         self.left_out = {
             "full disk": "it writes into space that it has reserved; its alarm of no space is raised instead",
@@ -47,7 +54,8 @@ class EtcdStore(Proxied):
         await self._make_user()
         self._backup = await self._server.back_up()
         await self.proxy.start()
-        self.url = f"etcd://{_NAME}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2"
+        tls = "" if self._certificates is None else f"&{self._certificates.client}"
+        self.url = f"{self._scheme}://{_NAME}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2{tls}"
         self.direct = f"etcd://root:{self._server.password}@127.0.0.1:{self._server.port}?timeout=2"
         self.version = f"etcd {await self._server.version()}"
 
@@ -71,6 +79,18 @@ class EtcdStore(Proxied):
     async def state(self) -> tuple[Mapping[str, bytes], int]:
         items, revision, _ = await self._server.rows()
         return {key: raw for key, raw, _ in items}, revision
+
+    def _listening(self) -> tuple[int, Callable[[], Framing]]:
+        """The port that clients are led to, and what comes from it."""
+        server = self._server
+        if self._certificates is None:
+            return server.port, Http2
+        [port] = free_ports(1)
+        server.command[server.command.index("--listen-client-urls") + 1] += f",https://127.0.0.1:{port}"
+        cert, key = map(str, self._certificates.server)
+        server.command += ["--cert-file", cert, "--key-file", key]
+        server.command += ["--client-cert-auth", "--trusted-ca-file", str(self._certificates.known)]
+        return port, Tls
 
     async def _keep(self) -> None:
         """Take over the log as far as it goes now."""

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
-from datasync.kvdbsync._etcd_pb import etcd_pb2 as pb
+from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 from datasync.source import Item
-from datasync.testing.chaos.process import StoredProcess, free_ports, program
+from datasync.testing.chaos.ports import free_ports
+from datasync.testing.chaos.process import StoredProcess, program
 
 __all__ = ["EtcdServer"]
 
@@ -120,13 +121,15 @@ class EtcdServer(StoredProcess):
         return (await self._status()).version
 
     async def rows(self) -> tuple[list[Item], int, str]:
-        """All keys with their values and revisions, the revision of the store, and the id of the cluster."""
+        """All keys with their values and revisions, the revision of the
+        store, and the id of the cluster."""
         found = await self._range(b"\0", b"\0")
         items = [(kv.key.decode(), kv.value, kv.mod_revision) for kv in found.kvs]
         return items, found.header.revision, f"{found.header.cluster_id:x}"
 
     async def history(self, start: int = 1) -> list[tuple[int, dict[str, bytes | None]]]:
-        """What the server says that happened since revision `start`: revision, and the keys with their new values."""
+        """What the server says that happened since revision `start`: revision, and the
+        keys with their new values."""
         head = await self.head()
         log: dict[int, dict[str, bytes | None]] = {}
         async with self.channel() as channel:
@@ -165,7 +168,8 @@ class EtcdServer(StoredProcess):
         return bool((await self._range(key, count_only=True)).count)
 
     async def alarm(self, alarm: int, *, on: bool = True) -> None:
-        """Have the server itself say that it is full (1), or that its data is corrupt (2); or not any more."""
+        """Have the server itself say that it is full (1), or that its data is
+        corrupt (2); or not any more."""
         action, member = (1 if on else 2), 1
         async with self.channel() as channel:
             call: Any = channel.unary_unary("/etcdserverpb.Maintenance/Alarm")

@@ -1,14 +1,15 @@
-"""What a round comes to: the trace held against the guarantees, and the writers' acknowledgements against the log."""
+"""What a round comes to: the trace held against the guarantees, and the writers'
+acknowledgements against the log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasync.capabilities import Capabilities
-from datasync.testing import trace as t
 from datasync.testing.chaos.application import Acknowledged
 from datasync.testing.chaos.store import Log
-from datasync.testing.checker import check
+from datasync.testing.trace import records as t
+from datasync.testing.trace.checker import check
 
 __all__ = ["judge"]
 
@@ -37,7 +38,8 @@ def judge(
 def _honest(
     can: Capabilities, logs: Sequence[Log], acknowledged: Sequence[Acknowledged], undone: Sequence[Values]
 ) -> Iterator[str]:
-    """What was acknowledged is in the log, at the revision that was told; what was surely not done is not (G10)."""
+    """What was acknowledged is in the log, at the revision that was told; what was
+    surely not done is not (G10)."""
     written = [{(key, raw) for _, changes in log for key, raw in changes.items()} for log in logs]
     for write in acknowledged:
         values = {(key, raw) for key, raw in write.values.items() if raw is not None}
@@ -56,8 +58,8 @@ def _honest(
 
 
 def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
-    """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was registered (G1). While the
-    source is lost, it shows what is known."""
+    """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was
+    registered (G1). While the source is lost, it shows what is known."""
     renewed = [record.seq for record in trace if isinstance(record, t.HistoryStarted)]
     first: dict[str, t.Delivered] = {}
     for record in trace:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from datasync.testing.chaos.process import Process, answers, free_ports
+from datasync.testing.chaos.ports import free_ports
+from datasync.testing.chaos.process import Process, answers
 from datasync.testing.chaos.proxy import Kafka, TcpProxy
 
 __all__ = ["KafkaServer", "java", "run"]
@@ -50,7 +51,8 @@ _LOGGING = """<Configuration status="OFF">
 
 
 def java(jars: Path, directory: Path, main: str, *args: str) -> list[str]:
-    """The command that runs a class of the jars; what it needs beside them is written to the directory."""
+    """The command that runs a class of the jars; what it needs beside them
+    is written to the directory."""
     logging = directory / "log4j2.xml"
     logging.write_text(_LOGGING)
     quiet = f"-Dlog4j2.configurationFile={logging}"
@@ -67,7 +69,8 @@ def class_archive(jars: Path) -> Path:
 class KafkaServer(Process):
     """One broker, which is a controller too.
 
-    `port` is that of its clients; those who come by `proxy` stay on it; `inner` asks nobody for a certificate or user.
+    `port` is that of its clients, who speak `protocol`; those who come by `proxy` stay on it, and
+    speak `proxied`; `inner` asks nobody for a certificate or user.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class KafkaServer(Process):
         voters: str | None = None,
         controller: int | None = None,
         protocol: str = "PLAINTEXT",
+        proxied: str = "PLAINTEXT",
         settings: Sequence[str] = (),
         scram: Sequence[str] = (),
     ) -> None:
@@ -91,7 +95,7 @@ class KafkaServer(Process):
         # (name, protocol, port, the port that its clients are told)
         listeners = [
             ("CLIENTS", protocol, port, port),
-            ("PROXIED", "PLAINTEXT", self.behind, self.proxied),
+            ("PROXIED", proxied, self.behind, self.proxied),
             ("INNER", "PLAINTEXT", self.inner, self.inner),
         ]
         protocols = [f"{name}:{security}" for name, security, _, _ in listeners]
@@ -139,7 +143,8 @@ class KafkaServer(Process):
             await self.comes_to(partial(answers, port), f"{port} listens")
 
     async def _format(self) -> None:
-        """Lay out its directory; by Kafka's own tool once, which takes as long as a broker does to start."""
+        """Lay out its directory; by Kafka's own tool once, which takes as
+        long as a broker does to start."""
         layout = _layouts.get(self._kind)
         if layout is None:
             scram = [argument for line in self._scram for argument in ("--add-scram", line)]

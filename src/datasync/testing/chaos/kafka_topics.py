@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from datasync.msgsync._kafka_cluster import Access, Cluster
+from datasync.msgsync.kafka.cluster import Access, Cluster
 from datasync.testing.chaos.process import until
 
 __all__ = [
@@ -47,8 +47,8 @@ async def make(
     replicas: Sequence[int] = (),
     **settings: object,
 ) -> None:
-    """Make a compacted topic; underscores in the names of settings stand for dots. `replicas`: the brokers that hold
-    its only partition, the leader first."""
+    """Make a compacted topic; underscores in the names of settings stand for dots. `replicas`: the
+    brokers that hold its only partition, the leader first."""
     configs = {"cleanup.policy": "compact"} | _dotted(settings)
     if replicas:
         topic = NewTopic(name, -1, -1, replica_assignments={0: list(replicas)}, topic_configs=configs)
@@ -89,7 +89,8 @@ async def exists(port: int, name: str) -> bool:
 
 
 async def alter(port: int, name: str, **settings: object) -> None:
-    """Change settings of a topic; those that are not named go back to their defaults, but it stays compacted."""
+    """Change settings of a topic; those that are not named go back to their
+    defaults, but it stays compacted."""
     configs = {"cleanup.policy": "compact"} | _dotted(settings)
     async with admin(port) as client:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])

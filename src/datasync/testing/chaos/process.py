@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import shutil
 import signal
-import socket
 import subprocess
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-__all__ = ["PATIENCE", "Missing", "Process", "StoredProcess", "answers", "free_ports", "program", "until"]
+from datasync.testing.commands import Missing
+
+__all__ = ["PATIENCE", "Process", "StoredProcess", "answers", "program", "until"]
 
 PATIENCE = 120.0
 """Seconds within which a server does what it is asked for, also on a machine whose cores are all
 kept busy, where three brokers take a minute to start. It bounds what hangs; a server that has
 ended is noticed at once."""
-_PORTS = range(10_000, 32_000)
-"""Below those that the system gives to outgoing connections, which could take one away in between."""
-
-
-class Missing(Exception):
-    """Something that a server needs is not on this machine; the message ends with the line that installs it."""
 
 
 def program(name: str, install: str) -> str:
@@ -34,26 +27,6 @@ def program(name: str, install: str) -> str:
     if path is None:
         raise Missing(f"{name} is missing; install it with: {install}")
     return path
-
-
-_given: deque[int] = deque(maxlen=1_000)
-"""The ports that were given out last."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Different loopback ports that nobody listens on now, and that this process was not given before."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            port = random.choice(_PORTS)
-            if port in _given:  # perhaps to a server that does not listen yet
-                continue
-            candidate = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                candidate.bind(("127.0.0.1", port))
-                ports.append(port)
-                _given.append(port)
-    return ports
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
@@ -78,7 +51,8 @@ async def answers(port: int) -> bool:
 
 
 class Process:
-    """One server process that can be stopped, killed and started again; what it says is in `log`."""
+    """One server process that can be stopped, killed and started again;
+    what it says is in `log`."""
 
     def __init__(self, command: Sequence[str], port: int, directory: Path) -> None:
         self.command = list(command)

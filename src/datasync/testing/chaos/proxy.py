@@ -1,4 +1,5 @@
-"""A TCP proxy: it cuts connections, at once or behind a frame, or keeps them and passes nothing on."""
+"""A TCP proxy: it cuts connections, at once or behind a frame, or keeps
+them and passes nothing on."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypedDict
 
-__all__ = ["Framing", "Http2", "Kafka", "Resp", "TcpProxy"]
+__all__ = ["Framing", "Http2", "Kafka", "Resp", "TcpProxy", "Tls"]
 
 Alter = Callable[[bytes], bytes]
 """What is made of the bytes that come from a server."""
@@ -25,9 +26,9 @@ class Framing(Protocol):
 
 
 class Prefixed:
-    """Frames with a header of so many bytes, the first of which are the length of the rest."""
+    """Frames with a header of so many bytes, some of which are the length of the rest."""
 
-    def __init__(self, header: int, length: int) -> None:
+    def __init__(self, header: int, length: slice) -> None:
         self._size = header
         self._length = length
         self._header = b""
@@ -43,7 +44,7 @@ class Prefixed:
                 self._header += take
                 at += len(take)
                 if len(self._header) == self._size:
-                    self._rest = int.from_bytes(self._header[: self._length], "big")
+                    self._rest = int.from_bytes(self._header[self._length], "big")
                     self._header = b""
                     if not self._rest:
                         ends.append(at)
@@ -60,18 +61,26 @@ class Http2(Prefixed):
     """The frames of HTTP/2, as a server sends them."""
 
     def __init__(self) -> None:
-        super().__init__(9, 3)
+        super().__init__(9, slice(0, 3))
 
 
 class Kafka(Prefixed):
     """The answers of Kafka."""
 
     def __init__(self) -> None:
-        super().__init__(4, 4)
+        super().__init__(4, slice(0, 4))
+
+
+class Tls(Prefixed):
+    """The records of TLS, whatever is in them."""
+
+    def __init__(self) -> None:
+        super().__init__(5, slice(3, 5))
 
 
 class Resp:
-    """The replies and pushes of Redis, as a server sends them: a line each, or a line with more values behind it."""
+    """The replies and pushes of Redis, as a server sends them: a line each, or a line
+    with more values behind it."""
 
     def __init__(self) -> None:
         self._line = b""
@@ -131,7 +140,8 @@ class Hooks(TypedDict):
 
 
 class TcpProxy:
-    """Between a client and the loopback port `target`. Listens on `port` between `start` and `aclose`."""
+    """Between a client and the loopback port `target`. Listens on `port`
+    between `start` and `aclose`."""
 
     def __init__(self, target: int, framing: Callable[[], Framing] = Http2) -> None:
         self.target = target
@@ -164,7 +174,8 @@ class TcpProxy:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=_BACKLOG)
             self._listener.setblocking(False)
             self.port = self._listener.getsockname()[1]
-            # not an asyncio.Server: closed while a connection is on its way in, that one would be left open
+            # not an asyncio.Server: closed while a connection is on its way
+            # in, that one would be left open
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def refuse(self) -> None:
@@ -184,7 +195,8 @@ class TcpProxy:
             task.cancel()
 
     def cut_at(self, frame: int | None) -> None:
-        """Reset all connections as soon as `frame` more frames have come from the server (None: never)."""
+        """Reset all connections as soon as `frame` more frames have come
+        from the server (None: never)."""
         self._cut_at = None if frame is None else self.frames + frame
 
     def pause(self) -> None:

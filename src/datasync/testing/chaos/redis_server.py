@@ -14,7 +14,8 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from datasync.testing.chaos.process import StoredProcess, free_ports
+from datasync.testing.chaos.ports import free_ports
+from datasync.testing.chaos.process import StoredProcess
 
 __all__ = ["RedisServer", "client_of"]
 
@@ -25,7 +26,7 @@ Change = dict[str, bytes | None]
 
 @contextlib.asynccontextmanager
 async def client_of(port: int, **options: Any) -> AsyncIterator[redis.asyncio.Redis]:
-    """A plain client, which trusts whoever listens there."""
+    """A plain client, which trusts any server."""
     client = redis.asyncio.Redis(port=port, retry=Retry(NoBackoff(), 0), socket_timeout=20, **options)
     try:
         yield client
@@ -97,8 +98,8 @@ class RedisServer(StoredProcess):
         return {key.decode(): value for key, value in zip(keys, values, strict=True) if value is not None}
 
     def history(self) -> list[tuple[int, Change]]:
-        """What the server itself wrote down, transaction by transaction: the keys of database 0 and their new values.
-        Redis has no revisions: all are 0."""
+        """What the server itself wrote down, transaction by transaction: the keys of database 0 and
+        their new values. Redis has no revisions: all are 0."""
         log: list[Change] = []
         state: set[str] = set()
         database, together = 0, False

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
 from datasync.options import Backoff
@@ -16,8 +16,8 @@ from datasync.testing.chaos.application import Application
 from datasync.testing.chaos.judge import judge
 from datasync.testing.chaos.schedule import Step
 from datasync.testing.chaos.store import Begin, Log, Store
-from datasync.testing.recorder import Recorder
-from datasync.testing.trace import Delivered, Record, SessionFrame
+from datasync.testing.trace.recorder import Recorder
+from datasync.testing.trace.records import Delivered, Record, SessionFrame, Stalled
 from datasync.transports import open_url
 
 __all__ = ["Outcome", "play"]
@@ -26,6 +26,9 @@ _QUICK = Backoff(initial=0.02, maximum=0.3)
 _PATIENCE = 90.0
 """Seconds within which everything settles once the faults have ended."""
 _CALM = 0.5
+_BEAT, _LATE = 0.05, 0.05
+"""Seconds between two looks at the clock, and by how much one may be late
+before that goes into the trace."""
 
 
 class Outcome(NamedTuple):
@@ -104,7 +107,7 @@ class _Round:
         for _ in range(3):
             application.add_watch(self._rng)
 
-        async with other, sync:
+        async with other, sync, self._heartbeat():
             application.started()
             async with asyncio.TaskGroup() as group:
                 for past in (False, True):
@@ -127,7 +130,27 @@ class _Round:
         events = sum(isinstance(record, Delivered) for record in recorder.trace)
         return Outcome(findings, recorder.trace, self._steps, application.writes, events)
 
-    # -- the schedule --------------------------------------------------------------------------------------------
+    @contextlib.asynccontextmanager
+    async def _heartbeat(self) -> AsyncIterator[None]:
+        """Note when the loop stands still: by the clock of the trace, what ends
+        meanwhile would be overdue."""
+        loop = asyncio.get_running_loop()
+
+        async def beat() -> None:
+            while True:
+                due = loop.time() + _BEAT
+                await asyncio.sleep(_BEAT)
+                if loop.time() > due + _LATE:
+                    self._recorder.stalled(due)
+
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(beat())
+            try:
+                yield
+            finally:
+                beating.cancel()
+
+    # -- the schedule ------------------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
         """Begin each step in its time; a fault waits for its lane."""
@@ -148,6 +171,8 @@ class _Round:
     async def _fault(self, step: Step) -> None:
         fault = self._store.faults[step.what]
         async with self._lanes[fault.lane]:
+            if step.what == "compaction":
+                self._recorder.compacted(self._source.name)
             await fault.run(random.Random(step.seed), step.seconds)
 
     async def _renew(self, step: Step) -> None:
@@ -166,7 +191,7 @@ class _Round:
                 await self._store.rejoin()
                 self._application.go_on()
 
-    # -- the account ---------------------------------------------------------------------------------------------
+    # -- the account -------------------------------------------------------------------------------
 
     def _began(self, begin: Begin) -> None:
         self._recorder.history_started(self._source.name, begin.history, begin.revision, begin.items)
@@ -186,14 +211,15 @@ class _Round:
         calm, seen = 0, recorder.now()
         while calm < 4 and loop.time() < deadline:
             await asyncio.sleep(_CALM)
-            moved = any(not _is_progress(record) for record in recorder.trace[seen:])
+            moved = any(_is_movement(record) for record in recorder.trace[seen:])
             calm = calm + 1 if not moved and self._application.calm else 0
             seen = recorder.now()
         if calm < 4:
             self._said.append(f"not settled within {_PATIENCE:g} s: {self._application.standing}")
 
     async def _account(self) -> None:
-        """The rest of the log, and what the store holds at the end; a key with a TTL may end in between."""
+        """The rest of the log, and what the store holds at the end; a key
+        with a TTL may end in between."""
         while True:
             seen, state = self._recorder.now(), await self._store.state()
             await self._put_down()
@@ -209,6 +235,7 @@ class _Round:
         return any(isinstance(record, Delivered) for record in self._recorder.trace[seen:])
 
 
-def _is_progress(record: Record) -> bool:
-    """A session that says how far it is, which Kafka's does all the time."""
-    return isinstance(record, SessionFrame) and record.kind == "progress"
+def _is_movement(record: Record) -> bool:
+    """Not so a session that says how far it is, which Kafka's does all the
+    time, nor a loop that was late."""
+    return not (isinstance(record, Stalled) or (isinstance(record, SessionFrame) and record.kind == "progress"))

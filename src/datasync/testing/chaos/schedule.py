@@ -1,4 +1,5 @@
-"""What happens when, drawn from a seed: the same seed and round, the same schedule; the timing is the machine's."""
+"""What happens when, drawn from a seed: the same seed and round, the same schedule;
+the timing is the machine's."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ WATCHES = {"register": 3, "widen": 3, "narrow": 2, "close": 2, "resync": 1, "rea
 
 
 class Step(NamedTuple):
-    """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application") `what` begins, and
-    takes some `seconds`. `seed` draws what is left open."""
+    """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application")
+    `what` begins, and takes some `seconds`. `seed` draws what is left open."""
 
     at: float
     kind: str

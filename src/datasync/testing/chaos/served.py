@@ -1,4 +1,5 @@
-"""http:// and grpc+watch://: an SQLite file that `datasync serve` serves, behind a proxy."""
+"""http:// and grpc+watch://, with TLS and without: an SQLite file that `datasync
+serve` serves, behind a proxy."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from pathlib import Path
 
 from datasync import ChangeEvent, DataSync, ResyncEvent
 from datasync.syncbase.delivery import NEW_HISTORY
+from datasync.testing.chaos.certificates import Certificates
 from datasync.testing.chaos.disk import Disk
-from datasync.testing.chaos.process import Process, free_ports
-from datasync.testing.chaos.proxy import Http2, TcpProxy
+from datasync.testing.chaos.ports import free_ports
+from datasync.testing.chaos.process import Process
+from datasync.testing.chaos.proxy import Http2, TcpProxy, Tls
 from datasync.testing.chaos.sqlite import SqliteFile
 from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 
@@ -23,11 +26,15 @@ _NOTICED = 60.0
 
 
 class ServeProcess(Process):
-    """Serves `source` on a free loopback port. protocol: the name of the option, grpc or http."""
+    """Serves `source` on a free loopback port. protocol: the name of the option, grpc or http. tls:
+    the options of its URL, where it speaks that."""
 
-    def __init__(self, source: str, directory: Path, protocol: str = "grpc", extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, source: str, directory: Path, protocol: str = "grpc", extra: Sequence[str] = (), tls: str = ""
+    ) -> None:
         [port] = free_ports(1)
-        command = [sys.executable, "-m", "datasync", "serve", source, f"--{protocol}", f"127.0.0.1:{port}", *extra]
+        address = f"{protocol}s://127.0.0.1:{port}?{tls}" if tls else f"127.0.0.1:{port}"
+        command = [sys.executable, "-m", "datasync", "serve", source, f"--{protocol}", address, *extra]
         super().__init__(command, port, directory)
 
     async def restart(self) -> None:
@@ -45,15 +52,21 @@ class ServedStore(Proxied):
         self._disk = disk = Disk()
         self._file = SqliteFile(disk.path / "file.db")
         self.direct = f"sqlite:///{self._file.path}"
-        protocol = "http" if scheme == "http" else "grpc"
-        self._server = server = ServeProcess(self.direct, disk.path, protocol)
-        self.proxy = proxy = TcpProxy(server.port, Http2)
+        protocol = "http" if scheme.startswith("http") else "grpc"
+        certificates = Certificates(disk.path / "certificates") if scheme in ("https", "grpcs+watch") else None
+        self._tls = "" if certificates is None else certificates.client
+        tls = "" if certificates is None else f"cert={{}}&key={{}}&ca={certificates.known}".format(*certificates.server)
+        self._server = server = ServeProcess(self.direct, disk.path, protocol, tls=tls)
+        self.logs = [server.log]
+        self.proxy = proxy = TcpProxy(server.port, Http2 if certificates is None else Tls)
         self.version = f"datasync serve --{protocol} of SQLite"
         self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
             "compaction": Fault("server", 2, self._compact),
             "backup": Fault("server", 2, self._back_up),
         }  # fmt: skip
-        if protocol == "http":
+        if certificates is not None:
+            self.faults |= certificates.faults(proxy)
+        if scheme == "http":
             del self.faults["cut within"]  # HTTP/1.1 has no frames to count
         self.renewals = {
             "restore of a backup": self._restore,
@@ -61,7 +74,7 @@ class ServedStore(Proxied):
             "emptied": self._empty,
         }
         self.left_out = disk.left_out | {
-            "clock steps": "the clock of the machine is not this command's to set",
+            "clock steps": "that of another process is not this command's to set; see sqlite://",
         }
 
     async def start(self) -> None:
@@ -69,7 +82,7 @@ class ServedStore(Proxied):
         self._file.back_up()
         await self._server.start()
         await self.proxy.start()
-        self.url = f"{self._scheme}://127.0.0.1:{self.proxy.port}?timeout=2"
+        self.url = f"{self._scheme}://127.0.0.1:{self.proxy.port}?timeout=2&{self._tls}"
 
     async def aclose(self) -> None:
         await self.proxy.aclose()
@@ -95,7 +108,7 @@ class ServedStore(Proxied):
     async def _restore(self) -> None:
         """Done once the server tells its watchers; were it killed before that, nobody could."""
         told = asyncio.Event()
-        sync = DataSync(f"{self._scheme}://127.0.0.1:{self._server.port}")
+        sync = DataSync(f"{self._scheme}://127.0.0.1:{self._server.port}?{self._tls}")
 
         @sync.watcher("")
         async def handle(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
@@ -104,8 +117,8 @@ class ServedStore(Proxied):
 
         async with sync, asyncio.timeout(_NOTICED):
             await sync.ready()
-            self._file.restore()
-            await told.wait()
+            if self._file.restore():
+                await told.wait()
 
     async def _restore_unseen(self) -> None:
         await self._server.kill()

@@ -9,11 +9,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from datasync.kvdbsync._sqlite_driver import Connection, driver
+from datasync.kvdbsync.sqlite.driver import Connection, load_driver
 from datasync.sync import DataSync
+from datasync.testing.chaos.clock import clock_faults
 from datasync.testing.chaos.disk import Disk
 from datasync.testing.chaos.process import Process
 from datasync.testing.chaos.store import Begin, Fault, Log, Store
@@ -75,11 +77,14 @@ class SqliteFile:
         with _Opened(self.path) as connection:
             connection.run("VACUUM INTO ?", (str(self._backup),))
 
-    def restore(self) -> None:
-        """Put the copy in its place."""
+    def restore(self) -> bool:
+        """Put the copy in its place. Returns whether that is another state of the store: where
+        nothing was written since the copy was made, nobody can tell the two apart."""
+        other = _place(self._backup) != _place(self.path)
         copy = self._backup.with_name("copy.db")
         shutil.copyfile(self._backup, copy)
         self._replace(copy)
+        return other
 
     async def empty(self) -> None:
         """Put an empty store in its place."""
@@ -93,14 +98,22 @@ class SqliteFile:
         by.replace(self.path)
 
 
+def _place(path: Path) -> tuple[Any, ...]:
+    """The newest row of the log of the store at `path`, which no other history has."""
+    with _Opened(path) as connection:
+        [row] = connection.all("SELECT revision, nonce FROM log ORDER BY revision DESC LIMIT 1")
+    return row
+
+
 class _Opened:
-    """A connection within the block, by the library that datasync uses itself: two in one process break its locks."""
+    """A connection within the block, by the library that datasync uses itself: two in
+    one process break its locks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __enter__(self) -> Connection:
-        self._connection = driver(None).connect(str(self._path), "rw")
+        self._connection = load_driver(None).connect(str(self._path), "rw")
         self._connection.run("PRAGMA busy_timeout=10000")
         return self._connection
 
@@ -120,22 +133,19 @@ class SqliteStore(Store):
         self._link.symlink_to(real)
         self._file = SqliteFile(real / "file.db")
         self.url, self.direct = f"sqlite:///{self._link}/file.db", f"sqlite:///{self._file.path}"
-        library = driver(None)
+        library = load_driver(None)
         self.version = f"SQLite {'.'.join(map(str, library.version))} by {library.name}"
         command = [sys.executable, "-m", "datasync.testing.chaos.writer", self.direct]
         self._writer = Process(command, 0, disk.path)
-        self.faults = {
+        self.faults = disk.faults(lane="file") | clock_faults(self.direct, lane="file") | {
             "kill -9 of another writer": Fault("writer", 3, self._kill),
             "SIGSTOP of another writer": Fault("writer", 3, self._stop),
             "file out of reach": Fault("file", 2, self._out_of_reach),
             "compaction": Fault("file", 2, self._compact),
             "backup": Fault("file", 2, self._back_up),
-        } | disk.faults(lane="file")
+        }  # fmt: skip
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
-        self.left_out = disk.left_out | {
-            "the line": "there is none",
-            "clock steps": "the clock of the machine is not this command's to set",
-        }
+        self.left_out = disk.left_out | {"the line": "there is none"}
 
     async def start(self) -> None:
         await self._file.make()

@@ -1,4 +1,5 @@
-"""What chaos is done to: a real server, what can go wrong with it, and what it says itself of what happened."""
+"""What chaos is done to: a real server, what can go wrong with it, and what it
+says itself of what happened."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import abc
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from datasync.source import Item
@@ -15,11 +17,13 @@ from datasync.testing.chaos.proxy import TcpProxy
 __all__ = ["Begin", "Fault", "Log", "Proxied", "Store", "line_faults", "process_faults"]
 
 Log = Sequence[tuple[int, Mapping[str, bytes | None]]]
-"""Transactions in their order: the revision (0 where there are none), and each key with its new value."""
+"""Transactions in their order: the revision (0 where there are none), and
+each key with its new value."""
 
 
 class Begin(NamedTuple):
-    """Where a history, or a round, begins: its name as the source calls it ("": not known), and what is there."""
+    """Where a history, or a round, begins: its name as the source calls it ("":
+    not known), and what is there."""
 
     history: str
     revision: int
@@ -38,7 +42,8 @@ class Fault(NamedTuple):
 
 
 class Store(abc.ABC):
-    """A server that chaos starts, breaks and ends. `url` leads to it through the faults, `direct` past them."""
+    """A server that chaos starts, breaks and ends. `url` leads to it through the
+    faults, `direct` past them."""
 
     url: str
     direct: str
@@ -51,6 +56,8 @@ class Store(abc.ABC):
     """By name: what makes the store begin another history. Nobody writes meanwhile."""
     left_out: Mapping[str, str]
     """Faults that cannot be had here, and why."""
+    logs: Sequence[Path] = ()
+    """What its servers say, in files that end with it."""
 
     @abc.abstractmethod
     async def start(self) -> None:
@@ -66,7 +73,8 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     async def rejoin(self) -> None:
-        """Have it lead there again, and let whatever else writes go on. Nothing happens where all is well."""
+        """Have it lead there again, and let whatever else writes go on.
+        Nothing happens where all is well."""
 
     async def hush(self) -> None:  # noqa: B027 - mostly nobody does
         """End what else writes."""

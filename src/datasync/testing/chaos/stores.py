@@ -23,16 +23,16 @@ def _sqlite() -> Store:
     return SqliteStore()
 
 
-def _etcd() -> Store:
+def _etcd(scheme: str) -> Store:
     from datasync.testing.chaos.etcd import EtcdStore  # with the extra [etcd]
 
-    return EtcdStore()
+    return EtcdStore(scheme)
 
 
-def _redis() -> Store:
+def _redis(scheme: str) -> Store:
     from datasync.testing.chaos.redis import RedisStore  # with the extra [redis]
 
-    return RedisStore()
+    return RedisStore(scheme)
 
 
 def _kafka() -> Store:
@@ -50,16 +50,21 @@ def _served(scheme: str) -> Store:
 SCHEMES: dict[str, Callable[[], Store]] = {
     "memory": _memory,
     "sqlite": _sqlite,
-    "etcd": _etcd,
-    "redis": _redis,
-    "http": partial(_served, "http"),
     "kafka": _kafka,
-    "grpc+watch": partial(_served, "grpc+watch"),
+} | {
+    name: partial(make, name)
+    for make, names in {
+        _etcd: ("etcd", "etcds"),
+        _redis: ("redis", "rediss"),
+        _served: ("http", "https", "grpc+watch", "grpcs+watch"),
+    }.items()
+    for name in names
 }
 
 
 def store_for(url: str) -> Store:
-    """A store for the scheme of `url`, all else of which is made up for it. Raises `UsageError`, `Missing`."""
+    """A store for the scheme of `url`, all else of which is made up for it.
+    Raises `UsageError`, `Missing`."""
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise UsageError(f"there is no chaos for {url!r}; name one of: " + ", ".join(f"{name}://" for name in SCHEMES))

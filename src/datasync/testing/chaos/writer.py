@@ -1,4 +1,5 @@
-"""A process that writes to a store until it is ended: `python -m datasync.testing.chaos.writer URL`."""
+"""A process that writes to a store until it is ended: `python -m
+datasync.testing.chaos.writer URL`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import os
 import random
 import sys
 
-from datasync.errors import DatasyncError
+from datasync.errors import DataSyncError
 from datasync.sync import DataSync
 from datasync.testing.chaos.application import KEYS
 
@@ -28,13 +29,13 @@ async def write(url: str) -> None:
                     txn.put(key, b"p%d/%d" % (os.getpid(), number))
             try:
                 await txn.commit()
-            except DatasyncError:
+            except DataSyncError:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(rng.choice([0.0, 0.02, 0.1]))
 
 
 def main() -> None:
-    """Run it; whoever started it ends it with a signal."""
+    """Run it; its parent process ends it with a signal."""
     asyncio.run(write(sys.argv[1]))
 
 

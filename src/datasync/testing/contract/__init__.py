@@ -5,9 +5,10 @@
         async def store(self):
             yield Store(url="mine://127.0.0.1:4000")      # fresh and empty for each test
 
-The suite reads the `Capabilities` that the source declares: what is not promised is not skipped, its declared
-alternative is asserted. A test that needs a hook of the store (see `Store`) is skipped with the hook's name if the
-store has none. docs/transports.md has a complete example. Needs pytest, and no plugin of it.
+The suite reads the `Capabilities` that the source declares: what is not promised is not skipped,
+its declared alternative is asserted. A test that needs a hook of the store (see `Store`) is
+skipped with the hook's name if the store has none. docs/transports.md has a complete example.
+Needs pytest, and no plugin of it.
 """
 
 from __future__ import annotations

@@ -199,7 +199,8 @@ class Changes(Base):
                     probe.answers.append(Refused({key: "not this one"}))
                     await writer.put(key, refused)
                     await eventually(lambda: probe.dirty)
-                    # the key is dirty now: going back to what was accepted is delivered all the same
+                    # the key is dirty now: going back to what was accepted
+                    # is delivered all the same
                     await (writer.delete(key) if then is None else writer.put(key, then))
                     await eventually(lambda: not probe.dirty)
         assert probe.seen == [("a/old", b"1"), ("a/new", None)]
@@ -221,7 +222,8 @@ class Changes(Base):
                     await (writer.delete(key) if then is None else writer.put(key, then))
                     await eventually(lambda: witness.seen and len(witness.seen) % 2 == 0)
                     await witness.reaches({"a/old": b"1"})
-                    # nothing differs from what was accepted, but nobody knows what the failure left behind
+                    # nothing differs from what was accepted, but nobody knows
+                    # what the failure left behind
                     probe.gate.set()
                     await probe.hears(before + 2)
                     await eventually(lambda: not probe.dirty)

@@ -1,5 +1,5 @@
-"""G12: one loop, one process, and an end that leaves nothing behind. Every test of the suite looks for left tasks
-and threads; those here make it hard."""
+"""G12: one loop, one process, and an end that leaves nothing behind. Every test of the suite looks
+for left tasks and threads; those here make it hard."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from datasync import DataSync, DatasyncError, Forked, WatchClosed, WatchState, WrongLoop
+from datasync import DataSync, DataSyncError, Forked, WatchClosed, WatchState, WrongLoop
 from datasync.source import Source
 from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
-from datasync.testing.contract.waiting import eventually, without_collector
+from datasync.testing.contract.waiting import eventually, nothing_but, ours, without_collector
 
 _FORK = """
     import asyncio, os, sys, warnings
@@ -72,7 +72,8 @@ class Closing(Base):
             if store.capabilities.writable:
                 waiters.append(asyncio.ensure_future(sync.put("a/1", b"2", confirm=True)))
                 await eventually(lambda: _written(sync, view, b"2"))
-                await sync.get("a/1")  # the write has its answer by then, which the change may overtake
+                # the write has its answer by then, which the change may overtake
+                await sync.get("a/1")
             await asyncio.wait_for(sync.aclose(), 60)
             results = await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), 60)
             assert [type(result) for result in results] == [WatchClosed] * len(waiters)
@@ -138,7 +139,8 @@ class Closing(Base):
                 sync.watch("stream", "a/")
                 for _ in range(turns):
                     await asyncio.sleep(0)
-            # the engine's at once; those of the store around it, such as a proxy, as soon as they notice
+            # the engine's at once; those of the store around it, such as a
+            # proxy, as soon as they notice
             left = [task for task in asyncio.all_tasks() - before if _is_of_the_engine(task)]
             assert not left, f"closed {turns} turns after a watch was added"
             await eventually(partial(_none_but, before))
@@ -205,6 +207,36 @@ class Closing(Base):
         del pages
 
     @scenario()
+    async def test_g9_what_is_closed_is_gone_without_the_collector(self, store: Store) -> None:
+        with without_collector():
+            await _session(store)  # caches are full by then
+            before = ours()
+            await _session(store)
+            await eventually(lambda: nothing_but(before), what="a closed DataSync is gone")
+
+    @scenario("lose", "restore")
+    async def test_g9_a_lost_session_is_gone_without_the_collector(self, store: Store) -> None:
+        assert store.lose is not None and store.restore is not None
+        async with store.open() as sync:
+            sync.watcher("a/", name="all")(ignore)
+            with without_collector():
+                for number in range(4):
+                    # the session is replaced by one that covers the new watch,
+                    # then lost, then replaced again
+                    sync.watcher(f"{number}/", name="new")(ignore)
+                    await sync.ready(60)
+                    await store.lose()
+                    await eventually(lambda: sync.status().sources[0].state == "lost")
+                    await store.restore()
+                    await eventually(lambda: sync.status().sources[0].state == "following")
+                    await sync.ready(60)
+                    sync.watches["new"].close()
+                    if not number:
+                        before = ours()
+                # what the session that is followed holds just now may differ by one
+                await eventually(lambda: nothing_but(before, more=1), what="the lost sessions are gone")
+
+    @scenario()
     async def test_g12_a_cancelled_reader_loses_nothing(self, store: Store) -> None:
         async with store.other() as writer, store.open() as sync:
             stream = sync.watch("stream", "a/")
@@ -253,9 +285,10 @@ class Closing(Base):
 
     @scenario()
     async def test_g12_belongs_to_one_process(self, store: Store) -> None:
-        # a Source object cannot be handed to another program; what is checked is not the source, so any will do
+        # a Source object cannot be handed to another program; what is checked is
+        # not the source, so any will do
         url = "memory://" if isinstance(store.url, Source) else store.url
-        assert issubclass(Forked, DatasyncError)
+        assert issubclass(Forked, DataSyncError)
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-c", textwrap.dedent(_FORK), url],
@@ -266,6 +299,10 @@ class Closing(Base):
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert done.returncode == 3, done.stderr
+
+
+async def ignore(_: Any) -> None:
+    """A handler."""
 
 
 async def _session(store: Store) -> None:

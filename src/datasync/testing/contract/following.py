@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from datasync.source import Commit, Frame, PushSession, Session
+from datasync.source import Commit, Frame, Progress, PushSession, Session, SnapshotEnd
 from datasync.testing.contract.waiting import eventually
 
 __all__ = ["Following"]
 
 
 class Following:
-    """Takes all that a session yields, as the engine does. `taking` is its task; `frames` are those it has by now."""
+    """Takes all that a session yields, as the engine does. `taking` is its task;
+    `frames` are those it has by now."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -28,6 +30,14 @@ class Following:
     def commits(self) -> list[Commit]:
         """All that it has brought."""
         return [frame for frame in self.frames if type(frame) is Commit]
+
+    @property
+    def position(self) -> Any | None:
+        """Where it stands, with all that it has brought; None until its snapshot is complete."""
+        for frame in reversed(self.frames):
+            if isinstance(frame, SnapshotEnd | Commit | Progress):
+                return frame.position
+        return None
 
     async def brings(self, count: int) -> list[Commit]:
         """All that it has brought, once it has brought so many."""

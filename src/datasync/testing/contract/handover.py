@@ -1,22 +1,24 @@
-"""G2: from the snapshot to the changes without a gap and without an overlap, while somebody writes all the time."""
+"""G2: from the snapshot to the changes without a gap and without an overlap, while
+somebody writes all the time."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from datasync import DataSync
 from datasync.source import SnapshotEnd
-from datasync.testing.checker import check
 from datasync.testing.contract.following import Following
 from datasync.testing.contract.harness import Store
 from datasync.testing.contract.probe import Probe
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.traffic import Traffic, explain, part
 from datasync.testing.contract.waiting import eventually
-from datasync.testing.recorder import Recorder
-from datasync.testing.trace import Delivered, Reported
+from datasync.testing.trace.checker import check
+from datasync.testing.trace.recorder import Recorder
+from datasync.testing.trace.records import Delivered, Reported
 
 STARTS = 20
 
@@ -122,7 +124,8 @@ class Handover(Base):
 
     @scenario()
     async def test_g2_a_session_resumes_where_its_position_stood(self, store: Store) -> None:
-        """However far the session that told the position has come since."""
+        """However far the session that told the position has come since, and as plain
+        data, where somebody keeps it."""
         source = store.source()
         if not source.capabilities.resume:
             return
@@ -137,6 +140,8 @@ class Handover(Base):
             await before.session.caught_up()
 
             for number, position in enumerate(positions):
+                if source.capabilities.durable:
+                    position = json.loads(json.dumps(position))
                 after = Following(await source.open(scopes, position))
                 behind = [f"{store.prefix}a/{later}" for later in range(number + 1, 5)]
                 commits = await after.brings(len(behind))

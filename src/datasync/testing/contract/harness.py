@@ -1,4 +1,5 @@
-"""What a transport gives the suite: a fresh store, a second way to write to it, and hooks that break it."""
+"""What a transport gives the suite: a fresh store, a second way to write to
+it, and hooks that break it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _BATCH = 500
 
 
 class Writer(Protocol):
-    """What the suite needs of whoever writes to the store: a DataSync has it."""
+    """What the suite needs of a writer to the store: a DataSync has it."""
 
     async def put(self, key: str, value: Any, /) -> int | None:
         """Store `value` (bytes)."""
@@ -36,22 +37,28 @@ class Writer(Protocol):
 
 @dataclasses.dataclass(kw_only=True)
 class Store:
-    """A store for one test: fresh, empty, and not shared with another test that runs at the same time.
+    """A store for one test: fresh, empty, and not shared with another test
+    that runs at the same time.
 
-    url: what a DataSync opens, text or a Source. prefix: where the test's keys live, if the store is shared.
+    url: what a DataSync opens, text or a Source.
+    prefix: where the test's keys live, if the store is shared.
     direct: another way to the same store, used by `other()`, that still works while `url` is lost.
     writer: for sources that take no writes themselves: makes the independent writer.
-    shortest_ttl: in seconds. secrets: texts that no message may show.
+    shortest_ttl: in seconds.
+    secrets: texts that no message may show.
 
-    Hooks, all optional, each an async function without arguments:
-    lose / restore: the source cannot be reached through `url` any more, and can again. Sessions break.
-    freeze / thaw: it does not answer any more although the connection stands (SIGSTOP, a half-open connection).
-    empty: the store starts a new history without any data. compact: forget all that is older than now.
+    Hooks, all optional, each an async function without arguments: lose / restore: the source cannot
+    be reached through `url` any more, and can again. Sessions break. freeze / thaw: it does not
+    answer any more although the connection stands (SIGSTOP, a half-open connection).
+    empty: the store starts a new history without any data.
+    compact: forget all that is older than now.
     expire_session: end what the server keeps for the connections of `url`, from its side.
-    lose_verdicts: for sources with `reply`: what verdicts would come over dies, while they are waited for.
+    lose_verdicts: for sources with `reply`: what verdicts would come over
+    dies, while they are waited for.
 
-    odd_keys: keys that the store can hold, yet the API cannot name, some of them under "a/": no text, or empty.
-    put_raw / has_raw: as another program does it, store a value under any bytes, and tell whether there is one.
+    odd_keys: keys that the store can hold, yet the API cannot name, some of them under "a/": no
+    text, or empty. put_raw / has_raw: as another program does it, store a value under any bytes,
+    and tell whether there is one.
     """
 
     url: str | Source
@@ -94,7 +101,8 @@ class Store:
         return DataSync(self.url if url is None else url, **options)
 
     def probe(self, sync: DataSync, name: str, *prefixes: str, answers: Sequence[Answer] = (), **options: Any) -> Probe:
-        """Register a Probe as a handler of `sync`; at the end of the test it is asked for its faults."""
+        """Register a Probe as a handler of `sync`; at the end of the test
+        it is asked for its faults."""
         watched = (*prefixes, *options.get("keys", ()))
         probe = Probe(*answers, name=name, prefixes=watched, ordered=self.capabilities.order == "total")
         self.probes.append(probe)

@@ -1,4 +1,5 @@
-"""Naming: a store may hold keys that the API cannot name; they are skipped and said once, and can be deleted."""
+"""Naming: a store may hold keys that the API cannot name; they are skipped and
+said once, and can be deleted."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Naming(Base):
                     assert probe.state == {"a": b"1"} == dict(view)
                     assert [kv.key async for kv in sync.list("")] == ["a"]
 
-                    # while it follows: written, written again, in one transaction with another, deleted
+                    # while it follows: written, written again, in one
+                    # transaction with another, deleted
                     for key in ("p/", "p//b", "p//c"):
                         await writer.put(key, b"2")
                     await _together(store, writer, {"p//d": b"1", "p/d": b"1"})

@@ -21,9 +21,10 @@ Answer = BaseException | None
 class Probe:
     """Register it as a handler: `sync.watcher("a/", name="a")(probe)`.
 
-    It keeps a state of its own, made of nothing but the events it accepted. Each event is checked against it: RESYNC
-    first, RESYNC complete and sorted, `prev` equal to the state, nothing delivered that changes nothing, one event at
-    a time, never back in time. What does not hold is in `faults`; `check()` raises it.
+    It keeps a state of its own, made of nothing but the events it accepted. Each event is checked
+    against it: RESYNC first, RESYNC complete and sorted, `prev` equal to the state, nothing
+    delivered that changes nothing, one event at a time, never back in time. What does not hold is
+    in `faults`; `check()` raises it.
 
     answers: what to do with the next events, one after another; afterwards all are accepted.
     ordered: whether the revisions of all its keys count in one order.
@@ -100,7 +101,8 @@ class Probe:
             self.running = False
 
     def answered(self, event: Event, answer: Answer) -> None:
-        """Bring the state up to date with how `event` was answered; for those who report by themselves."""
+        """Bring the state up to date with how `event` was answered; for
+        those who report by themselves."""
         touched = {change.key for change in event.changes}
         if answer is not None and not isinstance(answer, Refused):
             self.dirty |= touched

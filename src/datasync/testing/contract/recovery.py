@@ -35,7 +35,8 @@ async def _change_all(writer: Writer) -> None:
 
 
 async def once_reachable(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of `call()`, which is repeated as long as the source says that it cannot be reached."""
+    """The result of `call()`, which is repeated as long as the source says
+    that it cannot be reached."""
     deadline = asyncio.get_running_loop().time() + SOON
     while True:
         try:
@@ -96,7 +97,7 @@ class Recovery(Base):
     @staticmethod
     def _check_reasons(probe: Probe, *, resumed: bool) -> None:
         if resumed:
-            assert len(probe.resyncs) == 1, f"it can resume, but began anew: {probe.resyncs[-1].reason}"
+            assert len(probe.resyncs) == 1, f"it can resume, but began again: {probe.resyncs[-1].reason}"
         else:
             assert len(probe.resyncs) >= 2
             assert probe.resyncs[1].reason != probe.resyncs[0].reason

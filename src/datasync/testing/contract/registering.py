@@ -1,4 +1,5 @@
-"""G1, G7, G9: what is registered while running is as good as what was there before, and disturbs nothing."""
+"""G1, G7, G9: what is registered while running is as good as what was there
+before, and disturbs nothing."""
 
 from __future__ import annotations
 
@@ -118,7 +119,8 @@ class Registering(Base):
         async with store.open() as sync:
             for number in range(ROUNDS):
                 probe = store.probe(sync, f"watch {number}", f"{number}/")
-                # the write is a part of its first RESYNC, or comes behind it: its watch has a say in both cases
+                # the write is a part of its first RESYNC, or comes behind it: its
+                # watch has a say in both cases
                 await sync.put(f"{number}/key", b"1", confirm=True)
                 assert probe.state == {f"{number}/key": b"1"}
 

@@ -1,4 +1,5 @@
-"""G1 and G6: a RESYNC comes first, is complete, and comes to the watches in the order of registration."""
+"""G1 and G6: a RESYNC comes first, is complete, and comes to the watches in
+the order of registration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How one test of the suite runs: in an event loop of its own, on a store of its own, leaving nothing behind."""
+"""How one test of the suite runs: in an event loop of its own, on a store of its
+own, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ class Base:
 def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable[[Any], None]]:
     """Make a test of an async method that takes a Store.
 
-    hooks: those it needs; a store that lacks one skips it. writes: it is about the writes of a DataSync; where the
-    source takes none, the test asserts that it says so.
+    hooks: those it needs; a store that lacks one skips it.
+    writes: it is about the writes of a DataSync; where the source takes none,
+    the test asserts that it says so.
     """
 
     def decorate(body: Scenario) -> Callable[[Any], None]:
@@ -79,8 +81,9 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
 
 
 def _is_of_an_earlier_loop(context: dict[str, Any]) -> bool:
-    """Whether grpc complains that the loop of a test before this one has ended: all loops of a process share one queue,
-    which may hear of a cancelled call only after its loop is closed, and nothing public waits for that."""
+    """Whether grpc complains that the loop of a test before this one has ended: all loops of a
+    process share one queue, which may hear of a cancelled call only after its loop is closed, and
+    nothing public waits for that."""
     closed = isinstance(context.get("exception"), RuntimeError) and "loop is closed" in str(context["exception"])
     return closed and "PollerCompletionQueue" in context["message"]
 
@@ -90,12 +93,14 @@ def _other_tasks() -> set[asyncio.Task[Any]]:
 
 
 def _await_threads(before: set[threading.Thread]) -> None:
-    """Wait for the end of the threads that a test started; each has to end by itself, within seconds."""
+    """Wait for the end of the threads that a test started; each has to end
+    by itself, within seconds."""
     until = time.monotonic() + 5.0
     while left := set(threading.enumerate()) - before:
         assert time.monotonic() < until, f"threads are left: {left}"
         time.sleep(0.005)
-        gc.collect()  # a client library may end its thread with its last object, and that be part of a cycle
+        # a client library may end its thread with its last object, and that be part of a cycle
+        gc.collect()
 
 
 async def _says_it_is_not_writable(store: Store) -> None:

@@ -34,6 +34,6 @@ class ContractSuite(
 ):
     """Proves a transport against the guarantees G1 to G12. Subclass it and write `store`.
 
-    Every test runs in an event loop of its own, on a store of its own, may take `deadline` seconds, and fails if it
-    leaves a task, a thread or an unhandled error behind.
+    Every test runs in an event loop of its own, on a store of its own, may take `deadline` seconds,
+    and fails if it leaves a task, a thread or an unhandled error behind.
     """

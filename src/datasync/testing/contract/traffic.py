@@ -1,4 +1,5 @@
-"""Somebody who writes all the time and keeps a log of it, and the comparison with what a watch has seen."""
+"""Somebody who writes all the time and keeps a log of it, and the comparison
+with what a watch has seen."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from datasync import Capabilities
 from datasync.testing.contract.harness import Writer
 from datasync.testing.contract.probe import Probe
 from datasync.testing.contract.waiting import eventually
-from datasync.testing.recorder import Recorder
+from datasync.testing.trace.recorder import Recorder
 
 __all__ = ["Traffic", "explain", "part"]
 
@@ -22,7 +23,8 @@ KEYS = [f"{prefix}{i}" for prefix in PREFIXES for i in range(8)]
 
 
 class Traffic:
-    """Writes without pause, and keeps a log of it: `log` holds every commit as {key: value or None}, in order."""
+    """Writes without pause, and keeps a log of it: `log` holds every commit as
+    {key: value or None}, in order."""
 
     def __init__(self, writer: Writer, capabilities: Capabilities, seed: int) -> None:
         self.log: list[dict[str, bytes | None]] = []
@@ -50,8 +52,8 @@ class Traffic:
     async def paused(self) -> AsyncIterator[None]:
         """Within the block nothing is written, and the state is that of the store.
 
-        It never had this state before, below any prefix: who has reached it has seen all that was written. (A key that
-        is put and deleted leaves the state that was there before.)
+        It never had this state before, below any prefix: who has reached it has seen all that was
+        written. (A key that is put and deleted leaves the state that was there before.)
         """
         async with self._turn:
             for prefix in PREFIXES:
@@ -64,7 +66,8 @@ class Traffic:
         await eventually(lambda: len(self.log) >= goal)
 
     def recorded(self, recorder: Recorder, source: str, root: str = "") -> None:
-        """Tell `recorder` what is written from now on, below `root` in the source; to be called while paused."""
+        """Tell `recorder` what is written from now on, below `root` in the
+        source; to be called while paused."""
         items = [(root + key, raw, self.revisions[key]) for key, raw in self.state.items()]
         recorder.history_started(source, "", max(self.revisions.values(), default=0), items)
         self._recorder, self._source, self._root = recorder, source, root
@@ -106,7 +109,8 @@ class Traffic:
 
 
 def explain(probe: Probe, traffic: Traffic, capabilities: Capabilities) -> None:
-    """Assert that what the probe saw behind its last RESYNC is a part of the log without a gap or a repetition."""
+    """Assert that what the probe saw behind its last RESYNC is a part of the log
+    without a gap or a repetition."""
     prefixes = probe.prefixes
     assert probe.state == part(traffic.state, prefixes)
     probe.check()

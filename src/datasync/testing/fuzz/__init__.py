@@ -1,1 +1,2 @@
-"""A fuzzer for each door: `python -m datasync.testing.fuzz DOOR --minutes N`; see docs/testing.md."""
+"""A fuzzer for each door: `python -m datasync.testing.fuzz DOOR --minutes
+N`; see docs/testing.md."""

@@ -20,8 +20,8 @@ class Hangs(BaseException):
 
 
 class Settings(NamedTuple):
-    """How long, from which seed, from which case on. `cases`: how many at most. With `on`, it goes on behind a
-    finding."""
+    """How long, from which seed, from which case on. `cases`: how many at most. With `on`,
+    it goes on behind a finding."""
 
     minutes: float
     seed: int
@@ -31,7 +31,8 @@ class Settings(NamedTuple):
 
 
 async def fuzz(name: str, settings: Settings) -> int:
-    """Case after case, until the time is up or one fails. Returns 0 where nothing was found, else 1."""
+    """Case after case, until the time is up or one fails. Returns 0 where
+    nothing was found, else 1."""
     screen = Screen(settings.minutes)
     door = door_of(name)
     count = failed = 0
@@ -69,7 +70,8 @@ async def fuzz(name: str, settings: Settings) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it. Returns 0 where nothing was found, 1 for findings, 2 for wrong usage, 130 after Ctrl-C."""
+    """Run it. Returns 0 where nothing was found, 1 for findings, 2 for
+    wrong usage, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     settings = Settings(options.minutes, drawn(options.seed), options.case, options.cases, options.go_on)
     try:

@@ -1,4 +1,5 @@
-"""Broken and hostile servers: whatever they send, their clients raise errors of ours, and go on with a good one."""
+"""Broken and hostile servers: whatever they send, their clients raise errors of
+ours, and go on with a good one."""
 
 from __future__ import annotations
 

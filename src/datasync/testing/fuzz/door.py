@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from datasync.errors import DatasyncError
+from datasync.errors import DataSyncError
 
 __all__ = ["SECRET", "Door", "Finding", "Outcome", "first_of", "mutated", "told", "typed"]
 
@@ -21,8 +21,8 @@ class Finding(Exception):
 
 
 class Door(NamedTuple):
-    """case: one attack, drawn from the random numbers; it returns what came of it in a word, and raises where that
-    should not be. works: a good request is still answered as it should be."""
+    """case: one attack, drawn from the random numbers; it returns what came of it in a word, and
+    raises where that should not be. works: a good request is still answered as it should be."""
 
     case: Callable[[random.Random], Awaitable[str]]
     works: Callable[[], Awaitable[None]]
@@ -36,8 +36,9 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def typed(kind: type[DatasyncError] = DatasyncError) -> Iterator[Outcome]:
-    """Only errors of ours come out of the block: of that kind, printable, and without the secret."""
+def typed(kind: type[DataSyncError] = DataSyncError) -> Iterator[Outcome]:
+    """Only errors of ours come out of the block: of that kind, printable,
+    and without the secret."""
     outcome = Outcome()
     try:
         yield outcome

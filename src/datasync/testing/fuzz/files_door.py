@@ -1,4 +1,5 @@
-"""Files for `load`: what they hold is read and comes back the same, or one error tells where they are wrong."""
+"""Files for `load`: what they hold is read and comes back the same, or one error
+tells where they are wrong."""
 
 from __future__ import annotations
 

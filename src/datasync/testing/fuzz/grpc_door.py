@@ -1,4 +1,5 @@
-"""The gRPC server: messages of each method, made up and damaged, and frames of HTTP/2; it never fails as such."""
+"""The gRPC server: messages of each method, made up and damaged, and frames of
+HTTP/2; it never fails as such."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.sync import DataSync
-from datasync.testing.chaos.process import free_ports
+from datasync.testing.chaos.ports import free_ports
 from datasync.testing.fuzz.door import Door, Finding, mutated
 from datasync.transports import open_url
 

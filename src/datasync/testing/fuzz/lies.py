@@ -11,7 +11,8 @@ __all__ = ["GrpcLies", "KafkaLies", "Lies"]
 
 
 class Lies:
-    """Damages some of the bytes that a connection brings, as they come. `tokens`: what means something there."""
+    """Damages some of the bytes that a connection brings, as they come. `tokens`:
+    what means something there."""
 
     def __init__(self, rng: random.Random, tokens: Sequence[bytes] = ()) -> None:
         self.rng = rng
@@ -29,7 +30,8 @@ class Lies:
 
 
 class _Framed(Lies):
-    """Damages what is in the frames, and sees to it that they stay frames: what looks into them is to be attacked."""
+    """Damages what is in the frames, and sees to it that they stay frames: what looks
+    into them is to be attacked."""
 
     header: int
 

@@ -1,4 +1,5 @@
-"""The REST server: raw bytes, nearly HTTP, on its socket; it answers or hangs up, never with a 500, and goes on."""
+"""The REST server: raw bytes, nearly HTTP, on its socket; it answers or hangs up,
+never with a 500, and goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator
 from datasync.restsync.agent import RestSource
 from datasync.serving.access import Access
 from datasync.sync import DataSync
-from datasync.testing.chaos.process import free_ports
+from datasync.testing.chaos.ports import free_ports
 from datasync.testing.fuzz.door import Door, Finding, mutated
 from datasync.transports import Url
 
@@ -48,7 +49,8 @@ _TYPES = [
 ]
 _ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _PATIENCE = 0.05
-"""Seconds without a word, after which a stream of events or a server that waits for more is left."""
+"""Seconds without a word, after which a stream of events or a server that
+waits for more is left."""
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +70,7 @@ async def door() -> AsyncIterator[Door]:
         if bad := [code for code in codes if code >= 500 and code not in (501, 503, 505)]:
             raise Finding(f"it answers {bad}: {said[:1000]!r}")
         if said and not codes:
-            raise Finding(f"this is no answer: {said[:1000]!r}")
+            raise Finding(f"this is not an answer: {said[:1000]!r}")
         return str(codes[0] if codes else "nothing")
 
     async def works() -> None:

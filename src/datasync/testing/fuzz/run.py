@@ -42,8 +42,8 @@ async def attack(
     going_on: Callable[[int], bool],
     found: Callable[[Found], object],
 ) -> Counter[str]:
-    """Run cases from `first` on, as long as `going_on` says so, which is told how many are done; `found` hears of each
-    finding. Returns how often what came of them."""
+    """Run cases from `first` on, as long as `going_on` says so, which is told how many are done;
+    `found` hears of each finding. Returns how often what came of them."""
     outcomes: Counter[str] = Counter()
     number = first
     with _unexpected() as unexpected:
@@ -95,7 +95,8 @@ class _Errors(logging.Handler):
 
 @contextlib.contextmanager
 def _unexpected() -> Iterator[list[str]]:
-    """What goes wrong where nobody can catch it: in callbacks, in what is collected, in what is logged as an error."""
+    """What goes wrong where nobody can catch it: in callbacks, in what is collected, in
+    what is logged as an error."""
     unexpected: list[str] = []
 
     def unraisable(what: Any) -> None:

@@ -1,4 +1,5 @@
-"""SQLite files made by others: damaged pages, and rows, tables, views and triggers that nobody here has made."""
+"""SQLite files made by others: damaged pages, and rows, tables, views and
+triggers that nobody here has made."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from datasync.kvdbsync._sqlite_driver import Driver, driver
 from datasync.kvdbsync.sqlite import SqliteSource
+from datasync.kvdbsync.sqlite.driver import Driver, load_driver
 from datasync.source import Delete, Put, SnapshotEnd
 from datasync.testing.fuzz.door import Door, Finding, first_of, mutated, typed
 
@@ -57,7 +58,7 @@ _SCHEMA = [
 @contextlib.asynccontextmanager
 async def door() -> AsyncIterator[Door]:
     """Has a directory of its own, in which each case damages a copy of the same file."""
-    library = driver(None)
+    library = load_driver(None)
     with tempfile.TemporaryDirectory(prefix="datasync-fuzz-") as name:
         path = Path(name) / "store.db"
         await _make(path)

@@ -1,0 +1,46 @@
+"""The keys of one DataSync: where they live in its sources, and what may name one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from datasync.checks import check_key, check_prefix, is_utf8
+from datasync.errors import BadPrefix, UsageError
+from datasync.rooted import Rooted
+from datasync.source import Source
+
+__all__ = ["KeySpace"]
+
+_LABELS = "/vnf-agent/"
+
+
+class KeySpace(msgspec.Struct, frozen=True):
+    """All keys of the sources, or those below `root`, which are named relative to it."""
+
+    root: str = ""
+
+    @classmethod
+    def of(cls, label: str | None, prefix: str | None) -> KeySpace:
+        """The one that `label=` or `prefix=` asks for. Raises `UsageError`, `BadPrefix`."""
+        if label is not None and prefix is not None:
+            raise UsageError("label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'")
+        if label is not None:
+            if not isinstance(label, str) or not label or "/" in label or not is_utf8(label):
+                raise BadPrefix(f"the label {label!r} is not a name; write for example label='vpp1'")
+            return cls(f"{_LABELS}{label}/")
+        if prefix is None:
+            return cls()
+        check_prefix(prefix)
+        return cls(prefix)
+
+    def seen(self, source: Source) -> Source:
+        """A source as it is seen from here."""
+        return Rooted(source, self.root) if self.root else source
+
+    def check_key(self, key: str) -> None:
+        """Raise `BadKey` unless `key` can name a value here."""
+        check_key(key, bool(self.root))
+
+    def check_prefix(self, prefix: str) -> None:
+        """Raise `BadPrefix` unless `prefix` is one here."""
+        check_prefix(prefix, bool(self.root))

@@ -1,0 +1,2 @@
+"""The part of etcd's protocol that datasync speaks: `etcd.proto`, and what
+`tools/protos` generates from it."""

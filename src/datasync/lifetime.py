@@ -1,0 +1,66 @@
+"""Where and when a DataSync can be used: in the event loop and process that it was started in, until it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from datasync.errors import Forked, UsageError, WatchClosed, WrongLoop
+
+__all__ = ["Lifetime"]
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+class Lifetime:
+    """Begins once and ends once. Whatever belongs to one DataSync asks it before each use."""
+
+    __slots__ = ("_fork", "_loop", "closed")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fork = 0
+        self.closed = False
+
+    def begin(self) -> None:
+        """It is started, in the running loop. Raises `UsageError` the second time."""
+        if self._loop is not None:
+            raise UsageError("a DataSync is started once; make a new one")
+        self._loop, self._fork = asyncio.get_running_loop(), _forks
+
+    def end(self) -> None:
+        """It is closed, whether it was started or not. Raises `WrongLoop`, `Forked`."""
+        if self._loop is not None:
+            self._check_place()
+        self.closed = True
+
+    def check(self) -> None:
+        """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can be used here and now."""
+        if self._loop is None:
+            raise UsageError("the DataSync is not started; use it inside `async with sync:`")
+        self.check_open()
+
+    def check_open(self) -> None:
+        """The same, for what can be done before the start as well."""
+        if self._loop is not None and (asyncio._get_running_loop() is not self._loop or self._fork != _forks):
+            self._check_place()
+        if self.closed:
+            raise WatchClosed("the DataSync has been closed; make a new one")
+
+    def _check_place(self) -> None:
+        if self._fork != _forks:
+            raise Forked("this DataSync belongs to the parent process; make a new one after the fork")
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            raise WrongLoop("this DataSync belongs to another event loop; use call_soon_threadsafe, or make a new one")

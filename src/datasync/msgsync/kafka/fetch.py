@@ -1,0 +1,168 @@
+"""Reading a topic: a stream of what follows a cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from datasync.errors import HistoryLost, Unauthorized
+from datasync.msgsync.kafka import errors
+from datasync.msgsync.kafka.cluster import Address, Cluster, Topic
+from datasync.msgsync.kafka.position import Cursor
+from datasync.msgsync.kafka.records import Group, extent, groups
+from datasync.msgsync.kafka.wire import DIVERGING_EPOCH, FetchById
+
+__all__ = ["Fetched", "Fetcher", "prove_readable", "prove_uncut"]
+
+_FIRST = struct.Struct(">q")
+_LANE = "fetch"
+_WAIT_MS = 500
+_MOST = 50 << 20
+_BEYOND = 1 << 60
+_EACH = 4 << 20
+"""Bytes of one answer, of one partition in it."""
+
+
+class Fetched(NamedTuple):
+    """What one partition brought: committed records, and where the reader then stands."""
+
+    partition: int
+    groups: Sequence[Group]
+    behind: int
+    epoch: int
+    complete: bool
+    """Nothing that is decided lies behind it."""
+
+
+async def prove_readable(cluster: Cluster, topic: Topic) -> None:
+    """Raise `Unauthorized` unless the user may read the topic, of which it may know more: asked for
+    messages that are not there, brokers say so first."""
+    count = len(topic.numbers)
+    for error_code, _ in await _first_answers(cluster, topic, [_BEYOND] * count, [-1] * count):
+        if error_code:
+            error = errors.of_code(error_code, cluster.name, "reading (the right to Read on the topic)")
+            if isinstance(error, Unauthorized):  # of all else the first real fetch tells
+                raise error
+
+
+async def prove_uncut(cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
+    """G3: raise `HistoryLost` where a log was cut off before the cursor and has grown again since.
+    A caller that goes on to read need not ask: a fetch tells it, too."""
+    for _, diverged in await _first_answers(cluster, topic, cursor.offsets, cursor.epochs):
+        if diverged:
+            raise HistoryLost(f"{cluster.name} lost records that were read already", changed=True)
+
+
+async def _first_answers(
+    cluster: Cluster, topic: Topic, offsets: Sequence[int], epochs: Sequence[int]
+) -> Sequence[tuple[int, bool]]:
+    """What brokers say of the first message from there on: its error code, and
+    whether the epochs contradict."""
+    found: list[tuple[int, bool]] = []
+    for address, partitions in topic.by_leader(range(len(topic.leaders))).items():
+        where = [(topic.numbers[at], topic.epochs[at], offsets[at], epochs[at]) for at in partitions]
+        answer = await cluster.ask(address, FetchById(topic.id, where, 0, 1, 1), _LANE)
+        with errors.understanding(cluster.name):
+            found.append((answer.error_code, False))
+            found += [
+                (code, DIVERGING_EPOCH in tags) for of_topic in answer.topics or () for _, code, *_, tags in of_topic[1]
+            ]
+    return found
+
+
+class Fetcher:
+    """Reads on from `cursor`, which it does not move: its caller does, once
+    it has taken what was read."""
+
+    def __init__(self, cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._most = cluster.access.max_answer
+        self._offsets = list(cursor.offsets)
+        self._epochs = list(cursor.epochs)
+        self._asked: dict[asyncio.Task[Any], tuple[Address, list[int]]] = {}
+
+    async def read(self, ends: Sequence[int] | None = None) -> AsyncIterator[Fetched]:
+        """All there is, in order within each partition: for ever, or until each partition has come
+        to its end, which is the beginning of a batch.
+
+        Raises `Disconnected`, `HistoryLost`, `Unauthorized`, `BadStore`.
+        """
+        try:
+            for address, partitions in self._topic.by_leader(range(len(self._offsets))).items():
+                self._ask(address, partitions, ends)
+            while self._asked:
+                done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    address, partitions = self._asked.pop(task)
+                    answer = task.result()
+                    if answer.error_code:
+                        raise errors.of_code(answer.error_code, self._cluster.name, "reading")
+                    numbers = self._topic.numbers
+                    with errors.understanding(self._cluster.name):
+                        found = [
+                            (numbers.index(number), *rest)
+                            for topic in answer.topics or ()
+                            for number, *rest in topic[1]
+                        ]
+                        starts = {partition[0]: self._offsets[partition[0]] for partition in found}
+                        alone = not any(partition[7] for partition in found)
+                        stands = [self._advance(partition, ends, alone=alone) for partition in found]
+                    # only the first in a request gets a batch beyond `_EACH`, or
+                    # what is beyond `_MOST` together
+                    partitions = [*partitions[1:], partitions[0]]
+                    if ends is not None:
+                        # of a long way, the next piece comes while this one is taken in
+                        self._ask(address, partitions, ends)
+                    for partition, (behind, epoch, complete) in zip(found, stands, strict=True):
+                        index, raw = partition[0], partition[7]
+                        aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
+                        stop = None if ends is None else ends[index]
+                        with errors.understanding(self._cluster.name):
+                            read = groups(raw, starts[index], stop, aborted, self._cluster.name, self._most)
+                            records = list(read) if raw else ()
+                        yield Fetched(index, records, behind, epoch, complete)
+                    if ends is None:  # what came meanwhile comes in one piece
+                        self._ask(address, partitions, ends)
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ask no more. May be called twice, and while reading."""
+        asked, self._asked = list(self._asked), {}
+        for task in asked:
+            task.cancel()
+        if asked:
+            await asyncio.wait(asked)
+
+    def _ask(self, address: Address, partitions: Sequence[int], ends: Sequence[int] | None) -> None:
+        due = [index for index in partitions if ends is None or self._offsets[index] < ends[index]]
+        if due:
+            topic = self._topic
+            where = [(topic.numbers[at], topic.epochs[at], self._offsets[at], self._epochs[at]) for at in due]
+            request = FetchById(topic.id, where, _WAIT_MS, min(_MOST, self._most // 2), min(_EACH, self._most // 4))
+            self._asked[asyncio.ensure_future(self._cluster.ask(address, request, _LANE))] = (address, due)
+
+    def _advance(self, partition: Any, ends: Sequence[int] | None, *, alone: bool) -> tuple[int, int, bool]:
+        """Note how far an answer goes: (next offset, epoch, whether that is all).
+        `alone`: all of it is empty."""
+        index, code, _, stable, _, _, _, raw, tags = partition
+        name, number, stood = self._cluster.name, self._topic.numbers[index], self._offsets[index]
+        if code == errors.Code.OFFSET_OUT_OF_RANGE:
+            raise HistoryLost(f"{name}: partition {number} has nothing at {stood} any more")
+        if code:
+            raise errors.of_code(code, name, "reading")
+        if DIVERGING_EPOCH in tags:
+            raise HistoryLost(f"{name}: partition {number} lost records that were read already", changed=True)
+        stop = None if ends is None else ends[index]
+        behind, epoch = extent(raw, stop) if raw else (-1, -1)
+        if behind > stood:
+            self._offsets[index], self._epochs[index] = behind, epoch
+        elif (alone and stable > stood) or (raw and stop is not None and _FIRST.unpack_from(raw)[0] >= stop):
+            # compaction removed what was here; no size limit kept it out of an
+            # answer that is empty, or goes on
+            self._offsets[index] = stable if stop is None else min(stable, stop)
+            self._epochs[index] = -1
+        return self._offsets[index], self._epochs[index], self._offsets[index] >= stable

@@ -1,0 +1,452 @@
+"""The engine, which all of the front door asks: the core, and the asyncio part around it.
+
+It owns the feeds, the handlers and the timer, and hands none of them out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from datasync.errors import HistoryChanged, WatchClosed
+from datasync.events import Event, Record
+from datasync.options import Options
+from datasync.outcome import Listener
+from datasync.scopes import Scopes
+from datasync.source import Source
+from datasync.status import Status
+from datasync.syncbase.confirm import Write
+from datasync.syncbase.core import Core, Layer
+from datasync.syncbase.feed import Feed
+from datasync.syncbase.picture import status_of
+from datasync.syncbase.subscriber import Subscriber
+from datasync.texts import logger
+
+__all__ = ["UNCONFIRMED", "Engine"]
+
+UNCONFIRMED = "closed before the watches reported; the write itself stands"
+
+log = logger("datasync")
+
+_NOTHING = Scopes()
+_NARROW_PAUSE = 10
+"""How many times as long as it took, what is needed no more is not forgotten again."""
+
+
+class Engine:
+    """Runs a core in the event loop. Nothing here is entered twice: effects are carried out by the outermost call.
+
+    rng, wall: random numbers for jitter, and Unix time; a simulation has its own.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[Source, str, bool]],
+        options: Options,
+        rng: random.Random | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._sources = [source for source, _, _ in sources]
+        self._options = options
+        self._rng = rng or random.Random()  # noqa: S311 - for jitter
+        self._wall = wall
+        self.layers = [
+            Layer(index, name, source.capabilities, optional=optional)
+            for index, (source, name, optional) in enumerate(sources)
+        ]
+        self._core = Core(self.layers, options, self._now, wall, self._rng)
+        self._requests = self._core.requests
+        self._timers = self._core.delivery.timers.heap
+        self._feeds: list[Feed] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending: set[asyncio.Future[None]] = set()
+        self._draining = False
+        self._narrowed: dict[Subscriber, None] = {}  # to be resynced, for something was taken from them
+        self._narrowing: asyncio.Handle | None = None
+        self._narrow_at = -math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
+        self._verdicts: dict[asyncio.Future[Any], None] = {}
+        self.closed = False
+        """Closing has begun: the watches vote no more."""
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect all sources; ends when each has been tried once. Raises what makes no sense to retry."""
+        self._loop = asyncio.get_running_loop()
+        self._core.delivery.clock = self._loop.time
+        for sub in list(self._core.subscribers):
+            sub.runner.start()
+        self.drain()
+        self._feeds = [
+            Feed(source, layer, self._core, self._options, self._rng, self._wall, self.drain)
+            for source, layer in zip(self._sources, self.layers, strict=True)
+        ]
+        self._tasks = [
+            self._loop.create_task(feed.run(), name=f"datasync feed {feed.layer.name}") for feed in self._feeds
+        ]
+        required = [feed.first for feed in self._feeds if not feed.layer.optional]
+        await asyncio.gather(*required)
+
+    async def aclose(self) -> None:
+        """Close the watches and end the sessions, within `close_timeout`; calls that wait raise `WatchClosed`."""
+        self.closed = True
+        # the waiters first, for closing the watches might look like what they wait for; then the watches from the
+        # last to the first, so that none gets the turn of one that is closed
+        for waiter in self._waiters:
+            _fail(waiter, WatchClosed("the DataSync has been closed"))
+        self._waiters.clear()
+        for verdict in self._verdicts:
+            _fail(verdict, WatchClosed(UNCONFIRMED))
+        for sub in reversed(list(self._core.subscribers)):
+            self.close(sub)
+        for handle in (self._timer, self._narrowing):
+            if handle is not None:
+                handle.cancel()
+        current = asyncio.current_task()
+        for future in (*self._tasks, *self._ending):
+            if isinstance(future, asyncio.Task) and future is not current:
+                future.cancel()
+        try:
+            await self._ended(self._tasks)
+        finally:
+            self._tasks.clear()
+            for feed in self._feeds:
+                feed.close()
+
+    async def handlers_ended(self) -> None:
+        """Wait, for at most `close_timeout`, until the handlers have ended that had an event when their watch closed.
+
+        G12: not a part of `aclose`, for a handler that takes its time must not keep the sources open.
+        """
+        await self._ended(self._ending)
+
+    async def _ended(self, futures: Iterable[asyncio.Future[None]]) -> None:
+        current = asyncio.current_task()
+        ending = [future for future in futures if future is not current]
+        if ending:
+            _, stuck = await asyncio.wait(ending, timeout=self._options.close_timeout)
+            for future in stuck:
+                log.warning("closed without %s, which does not end", future)
+
+    # -- watches -------------------------------------------------------------------------------------------------
+
+    def add(self, sub: Subscriber) -> None:
+        """Register a watch that has its runner, also while running."""
+        sub.report = sub.runner.report
+        self._core.add(sub)
+        if self._loop is not None:
+            sub.runner.start()
+            self.drain()
+
+    def close(self, sub: Subscriber) -> None:
+        """Close a watch. Its handler may finish what it is doing."""
+        if sub.closed:
+            return
+        self._core.close(sub)
+        ending = sub.runner.stop()
+        sub.runner = sub.report = None  # they lead back to it
+        self._narrow_soon()
+        if ending is not None and not ending.done():
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        self.drain()
+
+    def widen(self, sub: Subscriber, scope: str) -> None:
+        """Let a watch see more."""
+        self._core.add_scope(sub, scope)
+        self.drain()
+
+    def narrow(self, sub: Subscriber, scope: str) -> None:
+        """Let a watch see less. What is taken from it in the same turn of the loop is one RESYNC."""
+        self._core.remove_scope(sub, scope)
+        self._narrow_soon()
+        if self._loop is not None:
+            if not self._narrowed:
+                self._loop.call_soon(self._resync_narrowed)
+            self._narrowed[sub] = None
+
+    def _resync_narrowed(self) -> None:
+        narrowed, self._narrowed = self._narrowed, {}
+        for sub in narrowed:
+            self._core.delivery.pump(sub)
+        self.drain()
+
+    def resync(self, sub: Subscriber | None) -> None:
+        """Resync one watch, or all in a round, because the application asks for it."""
+        self._core.resync(sub)
+        self.drain()
+
+    def _narrow_soon(self) -> None:
+        """In the next turn of the loop, for watches are often closed, and prefixes removed, together. Where that
+        happens one by one it takes a tenth of the time at most, for it costs as much as there are watches."""
+        if self._loop is None or self.closed or self._narrowing is not None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._narrowing = self._loop.call_soon_threadsafe(self._narrow)
+
+    def _narrow(self) -> None:
+        assert self._loop is not None
+        began = self._now()
+        if began < self._narrow_at:
+            self._narrowing = self._loop.call_at(self._narrow_at, self._narrow)
+            return
+        self._narrowing = None
+        self._core.narrow()
+        self._narrow_at = began + _NARROW_PAUSE * (self._now() - began)
+        self.drain()
+
+    async def ready(self) -> None:
+        """Wait until every handler, and every stream that somebody iterates, has accepted its RESYNC, and all is known
+        that views show. Raises `WatchClosed`."""
+        core = self._core
+        awaited: deque[Subscriber] = deque()
+
+        def all_accepted() -> bool:
+            # asked at each step of a round, which goes through them in order: those before the first are looked at once
+            while awaited and not _is_awaited(awaited[0]):
+                awaited.popleft()
+            if not awaited:
+                awaited.extend(filter(_is_awaited, core.subscribers))
+            return not awaited
+
+        await self.wait_until(lambda: core.started and all_accepted() and core.views_filled)
+
+    def awaited(self) -> list[str]:
+        """The names of the watches that `ready` waits for."""
+        return [sub.name for sub in self._core.subscribers if _is_awaited(sub)]
+
+    def status(self) -> Status:
+        """Where everything stands, as plain data."""
+        return status_of(self._feeds, self._core.subscribers)
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    def hold(self, scope: str) -> int:
+        """Keep a scope though no watch needs it (for views). Returns what `covers` wants to know."""
+        registered = self._core.hold(scope)
+        if self._loop is not None:
+            self.drain()
+        return registered
+
+    def release(self, scope: str) -> None:
+        """Undo one `hold`. Safe from any thread, for views may be dropped anywhere."""
+        self._core.release(scope)
+        self._narrow_soon()
+
+    def covers(self, scope: str, registered: int = 0) -> bool:
+        """Whether all of a scope is known, and as fresh as a watch registered then may expect (G1)."""
+        return self._core.coverage.covers(scope, registered)
+
+    def knows(self, scope: str) -> bool:
+        """Whether all of a scope is known, as far as this process alone can bring it about."""
+        covers = self._core.coverage.covers
+        if covers(scope):
+            return True
+        self.widen_now()
+        return covers(scope)
+
+    def widen_now(self) -> None:
+        """Let sources in this process bring what was registered in this turn of the loop."""
+        for feed in self._feeds:
+            feed.widen_now()
+
+    def read(self, key: str) -> Record | None:
+        """What is known of a key."""
+        return self._core.mirror.records.get(key)
+
+    def items(self, scope: str) -> list[tuple[str, Record]]:
+        """What is known of a scope, in key order."""
+        return self._core.mirror.under(scope)
+
+    # -- what runners say ----------------------------------------------------------------------------------------
+
+    def report(self, event: Event[Any], error: BaseException | None) -> None:
+        """A handler reports on its event."""
+        self._core.delivery.report(event, error)
+        if not self._draining:
+            self.drain()
+
+    def finished(self, event: Event[Any], error: BaseException | None) -> None:
+        """A handler has returned, or raised."""
+        self._core.delivery.finished(event, error)
+        if not self._draining:
+            self.drain()
+
+    def ask(self, sub: Subscriber) -> None:
+        """A handler is idle, or somebody waits in a stream."""
+        self._core.delivery.ask(sub)
+        if not self._draining:
+            self.drain()
+
+    def unask(self, sub: Subscriber, event: Event[Any] | None) -> None:
+        """The reader of the stream has gone away."""
+        self._core.delivery.unask(sub, event)
+        self.drain()
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that the core was told makes `condition` true. Raises what it raises, `WatchClosed`."""
+        if condition():
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiters[future] = condition
+        try:
+            await future
+        finally:
+            self._waiters.pop(future, None)
+
+    @contextlib.contextmanager
+    def awaiting(self, verdict: asyncio.Future[Any]) -> Iterator[None]:
+        """Within the block, closing makes `verdict` fail with `WatchClosed`."""
+        self._verdicts[verdict] = None
+        try:
+            yield
+        finally:
+            del self._verdicts[verdict]
+
+    # -- writes --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def confirming(self, layer: Layer, writes: Mapping[str, bytes | None]) -> Iterator[Write]:
+        """Within the block these keys of a layer are written: what brings them is looked out for, to `confirm` it."""
+        write = layer.confirmations.begin(writes)
+        try:
+            yield write
+        finally:
+            layer.confirmations.end(write)
+        self.drain()
+
+    def confirm(
+        self,
+        layer: Layer,
+        write: Write,
+        revision: int | None,
+        reply: Listener,
+        by_key: Mapping[str, int],
+        vain: Container[str],
+    ) -> None:
+        """Answer `reply` with what the watches make of a write that has been done; see `Confirmer.confirm`."""
+        self._core.confirmer.confirm(layer, write, revision, reply, by_key, vain)
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which the verdict of watches comes that are not stuck."""
+        return max(self._options.resync_timeout + self._options.ack_timeout, self._core.slowest)
+
+    def follows(self, layer: Layer) -> bool:
+        """Whether the session of the layer brings all that watches want."""
+        return not layer.widening and self._feeds[layer.index].is_following
+
+    def unfollowed(self, layer: Layer, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that watches want, and the session of the layer does not bring now."""
+        following = self._feeds[layer.index].is_following
+        return self._core.confirmer.wanted(keys, but=layer.complete if following else _NOTHING)
+
+    async def caught_up(self, layer: Layer, keys: Iterable[str]) -> None:
+        """Wait until all that was committed to the layer's source before this call is in the core, as far as watches
+        want these keys, and the source can tell. Raises `WatchClosed`."""
+        feed, told = self._feeds[layer.index], False
+        while not told and self._core.confirmer.wanted(keys):
+            await self.wait_until(lambda: not self.unfollowed(layer, keys))
+            told = await feed.caught_up()
+            if not told:
+                await asyncio.sleep(self._options.reconnect.initial)
+
+    async def wait_for_revision(self, layer: Layer, revision: int) -> None:
+        """Wait until the mirror has that revision of the layer. Raises `HistoryChanged`."""
+        epoch = layer.epoch
+
+        def reached() -> bool:
+            if layer.epoch != epoch:
+                raise HistoryChanged(
+                    f"{layer.name} has a new history, revision {revision} belongs to the old one; read again"
+                )
+            return layer.ready and layer.revision >= revision
+
+        await self.wait_until(reached)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Carry out what the core asks for. What that brings about re-enters the core and is carried out here too."""
+        while self._requests:
+            request = self._requests.popleft()
+            if self._feeds:
+                self._feeds[request.layer].registered(wider=request.wider)
+        if self._draining:
+            return
+        delivery = self._core.delivery
+        effects = delivery.effects
+        self._draining = True
+        try:
+            while effects:
+                sub, event = effects.popleft()
+                if sub.has(event):  # it may have been closed meanwhile
+                    try:
+                        sub.runner.deliver(event)
+                    except Exception as error:  # G8: not of the handler; its event must not be left out for ever
+                        log.exception("%s: unexpected error in handing over an event", sub.name)
+                        delivery.report(event, error)
+                        delivery.ask(sub)  # no handler has it, so none will
+                    if sub.has(event):
+                        delivery.delivered(sub, event)
+        finally:
+            self._draining = False
+        timers = self._timers
+        if timers and timers[0][0] < self._timer_at:
+            self._set_timer(timers[0][0])
+        if self._waiters:
+            self._check_waiters()
+
+    def _check_waiters(self) -> None:
+        for future, condition in list(self._waiters.items()):
+            if not future.done():
+                try:
+                    if condition():
+                        future.set_result(None)
+                except Exception as error:
+                    future.set_exception(error)
+
+    def _set_timer(self, when: float) -> None:
+        if self._loop is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._due, when)
+
+    def _due(self, when: float) -> None:
+        # G7: while the loop was busy with something else no handler went on, nor was heard: it has as long again
+        assert self._loop is not None
+        self._timer = self._loop.call_later(self._now() - when, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._core.delivery.tick()
+        self.drain()
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # the caller may be cancelled before it is told
+
+
+def _is_awaited(sub: Subscriber) -> bool:
+    """Whether `ready` waits for this watch."""
+    return not (sub.follows or sub.closed) and sub.runner.attended

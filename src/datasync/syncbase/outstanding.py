@@ -1,0 +1,161 @@
+"""The one event of a watch that it has not settled: what it was made of, how far it has come, and what becomes of it.
+
+```text
+                        delivered            accepted: settled, its refused keys are dirty from now on
+    of the mailbox ─► READY ─────► OUT ────► failed: given back to the mailbox, all of it dirty
+                       ▲ │          │
+                       │ │          └ not received by a reader, or some of it does not decode: READY again
+                       │ └ a RESYNC is due, which makes up for it: given back
+```
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from datasync.errors import DecodeError
+from datasync.events import ChangeEvent, Event, KeyVal, Record, ResyncEvent
+from datasync.outcome import Verdict
+from datasync.syncbase.mailbox import Batch, Mailbox
+from datasync.syncbase.resync import leave_out
+
+__all__ = ["NO_REASONS", "Outstanding", "Stage"]
+
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
+
+_NONE: Mapping[str, DecodeError] = MappingProxyType({})
+
+
+class Stage(enum.Enum):
+    """How far an event has come."""
+
+    READY = "ready"
+    """Made, and with nobody yet, or no longer."""
+    OUT = "out"
+    """With the handler, or with the reader of the stream."""
+
+
+class Outstanding(msgspec.Struct, eq=False):
+    """An event that is made and not settled, of one `batch` of the mailbox."""
+
+    event: Event[Any]
+    batch: Batch
+    stage: Stage = Stage.READY
+
+    answered: bool = False
+    """The publishers, and the round, have heard an outcome already; it may still be accepted, or fail."""
+    undecodable: Mapping[str, DecodeError] = _NONE
+    """Keys that the event leaves out, for their values do not decode."""
+    whole: Event[Any] | None = None
+    """The event with those keys, where there are any."""
+    base: Mapping[str, Record | None] = MappingProxyType({})
+    """Of a RESYNC: the record before, by key, of what it changes."""
+    was_fresh: bool = False
+    """Of a RESYNC: the watch had accepted nothing before."""
+
+    def receive(self) -> None:
+        """The handler is given it."""
+        assert self.stage is Stage.READY
+        self.stage = Stage.OUT
+
+    def take_back(self) -> None:
+        """Nobody has received it."""
+        assert self.stage is Stage.OUT
+        self.stage = Stage.READY
+
+    def skip(self) -> None:
+        """Nobody waits for its outcome any longer."""
+        self.answered = True
+        self.batch.answer(Verdict.OVERDUE, NO_REASONS)
+
+    def leave_out(self, error: DecodeError) -> None:
+        """Make it again, without any of the keys whose values do not decode; nobody has that yet."""
+        assert self.stage is Stage.OUT
+        event, bad = self.event, {**self.undecodable, error.key: error}
+        for item in self.batch.changes if isinstance(event, ChangeEvent) else _pairs(event):
+            try:
+                item.value  # noqa: B018 - decoded only to see whether it can be
+            except DecodeError as found:
+                bad[item.key] = found
+
+        # G7: each delivery decodes again, for the handler may have edited what it was given
+        again: Event[Any]
+        if isinstance(event, ResyncEvent):
+            again = leave_out(event, bad)
+        else:
+            assert isinstance(event, ChangeEvent)
+            kept = [change.undecoded() for change in self.batch.changes if change.key not in bad]
+            undecodable = MappingProxyType(bad)
+            again = msgspec.structs.replace(event, changes=kept, undecodable=undecodable, _deferred=False)
+
+        self.whole = self.whole or event
+        self.event, self.undecodable, self.stage = again, bad, Stage.READY
+
+    def all_keys(self) -> set[str]:
+        """All keys that it is about."""
+        keys = {change.key for change in self.batch.changes}
+        if isinstance(self.event, ResyncEvent):
+            whole = self._whole_resync()
+            keys.update(change.key for change in whole._make_changes())
+            keys.update(kv.key for kv in _pairs(whole))
+        return keys
+
+    def accept(self, box: Mailbox, known: dict[str, str], refused: Mapping[str, str]) -> None:
+        """The watch has accepted all but the keys in `refused`, which become dirty in its mailbox; `known` maps those
+        that it has refused so far."""
+        if isinstance(self.event, ResyncEvent):
+            self._accept_resync(box, refused)
+            known.clear()  # of the keys that were refused before, it has settled all others
+        elif box.dirty:
+            # one by one, for many other keys may be dirty, and refused
+            for change in self.batch.changes:
+                box.dirty.pop(change.key, None)
+                known.pop(change.key, None)
+        if refused:
+            box.dirty.update({change.key: change._old for change in self.batch.changes if change.key in refused})
+            known.update(refused)
+
+    def _accept_resync(self, box: Mailbox, refused: Mapping[str, str]) -> None:
+        were_dirty, box.dirty = box.dirty, {}
+        shown: dict[str, Record] = {}
+        if refused:
+            shown = {kv.key: kv._record for kv in _pairs(self._whole_resync())}
+        for key in refused:
+            if key in were_dirty:
+                box.dirty[key] = were_dirty[key]
+            elif self.was_fresh or key in self.base:
+                box.dirty[key] = self.base.get(key)
+            else:
+                box.dirty[key] = shown.get(key)
+
+    def give_back(self, box: Mailbox, *, dirty: bool) -> None:
+        """Put what was not accepted back into the mailbox, folded with all that came behind it.
+
+        dirty: it was delivered, so that the handler may have applied any part of it.
+        """
+        box.give_back(self.batch.changes, self.batch, dirty=dirty)
+        if isinstance(self.event, ResyncEvent):
+            assert box.behind is not None
+            if self.was_fresh:
+                box.fresh = True
+                box.behind.clear()
+            box.behind.update(self.base)
+            if dirty:
+                for change in self._whole_resync()._make_changes():
+                    box.dirty.setdefault(change.key, change._old)
+
+    def _whole_resync(self) -> ResyncEvent[Any]:
+        """The RESYNC as it was before undecodable keys were left out."""
+        whole = self.whole or self.event
+        assert isinstance(whole, ResyncEvent)
+        return whole
+
+
+def _pairs(event: Event[Any]) -> Iterable[KeyVal[Any]]:
+    assert isinstance(event, ResyncEvent)
+    return (kv for values in event.values.values() for kv in values)

@@ -1,0 +1,49 @@
+"""The picture of a DataSync that `status()` shows, from what its engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from datasync.status import Failing, SourceStatus, Status, WatchState, WatchStatus
+from datasync.syncbase.feed import Feed
+from datasync.syncbase.subscriber import Subscriber
+from datasync.texts import printable
+
+__all__ = ["status_of"]
+
+
+def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
+    """Take the picture."""
+    sources = [
+        SourceStatus(
+            printable(feed.layer.name), feed.state.value, feed.since, feed.layer.revision, feed.error, feed.reconnects
+        )
+        for feed in feeds
+    ]
+    return Status(sources, [_watch(sub) for sub in subs])
+
+
+def _watch(sub: Subscriber) -> WatchStatus:
+    return WatchStatus(
+        printable(sub.name),
+        sub.scopes.in_order(),
+        sub.state.value,
+        len(sub.mailbox),
+        sub.stats.events,
+        sub.stats.changes,
+        sub.stats.last_resync,
+        _failing(sub),
+    )
+
+
+def _failing(sub: Subscriber) -> Failing | None:
+    trouble = sub.trouble
+    if trouble.why is not None:
+        why = trouble.why
+    elif sub.state is WatchState.OVERDUE:
+        why = "no report in time" if sub.is_out else "reported, but has not returned"
+    elif sub.refused:
+        why = "refused"
+    else:
+        return None
+    return Failing(trouble.since, why, trouble.attempt, dict(sub.refused))

@@ -1,0 +1,136 @@
+"""What the command line prints: values made safe to look at, JSON lines,
+colours, a progress bar."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import msgspec
+
+from datasync.texts import printable
+
+__all__ = ["Output", "Progress", "fields", "json_line", "many", "redact", "shown"]
+
+_COLOURS = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2"}
+_ERASE = "\r\x1b[K"
+# user:password@ in a URL, up to the last @ of the word; and its query, which may hold a token
+_PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
+_QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]+")
+
+
+def redact(text: str, words: Sequence[str] = ()) -> str:
+    """`text` without the passwords and queries of the URLs in it; the last net
+    under every error that is printed.
+
+    words: those of the command line, of which nothing shows that may be a user with a password.
+    """
+    for word in words:
+        start, at, _ = word.rpartition("@")
+        if ":" in start:
+            for form in (start, repr(start)[1:-1]):
+                text = text.replace(form + at, f"...{at}")
+    return _QUERY.sub(r"\1...", _PASSWORD.sub(r"\1:***@", text))
+
+
+def json_line(data: bytes) -> bytes:
+    """JSON on one line, as the same JSON in which nothing moves the cursor or hides characters."""
+    text = data.decode(errors="replace")
+    if text.isprintable():
+        return text.encode()
+    return "".join(ch if ch.isprintable() else json.dumps(ch)[1:-1] for ch in text).encode()
+
+
+def shown(raw: bytes, *, lines: bool = False) -> str:
+    """A value as text: UTF-8 with control characters escaped (save line ends and tabs
+    with `lines`), else base64."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return "base64:" + base64.b64encode(raw).decode()
+    if lines:
+        return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+    return printable(text) if text else '""'
+
+
+def fields(name: str, raw: bytes) -> dict[str, str]:
+    """A value as a member of a JSON line: `name` where it is text,
+    `name`_base64 where it is not."""
+    try:
+        return {name: raw.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(raw).decode()}
+
+
+def many(number: int, unit: str) -> str:
+    """A number with its unit, in words."""
+    return f"{number:,} {unit}" + "s" * (number != 1)
+
+
+class Output:
+    """Standard output, as lines for a person or (`json`) as one object a line for a script."""
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.terminal = sys.stdout.isatty()
+        self._colours = self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def paint(self, text: str, colour: str) -> str:
+        """`text` in a colour, on a terminal that wants it."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colours else text
+
+    def line(self, text: str) -> None:
+        """Print one line; buffered until `flush`."""
+        sys.stdout.write(text + "\n")
+
+    def record(self, **members: Any) -> None:
+        """Print one JSON object, in UTF-8 whatever the locale; buffered until `flush`."""
+        sys.stdout.buffer.write(json_line(msgspec.json.encode(members)) + b"\n")
+
+    def flush(self) -> None:
+        """Hand over what was printed; raises BrokenPipeError when nobody reads it any more."""
+        sys.stdout.flush()
+
+
+class Progress:
+    """A bar on standard error while it is a terminal; otherwise nothing.
+    Used as a context manager."""
+
+    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._what = what
+        self._total = total
+        self._began = time.monotonic()
+        self._next = 0.0
+        self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    def __enter__(self) -> Progress:
+        self.update(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._terminal:
+            self._stream.write(_ERASE)
+            self._stream.flush()
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Show that `done` of the total (which may only be known by now) are done;
+        at most ten times a second."""
+        self._total = self._total if total is None else total
+        now = time.monotonic()
+        if not self._terminal or (now < self._next and done < self._total):
+            return
+        self._next = now + 0.1
+        share = done / self._total if self._total else 1.0
+        text = f" {share:4.0%}  {done:,} of {self._total:,} {self._what}, {done / max(now - self._began, 1e-3):,.0f}/s"
+        width = max(0, min(40, shutil.get_terminal_size().columns - len(text) - 3))
+        bar = "#" * round(width * share)
+        self._stream.write(f"{_ERASE}[{bar:<{width}}]{text}")
+        self._stream.flush()

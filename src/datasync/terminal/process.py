@@ -1,0 +1,226 @@
+"""A command as a process: signals, a reader that went away, log lines, and
+errors turned into one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from datasync.errors import DataSyncError, UsageError
+from datasync.skipped_keys import MARK
+from datasync.stopping import stop_signals
+from datasync.terminal.output import many, redact
+from datasync.texts import printable, traceback_of
+
+__all__ = [
+    "BROKEN_PIPE",
+    "LogLines",
+    "complain",
+    "errors_on_one_line",
+    "log_lines",
+    "prepare_streams",
+    "run",
+    "standard_input",
+]
+
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def prepare_streams() -> None:
+    """Make the standard streams bear whatever is written to them: also where one is
+    closed, or knows few letters."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input. Raises `DataSyncError` where it is closed."""
+    if sys.stdin is None:
+        raise DataSyncError("standard input is closed; give it a file, or name one")
+    return sys.stdin.buffer
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` in an event loop to its exit code; SIGINT, SIGTERM and a closed
+    pipe cancel it, and it cleans up.
+
+    A signal that the program was started to ignore stays ignored.
+    """
+    with asyncio.Runner() as runner:
+        return runner.run(_supervise(work))
+
+
+async def _supervise(work: Coroutine[Any, Any, int]) -> int:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    signals = stop_signals()
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        # From here on a second Ctrl-C acts as Python has it: it does not wait for the cleaning up.
+        release()
+        ended.append(code)
+        task.cancel()
+
+    def release() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        if pipe is not None:
+            loop.remove_reader(pipe)
+
+    for number in signals:
+        loop.add_signal_handler(number, end, 128 + number)
+    pipe = _output_pipe()
+    if pipe is not None:
+        # The writing end of a pipe never becomes readable: this fires only
+        # when its last reader has gone.
+        loop.add_reader(pipe, end, BROKEN_PIPE)
+    try:
+        code = await task
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        return ended[0]
+    finally:
+        release()
+    return ended[0] if ended else code
+
+
+def _output_pipe() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        number = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            return number
+    return None
+
+
+def errors_on_one_line(
+    work: Callable[[], int], *, debug: bool, failed: Callable[[], int], words: Sequence[str] = ()
+) -> int:
+    """The exit code of `work`; what it raises is told in one line on standard error
+    (with a traceback, if `debug`).
+
+    `failed` gives the code of everything but wrong usage. words: those of the command line.
+    """
+    try:
+        code = work()
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse, after --help or --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except Exception as error:
+        cause = _innermost(error)
+        if debug:
+            sys.stderr.write(redact(traceback_of(error), words))
+        if isinstance(cause, UsageError):
+            complain(str(cause), words)
+            return 2
+        if isinstance(cause, DataSyncError):
+            complain(str(cause), words)
+        elif isinstance(cause, OSError) and cause.strerror:
+            complain(f"{cause.filename or 'input or output'}: {cause.strerror}", words)
+        elif isinstance(cause, MemoryError):
+            complain("out of memory", words)
+        else:
+            hint = "" if debug else "; --debug shows where"
+            complain(f"unexpected {type(cause).__name__}: {cause}{hint}", words)
+        return failed()
+    else:
+        if code == BROKEN_PIPE:
+            _discard_output()
+        return code
+
+
+def complain(text: str, words: Sequence[str] = ()) -> None:
+    """One line on standard error, without secrets; words: those of the command line."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"datasync: {printable(' '.join(redact(text, words).split()))}\n")
+        sys.stderr.flush()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error itself, where a group holds it: one that says what is wrong
+    before one that does not."""
+    while isinstance(error, BaseExceptionGroup):
+        error = min(error.exceptions, key=lambda one: not isinstance(one, (DataSyncError, BaseExceptionGroup)))
+    return error
+
+
+def _discard_output() -> None:
+    """Nobody reads standard output any more: let the interpreter's last flush go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class LogLines(logging.Handler):
+    """Log records as lines of the command; tracebacks only with `debug`.
+
+    follows: the command goes on when its source is lost, so that this is worth a
+    line. Another fails, and says why.
+    """
+
+    def __init__(self, debug: bool) -> None:
+        super().__init__(logging.WARNING)
+        self.follows = False
+        self._debug = debug
+        self._skipped: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "datasync.feed" and record.levelno == logging.WARNING and not self.follows:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage()
+        if hasattr(record, MARK):
+            self._skipped.append(text)
+            if not self.follows:  # said at its end, by `close`
+                return
+            text += f" ({many(len(self._skipped), 'key')} skipped so far)"
+        if error is not None and str(error) not in text:
+            text += f": {type(error).__name__}: {error}"
+        complain(text)
+        if error is not None and self._debug:
+            sys.stderr.write(redact(traceback_of(error)))
+
+    def close(self) -> None:
+        """Say what a command that has ended has skipped."""
+        if self._skipped and not self.follows:
+            others = f" (and {len(self._skipped) - 1:,} more)" if len(self._skipped) > 1 else ""
+            complain(f"skipped {many(len(self._skipped), 'key')}: {self._skipped[0]}{others}")
+        self._skipped.clear()
+        super().close()
+
+
+@contextlib.contextmanager
+def log_lines(*, debug: bool) -> Iterator[LogLines]:
+    """Warnings of datasync, and what the event loop complains of, go to
+    standard error while this lasts."""
+    handler = LogLines(debug)
+    loggers = [logging.getLogger(name) for name in ("datasync", "asyncio")]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield handler
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+        handler.close()

@@ -1,0 +1,1 @@
+"""A source with faults on demand, and its sessions."""

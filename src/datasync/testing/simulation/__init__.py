@@ -1,0 +1,1 @@
+"""Whole runs on a virtual clock, drawn from a seed."""

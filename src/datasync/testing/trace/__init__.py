@@ -1,0 +1,1 @@
+"""Traces: recorded, written down, read, and held against the guarantees."""

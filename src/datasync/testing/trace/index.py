@@ -1,0 +1,240 @@
+"""A trace, put in order for the validators: logs of the sources, watches
+with their events, outcomes."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from datasync.capabilities import Capabilities
+from datasync.source import Scopes
+from datasync.testing.trace import records as t
+from datasync.testing.trace.history import History, SourceLog
+
+__all__ = ["SLACK", "Story", "Told", "WatchStory"]
+
+SLACK = 1e-6
+"""Two moments of the clock that count as one, in seconds."""
+_BURST = 0.25
+"""Seconds that a loop which stood still may take over what came due meanwhile."""
+
+
+class Told:
+    """One event that a watch was given, with its outcome.
+
+    `settled` is when (place in the trace, time) the publisher and the round heard of it: at the
+    first report, or when it was overdue; infinite if neither came. `outcome` is what the first
+    report came to, None without a report; `first` is the first outcome, "overdue" included.
+    """
+
+    def __init__(self, entry: t.Delivered, timeout: float) -> None:
+        self.entry = entry
+        self.timeout = timeout
+        self.report: t.Reported | None = None
+        self.outcome: str | None = None
+        self.first: str | None = None
+        self.settled: tuple[float, float] = (math.inf, math.inf)
+        self.keys = {step.key for step in entry.changes} | set(entry.undecodable)
+        self.values: dict[str, tuple[bytes, int, str]] = {}
+        for items in (entry.values or {}).values():
+            self.values.update((key, (raw, revision, source)) for key, raw, revision, source in items)
+        self.keys |= self.values.keys()
+
+    @property
+    def is_resync(self) -> bool:
+        """Whether it is a RESYNC."""
+        return self.entry.values is not None
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """What was refused, and why."""
+        return self.report.reasons if self.report is not None and self.outcome == "refused" else {}
+
+    @property
+    def overdue_at(self) -> float:
+        """When it was, or would be, overdue."""
+        return self.entry.at + self.timeout
+
+    def hear(self, report: t.Reported) -> None:
+        """The first report counts, whatever comes behind it."""
+        if self.report is not None:
+            return
+        self.report = report
+        self.outcome = report.outcome
+        named = report.reasons.keys()
+        foreign = not named <= self.keys
+        again = report.outcome == "undecodable" and not named.isdisjoint(self.entry.undecodable)
+        if again or (foreign and report.outcome in ("refused", "undecodable")):
+            self.outcome = "failed"
+
+    def __str__(self) -> str:
+        kind = f"RESYNC ({self.entry.reason})" if self.is_resync else "CHANGE"
+        return f"event {self.entry.event}, {kind} at revision {self.entry.revision}"
+
+
+class WatchStory:
+    """One watch: its records in order, and its events."""
+
+    def __init__(self, entry: t.Registered, order: int) -> None:
+        self.entry = entry
+        self.name = entry.watch
+        self.order = order
+        self.records: list[t.Record] = []
+        self.events: list[Told] = []
+        self.by_number: dict[int, Told] = {}
+        self.closed: t.Closed | None = None
+
+    def add(self, record: t.Record) -> None:
+        """Take in the next record."""
+        self.records.append(record)
+        if isinstance(record, t.Delivered):
+            told = Told(record, self.entry.ack_timeout if record.values is None else self.entry.resync_timeout)
+            self.events.append(told)
+            self.by_number[record.event] = told
+        elif isinstance(record, t.Reported) and record.event in self.by_number:
+            self.by_number[record.event].hear(record)
+        elif isinstance(record, t.Closed):
+            self.closed = self.closed or record
+
+    def scopes_at(self, seq: float) -> Scopes:
+        """What it watches, by its own last word before `seq`."""
+        scopes = self.entry.scopes
+        for record in self.records:
+            if isinstance(record, t.Scoped) and record.seq < seq:
+                scopes = record.scopes
+        return Scopes(scopes)
+
+    def events_between(self, after: float, before: float) -> list[Told]:
+        """Its events with these places in the trace, both left out."""
+        return [told for told in self.events if after < told.entry.seq < before]
+
+
+class Story:
+    """The whole trace. `latency` is how long, in seconds, a watch that waits for
+    nothing may wait all the same."""
+
+    def __init__(self, trace: t.Trace, latency: float = 0.0) -> None:
+        self.trace = trace
+        self.latency = max(latency, SLACK)
+        self.sources: dict[str, SourceLog] = {}
+        self.watches: dict[str, WatchStory] = {}
+        self.stored: dict[str, t.Stored] = {}
+        self.answers: list[t.Answered] = []
+        self.offsets: list[t.OffsetStored] = []
+        self.views: list[t.Viewed] = []
+        self.requests: list[t.Requested] = []
+        self.sessions: dict[int, tuple[t.SessionOpened, list[t.SessionFrame]]] = {}
+        self.reads: list[t.Read] = []
+        self.snapshots: list[t.SessionFrame] = []
+        """Those that completed one."""
+        self.compactions: list[t.Compacted] = []
+        self.stalls: list[t.Stalled] = []
+        self._entered: dict[str, int] = {}
+        self._ended: dict[int, float] = {}
+        self.quiet: t.Quiet | None = None
+        for record in trace:
+            self._take(record)
+        self._times = [record.at for record in trace]
+        for watch in self.watches.values():
+            for told in watch.events:
+                self._settle(told)
+            # an event that comes again without its undecodable keys is still the same one
+            for told, again in zip(reversed(watch.events[:-1]), reversed(watch.events[1:]), strict=True):
+                if told.outcome == "undecodable" and again.entry.attempt == told.entry.attempt:
+                    told.settled, told.first = again.settled, again.first
+
+    @property
+    def in_order(self) -> Sequence[WatchStory]:
+        """The watches in the order of their registration."""
+        return list(self.watches.values())
+
+    @property
+    def only(self) -> SourceLog | None:
+        """The one source, where there is only one."""
+        return next(iter(self.sources.values())) if len(self.sources) == 1 else None
+
+    @property
+    def exact(self) -> SourceLog | None:
+        """The one source, where it promises enough for every event to be foretold from its log."""
+        source = self.only
+        return source if source is not None and source.histories and _foretold(source.capabilities) else None
+
+    @property
+    def merged(self) -> Mapping[str, bytes] | None:
+        """What the stores hold at the end, later layers before earlier ones, if it is known."""
+        if self.stored.keys() != self.sources.keys():
+            return None
+        return {key: raw for name in self.sources for key, raw in self.stored[name].values.items()}
+
+    def seq_at(self, at: float) -> int:
+        """The last record before that time; -1 where there is none."""
+        return bisect_left(self._times, at) - 1
+
+    def entered(self, history: History) -> float:
+        """From which record on the engine follows that history."""
+        return self._entered.get(history.name, math.inf) if self.sessions else history.seq
+
+    def ended_at(self, session: int) -> float:
+        """When the session with this number ended."""
+        return self._ended.get(session, math.inf)
+
+    def _take(self, record: t.Record) -> None:
+        match record:
+            case t.SourceDeclared():
+                self.sources[record.source] = SourceLog(record.source, record.capabilities)
+            case t.HistoryStarted():
+                self.sources[record.source].started(record.history, record.revision, record.items, record.seq)
+            case t.Compacted():
+                self.compactions.append(record)
+            case t.Committed():
+                self.sources[record.source].committed(record.changes, record.revision)
+            case t.Stored():
+                self.stored[record.source] = record
+            case t.Registered():
+                self.watches[record.watch] = WatchStory(record, len(self.watches))
+            case t.Scoped(watch=name) if name not in self.watches:
+                # widened by a handler that ran as it was registered, which tells what it watches
+                # then
+                pass
+            case t.Scoped() | t.Closed() | t.Asked() | t.Delivered() | t.Reported():
+                self.watches[record.watch].add(record)
+            case t.Read():
+                self.reads.append(record)
+            case t.Requested():
+                self.requests.append(record)
+            case t.Answered():
+                self.answers.append(record)
+            case t.OffsetStored():
+                self.offsets.append(record)
+            case t.Viewed():
+                self.views.append(record)
+            case t.SessionOpened():
+                self.sessions[record.session] = (record, [])
+            case t.SessionFrame():
+                self.sessions[record.session][1].append(record)
+                if record.kind == "end":
+                    self.snapshots.append(record)
+                    self._entered.setdefault(record.history, record.seq)
+            case t.Stalled():
+                self.stalls.append(record)
+            case t.Quiet():
+                self.quiet = record
+            case t.SessionEnded():
+                self._ended[record.session] = record.at
+
+    def _settle(self, told: Told) -> None:
+        overdue_at, report = told.overdue_at, told.report
+        noticed_at = max(
+            (stall.at + _BURST for stall in self.stalls if stall.since <= overdue_at <= stall.at), default=0.0
+        )
+        in_time = report is not None and report.at < max(overdue_at + SLACK, noticed_at)
+        if report is not None and told.outcome != "undecodable" and in_time:
+            told.settled, told.first = (report.seq, report.at), told.outcome
+        elif (report is None or report.at >= overdue_at) and self._times and self._times[-1] >= overdue_at:
+            told.settled = (bisect_left(self._times, overdue_at) - 0.5, overdue_at)
+            told.first = "overdue"
+
+
+def _foretold(can: Capabilities) -> bool:
+    return can.order == "total" and can.snapshot == "exact" and can.atomic and can.every_value and can.revisions

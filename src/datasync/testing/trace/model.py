@@ -1,0 +1,158 @@
+"""What a watch has accepted so far, by its own reports: the state that its
+next event is held against."""
+
+from __future__ import annotations
+
+import msgspec
+
+from datasync.source import Scopes
+from datasync.testing.trace import records as t
+from datasync.testing.trace.history import History, SourceLog
+from datasync.testing.trace.index import Story, Told, WatchStory
+
+__all__ = ["Place", "WatchModel"]
+
+
+class Place(msgspec.Struct):
+    """Where an event stands in the log of a source that foretells it: behind `base`, which the
+    watch has accepted, up to `place`. `number` counts the histories, `seen` is how far in this one
+    anything was shown; `entered` says that the event would be the first of it."""
+
+    number: int
+    history: History
+    base: int
+    place: int
+    seen: int
+    entered: bool
+
+
+class WatchModel:
+    """Follows one watch through the trace. Validators look at it before an event changes it."""
+
+    def __init__(self, story: Story, watch: WatchStory) -> None:
+        self.story = story
+        self.watch = watch
+        self.accepted: dict[str, bytes] = {}
+        self.dirty: set[str] = set()
+        """Nobody knows what the handler left behind: their next state is always delivered."""
+        self.doubtful: set[str] = set()
+        """Perhaps dirty: they may be delivered again."""
+        self.bases: dict[int, int] = {}
+        """The histories that the watch may be in, by number, and how much
+        of each it has accepted."""
+        self.seen: dict[int, int] = {}
+        """How far in each of them it has been shown anything."""
+        self.moments: dict[tuple[str, str], tuple[int, int]] = {}
+        """For sources that foretell less: the earliest moment, by source and key,
+        that fits what was shown last."""
+        self.taken: dict[tuple[str, str], tuple[int, int]] = {}
+        """The same for what was accepted last."""
+        self.scopes = Scopes(watch.entry.scopes)
+        """What it watched at its last RESYNC."""
+        self.gate_open = False
+        """Its last RESYNC was accepted."""
+        self.first_change = False
+        """No CHANGE has been accepted since."""
+        self.base_seq = -1
+        """The record of the event that was accepted last."""
+        self.last: Told | None = None
+        self.busy = False
+        """The handler has not returned, or nobody waits in the stream."""
+        self.disturbed: t.Record | None = None
+        """Why the next event has to be a RESYNC: widened, narrowed or asked for."""
+
+    def places(self, told: Told) -> list[Place]:
+        """Where the event may stand, if the log can tell; the histories in
+        question, oldest first."""
+        source = self.story.exact
+        if source is None:
+            return []
+        entry = told.entry
+        found = []
+        for number, history in enumerate(source.histories):
+            if history.seq > entry.seq:
+                break
+            place = history.place(entry.revision) if entry.revision >= history.start else -1
+            if number in self.bases:
+                found.append(Place(number, history, self.bases[number], place, self.seen[number], False))
+            else:
+                # a backup was put back that holds what the watch has been
+                # shown: there is nothing to be told
+                known = [n for n in self.bases if self.seen[n] <= history.shared.get(n, -1)]
+                found += [Place(number, history, self.bases[n], place, self.seen[n], False) for n in known]
+            if told.is_resync and (not self.bases or number > min(self.bases)):
+                found.append(Place(number, history, 0, place, 0, True))
+        return found
+
+    def show(self, told: Told, places: list[Place]) -> None:
+        """The event is given to the watch, and stands at one of these places."""
+        self.last = told
+        self.busy = True
+        if told.is_resync:
+            self.gate_open = False
+            self.scopes = Scopes(told.entry.values or {})
+            self.disturbed = None
+        if places:
+            # of two ways to the same history, the one that has shown less
+            places = sorted(places, key=lambda where: where.seen, reverse=True)
+            self.bases = {where.number: where.base for where in places}
+            self.seen = {where.number: max(where.seen, where.place) for where in places}
+        for source, key, raw, revision in self.shown(told):
+            log = self.story.sources.get(source)
+            moment = None if log is None or key not in self.scopes else self.moment(log, key, raw, revision)
+            if moment is not None:
+                self.moments[source, key] = moment
+
+    def report(self, told: Told) -> None:
+        """The first report on the event."""
+        if told is not self.last:
+            return
+        steps = told.entry.changes
+        if told.outcome == "failed":
+            self.dirty |= {step.key for step in steps}
+            self.doubtful |= told.keys
+        elif told.outcome == "undecodable":
+            self.doubtful |= told.keys
+        else:
+            kept = told.reasons.keys() | set(told.entry.undecodable)
+            if told.is_resync:
+                stay = {key: raw for key, raw in self.accepted.items() if key in kept}
+                self.accepted = {key: value[0] for key, value in told.values.items() if key not in kept} | stay
+                self.dirty, self.doubtful = set(kept), set()
+                self.gate_open = self.first_change = True
+            else:
+                for step in steps:
+                    if step.key in kept:
+                        continue
+                    if step.raw is None:
+                        self.accepted.pop(step.key, None)
+                    else:
+                        self.accepted[step.key] = step.raw
+                touched = {step.key for step in steps}
+                self.dirty = (self.dirty - touched) | kept
+                self.doubtful -= touched
+                self.first_change = False
+            self.base_seq = told.entry.seq
+            self.bases = {number: max(base, self.seen[number]) for number, base in self.bases.items()}
+            for source, key, _, _ in self.shown(told):
+                if key not in kept and (source, key) in self.moments:
+                    self.taken[source, key] = self.moments[source, key]
+
+    def shown(self, told: Told) -> list[tuple[str, str, bytes | None, int]]:
+        """Everything that the event shows: source, key, value, revision. Deletes
+        without a source tell nothing."""
+        found: list[tuple[str, str, bytes | None, int]] = [
+            (source, key, raw, revision) for key, (raw, revision, source) in told.values.items()
+        ]
+        found += [
+            (step.source, step.key, step.raw, step.revision)
+            for step in told.entry.changes
+            if step.key not in told.values and step.source
+        ]
+        return found
+
+    def moment(self, log: SourceLog, key: str, raw: bytes | None, revision: int) -> tuple[int, int] | None:
+        """The earliest moment, not before what was shown already, at which
+        the key had that value."""
+        earliest = self.moments.get((log.name, key), (0, 0))
+        return next((found for found in log.moments(key, raw, revision) if found >= earliest), None)

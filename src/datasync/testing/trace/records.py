@@ -1,0 +1,291 @@
+"""What a trace is made of: one record for everything that was seen, in the
+order in which it was seen.
+
+A trace is a list of these records. `dump` and `load` write and read it as
+JSON lines, bytes in base64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from datasync.capabilities import Capabilities
+
+__all__ = [
+    "Answered",
+    "Asked",
+    "Closed",
+    "Committed",
+    "Compacted",
+    "Delivered",
+    "Entry",
+    "HistoryStarted",
+    "OffsetStored",
+    "Quiet",
+    "Read",
+    "Registered",
+    "Reported",
+    "Requested",
+    "Scoped",
+    "SessionEnded",
+    "SessionFrame",
+    "SessionOpened",
+    "SourceDeclared",
+    "Stalled",
+    "Step",
+    "Stored",
+    "Trace",
+    "Viewed",
+    "dump",
+    "load",
+]
+
+
+class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="what"):
+    """`seq` orders the records of one trace; `at` is the time in seconds of
+    the clock of the recorder."""
+
+    seq: int
+    at: float
+
+
+class SourceDeclared(Entry, tag="source"):
+    """A source, in the order of the layers, and what it promises."""
+
+    source: str
+    capabilities: Capabilities
+
+
+class HistoryStarted(Entry, tag="history"):
+    """The source begins (another) history: at `revision` it holds `items` (key, raw,
+    revision) and nothing else."""
+
+    source: str
+    history: str = ""
+    revision: int = 0
+    items: Sequence[tuple[str, bytes, int]] = ()
+
+
+class Compacted(Entry, tag="compacted"):
+    """The source forgets how it came to its present state."""
+
+    source: str
+
+
+class Committed(Entry, tag="commit"):
+    """One atomic commit of the source's newest history. Where the source has no
+    revisions, `revision` is 0."""
+
+    source: str
+    changes: Sequence[tuple[str, bytes | None]]
+    revision: int = 0
+
+
+class Stored(Entry, tag="stored"):
+    """What the store holds at the end, read past the watches: the value of every key."""
+
+    source: str
+    values: Mapping[str, bytes]
+    revision: int = 0
+
+
+class SessionOpened(Entry, tag="open"):
+    """The engine opened a session. `resume` is the revision it continues
+    behind, None without one."""
+
+    source: str
+    session: int
+    scopes: Sequence[str]
+    resume: int | None = None
+    added: Sequence[str] = ()
+
+
+class SessionFrame(Entry, tag="frame"):
+    """A session handed over a frame: its kind ("begin", "chunk", "end", "commit",
+    "progress") and what it carries."""
+
+    source: str
+    session: int
+    kind: str
+    revision: int = 0
+    history: str = ""
+    scopes: Sequence[str] = ()
+    keys: Sequence[str] = ()
+
+
+class SessionEnded(Entry, tag="ended"):
+    """A session, or the attempt to open one (session 0), ended with this
+    error; none where it was closed."""
+
+    source: str
+    session: int = 0
+    error: str = ""
+
+
+class Registered(Entry, tag="watch"):
+    """A watch; the order of these records is the order of registration."""
+
+    watch: str
+    scopes: Sequence[str]
+    after: Sequence[str] = ()
+    ack_timeout: float = 2.0
+    resync_timeout: float = 30.0
+    stream: bool = False
+
+
+class Scoped(Entry, tag="scopes"):
+    """The watch was widened or narrowed to these scopes."""
+
+    watch: str
+    scopes: Sequence[str]
+
+
+class Closed(Entry, tag="closed"):
+    """The watch was closed."""
+
+    watch: str
+
+
+class Requested(Entry, tag="request"):
+    """The application asked for a RESYNC: of one watch, or of all in a
+    round where `watch` is empty."""
+
+    watch: str = ""
+
+
+class Asked(Entry, tag="asked"):
+    """The handler is free for the next event: it has returned, or somebody waits in the stream."""
+
+    watch: str
+
+
+class Step(msgspec.Struct, array_like=True):
+    """One change as a watch was given it; `prev` and `raw` are None where there is no value."""
+
+    key: str
+    prev: bytes | None
+    raw: bytes | None
+    revision: int
+    source: str = ""
+
+
+class Delivered(Entry, tag="event"):
+    """A watch was given an event: a RESYNC, with `values` by scope (key, raw,
+    revision, source), or else a CHANGE."""
+
+    watch: str
+    event: int
+    changes: Sequence[Step]
+    values: Mapping[str, Sequence[tuple[str, bytes, int, str]]] | None = None
+    reason: str = ""
+    revision: int = 0
+    source: str = ""
+    attempt: int = 1
+    commits: int = 1
+    undecodable: Sequence[str] = ()
+
+    @property
+    def is_resync(self) -> bool:
+        """Whether it is a RESYNC."""
+        return self.values is not None
+
+
+class Read(Entry, tag="read"):
+    """A handler read a value of its event, stored as `raw`: what it got, put into bytes
+    again. It may edit it next."""
+
+    watch: str
+    key: str
+    raw: bytes
+    value: bytes
+
+
+class Reported(Entry, tag="report"):
+    """What the handler said of an event: "accepted", "refused" (with the reasons by key), "failed",
+    or "undecodable" (with the key that does not decode)."""
+
+    watch: str
+    event: int
+    outcome: str
+    reasons: Mapping[str, str] = {}
+
+
+class Answered(Entry, tag="verdict"):
+    """A publisher heard what became of its write, which it began when the
+    trace stood at `began`."""
+
+    source: str
+    keys: Sequence[str]
+    began: int
+    verdict: str
+    revision: int = 0
+    reasons: Mapping[str, str] = {}
+
+
+class OffsetStored(Entry, tag="offset"):
+    """A group of consumers noted at the source that everything up to `revision` is done."""
+
+    source: str
+    revision: int
+
+
+class Viewed(Entry, tag="view"):
+    """A view of `scope` was read, when the source named had to be at `revision` at least in it."""
+
+    scope: str
+    values: Mapping[str, bytes]
+    source: str = ""
+    revision: int = 0
+
+
+class Stalled(Entry, tag="stalled"):
+    """The loop stood still from `since` until now, as on a machine that is overloaded: what came
+    due meanwhile, a report and the end of its time, was handled in any order."""
+
+    since: float
+
+
+class Quiet(Entry, tag="quiet"):
+    """All faults have ended and everything had the time to settle: from here on the
+    watches agree with the store."""
+
+
+Record = (
+    SourceDeclared
+    | HistoryStarted
+    | Compacted
+    | Committed
+    | Stored
+    | SessionOpened
+    | SessionFrame
+    | SessionEnded
+    | Registered
+    | Scoped
+    | Closed
+    | Requested
+    | Asked
+    | Delivered
+    | Read
+    | Reported
+    | Answered
+    | OffsetStored
+    | Viewed
+    | Stalled
+    | Quiet
+)
+Trace = Sequence[Record]
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def dump(trace: Iterable[Record]) -> bytes:
+    """The trace as JSON lines."""
+    return _encoder.encode_lines(trace)
+
+
+def load(data: bytes) -> list[Record]:
+    """Read back what `dump` wrote. Raises `msgspec.DecodeError` for anything else."""
+    return _decoder.decode_lines(data)

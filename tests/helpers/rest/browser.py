@@ -1,0 +1,86 @@
+"""Chromium without a window, for tests of the status page."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.remote_connection import RemoteConnection
+
+from tests.helpers.servers import require
+
+__all__ = ["Browser", "browser"]
+
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+class Browser:
+    """A page in Chromium, seen through its own scripts."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def look(self, *, width: int = 1440, height: int = 1000, dark: bool = False) -> None:
+        """Be a screen of that size, with that preference of colours."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def open(self, url: str) -> None:
+        """Go there."""
+        self.driver.get(url)
+
+    def js(self, script: str, *arguments: object) -> Any:
+        """What a script returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, selector: str) -> str:
+        """The text of the first element that fits, as it is shown."""
+        found = self.js("return document.querySelector(arguments[0])?.innerText", selector)
+        return str(found or "")
+
+    def press(self, *keys: str) -> None:
+        """Press keys, wherever the focus is."""
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def focus(self) -> str:
+        """The id of the element that has the focus."""
+        return str(self.js("return document.activeElement.id"))
+
+    def complaints(self) -> list[str]:
+        """What the console holds that is no mere message."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
+
+    def shot(self, path: Path) -> None:
+        """A picture of what is seen."""
+        self.driver.save_screenshot(str(path))
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """A browser within the block, with a profile of its own."""
+    binary = require("chromium", "apt-get install -y chromium")
+    service = require("chromedriver", "apt-get install -y chromium-driver")
+    with tempfile.TemporaryDirectory(prefix="datasync-chromium-", ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = binary
+        options.page_load_strategy = "eager"  # the page follows a stream, whose end would be waited for
+        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service(service))
+        assert isinstance(driver.command_executor, RemoteConnection)
+        driver.command_executor.client_config.timeout = 30
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()

@@ -1,0 +1,169 @@
+"""The store in this process: the order of writers, its log, and the event loops that it meets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+import datasync
+from datasync import DataSync, HistoryLost, NotApplied, Refused, Verdict, WrongLoop
+from datasync.kvdbsync.memory import MemorySource
+from datasync.source import Commit, Frame, PushSession, Put, Session
+
+
+def frames_due(session: Session) -> list[Frame]:
+    """What a session brings at once."""
+    frames: list[Frame] = []
+    assert isinstance(session, PushSession)
+    session.attach(frames.extend)
+    return frames
+
+
+def test_writes_are_done_in_the_order_of_their_calls() -> None:
+    """Also where the store lets others have their turn of the loop."""
+
+    async def main() -> None:
+        source = MemorySource()
+        done = await asyncio.gather(*(source.commit([Put("k", b"%d" % n)]) for n in range(1000)))
+        assert [committed.revision for committed in done] == list(range(1, 1001))
+        assert await source.get("k") == (b"999", 1000)
+
+    asyncio.run(main())
+
+
+def test_a_writer_that_never_waits_lets_others_have_their_turn() -> None:
+    async def main() -> None:
+        source = MemorySource()
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        waiting = asyncio.create_task(other())
+        for _ in range(1000):
+            await source.commit([Put("k", b"v")])
+        waiting.cancel()
+        assert turns >= 5
+
+    asyncio.run(main())
+
+
+def test_the_log_is_bounded_in_bytes() -> None:
+    async def main() -> None:
+        source = MemorySource()
+        for _ in range(100):
+            await source.commit([Put("k", b"x" * 1_000_000)])
+        kept = frames_due(await source.open([""], (source._history, 90)))
+        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(range(91, 101))
+        with pytest.raises(HistoryLost) as lost:
+            await source.open([""], (source._history, 50))
+        assert not lost.value.changed
+        assert sum(len(raw or b"") for _, changes in source._older + source._log for _, raw in changes) < 40_000_000
+
+    asyncio.run(main())
+
+
+def test_the_log_is_bounded_in_transactions() -> None:
+    async def main() -> None:
+        source = MemorySource()
+        for _ in range(5000):
+            await source.commit([Put("k", b"v")])
+        assert 1000 <= len(source._older + source._log) <= 2048
+        kept = frames_due(await source.open([""], (source._history, 4000)))
+        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(range(4001, 5001))
+
+    asyncio.run(main())
+
+
+def test_a_store_in_use_is_not_used_from_another_loop() -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    caught: list[BaseException] = []
+    threads = set()
+
+    def elsewhere() -> None:
+        async def use() -> None:
+            async with datasync.DataSync(url) as sync:
+                await sync.put("k", b"from elsewhere")
+
+        try:
+            asyncio.run(use())
+        except datasync.DataSyncError as error:
+            caught.append(error)
+
+    async def main() -> None:
+        sync = datasync.DataSync(url)
+
+        @sync.watcher("")
+        async def handler(event: datasync.ResyncEvent[bytes] | datasync.ChangeEvent[bytes]) -> None:
+            threads.add(threading.current_thread())
+
+        async with sync:
+            await sync.ready(60)
+            await asyncio.to_thread(elsewhere)
+            await sync.put("k", b"from here", confirm=True)
+
+    asyncio.run(main())
+    assert [type(error) for error in caught] == [WrongLoop]
+    assert threads == {threading.current_thread()}
+    # once it is free, another loop may have it
+    caught.clear()
+    elsewhere()
+    assert not caught
+
+
+def test_a_ttl_ends_in_the_next_loop_too() -> None:
+    source = MemorySource()
+
+    async def write() -> None:
+        await source.commit([Put("k", b"v", ttl=0.05), Put("long", b"v", ttl=60)])
+
+    async def read() -> None:
+        session = await source.open([""])
+        ended = asyncio.Event()
+        assert isinstance(session, PushSession)
+        session.attach(lambda frames: ended.set() if isinstance(frames[-1], Commit) else None)
+        async with asyncio.timeout(60):
+            await ended.wait()
+        assert await source.get("k") is None
+        assert await source.get("long") is not None
+
+    asyncio.run(write())
+    asyncio.run(read())
+
+
+def test_a_watch_is_there_for_the_next_write() -> None:
+    """Also where a handler registers it, and writes, in the midst of its own event."""
+
+    async def main() -> None:
+        verdicts: list[Verdict] = []
+        async with DataSync(f"memory://{uuid.uuid4().hex}") as sync:
+
+            async def refuses(event: Any) -> None:
+                raise Refused(dict.fromkeys((change.key for change in event.changes), "no"))
+
+            async def publish(key: str) -> None:
+                try:
+                    await sync.put(key, b"1", confirm=True)
+                except NotApplied as error:
+                    verdicts.append(error.verdict)
+
+            @sync.watcher("a/")
+            async def nests(event: Any) -> None:
+                sync.watcher(f"{len(verdicts)}/", name=f"watch {len(verdicts)}")(refuses)
+                await publish(f"{len(verdicts)}/key")
+
+            await sync.ready(60)
+            sync.watcher("b/", name="b")(refuses)
+            await publish("b/key")
+            await sync.put("a/1", b"1", confirm=True)
+            assert len(verdicts) == 3
+            assert Verdict.UNWATCHED not in verdicts
+
+    asyncio.run(main())
