@@ -9,6 +9,7 @@ import sqlite3
 
 from datasync import ChangeEvent, DataSync
 from tests.helpers.command_line import Command, Shell, eventually
+from tests.helpers.sqlite.sqlite_tools import take_away
 
 SRC, DST = "sqlite:///src.db", "sqlite:///dst.db"
 
@@ -142,8 +143,7 @@ def test_the_target_lost_and_back(shell: Shell, tmp_path: pathlib.Path) -> None:
     shell.run("put", "sqlite:///backup.db", "foreign", "x")
     mirror = shell.start("mirror", SRC, DST)
     mirror.wait_for("in step: 1 key, 1 written, 0 deleted")
-    for path in tmp_path.glob("dst.db*"):
-        path.unlink()
+    take_away(tmp_path / "dst.db")
     mirror.wait_for("dst.db is gone", err=True)
     shell.run("put", SRC, "meanwhile", "2")
     for path in tmp_path.glob("backup.db*"):
@@ -161,8 +161,7 @@ def test_the_source_lost_and_back(shell: Shell, tmp_path: pathlib.Path) -> None:
     shell.run("put", "sqlite:///backup.db", "restored", "x")
     mirror = shell.start("mirror", SRC, DST)
     mirror.wait_for("in step: 1 key")
-    for path in tmp_path.glob("src.db*"):
-        path.unlink()
+    take_away(tmp_path / "src.db")
     mirror.wait_for("src.db is gone", err=True)
     assert shell.run("get", DST, "k").out == "1\n"  # nothing is emptied while SRC is away
     for path in tmp_path.glob("backup.db*"):

@@ -12,6 +12,7 @@ import pytest
 
 from datasync import Capabilities
 from tests.helpers.command_line import Command, Shell
+from tests.helpers.sqlite.sqlite_tools import take_away
 
 URL = "sqlite:///a.db"
 
@@ -191,8 +192,7 @@ def test_watch_shows_a_source_that_was_lost(shell: Shell, tmp_path: pathlib.Path
     shell.run("put", "sqlite:///new.db", "other", "new")
     watch = shell.start("watch", URL)
     watch.wait_for("PUT k  old")
-    for path in tmp_path.glob("a.db*"):
-        path.unlink()
+    take_away(tmp_path / "a.db")
     watch.wait_for("a.db is gone", err=True)
     for path in tmp_path.glob("new.db*"):
         path.rename(tmp_path / path.name.replace("new.db", "a.db"))

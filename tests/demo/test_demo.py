@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.servers import child
+from tests.helpers.servers import child, commands_with
 
 pytest.importorskip("google.protobuf")
 pytest.importorskip("orjson")
@@ -65,17 +64,6 @@ def checks(output: str, mark: str) -> list[str]:
     return [line.split(None, 1)[1] for line in output.splitlines() if line.startswith(f"  {mark} ")]
 
 
-def others(directory: Path) -> Iterator[str]:
-    """The processes of this machine that have to do with the demo in `directory`."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(directory) in command:
-            yield command
-
-
 def test_all_checks_are_shown_and_hold(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "datasync", "demo"],
@@ -91,7 +79,7 @@ def test_all_checks_are_shown_and_hold(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-    assert list(others(tmp_path)) == []
+    assert commands_with(tmp_path) == []
 
 
 PROOF = """
@@ -168,7 +156,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path, before: str) -> None:
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
-    assert list(others(tmp_path)) == []
+    assert commands_with(tmp_path) == []
 
 
 @pytest.mark.once

@@ -19,8 +19,8 @@ from datasync.testing.chaos.ports import free_ports
 from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, answers, until
 
 __all__ = [
-    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "connections_to",
-    "drip", "free_ports", "listening", "missing", "quietly", "require", "started", "until",
+    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "commands_with",
+    "connections_to", "drip", "free_ports", "listening", "missing", "quietly", "require", "started", "until",
 ]  # fmt: skip
 
 _CACHE = Path(__file__).parents[2] / ".cache"
@@ -96,6 +96,17 @@ def children() -> dict[int, str]:
                     if state != "Z" and os.getsid(pid) == os.getsid(0):
                         command = Path(f"/proc/{pid}/cmdline").read_bytes()
                         found[pid] = command.decode(errors="replace").replace("\0", " ").strip()[:200]
+    return found
+
+
+def commands_with(path: Path) -> list[str]:
+    """The commands of this machine's processes that name that path."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # that process has ended
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(path) in command:
+                found.append(command)
     return found
 
 

@@ -30,6 +30,7 @@ from datasync.testing.chaos.stores import store_for
 from datasync.testing.faults.store import EXACT
 from datasync.testing.trace.recorder import Recorder
 from tests.helpers.logs import logged
+from tests.helpers.servers import commands_with
 
 pytestmark = pytest.mark.once
 
@@ -147,8 +148,7 @@ def test_ctrl_c_ends_it_and_leaves_no_process(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert list(tmp_path.iterdir()) == []
-    lines = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdecimal()]
-    assert not [line for line in lines if line.exists() and str(tmp_path).encode() in line.read_bytes()]
+    assert commands_with(tmp_path) == []
 
 
 def test_a_scheme_that_nobody_knows_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

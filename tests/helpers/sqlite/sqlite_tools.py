@@ -24,6 +24,12 @@ async def until(condition: Callable[[], Any], what: str = "") -> None:
         await asyncio.sleep(0.002)
 
 
+def take_away(path: Path) -> None:
+    """Remove the files of a store in use. A process that finds it gone closes it, and may remove the WAL first."""
+    for suffix in ("", "-wal", "-shm", "-bell"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
 class Copy:
     """Follows a session into a dict and checks the order of its frames: nothing lost, nothing twice."""
 

@@ -20,7 +20,7 @@ from datasync.errors import Disconnected, Forked, HistoryLost, WatchClosed
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite import store as _sqlite_store
 from datasync.source import Put
-from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, end, finish, line, process, put, stored, until
+from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, end, finish, line, process, put, stored, take_away, until
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -144,8 +144,7 @@ def test_an_unlinked_file_takes_no_writes(make: Make, run: Run, path: Path) -> N
         source = make()
         await put(source, k=b"1")
         made = await copy(source, "")
-        for name in path.parent.iterdir():
-            name.unlink()
+        take_away(path)
         with pytest.raises(Disconnected, match="gone"):
             await source.commit([Put("k", b"2")])
         with pytest.raises(Disconnected, match="gone"):

@@ -105,8 +105,11 @@ class Process:
         assert process is not None
 
         async def stopped() -> bool:
-            threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
-            return all(stat.read_text().rpartition(")")[2].split()[0] in "Tt" for stat in threads)
+            states = set()
+            for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                with contextlib.suppress(OSError):  # that thread has ended meanwhile
+                    states.add(stat.read_text().rpartition(")")[2].split()[0])
+            return states <= {"T", "t"}
 
         await until(stopped, f"{self.command[0]} stops")
 
