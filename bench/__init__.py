@@ -1,1 +1,3 @@
-"""Benchmarks: each module `bench_*.py` has `run(quick) -> Iterator[dict]`, whose dicts are the figures."""
+"""Benchmarks: each module `bench_*.py` has `run(quick) -> Iterator[dict]`,
+whose dicts are the figures.
+"""

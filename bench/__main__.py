@@ -1,6 +1,7 @@
 """Runs the benchmarks: one JSON object a line on stdout, what is being done on stderr.
 
-The figures of one line were taken beside each other in one run; only their ratios compare across machines.
+The figures of one line were taken beside each other in one run; only their ratios compare across
+machines.
 """
 
 from __future__ import annotations
@@ -40,11 +41,20 @@ def show(name: str, figures: dict[str, Any]) -> None:
 
 def main() -> int:
     """The exit code: 1 when a benchmark failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of datasync, as JSON lines.")
-    parser.add_argument("--only", metavar="NAME", action="append", choices=names(), help="one of: %(choices)s")
-    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, not how fast")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Benchmarks of datasync, as JSON lines."
+    )
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", choices=names(), help="one of: %(choices)s"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes: shows that it runs, not how fast"
+    )
     args = parser.parse_args()
-    show("machine", {"python": platform.python_version(), "cores": os.cpu_count(), "quick": args.quick})
+    show(
+        "machine",
+        {"python": platform.python_version(), "cores": os.cpu_count(), "quick": args.quick},
+    )
     failed = 0
     for name in args.only or names():
         say(f"{name} ...")

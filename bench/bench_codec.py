@@ -20,9 +20,11 @@ from datasync.codec import codec_for
 _FIELDS: dict[str, list[tuple[Any, ...]]] = {
     "Address": [("ip", Field.TYPE_STRING), ("prefix_length", Field.TYPE_UINT32)],
     "Interface": [
-        ("name", Field.TYPE_STRING), ("description", Field.TYPE_STRING), ("type", Field.TYPE_UINT32),
-        ("enabled", Field.TYPE_BOOL), ("phys_address", Field.TYPE_STRING), ("mtu", Field.TYPE_UINT32),
-        ("ip_addresses", Field.TYPE_STRING, "*"), ("created_at", Field.TYPE_INT64), ("address", "Address"),
+        ("name", Field.TYPE_STRING), ("description", Field.TYPE_STRING),
+        ("type", Field.TYPE_UINT32), ("enabled", Field.TYPE_BOOL),
+        ("phys_address", Field.TYPE_STRING), ("mtu", Field.TYPE_UINT32),
+        ("ip_addresses", Field.TYPE_STRING, "*"), ("created_at", Field.TYPE_INT64),
+        ("address", "Address"),
     ],
     "Network": [("name", Field.TYPE_STRING), ("interfaces", "Interface", "*")],
 }  # fmt: skip
@@ -30,7 +32,9 @@ _FIELDS: dict[str, list[tuple[Any, ...]]] = {
 
 def _classes() -> tuple[Any, Any]:
     """The message classes Interface and Network."""
-    file = descriptor_pb2.FileDescriptorProto(name="bench_codec.proto", package="bench", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="bench_codec.proto", package="bench", syntax="proto3"
+    )
     for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)
         for number, (field, kind, *repeated) in enumerate(fields, 1):
@@ -42,7 +46,9 @@ def _classes() -> tuple[Any, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     get = message_factory.GetMessageClass
-    return get(pool.FindMessageTypeByName("bench.Interface")), get(pool.FindMessageTypeByName("bench.Network"))
+    return get(pool.FindMessageTypeByName("bench.Interface")), get(
+        pool.FindMessageTypeByName("bench.Network")
+    )
 
 
 def _interface(number: int) -> dict[str, Any]:
@@ -93,7 +99,9 @@ class InterfaceModel(pydantic.BaseModel):
     address: AddressModel
 
 
-def _beside(what: str, ours: Callable[[], object], plain: Callable[[], object], *, quick: bool) -> dict[str, object]:
+def _beside(
+    what: str, ours: Callable[[], object], plain: Callable[[], object], *, quick: bool
+) -> dict[str, object]:
     """One line: both in turns, so that what else the machine does meets both."""
     number, rounds = (200, 3) if quick else (5_000, 15)
     best = [float("inf"), float("inf")]
@@ -135,15 +143,33 @@ def _protobuf(cls: Any, content: dict[str, Any], *, quick: bool) -> Iterator[dic
 
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Lines of `ours` and `plain` in microseconds, and their `ratio`: how many times faster ours is."""
+    """Lines of `ours` and `plain` in microseconds, and their `ratio`:
+    how many times faster ours is.
+    """
     small, large = _classes()
     yield from _protobuf(small, _interface(0), quick=quick)
-    yield from _protobuf(large, {"name": "lab", "interfaces": [_interface(n) for n in range(8)]}, quick=quick)
+    yield from _protobuf(
+        large, {"name": "lab", "interfaces": [_interface(n) for n in range(8)]}, quick=quick
+    )
     raw = json.dumps(_interface(0), separators=(",", ":")).encode()
-    struct, decoder, encoder = codec_for(Interface), msgspec.json.Decoder(Interface), msgspec.json.Encoder()
+    struct, decoder, encoder = (
+        codec_for(Interface),
+        msgspec.json.Decoder(Interface),
+        msgspec.json.Encoder(),
+    )
     made = decoder.decode(raw)
-    yield _beside("Struct: decode / msgspec", lambda: struct.decode("k", raw), lambda: decoder.decode(raw), quick=quick)
-    yield _beside("Struct: encode / msgspec", lambda: struct.encode(made), lambda: encoder.encode(made), quick=quick)
+    yield _beside(
+        "Struct: decode / msgspec",
+        lambda: struct.decode("k", raw),
+        lambda: decoder.decode(raw),
+        quick=quick,
+    )
+    yield _beside(
+        "Struct: encode / msgspec",
+        lambda: struct.encode(made),
+        lambda: encoder.encode(made),
+        quick=quick,
+    )
     model, plain = codec_for(InterfaceModel), InterfaceModel.model_validate_json(raw)
     yield _beside(
         "pydantic: decode / model_validate_json",
@@ -151,7 +177,12 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
         lambda: InterfaceModel.model_validate_json(raw),
         quick=quick,
     )
-    yield _beside("pydantic: encode / model_dump_json", lambda: model.encode(plain), plain.model_dump_json, quick=quick)
+    yield _beside(
+        "pydantic: encode / model_dump_json",
+        lambda: model.encode(plain),
+        plain.model_dump_json,
+        quick=quick,
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Dispatch on memory://: from a write to the handlers, and the verdict back.
 
-Beside each figure stands the plainest loop that does the same without the library, in the same run and in turn with
-ours, the best of several rounds each: a dict of the values, an object with the previous and the new value for each
-change, and a call of the handler. `ratio` is plain to ours: 3 means that ours takes three times as long.
+Beside each figure stands the plainest loop that does the same without the library, in the same run
+and in turn with ours, the best of several rounds each: a dict of the values, an object with the
+previous and the new value for each change, and a call of the handler. `ratio` is plain to ours: 3
+means that ours takes three times as long.
 
-Nothing here waits for anything but the processor, so time is that of this thread on the processor: other work on the
-machine counts as little as possible. Only the slow watch beside a fast one is measured by the clock.
+Nothing here waits for anything but the processor, so time is that of this thread on the processor:
+other work on the machine counts as little as possible. Only the slow watch beside a fast one is
+measured by the clock.
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ class Plain:
     async def handle(self, changes: Sequence[PlainChange]) -> None:
         self.changes += len(changes)
 
-    async def commit(self, pairs: Pairs, handle: Callable[[Sequence[PlainChange]], Awaitable[None]]) -> None:
+    async def commit(
+        self, pairs: Pairs, handle: Callable[[Sequence[PlainChange]], Awaitable[None]]
+    ) -> None:
         values = self.values
         self.revision += 1
         changes = []
@@ -95,7 +99,9 @@ class Plain:
 
 
 def _pairs(count: int, watches: int = 1) -> list[tuple[str, bytes]]:
-    """That many writes of a fixed set of keys, spread over the watches in turn; no value twice in a row."""
+    """That many writes of a fixed set of keys, spread over the watches in turn;
+    no value twice in a row.
+    """
     keys = [f"config/part{number % watches}/{number:05}" for number in range(_KEYS)]
     return [(keys[number % _KEYS], b"%0190d" % number) for number in range(count)]
 
@@ -118,8 +124,8 @@ async def _timed(work: Awaitable[None]) -> float:
 
 def _row(what: str, count: int, ours: float, plain: float, **more: object) -> Figures:
     return {
-        "what": what, **more, "changes_a_second": round(count / ours), "plain_a_second": round(count / plain),
-        "ratio": round(ours / plain, 2),
+        "what": what, **more, "changes_a_second": round(count / ours),
+        "plain_a_second": round(count / plain), "ratio": round(ours / plain, 2),
     }  # fmt: skip
 
 
@@ -144,7 +150,9 @@ async def _singles(count: int, rounds: int, *, confirm: bool) -> Figures:
     async with sync:
         await sync.ready(10)
         best, floor = await _best(
-            rounds, lambda: _timed(_twice(ours, pairs, again)), lambda: _timed(_twice(theirs, pairs, again))
+            rounds,
+            lambda: _timed(_twice(ours, pairs, again)),
+            lambda: _timed(_twice(theirs, pairs, again)),
         )
         assert handler.commits == plain.revision == 2 * count * rounds
     return _row("transactions of 1", 2 * count, best, floor, confirm=confirm)
@@ -156,7 +164,9 @@ async def _twice(work: Callable[[Pairs], Awaitable[None]], pairs: Pairs, again: 
 
 
 async def _transactions(size: int, count: int, rounds: int) -> Figures:
-    """Many keys a transaction; beside it the part that is spent on putting the transaction together."""
+    """Many keys a transaction; beside it the part that is spent on putting the
+    transaction together.
+    """
     handler, plain = Handler(), Plain()
     sync = DataSync("memory://")
     sync.watcher("config/", name="all")(handler)
@@ -196,7 +206,9 @@ def _txn(sync: DataSync, pairs: Pairs) -> Txn:
 
 
 def _many_watches(steps: int, count: int, rounds: int) -> Iterator[Figures]:
-    """One key a transaction to one of many watches, each on a prefix of its own; always over the same keys."""
+    """One key a transaction to one of many watches, each on a prefix of its own;
+    always over the same keys.
+    """
     one: dict[bool, float] = {}
     for watches in (10**step for step in range(steps)):
         for shuffled in (False, True):
@@ -204,7 +216,8 @@ def _many_watches(steps: int, count: int, rounds: int) -> Iterator[Figures]:
             one.setdefault(shuffled, ours)
             yield _row(
                 "watches on prefixes of their own", count, ours, plain, watches=watches,
-                order="shuffled" if shuffled else "in turn", cost_against_one_watch=round(ours / one[shuffled], 2),
+                order="shuffled" if shuffled else "in turn",
+                cost_against_one_watch=round(ours / one[shuffled], 2),
             )  # fmt: skip
 
 
@@ -232,13 +245,16 @@ async def _watches(watches: int, count: int, rounds: int, shuffled: bool) -> tup
         await sync.ready(60)
         best, floor = await _best(rounds, lambda: _timed(ours()), lambda: _timed(theirs()))
     assert plain.changes == count * rounds
-    # where a key is written once only, each round writes the same bytes again, which is not a change
+    # where a key is written once only, each round writes the same bytes again, which is not a
+    # change
     assert sum(handler.changes for handler in handlers) > count // 2
     return best, floor
 
 
 async def _slow_beside_fast(count: int) -> Figures:
-    """A fast watch alone, beside another fast one, and beside one that sleeps 10 ms an event; all on the same keys."""
+    """A fast watch alone, beside another fast one, and beside one that sleeps 10 ms an event;
+    all on the same keys.
+    """
     backlog, keys = 256, 1_000
     pairs = [(f"config/{number % keys:04}", b"%0190d" % number) for number in range(count)]
     slow = SlowHandler()
@@ -251,11 +267,12 @@ async def _slow_beside_fast(count: int) -> Figures:
         taken, waiting = await _fast(pairs, backlog, slow)
         beside_slow, highest = min(beside_slow, taken), max(highest, waiting)
     return {
-        "what": "a fast watch beside one that sleeps 10 ms an event", "changes": count, "keys": keys,
-        "alone_a_second": round(count / alone), "beside_a_fast_one_a_second": round(count / beside_fast),
-        "beside_the_slow_one_a_second": round(count / beside_slow), "ratio": round(beside_slow / alone, 2),
-        "backlog_limit": backlog, "slow_backlog_at_most": highest,
-        "slow_events": slow.events, "slow_commits": slow.commits,
+        "what": "a fast watch beside one that sleeps 10 ms an event", "changes": count,
+        "keys": keys, "alone_a_second": round(count / alone),
+        "beside_a_fast_one_a_second": round(count / beside_fast),
+        "beside_the_slow_one_a_second": round(count / beside_slow),
+        "ratio": round(beside_slow / alone, 2), "backlog_limit": backlog,
+        "slow_backlog_at_most": highest, "slow_events": slow.events, "slow_commits": slow.commits,
     }  # fmt: skip
 
 
@@ -279,7 +296,9 @@ async def _fast(
     backlog: int,
     other: Handler | SlowHandler | None = None,
 ) -> tuple[float, int]:
-    """Seconds until the fast watch had it all, and the highest backlog that was seen of the other one."""
+    """Seconds until the fast watch had it all, and the highest backlog that was
+    seen of the other one.
+    """
     sync = DataSync("memory://", backlog=backlog)
     fast = Handler()
     sync.watcher("config/", name="fast")(fast)

@@ -1,4 +1,5 @@
-"""etcd: loading, following, latency and memory, each beside a plain grpc.aio client that does the same work.
+"""etcd: loading, following, latency and memory,
+each beside a plain grpc.aio client that does the same work.
 
 Starts a server of its own on free loopback ports; the writers are processes of their own.
 """
@@ -27,7 +28,7 @@ _RANGE, _PUT, _TXN = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put", "/etcdser
 _LARGE = [("grpc.max_receive_message_length", 64 << 20)]
 
 
-# -- the server, and what writes to it ---------------------------------------------------------------------------------
+# -- the server, and what writes to it -------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -74,10 +75,16 @@ class Raw:
         items: dict[str, tuple[bytes, int]] = {}
         key, revision, more = b"load/", 0, True
         while more:
-            page = await self.range(pb.RangeRequest(key=key, range_end=b"load0", limit=PAGE, revision=revision))
+            page = await self.range(
+                pb.RangeRequest(key=key, range_end=b"load0", limit=PAGE, revision=revision)
+            )
             for kv in page.kvs:
                 items[kv.key.decode()] = (kv.value, kv.mod_revision)
-            key, revision, more = page.kvs[-1].key + b"\0", revision or page.header.revision, page.more
+            key, revision, more = (
+                page.kvs[-1].key + b"\0",
+                revision or page.header.revision,
+                page.more,
+            )
         return items
 
     def value(self, kept: tuple[bytes, int]) -> bytes:
@@ -88,17 +95,25 @@ class Raw:
     async def follow(self) -> AsyncIterator[AsyncIterator[Sequence[bytes]]]:
         """The values of everything from now on."""
         rpc: Any = self.channel.stream_stream(
-            "/etcdserverpb.Watch/Watch", request_serializer=_bytes, response_deserializer=pb.WatchResponse.FromString
+            "/etcdserverpb.Watch/Watch",
+            request_serializer=_bytes,
+            response_deserializer=pb.WatchResponse.FromString,
         )
         stream = rpc()
-        await stream.write(pb.WatchRequest(create_request=pb.WatchCreateRequest(key=b"\0", range_end=b"\0")))
+        await stream.write(
+            pb.WatchRequest(create_request=pb.WatchCreateRequest(key=b"\0", range_end=b"\0"))
+        )
         await stream.read()
 
         async def values() -> AsyncIterator[Sequence[bytes]]:
             while True:
                 found = []
                 for event in (await stream.read()).events:
-                    key, value, revision = event.kv.key.decode(), event.kv.value, event.kv.mod_revision
+                    key, value, revision = (
+                        event.kv.key.decode(),
+                        event.kv.value,
+                        event.kv.mod_revision,
+                    )
                     assert key
                     assert revision
                     found.append(value)
@@ -110,7 +125,9 @@ class Raw:
     async def clear(self) -> None:
         """Delete what was followed."""
         request = pb.TxnRequest()
-        request.success.add().request_delete_range.MergeFrom(pb.DeleteRangeRequest(key=b"watch/", range_end=b"watch0"))
+        request.success.add().request_delete_range.MergeFrom(
+            pb.DeleteRangeRequest(key=b"watch/", range_end=b"watch0")
+        )
         await self.txn(request)
 
     async def aclose(self) -> None:
@@ -133,7 +150,9 @@ def _bytes(message: Any) -> bytes:
 
 
 async def _write(port: int, count: int, batch: int, rate: float) -> None:
-    """Write `count` changes in transactions of `batch`, as fast as it goes or at `rate` a second; the time in each."""
+    """Write `count` changes in transactions of `batch`, as fast as it goes or at `rate` a second;
+    the time in each.
+    """
     raw = Raw(port)
     turn = asyncio.Semaphore(64 if batch == 1 else 4)
 
@@ -141,7 +160,9 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
         request = pb.TxnRequest()
         value = b"%d " % time.monotonic_ns()
         for step in range(batch):
-            put = pb.PutRequest(key=b"watch/%05d" % ((number + step) % 10_000), value=value.ljust(200))
+            put = pb.PutRequest(
+                key=b"watch/%05d" % ((number + step) % 10_000), value=value.ljust(200)
+            )
             request.success.add().request_put.MergeFrom(put)
         try:
             await raw.txn(request)
@@ -158,11 +179,14 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
 def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
     keys = 1_000 if quick else 100_000
-    logging.getLogger("datasync").setLevel(logging.ERROR)  # what it thinks of the server's version is no news here
+    # what it thinks of the server's version is no news here
+    logging.getLogger("datasync").setLevel(logging.ERROR)
     with _server() as port:
         follow = {1: 200, 100: 2_000} if quick else {1: 10_000, 100: 200_000}
         url = f"etcd://127.0.0.1:{port}"
-        yield from figures(url, lambda: Raw(port), "bench.bench_etcd", port, keys=keys, follow=follow, quick=quick)
+        yield from figures(
+            url, lambda: Raw(port), "bench.bench_etcd", port, keys=keys, follow=follow, quick=quick
+        )
 
 
 if __name__ == "__main__":

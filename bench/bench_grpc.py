@@ -1,7 +1,9 @@
-"""gRPC: changes pushed to an agent, and watchers fanned out to, each beside a bare server of the same stack.
+"""gRPC: changes pushed to an agent, and watchers fanned out to,
+each beside a bare server of the same stack.
 
-The clients are a process of their own and the same for both servers. The bare server has the same messages: it keeps
-what comes in a dict, answers every change with success, and passes every commit on to its watchers.
+The clients are a process of their own and the same for both servers. The bare server has the same
+messages: it keeps what comes in a dict, answers every change with success, and passes every commit
+on to its watchers.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _CHANGES, _COMMIT, _WATCH = (
 )
 
 
-# -- the bare server ---------------------------------------------------------------------------------------------------
+# -- the bare server -------------------------------------------------------------------------------
 
 
 class Bare:
@@ -52,20 +54,26 @@ class Bare:
         """Answer each change."""
         async for request in requests:
             self.items[request.key] = request.content
-            await context.write(msg.DataChangeReply(key=request.key, operationType=request.operationType))
+            await context.write(
+                msg.DataChangeReply(key=request.key, operationType=request.operationType)
+            )
 
     async def commit(self, requests: AsyncIterator[pb.CommitRequests], context: Any) -> None:
         """Answer each transaction."""
         async for batch in requests:
             for commit in batch.commits:
                 self.items.update(zip(commit.keys, commit.values, strict=True))
-            await context.write(pb.CommitReplies(replies=[pb.CommitReply(id=commit.id) for commit in batch.commits]))
+            await context.write(
+                pb.CommitReplies(replies=[pb.CommitReply(id=commit.id) for commit in batch.commits])
+            )
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
         """Pass on what is written, as much at a time as there is."""
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.queues.append(queue)
-        await context.write(pb.WatchReply(frames=[pb.Frame(end=pb.SnapshotEnd())]).SerializeToString())
+        await context.write(
+            pb.WatchReply(frames=[pb.Frame(end=pb.SnapshotEnd())]).SerializeToString()
+        )
         while True:
             due = [await queue.get()]
             while not queue.empty():
@@ -74,7 +82,9 @@ class Bare:
 
     def put(self, key: str, revision: int) -> None:
         """Encode a commit once, for all that watch."""
-        commit = pb.Commit(position=f"{'0' * 32}.{revision}", revision=revision, keys=[key], values=[VALUE])
+        commit = pb.Commit(
+            position=f"{'0' * 32}.{revision}", revision=revision, keys=[key], values=[VALUE]
+        )
         encoded = pb.WatchReply(frames=[pb.Frame(commit=commit)]).SerializeToString()
         for queue in self.queues:
             queue.put_nowait(encoded)
@@ -93,7 +103,9 @@ async def bare(port: int) -> AsyncIterator[Bare]:
         ("datasync.v1.DataSync", "Watch", grpc.unary_stream_rpc_method_handler(
             one.watch, pb.WatchRequest.FromString)),
     ):  # fmt: skip
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
@@ -117,7 +129,7 @@ async def agent(port: int) -> AsyncIterator[None]:
         yield
 
 
-# -- the clients, in a process of their own ----------------------------------------------------------------------------
+# -- the clients, in a process of their own --------------------------------------------------------
 
 
 async def _one_a_message(address: str, count: int) -> float:
@@ -129,7 +141,9 @@ async def _one_a_message(address: str, count: int) -> float:
 
         async def send() -> None:
             for number in range(count):
-                await call.write(msg.DataChangeRequest(key=f"k/{number % 1000}", content=VALUE + b"%d" % number))
+                await call.write(
+                    msg.DataChangeRequest(key=f"k/{number % 1000}", content=VALUE + b"%d" % number)
+                )
             await call.done_writing()
 
         began = time.perf_counter()
@@ -161,7 +175,9 @@ async def _round_trips(address: str, count: int) -> float:
 async def _batched(address: str, count: int) -> float:
     """Changes a second, in transactions of a thousand."""
     async with grpc.aio.insecure_channel(address) as channel:
-        call: Any = channel.stream_stream(_COMMIT, pb.CommitRequests.SerializeToString, pb.CommitReplies.FromString)()
+        call: Any = channel.stream_stream(
+            _COMMIT, pb.CommitRequests.SerializeToString, pb.CommitReplies.FromString
+        )()
         keys = [f"k/{number}" for number in range(BATCH)]
 
         async def send() -> None:
@@ -185,12 +201,13 @@ async def _fan_out(address: str, watchers: int, changes: int) -> float:
     async with contextlib.AsyncExitStack() as stack:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(10)
+            await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            for _ in range(10)
         ]
         calls: list[Any] = [
-            channel.unary_stream(_WATCH, pb.WatchRequest.SerializeToString, pb.WatchReply.FromString)(
-                pb.WatchRequest(scopes=[""])
-            )
+            channel.unary_stream(
+                _WATCH, pb.WatchRequest.SerializeToString, pb.WatchReply.FromString
+            )(pb.WatchRequest(scopes=[""]))
             for channel, _ in zip(itertools.cycle(channels), range(watchers), strict=False)
         ]
         for call in calls:
@@ -219,7 +236,7 @@ async def _client(*words: object) -> tuple[asyncio.subprocess.Process, asyncio.S
     return process, process.stdout
 
 
-# -- the figures -------------------------------------------------------------------------------------------------------
+# -- the figures -----------------------------------------------------------------------------------
 
 
 async def _pushed(kind: str, count: int, server: Any) -> float:
@@ -257,7 +274,9 @@ async def _fanned_out(watchers: int, changes: int, *, ours: bool) -> float:
 def _both(raw: Any, ours: Any, times: int) -> tuple[float, float]:
     """The medians of both, taken in turns."""
     pairs = [(asyncio.run(raw()), asyncio.run(ours())) for _ in range(times)]
-    return statistics.median(first for first, _ in pairs), statistics.median(second for _, second in pairs)
+    return statistics.median(first for first, _ in pairs), statistics.median(
+        second for _, second in pairs
+    )
 
 
 def run(quick: bool) -> Iterator[Figures]:
@@ -266,7 +285,12 @@ def run(quick: bool) -> Iterator[Figures]:
     servers: dict[str, Any] = {"raw": bare, "ours": agent}
     for what, kind, count, unit in (
         ("one change a message", "one", 500 if quick else 10_000, "changes_a_second"),
-        ("a thousand changes a message", "batched", 5_000 if quick else 300_000, "changes_a_second"),
+        (
+            "a thousand changes a message",
+            "batched",
+            5_000 if quick else 300_000,
+            "changes_a_second",
+        ),
         ("round trip", "trips", 100 if quick else 3_000, "p50_ms"),
     ):
         raw, ours = _both(
@@ -277,16 +301,20 @@ def run(quick: bool) -> Iterator[Figures]:
         ratio = ours / raw if unit == "p50_ms" else raw / ours
         digits = 3 if unit == "p50_ms" else None
         yield {
-            "what": what, f"raw_{unit}": round(raw, digits), f"datasync_{unit}": round(ours, digits),
+            "what": what, f"raw_{unit}": round(raw, digits),
+            f"datasync_{unit}": round(ours, digits),
             "times_raw": round(ratio, 2),
         }  # fmt: skip
     watchers, changes = (20, 50) if quick else (1000, 300)
     raw, ours = _both(
-        lambda: _fanned_out(watchers, changes, ours=False), lambda: _fanned_out(watchers, changes, ours=True), times
+        lambda: _fanned_out(watchers, changes, ours=False),
+        lambda: _fanned_out(watchers, changes, ours=True),
+        times,
     )
     yield {
-        "what": "fan-out", "watchers": watchers, "changes": changes, "raw_deliveries_a_second": round(raw),
-        "datasync_deliveries_a_second": round(ours), "times_raw": round(raw / ours, 2),
+        "what": "fan-out", "watchers": watchers, "changes": changes,
+        "raw_deliveries_a_second": round(raw), "datasync_deliveries_a_second": round(ours),
+        "times_raw": round(raw / ours, 2),
     }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""Kafka: loading, publishing, following and latency, each beside aiokafka's plain client that does the same work.
+"""Kafka: loading, publishing, following and latency,
+each beside aiokafka's plain client that does the same work.
 
-Starts a broker of its own on free loopback ports, as the tests do; the writers are processes of their own.
+Starts a broker of its own on free loopback ports, as the tests do; the writers are processes of
+their own.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ async def _producer(port: int) -> AsyncIterator[Any]:
 async def _send(port: int, items: Sequence[tuple[bytes, bytes | None]]) -> None:
     async with _producer(port) as client:
         for start in range(0, len(items), 10_000):
-            waiting = [await client.send(TOPIC, value, key=key) for key, value in items[start : start + 10_000]]
+            waiting = [
+                await client.send(TOPIC, value, key=key)
+                for key, value in items[start : start + 10_000]
+            ]
             await asyncio.gather(*waiting)
 
 
@@ -99,7 +104,10 @@ class Raw:
 
     async def fill(self, values: Sequence[bytes]) -> None:
         """Store all values under load/."""
-        await _send(self._port, [(b"load/interface/%07d" % number, value) for number, value in enumerate(values)])
+        await _send(
+            self._port,
+            [(b"load/interface/%07d" % number, value) for number, value in enumerate(values)],
+        )
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -130,7 +138,10 @@ def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
                 began = time.perf_counter()
                 for start in range(0, count, at_once):
                     await asyncio.gather(
-                        *[await client.send(TOPIC, value, key=b"put/%05d" % (start + n)) for n in range(at_once)]
+                        *[
+                            await client.send(TOPIC, value, key=b"put/%05d" % (start + n))
+                            for n in range(at_once)
+                        ]
                     )
                 return time.perf_counter() - began
 
@@ -142,7 +153,9 @@ def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
                     if at_once == 1:
                         await sync.put(f"put/{start:05}", value)
                     else:
-                        await asyncio.gather(*(sync.put(f"put/{start + n:05}", value) for n in range(at_once)))
+                        await asyncio.gather(
+                            *(sync.put(f"put/{start + n:05}", value) for n in range(at_once))
+                        )
                 return time.perf_counter() - began
 
         first, second = in_turns(raw, ours, 1 if quick else 3)

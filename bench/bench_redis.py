@@ -1,4 +1,5 @@
-"""Redis: loading, following, latency and memory, each beside redis-py (with hiredis) that does the same work.
+"""Redis: loading, following, latency and memory, each beside redis-py (with hiredis)
+that does the same work.
 
 Starts a server of its own on a free loopback port; the writers are processes of their own.
 """
@@ -22,8 +23,9 @@ from datasync.testing.chaos.ports import free_ports
 
 COUNT = 5_000
 PATIENCE = 60.0
-"""Seconds that the plain client waits for an answer or a change: by default it gives up after 5, which a busy machine
-needs to start the writer."""
+"""Seconds that the plain client waits for an answer or a change: by default it gives up after 5,
+which a busy machine needs to start the writer.
+"""
 
 
 @contextlib.contextmanager
@@ -31,10 +33,22 @@ def _server() -> Iterator[int]:
     """The port of a Redis that is gone with the block."""
     program = shutil.which("redis-server")
     if program is None:
-        raise FileNotFoundError("redis-server is missing; install it with: apt-get install -y redis-server")
+        raise FileNotFoundError(
+            "redis-server is missing; install it with: apt-get install -y redis-server"
+        )
     [port] = free_ports(1)
     with tempfile.TemporaryDirectory() as directory:
-        command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", directory, "--save", ""]
+        command = [
+            program,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--dir",
+            directory,
+            "--save",
+            "",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             reached(port)
@@ -97,7 +111,8 @@ class Raw:
                 news = []
                 for key, value in zip(keys, found, strict=True):
                     name = key.decode()
-                    if state.get(name) != value:  # another change that the same answer showed already
+                    # another change that the same answer showed already
+                    if state.get(name) != value:
                         state[name] = value
                         news.append(value)
                 if news:
@@ -110,12 +125,15 @@ class Raw:
         """Store all values under load/."""
         for start in range(0, len(values), COUNT):
             part = enumerate(values[start : start + COUNT], start)
-            await self.client.mset({b"load/interface/%07d" % number: value for number, value in part})
+            await self.client.mset(
+                {b"load/interface/%07d" % number: value for number, value in part}
+            )
 
     async def clear(self) -> None:
         """Delete what was followed."""
         await self.client.eval(
-            "for _, key in ipairs(redis.call('KEYS', 'watch/*')) do redis.call('UNLINK', key) end", 0
+            "for _, key in ipairs(redis.call('KEYS', 'watch/*')) do redis.call('UNLINK', key) end",
+            0,
         )
 
     async def aclose(self) -> None:
@@ -128,7 +146,8 @@ async def _as_it_is(push: Any) -> Any:
 
 
 async def _write(port: int, count: int, batch: int, rate: float) -> None:
-    """Write `count` keys, `batch` at a time, as fast as it goes or at `rate` a second; the time in each.
+    """Write `count` keys, `batch` at a time, as fast as it goes or at `rate` a second;
+    the time in each.
 
     Over a plain socket, for a client would be slower than who follows.
     """
@@ -137,7 +156,8 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
     async for number in rated(count, batch, rate):
         value = (b"%d " % time.monotonic_ns()).ljust(200)
         commands = [
-            b"*3\r\n$3\r\nSET\r\n$13\r\nwatch/%07d\r\n$200\r\n%s\r\n" % (number + step, value) for step in range(batch)
+            b"*3\r\n$3\r\nSET\r\n$13\r\nwatch/%07d\r\n$200\r\n%s\r\n" % (number + step, value)
+            for step in range(batch)
         ]
         writer.write(b"".join(commands))
         answers += batch
@@ -155,7 +175,9 @@ def run(quick: bool) -> Iterator[Figures]:
     with _server() as port:
         follow = {1: 200, 100: 2_000} if quick else {1: 10_000, 100: 300_000}
         url = f"redis://127.0.0.1:{port}"
-        yield from figures(url, lambda: Raw(port), "bench.bench_redis", port, keys=keys, follow=follow, quick=quick)
+        yield from figures(
+            url, lambda: Raw(port), "bench.bench_redis", port, keys=keys, follow=follow, quick=quick
+        )
 
 
 if __name__ == "__main__":

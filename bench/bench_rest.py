@@ -1,4 +1,5 @@
-"""REST: puts and fan-out, each beside a bare Starlette application on the same server that does no more than the work.
+"""REST: puts and fan-out, each beside a bare Starlette application on the same server that does no
+more than the work.
 
 The servers and the clients are processes of their own, on free loopback ports.
 """
@@ -25,7 +26,7 @@ CONNECTIONS = 16
 VALUE = b'{"name":"eth0"}'.ljust(190)
 
 
-# -- the bare server ---------------------------------------------------------------------------------------------------
+# -- the bare server -------------------------------------------------------------------------------
 
 
 def bare() -> Any:
@@ -60,7 +61,10 @@ def bare() -> Any:
         return StreamingResponse(stream(), media_type="text/event-stream")
 
     return Starlette(
-        routes=[Route("/v1/keys/{key:path}", put, methods=["PUT"]), Route("/v1/events", events, methods=["GET"])]
+        routes=[
+            Route("/v1/keys/{key:path}", put, methods=["PUT"]),
+            Route("/v1/events", events, methods=["GET"]),
+        ]
     )
 
 
@@ -69,17 +73,22 @@ async def _serve_bare(port: int) -> None:
     await asyncio.Event().wait()
 
 
-# -- the clients -------------------------------------------------------------------------------------------------------
+# -- the clients -----------------------------------------------------------------------------------
 
 
 async def _put(port: int, count: int) -> None:
-    """Put `count` values over a number of connections, one after the other on each; prints the seconds."""
+    """Put `count` values over a number of connections, one after the other on each;
+    prints the seconds.
+    """
     left = count
 
     async def one(number: int) -> None:
         nonlocal left
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = b"PUT /v1/keys/bench/%d HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (number, len(VALUE))
+        head = (
+            b"PUT /v1/keys/bench/%d HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+            % (number, len(VALUE))
+        )
         while left > 0:
             left -= 1
             writer.write(head + VALUE)
@@ -121,7 +130,9 @@ class _Watcher(asyncio.Protocol):
 
 
 async def _watch(port: int, watchers: int, wanted: int) -> None:
-    """Follow with many connections; prints "ready", then the seconds from then until all have all."""
+    """Follow with many connections; prints "ready",
+    then the seconds from then until all have all.
+    """
     loop, turns = asyncio.get_running_loop(), {"begun": asyncio.Event(), "done": asyncio.Event()}
     counts = dict.fromkeys(turns, 0)
 
@@ -141,7 +152,7 @@ async def _watch(port: int, watchers: int, wanted: int) -> None:
     sys.stdout.write(f"{time.perf_counter() - began}\n")
 
 
-# -- what is measured --------------------------------------------------------------------------------------------------
+# -- what is measured ------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -149,7 +160,8 @@ def _server(*command: str) -> Iterator[int]:
     """The port of a server that is gone with the block."""
     [port] = free_ports(1)
     process = subprocess.Popen(
-        [sys.executable, "-m", *(part.format(port=port) for part in command)], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", *(part.format(port=port) for part in command)],
+        stdout=subprocess.DEVNULL,
     )
     try:
         reached(port)
@@ -181,8 +193,9 @@ def _puts(quick: bool) -> Iterator[Figures]:
                 found.append(count / float(out))
     raw, ours = map(statistics.median, rates)
     yield {
-        "what": "puts", "connections": CONNECTIONS, "value_bytes": len(VALUE), "bare_puts_per_s": round(raw),
-        "datasync_puts_per_s": round(ours), "ratio": round(raw / ours, 3),
+        "what": "puts", "connections": CONNECTIONS, "value_bytes": len(VALUE),
+        "bare_puts_per_s": round(raw), "datasync_puts_per_s": round(ours),
+        "ratio": round(raw / ours, 3),
     }  # fmt: skip
 
 
@@ -202,7 +215,8 @@ def _fan_out(quick: bool) -> Iterator[Figures]:
     raw, ours = (statistics.median(found) for found in seconds)
     deliveries = watchers * changes
     yield {
-        "what": "fan-out", "watchers": watchers, "changes": changes, "bare_deliveries_per_s": round(deliveries / raw),
+        "what": "fan-out", "watchers": watchers, "changes": changes,
+        "bare_deliveries_per_s": round(deliveries / raw),
         "datasync_deliveries_per_s": round(deliveries / ours), "ratio": round(ours / raw, 3),
     }  # fmt: skip
 

@@ -1,12 +1,15 @@
-"""RESYNC: from the frames of a snapshot to a handler that accepted it, and what a key costs in memory.
+"""RESYNC: from the frames of a snapshot to a handler that accepted it,
+and what a key costs in memory.
 
-The source hands out a snapshot in chunks of 1,000, sorted or in random order. The plain loop beside it, in the same
-run and in turn with ours, puts the chunks into a dict of (value, revision), sorts the keys, makes a list of the pairs
-and calls the handler; `ratio` is plain to ours. Time is that of this thread on the processor, for nothing waits.
+The source hands out a snapshot in chunks of 1,000, sorted or in random order. The plain loop beside
+it, in the same run and in turn with ours, puts the chunks into a dict of (value, revision), sorts
+the keys, makes a list of the pairs and calls the handler; `ratio` is plain to ours. Time is that of
+this thread on the processor, for nothing waits.
 
-Memory is measured in a process of its own. All keys and values exist before; what is counted is what comes on top of
-them, revisions included: by tracemalloc (blocks in use), and again without it as growth of the resident set, which
-includes what the allocator keeps of the memory that was needed while the RESYNC was on its way.
+Memory is measured in a process of its own. All keys and values exist before; what is counted is
+what comes on top of them, revisions included: by tracemalloc (blocks in use), and again without it
+as growth of the resident set, which includes what the allocator keeps of the memory that was needed
+while the RESYNC was on its way.
 """
 
 from __future__ import annotations
@@ -59,7 +62,8 @@ class Snapshot(Source):
 
     name = "snapshot://"
     capabilities = Capabilities(
-        order="total", atomic=True, snapshot="exact", every_value=True, revisions=True, resume=False, ttl=False,
+        order="total", atomic=True, snapshot="exact", every_value=True, revisions=True,
+        resume=False, ttl=False,
         cas=False, reply=False, durable=False, writable=False,
     )  # fmt: skip
 
@@ -67,7 +71,9 @@ class Snapshot(Source):
         self._keys = keys
         self._values = values
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         return _SnapshotSession(scopes, self._keys, self._values)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
@@ -100,7 +106,9 @@ def _chunks(keys: Sequence[str], values: Sequence[bytes]) -> Iterator[list[tuple
     """As a client of a store makes them; a revision is an object of its own."""
     for start in range(0, len(keys), _CHUNK):
         end = start + _CHUNK
-        yield list(zip(keys[start:end], values[start:end], range(1000 + start, 1000 + end), strict=False))
+        yield list(
+            zip(keys[start:end], values[start:end], range(1000 + start, 1000 + end), strict=False)
+        )
 
 
 def _data(count: int, order: str) -> tuple[list[str], list[bytes]]:
@@ -122,7 +130,9 @@ def _count(event: Event) -> int:
     return sum(map(len, event.values.values()))
 
 
-async def _ours(keys: Sequence[str], values: Sequence[bytes], look: Callable[[Event], int]) -> float:
+async def _ours(
+    keys: Sequence[str], values: Sequence[bytes], look: Callable[[Event], int]
+) -> float:
     """Seconds from the start to the accepted RESYNC."""
     seen = 0
     sync = DataSync(Snapshot(keys, values))
@@ -153,7 +163,9 @@ def _plain(keys: Sequence[str], values: Sequence[bytes], *, reads: bool) -> floa
     return taken
 
 
-def _compare(keys: Sequence[str], values: Sequence[bytes], rounds: int, order: str, *, reads: bool) -> Figures:
+def _compare(
+    keys: Sequence[str], values: Sequence[bytes], rounds: int, order: str, *, reads: bool
+) -> Figures:
     ours = plain = float("inf")
     for _ in range(rounds):
         gc.collect()
@@ -161,7 +173,8 @@ def _compare(keys: Sequence[str], values: Sequence[bytes], rounds: int, order: s
         gc.collect()
         plain = min(plain, _plain(keys, values, reads=reads))
     return {
-        "what": "RESYNC", "keys": len(keys), "order": order, "handler": "reads every pair" if reads else "counts",
+        "what": "RESYNC", "keys": len(keys), "order": order,
+        "handler": "reads every pair" if reads else "counts",
         "keys_a_second": round(len(keys) / ours), "plain_a_second": round(len(keys) / plain),
         "ratio": round(ours / plain, 2),
     }  # fmt: skip
@@ -170,9 +183,16 @@ def _compare(keys: Sequence[str], values: Sequence[bytes], rounds: int, order: s
 def _memory_apart(count: int, what: str, by: str) -> Figures:
     """The figure of a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.bench_resync", str(count), what, by], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "bench.bench_resync", str(count), what, by],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    mirror = "a dict of (value, revision)" if what == "plain" else f"a DataSync with {what} watch{'es' * (what != '1')}"
+    mirror = (
+        "a dict of (value, revision)"
+        if what == "plain"
+        else f"a DataSync with {what} watch{'es' * (what != '1')}"
+    )
     return {
         "what": "memory beside key and value", "of": mirror, "keys": count, "by": by,
         "bytes_a_key": round(json.loads(done.stdout) / count, 1),
@@ -203,7 +223,11 @@ async def _hold(
     gc.collect()
     before = now()
     if what == "plain":
-        state = {key: (value, revision) for chunk in _chunks(keys, values) for key, value, revision in chunk}
+        state = {
+            key: (value, revision)
+            for chunk in _chunks(keys, values)
+            for key, value, revision in chunk
+        }
         gc.collect()
         assert len(state) == count
         return now() - before

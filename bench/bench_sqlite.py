@@ -1,7 +1,8 @@
 """SQLite: commits, snapshot, following, the way to another process, and what an idle agent costs.
 
-Beside each figure stands the plainest loop over the same library that does the same work on the same tables, in the
-same run and on files of their own. `ratio` is plain to ours for rates: 1.25 means that ours takes 1.25 times as long.
+Beside each figure stands the plainest loop over the same library that does the same work on the
+same tables, in the same run and on files of their own. `ratio` is plain to ours for rates: 1.25
+means that ours takes 1.25 times as long.
 """
 
 from __future__ import annotations
@@ -42,7 +43,14 @@ def run(quick: bool) -> Iterator[Figures]:
         except MissingExtra:
             continue
         bench = Bench(name, quick)
-        for measure in (bench.single, bench.concurrent, bench.hundreds, bench.snapshot, bench.follow, bench.seen):
+        for measure in (
+            bench.single,
+            bench.concurrent,
+            bench.hundreds,
+            bench.snapshot,
+            bench.follow,
+            bench.seen,
+        ):
             with tempfile.TemporaryDirectory() as directory:
                 yield {"library": name, **measure(Path(directory))}
         with tempfile.TemporaryDirectory() as directory:
@@ -50,7 +58,9 @@ def run(quick: bool) -> Iterator[Figures]:
 
 
 class Plain:
-    """The plain loop's store: the tables that a SqliteSource makes, and the statements typed out."""
+    """The plain loop's store: the tables that a SqliteSource makes,
+    and the statements typed out.
+    """
 
     def __init__(self, name: str, path: Path) -> None:
         async def make() -> None:
@@ -73,10 +83,15 @@ class Plain:
             if len(pairs) == 1:
                 connection.run("REPLACE INTO kv VALUES(?, ?, ?, NULL)", (*pairs[0], self.revision))
             else:
-                connection.many("REPLACE INTO kv VALUES(?, ?, ?, NULL)", [(*pair, self.revision) for pair in pairs])
+                connection.many(
+                    "REPLACE INTO kv VALUES(?, ?, ?, NULL)",
+                    [(*pair, self.revision) for pair in pairs],
+                )
             blob = _encode(pairs)
             self.total += len(blob)
-            connection.run("INSERT INTO log VALUES(?, ?, ?, ?)", (self.revision, 1 << 52, self.total, blob))
+            connection.run(
+                "INSERT INTO log VALUES(?, ?, ?, ?)", (self.revision, 1 << 52, self.total, blob)
+            )
         connection.run("COMMIT")
 
 
@@ -99,7 +114,9 @@ class Bench:
             for number in range(count):
                 store.group([[(key(number), VALUE)]])
 
-        return self._writes(directory, "commits of one key, one after the other", "commits/s", count, ours, plain)
+        return self._writes(
+            directory, "commits of one key, one after the other", "commits/s", count, ours, plain
+        )
 
     def concurrent(self, directory: Path) -> Figures:
         turns = 5 if self.quick else 250
@@ -115,7 +132,9 @@ class Bench:
             for turn in range(turns):
                 store.group([[(key(own * turns + turn), VALUE)] for own in range(64)])
 
-        return self._writes(directory, "commits of one key, 64 callers", "commits/s", 64 * turns, ours, plain)
+        return self._writes(
+            directory, "commits of one key, 64 callers", "commits/s", 64 * turns, ours, plain
+        )
 
     def hundreds(self, directory: Path) -> Figures:
         count = 10 if self.quick else 300
@@ -131,7 +150,9 @@ class Bench:
             for number in range(count):
                 store.group([pairs(number)])
 
-        return self._writes(directory, "transactions of 100 keys", "transactions/s", count, ours, plain)
+        return self._writes(
+            directory, "transactions of 100 keys", "transactions/s", count, ours, plain
+        )
 
     def _writes(
         self,
@@ -173,7 +194,9 @@ class Bench:
             session = await source.open(["/agent/"])
             found = 0
             async for frames in session:
-                found += sum(len(frame.items) for frame in frames if isinstance(frame, SnapshotChunk))
+                found += sum(
+                    len(frame.items) for frame in frames if isinstance(frame, SnapshotChunk)
+                )
                 if isinstance(frames[-1], SnapshotEnd):
                     break
             took = time.perf_counter() - start
@@ -185,7 +208,10 @@ class Bench:
         def plain() -> float:
             connection = load_driver(self.name).connect(str(path), "rw")
             start = time.perf_counter()
-            query = "SELECT key, value, revision FROM kv WHERE key >= '/agent/' AND key < '/agent0' ORDER BY key"
+            query = (
+                "SELECT key, value, revision FROM kv WHERE key >= '/agent/' AND key < '/agent0' "
+                "ORDER BY key"
+            )
             found = sum(len(rows) for rows in connection.chunks(query, (), 2_000))
             took = time.perf_counter() - start
             assert found == count
@@ -218,7 +244,9 @@ class Bench:
             connection = load_driver(self.name).connect(str(path), "rw")
             start = time.perf_counter()
             found = 0
-            for rows in connection.chunks("SELECT revision, changes FROM log WHERE revision > ?", (position[1],), 512):
+            for rows in connection.chunks(
+                "SELECT revision, changes FROM log WHERE revision > ?", (position[1],), 512
+            ):
                 for _, blob in rows:
                     found += len(_decode(blob))
             took = time.perf_counter() - start
@@ -226,7 +254,9 @@ class Bench:
             connection.close()
             return took
 
-        return self._reads("follow a log of transactions of one key", "changes/s", count, ours, plain)
+        return self._reads(
+            "follow a log of transactions of one key", "changes/s", count, ours, plain
+        )
 
     async def _fill(self, path: Path, count: int, *, one_by_one: bool = False) -> Any:
         source = SqliteSource(str(path), library=self.name)
@@ -244,7 +274,9 @@ class Bench:
         await source.aclose()
         return frames[-1].position
 
-    def _reads(self, what: str, unit: str, count: int, ours: Callable[[], Any], plain: Callable[[], float]) -> Figures:
+    def _reads(
+        self, what: str, unit: str, count: int, ours: Callable[[], Any], plain: Callable[[], float]
+    ) -> Figures:
         mine, theirs = [], []
         for _ in range(self.rounds):
             mine.append(count / asyncio.run(ours()))
@@ -252,7 +284,9 @@ class Bench:
         return rates(what, unit, mine, theirs)
 
     def seen(self, directory: Path) -> Figures:
-        """From the call of commit to the frame in another process; plain: a loop there that polls each millisecond."""
+        """From the call of commit to the frame in another process; plain:
+        a loop there that polls each millisecond.
+        """
         count = 50 if self.quick else 2_000
         figures: dict[str, list[float]] = {}
         for kind in ("ours", "plain"):
@@ -277,7 +311,9 @@ class Bench:
                 plain.connection.close()
             arrived = json.loads(reader.stdout.readline())
             reader.communicate()
-            figures[kind] = sorted((after - before) / 1e6 for before, after in zip(sent, arrived, strict=True))
+            figures[kind] = sorted(
+                (after - before) / 1e6 for before, after in zip(sent, arrived, strict=True)
+            )
         mine, theirs = figures["ours"], figures["plain"]
         return {
             "what": "commit to seen by another process",
@@ -318,12 +354,22 @@ class Bench:
             await source.aclose()
             return share
 
-        return {"what": "idle, with a session", "unit": "% of a core", "ours": round(100 * asyncio.run(main()), 3)}
+        return {
+            "what": "idle, with a session",
+            "unit": "% of a core",
+            "ours": round(100 * asyncio.run(main()), 3),
+        }
 
 
 def rates(what: str, unit: str, mine: list[float], theirs: list[float]) -> Figures:
     ours, plain = statistics.median(mine), statistics.median(theirs)
-    return {"what": what, "unit": unit, "ours": round(ours), "plain": round(plain), "ratio": round(plain / ours, 2)}
+    return {
+        "what": what,
+        "unit": unit,
+        "ours": round(ours),
+        "plain": round(plain),
+        "ratio": round(plain / ours, 2),
+    }
 
 
 READERS = {

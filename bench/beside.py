@@ -1,4 +1,6 @@
-"""What is measured of every store, beside a plain client that does the same work in the same run."""
+"""What is measured of every store, beside a plain client that does the same
+work in the same run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ Figures = dict[str, object]
 
 
 class Raw(Protocol):
-    """The plain client of a store. Loads what lies under load/, follows what happens under watch/."""
+    """The plain client of a store.
+
+    Loads what lies under load/, follows what happens under watch/.
+    """
 
     async def fill(self, values: Sequence[bytes]) -> None:
         """Store all values under load/."""
@@ -48,7 +53,9 @@ class Raw(Protocol):
 
 
 class Store:
-    """One store: the URL for datasync, the plain client, and the module whose main writes to it in another process."""
+    """One store: the URL for datasync, the plain client,
+    and the module whose main writes to it in another process.
+    """
 
     def __init__(self, url: str, raw: Callable[[], Raw], module: str, port: int) -> None:
         self.url = url
@@ -56,14 +63,25 @@ class Store:
         self._command = [sys.executable, "-m", module, str(port)]
 
     def writer(self, count: int, batch: int, rate: float) -> subprocess.Popen[bytes]:
-        """Writes `count` changes, `batch` at a time, at `rate` a second (0: as fast as it goes); the time in each."""
+        """Writes `count` changes, `batch` at a time, at `rate` a second (0: as fast as it goes);
+        the time in each.
+        """
         return subprocess.Popen([*self._command, str(count), str(batch), str(rate)])
 
 
 def figures(
-    url: str, raw: Callable[[], Raw], module: str, port: int, *, keys: int, follow: Mapping[int, int], quick: bool
+    url: str,
+    raw: Callable[[], Raw],
+    module: str,
+    port: int,
+    *,
+    keys: int,
+    follow: Mapping[int, int],
+    quick: bool,
 ) -> Iterator[Figures]:
-    """All figures of a store, filled with `keys` keys; `follow`: how many changes are followed, by size of batch."""
+    """All figures of a store, filled with `keys` keys; `follow`: how many changes are followed,
+    by size of batch.
+    """
     store = Store(url, raw, module, port)
     asyncio.run(_fill(store, keys))
     yield from _load(store, keys, 1 if quick else 5)
@@ -90,12 +108,14 @@ async def rated(count: int, batch: int, rate: float) -> AsyncIterator[int]:
         yield number
 
 
-# -- what is measured --------------------------------------------------------------------------------------------------
+# -- what is measured ------------------------------------------------------------------------------
 
 
 async def _fill(store: Store, keys: int) -> None:
     client = store.raw()
-    await client.fill([json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)])
+    await client.fill(
+        [json.dumps(_interface(number), separators=(",", ":")).encode() for number in range(keys)]
+    )
     await client.aclose()
 
 
@@ -127,7 +147,9 @@ async def _raw_load(store: Store, use: Callable[[bytes], object]) -> float:
     return took
 
 
-def in_turns(raw: Callable[[], Awaitable[Any]], ours: Callable[[], Awaitable[Any]], times: int) -> tuple[Any, Any]:
+def in_turns(
+    raw: Callable[[], Awaitable[Any]], ours: Callable[[], Awaitable[Any]], times: int
+) -> tuple[Any, Any]:
     """The results of both, in turns."""
     first, second = [], []
     for _ in range(times):
@@ -163,7 +185,9 @@ def _load(store: Store, keys: int, times: int) -> Iterator[Figures]:
         }  # fmt: skip
 
 
-async def _follow_raw(store: Store, count: int, batch: int, rate: float, note: Callable[[bytes], object]) -> float:
+async def _follow_raw(
+    store: Store, count: int, batch: int, rate: float, note: Callable[[bytes], object]
+) -> float:
     raw = store.raw()
     await raw.clear()
     async with raw.follow() as changes:
@@ -181,7 +205,9 @@ async def _follow_raw(store: Store, count: int, batch: int, rate: float, note: C
     return took
 
 
-async def _follow_ours(store: Store, count: int, batch: int, rate: float, note: Callable[[bytes], object]) -> float:
+async def _follow_ours(
+    store: Store, count: int, batch: int, rate: float, note: Callable[[bytes], object]
+) -> float:
     raw = store.raw()
     await raw.clear()
     await raw.aclose()
@@ -225,8 +251,8 @@ def _follow(store: Store, follow: Mapping[int, int], times: int) -> Iterator[Fig
         raw_s, ours_s = statistics.median(raw), statistics.median(ours)
         yield {
             "what": "follow a writer at full speed", "keys_at_a_time": batch, "changes": count,
-            "raw_changes_per_s": round(count / raw_s), "datasync_changes_per_s": round(count / ours_s),
-            "ratio": round(ours_s / raw_s, 3),
+            "raw_changes_per_s": round(count / raw_s),
+            "datasync_changes_per_s": round(count / ours_s), "ratio": round(ours_s / raw_s, 3),
         }  # fmt: skip
 
 
@@ -243,7 +269,9 @@ def _latency(store: Store, quick: bool) -> Iterator[Figures]:
         asyncio.run(follow(store, count, 1, rate, note))
         waits.sort()
         for share in (50, 99):
-            result[f"{name}_p{share}_ms"] = round(waits[math.ceil(len(waits) * share / 100) - 1] * 1e3, 3)
+            result[f"{name}_p{share}_ms"] = round(
+                waits[math.ceil(len(waits) * share / 100) - 1] * 1e3, 3
+            )
     yield result
 
 
@@ -256,7 +284,9 @@ def _memory(store: Store, keys: int) -> Iterator[Figures]:
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         await client.aclose()
-        return size, sum(sys.getsizeof(key) + sys.getsizeof(client.value(kept)) for key, kept in items.items())
+        return size, sum(
+            sys.getsizeof(key) + sys.getsizeof(client.value(kept)) for key, kept in items.items()
+        )
 
     async def ours() -> int:
         sync = DataSync(store.url)

@@ -2,8 +2,9 @@
 
     python examples/agent.py sqlite:///agent.db
 
-A route refers to an interface, so `routes` is registered behind `interfaces`: it is resynced after it, and with
-`after=` it also gets its share of each transaction after it. What is in force is published under status/.
+A route refers to an interface, so `routes` is registered behind `interfaces`: it is resynced after
+it, and with `after=` it also gets its share of each transaction after it. What is in force is
+published under status/.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ async def main(url: str) -> None:
     up: dict[str, Interface] = {}
 
     @sync.watcher("config/interface/", type=Interface)
-    async def interfaces(event: datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface]) -> None:
+    async def interfaces(
+        event: datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface],
+    ) -> None:
         # a RESYNC has changes too: what differs from what this watch has accepted so far
         for change in event.changes:
             name = change.key.removeprefix("config/interface/")
@@ -42,7 +45,15 @@ async def main(url: str) -> None:
                 del up[name]
             else:
                 up[name] = change.value
-            print("interface", change.op.value, name, change.prev and change.prev.value, "->", change.value, flush=True)
+            print(
+                "interface",
+                change.op.value,
+                name,
+                change.prev and change.prev.value,
+                "->",
+                change.value,
+                flush=True,
+            )
 
     routes = sync.watch("routes", "config/route/", type=Route, after=["interfaces"])
 
@@ -50,9 +61,17 @@ async def main(url: str) -> None:
         async for event in routes:
             match event:
                 case datasync.ResyncEvent():
-                    print("routes", [kv.key for values in event.values.values() for kv in values], flush=True)
+                    print(
+                        "routes",
+                        [kv.key for values in event.values.values() for kv in values],
+                        flush=True,
+                    )
                 case datasync.ChangeEvent():
-                    print("routes", [(change.op.value, change.key) for change in event.changes], flush=True)
+                    print(
+                        "routes",
+                        [(change.op.value, change.key) for change in event.changes],
+                        flush=True,
+                    )
             refused = {
                 change.key: f"no interface {change.value.interface}"
                 for change in event.changes

@@ -1,9 +1,11 @@
-"""A controller: configures the agent of examples/agent.py from another process, and waits for what became of it.
+"""A controller: configures the agent of examples/agent.py from another process,
+and waits for what became of it.
 
     python examples/controller.py sqlite:///agent.db
 
-The interface and both routes are one transaction, so the agent sees all of them or none. The second route refers to an
-interface that does not exist; the agent refuses it, and the controller takes it back.
+The interface and both routes are one transaction, so the agent sees all of them or none. The second
+route refers to an interface that does not exist; the agent refuses it, and the controller takes it
+back.
 """
 
 from __future__ import annotations

@@ -21,30 +21,38 @@ _numbers = itertools.count()
 
 
 def pytest_configure() -> None:
-    """Let the children of this process be interrupted, also where it was started from the background of a script.
+    """Let the children of this process be interrupted,
+    also where it was started from the background of a script.
 
-    SIGINT is ignored there, which children inherit. They do not inherit a handler, even one that does nothing.
+    SIGINT is ignored there, which children inherit. They do not inherit a handler, even one that
+    does nothing.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what needs a quiet moment: one worker gets all of it, and few of the others wait for a turn."""
+    """Put first what needs a quiet moment: one worker gets all of it,
+    and few of the others wait for a turn.
+    """
     items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported and collected stays: the collections that tests ask for need not look at it each time."""
+    """What has been imported and collected stays: the collections that tests ask for need not look
+    at it each time.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def no_child_left() -> Iterator[None]:
-    """No program that a test started outlives it: it would be the next test's that is blamed for it.
+    """No program that a test started outlives it: it would be the next test's
+    that is blamed for it.
 
-    Servers are in sessions of their own: some serve several tests, and each is ended by the fixture that started it.
+    Servers are in sessions of their own: some serve several tests, and each is ended by the fixture
+    that started it.
     """
     before = children()
     yield
@@ -55,8 +63,12 @@ def no_child_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Holds what the test is marked to need for itself: no other worker runs a test with the same name meanwhile."""
+def alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Holds what the test is marked to need for itself:
+    no other worker runs a test with the same name meanwhile.
+    """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # that of all workers

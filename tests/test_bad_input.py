@@ -12,7 +12,9 @@ from datasync import DataSync, open_url
 from datasync.errors import BadPrefix, BadUrl, UsageError
 
 
-@pytest.mark.parametrize("url", ["etcd://[::1", "http://[", "nosuch://[::1", "memory://a\n", "sqlite:///a\x00.db"])
+@pytest.mark.parametrize(
+    "url", ["etcd://[::1", "http://[", "nosuch://[::1", "memory://a\n", "sqlite:///a\x00.db"]
+)
 def test_urls(url: str) -> None:
     with pytest.raises(BadUrl, match=r"; write ") as raised:
         DataSync(url)
@@ -32,7 +34,17 @@ PASSWORDS = [
         "/ter2",
         "#ter2",
     ),
-    *("?ter2", "h[ter2", "h]ter2", "[ter2]", "hun@ter2", "hun@/ter2", "12?timeout=ter2", "hun ter2", "hun:ter2"),
+    *(
+        "?ter2",
+        "h[ter2",
+        "h]ter2",
+        "[ter2]",
+        "hun@ter2",
+        "hun@/ter2",
+        "12?timeout=ter2",
+        "hun ter2",
+        "hun:ter2",
+    ),
     *(
         "h\u2048ter2",
         "hun%ter2",
@@ -52,17 +64,36 @@ def told(url: str) -> str:
     try:
         source = open_url(url)
     except UsageError as error:
-        return "".join(traceback.format_exception(error)) if error.__suppress_context__ else str(error)
+        return (
+            "".join(traceback.format_exception(error)) if error.__suppress_context__ else str(error)
+        )
     return f"{source.name} {source!r}"
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize(
-    "form", ["{}://user:{}@host:1?bad=1", "{}://:{}@host/bad/path/?bad=1", "{}://h1,user:{}@host:port", "{}://user:{}@"]
+    "form",
+    [
+        "{}://user:{}@host:1?bad=1",
+        "{}://:{}@host/bad/path/?bad=1",
+        "{}://h1,user:{}@host:port",
+        "{}://user:{}@",
+    ],
 )
 def test_no_error_shows_a_password(form: str, password: str) -> None:
     """Whatever stands in it: with / ? or # it ends the host, and is read as path, query or port."""
-    for scheme in ("etcd", "etcds", "redis", "kafka", "sqlite", "rest", "http", "grpc+watch", "memory", "nosuch"):
+    for scheme in (
+        "etcd",
+        "etcds",
+        "redis",
+        "kafka",
+        "sqlite",
+        "rest",
+        "http",
+        "grpc+watch",
+        "memory",
+        "nosuch",
+    ):
         assert "ter2" not in told(form.format(scheme, password))
 
 
@@ -91,7 +122,13 @@ def test_what_is_no_url_shows_no_password(form: str, password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["rest://127.0.0.1:1?token=a@b", "http://h:1?token=a@b", "sqlite:///me@home/x.db", "redis://u@h"]
+    "url",
+    [
+        "rest://127.0.0.1:1?token=a@b",
+        "http://h:1?token=a@b",
+        "sqlite:///me@home/x.db",
+        "redis://u@h",
+    ],
 )
 def test_an_at_that_is_no_password(url: str) -> None:
     assert open_url(url).name == url.partition("?")[0]
@@ -111,7 +148,9 @@ def test_prefixes(prefix: Any) -> None:
         DataSync("memory://").watch("w", prefix)
 
 
-@pytest.mark.parametrize("name", ["ack_timeout", "resync_timeout", "connect_timeout", "ping_interval", "ping_timeout"])
+@pytest.mark.parametrize(
+    "name", ["ack_timeout", "resync_timeout", "connect_timeout", "ping_interval", "ping_timeout"]
+)
 @pytest.mark.parametrize("value", [0, -1, "2", None, float("nan")])
 def test_times(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a positive number of seconds, got"):

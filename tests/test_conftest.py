@@ -1,4 +1,6 @@
-"""The suite itself: it runs in the background of a script, leaves nothing running, and gives quiet moments."""
+"""The suite itself: it runs in the background of a script, leaves nothing running,
+and gives quiet moments.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ pytestmark = pytest.mark.once
 
 
 def suite(*words: str | Path, directory: Path | None = None) -> list[str]:
-    """The command that runs some tests of this suite, or those of a directory as if they belonged to it."""
+    """The command that runs some tests of this suite,
+    or those of a directory as if they belonged to it.
+    """
     plugins = ["-p", "no:cacheprovider", "-p", "xdist", "-p", "timeout"]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, *map(str, words)]
     if directory is not None:
@@ -28,7 +32,9 @@ def suite(*words: str | Path, directory: Path | None = None) -> list[str]:
 def said(command: list[str]) -> str:
     """What it prints."""
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200).stdout
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200
+    ).stdout
 
 
 def test_the_background_of_a_script(tmp_path: Path) -> None:
@@ -45,7 +51,8 @@ def test_a_test_that_leaves_a_program_running_is_the_one_that_fails(tmp_path: Pa
         "import pathlib, subprocess\n\n"
         "def test_leaves():\n"
         "    globals().update(kept=subprocess.Popen(['sleep', '1000']))\n"
-        "    while not pathlib.Path(f'/proc/{kept.pid}/cmdline').read_bytes(): pass  # it has no name yet\n\n"
+        "    while not pathlib.Path(f'/proc/{kept.pid}/cmdline').read_bytes(): pass  # it has no "
+        "name yet\n\n"
         "def test_next(): assert kept.wait(60) == -9\n"
     )
     out = said(suite(directory=tmp_path))

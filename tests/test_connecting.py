@@ -21,8 +21,8 @@ from tests.helpers.servers import free_ports, listening, started
 Run = Callable[[Any], None]
 
 PLAIN = [
-    "etcd://{}", "redis://{}", "redis+sentinel://{}/main", "redis+cluster://{}", "kafka://{}/topic", "grpc+watch://{}",
-    "http://{}",
+    "etcd://{}", "redis://{}", "redis+sentinel://{}/main", "redis+cluster://{}",
+    "kafka://{}/topic", "grpc+watch://{}", "http://{}",
 ]  # fmt: skip
 TLS = ["etcds://{}", "rediss://{}", "kafkas://{}/topic", "grpcs+watch://{}", "https://{}"]
 CLIENTS = PLAIN + TLS
@@ -36,8 +36,10 @@ def protocol_of(url: str) -> str:
 
 
 async def told(url: str, kind: type[DataSyncError], *wanted: str) -> str:
-    """What opening a session raises, which is of that kind and says all that is wanted. The time is bounded by what the
-    URL says, not by the engine."""
+    """What opening a session raises, which is of that kind and says all that is wanted.
+
+    The time is bounded by what the URL says, not by the engine.
+    """
     async with asyncio.timeout(60):
         source = open_url(url)
         source.used_by(lambda: None)
@@ -56,7 +58,13 @@ async def told(url: str, kind: type[DataSyncError], *wanted: str) -> str:
 @pytest.mark.parametrize("transport", CLIENTS)
 def test_a_name_that_does_not_resolve(run: Run, transport: str) -> None:
     url = transport.format("nowhere.invalid:1234")
-    run(told(url, Disconnected, r"nowhere\.invalid:1234: the name cannot be resolved; check the address, and the DNS"))
+    run(
+        told(
+            url,
+            Disconnected,
+            r"nowhere\.invalid:1234: the name cannot be resolved; check the address, and the DNS",
+        )
+    )
 
 
 @pytest.mark.parametrize("transport", [*CLIENTS, *AGENTS])
@@ -70,10 +78,18 @@ def test_a_name_that_no_host_can_have(transport: str, name: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nobody_listens(run: Run, transport: str, host: str) -> None:
     url = transport.format(f"{host}:{free_ports(1)[0]}")
-    run(told(url, Disconnected, f": connection refused; check the address, and that {protocol_of(url)} runs there$"))
+    run(
+        told(
+            url,
+            Disconnected,
+            f": connection refused; check the address, and that {protocol_of(url)} runs there$",
+        )
+    )
 
 
-@pytest.mark.parametrize("transport", [*TLS, "rests://{}", "grpcs://{}", "redis+cluster://{}", "redis+sentinel://{}/m"])
+@pytest.mark.parametrize(
+    "transport", [*TLS, "rests://{}", "grpcs://{}", "redis+cluster://{}", "redis+sentinel://{}/m"]
+)
 @pytest.mark.parametrize("named", ["ca={}", "cert={}&key={}"])
 def test_a_file_of_tls_that_is_missing(transport: str, named: str, tmp_path: Path) -> None:
     more = "&tls=1" if "+" in transport and transport.startswith("redis") else ""
@@ -81,15 +97,19 @@ def test_a_file_of_tls_that_is_missing(transport: str, named: str, tmp_path: Pat
     with pytest.raises(BadUrl) as raised:
         open_url(f"{transport.format('127.0.0.1:1234')}?{named.format(path, path)}{more}")
     name = named.partition("=")[0]
-    assert f"{name}= names a file that cannot be read: {path} (No such file or directory)" in str(raised.value)
+    assert f"{name}= names a file that cannot be read: {path} (No such file or directory)" in str(
+        raised.value
+    )
 
 
-# -- servers of another kind ---------------------------------------------------------------------------------------
+# -- servers of another kind -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
-    with started(lambda directory: RedisServer(directory, extra=["--requirepass", "r1ght"])) as server:
+    with started(
+        lambda directory: RedisServer(directory, extra=["--requirepass", "r1ght"])
+    ) as server:
         yield server
 
 
@@ -104,10 +124,14 @@ WAY_OUT = r"; check (the address, and what stands before it|.*that {} runs there
 
 
 async def all_told(address: str, transports: Sequence[str], *wanted: str) -> None:
-    """Of one server, all clients at once: some of them have to wait for an answer that does not come."""
+    """Of one server, all clients at once: some of them have to wait for an answer
+    that does not come.
+    """
     urls = [transport.format(address) + "?timeout=1" for transport in transports]
     filled = [[pattern.replace("{}", protocol_of(url)) for pattern in wanted] for url in urls]
-    await asyncio.gather(*(told(url, Disconnected, *each) for url, each in zip(urls, filled, strict=True)))
+    await asyncio.gather(
+        *(told(url, Disconnected, *each) for url, each in zip(urls, filled, strict=True))
+    )
 
 
 def others(scheme: str, transports: Sequence[str]) -> list[str]:
@@ -139,16 +163,21 @@ def test_an_agent_of_another_url(run: Run, scheme: str, own: str) -> None:
     async def main() -> None:
         async with agent(scheme) as address:
             await all_told(address, others(own, PLAIN), OTHER_KIND, WAY_OUT)
-            await all_told(address, TLS, r"no TLS handshake \(wrong version number\); .*speaks TLS there")
+            await all_told(
+                address, TLS, r"no TLS handshake \(wrong version number\); .*speaks TLS there"
+            )
 
     run(main())
 
 
 @pytest.mark.parametrize(
-    "said", [b"SSH-2.0-OpenSSH_9.9\r\n", b"220 mail.test ESMTP\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b""]
+    "said",
+    [b"SSH-2.0-OpenSSH_9.9\r\n", b"220 mail.test ESMTP\r\n", b"\x15\x03\x01\x00\x02\x02\x46", b""],
 )
 def test_a_server_of_no_kind_that_is_known(run: Run, said: bytes) -> None:
-    """It greets, as SSH and mail do, or sends an alert of TLS, or nothing; then it ends the connection."""
+    """It greets, as SSH and mail do, or sends an alert of TLS, or nothing;
+    then it ends the connection.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(said)
@@ -162,7 +191,7 @@ def test_a_server_of_no_kind_that_is_known(run: Run, said: bytes) -> None:
     run(main())
 
 
-# -- passwords and tokens ------------------------------------------------------------------------------------------
+# -- passwords and tokens --------------------------------------------------------------------------
 
 
 async def turned_away(urls: Sequence[str], *wanted: str) -> None:
@@ -176,7 +205,9 @@ async def turned_away(urls: Sequence[str], *wanted: str) -> None:
 
 @pytest.mark.once
 def test_a_wrong_password(run: Run, redis: RedisServer) -> None:
-    """For Kafka, whose broker takes the longest to start, `msgsync/kafka/test_security.py` says the same."""
+    """For Kafka, whose broker takes the longest to start,
+    `msgsync/kafka/test_security.py` says the same.
+    """
 
     async def main() -> None:
         address = f"127.0.0.1:{redis.port}"
@@ -195,27 +226,35 @@ def test_a_wrong_password_of_etcd(run: Run) -> None:
             address = f"127.0.0.1:{server.port}"
             urls = [f"etcd://agent:wr0ng@{address}", f"etcd://nobody:wr0ng@{address}"]
             await turned_away(urls, "check the user and password of the URL")
-            await turned_away([f"etcd://{address}"], "asks for a user: write user:password@ into the URL")
+            await turned_away(
+                [f"etcd://{address}"], "asks for a user: write user:password@ into the URL"
+            )
 
         run(main())
 
 
-@pytest.mark.parametrize(("scheme", "client"), [("rest", "http"), ("grpc", "grpc+watch"), ("grpc", "grpc")])
+@pytest.mark.parametrize(
+    ("scheme", "client"), [("rest", "http"), ("grpc", "grpc+watch"), ("grpc", "grpc")]
+)
 def test_a_wrong_token(run: Run, scheme: str, client: str) -> None:
     async def main() -> None:
         async with agent(scheme, "&token=s3cret") as address:
             for query in ("?token=wr0ng", ""):
                 sync = DataSync(f"{client}://{address}{query}")
-                with pytest.raises(Unauthorized, match=r"wants a token; give \?token= or DATASYNC_TOKEN") as raised:
+                with pytest.raises(
+                    Unauthorized, match=r"wants a token; give \?token= or DATASYNC_TOKEN"
+                ) as raised:
                     await asyncio.wait_for(sync.start(), 60)
                 assert "wr0ng" not in str(raised.value)
 
     run(main())
 
 
-# -- addresses that are taken --------------------------------------------------------------------------------------
+# -- addresses that are taken ----------------------------------------------------------------------
 
-TAKEN = "cannot listen there: address already in use; choose another address, or end what listens there"
+TAKEN = (
+    "cannot listen there: address already in use; choose another address, or end what listens there"
+)
 
 
 @pytest.fixture
@@ -239,7 +278,10 @@ def test_an_agent_whose_port_is_taken(run: Run, taken: str, transport: str) -> N
 @pytest.mark.parametrize("transport", AGENTS)
 def test_an_agent_at_a_foreign_address(run: Run, transport: str) -> None:
     async def main() -> None:
-        for host, why in (("192.0.2.1", "cannot assign requested address"), ("nowhere.invalid", "the name cannot be")):
+        for host, why in (
+            ("192.0.2.1", "cannot assign requested address"),
+            ("nowhere.invalid", "the name cannot be"),
+        ):
             sync = DataSync(transport.format(f"{host}:1234") + "?token=s3cret")
             sync.watch("all", "")
             with pytest.raises(BadStore, match=f"cannot listen there: {why}"):
@@ -249,7 +291,9 @@ def test_an_agent_at_a_foreign_address(run: Run, transport: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--grpc", "--http"])
-def test_a_command_whose_port_is_taken(taken: str, option: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_command_whose_port_is_taken(
+    taken: str, option: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert command(["serve", "memory://", option, taken]) == 1
     error = capfd.readouterr().err
     assert TAKEN in error

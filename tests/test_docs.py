@@ -1,4 +1,6 @@
-"""The Markdown files: their links lead somewhere, their code is Python, their tables are what the code says."""
+"""The Markdown files: their links lead somewhere, their code is Python,
+their tables are what the code says.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,22 @@ def test_python_blocks_compile(document: Path) -> None:
 
 
 def test_the_walk_of_a_write_names_what_there_is() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## One confirmed write")[2].partition("\n## ")[0]
+    text = (
+        (ROOT / "ARCHITECTURE.md")
+        .read_text()
+        .partition("## One confirmed write")[2]
+        .partition("\n## ")[0]
+    )
     named = re.findall(r"`([\w/]+\.py)`\s+`(\w+)\.(\w+)`", text)
     assert len(named) > 25
     for file, kind, function in named:
         tree = ast.parse((ROOT / "src" / "datasync" / file).read_text())
         kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind]
-        methods = {node.name for node in ast.walk(kinds[0]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        methods = {
+            node.name
+            for node in ast.walk(kinds[0])
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
         assert function in methods, f"{file}: {kind}.{function}"
 
 
@@ -77,7 +88,10 @@ def test_the_table_covers_every_built_in_scheme() -> None:
 
 def test_the_map_names_every_file_of_the_engine_and_no_other() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    files = {str(path.relative_to(ROOT / "src/datasync")) for path in (ROOT / "src/datasync").rglob("*.py")}
+    files = {
+        str(path.relative_to(ROOT / "src/datasync"))
+        for path in (ROOT / "src/datasync").rglob("*.py")
+    }
     named = set(re.findall(r"`([\w/]+\.py)`", text.partition("## Where")[0]))
     by_folder = (
         "cli/",
@@ -93,6 +107,8 @@ def test_the_map_names_every_file_of_the_engine_and_no_other() -> None:
     expected = {
         file
         for file in files
-        if not file.startswith(by_folder) and not file.rpartition("/")[2].startswith("__") and "_pb2" not in file
+        if not file.startswith(by_folder)
+        and not file.rpartition("/")[2].startswith("__")
+        and "_pb2" not in file
     }
     assert named == expected

@@ -30,7 +30,9 @@ def renewable(tmp_path: Path) -> tuple[TlsFiles, list[Authority]]:
 
 
 def _take(files: TlsFiles, authority: Authority, part: str) -> None:
-    found = {"ca": authority.ca, "cert": authority.cert("client"), "key": authority.key("client")}[part]
+    found = {"ca": authority.ca, "cert": authority.cert("client"), "key": authority.key("client")}[
+        part
+    ]
     getattr(files, part).write_bytes(found.read_bytes())
 
 
@@ -43,10 +45,16 @@ def test_renewed_files_make_another_context(renewable: tuple[TlsFiles, list[Auth
     after = files.context()
     assert after is not before
     assert after.get_ca_certs() != before.get_ca_certs()
-    assert files.read() == (new.ca.read_bytes(), new.cert("client").read_bytes(), new.key("client").read_bytes())
+    assert files.read() == (
+        new.ca.read_bytes(),
+        new.cert("client").read_bytes(),
+        new.key("client").read_bytes(),
+    )
 
 
-def test_in_the_midst_of_a_renewal_it_is_tried_again(renewable: tuple[TlsFiles, list[Authority]]) -> None:
+def test_in_the_midst_of_a_renewal_it_is_tried_again(
+    renewable: tuple[TlsFiles, list[Authority]],
+) -> None:
     files, (_, new) = renewable
     assert files.ca is not None
     assert files.key is not None
@@ -66,7 +74,9 @@ def test_in_the_midst_of_a_renewal_it_is_tried_again(renewable: tuple[TlsFiles, 
     files.context()
 
 
-def test_a_link_that_leads_elsewhere_counts(renewable: tuple[TlsFiles, list[Authority]], tmp_path: Path) -> None:
+def test_a_link_that_leads_elsewhere_counts(
+    renewable: tuple[TlsFiles, list[Authority]], tmp_path: Path
+) -> None:
     """As mounted secrets are renewed: the files of both are there all the time."""
     files, (old, new) = renewable
     assert files.ca is not None

@@ -13,7 +13,10 @@ from datasync.restsync._problems import problem_of
 def _kinds() -> set[type[DataSyncError]]:
     """Each class of error that there is in the package."""
     for module in pkgutil.walk_packages(datasync.__path__, "datasync."):
-        if not module.name.startswith(("datasync.testing", "datasync.demo")) and "__main__" not in module.name:
+        if (
+            not module.name.startswith(("datasync.testing", "datasync.demo"))
+            and "__main__" not in module.name
+        ):
             importlib.import_module(module.name)
     found, due = set(), [DataSyncError]
     while due:

@@ -15,7 +15,17 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import StringValue
 
-from datasync import Change, ChangeEvent, DataSync, DecodeError, KeyVal, Op, ResyncEvent, UsageError, Verdict
+from datasync import (
+    Change,
+    ChangeEvent,
+    DataSync,
+    DecodeError,
+    KeyVal,
+    Op,
+    ResyncEvent,
+    UsageError,
+    Verdict,
+)
 
 
 def pickled(event: Any) -> Any:
@@ -26,11 +36,15 @@ def pickled_twice_by_the_oldest_protocol(event: Any) -> Any:
     return pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(event, 2)), 2))
 
 
-copies = pytest.mark.parametrize("copied", [pickled, pickled_twice_by_the_oldest_protocol, copy.deepcopy])
+copies = pytest.mark.parametrize(
+    "copied", [pickled, pickled_twice_by_the_oldest_protocol, copy.deepcopy]
+)
 
 
 async def delivers(type_: Any, *raws: bytes) -> tuple[ResyncEvent[Any], ChangeEvent[Any]]:
-    """A RESYNC of "a/key" with the first value, and the change of it to each that follows, the last one returned."""
+    """A RESYNC of "a/key" with the first value, and the change of it to each that follows,
+    the last one returned.
+    """
     events: list[Any] = []
     async with DataSync("memory://") as sync:
         await sync.put("a/key", raws[0])
@@ -60,7 +74,12 @@ def test_a_copied_change_says_what_the_change_did(copied: Callable[[Any], Any]) 
     assert (copy_.revision, copy_.source, copy_.attempt, copy_.commits) == (2, event.source, 1, 1)
     (change,) = copy_.changes
     assert type(change) is Change
-    assert (change.op, change.key, change.revision, change.source) == (Op.PUT, "a/key", 2, "memory://")
+    assert (change.op, change.key, change.revision, change.source) == (
+        Op.PUT,
+        "a/key",
+        2,
+        "memory://",
+    )
     assert (change.raw, change.value) == (b'{"n":2}', {"n": 2})
     assert type(change.prev) is KeyVal
     assert (change.prev.key, change.prev.revision, change.prev.source) == ("a/key", 1, "memory://")
@@ -74,9 +93,9 @@ def test_a_copied_resync_holds_its_values_and_its_changes(copied: Callable[[Any]
     copy_: Any = copied(event)
     assert isinstance(copy_, ResyncEvent)
     assert (copy_.revision, copy_.reason, copy_.attempt) == (event.revision, event.reason, 1)
-    assert {prefix: [(kv.key, kv.value) for kv in values] for prefix, values in copy_.values.items()} == {
-        "a/": [("a/key", 1)]
-    }
+    assert {
+        prefix: [(kv.key, kv.value) for kv in values] for prefix, values in copy_.values.items()
+    } == {"a/": [("a/key", 1)]}
     assert len(copy_.values["a/"]) == 1
     assert [(change.op, change.key, change.value, change.prev) for change in copy_.changes] == [
         (Op.PUT, "a/key", 1, None)
@@ -99,7 +118,9 @@ def test_a_copy_names_what_does_not_decode(copied: Callable[[Any], Any]) -> None
 @copies
 @pytest.mark.parametrize("codec", ["json", "proto"])
 @pytest.mark.parametrize("message", [StringValue(value="x"), Struct(fields={})])
-def test_copies_decode_as_their_watch_does(copied: Callable[[Any], Any], message: Any, codec: str) -> None:
+def test_copies_decode_as_their_watch_does(
+    copied: Callable[[Any], Any], message: Any, codec: str
+) -> None:
     async def stored() -> Any:
         async with DataSync("memory://", codec=codec) as sync:
             await sync.put("key", message)
@@ -116,7 +137,9 @@ def test_a_report_on_a_copy_is_an_error(copied: Callable[[Any], Any]) -> None:
     for event in delivered(bytes, b"1", b"2"):
         copy_ = copied(event)
         for report in copy_.done, lambda copy_=copy_: copy_.done(ValueError()), copy_.defer:
-            with pytest.raises(UsageError, match=f"this {type(event).__name__} is a copy.*the watch delivered"):
+            with pytest.raises(
+                UsageError, match=f"this {type(event).__name__} is a copy.*the watch delivered"
+            ):
                 report()
 
 
@@ -147,9 +170,15 @@ print(change.op, change.key, change.value, change.prev.value, change.source)
 def test_another_process_reads_a_pickled_event() -> None:
     _, event = delivered(dict, b'{"n":1}', b'{"n":2}')
     told = subprocess.run(
-        [sys.executable, "-c", PROGRAM], input=pickle.dumps(event), capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", PROGRAM],
+        input=pickle.dumps(event),
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
-    assert told.stdout.decode().strip() == "Op.PUT a/key {'n': 2} {'n': 1} memory://", told.stderr.decode()
+    assert told.stdout.decode().strip() == "Op.PUT a/key {'n': 2} {'n': 1} memory://", (
+        told.stderr.decode()
+    )
 
 
 @copies

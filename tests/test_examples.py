@@ -22,14 +22,19 @@ def test_the_controller_configures_the_agent_from_another_process(tmp_path: Path
     with child(command("agent.py", url), stdout=subprocess.PIPE, cwd=tmp_path) as agent:
         assert agent.stdout is not None
         lines = [agent.stdout.readline().strip()]
-        controller = subprocess.run(command("controller.py", url), capture_output=True, text=True, timeout=60)
+        controller = subprocess.run(
+            command("controller.py", url), capture_output=True, text=True, timeout=60
+        )
         assert (controller.returncode, controller.stderr) == (0, "")
         while lines[-1] not in {TAKEN_BACK, ""}:
             lines.append(agent.stdout.readline().strip())
         agent.send_signal(signal.SIGINT)
         agent.wait(60)
 
-    assert controller.stdout.splitlines()[1:] == ["route 10.0.0.0 in force", "route 10.9.0.0 no interface eth9"]
+    assert controller.stdout.splitlines()[1:] == [
+        "route 10.0.0.0 in force",
+        "route 10.9.0.0 no interface eth9",
+    ]
     assert lines == [
         "routes []",
         "interface put eth0 None -> Interface(mtu=9000)",

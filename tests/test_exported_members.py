@@ -61,7 +61,8 @@ VOCABULARY = [
 ]
 
 MEMBERS = {  # of the classes that users hold in their hands
-    "DataSync": "watch watcher ready resync put delete txn get list view status of_agent run start aclose",
+    "DataSync": "watch watcher ready resync put delete txn get list view status of_agent run "
+    "start aclose",
     "Watch": "name state add_prefix remove_prefix close",
     "ResyncEvent": "values reason changes revision source attempt undecodable done defer",
     "ChangeEvent": "changes commits revision source attempt undecodable done defer",
@@ -87,7 +88,9 @@ def test_nothing_else_is_public() -> None:
     found = {
         name
         for name, value in vars(datasync).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and name != "annotations"
     }
     assert found <= set(datasync.__all__)
 
@@ -111,7 +114,10 @@ def test_every_public_member_is_documented(name: str) -> None:
         member
         for member, attribute in vars(value).items()
         if not member.startswith("_")
-        and (inspect.isfunction(attribute) or isinstance(attribute, (property, classmethod, staticmethod)))
+        and (
+            inspect.isfunction(attribute)
+            or isinstance(attribute, (property, classmethod, staticmethod))
+        )
         and not inspect.getdoc(getattr(value, member))
     ]
     assert not bare, f"{name}: {bare} have no docstring"
@@ -140,12 +146,23 @@ def test_a_star_import_brings_the_same_names() -> None:
 def test_importing_it_brings_no_optional_package() -> None:
     optional = ("apsw", "google.protobuf", "orjson", "yaml", "pytest")
     code = f"import sys, datasync; print(*sorted(set({optional}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.split() == []
 
 
 def test_a_command_starts_without_what_few_commands_need() -> None:
-    others = ("importlib.metadata", "sqlite3", "apsw", "hmac", "datasync.kvdbsync.sqlite", "datasync.serving")
+    others = (
+        "importlib.metadata",
+        "sqlite3",
+        "apsw",
+        "hmac",
+        "datasync.kvdbsync.sqlite",
+        "datasync.serving",
+    )
     code = f"import sys, datasync.cli; print(*sorted(set({others}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.split() == []

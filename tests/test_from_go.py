@@ -1,4 +1,6 @@
-"""docs/from-go.md against the exported names of the Go package, and against the names of this one."""
+"""docs/from-go.md against the exported names of the Go package,
+and against the names of this one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "from-go.md"
 
-# Everything that the documentation of the Go package v1.0.5 exports: constants, types, their fields and methods
+# Everything that the documentation of the Go package v1.0.5 exports: constants, types, their fields
+# and methods
 ROOT = """
 DefaultNotifTimeout
 AggregatedRegistration AggregatedRegistration.Registrations AggregatedRegistration.Close
@@ -41,23 +44,31 @@ WithTTLOpt WithTTLOpt.TTL WithTTL
 PACKAGES = {
     "datasync": ROOT,
     "kvdbsync": "Plugin Plugin.Watch Plugin.Put Plugin.Delete Plugin.OfDifferentAgent Plugin.Close Deps".split(),
-    "kvdbsync/local": "Get BytesTxn NewBytesTxn BytesTxn.Put BytesTxn.Delete BytesTxn.Commit BytesTxnItem "
+    "kvdbsync/local": "Get BytesTxn NewBytesTxn BytesTxn.Put BytesTxn.Delete BytesTxn.Commit "
+    "BytesTxnItem "
     "ProtoTxn NewProtoTxn ProtoTxn.Put ProtoTxn.Delete ProtoTxn.Commit ProtoTxnItem ProtoTxnItem.GetValue".split(),
     "msgsync": "PubPlugin PubPlugin.Put Deps Cfg Cfg.Topic".split(),
     "grpcsync": "Adapter NewAdapter Adapter.Watch Adapter.Close Plugin Deps DataMsgServiceServer "
     "NewDataMsgServiceServer DataMsgServiceServer.DataChanges DataMsgServiceServer.DataResyncs "
     "DataMsgServiceServer.Ping".split(),
     "restsync": "Adapter NewAdapter Adapter.Watch Adapter.RegisterTestHandler".split(),
-    "resync": "Subscriber Subscriber.Register Registration NewRegistration Registration.StatusChan StatusEvent "
-    "StatusEvent.ResyncStatus StatusEvent.Ack Status Started NotActive Reporter Reporter.ReportError Plugin "
+    "resync": "Subscriber Subscriber.Register Registration NewRegistration Registration.StatusChan "
+    "StatusEvent "
+    "StatusEvent.ResyncStatus StatusEvent.Ack Status Started NotActive Reporter "
+    "Reporter.ReportError Plugin "
     "Plugin.Register Deps".split(),
     "syncbase": "Registry NewRegistry Registry.WatchDataBase Registry.Watch Registry.Subscriptions "
-    "Registry.PropagateChanges Registry.PropagateResync Registry.LastRev PrevRevisions NewLatestRev WatchDataReg "
-    "Subscription Adapter Change NewChange NewChangeBytes ChangeIterator NewChangeIterator ChangeEvent DoneChannel "
-    "NewDoneChannel DoneCallback AggregateDone KVIterator NewKVIterator KeyVal NewKeyVal KeyValBytes NewKeyValBytes "
+    "Registry.PropagateChanges Registry.PropagateResync Registry.LastRev PrevRevisions "
+    "NewLatestRev WatchDataReg "
+    "Subscription Adapter Change NewChange NewChangeBytes ChangeIterator NewChangeIterator "
+    "ChangeEvent DoneChannel "
+    "NewDoneChannel DoneCallback AggregateDone KVIterator NewKVIterator KeyVal NewKeyVal "
+    "KeyValBytes NewKeyValBytes "
     "ResyncEventDB NewResyncEventDB NewResyncEvent".split(),
-    "syncbase/msg": "PutDel DataChangeRequest DataChangeReply DataResyncRequest DataResyncRequests DataResyncReply "
-    "DataResyncReplies DataMsgRequest DataMsgReply ResyncNeededCallback Seq Error PingRequest PingReply "
+    "syncbase/msg": "PutDel DataChangeRequest DataChangeReply DataResyncRequest DataResyncRequests "
+    "DataResyncReply "
+    "DataResyncReplies DataMsgRequest DataMsgReply ResyncNeededCallback Seq Error PingRequest "
+    "PingReply "
     "ChangeWatchResp NewChangeWatchResp DataMsgRequestToKVs".split(),
 }
 
@@ -79,13 +90,19 @@ def spans(text: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_exported_name_has_a_row_with_a_counterpart(package: str) -> None:
-    found = {name: here for where, names, here in rows() if where == package for name in spans(names)}
+    found = {
+        name: here for where, names, here in rows() if where == package for name in spans(names)
+    }
     assert [name for name in PACKAGES[package] if not found.get(name)] == []
 
 
 def test_the_root_package_lists_nothing_that_go_does_not_have() -> None:
     assert [
-        name for where, names, _ in rows() if where == "datasync" for name in spans(names) if name not in ROOT
+        name
+        for where, names, _ in rows()
+        if where == "datasync"
+        for name in spans(names)
+        if name not in ROOT
     ] == []
 
 
@@ -97,7 +114,9 @@ def test_every_name_of_this_package_exists() -> None:
 
 
 def exists(dotted: str) -> bool:
-    """Whether the dotted name can be reached from the package: an attribute, a field or a module."""
+    """Whether the dotted name can be reached from the package: an attribute,
+    a field or a module.
+    """
     found: Any = importlib.import_module("datasync")
     path = "datasync"
     for part in dotted.split(".")[1:]:

@@ -274,13 +274,17 @@ async def writing_while_the_handler_is_overdue(count: int, steps: Steps) -> None
                 await sync.put(str(number), b"1")
 
 
-async def commits_for_a_final_outcome_while_the_handler_is_overdue(count: int, steps: Steps) -> None:
+async def commits_for_a_final_outcome_while_the_handler_is_overdue(
+    count: int, steps: Steps
+) -> None:
     box, told = Mailbox(1), [0]
     box.fold()
     with steps:
         for number in range(count):
             tally = Tally((lambda result: told.append(1),), expected=2, final=bool(number % 2))
-            box.add(Group(number, number, "store", [(str(number), None, Record(b"1", number))], tally))
+            box.add(
+                Group(number, number, "store", [(str(number), None, Record(b"1", number))], tally)
+            )
             tally.close()
             box.overdue()
     assert sum(told) == (count + 1) // 2
@@ -332,7 +336,11 @@ async def joining_scopes_of_slashes(count: int, steps: Steps) -> None:
         for number in range(50):
             scopes, new = Scopes([*MANY, f"0/{slashes}"]).minimal(), f"a{number}{slashes}"
             assert list(scopes) == sorted(MANY)
-            assert list(scopes.joined([new])) == list(scopes.union([new]).minimal()) == [*sorted(MANY), new]
+            assert (
+                list(scopes.joined([new]))
+                == list(scopes.union([new]).minimal())
+                == [*sorted(MANY), new]
+            )
 
 
 async def writing_keys_of_slashes(count: int, steps: Steps) -> None:
@@ -349,8 +357,12 @@ def test_opening_a_watch_costs_no_more_for_those_that_are_open() -> None:
     assert growth(opening_one_in_each_turn, 100) < 1.5
 
 
-@pytest.mark.parametrize("scenario", [looking_up_keys_of_slashes, joining_scopes_of_slashes, writing_keys_of_slashes])
-def test_a_key_costs_no_more_for_its_slashes(scenario: Callable[[int, Steps], Awaitable[None]]) -> None:
+@pytest.mark.parametrize(
+    "scenario", [looking_up_keys_of_slashes, joining_scopes_of_slashes, writing_keys_of_slashes]
+)
+def test_a_key_costs_no_more_for_its_slashes(
+    scenario: Callable[[int, Steps], Awaitable[None]],
+) -> None:
     assert growth(scenario, 500) < 1.5
 
 

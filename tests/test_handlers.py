@@ -125,7 +125,8 @@ def test_a_handler_that_is_done_is_not_overdue_because_the_loop_was_busy(run: Ru
 
         @sync.watcher("a/")
         async def part(event: Event) -> None:
-            await asyncio.sleep(0)  # goes on in the turn behind the busy one, and is heard in the turn behind that
+            # goes on in the turn behind the busy one, and is heard in the turn behind that
+            await asyncio.sleep(0)
 
         async with sync:
             await sync.ready(60)
@@ -203,7 +204,9 @@ class Box(msgspec.Struct):
 
 
 def test_an_event_that_comes_again_for_a_bad_value_is_as_it_was_stored() -> None:
-    """A good value beside one that does not decode, in one transaction, and a handler that edits it first."""
+    """A good value beside one that does not decode, in one transaction,
+    and a handler that edits it first.
+    """
 
     async def main() -> None:
         source = FaultySource({"a/1": b'{"items":[1]}'})

@@ -21,7 +21,9 @@ Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 class Part:
     """A handler that keeps the state it was told, and every step to it."""
 
-    def __init__(self, sync: DataSync, name: str = "part", prefix: str = "", after: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sync: DataSync, name: str = "part", prefix: str = "", after: Sequence[str] = ()
+    ) -> None:
         self.state: dict[str, bytes] = {}
         self.steps: list[tuple[str, bytes | None, bytes | None, str]] = []
         self.reasons: list[str] = []
@@ -191,7 +193,9 @@ def test_an_optional_layer_joins_late_with_a_round(run: Run) -> None:
     run(main())
 
 
-async def until(condition: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+async def until(
+    condition: Callable[[], bool], pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await pause(0.005)
@@ -269,9 +273,15 @@ class Stubborn(MemorySource):
         await asyncio.Event().wait()
 
 
-def test_a_source_that_does_not_close_keeps_no_other_from_it(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_does_not_close_keeps_no_other_from_it(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
-        sources = [Stubborn("hangs"), Stubborn("fails", RuntimeError("it is jammed")), Stubborn("last")]
+        sources = [
+            Stubborn("hangs"),
+            Stubborn("fails", RuntimeError("it is jammed")),
+            Stubborn("last"),
+        ]
         async with DataSync(*sources, close_timeout=0.05):
             pass
         assert all(source.closed for source in sources)
@@ -284,4 +294,6 @@ def test_a_source_that_does_not_close_keeps_no_other_from_it(run: Run, caplog: p
 def test_the_repr_names_the_sources_and_no_secret() -> None:
     assert repr(DataSync("memory://a")) == "DataSync('memory://a')"
     sync = DataSync("memory://a", "redis://me:secret@127.0.0.1:1", label="vpp1")
-    assert repr(sync) == "DataSync('memory://a', 'redis://me@127.0.0.1:1', prefix='/vnf-agent/vpp1/')"
+    assert (
+        repr(sync) == "DataSync('memory://a', 'redis://me@127.0.0.1:1', prefix='/vnf-agent/vpp1/')"
+    )

@@ -1,4 +1,6 @@
-"""G12: whatever opens and closes leaves nothing behind, however often: no descriptor, task or thread, and no object."""
+"""G12: whatever opens and closes leaves nothing behind, however often: no descriptor,
+task or thread, and no object.
+"""
 
 from __future__ import annotations
 
@@ -208,7 +210,9 @@ async def refused_by_agents() -> AsyncIterator[Once]:
     async with AsyncExitStack() as stack:
         rest = await stack.enter_async_context(rest_agent(query="?token=right"))
         grpc = await stack.enter_async_context(grpc_agent("?initial=empty&token=right"))
-        yield refused([f"http://{rest.address}?token=wrong", f"grpc+watch://{grpc.address}?token=wrong"])
+        yield refused(
+            [f"http://{rest.address}?token=wrong", f"grpc+watch://{grpc.address}?token=wrong"]
+        )
 
 
 # of Kafka, whose broker takes the longest to start, `msgsync/kafka/test_security.py` says the same
@@ -251,7 +255,9 @@ async def refused_by_etcd() -> AsyncIterator[Once]:
         (refused_by_etcd, 50, True),
     ],
 )
-def test_what_opens_and_closes_leaves_nothing(run: Run, opened: Any, rounds: int, collected: bool) -> None:
+def test_what_opens_and_closes_leaves_nothing(
+    run: Run, opened: Any, rounds: int, collected: bool
+) -> None:
     async def main() -> None:
         async with opened() as once:
             await leaves_nothing(once, rounds, collected=collected, what=opened.__name__)

@@ -65,7 +65,11 @@ def test_a_watch_may_have_limits_of_its_own_and_nothing_else() -> None:
         options.of_watch({"backlog": 0})
 
     sync = DataSync("memory://")
-    with pytest.raises(TypeError, match=r"^DataSync\.watch\(\) got an unexpected keyword argument 'retries'$"):
+    with pytest.raises(
+        TypeError, match=r"^DataSync\.watch\(\) got an unexpected keyword argument 'retries'$"
+    ):
         sync.watch("watch", "a/", retries=3)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=r"^DataSync\.watcher\(\) got an unexpected keyword argument 'retries'$"):
+    with pytest.raises(
+        TypeError, match=r"^DataSync\.watcher\(\) got an unexpected keyword argument 'retries'$"
+    ):
         sync.watcher("a/", retries=3)  # type: ignore[call-overload]

@@ -37,7 +37,11 @@ print("works", datasync.__file__)
 
 
 def call(*command: str | Path, cwd: Path) -> str:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DATASYNC"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "DATASYNC"))
+    }
     env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,17 +50,27 @@ def call(*command: str | Path, cwd: Path) -> str:
 
 @pytest.mark.once
 def test_the_wheel_works_with_nothing_but_msgspec(tmp_path: Path) -> None:
-    call(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT, cwd=tmp_path)
+    call(
+        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT, cwd=tmp_path
+    )
     (wheel,) = tmp_path.glob("datasync-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "datasync/py.typed" in names
-    assert {name.split("/")[0] for name in names} == {"datasync", wheel.name.rsplit("-", 3)[0] + ".dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "datasync",
+        wheel.name.rsplit("-", 3)[0] + ".dist-info",
+    }
 
     call(sys.executable, "-m", "venv", "env", cwd=tmp_path)
     python = tmp_path / "env" / "bin" / "python"
     call(python, "-m", "pip", "install", "-q", wheel, cwd=tmp_path)
-    installed = call(python, "-m", "pip", "freeze", "--exclude", "setuptools", cwd=tmp_path).splitlines()
-    assert sorted(line.split("==")[0].split(" ")[0] for line in installed) == ["datasync", "msgspec"]
+    installed = call(
+        python, "-m", "pip", "freeze", "--exclude", "setuptools", cwd=tmp_path
+    ).splitlines()
+    assert sorted(line.split("==")[0].split(" ")[0] for line in installed) == [
+        "datasync",
+        "msgspec",
+    ]
 
     said = call(
         python,
@@ -70,6 +84,12 @@ def test_the_wheel_works_with_nothing_but_msgspec(tmp_path: Path) -> None:
     )
     assert said.startswith(f"works {tmp_path}")
     version = wheel.name.split("-")[1]
-    assert call(python, "-c", "import datasync; print(datasync.__version__)", cwd=tmp_path).strip() == version
-    assert call(tmp_path / "env" / "bin" / "datasync", "--version", cwd=tmp_path).split() == ["datasync", version]
+    assert (
+        call(python, "-c", "import datasync; print(datasync.__version__)", cwd=tmp_path).strip()
+        == version
+    )
+    assert call(tmp_path / "env" / "bin" / "datasync", "--version", cwd=tmp_path).split() == [
+        "datasync",
+        version,
+    ]
     assert "memory" in call(tmp_path / "env" / "bin" / "datasync", "capabilities", cwd=tmp_path)

@@ -24,7 +24,9 @@ asyncio.run(eval(code))
 def block(language: str, containing: str) -> str:
     """The one fenced block of a language that contains a text."""
     (found,) = [
-        code for code in re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S) if containing in code
+        code
+        for code in re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+        if containing in code
     ]
     return str(found)
 
@@ -52,7 +54,10 @@ def test_the_five_lines_print_what_another_process_writes(tmp_path: Path) -> Non
         assert reader.stdout is not None
         printed = []
         for _, *arguments in writes:
-            # one write at a time: two of them between two looks of the reader might be folded into one event
-            subprocess.run([sys.executable, "-m", "datasync", *arguments], cwd=tmp_path, check=True, timeout=60)
+            # one write at a time: two of them between two looks of the reader might be folded into
+            # one event
+            subprocess.run(
+                [sys.executable, "-m", "datasync", *arguments], cwd=tmp_path, check=True, timeout=60
+            )
             printed.append(reader.stdout.readline().strip())
         assert printed == expected

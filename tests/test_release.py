@@ -1,4 +1,6 @@
-"""G9: what is closed is gone, at once and without a garbage collection; what nobody needs is not kept."""
+"""G9: what is closed is gone, at once and without a garbage collection;
+what nobody needs is not kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Programs that were started to ignore SIGINT, as a shell starts what a script runs in the background."""
+"""Programs that were started to ignore SIGINT, as a shell starts what a script
+runs in the background.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 
 from tests.helpers.servers import child
 
-# each prints a line for what is written to the store, and ends at SIGTERM with the code that is named
+# each prints a line for what is written to the store, and ends at SIGTERM with the code that is
+# named
 AGENT = """
 import asyncio, sys, datasync
 

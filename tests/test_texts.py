@@ -1,4 +1,6 @@
-"""Text that leaves the process: no half of a surrogate pair, and nothing that moves a cursor or begins a line."""
+"""Text that leaves the process: no half of a surrogate pair,
+and nothing that moves a cursor or begins a line.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,12 @@ FAIR = "größe 接口 😀 'a' \\\\x"
 def test_what_is_printable_stays() -> None:
     assert printable(FAIR) == FAIR
     assert printable("\x1b\ud800\u202e\n") == r"\x1b\ud800\u202e\n"
-    for text in (printable(NASTY), str(DataSyncError(NASTY)), str(Refused({"k": NASTY})), str(Retry(NASTY, after=1))):
+    for text in (
+        printable(NASTY),
+        str(DataSyncError(NASTY)),
+        str(Refused({"k": NASTY})),
+        str(Retry(NASTY, after=1)),
+    ):
         assert text.isprintable()
         text.encode()
     error = pickle.loads(pickle.dumps(DataSyncError(NASTY, 5)))
@@ -107,7 +114,10 @@ def test_status_and_verdicts_are_text(scheme: str, run: Callable[[Any], None]) -
                             assert answer.status == 200
                             assert printable(NASTY).replace("\\", "\\\\") in await answer.text()
                     async with http.put("/v1/keys/a/2", data=b"1") as answer:
-                        assert (answer.status, (await answer.json())["reasons"]) == (422, {"a/2": printable(NASTY)})
+                        assert (answer.status, (await answer.json())["reasons"]) == (
+                            422,
+                            {"a/2": printable(NASTY)},
+                        )
 
     run(main())
 

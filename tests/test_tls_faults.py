@@ -1,4 +1,6 @@
-"""What is wrong with a certificate has one name, and one way out, on every transport that speaks TLS."""
+"""What is wrong with a certificate has one name, and one way out,
+on every transport that speaks TLS.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from tests.helpers.servers import require, started
 
 Run = Callable[[Any], None]
 
-TRANSPORTS = ["https://{}", "grpcs://{}", "grpcs+watch://{}", "etcds://{}", "rediss://{}", "kafkas://{}/topic"]
+TRANSPORTS = [
+    "https://{}",
+    "grpcs://{}",
+    "grpcs+watch://{}",
+    "etcds://{}",
+    "rediss://{}",
+    "kafkas://{}/topic",
+]
 ACCEPTED = "its certificate was not accepted: "
 TURNED_AWAY = r"it turned this client's certificate away, or wants one \((.*)\); name one that it trusts with \?cert="
 
@@ -33,7 +42,10 @@ class Certificates:
 
     def __init__(self, directory: Path) -> None:
         openssl = require("openssl", "apt-get install -y openssl")
-        self.ours, self.foreign = Authority(openssl, directory / "ours"), Authority(openssl, directory / "foreign")
+        self.ours, self.foreign = (
+            Authority(openssl, directory / "ours"),
+            Authority(openssl, directory / "foreign"),
+        )
         for authority in (self.ours, self.foreign):
             authority.issue("server")
             authority.issue("client")
@@ -65,7 +77,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @contextlib.asynccontextmanager
 async def serving(files: TlsFiles, wants: Path | None = None) -> AsyncIterator[str]:
-    """The address of a server that speaks TLS, and says nothing once both sides accept each other."""
+    """The address of a server that speaks TLS, and says nothing once both
+    sides accept each other.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     assert files.cert is not None
     context.load_cert_chain(files.cert, files.key)
@@ -105,7 +119,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_servers_certificate(run: Run, certificates: Certificates, transport: str, fault: str) -> None:
+def test_a_servers_certificate(
+    run: Run, certificates: Certificates, transport: str, fault: str
+) -> None:
     name, way_out = FAULTS[fault]
 
     async def main() -> None:
@@ -126,7 +142,9 @@ CLIENTS = {
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("shown", CLIENTS)
-def test_a_clients_certificate(run: Run, certificates: Certificates, transport: str, shown: str) -> None:
+def test_a_clients_certificate(
+    run: Run, certificates: Certificates, transport: str, shown: str
+) -> None:
     async def main() -> None:
         async with serving(certificates.server("server"), wants=certificates.ours.ca) as address:
             text = await told(f"{transport.format(address)}?{certificates.client(shown)}")
@@ -136,7 +154,7 @@ def test_a_clients_certificate(run: Run, certificates: Certificates, transport: 
     run(main())
 
 
-# -- the same on real servers --------------------------------------------------------------------------------------
+# -- the same on real servers ----------------------------------------------------------------------
 
 
 class Real(NamedTuple):
@@ -158,7 +176,9 @@ def real(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator
 
     put(certificates.server("server"))
     if request.param == "etcds":  # which reads them for each connection
-        with started(lambda directory: EtcdServer(DEBIAN, directory, tls=tls_flags(ours, "shown"))) as etcd:
+        with started(
+            lambda directory: EtcdServer(DEBIAN, directory, tls=tls_flags(ours, "shown"))
+        ) as etcd:
             yield Real(f"etcds://127.0.0.1:{etcd.port}", put)
         return
 
@@ -174,7 +194,9 @@ def real(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator
 
 @pytest.mark.once
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_certificate_of_a_real_server(real: Real, certificates: Certificates, fault: str) -> None:
+def test_the_certificate_of_a_real_server(
+    real: Real, certificates: Certificates, fault: str
+) -> None:
     name, way_out = FAULTS[fault]
     real.show(certificates.server(fault))
     try:

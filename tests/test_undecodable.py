@@ -1,4 +1,6 @@
-"""Bytes of servers and files that do not decode: not JSON, not UTF-8, too deeply nested, of another form."""
+"""Bytes of servers and files that do not decode: not JSON, not UTF-8, too deeply nested,
+of another form.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from tests.helpers.logs import logged
 from tests.helpers.servers import listening
 
 Run = Callable[[Any], None]
-TEXTS = [b"{", b'{"detail": "\xff"}', b'{"scopes": ["\xff"]}', b'{"\xff": 1}', b"[" * 100_000, b"5", b""]
+TEXTS = [
+    b"{",
+    b'{"detail": "\xff"}',
+    b'{"scopes": ["\xff"]}',
+    b'{"\xff": 1}',
+    b"[" * 100_000,
+    b"5",
+    b"",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -46,7 +56,9 @@ def test_an_event_of_a_server(run: Run, kind: str, text: bytes) -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%b: %b\r\n\r\n" % mark + body)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%b: %b\r\n\r\n" % mark + body
+        )
         await writer.drain()
         await reader.read()
 

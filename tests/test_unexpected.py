@@ -1,4 +1,6 @@
-"""G8: nothing unexpected is ever silent: it is shown, logged with its traceback, and tried again."""
+"""G8: nothing unexpected is ever silent: it is shown, logged with its traceback,
+and tried again.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,11 @@ ERRORS: list[BaseException] = [
 @pytest.mark.parametrize("place", ["open", "iterate", "ping"])
 @pytest.mark.parametrize("push", [False, True])
 def test_whatever_a_session_raises_is_shown_and_tried_again(
-    place: str, error: BaseException, push: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: str,
+    error: BaseException,
+    push: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
         source = FaultySource({"a/1": b"1"}, push=push)
@@ -60,7 +66,8 @@ def test_whatever_a_session_raises_is_shown_and_tried_again(
             await sync.ready(60)
 
             async def fails(*_: Any, **__: Any) -> Any:
-                raise error.with_traceback(None)  # one that grew with each time would be long to log
+                # one that grew with each time would be long to log
+                raise error.with_traceback(None)
 
             with monkeypatch.context() as patch:
                 if place == "open":
@@ -85,7 +92,8 @@ def test_whatever_a_session_raises_is_shown_and_tried_again(
 
     with caplog.at_level(logging.INFO, "datasync"):
         run_simulated(main())
-    cancelled = place == "ping" and isinstance(error, asyncio.CancelledError)  # then there is nothing to show
+    # then there is nothing to show
+    cancelled = place == "ping" and isinstance(error, asyncio.CancelledError)
     assert cancelled or any(record.exc_info for record in logged(caplog))
 
 
@@ -224,7 +232,9 @@ def test_what_a_session_raises_as_it_is_closed_is_logged_and_handed_to_nobody(
     unhandled: list[str] = []
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context["message"]))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unhandled.append(context["message"])
+        )
         source = FaultySource({"a/1": b"1"})
         async with DataSync(source) as sync:
             view = sync.view("a/")
@@ -237,7 +247,9 @@ def test_what_a_session_raises_as_it_is_closed_is_logged_and_handed_to_nobody(
 
     run_simulated(main())
     assert not unhandled
-    assert [record.message for record in logged(caplog) if record.exc_info] == ["unexpected error in closing a session"]
+    assert [record.message for record in logged(caplog) if record.exc_info] == [
+        "unexpected error in closing a session"
+    ]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -41,7 +41,9 @@ def test_who_waits_for_a_revision_of_a_history_that_is_gone_hears_so() -> None:
 
 def test_a_source_without_revisions_says_so() -> None:
     async def main() -> None:
-        source = FaultySource(capabilities=msgspec.structs.replace(EXACT, order="key", revisions=False, resume=False))
+        source = FaultySource(
+            capabilities=msgspec.structs.replace(EXACT, order="key", revisions=False, resume=False)
+        )
         sync = DataSync(source)
         view = sync.view("a/")
         async with sync:
@@ -81,7 +83,9 @@ def test_ready_means_that_a_view_can_be_read_also_one_that_came_while_running() 
     run_simulated(main())
 
 
-def test_a_view_over_a_store_of_this_process_can_be_read_in_the_turn_it_is_made_in(run: Run) -> None:
+def test_a_view_over_a_store_of_this_process_can_be_read_in_the_turn_it_is_made_in(
+    run: Run,
+) -> None:
     async def main() -> None:
         async with datasync.DataSync("memory://") as sync:
             await sync.put("a/1", b"1")

@@ -1,4 +1,6 @@
-"""`DataSync.watches`, the way to the watch of a handler; and what may be asked of a watch, and what may not."""
+"""`DataSync.watches`, the way to the watch of a handler; and what may be asked of a watch,
+and what may not.
+"""
 
 from __future__ import annotations
 
@@ -194,7 +196,8 @@ def test_status_calls_nothing_following_that_has_not_accepted_its_resync() -> No
 def test_options_of_a_watch_are_checked_as_those_of_the_datasync() -> None:
     sync = DataSync("memory://", prefix="x/")
     wrong: list[dict[str, Any]] = [
-        {"ack_timeout": 0}, {"ack_timeout": "2"}, {"resync_timeout": float("nan")}, {"backlog": 0}, {"backlog": 1.5},
+        {"ack_timeout": 0}, {"ack_timeout": "2"}, {"resync_timeout": float("nan")}, {"backlog": 0},
+        {"backlog": 1.5},
     ]  # fmt: skip
     for given in wrong:
         with pytest.raises(datasync.UsageError, match=r"must be .*, got"):

@@ -1,6 +1,8 @@
-"""Fails unless the wheel and the sdist build from a clean tree, and the wheel works with each extra alone.
+"""Fails unless the wheel and the sdist build from a clean tree,
+and the wheel works with each extra alone.
 
-Each is installed into an environment of its own, with the versions of constraints.txt; pip's cache makes that quick.
+Each is installed into an environment of its own, with the versions of constraints.txt; pip's cache
+makes that quick.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ USES = {
 
 def call(*command: str | Path, cwd: Path) -> str:
     """What a command says; ends this one where it fails."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DATASYNC"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "DATASYNC"))
+    }
     env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode:
@@ -53,7 +59,9 @@ def build(directory: Path) -> Path:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tree / name)
     call(sys.executable, "-m", "build", "--outdir", directory / "dist", tree, cwd=directory)
-    [wheel], [sdist] = (list((directory / "dist").glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
+    [wheel], [sdist] = (
+        list((directory / "dist").glob(pattern)) for pattern in ("*.whl", "*.tar.gz")
+    )
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("datasync/")}
     committed = {name.removeprefix("src/") for name in known if name.startswith("src/")}
@@ -72,7 +80,9 @@ def check(extra: str, wheel: Path, directory: Path) -> None:
     python = place / "bin" / "python"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
     pip = (sys.executable, "-m", "pip", "--python", python)
-    call(*pip, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", wanted, cwd=directory)
+    call(
+        *pip, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", wanted, cwd=directory
+    )
     call(*pip, "check", cwd=directory)
 
     call(python, "-W", "error", "-c", f"import datasync; {USES[extra]}", cwd=directory)
@@ -83,14 +93,18 @@ def check(extra: str, wheel: Path, directory: Path) -> None:
 
 def main() -> int:
     """The exit code."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     if {"", *extras} != set(USES):
         raise SystemExit(f"say here what these are for: {sorted({'', *extras} ^ set(USES))}")
     with tempfile.TemporaryDirectory(prefix="datasync-") as directory:
         wheel = build(Path(directory))
         for extra in USES:
             check(extra, wheel, Path(directory))
-            print(f"the wheel works with {f'the extra {extra}' if extra else 'no extra'}", flush=True)
+            print(
+                f"the wheel works with {f'the extra {extra}' if extra else 'no extra'}", flush=True
+            )
     return 0
 
 

@@ -1,6 +1,7 @@
 """Prints the lower bound of each dependency that pyproject.toml declares, as constraints for pip.
 
-What is declared without a bound, and what our dependencies need themselves, stays as new as it can be.
+What is declared without a bound, and what our dependencies need themselves, stays as new as it can
+be.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ _BOUND = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*>=\s*([\w.]+)")
 
 
 def lowest(pyproject: str) -> list[str]:
-    """The constraints, in the order of the names. Raises SystemExit where one package has two bounds."""
+    """The constraints, in the order of the names.
+
+    Raises SystemExit where one package has two bounds.
+    """
     declared = tomllib.loads(pyproject)
     project, groups = declared["project"], declared["dependency-groups"]
     extras = project["optional-dependencies"].values()
@@ -27,7 +31,10 @@ def lowest(pyproject: str) -> list[str]:
             name, version = bound.groups()
             first = bounds.setdefault(name, version)
             if first != version:
-                raise SystemExit(f"pyproject.toml: {name} has the lower bounds {first} and {version}; give it one")
+                raise SystemExit(
+                    f"pyproject.toml: {name} has the lower bounds {first} and {version}; "
+                    "give it one"
+                )
 
     return [f"{name}=={version}" for name, version in sorted(bounds.items())]
 

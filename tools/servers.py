@@ -1,7 +1,8 @@
-"""Brings what the tests start: servers from Debian's packages where they are missing, and those that are built here.
+"""Brings what the tests start: servers from Debian's packages where they are missing,
+and those that are built here.
 
-Each line that installs something is said before it is run. What cannot be had is said too, with the line to type, and
-left to the tests: they skip, or fail where DATASYNC_REQUIRE_SERVERS is set.
+Each line that installs something is said before it is run. What cannot be had is said too, with the
+line to type, and left to the tests: they skip, or fail where DATASYNC_REQUIRE_SERVERS is set.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ def install(packages: list[str]) -> None:
     for arguments in (["update", "-q"], ["install", "-qy", *packages]):
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(
-            ["apt-get", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            ["apt-get", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             say(f"apt-get {arguments[0]} failed: {done.stderr.strip()[-500:]}")
@@ -56,7 +61,13 @@ def main() -> int:
     missing = sorted({package for name, package in PACKAGES.items() if shutil.which(name) is None})
     if missing:
         install(missing)
-    brought: list[Callable[[Announce], object]] = [partial(program, NEW), jars, archive, go_client, go_reader]
+    brought: list[Callable[[Announce], object]] = [
+        partial(program, NEW),
+        jars,
+        archive,
+        go_client,
+        go_reader,
+    ]
     for bring in brought:
         try:
             bring(say)

@@ -1,4 +1,7 @@
-"""Writes the tables of the docs that come out of the code. `make docs` runs it; a test compares without writing."""
+"""Writes the tables of the docs that come out of the code.
+
+`make docs` runs it; a test compares without writing.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ REST_OF_URL = {
     "redis+cluster": "127.0.0.1:6379", "kafka": "127.0.0.1/topic", "kafkas": "127.0.0.1/topic",
     "grpc": "127.0.0.1:9111", "grpcs": "127.0.0.1:9111",
     "grpc+watch": "127.0.0.1:9111", "grpcs+watch": "127.0.0.1:9111",
-    "rest": "127.0.0.1:9191", "rests": "127.0.0.1:9191", "http": "127.0.0.1:9191", "https": "127.0.0.1:9191",
+    "rest": "127.0.0.1:9191", "rests": "127.0.0.1:9191", "http": "127.0.0.1:9191",
+    "https": "127.0.0.1:9191",
 }  # fmt: skip
 
 
@@ -51,7 +55,8 @@ def with_table(text: str) -> str:
     _, _, after = rest.partition(END)
     if not after:
         raise SystemExit(
-            f"{GUARANTEES}: the marks around the table are gone; put {BEGIN.strip()} and {END.strip()} back"
+            f"{GUARANTEES}: the marks around the table are gone; put {BEGIN.strip()} and "
+            f"{END.strip()} back"
         )
     return before + BEGIN + capabilities_table() + END + after
 

@@ -14,7 +14,13 @@ import ssl
 from datasync.endpoints import TlsFiles
 from datasync.errors import DataSyncError, Disconnected, Unauthorized
 
-__all__ = ["BadCertificate", "certificate_problem", "client_not_accepted", "explained", "server_not_accepted"]
+__all__ = [
+    "BadCertificate",
+    "certificate_problem",
+    "client_not_accepted",
+    "explained",
+    "server_not_accepted",
+]
 
 _PATIENCE = 1.0
 """Seconds after which a server that says nothing has accepted the certificate."""
@@ -28,7 +34,11 @@ _RENEW = "renew it, or set the clock of this machine"
 _FAULTS = (
     (("expired",), "it has expired", _RENEW),
     (("not yet valid",), "it is not valid yet", _RENEW),
-    (("mismatch", "is not in peer certificate", "Hostname Verification"), "it is made out to another host", _HOST),
+    (
+        ("mismatch", "is not in peer certificate", "Hostname Verification"),
+        "it is made out to another host",
+        _HOST,
+    ),
     (("in certificate chain", "unable to", "unknown authority"), _UNKNOWN, _AUTHORITY),
     (
         ("self-signed", "self signed"),
@@ -59,7 +69,9 @@ def server_not_accepted(message: str) -> str:
     for words, meaning, way_out in _FAULTS:
         if any(each in message for each in words):
             return f"its certificate was not accepted: {meaning} ({message}); {way_out}"
-    return f"its certificate was not accepted ({message or 'it could not be verified'}); {_AUTHORITY}"
+    return (
+        f"its certificate was not accepted ({message or 'it could not be verified'}); {_AUTHORITY}"
+    )
 
 
 def client_not_accepted(why: str = "") -> str:
@@ -120,4 +132,6 @@ async def _handshake_problem(
         return certificate_problem(error)
     except (OSError, TimeoutError, Disconnected):
         return None
-    return client_not_accepted("none was shown" if files.cert is None else "it hangs up behind the handshake")
+    return client_not_accepted(
+        "none was shown" if files.cert is None else "it hangs up behind the handshake"
+    )

@@ -24,26 +24,39 @@ def is_utf8(text: str) -> bool:
 def check_key(key: str, rooted: bool) -> None:
     """Raise `BadKey` unless `key` can name a value."""
     if not isinstance(key, str):
-        raise BadKey(f"a key is text, not {type(key).__name__}; write for example 'config/interface/eth0'")
+        raise BadKey(
+            f"a key is text, not {type(key).__name__}; write for example 'config/interface/eth0'"
+        )
     if not key:
         raise BadKey("a key is not empty; name what is to be stored")
     if rooted and key[0] == "/":
         raise BadKey(f"the key {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
     if not key.isascii() and not is_utf8(key):  # the hot path
-        raise BadKey(f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold")
+        raise BadKey(
+            f"the key {key!r} holds half a surrogate pair; a key is text that UTF-8 can hold"
+        )
 
 
 def check_prefix(prefix: str, rooted: bool = False) -> None:
     """Raise `BadPrefix` unless `prefix` is empty or ends in a slash; where
     `rooted`, it may not start with one."""
     if not isinstance(prefix, str):
-        raise BadPrefix(f"a prefix is text, not {type(prefix).__name__}; write for example 'config/interface/'")
+        raise BadPrefix(
+            f"a prefix is text, not {type(prefix).__name__}; write for example 'config/interface/'"
+        )
     if not is_prefix(prefix):
-        raise BadPrefix(f"the prefix {prefix!r} would match its neighbours too; write {prefix + '/'!r}")
+        raise BadPrefix(
+            f"the prefix {prefix!r} would match its neighbours too; write {prefix + '/'!r}"
+        )
     if rooted and prefix.startswith("/"):
-        raise BadPrefix(f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}")
+        raise BadPrefix(
+            f"the prefix {prefix!r} starts with '/' below a prefix; write {prefix.lstrip('/')!r}"
+        )
     if not is_utf8(prefix):
-        raise BadPrefix(f"the prefix {prefix!r} holds half a surrogate pair; a prefix is text that UTF-8 can hold")
+        raise BadPrefix(
+            f"the prefix {prefix!r} holds half a surrogate pair; a prefix is text that UTF-8 "
+            "can hold"
+        )
 
 
 def check_options(source: Source, operations: Sequence[Operation]) -> None:
@@ -56,10 +69,14 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
         if type(operation) is Put:
             writes += 1
             if operation.ttl is not None and not can.ttl:
-                raise UnsupportedOption(f"{source.name} has no ttl (for {operation.key!r}); delete the key yourself")
+                raise UnsupportedOption(
+                    f"{source.name} has no ttl (for {operation.key!r}); delete the key yourself"
+                )
         elif type(operation) is Check:
             if not can.cas:
-                raise UnsupportedOption(f"{source.name} has no if_revision (for {operation.key!r}); leave it out")
+                raise UnsupportedOption(
+                    f"{source.name} has no if_revision (for {operation.key!r}); leave it out"
+                )
         else:
             writes += 1
     if writes > 1 and not can.transactions:
@@ -74,14 +91,20 @@ def check_operations(operations: Sequence[Operation]) -> None:
         written = set()
         for operation in writes:
             if operation.key in written:
-                raise BadKey(f"{operation.key!r} is written twice in one transaction; keep the write that is meant")
+                raise BadKey(
+                    f"{operation.key!r} is written twice in one transaction; keep the write that "
+                    "is meant"
+                )
             written.add(operation.key)
-    deleted = [operation.key for operation in writes if type(operation) is Delete and operation.prefix]
+    deleted = [
+        operation.key for operation in writes if type(operation) is Delete and operation.prefix
+    ]
     if not deleted:
         return
     prefixes = Scopes(deleted)
     for item in writes:
         if item.key in prefixes and not (type(item) is Delete and item.prefix):
             raise BadKey(
-                f"{item.key!r} lies under a prefix that the same transaction deletes; delete the other keys by name"
+                f"{item.key!r} lies under a prefix that the same transaction deletes; delete the "
+                "other keys by name"
             )

@@ -53,7 +53,9 @@ def not_connected(error: Exception, server: str, protocol: str, *, tls: bool) ->
 
 def unknown_name(server: str) -> Disconnected:
     """That nobody knows the name of the host."""
-    return Disconnected(f"{server}: the name cannot be resolved; check the address, and the DNS of this machine")
+    return Disconnected(
+        f"{server}: the name cannot be resolved; check the address, and the DNS of this machine"
+    )
 
 
 def unreachable(server: str, why: str, protocol: str) -> Disconnected:
@@ -63,14 +65,18 @@ def unreachable(server: str, why: str, protocol: str) -> Disconnected:
 
 def no_tls(server: str, why: str) -> Disconnected:
     """That the server answers, but not as TLS has it."""
-    return Disconnected(f"{server}: no TLS handshake ({why}); check the address, and that the server speaks TLS there")
+    return Disconnected(
+        f"{server}: no TLS handshake ({why}); check the address, and that the server speaks "
+        "TLS there"
+    )
 
 
 def no_answer(server: str, protocol: str, seconds: float | None = None) -> Disconnected:
     """That the server has been silent, for so long where given."""
     waited = "in time" if seconds is None else f"within {seconds:g} s"
     return Disconnected(
-        f"{server}: no answer {waited}; check that the server is healthy, and that {protocol} runs there"
+        f"{server}: no answer {waited}; check that the server is healthy, and that {protocol} "
+        "runs there"
     )
 
 
@@ -78,7 +84,8 @@ def hung_up(server: str, protocol: str, *, tls: bool) -> Disconnected:
     """That the server closes the connection instead of its first answer."""
     wants = "another certificate" if tls else "TLS"
     return Disconnected(
-        f"{server}: it hangs up without an answer; check the address, that {protocol} runs there, and whether it wants"
+        f"{server}: it hangs up without an answer; check the address, that {protocol} runs there, "
+        "and whether it wants"
         f" {wants}"
     )
 
@@ -88,14 +95,16 @@ def foreign(server: str, protocol: str, why: str = "") -> Disconnected:
     `why` is how that was seen."""
     seen = f" ({why})" if why else ""
     return Disconnected(
-        f"{server}: it does not answer as {protocol} does{seen}; check the address, and what stands before it"
+        f"{server}: it does not answer as {protocol} does{seen}; check the address, and what "
+        "stands before it"
     )
 
 
 def too_large(server: str, most: int) -> AnswerTooLarge:
     """That a server has more to say at once than the `most` bytes which its URL allows."""
     return AnswerTooLarge(
-        f"{server}: one answer has more than {most} bytes; give a larger max_answer= in the URL if that is meant, else"
+        f"{server}: one answer has more than {most} bytes; give a larger max_answer= in the URL if "
+        "that is meant, else"
         " check the server"
     )
 
@@ -103,8 +112,14 @@ def too_large(server: str, most: int) -> AnswerTooLarge:
 def cannot_listen(server: str, error: Exception) -> BadStore:
     """That a server of ours has no place to listen at: it is taken, not this
     machine's, or not for this user."""
-    why = "the name cannot be resolved" if isinstance(error, socket.gaierror | UnicodeError) else _reason(error)
-    return BadStore(f"{server}: cannot listen there: {why}; choose another address, or end what listens there")
+    why = (
+        "the name cannot be resolved"
+        if isinstance(error, socket.gaierror | UnicodeError)
+        else _reason(error)
+    )
+    return BadStore(
+        f"{server}: cannot listen there: {why}; choose another address, or end what listens there"
+    )
 
 
 async def check_free(server: str, host: str, port: int) -> None:

@@ -81,7 +81,9 @@ class TlsFiles(NamedTuple):
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
 
-        def renew(handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        def renew(
+            handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+        ) -> None:
             nonlocal newest, stamps
             with contextlib.suppress(OSError, ssl.SSLError):
                 if (now := self._stamps()) != stamps:
@@ -106,15 +108,21 @@ class TlsFiles(NamedTuple):
         ca, cert, key = self
         ca = ca or _system_authorities()
         found = [path.stat() for path in (ca, cert, key) if path is not None]
-        return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in found)
+        return tuple(
+            (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            for stat in found
+        )
 
     def _unusable(self, error: OSError) -> Disconnected:
         if isinstance(error, ssl.SSLError):
             names = ", ".join(str(path) for path in self if path is not None)
             return Disconnected(
-                f"{names}: PEM files that do not belong together now ({_reason(error)}); renew them all"
+                f"{names}: PEM files that do not belong together now ({_reason(error)}); renew "
+                "them all"
             )
-        return Disconnected(f"{error.filename}: it cannot be read now ({error.strerror}); put it back")
+        return Disconnected(
+            f"{error.filename}: it cannot be read now ({error.strerror}); put it back"
+        )
 
 
 def _system_authorities() -> Path | None:
@@ -152,10 +160,13 @@ def endpoints(url: Url, port: int) -> list[Endpoint]:
 
 
 def _endpoint(url: Url, host: str, default: int) -> Endpoint:
-    name, colon, port = host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", str(default))
+    name, colon, port = (
+        host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", str(default))
+    )
     if not is_host(name) or not port.isdecimal() or (colon and not 0 < int(port) < 65536):
         raise BadUrl(
-            f"{url}: {shown_host(host)!r} is not a host; write host, host:port or [ipv6]:port, several with commas"
+            f"{url}: {shown_host(host)!r} is not a host; write host, host:port or [ipv6]:port, "
+            "several with commas"
         )
     return Endpoint(name, int(port))
 
@@ -179,7 +190,8 @@ def tls_files(url: Url) -> TlsFiles:
         _context(files, files._stamps(), ())
     except ssl.SSLError as error:
         raise BadUrl(
-            f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a password"
+            f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a "
+            "password"
             f" ({_reason(error)})"
         ) from None
     return files

@@ -149,7 +149,9 @@ class NotApplied(DataSyncError):
     def __init__(self, verdict: Verdict, reasons: Mapping[str, str], revision: int | None) -> None:
         because = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
         super().__init__(
-            f"written, but {verdict.value}" + (f" ({because})" if because else "") + "; see status() for the watches"
+            f"written, but {verdict.value}"
+            + (f" ({because})" if because else "")
+            + "; see status() for the watches"
         )
         self.verdict = verdict
         self.reasons = dict(reasons)
@@ -169,7 +171,9 @@ class PartialWrite(DataSyncError):
 
     def __init__(self, done: Sequence[str], failed: Mapping[str, Exception]) -> None:
         lost = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        super().__init__(f"written to {', '.join(done) or 'no source'}, but not to {lost}; repeat the write")
+        super().__init__(
+            f"written to {', '.join(done) or 'no source'}, but not to {lost}; repeat the write"
+        )
         self.done = list(done)
         self.failed = dict(failed)
 

@@ -16,7 +16,16 @@ import msgspec
 
 from datasync.errors import DecodeError, UsageError
 
-__all__ = ["Change", "ChangeEvent", "KeyVal", "Op", "Record", "ResyncEvent", "Values", "record_type"]
+__all__ = [
+    "Change",
+    "ChangeEvent",
+    "KeyVal",
+    "Op",
+    "Record",
+    "ResyncEvent",
+    "Values",
+    "record_type",
+]
 
 T = TypeVar("T")
 Decode = Callable[[str, bytes], T]
@@ -50,7 +59,10 @@ class Record(msgspec.Struct, gc=False, eq=False):
 def record_type(source: str) -> type[Record]:
     """A type of records that belong to `source`, so that no single record has to carry the name."""
     return cast(
-        type[Record], msgspec.defstruct("Record", [], bases=(Record,), namespace={"source": source}, gc=False, eq=False)
+        type[Record],
+        msgspec.defstruct(
+            "Record", [], bases=(Record,), namespace={"source": source}, gc=False, eq=False
+        ),
     )
 
 
@@ -224,13 +236,15 @@ Report = Callable[["Event[Any]", "BaseException | None"], None]
 
 def _no_way_back(event: Event[Any], error: BaseException | None) -> None:
     raise UsageError(
-        f"this {type(event).__name__} is a copy, by pickle or deepcopy; report on the one that the watch delivered"
+        f"this {type(event).__name__} is a copy, by pickle or deepcopy; report on the one that the "
+        "watch delivered"
     )
 
 
 def _copy_of(kind: type[Event[Any]], data: Mapping[str, Any]) -> Event[Any]:
     fixed: dict[str, Any] = {
-        name: MappingProxyType(value) if type(value) is dict else value for name, value in data.items()
+        name: MappingProxyType(value) if type(value) is dict else value
+        for name, value in data.items()
     }
     return kind(**fixed, _report=_no_way_back)
 
@@ -249,7 +263,10 @@ class ChangeEvent(Event[T], kw_only=True, eq=False):
         return {**Event._data(self), "changes": list(self.changes), "commits": self.commits}
 
     def __repr__(self) -> str:
-        return f"ChangeEvent({len(self.changes)} changes, revision={self.revision}, attempt={self.attempt})"
+        return (
+            f"ChangeEvent({len(self.changes)} changes, revision={self.revision}, "
+            f"attempt={self.attempt})"
+        )
 
 
 class ResyncEvent(Event[T], kw_only=True, eq=False):
@@ -274,7 +291,12 @@ class ResyncEvent(Event[T], kw_only=True, eq=False):
 
     def _data(self) -> dict[str, Any]:
         changes = list(self.changes)  # worked out here, from what the engine holds
-        data = {"values": dict(self.values), "reason": self.reason, "_make_changes": list, "_changes": changes}
+        data = {
+            "values": dict(self.values),
+            "reason": self.reason,
+            "_make_changes": list,
+            "_changes": changes,
+        }
         return {**Event._data(self), **data}
 
     def __repr__(self) -> str:

@@ -34,7 +34,9 @@ class ForwardingSource(Source):
     def used_by(self, status: Callable[[], Any]) -> None:
         self._source.used_by(status)
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         return await self._source.open(scopes, resume, added)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:

@@ -60,7 +60,9 @@ def too_large_to_receive(error: grpc.aio.AioRpcError) -> bool:
     return code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in text
 
 
-def channel_credentials(ca: bytes | None, key: bytes | None, cert: bytes | None) -> grpc.ChannelCredentials:
+def channel_credentials(
+    ca: bytes | None, key: bytes | None, cert: bytes | None
+) -> grpc.ChannelCredentials:
     """For a client; without `ca` it trusts the authorities of this system, else grpc's own list."""
     path = ssl.get_default_verify_paths().cafile
     if ca is None and path is not None:
@@ -111,13 +113,17 @@ def certificate_problem(error: grpc.aio.AioRpcError) -> str | None:
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return None
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return server_not_accepted(text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK"))
+        return server_not_accepted(
+            text.rpartition("CERTIFICATE_VERIFY_FAILED")[2].strip(" :]").removesuffix(": OK")
+        )
     if "TSI_DATA_CORRUPTED" in text:  # it said why, but grpc does not
         return client_not_accepted()
     return None
 
 
-def connection_problem(error: grpc.aio.AioRpcError, server: str, protocol: str) -> Disconnected | None:
+def connection_problem(
+    error: grpc.aio.AioRpcError, server: str, protocol: str
+) -> Disconnected | None:
     """That a call found no connection, or a server of another kind at its end: it was surely not
     done. None where it is about something else."""
     text = " ".join((error.details() or "").split())
@@ -130,5 +136,7 @@ def connection_problem(error: grpc.aio.AioRpcError, server: str, protocol: str) 
     if "WRONG_VERSION_NUMBER" in text or "Handshake read failed" in text:
         return no_tls(server, "wrong version number" if "WRONG_VERSION" in text else "it hangs up")
     if "failed to connect to all addresses" in text:
-        return unreachable(server, text.rpartition("Failed to connect to remote host: ")[2].lower(), protocol)
+        return unreachable(
+            server, text.rpartition("Failed to connect to remote host: ")[2].lower(), protocol
+        )
     return None

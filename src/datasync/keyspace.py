@@ -23,10 +23,14 @@ class KeySpace(msgspec.Struct, frozen=True):
     def of(cls, label: str | None, prefix: str | None) -> KeySpace:
         """The one that `label=` or `prefix=` asks for. Raises `UsageError`, `BadPrefix`."""
         if label is not None and prefix is not None:
-            raise UsageError("label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'")
+            raise UsageError(
+                "label= and prefix= exclude each other; label='x' is prefix='/vnf-agent/x/'"
+            )
         if label is not None:
             if not isinstance(label, str) or not label or "/" in label or not is_utf8(label):
-                raise BadPrefix(f"the label {label!r} is not a name; write for example label='vpp1'")
+                raise BadPrefix(
+                    f"the label {label!r} is not a name; write for example label='vpp1'"
+                )
             return cls(f"{_LABELS}{label}/")
         if prefix is None:
             return cls()

@@ -40,7 +40,9 @@ def open_layers(sources: Sequence[str | Source | Layer]) -> list[Layer]:
         source = layer.source if isinstance(layer.source, Source) else open_url(layer.source)
         name = layer.name or source.name
         if any(other.name == name for other in layers):
-            raise UsageError(f"two sources are named {name!r}; tell them apart with Layer(..., name=...)")
+            raise UsageError(
+                f"two sources are named {name!r}; tell them apart with Layer(..., name=...)"
+            )
         layers.append(Layer(source, layer.optional, name))
     return layers
 
@@ -53,7 +55,9 @@ def targets_of(names: Sequence[str], write_to: str | Sequence[str] | None) -> li
     chosen = [write_to] if isinstance(write_to, str) else list(write_to)
     for name in chosen:
         if name not in names:
-            raise UsageError(f"write_to={name!r} is not one of the sources; choose from {', '.join(names)}")
+            raise UsageError(
+                f"write_to={name!r} is not one of the sources; choose from {', '.join(names)}"
+            )
     return [names.index(name) for name in chosen]
 
 

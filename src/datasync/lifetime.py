@@ -1,4 +1,6 @@
-"""Where and when a DataSync can be used: in the event loop and process that it was started in, until it is closed."""
+"""Where and when a DataSync can be used: in the event loop and process that it was started in,
+until it is closed.
+"""
 
 from __future__ import annotations
 
@@ -43,24 +45,33 @@ class Lifetime:
         self.closed = True
 
     def check(self) -> None:
-        """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can be used here and now."""
+        """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can
+        be used here and now.
+        """
         if self._loop is None:
             raise UsageError("the DataSync is not started; use it inside `async with sync:`")
         self.check_open()
 
     def check_open(self) -> None:
         """The same, for what can be done before the start as well."""
-        if self._loop is not None and (asyncio._get_running_loop() is not self._loop or self._fork != _forks):
+        if self._loop is not None and (
+            asyncio._get_running_loop() is not self._loop or self._fork != _forks
+        ):
             self._check_place()
         if self.closed:
             raise WatchClosed("the DataSync has been closed; make a new one")
 
     def _check_place(self) -> None:
         if self._fork != _forks:
-            raise Forked("this DataSync belongs to the parent process; make a new one after the fork")
+            raise Forked(
+                "this DataSync belongs to the parent process; make a new one after the fork"
+            )
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
         if here is not self._loop:
-            raise WrongLoop("this DataSync belongs to another event loop; use call_soon_threadsafe, or make a new one")
+            raise WrongLoop(
+                "this DataSync belongs to another event loop; use call_soon_threadsafe, or make "
+                "a new one"
+            )

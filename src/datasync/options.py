@@ -13,11 +13,15 @@ from datasync.errors import UsageError
 __all__ = ["DEFAULT_NOTIF_TIMEOUT", "Backoff", "Options", "WatchOptions"]
 
 DEFAULT_NOTIF_TIMEOUT = 2.0
-"""How long a handler may take to report on a CHANGE before it is overdue (Go: DefaultNotifTimeout)."""
+"""How long a handler may take to report on a CHANGE before it is overdue (Go:
+DefaultNotifTimeout).
+"""
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Waits that grow by `factor` from `initial` to `maximum`, each shortened by up to `jitter` (a fraction)."""
+    """Waits that grow by `factor` from `initial` to `maximum`,
+    each shortened by up to `jitter` (a fraction).
+    """
 
     initial: float = 0.1
     maximum: float = 10.0
@@ -31,8 +35,10 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How one DataSync behaves; the arguments of `DataSync` of the same names. Raises `UsageError` for what makes no
-    sense."""
+    """How one DataSync behaves; the arguments of `DataSync` of the same names.
+
+    Raises `UsageError` for what makes no sense.
+    """
 
     codec: str = "json"
     recovery: str = "auto"
@@ -78,6 +84,13 @@ class WatchOptions(TypedDict, total=False):
     resync_timeout: float | None
 
 
-_SECONDS = "ack_timeout", "resync_timeout", "connect_timeout", "ping_interval", "ping_timeout", "close_timeout"
+_SECONDS = (
+    "ack_timeout",
+    "resync_timeout",
+    "connect_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "close_timeout",
+)
 _COUNTS = "backlog", "retries"
 _LIMITS = "backlog", "ack_timeout", "resync_timeout"

@@ -93,7 +93,10 @@ class Tally(msgspec.Struct, gc=False):
 
     def note(self, verdict: Verdict) -> None:
         """The outcome at a watch that nobody expected to vote."""
-        if self._verdict is Verdict.UNWATCHED or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]:
+        if (
+            self._verdict is Verdict.UNWATCHED
+            or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]
+        ):
             self._verdict = verdict
 
     def close(self) -> None:
@@ -104,7 +107,9 @@ class Tally(msgspec.Struct, gc=False):
             self._finish()
 
     def _finish(self) -> None:
-        self.result = Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
+        self.result = (
+            Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
+        )
         for listener in self._listeners:
             try:
                 listener(self.result)
@@ -171,7 +176,9 @@ class Votes:
     def overdue(self) -> None:
         """The watch is overdue: cast all for which that counts. Those that wait for a
         final outcome are asked once."""
-        new = list(itertools.takewhile(lambda number: number >= self._answered, reversed(self._open)))
+        new = list(
+            itertools.takewhile(lambda number: number >= self._answered, reversed(self._open))
+        )
         self._answered = self._next
         for number in reversed(new):
             vote = self._open[number]

@@ -22,7 +22,9 @@ class Reader:
     """Reads from the sources of one DataSync, of which a later one
     overrides an earlier one key by key."""
 
-    def __init__(self, sources: Sequence[Source], life: Lifetime, keys: KeySpace, options: Options) -> None:
+    def __init__(
+        self, sources: Sequence[Source], life: Lifetime, keys: KeySpace, options: Options
+    ) -> None:
         self._sources = sources
         self._life = life
         self._keys = keys
@@ -39,7 +41,9 @@ class Reader:
                 return KeyVal(key, record_type(source.name)(*found), decode)
         return None
 
-    async def list(self, prefix: str, kind: type[Any], *, keys_only: bool) -> AsyncIterator[KeyVal[Any]]:
+    async def list(
+        self, prefix: str, kind: type[Any], *, keys_only: bool
+    ) -> AsyncIterator[KeyVal[Any]]:
         """See `DataSync.list`."""
         self._life.check()
         self._keys.check_prefix(prefix)

@@ -52,10 +52,16 @@ class Rooted(ForwardingSource):
         self._root = root
         self._skipped = SkippedKeys(logger("datasync.keys"))
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         root = self._root
-        session = await self._source.open([root + scope for scope in scopes], resume, [root + scope for scope in added])
-        return (_RootedPush if isinstance(session, PushSession) else _RootedSession)(session, root, self._skip)
+        session = await self._source.open(
+            [root + scope for scope in scopes], resume, [root + scope for scope in added]
+        )
+        return (_RootedPush if isinstance(session, PushSession) else _RootedSession)(
+            session, root, self._skip
+        )
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         root = self._root
@@ -88,7 +94,9 @@ class Rooted(ForwardingSource):
             case Result() as result:
                 return msgspec.structs.replace(committed, result=self._cut_reasons(result))
             case future:
-                return msgspec.structs.replace(committed, result=handed_on(future, self._cut_reasons))
+                return msgspec.structs.replace(
+                    committed, result=handed_on(future, self._cut_reasons)
+                )
 
     def _check(self, key: str, prefix: bool = False) -> None:
         """Raise `BadKey` or `BadPrefix` for what has no name below the root: a
@@ -98,7 +106,9 @@ class Rooted(ForwardingSource):
 
     def _skip(self, key: str) -> None:
         """Say once that the store holds a key, named in whole, that has no name below the root."""
-        why = f"it has no name below {self._root!r}; rename it, or delete it with: datasync del --raw"
+        why = (
+            f"it has no name below {self._root!r}; rename it, or delete it with: datasync del --raw"
+        )
         self._skipped.report(key.encode(), self.name, why)
 
     def _cut_reasons(self, result: Result) -> Result:
@@ -114,7 +124,9 @@ class Rooted(ForwardingSource):
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
-        items, following = await self._source.page(self._root + prefix, token, limit, keys_only=keys_only)
+        items, following = await self._source.page(
+            self._root + prefix, token, limit, keys_only=keys_only
+        )
         return _cut_items(items, len(self._root), self._skip), following
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
@@ -132,7 +144,11 @@ Skip = Callable[[str], None]
 
 def _cut_items(items: Sequence[Item], at: int, skip: Skip) -> Sequence[Item]:
     """The items that have a name behind the first `at` letters of their keys, by that name."""
-    cut = [(key[at:], raw, revision) for key, raw, revision in items if key[at : at + 1] not in _NAMELESS]
+    cut = [
+        (key[at:], raw, revision)
+        for key, raw, revision in items
+        if key[at : at + 1] not in _NAMELESS
+    ]
     if len(cut) < len(items):
         _skip_all((key for key, _, _ in items), at, skip)
     return cut
@@ -164,7 +180,9 @@ def _cutter(root: str, skip: Skip) -> Cut:
         match frame:
             case Commit(position, revision, changes, reply, final):
                 # also where nothing is left: somebody may wait for this revision, or for the reply
-                ours = [(key[at:], raw) for key, raw in changes if key[at : at + 1] not in _NAMELESS]
+                ours = [
+                    (key[at:], raw) for key, raw in changes if key[at : at + 1] not in _NAMELESS
+                ]
                 if len(ours) < len(changes):
                     _skip_all((key for key, raw in changes if raw is not None), at, skip)
                 return Commit(position, revision, ours, whole(reply), final)

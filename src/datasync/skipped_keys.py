@@ -48,7 +48,9 @@ class SkippedKeys:
         else:
             why = "empty"
         if not text:
-            self.report(key, store, f"it is {why}; rename it, or delete it with: datasync del --raw")
+            self.report(
+                key, store, f"it is {why}; rename it, or delete it with: datasync del --raw"
+            )
         return text or None
 
 

@@ -143,7 +143,9 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
         return self.result if isinstance(self.result, Result) else await self.result
 
 
-def handed_on(theirs: asyncio.Future[Result], change: Callable[[Result], Result]) -> asyncio.Future[Result]:
+def handed_on(
+    theirs: asyncio.Future[Result], change: Callable[[Result], Result]
+) -> asyncio.Future[Result]:
     """The verdict that `theirs` brings, changed, for a source that stands before another.
 
     Its error is handed on too: nobody waits for what will not come.
@@ -295,7 +297,9 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         """Start a session.
 
         A snapshot is at least as new as this call: it holds all that the store had acknowledged to
@@ -339,7 +343,9 @@ class Source(abc.ABC):
         try:
             text = key.decode()
         except UnicodeDecodeError:
-            raise BadKey(f"{self.name} names keys by text, and {key!r} is not UTF-8; delete it in the store") from None
+            raise BadKey(
+                f"{self.name} names keys by text, and {key!r} is not UTF-8; delete it in the store"
+            ) from None
         committed = await self.commit([Delete(text)])
         return committed.existed[0]
 
@@ -374,7 +380,9 @@ class Source(abc.ABC):
 
         Raises as `commit` does; `UnsupportedOption` where there is a store in between.
         """
-        raise UnsupportedOption(f"{self.name} takes no RESYNC: it is a store; write and delete its keys")
+        raise UnsupportedOption(
+            f"{self.name} takes no RESYNC: it is a store; write and delete its keys"
+        )
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release by default
         """Release what the source itself holds. Each DataSync that uses it calls

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-__all__ = ["Failing", "LastResync", "LayerState", "SourceStatus", "Status", "WatchState", "WatchStatus", "joined"]
+__all__ = [
+    "Failing",
+    "LastResync",
+    "LayerState",
+    "SourceStatus",
+    "Status",
+    "WatchState",
+    "WatchStatus",
+    "joined",
+]
 
 
 class LayerState(enum.Enum):

@@ -42,10 +42,13 @@ class DataSync:
     """Keeps the parts of an application in step with one source, or several as layers.
 
     sources: URLs, `Source` objects or `Layer`s; a later one overrides an earlier one key by key.
-    label: the keys live under /vnf-agent/<label>/ and are named relative to it; not together with `prefix`.
-    prefix: the keys live under it and are named relative to it; by default they are all keys of the sources.
+    label: the keys live under /vnf-agent/<label>/ and are named relative to it; not together with
+        `prefix`.
+    prefix: the keys live under it and are named relative to it; by default they are all keys of the
+        sources.
     codec: how protobuf messages are stored, "json" (the default) or "proto".
-    recovery: "auto" (the default) resumes after a fault if it is proven that nothing was missed, "resync" never does.
+    recovery: "auto" (the default) resumes after a fault if it is proven that nothing was missed,
+        "resync" never does.
     ack_timeout: seconds that a handler has for a CHANGE before it is overdue; default 2.
     resync_timeout: seconds that a handler has for a RESYNC before it is overdue; default 30.
     backlog: changes that may wait for a watch before they are folded; default 1024.
@@ -55,11 +58,13 @@ class DataSync:
     connect_timeout: seconds that a source has to open a session; default 10.
     ping_interval: seconds between two pings of a source; default 3.
     ping_timeout: seconds that a source has to answer one, else it counts as lost; default 3.
-    close_timeout: seconds that closing waits for the sessions, for each source, and for the handlers; default 5.
-    write_to: the name or names of the sources that take the writes; not needed where there is only one source.
+    close_timeout: seconds that closing waits for the sessions, for each source, and for the
+        handlers; default 5.
+    write_to: the name or names of the sources that take the writes; not needed where there is only
+        one source.
 
-    A DataSync belongs to the event loop and process it is started in: `async with sync:`. Raises `BadUrl`,
-    `MissingExtra`, `BadPrefix`, `UsageError`.
+    A DataSync belongs to the event loop and process it is started in: `async with sync:`. Raises
+    `BadUrl`, `MissingExtra`, `BadPrefix`, `UsageError`.
     """
 
     _make_engine: Callable[[Sequence[tuple[Source, str, bool]], Options], Engine] = Engine
@@ -86,7 +91,8 @@ class DataSync:
         if not sources:
             raise UsageError("a DataSync needs a source; for example DataSync('memory://')")
         self._options = Options(
-            codec=codec, recovery=recovery, ack_timeout=ack_timeout, resync_timeout=resync_timeout, backlog=backlog,
+            codec=codec, recovery=recovery, ack_timeout=ack_timeout, resync_timeout=resync_timeout,
+            backlog=backlog,
             retries=retries, retry=retry, reconnect=reconnect, connect_timeout=connect_timeout,
             ping_interval=ping_interval, ping_timeout=ping_timeout, close_timeout=close_timeout,
         )  # fmt: skip
@@ -116,7 +122,7 @@ class DataSync:
             where.append(f"prefix={self._keys.root!r}")
         return f"{type(self).__name__}({', '.join(where)})"
 
-    # -- life ----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Connect. Returns when each source has been tried once; the RESYNCs come by themselves.
@@ -130,7 +136,9 @@ class DataSync:
             await self._engine.start()
 
     async def aclose(self) -> None:
-        """End every task and close the sources, within `close_timeout` each; waiters get `WatchClosed`."""
+        """End every task and close the sources, within `close_timeout` each;
+        waiters get `WatchClosed`.
+        """
         if self._life.closed:
             return
         self._life.end()
@@ -146,12 +154,18 @@ class DataSync:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.aclose()
 
     async def run(self) -> None:
-        """Start, serve until SIGINT or SIGTERM, and close. One that the program was started to ignore stays ignored."""
+        """Start, serve until SIGINT or SIGTERM, and close.
+
+        One that the program was started to ignore stays ignored.
+        """
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         signals = stop_signals()
@@ -164,13 +178,15 @@ class DataSync:
             for number in signals:
                 loop.remove_signal_handler(number)
 
-    # -- watching ------------------------------------------------------------------------------------------------
+    # -- watching ----------------------------------------------------------------------------------
 
     @overload
     def watch(self, name: str, *prefixes: str, **options: Unpack[WatchOptions]) -> Watch[bytes]: ...
 
     @overload
-    def watch(self, name: str, *prefixes: str, type: type[T], **options: Unpack[WatchOptions]) -> Watch[T]: ...
+    def watch(
+        self, name: str, *prefixes: str, type: type[T], **options: Unpack[WatchOptions]
+    ) -> Watch[T]: ...
 
     def watch(
         self, name: str, *prefixes: str, keys: Sequence[str] = (), type: type[Any] = bytes,
@@ -189,7 +205,11 @@ class DataSync:
         Raises `AlreadyRegistered`, `BadPrefix`, `BadKey`, `UsageError`.
         """
         options = WatchOptions(
-            keys=keys, after=after, backlog=backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout
+            keys=keys,
+            after=after,
+            backlog=backlog,
+            ack_timeout=ack_timeout,
+            resync_timeout=resync_timeout,
         )
         return self._register(name, prefixes, type, None, options)
 
@@ -200,37 +220,59 @@ class DataSync:
 
     @overload
     def watcher(
-        self, *prefixes: str, name: str | None = None, type: type[T], **options: Unpack[WatchOptions]
+        self,
+        *prefixes: str,
+        name: str | None = None,
+        type: type[T],
+        **options: Unpack[WatchOptions],
     ) -> Callable[[Handler[T]], Handler[T]]: ...
 
     def watcher(
-        self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (), type: type[Any] = bytes,
+        self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (),
+        type: type[Any] = bytes,
         after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
         resync_timeout: float | None = None,
     ) -> Callable[[Handler[Any]], Handler[Any]]:  # fmt: skip
-        """Register a function as the handler of a watch: returning accepts the event, raising does not.
+        """Register a function as the handler of a watch: returning accepts the event,
+        raising does not.
 
-        The name is that of the function unless given. A plain function runs in a thread of its own. For the rest,
-        see `watch`.
+        The name is that of the function unless given. A plain function runs in a thread of its own.
+        For the rest, see `watch`.
         """
         options = WatchOptions(
-            keys=keys, after=after, backlog=backlog, ack_timeout=ack_timeout, resync_timeout=resync_timeout
+            keys=keys,
+            after=after,
+            backlog=backlog,
+            ack_timeout=ack_timeout,
+            resync_timeout=resync_timeout,
         )
 
         def register(handler: Handler[Any]) -> Handler[Any]:
-            self._register(name or str(getattr(handler, "__name__", "handler")), prefixes, type, handler, options)
+            self._register(
+                name or str(getattr(handler, "__name__", "handler")),
+                prefixes,
+                type,
+                handler,
+                options,
+            )
             return handler
 
         return register
 
     @property
     def watches(self) -> Mapping[str, Watch[Any]]:
-        """The open watches by name, in their resync order; those of handlers too. It shows them as they are by now."""
+        """The open watches by name, in their resync order; those of handlers too.
+
+        It shows them as they are by now.
+        """
         return Watches(self._watches)
 
     async def ready(self, timeout: float | None = None) -> None:
-        """Wait, for at most `timeout` seconds, until every handler, and every stream that somebody iterates, has
-        accepted its RESYNC, and every view can be read. Raises `NotReady` (naming who has not), `WatchClosed`."""
+        """Wait, for at most `timeout` seconds, until every handler, and every stream that somebody
+        iterates, has accepted its RESYNC, and every view can be read.
+
+        Raises `NotReady` (naming who has not), `WatchClosed`.
+        """
         self._life.check()
         try:
             async with asyncio.timeout(timeout):
@@ -240,7 +282,10 @@ class DataSync:
             raise NotReady(f"not ready after {timeout:g} s: {missing}; see status()") from None
 
     def resync(self, name: str | None = None) -> None:
-        """Ask for a RESYNC of one watch, or a round of all of them. Raises `UsageError` for an unknown name."""
+        """Ask for a RESYNC of one watch, or a round of all of them.
+
+        Raises `UsageError` for an unknown name.
+        """
         self._life.check()
         self._engine.resync(None if name is None else self._find(name))
 
@@ -263,7 +308,7 @@ class DataSync:
         """Where everything stands, as plain data; also after the end."""
         return self._engine.status()
 
-    # -- writing and reading -------------------------------------------------------------------------------------
+    # -- writing and reading -----------------------------------------------------------------------
 
     async def put(
         self,
@@ -276,9 +321,12 @@ class DataSync:
     ) -> int | None:
         """Store `value` under `key`; returns its revision where the source has one.
 
-        ttl: seconds until it is deleted. if_revision: only if the key is at that revision (0: absent), else
-        `Conflict`. confirm: wait (True, or at most so many seconds) for the verdict of the watches; any but ACCEPTED
-        raises `NotApplied`. Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`.
+        ttl: seconds until it is deleted. if_revision: only if the key is at that revision (0:
+            absent), else
+        `Conflict`. confirm: wait (True, or at most so many seconds) for the verdict of the watches;
+        any but ACCEPTED
+        raises `NotApplied`. Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`,
+        `OutcomeUnknown`.
         """
         self._life.check()
         operations: list[Operation] = [self._writer.put(key, value, ttl)]
@@ -287,9 +335,17 @@ class DataSync:
         return (await self._writer.commit(operations, confirm)).revision
 
     async def delete(
-        self, key: str, *, prefix: bool = False, if_revision: int | None = None, confirm: bool | float = False
+        self,
+        key: str,
+        *,
+        prefix: bool = False,
+        if_revision: int | None = None,
+        confirm: bool | float = False,
     ) -> bool:
-        """Delete `key`, or everything under it where `prefix`. Returns whether there was anything; else as `put`."""
+        """Delete `key`, or everything under it where `prefix`.
+
+        Returns whether there was anything; else as `put`.
+        """
         self._life.check()
         operations: list[Operation] = [self._writer.delete(key, prefix=prefix)]
         if if_revision is not None:
@@ -308,24 +364,42 @@ class DataSync:
     async def get(self, key: str, type: type[T]) -> KeyVal[T] | None: ...
 
     async def get(self, key: str, type: type[Any] = bytes) -> KeyVal[Any] | None:
-        """The value of `key` as the source has it now, or None. With several layers: as `view` has it."""
+        """The value of `key` as the source has it now, or None.
+
+        With several layers: as `view` has it.
+        """
         return await self._reader.get(key, type)
 
     @overload
-    def list(self, prefix: str = "", *, keys_only: bool = False) -> AsyncIterator[KeyVal[bytes]]: ...
+    def list(
+        self, prefix: str = "", *, keys_only: bool = False
+    ) -> AsyncIterator[KeyVal[bytes]]: ...
 
     @overload
-    def list(self, prefix: str, type: type[T], *, keys_only: bool = False) -> AsyncIterator[KeyVal[T]]: ...
+    def list(
+        self, prefix: str, type: type[T], *, keys_only: bool = False
+    ) -> AsyncIterator[KeyVal[T]]: ...
 
-    def list(self, prefix: str = "", type: type[Any] = bytes, *, keys_only: bool = False) -> AsyncIterator[KeyVal[Any]]:
-        """All pairs under `prefix`, read page by page as one iterates; without their values where `keys_only`."""
+    def list(
+        self, prefix: str = "", type: type[Any] = bytes, *, keys_only: bool = False
+    ) -> AsyncIterator[KeyVal[Any]]:
+        """All pairs under `prefix`, read page by page as one iterates;
+        without their values where `keys_only`.
+        """
         return self._reader.list(prefix, type, keys_only=keys_only)
 
     def of_agent(self, label: str) -> DataSync:
-        """A DataSync of its own over the same sources, for the keys of another agent (Go: OfDifferentAgent)."""
-        return DataSync(*self._layers, label=label, write_to=self._write_to, **msgspec.structs.asdict(self._options))
+        """A DataSync of its own over the same sources, for the keys of another agent (Go:
+        OfDifferentAgent).
+        """
+        return DataSync(
+            *self._layers,
+            label=label,
+            write_to=self._write_to,
+            **msgspec.structs.asdict(self._options),
+        )
 
-    # -- within --------------------------------------------------------------------------------------------------
+    # -- within ------------------------------------------------------------------------------------
 
     def _register(
         self,

@@ -37,7 +37,9 @@ async def see_out(*tasks: asyncio.Task[Any]) -> None:
 
 def raise_first(ends: Iterable[asyncio.Future[Any]]) -> None:
     """Raise what the first of those failed with that has failed; of the others nobody hears."""
-    failed = [error for end in ends if end.done() and not end.cancelled() and (error := end.exception())]
+    failed = [
+        error for end in ends if end.done() and not end.cancelled() and (error := end.exception())
+    ]
     try:
         for error in failed[1:]:
             if error is not failed[0]:

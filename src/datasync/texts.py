@@ -19,7 +19,10 @@ def printable(text: str) -> str:
     or is not a character."""
     if text.isprintable():
         return text
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode() for ch in text)
+    return "".join(
+        ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode()
+        for ch in text
+    )
 
 
 def traceback_of(error: BaseException) -> str:

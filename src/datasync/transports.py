@@ -64,15 +64,24 @@ class Url:
             raise BadUrl(f"{no_url(text)}; write for example memory:// or sqlite:///file.db")
         self.scheme = scheme.lower()
         if _CONTROL.search(rest):  # urlsplit would leave some of them out without a word
-            raise BadUrl(f"a URL of {self.scheme}:// has a control character in it; write it as %0A for a line end")
+            raise BadUrl(
+                f"a URL of {self.scheme}:// has a control character in it; write it as %0A for a "
+                "line end"
+            )
         try:
             # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
             parts = urlsplit("x://" + rest)
         except ValueError:  # its text has the password in it
             if "[" in rest or "]" in rest:
-                why = "invalid IPv6 URL; write [ipv6]:port, and %5B and %5D for brackets in a password"
+                why = (
+                    "invalid IPv6 URL; write [ipv6]:port, and %5B and %5D for brackets in a "
+                    "password"
+                )
             else:
-                why = "a host has letters that stand for others; write host:port, and %xx for them in a password"
+                why = (
+                    "a host has letters that stand for others; write host:port, and %xx for them "
+                    "in a password"
+                )
             raise BadUrl(f"{self.scheme}://: {why}") from None
         user, at, self.hosts = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
@@ -123,26 +132,39 @@ class Url:
         """Raise `BadUrl` for query keys that nobody took."""
         if self._query:
             known = ", ".join(self._known) or "none"
-            raise self._fault(f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}")
+            raise self._fault(
+                f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}"
+            )
 
     def _password_in(self, tail: str) -> str:
         """Why a password may have been read as something else, as a host with a port
         or what follows; or nothing."""
         if "@" in tail:
-            return "an '@' stands behind what was read as the host; write %40 for one that does not end user:password"
+            return (
+                "an '@' stands behind what was read as the host; write %40 for one that does not "
+                "end user:password"
+            )
         hidden = [shown for host in self.hosts.split(",") if (shown := shown_host(host)) != host]
-        return f"{hidden[0]!r} is not a host; write host, host:port or user:password@host" if hidden else ""
+        return (
+            f"{hidden[0]!r} is not a host; write host, host:port or user:password@host"
+            if hidden
+            else ""
+        )
 
     def _fault(self, why: str) -> BadUrl:
         """What is wrong. G11: where a password may have been misread,
         nothing of the URL is shown."""
         if not self._misread:
             return BadUrl(f"{self}: {why}")
-        return BadUrl(f"{self.scheme}://: {self._misread}, and %2F, %3F and %23 for / ? and # in a password")
+        return BadUrl(
+            f"{self.scheme}://: {self._misread}, and %2F, %3F and %23 for / ? and # in a password"
+        )
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        return printable(f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}")
+        return printable(
+            f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}"
+        )
 
     __repr__ = __str__
 
@@ -155,7 +177,11 @@ def shown_host(host: str) -> str:
 
 def no_url(text: str) -> str:
     """That a text is not a URL; it is shown only where it cannot hold a password."""
-    return f"{text!r} is not a URL" if _PLAIN.fullmatch(text) else "what stands for a source is not a URL"
+    return (
+        f"{text!r} is not a URL"
+        if _PLAIN.fullmatch(text)
+        else "what stands for a source is not a URL"
+    )
 
 
 def boolean(text: str) -> bool:
@@ -201,7 +227,8 @@ def load(where: str, extra: str, what: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"{what} needs the package {error.name}; install it with: pip install 'datasync[{extra}]'"
+            f"{what} needs the package {error.name}; install it with: pip install "
+            f"'datasync[{extra}]'"
         ) from None
 
 
@@ -214,7 +241,9 @@ def open_url(text: str) -> Source:
     else:
         points = list(_third_parties().select(name=url.scheme))
         if not points:
-            raise BadUrl(f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}")
+            raise BadUrl(
+                f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}"
+            )
         factory = points[0].load()
     source = url.made(factory)
     assert isinstance(source, Source)

@@ -24,7 +24,8 @@ class View(Mapping[str, T]):
 
     Each read decodes the value again, so it belongs to the reader, who may change it.
 
-    A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a `with` block) or
+    A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a
+    `with` block) or
     dropped: then what no other view or watch needs is forgotten.
     """
 
@@ -48,7 +49,10 @@ class View(Mapping[str, T]):
         self._release.atexit = False
 
     def close(self) -> None:
-        """Release what it keeps. Reading it raises `WatchClosed` from now on. May be called twice."""
+        """Release what it keeps.
+
+        Reading it raises `WatchClosed` from now on. May be called twice.
+        """
         self._closed = True
         self._release()
 
@@ -56,7 +60,10 @@ class View(Mapping[str, T]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -86,30 +93,42 @@ class View(Mapping[str, T]):
         return record.revision
 
     async def at_least(self, revision: int, timeout: float | None = None) -> None:
-        """Wait until the view contains `revision` of the source written to, for at most `timeout` seconds.
+        """Wait until the view contains `revision` of the source written to,
+        for at most `timeout` seconds.
 
-        With 0 that means until all is known that was there when the view was made. Where each key is ordered for
-        itself, the newest revision of any key counts. Raises `HistoryChanged` when the store is replaced meanwhile,
-        `UnsupportedOption` where the source has no revisions, `TimeoutError`, `WatchClosed`.
+        With 0 that means until all is known that was there when the view was made. Where each key
+        is ordered for itself, the newest revision of any key counts. Raises `HistoryChanged` when
+        the store is replaced meanwhile, `UnsupportedOption` where the source has no revisions,
+        `TimeoutError`, `WatchClosed`.
         """
         self._check_open()
         self._life.check()
         if revision != 0 and not self._layer.has_revisions:
-            raise UnsupportedOption(f"{self._layer.name} has no revisions; wait for the key in a watch")
+            raise UnsupportedOption(
+                f"{self._layer.name} has no revisions; wait for the key in a watch"
+            )
         async with asyncio.timeout(timeout):
             await self._engine.wait_for_revision(self._layer, revision)
             # G1: all that the source had acknowledged before the view was made
-            await self._engine.wait_until(lambda: self._engine.covers(self._prefix, self._registered))
+            await self._engine.wait_until(
+                lambda: self._engine.covers(self._prefix, self._registered)
+            )
 
     def _find(self, key: object) -> Record | None:
         self._ready()
-        return self._engine.read(key) if isinstance(key, str) and key.startswith(self._prefix) else None
+        return (
+            self._engine.read(key)
+            if isinstance(key, str) and key.startswith(self._prefix)
+            else None
+        )
 
     def _ready(self) -> None:
         self._check_open()
         self._life.check_open()
         if not self._engine.knows(self._prefix):
-            raise NotReady(f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first")
+            raise NotReady(
+                f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first"
+            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    ItemsView,
+    Iterator,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from typing import Any, Generic, TypeVar
 
 from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
@@ -25,7 +33,10 @@ _NAMED = 20
 
 
 class Watch(Generic[T]):
-    """What `DataSync.watch` returns. As a stream, `async for event in watch` brings a RESYNC first, then changes."""
+    """What `DataSync.watch` returns.
+
+    As a stream, `async for event in watch` brings a RESYNC first, then changes.
+    """
 
     def __init__(
         self,
@@ -53,18 +64,24 @@ class Watch(Generic[T]):
         return self._sub.state
 
     def add_prefix(self, prefix: str) -> None:
-        """Watch `prefix` as well. The whole watch is resynced; the event's `changes` are only what is new.
+        """Watch `prefix` as well.
+
+        The whole watch is resynced; the event's `changes` are only what is new.
 
         Raises `BadPrefix`, `AlreadyRegistered`, `WatchClosed`.
         """
         self._check_open()
         self._keys.check_prefix(prefix)
         if self._sub.scopes.has(prefix):
-            raise AlreadyRegistered(f"{self.name!r} has the prefix {prefix!r} already; leave this call out")
+            raise AlreadyRegistered(
+                f"{self.name!r} has the prefix {prefix!r} already; leave this call out"
+            )
         self._engine.widen(self._sub, prefix)
 
     def remove_prefix(self, prefix: str) -> None:
-        """Watch `prefix` no more. The whole watch is resynced; what it no longer sees shows as deletes.
+        """Watch `prefix` no more.
+
+        The whole watch is resynced; what it no longer sees shows as deletes.
 
         Raises `BadPrefix` when the watch does not have it, or has nothing else; `WatchClosed`.
         """
@@ -73,14 +90,18 @@ class Watch(Generic[T]):
         if not scopes.has(prefix):
             more = f" and {len(scopes) - _NAMED:,} more" if len(scopes) > _NAMED else ""
             raise BadPrefix(
-                f"{self.name!r} does not watch the prefix {prefix!r}; it has {scopes.in_order()[:_NAMED]}{more}"
+                f"{self.name!r} does not watch the prefix {prefix!r}; it has "
+                f"{scopes.in_order()[:_NAMED]}{more}"
             )
         if len(scopes) == 1:
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
         self._engine.narrow(self._sub, prefix)
 
     def close(self) -> None:
-        """End the watch. It shows nothing; iterating the stream raises `WatchClosed`. May be called twice."""
+        """End the watch.
+
+        It shows nothing; iterating the stream raises `WatchClosed`. May be called twice.
+        """
         if not self._sub.closed:
             self._life.check_open()
             self._engine.close(self._sub)
@@ -103,9 +124,11 @@ class Watch(Generic[T]):
 
 
 class Watches(Mapping[str, Watch[Any]]):
-    """The open watches by name, as they are when one looks: a name is found at a cost that does not grow with them.
+    """The open watches by name, as they are when one looks:
+    a name is found at a cost that does not grow with them.
 
-    They may be closed, and registered, while one iterates: that goes on over those that were there at its start.
+    They may be closed, and registered, while one iterates: that goes on over those that were there
+    at its start.
     """
 
     def __init__(self, watches: Mapping[str, Watch[Any]]) -> None:

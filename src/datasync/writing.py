@@ -23,7 +23,17 @@ from datasync.keyspace import KeySpace
 from datasync.lifetime import Lifetime
 from datasync.options import Options
 from datasync.outcome import Tally, Verdict
-from datasync.source import Check, Committed, Delete, Operation, Put, Result, Scopes, Source, verdict_error
+from datasync.source import (
+    Check,
+    Committed,
+    Delete,
+    Operation,
+    Put,
+    Result,
+    Scopes,
+    Source,
+    verdict_error,
+)
 from datasync.syncbase.engine import UNCONFIRMED, Engine
 from datasync.syncbase.layer import Layer
 
@@ -34,11 +44,17 @@ class Writer:
     """Writes to the chosen layers of one DataSync."""
 
     def __init__(
-        self, engine: Engine, targets: Sequence[tuple[Source, Layer]], keys: KeySpace, options: Options
+        self,
+        engine: Engine,
+        targets: Sequence[tuple[Source, Layer]],
+        keys: KeySpace,
+        options: Options,
     ) -> None:
         self._engine = engine
         self.targets = targets
-        self._restricted = [source for source, _ in targets if not _takes_everything(source.capabilities)]
+        self._restricted = [
+            source for source, _ in targets if not _takes_everything(source.capabilities)
+        ]
         self._keys = keys
         self._options = options
 
@@ -58,32 +74,50 @@ class Writer:
         """The operation, checked. Raises `BadKey`, `BadPrefix`."""
         if prefix and isinstance(key, str) and (not key or key.endswith("/")):
             if key.startswith("/") and self._keys.root:
-                raise BadKey(f"the prefix {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}")
+                raise BadKey(
+                    f"the prefix {key!r} starts with '/' below a prefix; write {key.lstrip('/')!r}"
+                )
             return Delete(key, prefix=True)
         self._keys.check_key(key)
         if prefix:
-            raise BadPrefix(f"the prefix {key!r} would delete its neighbours too; write {key + '/'!r}")
+            raise BadPrefix(
+                f"the prefix {key!r} would delete its neighbours too; write {key + '/'!r}"
+            )
         return Delete(key)
 
     def check(self, key: str, revision: int) -> Check:
         """The condition, checked. Raises `BadKey`, `BadValue`."""
         self._keys.check_key(key)
         if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
-            raise BadValue(f"if_revision of {key!r} must be a revision, or 0 for absent, got {revision!r}")
+            raise BadValue(
+                f"if_revision of {key!r} must be a revision, or 0 for absent, got {revision!r}"
+            )
         return Check(key, revision)
 
-    def commit(self, operations: Sequence[Operation], confirm: bool | float) -> Awaitable[Committed]:
-        """Do them, and wait for the verdict if `confirm` (at most so many seconds where it is a number)."""
+    def commit(
+        self, operations: Sequence[Operation], confirm: bool | float
+    ) -> Awaitable[Committed]:
+        """Do them, and wait for the verdict if `confirm` (at most so many seconds
+        where it is a number).
+        """
         if not self.targets:
-            raise UsageError("several sources and no write_to=; name the source that takes the writes")
+            raise UsageError(
+                "several sources and no write_to=; name the source that takes the writes"
+            )
         if confirm is not True and confirm is not False and not _is_time(confirm):
-            raise UsageError(f"confirm must be True, False or a positive number of seconds, got {confirm!r}")
+            raise UsageError(
+                f"confirm must be True, False or a positive number of seconds, got {confirm!r}"
+            )
         for source in self._restricted:
             check_options(source, operations)
         if len(self.targets) > 1:
             return self._to_all(operations, confirm)
         source, layer = self.targets[0]
-        return source.commit(operations) if confirm is False else self._confirmed(source, layer, operations, confirm)
+        return (
+            source.commit(operations)
+            if confirm is False
+            else self._confirmed(source, layer, operations, confirm)
+        )
 
     async def _to_all(self, operations: Sequence[Operation], confirm: bool | float) -> Committed:
         done: list[str] = []
@@ -142,7 +176,9 @@ class Writer:
         writes: Mapping[str, bytes | None],
         confirm: bool | float,
     ) -> tuple[Committed, Result]:
-        """Write, and ask the watches here what they make of `writes`, beside those that the source asks."""
+        """Write, and ask the watches here what they make of `writes`,
+        beside those that the source asks.
+        """
         with self._engine.confirming(layer, writes) as write:
             reply = source.relays or source.capabilities.reply
             committed = await source.commit(operations, reply=reply)
@@ -170,11 +206,16 @@ class Writer:
                 writes[operation.key] = operation.raw
             elif isinstance(operation, Delete):
                 known = self._engine.items(operation.key) if operation.prefix else ()
-                writes.update(dict.fromkeys([key for key, _ in known] if known else [operation.key]))
+                writes.update(
+                    dict.fromkeys([key for key, _ in known] if known else [operation.key])
+                )
         return writes
 
     def _deadline(self, confirm: bool | float) -> float:
-        """Until when to wait for a verdict. With `True` that is long enough for what is not stuck."""
+        """Until when to wait for a verdict.
+
+        With `True` that is long enough for what is not stuck.
+        """
         limit = self._engine.patience if confirm is True else float(confirm)
         return asyncio.get_running_loop().time() + limit
 
@@ -199,15 +240,21 @@ def _is_time(seconds: object) -> bool:
 def _vain(operations: Sequence[Operation], committed: Committed, writes: Iterable[str]) -> set[str]:
     """Those of the keys to be deleted that were not there."""
     deletes = [operation for operation in operations if type(operation) is Delete]
-    missed = [delete for delete, existed in zip(deletes, committed.existed, strict=False) if not existed]
+    missed = [
+        delete for delete, existed in zip(deletes, committed.existed, strict=False) if not existed
+    ]
     prefixes = Scopes(delete.key for delete in missed if delete.prefix)
     written = {operation.key for operation in operations if type(operation) is Put}
     under = (key for key in writes if key in prefixes and key not in written)
     return {delete.key for delete in missed}.union(under)
 
 
-def _vote(tally: Tally, elsewhere: Result | asyncio.Future[Result] | None, verdict: asyncio.Future[Result]) -> None:
-    """Add what watches elsewhere made of it, now or later; `verdict` fails where they cannot be heard."""
+def _vote(
+    tally: Tally, elsewhere: Result | asyncio.Future[Result] | None, verdict: asyncio.Future[Result]
+) -> None:
+    """Add what watches elsewhere made of it, now or later;
+    `verdict` fails where they cannot be heard.
+    """
     if elsewhere is None:
         tally.close()
     elif isinstance(elsewhere, Result):
@@ -234,7 +281,10 @@ def _takes_everything(can: Capabilities) -> bool:
 
 
 class Txn:
-    """Writes that are done together or not at all; made by `DataSync.txn`. The calls can be chained."""
+    """Writes that are done together or not at all; made by `DataSync.txn`.
+
+    The calls can be chained.
+    """
 
     def __init__(self, writer: Writer, life: Lifetime) -> None:
         self._writer = writer
@@ -268,7 +318,10 @@ class Txn:
 
     def _add(self, operation: Put | Delete) -> Txn:
         if operation.key in self._keys:
-            raise BadKey(f"{operation.key!r} is written twice in one transaction; keep the write that is meant")
+            raise BadKey(
+                f"{operation.key!r} is written twice in one transaction; keep the write that "
+                "is meant"
+            )
         self._keys.add(operation.key)
         self._operations.append(operation)
         return self

@@ -89,14 +89,18 @@ def broken(url):
 
 @pytest.fixture
 def plugin(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Transports of somebody else: plain:// without transactions, twice:// for two commits, gone:// and broken://."""
+    """Transports of somebody else: plain:// without transactions, twice:// for two commits,
+    gone:// and broken://.
+    """
     name = f"plugin_{uuid.uuid4().hex}"
     folder = tmp_path / "site"
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / f"{name}.py").write_text(_PLUGIN)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    points = f"plain = {name}:Plain\ntwice = {name}:Twice\ngone = {name}:Gone\nbroken = {name}:broken\n"
+    points = (
+        f"plain = {name}:Plain\ntwice = {name}:Twice\ngone = {name}:Gone\nbroken = {name}:broken\n"
+    )
     (info / "entry_points.txt").write_text(f"[datasync.transports]\n{points}")
     monkeypatch.syspath_prepend(folder)
     yield

@@ -1,4 +1,6 @@
-"""Where arguments go: a URL from DATASYNC_URL or in its place, options between, what begins with a dash."""
+"""Where arguments go: a URL from DATASYNC_URL or in its place, options between,
+what begins with a dash.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,27 @@ def test_the_url_stands_first() -> None:
 def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASYNC_URL", "sqlite:///env.db")
     options = parsed("put", "key", "value")
-    assert (options["url"], options["key"], options["value"]) == ("sqlite:///env.db", "key", "value")
+    assert (options["url"], options["key"], options["value"]) == (
+        "sqlite:///env.db",
+        "key",
+        "value",
+    )
     options = parsed("put", "sqlite:///a.db", "key", "value")
     assert (options["url"], options["key"], options["value"]) == ("sqlite:///a.db", "key", "value")
     options = parsed("watch", "a/", "b/")
     assert (options["url"], options["under"]) == ("sqlite:///env.db", ["a/", "b/"])
     options = parsed("mirror", "sqlite:///dst.db", "a/")
-    assert (options["src"], options["dst"], options["under"]) == ("sqlite:///env.db", "sqlite:///dst.db", "a/")
+    assert (options["src"], options["dst"], options["under"]) == (
+        "sqlite:///env.db",
+        "sqlite:///dst.db",
+        "a/",
+    )
     options = parsed("mirror", "sqlite:///src.db", "sqlite:///dst.db")
-    assert (options["src"], options["dst"], options["under"]) == ("sqlite:///src.db", "sqlite:///dst.db", None)
+    assert (options["src"], options["dst"], options["under"]) == (
+        "sqlite:///src.db",
+        "sqlite:///dst.db",
+        None,
+    )
     options = parsed("diff", "dump.jsonl")
     assert (options["a"], options["b"]) == ("sqlite:///env.db", "dump.jsonl")
     options = parsed("load", "file.yaml")

@@ -26,10 +26,16 @@ def test_there_and_back(cli: Command, tmp_path: pathlib.Path) -> None:
     done = cli("restore", "b.db", "sqlite:///made.db")
     assert (done.code, done.out) == (0, "restored 1 key, revision 2\n")
     assert cli("get", "sqlite:///made.db", "k").out == "old\n"
-    assert {name for name in os.listdir(tmp_path) if not name.endswith("-bell")} == {"a.db", "b.db", "made.db"}
+    assert {name for name in os.listdir(tmp_path) if not name.endswith("-bell")} == {
+        "a.db",
+        "b.db",
+        "made.db",
+    }
 
 
-def test_the_url_may_come_from_the_environment(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_may_come_from_the_environment(
+    cli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATASYNC_URL", "sqlite:///a.db")
     cli("put", "k", "v")
     assert cli("backup", "b.db").code == 0
@@ -51,7 +57,9 @@ def test_the_url_may_come_from_the_environment(cli: Command, monkeypatch: pytest
         (("restore", "a.db", "sqlite:///a.db?immutable=1"), 2, "immutable"),
     ],
 )
-def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, words: tuple[str, ...], code: int, said: str) -> None:
+def test_what_is_refused(
+    cli: Command, tmp_path: pathlib.Path, words: tuple[str, ...], code: int, said: str
+) -> None:
     cli("put", "sqlite:///a.db", "k", "v")
     (tmp_path / "text").write_text("no backup\n" * 1000)
     before = set(os.listdir(tmp_path))
@@ -63,7 +71,9 @@ def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, words: tuple[str,
     assert cli("get", "sqlite:///a.db", "k").out == "v\n"
 
 
-def test_a_restore_that_is_ended_leaves_the_store_as_it_was(cli: Command, shell: Shell, tmp_path: pathlib.Path) -> None:
+def test_a_restore_that_is_ended_leaves_the_store_as_it_was(
+    cli: Command, shell: Shell, tmp_path: pathlib.Path
+) -> None:
     cli("put", "sqlite:///a.db", "k", "old")
     cli("backup", "sqlite:///a.db", "b.db")
     cli("put", "sqlite:///a.db", "k", "new")

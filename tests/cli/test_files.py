@@ -38,19 +38,54 @@ VALUES = st.one_of(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
         max_leaves=6,
-    ).map(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="ignore")),
+    ).map(
+        lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
+            errors="ignore"
+        )
+    ),
 )
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(items=st.dictionaries(KEYS, VALUES, max_size=5))
-@example(items={"a": b'{"$base64":"AA=="}', "b": b'{"x":NaN}', "c": b"1", "d": b"null", "e": b'"t"', "f": b""})
-@example(items={"1": b"a", "yes": b"no", "~": b"~", "<<": b"<<", "2001-01-01": b"2001-01-01", "? x": b"- y", "=": b"="})
 @example(
-    items={"a\x85b": b'["\xc2\x85\xe2\x80\xa8"]', "\ufeff": b"\xef\xbb\xbf", "k" * 200: b"[1e400]", "x": b"[1e22,1.0]"}
+    items={
+        "a": b'{"$base64":"AA=="}',
+        "b": b'{"x":NaN}',
+        "c": b"1",
+        "d": b"null",
+        "e": b'"t"',
+        "f": b"",
+    }
 )
-@example(items={"a": b'{"<<":{"b":1}}', "b": b'{"=":1}', "c": b'{"a":1,"a":2}', "d": b"[12345678901234567890123]"})
+@example(
+    items={
+        "1": b"a",
+        "yes": b"no",
+        "~": b"~",
+        "<<": b"<<",
+        "2001-01-01": b"2001-01-01",
+        "? x": b"- y",
+        "=": b"=",
+    }
+)
+@example(
+    items={
+        "a\x85b": b'["\xc2\x85\xe2\x80\xa8"]',
+        "\ufeff": b"\xef\xbb\xbf",
+        "k" * 200: b"[1e400]",
+        "x": b"[1e22,1.0]",
+    }
+)
+@example(
+    items={
+        "a": b'{"<<":{"b":1}}',
+        "b": b'{"=":1}',
+        "c": b'{"a":1,"a":2}',
+        "d": b"[12345678901234567890123]",
+    }
+)
 @settings(max_examples=60, deadline=None)
 def test_what_dump_writes_load_reads(format: str, items: dict[str, bytes]) -> None:
     assert entries(written(items, format), format) == items
@@ -71,9 +106,13 @@ def test_the_values_of_a_mapping() -> None:
     }"""
     assert entries(document.encode(), "json") == expected
     assert entries(document.encode(), "yaml") == expected | {"yes": b"true"}
-    lines = "\n\n".join(json.dumps({"key": key, "value": value}) for key, value in json.loads(document).items())
+    lines = "\n\n".join(
+        json.dumps({"key": key, "value": value}) for key, value in json.loads(document).items()
+    )
     assert entries(lines.encode(), "jsonl") == expected
-    assert entries(b'\xef\xbb\xbf{"value": "windows", "key": "k"}\r\n', "jsonl") == {"k": b"windows"}
+    assert entries(b'\xef\xbb\xbf{"value": "windows", "key": "k"}\r\n', "jsonl") == {
+        "k": b"windows"
+    }
 
 
 def test_the_text_of_a_number_is_kept() -> None:
@@ -105,13 +144,31 @@ def test_the_text_of_a_number_is_kept() -> None:
         ("json", '{"a": "\\ud800"}', 1, 7, "half a character"),
         ("json", '{"a": ' + "[" * 100_000 + "}", 1, 7, "nested too deeply"),
         ("jsonl", '{"key": "a", "value": 1}\n{"key": "b", "valu": 1}', 2, 14, "not 'valu'"),
-        ("jsonl", '{"key": "a", "value": 1}\n\n{"key": "b"}', 3, 13, 'the member "value" is missing'),
+        (
+            "jsonl",
+            '{"key": "a", "value": 1}\n\n{"key": "b"}',
+            3,
+            13,
+            'the member "value" is missing',
+        ),
         ("jsonl", '{"key": "a", "value": 1}\n{"key": 7, "value": 1}', 2, 9, "the key is not text"),
-        ("jsonl", '{"key": "a", "value": 1}\n{"key": "a", "value": 1}', 2, 9, "is given twice, first in line 1"),
+        (
+            "jsonl",
+            '{"key": "a", "value": 1}\n{"key": "a", "value": 1}',
+            2,
+            9,
+            "is given twice, first in line 1",
+        ),
         ("jsonl", '{"key": "a", "value": 1, "key": "b"}', 1, 26, "is given twice"),
         ("jsonl", '{"key": "a", "value": 1} {}', 1, 26, "after the end"),
         ("jsonl", '{"key": "a", "value": "1", "key": "b"}', 1, 28, "is given twice"),
-        ("jsonl", '{"value": "ä", "key": "a"}\n{"value": "ä", "key": "a"}', 2, 23, "is given twice, first in line 1"),
+        (
+            "jsonl",
+            '{"value": "ä", "key": "a"}\n{"value": "ä", "key": "a"}',
+            2,
+            23,
+            "is given twice, first in line 1",
+        ),
         ("jsonl", '{"key": "a", "value": "\\ud800"}', 1, 23, "half a character"),
         ("jsonl", '["a", 1]', 1, 1, "expected {"),
         ("yaml", "a: 1\nb: [1,\nc: 2\n", 4, 1, "did not find expected"),
@@ -137,7 +194,9 @@ def test_the_text_of_a_number_is_kept() -> None:
         ("yaml", "a: 1\nb: " + "[" * 100_000, 2, 103, "nested too deeply"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(format: str, text: str, line: int, column: int, says: str) -> None:
+def test_a_mistake_is_named_with_its_place(
+    format: str, text: str, line: int, column: int, says: str
+) -> None:
     with pytest.raises(BadFile) as caught:
         entries(text.encode(), format)
     error = caught.value
@@ -182,7 +241,9 @@ def test_an_empty_file_is_no_keys() -> None:
 
 
 def test_load_dump_and_diff(cli: Command, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.yaml").write_text("config/mtu: 1500\nconfig/name: eth0\nother: {$base64: /wA=}\n")
+    (tmp_path / "a.yaml").write_text(
+        "config/mtu: 1500\nconfig/name: eth0\nother: {$base64: /wA=}\n"
+    )
     result = cli("load", "sqlite:///a.db", "a.yaml")
     assert (result.code, result.err) == (0, "")
     assert result.out == "loaded 3 keys in 1 transaction, revision 1\n"
@@ -193,7 +254,9 @@ def test_load_dump_and_diff(cli: Command, tmp_path: pathlib.Path) -> None:
     assert cli("dump", "sqlite:///a.db", "config/").out == (
         '{"key":"config/mtu","value":"1500"}\n{"key":"config/name","value":"eth0"}\n'
     )
-    (tmp_path / "b.json").write_text('{"config/mtu": 9000, "config/name": "eth0", "config/new": "x"}')
+    (tmp_path / "b.json").write_text(
+        '{"config/mtu": 9000, "config/name": "eth0", "config/new": "x"}'
+    )
     result = cli("diff", "sqlite:///a.db", "b.json")
     assert result.code == 1
     assert result.out == "~ config/mtu  1500 -> 9000\n+ config/new  x\n- other  base64:/wA=\n"
@@ -213,8 +276,13 @@ def test_load_dump_and_diff(cli: Command, tmp_path: pathlib.Path) -> None:
 
 
 def test_batches(cli: Command, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.jsonl").write_text("".join(f'{{"key":"k{i}","value":{i}}}\n' for i in range(2500)))
-    assert cli("load", "sqlite:///a.db", "a.jsonl").out == "loaded 2,500 keys in 3 transactions, revision 3\n"
+    (tmp_path / "a.jsonl").write_text(
+        "".join(f'{{"key":"k{i}","value":{i}}}\n' for i in range(2500))
+    )
+    assert (
+        cli("load", "sqlite:///a.db", "a.jsonl").out
+        == "loaded 2,500 keys in 3 transactions, revision 3\n"
+    )
     assert cli("load", "sqlite:///b.db", "a.jsonl", "--batch", "2500").out == (
         "loaded 2,500 keys in 1 transaction, revision 1\n"
     )
@@ -229,7 +297,9 @@ def test_a_file_that_does_not_parse_changes_nothing(cli: Command, tmp_path: path
     assert result.code == 1
     assert result.error == "a.jsonl, line 3001, column 20: expecting value; nothing was written"
     (tmp_path / "a.jsonl").write_text(good + '{"key":"","value":1}\n')
-    assert "line 3001, column 8: a key is not empty" in cli("load", "sqlite:///a.db", "a.jsonl").error
+    assert (
+        "line 3001, column 8: a key is not empty" in cli("load", "sqlite:///a.db", "a.jsonl").error
+    )
     (tmp_path / "b.json").write_text('{"a": 1,\n "/b": 2}')
     result = cli("load", "sqlite:///a.db", "b.json", "--prefix", "p/")
     assert "b.json, line 2, column 2: the key '/b' starts with '/'" in result.error
@@ -242,12 +312,17 @@ def test_a_load_that_fails_in_the_middle_says_how_far_it_came(
     (tmp_path / "a.json").write_text(json.dumps({f"k{number}": number for number in range(5)}))
     result = cli("load", "twice://", "a.json", "--batch", "2")
     assert result.code == 1
-    assert result.error == "twice:// is gone; try later (4 of 5 keys were written before; load it again)"
+    assert (
+        result.error
+        == "twice:// is gone; try later (4 of 5 keys were written before; load it again)"
+    )
     result = cli("load", "twice://", "a.json", "--batch", "5")
     assert result.error == "twice:// is gone; try later"
 
 
-def test_without_transactions_keys_are_written_one_by_one(cli: Command, tmp_path: pathlib.Path, plugin: None) -> None:
+def test_without_transactions_keys_are_written_one_by_one(
+    cli: Command, tmp_path: pathlib.Path, plugin: None
+) -> None:
     (tmp_path / "a.json").write_text('{"a": 1, "b": 2}')
     result = cli("load", "plain://", "a.json")
     assert result.out == "loaded 2 keys in 2 writes, revision 2\n"
@@ -266,7 +341,10 @@ def test_a_dump_that_fails_leaves_no_file(cli: Command, tmp_path: pathlib.Path) 
         ("folder.json", "Is a directory"),
     ):
         result = cli("dump", "sqlite:///a.db", "-o", name)
-        assert (result.code, result.error) == (1, f"{name}: {problem}; name a file that can be written")
+        assert (result.code, result.error) == (
+            1,
+            f"{name}: {problem}; name a file that can be written",
+        )
     assert cli("dump", "sqlite:///a.db", "-o", "").code == 2
     assert not list(tmp_path.rglob("*.part"))
 
@@ -277,7 +355,9 @@ def test_a_long_dump_can_be_ended(shell: Shell, tmp_path: pathlib.Path) -> None:
             file.write(f'{{"key":"{number}","value":{{"a":[{number}]}}}}\n')
     assert shell.run("load", "sqlite:///a.db", "big.jsonl", "--batch", "50000").code == 0
     dump = shell.start("dump", "sqlite:///a.db", "-o", "a.yaml")  # YAML takes its time
-    eventually(lambda: [path for path in tmp_path.glob(".*.part") if path.stat().st_size], "it writes")
+    eventually(
+        lambda: [path for path in tmp_path.glob(".*.part") if path.stat().st_size], "it writes"
+    )
     assert dump.end() == 130
     assert not list(tmp_path.glob("*a.yaml*"))  # it was ended, not waited for
 
@@ -292,7 +372,8 @@ def test_a_load_that_is_ended_says_how_far_it_came(shell: Shell, tmp_path: pathl
     assert watch.wait() == 0
     assert load.end() == 130
     said = re.fullmatch(
-        r"datasync: ended early; at least ([\d,]+) of 100,000 keys were written before; load it again\n",
+        r"datasync: ended early; at least ([\d,]+) of 100,000 keys were written before; load "
+        r"it again\n",
         load.err.decode(),
     )
     assert said
@@ -303,7 +384,10 @@ def test_a_load_that_is_ended_says_how_far_it_came(shell: Shell, tmp_path: pathl
 
 def test_missing_files(cli: Command) -> None:
     result = cli("load", "sqlite:///a.db", "missing.json")
-    assert (result.code, result.error) == (1, "missing.json: No such file or directory; name a file that can be read")
+    assert (result.code, result.error) == (
+        1,
+        "missing.json: No such file or directory; name a file that can be read",
+    )
     result = cli("diff", "sqlite:///a.db", "missing.json")
     assert result.code == 2
     assert cli("diff", "sqlite:///missing.db", "sqlite:///also.db").code == 2
@@ -338,7 +422,10 @@ def test_a_load_of_30_000_lines(shell: Shell, tmp_path: pathlib.Path) -> None:
 def test_yaml_needs_its_extra(shell: Shell, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.yaml").write_text("k: v\n")
     (tmp_path / "a.json").write_text('{"k": "v"}')
-    without = ("-c", "import sys; sys.modules['yaml'] = None; from datasync.cli import main; sys.exit(main())")
+    without = (
+        "-c",
+        "import sys; sys.modules['yaml'] = None; from datasync.cli import main; sys.exit(main())",
+    )
     result = shell.run("load", "sqlite:///a.db", "a.yaml", python=without)
     assert result.code == 2
     assert "pip install 'datasync[cli]'" in result.error
@@ -347,6 +434,10 @@ def test_yaml_needs_its_extra(shell: Shell, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_text_that_is_no_utf8_is_told_with_its_place(format: str) -> None:
-    data = {"jsonl": b'{"key": "k", "value": "a\xff"}\n', "json": b'{"k": "a\xff"}', "yaml": b"k: a\xff\n"}[format]
+    data = {
+        "jsonl": b'{"key": "k", "value": "a\xff"}\n',
+        "json": b'{"k": "a\xff"}',
+        "yaml": b"k: a\xff\n",
+    }[format]
     with pytest.raises(BadFile, match=r"line 1, column \d+: byte 0xff is not UTF-8"):
         entries(data, format)

@@ -1,4 +1,6 @@
-"""SQLite files that others made: whatever a command does with one, nothing in it runs, and nothing is written."""
+"""SQLite files that others made: whatever a command does with one, nothing in it runs,
+and nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,23 @@ from tests.helpers.command_line import Command
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {} FROM c"
 HOSTILE = {
     "view": (
-        ("DROP TABLE kv", f"CREATE VIEW kv AS {ENDLESS.format('x AS key, x AS value, x AS revision, 1 AS expires')}"),
+        (
+            "DROP TABLE kv",
+            (
+                "CREATE VIEW kv AS "
+                f"{ENDLESS.format('x AS key, x AS value, x AS revision, 1 AS expires')}"
+            ),
+        ),
         "its view 'kv' ",
     ),
     "trigger": (
         (f"CREATE TRIGGER evil AFTER INSERT ON log BEGIN {ENDLESS.format('count(*)')}; END",),
         "trigger 'evil' on its table 'log'",
     ),
-    "index": (("CREATE INDEX slow ON kv(hex(zeroblob(length(key))))",), "index 'slow' on its table 'kv'"),
+    "index": (
+        ("CREATE INDEX slow ON kv(hex(zeroblob(length(key))))",),
+        "index 'slow' on its table 'kv'",
+    ),
     "column": (("ALTER TABLE kv ADD COLUMN more DEFAULT 1",), "its table 'kv' "),
     "of another program": (("PRAGMA application_id=7",), "a.db"),
 }
@@ -54,7 +65,9 @@ def fingerprints(folder: pathlib.Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("options", ["", "?immutable=1"])
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_file_of_somebody_else(cli: Command, tmp_path: pathlib.Path, hostile: str, options: str) -> None:
+def test_a_file_of_somebody_else(
+    cli: Command, tmp_path: pathlib.Path, hostile: str, options: str
+) -> None:
     statements, said = HOSTILE[hostile]
     cli("put", "sqlite:///a.db", "k", "v")
     alter(tmp_path / "a.db", *statements)
@@ -79,5 +92,7 @@ def test_a_row_that_is_none_of_ours(cli: Command, tmp_path: pathlib.Path, option
     assert '"k"' in (tmp_path / "out.jsonl").read_text()
     assert '"l"' not in (tmp_path / "out.jsonl").read_text()
     assert cli("backup", f"sqlite:///a.db{options}", "out.db").code == 0
-    assert cli("dump", "sqlite:///out.db", "-o", "again.jsonl").err == done.err.replace("a.db", "out.db")
+    assert cli("dump", "sqlite:///out.db", "-o", "again.jsonl").err == done.err.replace(
+        "a.db", "out.db"
+    )
     assert (tmp_path / "a.db").read_bytes() == before

@@ -47,7 +47,9 @@ def test_once(cli: Command, tmp_path: pathlib.Path) -> None:
     assert cli("dump", DST).out == (
         '{"key":"config/a","value":"1"}\n{"key":"config/b","value":"2"}\n{"key":"own","value":"x"}\n'
     )
-    assert cli("mirror", SRC, DST, "config/", "--once").out == "copied: 2 keys, 0 written, 0 deleted\n"
+    assert (
+        cli("mirror", SRC, DST, "config/", "--once").out == "copied: 2 keys, 0 written, 0 deleted\n"
+    )
     assert cli("mirror", SRC, DST, "--once").out == "copied: 3 keys, 1 written, 1 deleted\n"
     assert cli("diff", SRC, DST).code == 0
 
@@ -68,7 +70,9 @@ def test_a_target_without_transactions(cli: Command, plugin: None) -> None:
 
 
 def test_transactions_arrive_whole(shell: Shell, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "three.json").write_text('{"config/a": 1, "config/b": 2, "config/c": 3, "other": 4}')
+    (tmp_path / "three.json").write_text(
+        '{"config/a": 1, "config/b": 2, "config/c": 3, "other": 4}'
+    )
     shell.run("put", SRC, "config/a", "0")
     shell.run("put", DST, "config/old", "0")
     mirror = shell.start("mirror", SRC, DST, "config/")
@@ -105,7 +109,11 @@ def test_a_writer_killed_in_mid_transaction(shell: Shell, tmp_path: pathlib.Path
         seen = 0
         async with DataSync(f"sqlite:///{tmp_path}/dst.db") as sync:
             async for event in sync.watch("whole", "all/"):
-                values = {kv.raw for kv in event.values["all/"]} if not isinstance(event, ChangeEvent) else set()
+                values = (
+                    {kv.raw for kv in event.values["all/"]}
+                    if not isinstance(event, ChangeEvent)
+                    else set()
+                )
                 if isinstance(event, ChangeEvent):
                     values = {change.raw or b"" for change in event.changes}
                     assert len(event.changes) == 50
@@ -182,7 +190,9 @@ def test_what_others_write_to_the_target_is_put_right(shell: Shell, tmp_path: pa
     mirror.wait_for("put right in DST: config/extra\n")
     shell.run("del", DST, "config/k")
     mirror.wait_for("put right in DST: config/k\n", times=2)
-    (tmp_path / "many.json").write_text("{" + ", ".join(f'"config/{number}": 1' for number in range(300)) + "}")
+    (tmp_path / "many.json").write_text(
+        "{" + ", ".join(f'"config/{number}": 1' for number in range(300)) + "}"
+    )
     shell.run("load", DST, "many.json")
     mirror.wait_for("in step: 1 key, 0 written, 300 deleted")
     shell.run("put", DST, "own", "x")
@@ -203,6 +213,7 @@ def test_a_target_that_takes_no_writes_for_a_while(shell: Shell, tmp_path: pathl
     other.execute("ROLLBACK")
     other.close()
     mirror.wait_for("in step: ", times=2)
-    eventually(lambda: equal(shell), "DST equals SRC")  # the second write may have come too late for the try before
+    # the second write may have come too late for the try before
+    eventually(lambda: equal(shell), "DST equals SRC")
     assert mirror.end() == 130
     assert mirror.err.count(b"\n") == 1

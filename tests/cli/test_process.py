@@ -1,4 +1,6 @@
-"""How the process ends: signals, a reader that goes away, and errors in one line without secrets."""
+"""How the process ends: signals, a reader that goes away,
+and errors in one line without secrets.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ URL = "sqlite:///a.db"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_watch_cleanly(shell: Shell, tmp_path: pathlib.Path, number: signal.Signals) -> None:
+def test_a_signal_ends_a_watch_cleanly(
+    shell: Shell, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
     shell.run("put", URL, "k", "v")
     watch = shell.start("watch", URL)
     watch.wait_for("PUT k  v")
@@ -51,7 +55,9 @@ def test_a_signal_while_a_file_is_parsed(shell: Shell, tmp_path: pathlib.Path) -
 
 
 def test_output_that_nobody_reads_any_more(shell: Shell, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "a.jsonl").write_text("".join(f'{{"key":"k{number:05}","value":1}}\n' for number in range(20_000)))
+    (tmp_path / "a.jsonl").write_text(
+        "".join(f'{{"key":"k{number:05}","value":1}}\n' for number in range(20_000))
+    )
     shell.run("load", URL, "a.jsonl")
     for words in (["ls", URL], ["dump", URL], ["watch", URL], ["ls", URL, "--json"]):
         process = subprocess.Popen(
@@ -70,7 +76,9 @@ def test_output_that_nobody_reads_any_more(shell: Shell, tmp_path: pathlib.Path)
         assert process.stderr.read() == b""
 
 
-def test_a_quiet_watch_notices_that_its_reader_has_gone(shell: Shell, tmp_path: pathlib.Path) -> None:
+def test_a_quiet_watch_notices_that_its_reader_has_gone(
+    shell: Shell, tmp_path: pathlib.Path
+) -> None:
     shell.run("put", URL, "k", "v")
     process = subprocess.Popen(
         [sys.executable, "-m", "datasync", "watch", URL],
@@ -93,15 +101,22 @@ def test_a_quiet_watch_notices_that_its_reader_has_gone(shell: Shell, tmp_path: 
 def test_an_unexpected_error_is_one_line(cli: Command, plugin: None) -> None:
     result = cli("get", "broken://user:secret@host/x?token=secret", "k")
     assert result.code == 1
-    assert result.error == "unexpected RuntimeError: cannot open broken://user@host/x; --debug shows where"
+    assert (
+        result.error
+        == "unexpected RuntimeError: cannot open broken://user@host/x; --debug shows where"
+    )
     result = cli("get", "broken://user:secret@host/x?token=secret", "k", "--debug")
     assert result.code == 1
     assert result.err.startswith("Traceback (most recent call last)")
-    assert result.err.rstrip().endswith("datasync: unexpected RuntimeError: cannot open broken://user@host/x")
+    assert result.err.rstrip().endswith(
+        "datasync: unexpected RuntimeError: cannot open broken://user@host/x"
+    )
     assert "secret" not in result.err
 
 
-def test_a_source_that_is_away_is_one_line(cli: Command, tmp_path: pathlib.Path, plugin: None) -> None:
+def test_a_source_that_is_away_is_one_line(
+    cli: Command, tmp_path: pathlib.Path, plugin: None
+) -> None:
     (tmp_path / "a.json").write_text('{"k": "v"}')
     cli("put", URL, "k", "v")
     away = "gone://"
@@ -160,12 +175,16 @@ def test_redacting() -> None:
     assert output.redact("etcd://me:pass@h:1,h:2/x lost") == "etcd://me:***@h:1,h:2/x lost"
     assert output.redact("etcd://me:p@ss/w@h:1") == "etcd://me:***@h:1"
     assert output.redact("redis://:p@h 'a://b?token=t'") == "redis://:***@h 'a://b?...'"
-    assert output.redact("etcd://127.0.0.1:2379 is lost; x@y") == "etcd://127.0.0.1:2379 is lost; x@y"
+    assert (
+        output.redact("etcd://127.0.0.1:2379 is lost; x@y") == "etcd://127.0.0.1:2379 is lost; x@y"
+    )
 
 
 def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
     """What the issue lists under bad input, as the command line shows it."""
-    (tmp_path / "text.db").write_text("this is no database, but a text that is long enough to look at" * 20)
+    (tmp_path / "text.db").write_text(
+        "this is no database, but a text that is long enough to look at" * 20
+    )
     (tmp_path / "empty.db").touch()
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t(x)")
@@ -254,7 +273,9 @@ def test_a_read_only_file() -> None:
         def run(*words: str, as_nobody: bool = True) -> subprocess.CompletedProcess[str]:
             code = start + (drop if as_nobody else "") + "sys.exit(datasync.cli.main())"
             command = [sys.executable, "-c", code, name, *words]
-            return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS, check=False
+            )
 
         assert run("put", URL, "k", "v", as_nobody=False).returncode == 0
         folder.chmod(0o777)

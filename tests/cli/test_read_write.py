@@ -31,7 +31,10 @@ def test_put_get_ls_del(cli: Command) -> None:
         '{"op":"put","key":"config/name","revision":3}\n'
     )
     assert cli("get", URL, "config/mtu").out == "9000\n"
-    assert cli("get", URL, "config/mtu", "--json").out == '{"key":"config/mtu","value":"9000","revision":2}\n'
+    assert (
+        cli("get", URL, "config/mtu", "--json").out
+        == '{"key":"config/mtu","value":"9000","revision":2}\n'
+    )
     assert cli("get", URL, "config/mtu", "--raw").out == "9000"
     assert cli("ls", URL).out == "config/mtu\nconfig/name\n"
     assert cli("ls", URL, "config/", "-l").out == "@2 config/mtu  9000\n@3 config/name  eth0\n"
@@ -39,10 +42,17 @@ def test_put_get_ls_del(cli: Command) -> None:
         {"key": "config/mtu", "revision": 2},
         {"key": "config/name", "revision": 3},
     ]
-    assert lines(cli("ls", URL, "--json", "-l").out)[0] == {"key": "config/mtu", "value": "9000", "revision": 2}
+    assert lines(cli("ls", URL, "--json", "-l").out)[0] == {
+        "key": "config/mtu",
+        "value": "9000",
+        "revision": 2,
+    }
     assert cli("del", URL, "config/mtu").out == "deleted\n"
     assert cli("del", URL, "config/mtu").out == "there was nothing at config/mtu\n"
-    assert cli("del", URL, "config/mtu", "--json").out == '{"op":"delete","key":"config/mtu","existed":false}\n'
+    assert (
+        cli("del", URL, "config/mtu", "--json").out
+        == '{"op":"delete","key":"config/mtu","existed":false}\n'
+    )
     assert cli("del", URL, "-r", "config/").out == "deleted\n"
     assert cli("ls", URL).out == ""
     result = cli("get", URL, "config/mtu")
@@ -69,7 +79,10 @@ def test_bytes_and_control_characters(shell: Shell, tmp_path: pathlib.Path) -> N
         assert shell.run("put", URL, "text", "-", stdin=file).code == 0
     assert shell.run("get", URL, "bytes").out == "base64:/wA=\n"
     assert shell.run("get", URL, "argument").out == "base64:/w==\n"
-    assert shell.run("get", URL, "bytes", "--json").out == '{"key":"bytes","value_base64":"/wA=","revision":1}\n'
+    assert (
+        shell.run("get", URL, "bytes", "--json").out
+        == '{"key":"bytes","value_base64":"/wA=","revision":1}\n'
+    )
     assert shell.run("get", URL, "empty").out == "\n"
     # a script gets the text as it is, a terminal and a list of values nothing that moves the cursor
     assert shell.run("get", URL, "text").out == text + "\n"
@@ -92,7 +105,10 @@ def test_a_ttl_ends_with_a_delete(shell: Shell) -> None:
     watch.wait_for("config/mtu")
     shell.run("put", URL, "config/lease", "x", "--ttl", "0.3")
     assert watch.wait() == 0
-    assert watch.out.decode().splitlines()[2:] == ["@2 PUT config/lease  x", "@3 DELETE config/lease  x"]
+    assert watch.out.decode().splitlines()[2:] == [
+        "@2 PUT config/lease  x",
+        "@3 DELETE config/lease  x",
+    ]
 
 
 def test_watch(shell: Shell, tmp_path: pathlib.Path) -> None:
@@ -137,16 +153,24 @@ def test_capabilities(cli: Command) -> None:
     result = cli("capabilities", "memory", URL)
     head, *rows = result.out.splitlines()
     assert head.split() == list(Capabilities.__struct_fields__)
-    assert rows[0].split() == "memory total yes exact yes yes yes yes yes yes no yes yes any".split()
+    assert (
+        rows[0].split() == "memory total yes exact yes yes yes yes yes yes no yes yes any".split()
+    )
     assert rows[1].split()[:4] == [URL, "total", "yes", "exact"]
-    durable = {str(line["source"]): line.get("durable") for line in lines(cli("capabilities", "--json").out)}
+    durable = {
+        str(line["source"]): line.get("durable")
+        for line in lines(cli("capabilities", "--json").out)
+    }
     assert (durable["memory"], durable["sqlite"]) == (False, True)
     assert cli("capabilities", "nonsense").code == 2
     assert not pathlib.Path("a.db").exists()
 
 
 def test_capabilities_of_other_transports(cli: Command, plugin: None) -> None:
-    rows = {str(line.pop("source")): line for line in lines(cli("capabilities", "plain", "memory", "--json").out)}
+    rows = {
+        str(line.pop("source")): line
+        for line in lines(cli("capabilities", "plain", "memory", "--json").out)
+    }
     assert rows["plain"]["transactions"] is False
     assert rows["memory"]["transactions"] is True
 
@@ -169,7 +193,9 @@ def test_completion_in_bash(shell: Shell, tmp_path: pathlib.Path) -> None:
         quoted = " ".join(f"'{word}'" for word in ("datasync", *words))
         code = f"source ./script; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _datasync"
         code += '; printf "%s\\n" "${COMPREPLY[@]}"'
-        done = subprocess.run([bash, "-eu", "-c", code], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(
+            [bash, "-eu", "-c", code], cwd=tmp_path, capture_output=True, check=False, timeout=60
+        )
         assert done.stderr == b""
         return set(done.stdout.decode().split())
 
@@ -202,4 +228,6 @@ def test_watch_shows_a_source_that_was_lost(shell: Shell, tmp_path: pathlib.Path
     assert "DELETE k  old" in text  # what the RESYNC no longer holds
     assert text.count("RESYNC (") == 2
     said = watch.err.decode().splitlines()
-    assert len(set(said)) == len(said) <= 2, "a line when it is lost, and one when the reason changes"
+    assert len(set(said)) == len(said) <= 2, (
+        "a line when it is lost, and one when the reason changes"
+    )

@@ -1,4 +1,6 @@
-"""Commands over a store that holds keys without a name: they go on, say how many they skipped, and delete one."""
+"""Commands over a store that holds keys without a name: they go on, say how many they skipped,
+and delete one.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def filled(cli: Command) -> Command:
     return cli
 
 
-def test_each_command_goes_on_and_says_once_how_many_it_skipped(filled: Command, tmp_path: pathlib.Path) -> None:
+def test_each_command_goes_on_and_says_once_how_many_it_skipped(
+    filled: Command, tmp_path: pathlib.Path
+) -> None:
     cli = filled
     result = cli("ls", URL, "--prefix", "cfg/")
     assert result.out == "a\n"
@@ -78,7 +82,9 @@ def test_one_of_them_is_deleted_by_its_whole_key(filled: Command) -> None:
         (("--raw", "a\\"), "is doubled"),
     ],
 )
-def test_what_has_no_meaning_beside_raw_is_wrong_usage(filled: Command, words: tuple[str, ...], way_out: str) -> None:
+def test_what_has_no_meaning_beside_raw_is_wrong_usage(
+    filled: Command, words: tuple[str, ...], way_out: str
+) -> None:
     result = filled("del", URL, *words)
     assert result.code == 2
     assert way_out in result.error

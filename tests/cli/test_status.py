@@ -22,7 +22,9 @@ def test_status(cli: Command, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{port}"
     try:
         for key in ("config/break", "config/route/10.1.0.0-16", "config/acl/web"):
-            request = urllib.request.Request(f"{url}/v1/keys/{key}?confirm=1", b"x\x1b[31m", method="PUT")
+            request = urllib.request.Request(
+                f"{url}/v1/keys/{key}?confirm=1", b"x\x1b[31m", method="PUT"
+            )
             try:
                 urllib.request.urlopen(request, timeout=60).close()
             except urllib.error.HTTPError as error:
@@ -37,11 +39,19 @@ def test_status(cli: Command, tmp_path: Path) -> None:
         names = [line.split()[0] for line in lines[7:] if not line.startswith(" ")]
         assert names == ["interfaces", "routes", "access-lists", "breaker"]
         assert "RuntimeError: netlink: no buffer space available (ENOBUFS)" in shown.out
-        assert next(line for line in lines if line.startswith("access-lists")).split()[1:3] == ["refused", "keys"]
+        assert next(line for line in lines if line.startswith("access-lists")).split()[1:3] == [
+            "refused",
+            "keys",
+        ]
         assert "    config/acl/web: port 443 is used by the management plane" in lines
         told = cli("status", url, "--json")
         [record] = [json.loads(line) for line in told.out.splitlines()]
-        assert [watch["state"] for watch in record["watches"]] == ["following", "failing", "following", "following"]
+        assert [watch["state"] for watch in record["watches"]] == [
+            "following",
+            "failing",
+            "following",
+            "following",
+        ]
     finally:
         agent.end()
     gone = cli("status", url)
@@ -49,7 +59,10 @@ def test_status(cli: Command, tmp_path: Path) -> None:
     assert "connection refused" in gone.err
     assert gone.err.count("\n") == 1
     wrong = cli("status", "memory://")
-    assert (wrong.code, wrong.err) == (2, "datasync: status asks a server, not memory://; write http://host:port\n")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "datasync: status asks a server, not memory://; write http://host:port\n",
+    )
 
 
 NASTY = "\x1b]0;gone\x07\x9b31m\u202e\u2066\r\n\x7f\u2028"
@@ -62,11 +75,18 @@ def foreign(text: str) -> bytes:
         "resync": {"reason": text, "duration": 0.1, "keys": 1, "at": 1.0},
         "failing": {"since": 1.0, "why": text, "attempt": 2, "keys": {text: text}},
     }  # fmt: skip
-    source = {"name": text, "state": text, "since": 1.0, "revision": 1, "error": text, "reconnects": 0}
+    source = {
+        "name": text,
+        "state": text,
+        "since": 1.0,
+        "revision": 1,
+        "error": text,
+        "reconnects": 0,
+    }
     status = {
-        "name": text, "version": text, "now": 1.0, "started": 1.0, "ready": True, "keys": 1, "revision": 1,
-        "watchers": 1, "remote": [{"scopes": [text], "behind": 1}], "rate": {"step": 1.0, "until": 1.0, "values": []},
-        "sources": [source], "watches": [watch],
+        "name": text, "version": text, "now": 1.0, "started": 1.0, "ready": True, "keys": 1,
+        "revision": 1, "watchers": 1, "remote": [{"scopes": [text], "behind": 1}],
+        "rate": {"step": 1.0, "until": 1.0, "values": []}, "sources": [source], "watches": [watch],
     }  # fmt: skip
     return json.dumps(status, ensure_ascii=False, indent=1).encode()
 

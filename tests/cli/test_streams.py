@@ -26,10 +26,18 @@ def without(shell: Shell, closed: int, *words: str) -> Result:
 
 
 def test_standard_output_is_closed(shell: Shell, tmp_path: pathlib.Path) -> None:
-    for words in (["put", URL, "k", "v"], ["ls", URL], ["dump", URL], ["--help"], ["completion", "bash"]):
+    for words in (
+        ["put", URL, "k", "v"],
+        ["ls", URL],
+        ["dump", URL],
+        ["--help"],
+        ["completion", "bash"],
+    ):
         result = without(shell, 1, *words)
         assert result.code == 1, words
-        assert result.error == "standard output is closed; send it somewhere, for example to /dev/null"
+        assert (
+            result.error == "standard output is closed; send it somewhere, for example to /dev/null"
+        )
     assert not (tmp_path / "a.db").exists()
 
 
@@ -52,7 +60,12 @@ def test_standard_error_is_closed(shell: Shell) -> None:
 def test_standard_output_is_full(shell: Shell) -> None:
     shell.run("put", URL, "k", "v")
     with open("/dev/full", "wb") as full:
-        for words in (["ls", URL], ["get", URL, "k", "--raw"], ["watch", URL], ["mirror", URL, "sqlite:///b.db"]):
+        for words in (
+            ["ls", URL],
+            ["get", URL, "k", "--raw"],
+            ["watch", URL],
+            ["mirror", URL, "sqlite:///b.db"],
+        ):
             result = shell.run(*words, stdout=full)
             assert result.code == 1, words
             assert "No space left on device" in result.error

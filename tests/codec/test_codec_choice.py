@@ -78,8 +78,14 @@ class Model(pydantic.BaseModel):
 @pytest.mark.parametrize("type_", [Measured, Model])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_lacks_are_refused(type_: Any, bad: float) -> None:
-    for value in (type_(number=bad), type_(inner={"a": [1.0, bad]}), type_(number=1.0, inner={"a": [bad]})):
-        with pytest.raises(BadValue, match=r"'k' cannot be stored: JSON has no (nan|-?inf); store what"):
+    for value in (
+        type_(number=bad),
+        type_(inner={"a": [1.0, bad]}),
+        type_(number=1.0, inner={"a": [bad]}),
+    ):
+        with pytest.raises(
+            BadValue, match=r"'k' cannot be stored: JSON has no (nan|-?inf); store what"
+        ):
             encode("k", value, "json")
     raw = b'{"number":null,"inner":{"null":[1.0]}}'
     assert encode("k", type_(inner={"null": [1.0]}), "json") == raw
@@ -99,7 +105,9 @@ def test_a_model_that_writes_such_numbers_as_text_may() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["json", "proto"])
-@pytest.mark.parametrize(("type_", "value", "raw"), VALUES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("type_", "value", "raw"), VALUES, ids=lambda value: getattr(value, "__name__", "")
+)
 def test_values_come_back(type_: Any, value: Any, raw: bytes, dialect: str) -> None:
     codec = codec_for(type_, dialect)
     stored = codec.encode(value)
@@ -147,7 +155,8 @@ class Opaque:
 
 
 @pytest.mark.parametrize(
-    "type_", [Opaque, bytearray, memoryview, "Route", 5, [1], {}, None.__class__.__class__, object()]
+    "type_",
+    [Opaque, bytearray, memoryview, "Route", 5, [1], {}, None.__class__.__class__, object()],
 )
 def test_types_that_no_codec_serves(type_: Any) -> None:
     with pytest.raises(BadValue, match=r"use bytes|pass a class"):
@@ -188,13 +197,21 @@ def test_unknown_dialects(dialect: Any) -> None:
         (Route, b"[]", "Expected `object`, got `array`"),
         (Route, b"{}", "Object missing required field `network`"),
         (Route, b'{"network":"SECRET","metric":"SECRET"}', "Expected `int`, got `str` at $.metric"),
-        (Route, b'{"network":"","colour":"SECRET"}', "a value that its type does not allow at $.colour"),
+        (
+            Route,
+            b'{"network":"","colour":"SECRET"}',
+            "a value that its type does not allow at $.colour",
+        ),
         (Host, b'{"name":"","ports":[1,"SECRET"]}', "Expected `int`, got `str` at $.ports[1]"),
         (dict[str, int], b'{"SECRET":"SECRET"}', "Expected `int`, got `str` at $[...]"),
         (int, b"SECRET", "it is not JSON"),
         (Peer, b"", "json invalid"),
         (Peer, b'{"peerName":"SECRET","port":"SECRET"}', "field 'port': int parsing"),
-        (Peer, b'{"peerName":"","port":1,"inner":[{"peerName":"","port":0}]}', "field 'inner.0.port': greater than"),
+        (
+            Peer,
+            b'{"peerName":"","port":1,"inner":[{"peerName":"","port":0}]}',
+            "field 'inner.0.port': greater than",
+        ),
         (Checked, b'{"port":-1}', "field 'port': greater than"),
     ],
 )
@@ -208,7 +225,9 @@ def test_the_reason_does_not_quote_the_value(type_: Any, raw: bytes, reason: str
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\x0a\x05ab", b'{"name":"a"}', b"\x0a\x01\xff"])
 def test_what_is_not_the_binary_form(raw: bytes) -> None:
-    with pytest.raises(DecodeError, match=r"'some/key'.*is not the binary form of datasync.tests.modern.Interface"):
+    with pytest.raises(
+        DecodeError, match=r"'some/key'.*is not the binary form of datasync.tests.modern.Interface"
+    ):
         codec_for(Interface, "proto").decode("some/key", raw)
 
 
@@ -298,7 +317,9 @@ def test_free_json_without_a_kind_is_refused_when_written() -> None:
 
 def isolated(code: str) -> str:
     """What a fresh interpreter prints."""
-    out = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
     return out.stdout.strip()
 
 
@@ -325,6 +346,9 @@ def test_protobuf_without_orjson_names_the_extra() -> None:
             except MissingExtra as error:
                 print(error)
     """)
-    expected = "protobuf messages need the package orjson; install it with: pip install 'datasync[protobuf]'"
+    expected = (
+        "protobuf messages need the package orjson; install it with: pip install "
+        "'datasync[protobuf]'"
+    )
     assert said.splitlines() == [expected] * 2
     assert issubclass(MissingExtra, UsageError)

@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from datasync.codec import codec_for
 from datasync.errors import BadValue
-from tests.helpers.codec.messages import ALL, bits, decoded, has_go_form, messages, mutated, parsed, reference
+from tests.helpers.codec.messages import (
+    ALL,
+    bits,
+    decoded,
+    has_go_form,
+    messages,
+    mutated,
+    parsed,
+    reference,
+)
 
 EXAMPLES = int(os.environ.get("DATASYNC_CODEC_EXAMPLES", "30"))
 THOROUGH = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -61,7 +70,8 @@ def test_protobuf_json_is_read(cls: type[Message], data: st.DataObject) -> None:
         ).encode()
     except json_format.SerializeToJsonError:
         return
-    if b"3.4028235e+38" not in raw:  # protobuf writes its largest float so, and does not read it back
+    # protobuf writes its largest float so, and does not read it back
+    if b"3.4028235e+38" not in raw:
         assert decoded(cls, raw) == reference(cls, raw)
 
 

@@ -1,4 +1,6 @@
-"""Unusual and malformed JSON, case by case: the message that protobuf's own reader makes of it, or an error in both."""
+"""Unusual and malformed JSON, case by case: the message that protobuf's own reader makes of it,
+or an error in both.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,23 @@ from tests.helpers.codec.messages import ALL, bits, decoded, has_go_form, parsed
 from tests.helpers.codec.odd import ODD
 from tests.helpers.codec.protos.classic_pb2 import Old
 from tests.helpers.codec.protos.known_pb2 import Plain, Trees
-from tests.helpers.codec.protos.modern_pb2 import Choices, Interface, Maps, Names, Presence, Repeated, Scalars, Tree
+from tests.helpers.codec.protos.modern_pb2 import (
+    Choices,
+    Interface,
+    Maps,
+    Names,
+    Presence,
+    Repeated,
+    Scalars,
+    Tree,
+)
 
 FIELDS = [(cls, field.name) for cls in ALL for field in cast(Descriptor, cls.DESCRIPTOR).fields]
 
 
-@pytest.mark.parametrize(("cls", "name"), FIELDS, ids=lambda value: value if isinstance(value, str) else value.__name__)
+@pytest.mark.parametrize(
+    ("cls", "name"), FIELDS, ids=lambda value: value if isinstance(value, str) else value.__name__
+)
 def test_every_odd_value_in_every_field(cls: type[Message], name: str) -> None:
     field = cast(Descriptor, cls.DESCRIPTOR).fields_by_name[name]
     accepted = 0
@@ -30,7 +43,8 @@ def test_every_odd_value_in_every_field(cls: type[Message], name: str) -> None:
         forms = [f'{{"{name}":{odd}}}', f'{{"{field.json_name}":{odd}}}']
         if is_map(field):
             forms += [
-                f'{{"{name}":{{"{key}":{odd}}}}}' for key in ("1", "-1", "true", "x", "01", "", "9223372036854775808")
+                f'{{"{name}":{{"{key}":{odd}}}}}'
+                for key in ("1", "-1", "true", "x", "01", "", "9223372036854775808")
             ]
         elif is_repeated(field):
             forms += [f'{{"{name}":[{odd}]}}', f'{{"{name}":[{odd},{odd}]}}']
@@ -239,7 +253,9 @@ DOCUMENTS: list[tuple[type[Message], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("cls", "text"), DOCUMENTS, ids=lambda value: value[:50] if isinstance(value, str) else value.__name__
+    ("cls", "text"),
+    DOCUMENTS,
+    ids=lambda value: value[:50] if isinstance(value, str) else value.__name__,
 )
 def test_the_document_means_what_protobuf_says(cls: type[Message], text: str) -> None:
     raw = text.encode()
@@ -247,7 +263,8 @@ def test_the_document_means_what_protobuf_says(cls: type[Message], text: str) ->
 
 
 @pytest.mark.parametrize(
-    "raw", [b'{"text":"\xff"}', b'{"text":"\xed\xa0\x80"}', b'{"text":"\xc0\x80"}', b"\xff\xfe{\x00}\x00"]
+    "raw",
+    [b'{"text":"\xff"}', b'{"text":"\xed\xa0\x80"}', b'{"text":"\xc0\x80"}', b"\xff\xfe{\x00}\x00"],
 )
 def test_what_is_not_utf8_is_refused(raw: bytes) -> None:
     assert decoded(Scalars, raw) is None
@@ -340,11 +357,18 @@ def test_plain_messages_that_are_none(text: str) -> None:
 def test_the_largest_float_as_go_writes_it() -> None:
     largest = 3.4028234663852886e38
     assert codec_for(Scalars).decode("k", b'{"single":-3.4028235e+38}').single == -largest
-    assert codec_for(Scalars).decode("k", b'{"single":3.4028235e+38,"twofold":"1"}').single == largest
-    assert codec_for(Repeated).decode("k", b'{"single":[1,3.4028235e+38],"twofold":["1"]}').single == [1, largest]
+    assert (
+        codec_for(Scalars).decode("k", b'{"single":3.4028235e+38,"twofold":"1"}').single == largest
+    )
+    assert codec_for(Repeated).decode(
+        "k", b'{"single":[1,3.4028235e+38],"twofold":["1"]}'
+    ).single == [1, largest]
     raw = codec_for(Scalars).encode(Scalars(single=largest))
     assert reference(Scalars, raw) == bits(Scalars(single=largest))
-    assert codec_for(Maps).decode("k", b'{"by_u64":{"1":3.4028235e+38},"by_u32":{"2":"1"}}').by_u64[1] == largest
+    assert (
+        codec_for(Maps).decode("k", b'{"by_u64":{"1":3.4028235e+38},"by_u32":{"2":"1"}}').by_u64[1]
+        == largest
+    )
 
 
 REASONS: list[tuple[type[Message], str, str]] = [
@@ -359,22 +383,42 @@ REASONS: list[tuple[type[Message], str, str]] = [
     (Repeated, '{"many_scalars":[{},{"u64":"SECRET"}]}', "field 'many_scalars.u64' takes uint64"),
     (Maps, '{"by_text":"SECRET"}', "field 'by_text' takes an object"),
     (Maps, '{"by_f64":{"1":{"i32":"SECRET"}}}', "field 'by_f64.i32' takes int32"),
-    (Maps, '{"maps_by_text":{"SECRET":{"by_i32":{"1":5}}}}', "field 'maps_by_text.by_i32' takes string"),
+    (
+        Maps,
+        '{"maps_by_text":{"SECRET":{"by_i32":{"1":5}}}}',
+        "field 'maps_by_text.by_i32' takes string",
+    ),
     (Maps, '{"maps_by_text":{"SECRET":5}}', "field 'maps_by_text' takes an object"),
-    (Names, '{"nestedNames":{"nestedNames":{"chosen":5}}}', "field 'nested_names.nested_names.given' takes string"),
+    (
+        Names,
+        '{"nestedNames":{"nestedNames":{"chosen":5}}}',
+        "field 'nested_names.nested_names.given' takes string",
+    ),
     (Choices, '{"i32":1,"some_text":"SECRET"}', "its fields exclude each other"),
-    (Choices, '{"right":{"i32":1,"some_text":"SECRET"}}', "the fields of 'right' exclude each other"),
+    (
+        Choices,
+        '{"right":{"i32":1,"some_text":"SECRET"}}',
+        "the fields of 'right' exclude each other",
+    ),
     (Plain, '{"at":"SECRET"}', "field 'at' takes google.protobuf.Timestamp"),
-    (Plain, '{"inner":{"at":{"seconds":"SECRET"}}}', "field 'inner.at' takes google.protobuf.Timestamp"),
+    (
+        Plain,
+        '{"inner":{"at":{"seconds":"SECRET"}}}',
+        "field 'inner.at' takes google.protobuf.Timestamp",
+    ),
     (Old, '{"[datasync.tests.classic.ext_number]":"SECRET"}', "an extension has a wrong value"),
     (Tree, '{"only":' * 101 + '"SECRET"' + "}" * 101, "it nests more than 100 messages"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("cls", "text", "reason"), REASONS, ids=lambda value: value[:40] if isinstance(value, str) else ""
+    ("cls", "text", "reason"),
+    REASONS,
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_the_reason_names_the_field_and_not_the_value(cls: type[Message], text: str, reason: str) -> None:
+def test_the_reason_names_the_field_and_not_the_value(
+    cls: type[Message], text: str, reason: str
+) -> None:
     with pytest.raises(DecodeError) as caught:
         codec_for(cls).decode("some/key", text.encode())
     assert caught.value.key == "some/key"
@@ -397,7 +441,9 @@ def test_classes_of_another_pool() -> None:
     file = descriptor_pb2.FileDescriptorProto(name="made.proto", package="made", syntax="proto3")
     made = file.message_type.add(name="Made")
     made.field.add(name="a_name", number=1, type=9, label=1, json_name="aName")
-    made.field.add(name="inner", number=2, type=11, label=3, type_name=".made.Made", json_name="inner")
+    made.field.add(
+        name="inner", number=2, type=11, label=3, type_name=".made.Made", json_name="inner"
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     cls: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("made.Made"))

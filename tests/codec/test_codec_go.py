@@ -52,7 +52,9 @@ def test_go_json_is_read_beside_forms_that_only_protobuf_reads(path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in WRITTEN if "choice" not in p.stem and "largest" not in p.stem], ids=lambda path: path.stem
+    "path",
+    [p for p in WRITTEN if "choice" not in p.stem and "largest" not in p.stem],
+    ids=lambda path: path.stem,
 )
 def test_the_same_document_is_written(path: Path) -> None:
     cls, raw, message = read_written(path)
@@ -106,9 +108,9 @@ def test_oneofs_as_go_never_writes_them(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("name", "Name"), ("my_field_2", "MyField_2"), ("_x", "XX"), ("_my", "XMy"), ("a1b", "A1B"), ("x_1", "X_1"),
-        ("camelCase", "CamelCase"), ("UPPER_case", "UPPERCase"), ("a__b", "A_B"), ("a_", "A_"), ("a_B", "A_B"),
-        ("some_choice", "SomeChoice"),
+        ("name", "Name"), ("my_field_2", "MyField_2"), ("_x", "XX"), ("_my", "XMy"),
+        ("a1b", "A1B"), ("x_1", "X_1"), ("camelCase", "CamelCase"), ("UPPER_case", "UPPERCase"),
+        ("a__b", "A_B"), ("a_", "A_"), ("a_B", "A_B"), ("some_choice", "SomeChoice"),
     ],
 )  # fmt: skip
 def test_names_as_go_makes_them(name: str, expected: str) -> None:
@@ -129,7 +131,9 @@ def test_go_reads_what_is_written(made: list[Message]) -> None:
             continue
         sent.append(message)
         lines.append(b'{"type":"%s","json":%s}\n' % (type(message).__name__.encode(), raw))
-    out = subprocess.run([program, "read"], input=b"".join(lines), capture_output=True, check=True, timeout=60).stdout
+    out = subprocess.run(
+        [program, "read"], input=b"".join(lines), capture_output=True, check=True, timeout=60
+    ).stdout
     answers = out.splitlines()
     assert len(answers) == len(sent)
     for message, answer in zip(sent, answers, strict=True):

@@ -17,7 +17,9 @@ from tests.helpers.etcd.etcd_server import DEBIAN, NEW, EtcdServer
 
 
 class Etcd(ContractSuite):
-    """One server for all tests of a worker; each test finds it empty, though at a revision of its own."""
+    """One server for all tests of a worker; each test finds it empty,
+    though at a revision of its own.
+    """
 
     version: ClassVar[str]
     server: ClassVar[EtcdServer]
@@ -27,7 +29,9 @@ class Etcd(ContractSuite):
     def running(cls) -> Iterator[None]:
         with tempfile.TemporaryDirectory() as directory:
             # the suite has transactions of 10,000 keys; what a smaller limit does is in tests/etcd
-            server = cls.server = EtcdServer(cls.version, Path(directory), extra=["--max-txn-ops", "20000"])
+            server = cls.server = EtcdServer(
+                cls.version, Path(directory), extra=["--max-txn-ops", "20000"]
+            )
             try:
                 asyncio.run(server.start())
                 yield

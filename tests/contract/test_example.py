@@ -21,7 +21,11 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "transports.md"
 
 def blocks(language: str) -> list[str]:
     """The code blocks of that language in the document."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$",
+        DOCUMENT.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,9 +35,14 @@ def installed() -> Iterator[None]:
         Path(site, "files_transport.py").write_text(blocks("python")[0], encoding="utf-8")
         info = Path(site, "files_transport-1.0.dist-info")
         info.mkdir()
-        info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: files-transport\nVersion: 1.0\n")
+        info.joinpath("METADATA").write_text(
+            "Metadata-Version: 2.1\nName: files-transport\nVersion: 1.0\n"
+        )
         (toml,) = blocks("toml")
-        group, name = re.search(r'entry-points\."(.*?)"', toml), re.search(r'^(\w+) = "(.*)"', toml, re.MULTILINE)
+        group, name = (
+            re.search(r'entry-points\."(.*?)"', toml),
+            re.search(r'^(\w+) = "(.*)"', toml, re.MULTILINE),
+        )
         assert group is not None
         assert name is not None
         info.joinpath("entry_points.txt").write_text(f"[{group[1]}]\n{name[1]} = {name[2]}\n")
@@ -59,7 +68,12 @@ class TestFiles(ContractSuite):
                 os.symlink(real, link)
 
             await restore()
-            yield Store(url=f"files://{link}?poll=0.01", direct=f"files://{real}?poll=0.01", lose=lose, restore=restore)
+            yield Store(
+                url=f"files://{link}?poll=0.01",
+                direct=f"files://{real}?poll=0.01",
+                lose=lose,
+                restore=restore,
+            )
 
 
 def test_the_scheme_is_known() -> None:

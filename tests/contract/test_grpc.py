@@ -1,4 +1,6 @@
-"""The contract suite on grpc://, where a client pushes, and on grpc+watch:// over what `datasync serve` shows."""
+"""The contract suite on grpc://, where a client pushes,
+and on grpc+watch:// over what `datasync serve` shows.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ from tests.helpers.serving.serve_process import ServeProcess
 
 
 class TestGrpcAgent(ContractSuite):
-    """The DataSync under test is one of two that share an agent; the independent writer is a client that pushes to it.
+    """The DataSync under test is one of two that share an agent;
+    the independent writer is a client that pushes to it.
 
-    The other keeps the agent listening when the suite writes before the DataSync under test is there.
+    The other keeps the agent listening when the suite writes before the DataSync under test is
+    there.
     """
 
     @contextlib.asynccontextmanager
@@ -53,7 +57,9 @@ class Served(ContractSuite):
     def running(cls) -> Iterator[None]:
         with tempfile.TemporaryDirectory() as directory:
             cls.directory = Path(directory)
-            server = cls.server = ServeProcess(cls.source.format(directory=directory), cls.directory)
+            server = cls.server = ServeProcess(
+                cls.source.format(directory=directory), cls.directory
+            )
             try:
                 asyncio.run(server.start())
                 yield

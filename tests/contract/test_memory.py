@@ -77,7 +77,9 @@ class Wire(Source):
             raise Disconnected("the wire is cut")
         return self.server.memory
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         session = await (await self.reach()).open(scopes, resume, added)
         assert isinstance(session, PushSession)
         self.sessions.append(WireSession(self, session))
@@ -96,7 +98,9 @@ class Wire(Source):
 
 
 class WireSession(Session):
-    """Carries the frames that the memory source pushes, until the wire is cut: what is on its way then is lost."""
+    """Carries the frames that the memory source pushes, until the wire is cut:
+    what is on its way then is lost.
+    """
 
     def __init__(self, wire: Wire, session: PushSession) -> None:
         self.wire = wire

@@ -16,7 +16,9 @@ from datasync.testing.contract import ContractSuite, Store
 
 
 class SqliteFile:
-    """A store in a file that is reached through a link, so that it can be lost while others go on writing."""
+    """A store in a file that is reached through a link,
+    so that it can be lost while others go on writing.
+    """
 
     def __init__(self, directory: str, library: str) -> None:
         self.library = library
@@ -45,11 +47,14 @@ class SqliteFile:
         connection.close()
 
     async def put_raw(self, key: bytes, value: bytes) -> None:
-        """Store it under a key of another type than TEXT, as one flipped bit or another program does."""
+        """Store it under a key of another type than TEXT,
+        as one flipped bit or another program does.
+        """
         connection = load_driver(self.library).connect(f"{self.real}/file.db", "rw")
         connection.run("PRAGMA busy_timeout=5000")
         connection.run(
-            "REPLACE INTO kv VALUES(CAST(? AS BLOB), ?, (SELECT max(revision) FROM log), NULL)", (key, value)
+            "REPLACE INTO kv VALUES(CAST(? AS BLOB), ?, (SELECT max(revision) FROM log), NULL)",
+            (key, value),
         )
         connection.close()
 

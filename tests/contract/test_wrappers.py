@@ -28,7 +28,13 @@ def faulty_store(source: FaultySource, url: Source, prefix: str) -> Store:
     async def expire_session() -> None:
         source.disconnect()
 
-    return Store(url=url, prefix=prefix, direct=url, lose_verdicts=lose_verdicts, expire_session=expire_session)
+    return Store(
+        url=url,
+        prefix=prefix,
+        direct=url,
+        lose_verdicts=lose_verdicts,
+        expire_session=expire_session,
+    )
 
 
 class TestRooted(ContractSuite):

@@ -115,7 +115,10 @@ SABOTAGES = {
         "from datasync.demo import agent; agent.interface_key = lambda name: 'config/interface/lo'",
         "the publisher was told which key was refused",
     ),
-    "a step fails": ("from datasync.demo import story; story.interface_key = lambda name: ''", "cut off: KeyError"),
+    "a step fails": (
+        "from datasync.demo import story; story.interface_key = lambda name: ''",
+        "cut off: KeyError",
+    ),
     "no step ends": (ENDLESS, "cut off: this step waited too long"),
 }
 
@@ -135,7 +138,9 @@ def test_a_check_that_fails_makes_the_exit_code_1(tmp_path: Path, name: str) -> 
 def test_the_watchdog_ends_what_blocks_the_loop(tmp_path: Path) -> None:
     done = play(tmp_path, BLOCKED)
     assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1:] == ["datasync: the demo hangs in 'the start'; it is ended"], done.stdout
+    assert done.stderr.splitlines()[-1:] == [
+        "datasync: the demo hangs in 'the start'; it is ended"
+    ], done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +168,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path, before: str) -> None:
 def test_only_a_loopback_brings_in_the_recorded_network(tmp_path: Path) -> None:
     done = play(
         tmp_path,
-        "from datasync.demo import story; from datasync.demo.network import Network; story.of_kernel = Network",
+        "from datasync.demo import story; from datasync.demo.network import Network; "
+        "story.of_kernel = Network",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "a recorded configuration is used in addition" in done.stdout
@@ -171,7 +177,10 @@ def test_only_a_loopback_brings_in_the_recorded_network(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_said_in_one_line(tmp_path: Path) -> None:
-    without = "import sys, datasync.cli; sys.modules['google.protobuf'] = None; sys.exit(datasync.cli.main(['demo']))"
+    without = (
+        "import sys, datasync.cli; sys.modules['google.protobuf'] = None; "
+        "sys.exit(datasync.cli.main(['demo']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", without],
         env=environment(tmp_path), capture_output=True, text=True, timeout=200, check=False,
@@ -179,7 +188,10 @@ def test_a_missing_package_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "datasync: the demo stores protobuf messages; install what they need with: pip install 'datasync[protobuf]'"
+        (
+            "datasync: the demo stores protobuf messages; install what they need with: pip install "
+            "'datasync[protobuf]'"
+        )
     ]
 
 
@@ -189,7 +201,9 @@ def test_arguments_are_not_taken() -> None:
     assert datasync.demo.main(["now"]) == 2
 
 
-def test_a_terminal_gets_whole_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_whole_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from datasync.demo.screen import Screen
 
     monkeypatch.setenv("COLUMNS", "60")

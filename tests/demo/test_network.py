@@ -13,14 +13,16 @@ pytest.importorskip("google.protobuf")
 from datasync.demo import network
 from datasync.demo.network_pb2 import Interface, Route
 
-LITTLE = pytest.mark.skipif(sys.byteorder != "little", reason="the texts below were recorded on a little-endian CPU")
+LITTLE = pytest.mark.skipif(
+    sys.byteorder != "little", reason="the texts below were recorded on a little-endian CPU"
+)
 
 DEV = """\
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo:    3193      29    0    0    0     0          0         0     3193      29    0    0    0     0       0          0
   eth0: 852135493   25838    0    0    0     0          0         0  1600735   13812    0    0    0     0       0          0
-"""  # noqa: E501
+"""
 ROUTE = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
@@ -51,7 +53,8 @@ Main:
            /32 link BROADCAST
 """
 IF_INET6 = (
-    "fd000000000000000000000000000002 04 40 00 82     eth0\n00000000000000000000000000000001 01 80 10 80       lo\n"
+    "fd000000000000000000000000000002 04 40 00 82     eth0\n00000000000000000000000000000001 01 80 "
+    "10 80       lo\n"
 )
 
 
@@ -84,17 +87,26 @@ def test_a_machine_as_its_kernel_describes_it(root: Path) -> None:
             name="lo", mtu=65536, mac="00:00:00:00:00:00", addresses=["127.0.0.1/8", "::1/128"]
         ),
         "config/interface/eth0": Interface(
-            name="eth0", state=Interface.UP, mtu=1400, mac="02:fc:00:00:00:01", addresses=["192.0.2.2/24", "fd00::2/64"]
+            name="eth0",
+            state=Interface.UP,
+            mtu=1400,
+            mac="02:fc:00:00:00:01",
+            addresses=["192.0.2.2/24", "fd00::2/64"],
         ),
     }
-    # neither the blackhole, nor the multicast and local ones, nor one of an interface that is not there, nor one down
+    # neither the blackhole, nor the multicast and local ones, nor one of an interface that is not
+    # there, nor one down
     assert found.routes == {
         "config/route/eth0/0.0.0.0/0/100": Route(
             destination="0.0.0.0/0", interface="eth0", gateway="192.0.2.1", metric=100
         ),
         "config/route/eth0/192.0.2.0/24/0": Route(destination="192.0.2.0/24", interface="eth0"),
-        "config/route/eth0/fd00::/64/256": Route(destination="fd00::/64", interface="eth0", metric=256),
-        "config/route/eth0/::/0/1024": Route(destination="::/0", interface="eth0", gateway="fd00::1", metric=1024),
+        "config/route/eth0/fd00::/64/256": Route(
+            destination="fd00::/64", interface="eth0", metric=256
+        ),
+        "config/route/eth0/::/0/1024": Route(
+            destination="::/0", interface="eth0", gateway="fd00::1", metric=1024
+        ),
     }
     assert not found.is_small
 
@@ -109,13 +121,19 @@ def test_a_kernel_that_does_not_tell(tmp_path: Path) -> None:
 def test_an_interface_without_attributes(root: Path) -> None:
     shutil.rmtree(root / "sys")
     eth0 = network.of_kernel(root).interfaces["config/interface/eth0"]
-    assert (eth0.state, eth0.mtu, eth0.mac, list(eth0.addresses)) == (0, 0, "", ["192.0.2.2/24", "fd00::2/64"])
+    assert (eth0.state, eth0.mtu, eth0.mac, list(eth0.addresses)) == (
+        0,
+        0,
+        "",
+        ["192.0.2.2/24", "fd00::2/64"],
+    )
 
 
 @LITTLE
 @pytest.mark.parametrize("name", ["dev", "route", "ipv6_route", "fib_trie", "if_inet6"])
 @pytest.mark.parametrize(
-    "rubbish", ["", "\n\n", "a b c\n", ":\n", "x:y\n", "eth0\tGG\n", "\x00\xff\n", "|--\n/32 host LOCAL\n"]
+    "rubbish",
+    ["", "\n\n", "a b c\n", ":\n", "x:y\n", "eth0\tGG\n", "\x00\xff\n", "|--\n/32 host LOCAL\n"],
 )
 def test_lines_that_are_not_understood_are_left_out(root: Path, name: str, rubbish: str) -> None:
     whole = network.of_kernel(root)
@@ -159,7 +177,9 @@ def test_the_recorded_network() -> None:
     assert found.routes["config/route/tunnel40/10.60.0.0/14/0"].gateway == "10.99.0.2"
     assert len(found.interfaces) == 7
     assert len(found.routes) == 18
-    assert {network.interface_key(route.interface) for route in found.routes.values()} < found.interfaces.keys()
+    assert {
+        network.interface_key(route.interface) for route in found.routes.values()
+    } < found.interfaces.keys()
 
 
 def test_what_is_there_stays_when_the_recorded_network_is_added() -> None:

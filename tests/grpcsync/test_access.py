@@ -83,14 +83,19 @@ def test_client_certificates(run: Run, authority: Authority, tmp_path: Path) -> 
             assert await outcome(f"grpcs://{one.address}{query(authority, 'client')}") is None
             stranger = Authority("openssl", tmp_path / "stranger")
             stranger.issue("client")
-            for shown in (query(authority), query(stranger, "client").replace(str(stranger.ca), str(authority.ca))):
+            for shown in (
+                query(authority),
+                query(stranger, "client").replace(str(stranger.ca), str(authority.ca)),
+            ):
                 assert isinstance(await outcome(f"grpcs://{one.address}{shown}"), DataSyncError)
             assert one.state == {"config/a": b"1"}
 
     run(main())
 
 
-def test_tokens(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.DEBUG)
 
     async def main() -> None:
@@ -104,11 +109,17 @@ def test_tokens(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.
             monkeypatch.setenv("DATASYNC_TOKEN", TOKEN)
             assert await outcome(f"grpc+watch://{one.address}") is None
             async with client(one.address) as stub:
-                for metadata in ((), (("authorization", "Bearer x"),), (("authorization", f"Basic {TOKEN}"),)):
+                for metadata in (
+                    (),
+                    (("authorization", "Bearer x"),),
+                    (("authorization", f"Basic {TOKEN}"),),
+                ):
                     with pytest.raises(grpc.aio.AioRpcError) as caught:
                         await stub.ping(msg.PingRequest(), metadata=metadata)
                     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-                reply = await stub.ping(msg.PingRequest(), metadata=(("authorization", f"bearer {TOKEN}"),))
+                reply = await stub.ping(
+                    msg.PingRequest(), metadata=(("authorization", f"bearer {TOKEN}"),)
+                )
                 assert reply.message == "it works"
             assert TOKEN not in str(one.sync.status()) + repr(one.sync.status())
 
@@ -117,13 +128,18 @@ def test_tokens(run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.
 
 
 def test_whoever_is_not_let_in_hears_it_though_grpc_broke_the_call(run: Run) -> None:
-    """A ping tells: of a call that the server ends while it is being written to, grpc forgets the status."""
+    """A ping tells: of a call that the server ends while it is being written to,
+    grpc forgets the status.
+    """
     broken, refused = grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAUTHENTICATED
     methods = ("Watch", "List", "Get", "CatchUp", "Commit", "Replace")
 
     async def main() -> None:
         answers = {f"/datasync.v1.DataSync/{method}": broken for method in methods}
-        async with answering(answers | {"/msg.DataMsgService/ping": refused}) as port, asyncio.timeout(60):
+        async with (
+            answering(answers | {"/msg.DataMsgService/ping": refused}) as port,
+            asyncio.timeout(60),
+        ):
             source = open_url(f"grpc+watch://127.0.0.1:{port}")
             calls: list[Callable[[], Awaitable[object]]] = [
                 lambda: source.open(["a/"]),
@@ -140,7 +156,9 @@ def test_whoever_is_not_let_in_hears_it_though_grpc_broke_the_call(run: Run) -> 
     run(main())
 
 
-def test_beyond_this_machine_only_with_something_to_show(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_beyond_this_machine_only_with_something_to_show(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     [port] = free_ports(1)
 
     async def main() -> None:
@@ -161,15 +179,21 @@ def test_beyond_this_machine_only_with_something_to_show(run: Run, capsys: pytes
 
 def test_health_and_reflection(run: Run) -> None:
     async def main() -> None:
-        async with agent(f"?initial=empty&token={TOKEN}") as one, grpc.aio.insecure_channel(one.address) as channel:
+        async with (
+            agent(f"?initial=empty&token={TOKEN}") as one,
+            grpc.aio.insecure_channel(one.address) as channel,
+        ):
             health: Any = health_pb2_grpc.HealthStub(channel)
-            for service in ("", "msg.DataMsgService", "datasync.v1.DataSync"):  # also without the token
+            # also without the token
+            for service in ("", "msg.DataMsgService", "datasync.v1.DataSync"):
                 reply = await health.Check(health_pb2.HealthCheckRequest(service=service))
                 assert reply.status == health_pb2.HealthCheckResponse.SERVING
             reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
             async def ask(**question: Any) -> reflection_pb2.ServerReflectionResponse:
-                call = reflection.ServerReflectionInfo(metadata=(("authorization", f"Bearer {TOKEN}"),))
+                call = reflection.ServerReflectionInfo(
+                    metadata=(("authorization", f"Bearer {TOKEN}"),)
+                )
                 await call.write(reflection_pb2.ServerReflectionRequest(**question))
                 await call.done_writing()
                 answer: reflection_pb2.ServerReflectionResponse = await call.read()
@@ -179,11 +203,19 @@ def test_health_and_reflection(run: Run) -> None:
             names = {service.name for service in listed}
             assert {"msg.DataMsgService", "datasync.v1.DataSync", "grpc.health.v1.Health"} <= names
             answer = await ask(file_containing_symbol="msg.DataMsgService")
-            file = FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
-            assert [method.name for method in file.service[0].method] == ["dataChanges", "dataResyncs", "ping"]
+            file = FileDescriptorProto.FromString(
+                answer.file_descriptor_response.file_descriptor_proto[0]
+            )
+            assert [method.name for method in file.service[0].method] == [
+                "dataChanges",
+                "dataResyncs",
+                "ping",
+            ]
             # what Go's generated code has; its .proto file is older
             fields = {
-                f"{message.name}.{field.name}": field.number for message in file.message_type for field in message.field
+                f"{message.name}.{field.name}": field.number
+                for message in file.message_type
+                for field in message.field
             }
             assert fields["Seq.seq"] == 4
             assert fields["DataChangeReply.changeId"] == 1

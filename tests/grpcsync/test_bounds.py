@@ -1,4 +1,6 @@
-"""Servers that speak datasync's protocol in bad faith: bounded, told by typed errors, and tried again."""
+"""Servers that speak datasync's protocol in bad faith: bounded, told by typed errors,
+and tried again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _LIMIT = f"max_answer={_MIB}"
 
 
 def _piece(number: int) -> bytes:
-    commit = pb.Commit(position="x.1", revision=5, keys=[f"a/{number}"], values=[bytes(50_000)], more=True)
+    commit = pb.Commit(
+        position="x.1", revision=5, keys=[f"a/{number}"], values=[bytes(50_000)], more=True
+    )
     return pb.WatchReply(frames=[pb.Frame(commit=commit)]).SerializeToString()
 
 
@@ -33,15 +37,22 @@ def _services() -> str:
 
 def test_one_answer_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        answers = {_services() + "Get": lambda _: pb.GetReply(value=bytes(2 * _MIB)).SerializeToString()}
+        answers = {
+            _services() + "Get": lambda _: pb.GetReply(value=bytes(2 * _MIB)).SerializeToString()
+        }
         async with answering(answers) as port, asyncio.timeout(60):
             source = open_url(f"grpc://127.0.0.1:{port}?{_LIMIT}")
             with pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="):
                 await source.get("a/1")
             await source.aclose()
-        async with answering({_services() + "Get": lambda _: b"\xff" * 9}) as port, asyncio.timeout(60):
+        async with (
+            answering({_services() + "Get": lambda _: b"\xff" * 9}) as port,
+            asyncio.timeout(60),
+        ):
             source = open_url(f"grpc://127.0.0.1:{port}?{_LIMIT}")
-            with pytest.raises(Disconnected, match=r"a message is not understood.*check the address"):
+            with pytest.raises(
+                Disconnected, match=r"a message is not understood.*check the address"
+            ):
                 await source.get("a/1")
             await source.aclose()
 
@@ -69,7 +80,10 @@ def test_a_transaction_in_pieces_without_an_end_is_bounded() -> None:
 def test_what_is_no_message_is_named_and_tried_again() -> None:
     """It does not look like the end of the stream, which is nothing out of the ordinary."""
     broken = [2]
-    frames = [pb.Frame(begin=pb.SnapshotBegin(scopes=["a/"])), pb.Frame(end=pb.SnapshotEnd(position="x.1", revision=1))]
+    frames = [
+        pb.Frame(begin=pb.SnapshotBegin(scopes=["a/"])),
+        pb.Frame(end=pb.SnapshotEnd(position="x.1", revision=1)),
+    ]
 
     async def watch(_: bytes) -> AsyncIterator[bytes]:
         if broken[0]:
@@ -97,14 +111,17 @@ def test_a_write_whose_answer_is_no_message_is_unknown() -> None:
 
     async def main() -> None:
         answers = {
-            _services() + "Commit": noise, _services() + "Replace": noise, _services() + "List": noise,
+            _services() + "Commit": noise, _services() + "Replace": noise,
+            _services() + "List": noise,
             "/msg.DataMsgService/ping": lambda _: b"",
         }  # fmt: skip
         async with answering(answers) as port, asyncio.timeout(60):
             source = open_url(f"grpc://127.0.0.1:{port}")
             with pytest.raises(OutcomeUnknown, match=r"a message is not understood.*read the key"):
                 await source.commit([Put("a/1", b"1")])
-            with pytest.raises(OutcomeUnknown, match=r"a message is not understood.*send the RESYNC again"):
+            with pytest.raises(
+                OutcomeUnknown, match=r"a message is not understood.*send the RESYNC again"
+            ):
                 await source.replace([("a/1", b"1")])
             with pytest.raises(Disconnected, match="a message is not understood"):
                 await source.page("a/", None, 10)

@@ -51,11 +51,17 @@ def test_verdicts_are_raised_as_the_same_errors(run: Run) -> None:
         async with agent("?initial=empty") as one, pushing(one) as sync:
             assert await sync.put("config/a", b"1", confirm=True) == 1
             with pytest.raises(NotApplied) as caught:
-                await sync.txn().put("config/bad/b", b"2").put("config/c", b"3").commit(confirm=True)
+                await (
+                    sync.txn().put("config/bad/b", b"2").put("config/c", b"3").commit(confirm=True)
+                )
             assert caught.value.verdict is Verdict.REFUSED
             assert caught.value.reasons == {"config/bad/b": "no such bridge: config/bad/b"}
             assert caught.value.revision == 2
-            for key, verdict in (("broken/a", Verdict.FAILED), ("slow/a", Verdict.OVERDUE), ("x", Verdict.UNWATCHED)):
+            for key, verdict in (
+                ("broken/a", Verdict.FAILED),
+                ("slow/a", Verdict.OVERDUE),
+                ("x", Verdict.UNWATCHED),
+            ):
                 with pytest.raises(NotApplied) as caught:
                     await sync.put(key, b"", confirm=True)
                 assert caught.value.verdict is verdict
@@ -89,8 +95,11 @@ def test_a_resync_from_a_client(run: Run) -> None:
                 with pytest.raises(NotReady, match="RESYNC"):
                     await attempt
             source = open_url(f"grpc://127.0.0.1:{one.port}")
-            many = {f"config/{number:05}": bytes(100) for number in range(20_000)}  # several messages
-            assert (await (await source.replace(many.items())).verdict()).verdict is Verdict.ACCEPTED
+            # several messages
+            many = {f"config/{number:05}": bytes(100) for number in range(20_000)}
+            assert (
+                await (await source.replace(many.items())).verdict()
+            ).verdict is Verdict.ACCEPTED
             assert one.state == many
             assert [kv.key async for kv in sync.list("config/", keys_only=True)] == list(many)
             with pytest.raises(BadValue, match="limit"):
@@ -106,7 +115,9 @@ def test_a_resync_from_a_client(run: Run) -> None:
 def test_many_writes_at_a_time_share_messages_and_keep_their_answers(run: Run) -> None:
     async def main() -> None:
         async with agent("?initial=empty") as one, pushing(one) as sync:
-            writes = [sync.put(f"config/{number}", b"%d" % number, confirm=True) for number in range(2000)]
+            writes = [
+                sync.put(f"config/{number}", b"%d" % number, confirm=True) for number in range(2000)
+            ]
             assert sorted(await asyncio.gather(*writes)) == list(range(1, 2001))  # type: ignore[type-var]
             assert one.state == {f"config/{number}": b"%d" % number for number in range(2000)}
 
@@ -125,7 +136,10 @@ def test_writes_are_not_held_up_by_verdicts_that_take_their_time(run: Run) -> No
                 await gate.wait()
 
         async with there, pushing(port) as sync:
-            puts = [asyncio.create_task(sync.put(f"a/{i:04}", b"%d" % i, confirm=True)) for i in range(3000)]
+            puts = [
+                asyncio.create_task(sync.put(f"a/{i:04}", b"%d" % i, confirm=True))
+                for i in range(3000)
+            ]
             await there.view("a/").at_least(3000, timeout=60)
             assert not any(put.done() for put in puts)
             gate.set()
@@ -138,7 +152,9 @@ def test_a_write_may_wait_while_those_before_it_are_answered(run: Run) -> None:
     class OneByOne(MemorySource):
         turn = asyncio.Semaphore()
 
-        async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        async def commit(
+            self, operations: Sequence[Operation], *, reply: bool = False
+        ) -> Committed:
             async with self.turn:
                 await asyncio.sleep(0.1)
                 return await super().commit(operations, reply=reply)
@@ -148,7 +164,8 @@ def test_a_write_may_wait_while_those_before_it_are_answered(run: Run) -> None:
         hub = Hub(OneByOne())
         server = Server(Access("server", "127.0.0.1", port), hub)
         async with hub, server, pushing(port, "?timeout=2") as sync:
-            puts = [sync.put(f"a/{number}", b"") for number in range(40)]  # twice as long as one may take
+            # twice as long as one may take
+            puts = [sync.put(f"a/{number}", b"") for number in range(40)]
             assert await asyncio.gather(*puts) == list(range(1, 41))
 
     run(main())
@@ -180,7 +197,11 @@ def test_nobody_there_is_disconnected_and_no_answer_is_unknown(run: Run) -> None
                 await sync.put("config/a", b"1")
             assert "check the address" in (sync.status().sources[0].error or "")
         query = "?timeout=0.3"
-        async with agent("?initial=empty") as one, proxy_to(one.port) as proxy, pushing(proxy.port, query) as sync:
+        async with (
+            agent("?initial=empty") as one,
+            proxy_to(one.port) as proxy,
+            pushing(proxy.port, query) as sync,
+        ):
             await sync.put("config/a", b"1")
             proxy.pause()
             began = time.monotonic()
@@ -196,7 +217,11 @@ def test_nobody_there_is_disconnected_and_no_answer_is_unknown(run: Run) -> None
 
 def test_a_connection_that_breaks_under_a_write(run: Run) -> None:
     async def main() -> None:
-        async with agent("?initial=empty") as one, proxy_to(one.port) as proxy, pushing(proxy.port) as sync:
+        async with (
+            agent("?initial=empty") as one,
+            proxy_to(one.port) as proxy,
+            pushing(proxy.port) as sync,
+        ):
             await sync.put("config/a", b"1")
             proxy.pause()
             writing = asyncio.create_task(sync.put("config/a", b"2"))
@@ -214,7 +239,9 @@ def test_a_connection_that_breaks_under_a_write(run: Run) -> None:
 
 
 @pytest.mark.parametrize("where", [{}, {"prefix": "slow/"}, {"label": "vpp1"}])
-def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where: dict[str, str]) -> None:
+def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(
+    run: Run, where: dict[str, str]
+) -> None:
     async def main() -> None:
         [port] = free_ports(1)
         there = DataSync(f"grpc://127.0.0.1:{port}?initial=empty", ack_timeout=60)
@@ -237,7 +264,8 @@ def test_an_agent_that_goes_before_its_verdict_is_not_waited_for(run: Run, where
                     await asyncio.wait_for(put, 60)
 
     async def until_told(put: asyncio.Task[Any]) -> None:
-        await asyncio.sleep(0.2)  # what is tested is the wait for the verdict, behind the answer to the write
+        # what is tested is the wait for the verdict, behind the answer to the write
+        await asyncio.sleep(0.2)
         assert not put.done(), put
 
     run(main())
@@ -257,7 +285,10 @@ def test_a_write_that_waits_behind_others_for_too_long_says_so(run: Run) -> None
             assert {type(error) for error in ended} == {Disconnected, OutcomeUnknown}
             unsent = {str(error) for error in ended if isinstance(error, Disconnected)}
             assert len(unsent) == 1, unsent
-            assert "no answer within 0.5 s to the writes before it; this one was not sent" in unsent.pop()
+            assert (
+                "no answer within 0.5 s to the writes before it; this one was not sent"
+                in unsent.pop()
+            )
 
     run(main())
 
@@ -274,7 +305,9 @@ async def _until_written(sync: DataSync, key: str, value: bytes) -> None:
 
 def test_a_watcher_promises_what_the_served_source_can(run: Run) -> None:
     class Modest(MemorySource):
-        capabilities = msgspec.structs.replace(MemorySource.capabilities, order="key", revisions=False, ttl=False)
+        capabilities = msgspec.structs.replace(
+            MemorySource.capabilities, order="key", revisions=False, ttl=False
+        )
 
     async def main() -> None:
         [port] = free_ports(1)
@@ -284,7 +317,9 @@ def test_a_watcher_promises_what_the_served_source_can(run: Run) -> None:
             sync = DataSync(source, prefix="a/")
             sync.watch("w", "b/")
             async with sync:
-                assert source.capabilities == msgspec.structs.replace(Modest.capabilities, resume=True, reply=False)
+                assert source.capabilities == msgspec.structs.replace(
+                    Modest.capabilities, resume=True, reply=False
+                )
                 assert not sync._engine.layers[0].revisions
                 with pytest.raises(UnsupportedOption, match="no ttl"):
                     await sync.put("b/1", b"", ttl=60)
@@ -352,7 +387,11 @@ def test_the_command_line_pushes(run: Run, tmp_path: Path) -> None:
             assert "written, but refused (config/bad/d: no such bridge: config/bad/d)" in err
             assert await datasync("del", url, "config/c") == (0, "deleted\n", "")
             assert (await datasync("load", url, str(file)))[0] == 0
-            assert (await datasync("ls", url, "config/"))[1].splitlines() == ["config/a", "config/b", "config/bad/d"]
+            assert (await datasync("ls", url, "config/"))[1].splitlines() == [
+                "config/a",
+                "config/b",
+                "config/bad/d",
+            ]
             assert sorted(one.state) == ["config/a", "config/b"]
 
     run(main())

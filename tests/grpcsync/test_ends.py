@@ -1,5 +1,6 @@
-"""How servers and clients end: no call is left, and nothing of grpc, whose thread lives as long as its objects, waits
-for the garbage collection."""
+"""How servers and clients end: no call is left, and nothing of grpc,
+whose thread lives as long as its objects, waits for the garbage collection.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def leaves_nothing(run: Run, main: Callable[[], Coroutine[Any, Any, None]], *kin
     """Run it without garbage collection; no object of grpc of these kinds may be left."""
 
     def kept() -> dict[int, str]:
-        return {id(one): type(one).__name__ for one in gc.get_objects() if type(one).__name__ in kinds}
+        return {
+            id(one): type(one).__name__ for one in gc.get_objects() if type(one).__name__ in kinds
+        }
 
     gc.collect()
     before = kept()
@@ -83,7 +86,10 @@ async def changes_wait_for_their_verdicts(one: Agent, channel: grpc.aio.Channel)
 
 
 async def commits_wait_for_their_verdicts(one: Agent, channel: grpc.aio.Channel) -> None:
-    commits = [pb.CommitRequest(id=number, keys=["slow/0"], values=[b""], reply=True) for number in range(2000)]
+    commits = [
+        pb.CommitRequest(id=number, keys=["slow/0"], values=[b""], reply=True)
+        for number in range(2000)
+    ]
     await (await send(channel, COMMIT, pb.CommitRequests(commits=commits))).read()
 
 
@@ -111,7 +117,11 @@ def test_a_server_ends_with_its_calls(
             async with agent(query) as one:
                 channel = await stack.enter_async_context(grpc.aio.insecure_channel(one.address))
                 await scenario(one, channel)
-            assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("HandleExceptions")]
+            assert not [
+                task
+                for task in asyncio.all_tasks()
+                if task.get_name().startswith("HandleExceptions")
+            ]
 
     leaves_nothing(run, main, "AioServer", "RPCState")
 
@@ -121,7 +131,9 @@ def test_a_server_that_is_closed_waits_for_the_writes_that_it_began(run: Run) ->
     begun, ended = asyncio.Event(), asyncio.Event()
 
     class Slow(MemorySource):
-        async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        async def commit(
+            self, operations: Sequence[Operation], *, reply: bool = False
+        ) -> Committed:
             begun.set()
             try:
                 await asyncio.Event().wait()
@@ -153,13 +165,19 @@ def test_closing_that_is_cancelled_leaves_nothing_either(run: Run) -> None:
             await sync.put("config/a", b"1")
             proxy.pause()
             writing = asyncio.create_task(sync.put("config/a", b"2"))
-            await eventually(lambda: any(pending.sent for pending in client._commits._pending.values()))  # type: ignore[attr-defined]
+            await eventually(
+                lambda: any(pending.sent for pending in client._commits._pending.values())  # type: ignore[attr-defined]
+            )
             closing = asyncio.create_task(sync.aclose())
             await asyncio.sleep(0.05)  # it waits for the answer now
             assert not closing.done()
             closing.cancel()
             await asyncio.wait([closing])
-            assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("datasync commits")]
+            assert not [
+                task
+                for task in asyncio.all_tasks()
+                if task.get_name().startswith("datasync commits")
+            ]
             with pytest.raises(OutcomeUnknown):
                 await writing
             proxy.resume()

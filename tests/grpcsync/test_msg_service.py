@@ -1,4 +1,6 @@
-"""The service of the Go package, spoken by a client of the plain protobuf tools, and by the Go package's own."""
+"""The service of the Go package, spoken by a client of the plain protobuf tools,
+and by the Go package's own.
+"""
 
 from __future__ import annotations
 
@@ -39,22 +41,34 @@ def test_each_change_is_answered_in_order_with_its_result(run: Run) -> None:
         async with agent("?initial=empty") as one, client(one.address) as stub:
             requests = [
                 change("config/a", b"1"), change("config/bad/b", b"2"), change("broken/c", b"3"),
-                change("other/d", b"4"), change("", b"5"), change("slow/e", b"6"), change("config/a", None),
+                change("other/d", b"4"), change("", b"5"), change("slow/e", b"6"),
+                change("config/a", None),
                 change("config/a", b"7"), msg.DataChangeRequest(key="config/x", operationType=9),  # type: ignore[arg-type]
             ]  # fmt: skip
             replies = await changes(stub, requests)
             assert [reply.key for reply in replies] == [request.key for request in requests]
-            assert [reply.operationType for reply in replies] == [request.operationType for request in requests]
+            assert [reply.operationType for reply in replies] == [
+                request.operationType for request in requests
+            ]
             assert [reply.result for reply in replies] == [
                 APPLIED, REFUSED, FAILED, UNWATCHED, INVALID, OVERDUE, APPLIED, APPLIED, INVALID,
             ]  # fmt: skip
-            assert [reply.HasField("error") for reply in replies] == [reply.result != APPLIED for reply in replies]
+            assert [reply.HasField("error") for reply in replies] == [
+                reply.result != APPLIED for reply in replies
+            ]
             assert replies[1].error.message == "no such bridge: config/bad/b"
             assert "nobody watches" in replies[3].error.message
             assert [reply.changeId.seq for reply in replies] == list(range(1, 10))
-            assert len({(reply.changeId.originator, reply.changeId.seqCreatedSec) for reply in replies}) == 1
+            assert (
+                len(
+                    {(reply.changeId.originator, reply.changeId.seqCreatedSec) for reply in replies}
+                )
+                == 1
+            )
             assert one.state == {"config/a": b"7"}  # `prev` was held against it at each step
-            revisions = [event.revision for event in one.events if not isinstance(event, ResyncEvent)]
+            revisions = [
+                event.revision for event in one.events if not isinstance(event, ResyncEvent)
+            ]
             assert revisions == sorted(set(revisions))
 
     run(main())
@@ -67,7 +81,9 @@ def test_a_change_before_the_first_resync_is_not_taken(run: Run) -> None:
             assert reply.result == NOT_READY
             assert "initial=empty" in reply.error.message
             assert not one.events
-            assert (await resync(stub, [("config/b", b"2")])).dataResyncs.replies[0].result == APPLIED
+            assert (await resync(stub, [("config/b", b"2")])).dataResyncs.replies[
+                0
+            ].result == APPLIED
             assert one.state == {"config/b": b"2"}
 
     run(main())
@@ -77,8 +93,14 @@ def test_a_resync_replaces_everything_and_is_answered_key_by_key(run: Run) -> No
     async def main() -> None:
         async with agent() as one, client(one.address) as stub:
             reply = await resync(stub, [("config/a", b"1"), ("config/bad/b", b"2")], number=7)
-            assert (reply.msgId.originator, reply.msgId.seqCreatedSec, reply.msgId.seq) == ("test", 1, 7)
-            assert [(item.key, item.result, item.error.message) for item in reply.dataResyncs.replies] == [
+            assert (reply.msgId.originator, reply.msgId.seqCreatedSec, reply.msgId.seq) == (
+                "test",
+                1,
+                7,
+            )
+            assert [
+                (item.key, item.result, item.error.message) for item in reply.dataResyncs.replies
+            ] == [
                 ("config/a", APPLIED, ""),
                 ("config/bad/b", REFUSED, "no such bridge: config/bad/b"),
             ]
@@ -88,7 +110,9 @@ def test_a_resync_replaces_everything_and_is_answered_key_by_key(run: Run) -> No
             reply = await resync(stub, [("config/c", b"3")])
             assert not reply.HasField("error")
             assert one.state == {"config/c": b"3"}
-            assert [reply.result for reply in await changes(stub, [change("config/c", b"4")])] == [APPLIED]
+            assert [reply.result for reply in await changes(stub, [change("config/c", b"4")])] == [
+                APPLIED
+            ]
             reply = await resync(stub, [])  # everything is gone
             assert not reply.HasField("error")
             assert one.state == {}
@@ -127,7 +151,11 @@ def test_a_client_that_breaks_off_leaves_what_was_acknowledged_and_perhaps_more(
 
 def test_a_client_that_does_not_read_is_made_to_wait_and_others_are_not(run: Run) -> None:
     async def main() -> None:
-        async with agent("?initial=empty") as one, client(one.address) as stub, client(one.address) as other:
+        async with (
+            agent("?initial=empty") as one,
+            client(one.address) as stub,
+            client(one.address) as other,
+        ):
             sent = 0
             content = bytes(10_000)
 
@@ -166,11 +194,25 @@ def test_the_client_that_the_go_package_brings(run: Run) -> None:
             assert await go(one.address, "ping", "hello") == [{"message": "it works"}]
             [reply] = await go(one.address, "resync", "config/a=1", "config/bad/b=2")
             assert reply["msgId"] == {"originator": "go", "seqCreatedSec": 7, "seq": 42}
-            results = [(item["key"], item.get("result", 0)) for item in reply["dataResyncs"]["replies"]]
+            results = [
+                (item["key"], item.get("result", 0)) for item in reply["dataResyncs"]["replies"]
+            ]
             assert results == [("config/a", APPLIED), ("config/bad/b", REFUSED)]
-            words = ["put:config/a=2", "put:config/bad/c=3", "put:other=4", "del:config/a", "put:config/d=5"]
+            words = [
+                "put:config/a=2",
+                "put:config/bad/c=3",
+                "put:other=4",
+                "del:config/a",
+                "put:config/d=5",
+            ]
             replies = await go(one.address, "change", *words)
-            assert [reply.get("result", 0) for reply in replies] == [APPLIED, REFUSED, UNWATCHED, APPLIED, APPLIED]
+            assert [reply.get("result", 0) for reply in replies] == [
+                APPLIED,
+                REFUSED,
+                UNWATCHED,
+                APPLIED,
+                APPLIED,
+            ]
             assert [reply["changeId"]["seq"] for reply in replies] == [1, 2, 3, 4, 5]
             assert replies[1]["error"]["message"] == "no such bridge: config/bad/c"
             assert one.state == {"config/d": b"5"}
@@ -183,7 +225,11 @@ def test_served_stores_take_changes_but_no_resync(run: Run, tmp_path: Path) -> N
         [port] = free_ports(1)
         store = f"sqlite:///{tmp_path}/net.db"
         hub = Hub(open_url(store))
-        async with hub, Server(Access("server", "127.0.0.1", port), hub), client(f"127.0.0.1:{port}") as stub:
+        async with (
+            hub,
+            Server(Access("server", "127.0.0.1", port), hub),
+            client(f"127.0.0.1:{port}") as stub,
+        ):
             replies = await changes(stub, [change("a", b"1"), change("b", b"2"), change("a", None)])
             assert [reply.result for reply in replies] == [APPLIED] * 3
             reply = await resync(stub, [("c", b"3")])
@@ -196,7 +242,9 @@ def test_served_stores_take_changes_but_no_resync(run: Run, tmp_path: Path) -> N
 
 def test_a_source_that_fails_in_odd_ways_is_an_answer_too(run: Run) -> None:
     class Odd(Inbox):
-        async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        async def commit(
+            self, operations: Sequence[Operation], *, reply: bool = False
+        ) -> Committed:
             [operation] = operations
             if operation.key == "mistake":
                 raise RuntimeError("a mistake")
@@ -213,10 +261,20 @@ def test_a_source_that_fails_in_odd_ways_is_an_answer_too(run: Run) -> None:
     async def main() -> None:
         [port] = free_ports(1)
         hub = Hub(Odd("odd", empty=True))
-        async with hub, Server(Access("server", "127.0.0.1", port), hub), client(f"127.0.0.1:{port}") as stub:
+        async with (
+            hub,
+            Server(Access("server", "127.0.0.1", port), hub),
+            client(f"127.0.0.1:{port}") as stub,
+        ):
             keys = ["a", "mistake", "unauthorized", "lost", "b"]
             replies = await changes(stub, [change(key, b"1") for key in keys])
-            assert [reply.result for reply in replies] == [APPLIED, UNKNOWN, NOT_WRITTEN, UNKNOWN, APPLIED]
+            assert [reply.result for reply in replies] == [
+                APPLIED,
+                UNKNOWN,
+                NOT_WRITTEN,
+                UNKNOWN,
+                APPLIED,
+            ]
             async with DataSync(f"grpc://127.0.0.1:{port}") as sync:
                 assert await sync.put("a", b"2", confirm=True)
                 for key in ("mistake", "lost"):

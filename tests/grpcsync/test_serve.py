@@ -79,7 +79,14 @@ def test_who_pushes_into_a_store_that_is_served_waits_for_no_verdict(source: str
                         await sync.put("config/a", b"1", confirm=True)
                     assert raised.value.verdict is Verdict.UNWATCHED
                 put = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "datasync", "put", url, "config/b", "2", stdout=asyncio.subprocess.PIPE
+                    sys.executable,
+                    "-m",
+                    "datasync",
+                    "put",
+                    url,
+                    "config/b",
+                    "2",
+                    stdout=asyncio.subprocess.PIPE,
                 )
                 assert (await put.communicate())[0] == b"2\n"
                 assert put.returncode == 0
@@ -94,7 +101,9 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             options = [("grpc.use_local_subchannel_pool", 1)]
             channels = [
-                await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options))
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options)
+                )
                 for _ in range(11)
             ]
             stuck = Watcher(channels.pop())
@@ -102,11 +111,15 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
             async with asyncio.TaskGroup() as group:
                 reading = [group.create_task(watcher.follow(CHANGES)) for watcher in watchers]
                 await eventually(lambda: all(watcher.snapshots for watcher in watchers), 60)
-                url = f"grpc+watch://127.0.0.1:{server.port}?timeout=60"  # an answer waits behind a thousand watchers
+                # an answer waits behind a thousand watchers
+                url = f"grpc+watch://127.0.0.1:{server.port}?timeout=60"
                 sync = await stack.enter_async_context(DataSync(url))
                 for start in range(0, CHANGES, 50):
                     await asyncio.gather(
-                        *(sync.put(f"k/{number}", bytes(5_000)) for number in range(start, start + 50))
+                        *(
+                            sync.put(f"k/{number}", bytes(5_000))
+                            for number in range(start, start + 50)
+                        )
                     )
                 await asyncio.wait(reading, timeout=60)
             for watcher in watchers:
@@ -124,7 +137,10 @@ def test_a_thousand_watchers_and_one_that_never_reads(run: Run) -> None:
 
 def test_killed_and_started_again_while_everybody_follows(run: Run) -> None:
     async def main() -> None:
-        async with serving("sqlite:///{directory}/net.db") as server, contextlib.AsyncExitStack() as stack:
+        async with (
+            serving("sqlite:///{directory}/net.db") as server,
+            contextlib.AsyncExitStack() as stack,
+        ):
             url = f"grpc+watch://127.0.0.1:{server.port}"
             probes = [(await stack.enter_async_context(watched(url)))[1] for _ in range(3)]
             async with writing(f"sqlite:///{server.log.parent}/net.db", pause=0.002) as load:
@@ -132,7 +148,10 @@ def test_killed_and_started_again_while_everybody_follows(run: Run) -> None:
                     await load.more(150)
                     await server.restart()
                 await load.more(150)
-            log = [(revision, {key: value}) for revision, (key, value) in sorted(load.acknowledged.items())]
+            log = [
+                (revision, {key: value})
+                for revision, (key, value) in sorted(load.acknowledged.items())
+            ]
             state: dict[str, bytes] = {}
             for _, changes in log:
                 for key, value in changes.items():

@@ -37,7 +37,9 @@ KEYS, VALUE = 30, b"x" * 300_000
 
 
 @contextlib.asynccontextmanager
-async def serving(host: str = "127.0.0.1", files: TlsFiles | None = None) -> AsyncIterator[tuple[Hub, str]]:
+async def serving(
+    host: str = "127.0.0.1", files: TlsFiles | None = None
+) -> AsyncIterator[tuple[Hub, str]]:
     """A store that is larger than what waits on the way to a client, and where it is served."""
     [port] = free_ports(1)
     source = MemorySource("large")
@@ -109,8 +111,12 @@ def test_who_reads_gets_all_of_it(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", ["config/", "slow/"])
-def test_changes_whose_answers_nobody_reads_end(run: Run, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Answers that come at once are sent by the call itself, those behind a verdict by a task of it."""
+def test_changes_whose_answers_nobody_reads_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Answers that come at once are sent by the call itself,
+    those behind a verdict by a task of it.
+    """
     monkeypatch.setattr(unsent, "STALLED", 0.3)
 
     async def flood(call: Any, enough: asyncio.Event) -> None:
@@ -137,7 +143,9 @@ def test_changes_whose_answers_nobody_reads_end(run: Run, monkeypatch: pytest.Mo
 
 
 class Deaf:
-    """A connection that answers pings, but takes nothing of any answer. closed: the server has ended it."""
+    """A connection that answers pings, but takes nothing of any answer. closed:
+    the server has ended it.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.closed = False
@@ -156,8 +164,16 @@ class Deaf:
     def ask(self, method: str, request: Message) -> None:
         """Begin a call."""
         self._number += 2
-        names = [(":method", "POST"), (":scheme", "http"), (":path", f"/datasync.v1.DataSync/{method}")]
-        names += [(":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers")]
+        names = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", f"/datasync.v1.DataSync/{method}"),
+        ]
+        names += [
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ]
         head = b"".join(b"\0" + text(name) + text(value) for name, value in names)
         body = request.SerializeToString()
         self._writer.write(frame(1, 4, self._number, head))
@@ -222,7 +238,8 @@ def test_a_connection_that_takes_nothing_is_cut(
             await eventually(lambda: len(hub.watchers) == 1, 60)
 
     run(main())
-    assert not [record for record in caplog.records if record.name.startswith("grpc")]  # any client could fill it
+    # any client could fill it
+    assert not [record for record in caplog.records if record.name.startswith("grpc")]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -233,7 +250,9 @@ def test_the_connection_that_is_cut_is_found_by_any_address(
     monkeypatch.setattr(unsent, "STALLED", 0.3)
     monkeypatch.setattr(unsent, "_ENDED", 0.3)
     try:
-        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        socket.create_server(
+            (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ).close()
     except OSError as error:
         pytest.skip(f"{host} is not an address of this machine ({error})")
     files, shown, context = None, "", None
@@ -303,7 +322,9 @@ def test_pages_of_a_list_are_bounded_in_bytes(run: Run) -> None:
 
 
 @pytest.mark.parametrize("method", ["Get", "List"])
-def test_what_waits_unread_is_bounded_in_sum(run: Run, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_what_waits_unread_is_bounded_in_sum(
+    run: Run, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """Those that have taken nothing for longest go; who reads gets all of it."""
     monkeypatch.setattr(unsent, "_MOST", 8_000_000)
     monkeypatch.setattr(unsent, "_SLOW", 0.1)
@@ -317,7 +338,11 @@ def test_what_waits_unread_is_bounded_in_sum(run: Run, monkeypatch: pytest.Monke
                 client = await Deaf.connect(address)
                 clients.append(client)
                 for _ in range(100):  # 300 MB for all of them
-                    request = pb.GetRequest(key="large/00") if method == "Get" else pb.ListRequest(prefix="large/")
+                    request = (
+                        pb.GetRequest(key="large/00")
+                        if method == "Get"
+                        else pb.ListRequest(prefix="large/")
+                    )
                     client.ask(method, request)
             async with DataSync(f"grpc://{address}") as other:
                 found = None

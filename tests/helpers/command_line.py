@@ -51,7 +51,9 @@ class Running:
         def found() -> bool:
             if (self.err if err else self.out).decode(errors="replace").count(text) >= times:
                 return True
-            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.out!r} {self.err!r}"
+            assert self.process.poll() is None, (
+                f"ended with {self.process.returncode}: {self.out!r} {self.err!r}"
+            )
             return False
 
         try:
@@ -96,12 +98,20 @@ class Shell:
         self.folder = folder
         self.started: list[subprocess.Popen[bytes]] = []
         self.env = {
-            name: value for name, value in os.environ.items() if name not in ("DATASYNC_URL", "NO_COLOR", "FORCE_COLOR")
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("DATASYNC_URL", "NO_COLOR", "FORCE_COLOR")
         }
         self.env["TERM"] = "xterm"
 
-    def start(self, *words: str | bytes, python: tuple[str, ...] = ("-m", "datasync"), **options: Any) -> Running:
-        settings: dict[str, Any] = {"cwd": self.folder, "env": self.env, "stdin": subprocess.DEVNULL}
+    def start(
+        self, *words: str | bytes, python: tuple[str, ...] = ("-m", "datasync"), **options: Any
+    ) -> Running:
+        settings: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self.env,
+            "stdin": subprocess.DEVNULL,
+        }
         settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         process = subprocess.Popen([sys.executable, *python, *words], **settings)
         self.started.append(process)

@@ -1,4 +1,6 @@
-"""The core of the engine without I/O: frames and reports go in, what it asks of the engine comes out."""
+"""The core of the engine without I/O: frames and reports go in,
+what it asks of the engine comes out.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Verdicts:
 
 
 class Bench:
-    """A core with its layers, a clock that stands still, and watches whose handlers are the test."""
+    """A core with its layers, a clock that stands still,
+    and watches whose handlers are the test.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,9 @@ class Bench:
         idle: bool = True,
     ) -> Subscriber:
         """Register one; `idle`: its handler asks at once for what there is."""
-        sub = Subscriber(Spec(name, _decode, backlog, ack_timeout=2.0, resync_timeout=30.0), scopes, after=after)
+        sub = Subscriber(
+            Spec(name, _decode, backlog, ack_timeout=2.0, resync_timeout=30.0), scopes, after=after
+        )
         sub.runner = Reader(is_stream=stream)
         self.core.add(sub)
         if idle:
@@ -104,7 +110,9 @@ class Bench:
         assert isinstance(event, ChangeEvent), f"{sub.name} was given {event!r}"
         return event
 
-    def report(self, sub: Subscriber, error: BaseException | None = None, *, returns: bool = True) -> None:
+    def report(
+        self, sub: Subscriber, error: BaseException | None = None, *, returns: bool = True
+    ) -> None:
         """The handler reports on what it has, and returns: then it is idle again."""
         event = self.event(sub)
         assert event is not None, f"{sub.name} has nothing to report on"
@@ -148,17 +156,25 @@ class Bench:
         layer = layer or self.layer
         self.revision = self.revision + 1 if revision is None else revision
         self.core.frame(layer, SnapshotBegin(scopes))
-        self.core.frame(layer, SnapshotChunk([(key, raw, self.revision) for key, raw in items.items()]))
+        self.core.frame(
+            layer, SnapshotChunk([(key, raw, self.revision) for key, raw in items.items()])
+        )
         end = SnapshotEnd(self.revision, self.revision, history, reply, same_history)
         self.core.frame(layer, end)
         self.core.caught_up(layer, layer.registered)
 
     def commit(
-        self, changes: Mapping[str, bytes | None], *, layer: Layer | None = None, reply: Reply | None = None
+        self,
+        changes: Mapping[str, bytes | None],
+        *,
+        layer: Layer | None = None,
+        reply: Reply | None = None,
     ) -> int:
         """A commit; its revision."""
         self.revision += 1
-        self.core.frame(layer or self.layer, Commit(self.revision, self.revision, list(changes.items()), reply))
+        self.core.frame(
+            layer or self.layer, Commit(self.revision, self.revision, list(changes.items()), reply)
+        )
         return self.revision
 
     def progress(self) -> None:

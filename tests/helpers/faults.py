@@ -1,4 +1,6 @@
-"""Faults that every server goes through alike: each takes a running server, and what its kind has of its own."""
+"""Faults that every server goes through alike: each takes a running server,
+and what its kind has of its own.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Kind(Protocol):
         """A watch of everything at `url`, recorded."""
 
     async def judge(self, probe: Watched) -> None:
-        """Wait until the watch has seen all that the server has, and hold its trace against the server's own log."""
+        """Wait until the watch has seen all that the server has,
+        and hold its trace against the server's own log.
+        """
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +82,10 @@ async def lose(proxy: TcpProxy, sync: DataSync) -> None:
 
 
 async def soon_lost(sync: DataSync) -> None:
-    """Wait until a silent server is found out. Nothing but a ping can do that: the system waits for hours."""
+    """Wait until a silent server is found out.
+
+    Nothing but a ping can do that: the system waits for hours.
+    """
     await eventually(lambda: state_of(sync) == "lost")
 
 
@@ -112,8 +119,10 @@ async def half_open(server: Server, kind: Kind) -> None:
 
 
 async def started_late(server: Server, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
-    """The server is started after the watch, and once more: the log has one line for each change of state, beside those
-    that say that the reason has changed, as it may while a server ends or begins."""
+    """The server is started after the watch, and once more: the log has one line for each change of
+    state, beside those that say that the reason has changed, as it may while a server ends or
+    begins.
+    """
     with caplog.at_level(logging.INFO, "datasync.feed"):
         async with kind.watched(server.url) as (sync, probe):
             assert not probe.events
@@ -131,7 +140,9 @@ async def started_late(server: Server, kind: Kind, caplog: pytest.LogCaptureFixt
     lines = [record.getMessage() for record in caplog.records if record.name == "datasync.feed"]
     said = [line for line in lines if ": by now: " not in line]
     assert len(said) == 4, lines
-    for line, word in zip(said, ("cannot be reached", "connected", "lost", "connected"), strict=True):
+    for line, word in zip(
+        said, ("cannot be reached", "connected", "lost", "connected"), strict=True
+    ):
         assert word in line
         assert "\n" not in line
 
@@ -177,7 +188,8 @@ async def cut_write(server: Server) -> None:
 
 async def surely_not_done(sync: DataSync) -> None:
     """A write to a server that is gone says so."""
-    with pytest.raises((Disconnected, OutcomeUnknown)):  # the end of the connection may still be on its way
+    # the end of the connection may still be on its way
+    with pytest.raises((Disconnected, OutcomeUnknown)):
         await sync.put("a/1", b"4")
     with pytest.raises(Disconnected):
         await sync.put("a/1", b"5")
@@ -203,13 +215,17 @@ async def closed_beside_requests(
     *,
     connected: bool,
 ) -> None:
-    """A source is closed while its server hangs: who waits hears of it at once, and what was not sent never is."""
+    """A source is closed while its server hangs: who waits hears of it at once,
+    and what was not sent never is.
+    """
     source = open_url(url)
     if connected:
         await source.commit([Put("a/0", b"0")])
     await pause()
     before = asyncio.all_tasks()
-    calls: dict[str, Awaitable[Any]] = {f"a/{n}": source.commit([Put(f"a/{n}", b"1")]) for n in range(1, 20)}
+    calls: dict[str, Awaitable[Any]] = {
+        f"a/{n}": source.commit([Put(f"a/{n}", b"1")]) for n in range(1, 20)
+    }
     calls["{t}/1"] = source.commit([Put("{t}/1", b"1"), Put("{t}/2", b"1")])
     calls["d/"] = source.commit([Delete("d/", prefix=True)])
     calls["get"], calls["page"] = source.get("a/0"), source.page("", None, 10)
@@ -223,7 +239,9 @@ async def closed_beside_requests(
     outcomes = {key: type(task.exception()) for key, task in waiting.items()}
     assert {outcomes["get"], outcomes["page"]} == {WatchClosed}
     assert set(outcomes.values()) <= ({WatchClosed, OutcomeUnknown} if connected else {WatchClosed})
-    assert not [task for task in asyncio.all_tasks() - before if "TcpProxy" not in repr(task)], "of the source"
+    assert not [task for task in asyncio.all_tasks() - before if "TcpProxy" not in repr(task)], (
+        "of the source"
+    )
 
     await resume()
     async with DataSync(url) as sync:  # the server has come to what it was sent before
@@ -233,8 +251,11 @@ async def closed_beside_requests(
 
 
 async def closed_wherever_it_is_cancelled(url: str, *ports: int) -> None:
-    """G12: the end of a session, and of its source, is cancelled at each of their awaits: with requests of each kind
-    under way, which end all the same. No task is left, and no connection to these ports."""
+    """G12: the end of a session, and of its source, is cancelled at each of their awaits:
+    with requests of each kind under way, which end all the same.
+
+    No task is left, and no connection to these ports.
+    """
     loop, before = asyncio.get_running_loop(), asyncio.all_tasks()
     unheard: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: unheard.append(context))
@@ -277,14 +298,22 @@ async def closed_wherever_it_is_cancelled(url: str, *ports: int) -> None:
                 break
         await eventually(lambda: asyncio.all_tasks() <= before, what="no task is left")
         for port in ports:
-            await eventually(lambda port=port: not connections_to(port), what="no connection is left")  # type: ignore[misc]
+
+            def disconnected(port: int = port) -> bool:
+                return not connections_to(port)
+
+            await eventually(disconnected, what="no connection is left")
     gc.collect()  # an error that nobody heard is told by then
     assert turns > 1, "there was nothing to be cancelled"
     assert not unheard, unheard
 
 
-async def catches_up(url: str, write: Callable[[str, bytes], Awaitable[object]], rounds: int = 20) -> None:
-    """What another client was told is done has been handed over once `caught_up` returns, over however slow a line."""
+async def catches_up(
+    url: str, write: Callable[[str, bytes], Awaitable[object]], rounds: int = 20
+) -> None:
+    """What another client was told is done has been handed over once `caught_up` returns,
+    over however slow a line.
+    """
     source = open_url(url)
     await write("a/first", b"1")
     session = await source.open(["a/"])
@@ -324,13 +353,16 @@ async def writes_leave_nothing(
 ) -> None:
     """Ten thousand writes that fail, a hundred at a time: neither they nor their values are kept.
 
-    logged: they were written all the same; the log that a store keeps of the last ones does not count.
+    logged: they were written all the same; the log that a store keeps of the last ones does not
+        count.
     collected: nor does the memory that the next garbage collection frees, for one connection in a
     hundred writes is lost.
     """
 
     async def hundred(start: int) -> None:
-        outcomes = await asyncio.gather(*(write(start + n) for n in range(100)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(write(start + n) for n in range(100)), return_exceptions=True
+        )
         assert {type(outcome) for outcome in outcomes} <= set(expected)
 
     for start in range(0, 500, 100):

@@ -16,7 +16,9 @@ __all__ = ["Steps", "growth"]
 
 
 class Steps:
-    """Counts the bytecodes that this thread runs, whichever tasks they are of, while it is entered."""
+    """Counts the bytecodes that this thread runs, whichever tasks they are of,
+    while it is entered.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,11 +50,12 @@ class Steps:
 def growth(scenario: Callable[[int, Steps], Awaitable[None]], size: int = 50) -> float:
     """How many times as much work four times the size is.
 
-    That is 4 where each item costs the same, and 16 where it costs as much as there are items. The scenario enters the
-    `Steps` that it is given for what is to be counted.
+    That is 4 where each item costs the same, and 16 where it costs as much as there are items. The
+    scenario enters the `Steps` that it is given for what is to be counted.
     """
     counts = []
-    # Python may heed what is asked of a frame only from the next call of its function on: so once for nothing
+    # Python may heed what is asked of a frame only from the next call of its function on: so once
+    # for nothing
     for items in (1, size, 4 * size):
         steps = Steps()
 

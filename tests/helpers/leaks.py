@@ -1,7 +1,8 @@
-"""Whether what opens and closes leaves something behind: a descriptor, task, thread, connection, or an object.
+"""Whether what opens and closes leaves something behind: a descriptor, task, thread, connection,
+or an object.
 
-Objects are counted by their type, without a garbage collection: what would wait for one counts as left behind. What the
-libraries of the network leave in cycles of their own is collected first.
+Objects are counted by their type, without a garbage collection: what would wait for one counts as
+left behind. What the libraries of the network leave in cycles of their own is collected first.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ Once = Callable[[int], Awaitable[object]]
 
 
 async def leaves_nothing(once: Once, rounds: int, *, collected: bool, what: str) -> None:
-    """So many rounds leave nothing. collected: what is in cycles does not count. To be run `undisturbed`.
+    """So many rounds leave nothing. collected: what is in cycles does not count.
+
+    To be run `undisturbed`.
 
     What is left but once is a cache that something has filled meanwhile; a leak grows each time.
     """
@@ -95,7 +98,9 @@ class _Held:
     def __init__(self, *, collected: bool) -> None:
         if collected:
             gc.collect()
-        self.objects = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+        self.objects = Counter(
+            f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects()
+        )
         self.counts = {
             "descriptors": len(os.listdir("/proc/self/fd")),
             "tasks": len(asyncio.all_tasks()),

@@ -34,8 +34,9 @@ QUICK: dict[str, Any] = {
 """Options of a DataSync that notices and retries at once."""
 
 STEADY: dict[str, Any] = {"ping_timeout": 30.0}
-"""Options besides, where the connection is to stay: on a busy machine a server needs longer than half a second now and
-then."""
+"""Options besides, where the connection is to stay:
+on a busy machine a server needs longer than half a second now and then.
+"""
 
 
 class Load:
@@ -47,7 +48,10 @@ class Load:
         self.unknown = 0
         self.refused = 0
         self.ending = False
-        """Write no more. What is under way is awaited, not given up: the server might do it later, unseen."""
+        """Write no more.
+
+        What is under way is awaited, not given up: the server might do it later, unseen.
+        """
         self._keys = keys
         self._pause = pause
 
@@ -105,8 +109,10 @@ class Watched(Probe):
 async def watched(
     url: str, *prefixes: str, history: str = "", revision: int = 0, **options: Any
 ) -> AsyncIterator[tuple[DataSync, Watched]]:
-    """A DataSync within the block, and a probe on its only watch, which is never folded. `history` and `revision`: what
-    the source calls its history, and where that began, empty."""
+    """A DataSync within the block, and a probe on its only watch, which is never folded.
+
+    `history` and `revision`: what the source calls its history, and where that began, empty.
+    """
     plain = open_url(url)
     probe = Watched("probe", prefixes or ("",), ordered=plain.capabilities.order == "total")
     source = probe.recorder.source(plain)
@@ -121,9 +127,14 @@ async def watched(
 
 
 def hold(
-    probe: Watched, log: Iterable[tuple[int, Mapping[str, bytes | None]]], state: Mapping[str, bytes], revision: int = 0
+    probe: Watched,
+    log: Iterable[tuple[int, Mapping[str, bytes | None]]],
+    state: Mapping[str, bytes],
+    revision: int = 0,
 ) -> None:
-    """Hold the trace against the server's own log (revision and changes) and what the store has at the end."""
+    """Hold the trace against the server's own log (revision and changes)
+    and what the store has at the end.
+    """
     for at, changes in log:
         probe.recorder.committed(probe.source, changes, at)
     probe.recorder.stored(probe.source, state, revision)
@@ -137,7 +148,9 @@ def state_of(sync: DataSync) -> str:
 
 
 def lost_because(sync: DataSync, why: str) -> bool:
-    """The only source is lost, which it says has to do with `why`; a moment later it is tried again."""
+    """The only source is lost, which it says has to do with `why`;
+    a moment later it is tried again.
+    """
     source = sync.status().sources[0]
     return source.state == "lost" and why in (source.error or "")
 

@@ -12,8 +12,11 @@ from datasync.grpc_channel import grpc
 __all__ = ["Answers", "answering"]
 
 Answers = Mapping[str, Callable[[bytes], Any] | grpc.StatusCode]
-"""By method, as in /package.Service/Method: from the bytes of a request to those of its answer. An asynchronous
-generator makes it a stream both ways, and is called with each request; a status ends each call at once."""
+"""By method, as in /package.Service/Method: from the bytes of a request to those of its answer.
+
+An asynchronous generator makes it a stream both ways, and is called with each request; a status
+ends each call at once.
+"""
 
 
 class _Handler(grpc.GenericRpcHandler):

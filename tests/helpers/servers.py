@@ -1,4 +1,6 @@
-"""Real servers for tests: on free loopback ports, with a data directory of their own, and ended with the test."""
+"""Real servers for tests: on free loopback ports, with a data directory of their own,
+and ended with the test.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from datasync.testing.chaos.ports import free_ports
 from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, answers, until
 
 __all__ = [
-    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children", "commands_with",
-    "connections_to", "drip", "free_ports", "listening", "missing", "quietly", "require", "started", "until",
+    "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children",
+    "commands_with", "connections_to", "drip", "free_ports", "listening", "missing", "quietly",
+    "require", "started", "until",
 ]  # fmt: skip
 
 _CACHE = Path(__file__).parents[2] / ".cache"
@@ -50,13 +53,20 @@ def require(program: str, install: str) -> str:
 def built(source: Path, name: str, announce: Announce = quietly) -> str:
     """A Go program, built once for all tests on this machine, with the modules that it needs.
 
-    Skips the test where there is no Go toolchain. `announce` hears the line that is run where it is to be built.
+    Skips the test where there is no Go toolchain. `announce` hears the line that is run where it is
+    to be built.
     """
     if shutil.which("go") is None:
-        pytest.skip(f"there is no Go toolchain to build {name} with; install it as go.dev/doc/install says")
+        pytest.skip(
+            f"there is no Go toolchain to build {name} with; install it as go.dev/doc/install says"
+        )
     binary = _CACHE / name
     binary.parent.mkdir(parents=True, exist_ok=True)
-    wanted = "".join(file.read_text() for file in sorted(source.rglob("*")) if file.suffix in {".go", ".mod", ".sum"})
+    wanted = "".join(
+        file.read_text()
+        for file in sorted(source.rglob("*"))
+        if file.suffix in {".go", ".mod", ".sum"}
+    )
     stamp = binary.with_name(f"{binary.name}.source")
 
     with binary.with_name("lock").open("w") as lock:
@@ -76,7 +86,9 @@ def built(source: Path, name: str, announce: Announce = quietly) -> str:
 
 @contextlib.contextmanager
 def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A program that runs within the block, and has ended after it whatever happened there; its output is text."""
+    """A program that runs within the block, and has ended after it whatever happened there;
+    its output is text.
+    """
     with subprocess.Popen(command, text=True, **options) as process:
         try:
             yield process
@@ -86,7 +98,9 @@ def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[s
 
 
 def children() -> dict[int, str]:
-    """The programs in the session of this process that it has started and that run: their commands, by number."""
+    """The programs in the session of this process that it has started and that run:
+    their commands, by number.
+    """
     found: dict[int, str] = {}
     for listed in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # that thread has ended
@@ -95,7 +109,9 @@ def children() -> dict[int, str]:
                     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
                     if state != "Z" and os.getsid(pid) == os.getsid(0):
                         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                        found[pid] = command.decode(errors="replace").replace("\0", " ").strip()[:200]
+                        found[pid] = (
+                            command.decode(errors="replace").replace("\0", " ").strip()[:200]
+                        )
     return found
 
 
@@ -104,7 +120,9 @@ def commands_with(path: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # that process has ended
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (
+                (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
             if str(path) in command:
                 found.append(command)
     return found
@@ -146,7 +164,9 @@ async def scratch() -> AsyncIterator[Path]:
         yield Path(directory)
 
 
-async def drip(writer: asyncio.StreamWriter, head: bytes, drop: bytes = b"x", pause: float = 0.02) -> None:
+async def drip(
+    writer: asyncio.StreamWriter, head: bytes, drop: bytes = b"x", pause: float = 0.02
+) -> None:
     """Begin an answer with `head`, and go on with a drop now and then, without an end."""
     writer.write(head)
     while True:
@@ -161,7 +181,10 @@ async def listening(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[int]:
-    """A server of a few lines, whose port it yields. `serve` has each connection until it returns or the block ends."""
+    """A server of a few lines, whose port it yields.
+
+    `serve` has each connection until it returns or the block ends.
+    """
     serving: set[asyncio.Task[None]] = set()
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,7 +195,8 @@ async def listening(
         task = asyncio.ensure_future(one(reader, writer))
         serving.add(task)
         task.add_done_callback(serving.discard)
-        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before its first step
+        # also where it was cancelled before its first step
+        task.add_done_callback(lambda _: writer.close())
 
     server = await asyncio.start_server(accept, host, port)
     try:

@@ -61,11 +61,16 @@ def test_the_log_is_bounded_in_bytes() -> None:
         for _ in range(100):
             await source.commit([Put("k", b"x" * 1_000_000)])
         kept = frames_due(await source.open([""], (source._history, 90)))
-        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(range(91, 101))
+        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(
+            range(91, 101)
+        )
         with pytest.raises(HistoryLost) as lost:
             await source.open([""], (source._history, 50))
         assert not lost.value.changed
-        assert sum(len(raw or b"") for _, changes in source._older + source._log for _, raw in changes) < 40_000_000
+        assert (
+            sum(len(raw or b"") for _, changes in source._older + source._log for _, raw in changes)
+            < 40_000_000
+        )
 
     asyncio.run(main())
 
@@ -77,7 +82,9 @@ def test_the_log_is_bounded_in_transactions() -> None:
             await source.commit([Put("k", b"v")])
         assert 1000 <= len(source._older + source._log) <= 2048
         kept = frames_due(await source.open([""], (source._history, 4000)))
-        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(range(4001, 5001))
+        assert [frame.revision for frame in kept if isinstance(frame, Commit)] == list(
+            range(4001, 5001)
+        )
 
     asyncio.run(main())
 

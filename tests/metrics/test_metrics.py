@@ -27,7 +27,9 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @contextlib.asynccontextmanager
 async def agent() -> AsyncIterator[DataSync]:
-    """One whose watch `good` has accepted two changes, while `bad` failed with the first and is to get both again."""
+    """One whose watch `good` has accepted two changes,
+    while `bad` failed with the first and is to get both again.
+    """
     async with DataSync("memory://", retry=Backoff(initial=60, maximum=60)) as sync:
 
         async def good(event: Any) -> None: ...
@@ -66,9 +68,15 @@ def test_the_prometheus_client_reads_all_data_syncs_of_the_process(run: Run) -> 
 def test_the_document_has_all_of_them() -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(datasync_\w+)` \| (\w+) \|.*\| ([^|]*) \|$", text, flags=re.M)
-    watch, source = LastResync("start", 0.1, 1, 0.0), SourceStatus("memory://", "following", 0.0, 0, None, 0)
+    watch, source = (
+        LastResync("start", 0.1, 1, 0.0),
+        SourceStatus("memory://", "following", 0.0, 0, None, 0),
+    )
     now = Status([source], [WatchStatus("name", [""], "following", 0, 0, 0, watch, None)])
-    known = [(one.name, one.kind, ", ".join(f"`{label}`" for label in _labels(one, now))) for one in FAMILIES]
+    known = [
+        (one.name, one.kind, ", ".join(f"`{label}`" for label in _labels(one, now)))
+        for one in FAMILIES
+    ]
     assert rows == known
 
 
@@ -77,8 +85,12 @@ def _labels(family: Family, now: Status) -> list[str]:
     return list(labels)
 
 
-@pytest.mark.parametrize(("module", "extra"), [("prometheus_client", "prometheus"), ("opentelemetry.metrics", "otel")])
-def test_a_missing_library_is_named_with_its_extra(module: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "extra"), [("prometheus_client", "prometheus"), ("opentelemetry.metrics", "otel")]
+)
+def test_a_missing_library_is_named_with_its_extra(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, f"datasync.metrics.{extra}")
     with pytest.raises(MissingExtra, match=rf"datasync\[{extra}\]"):

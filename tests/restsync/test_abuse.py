@@ -31,7 +31,9 @@ async def works(it: Agent) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(
-    ("path", "status"), [("/v1/keys/config/a", 413), ("/v1/keys", 413), ("/v1/nothing", 404)], ids=str
+    ("path", "status"),
+    [("/v1/keys/config/a", 413), ("/v1/keys", 413), ("/v1/nothing", 404)],
+    ids=str,
 )
 def test_an_answer_reaches_a_client_that_sends_all_before_it_reads(
     run: Run, path: str, status: int, chunked: bool
@@ -43,7 +45,8 @@ def test_an_answer_reaches_a_client_that_sends_all_before_it_reads(
         try:
             parts = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
             connection.request(
-                "PUT", path, parts if chunked else body, {**_CLOSE, "Content-Type": "application/json"},
+                "PUT", path, parts if chunked else body,
+                {**_CLOSE, "Content-Type": "application/json"},
                 encode_chunked=chunked,
             )  # fmt: skip
             answer = connection.getresponse()
@@ -83,7 +86,9 @@ def test_what_is_not_wanted_is_read_only_so_far(run: Run, monkeypatch: pytest.Mo
 
 def test_bodies_that_are_too_large_or_no_good(run: Run) -> None:
     async def main() -> None:
-        async with agent(limits=Limits(value=1000, state=20_000, operations=3, keys=3, key=100)) as it:
+        async with agent(
+            limits=Limits(value=1000, state=20_000, operations=3, keys=3, key=100)
+        ) as it:
             url = "/v1/keys/config/a"
             assert (await it.ask("PUT", url, b"x" * 1001)).status == 413
 
@@ -95,7 +100,9 @@ def test_bodies_that_are_too_large_or_no_good(run: Run) -> None:
                 assert answer.status == 413
             assert (await it.ask("PUT", "/v1/keys/" + "k" * 101, b"1")).status == 414
             assert (await it.ask("PUT", url, b"{no json", **JSON)).status == 400
-            assert (await it.ask("PUT", url, b'{"a":' * 120 + b"1" + b"}" * 120, **JSON)).status == 200
+            assert (
+                await it.ask("PUT", url, b'{"a":' * 120 + b"1" + b"}" * 120, **JSON)
+            ).status == 200
             put = {"op": "put", "key": "config/a", "value": "1"}
             for operations, status in (
                 ([put, {"op": "put", "key": "config/b", "value": "1"}], 200),
@@ -116,13 +123,30 @@ def test_bodies_that_are_too_large_or_no_good(run: Run) -> None:
                 body = json.dumps({"operations": operations}).encode()
                 answer2 = await it.ask("POST", "/v1/transactions", body, **JSON)
                 assert answer2.status == status, (operations, answer2.body)
-            for body in (b"", b"{", b"[]", b"\xff", b'{"operations":[{"op":"put","key":"\\ud800","value":"1"}]}'):
+            for body in (
+                b"",
+                b"{",
+                b"[]",
+                b"\xff",
+                b'{"operations":[{"op":"put","key":"\\ud800","value":"1"}]}',
+            ):
                 assert (await it.ask("POST", "/v1/transactions", body, **JSON)).status == 400
-            assert (await it.ask("POST", "/v1/transactions", b"{}", Content_Type="text/plain")).status == 415
+            assert (
+                await it.ask("POST", "/v1/transactions", b"{}", Content_Type="text/plain")
+            ).status == 415
             items = [{"key": f"config/{n}", "value": "1"} for n in range(4)]
-            assert (await it.ask("PUT", "/v1/keys", json.dumps({"items": items}).encode(), **JSON)).status == 413
+            assert (
+                await it.ask("PUT", "/v1/keys", json.dumps({"items": items}).encode(), **JSON)
+            ).status == 413
             assert (await it.ask("PUT", "/v1/keys", b"x" * 20_001, **JSON)).status == 413
-            for wrong in ("confirm=maybe", "confirm=-1", "confirm=1&confirm=2", "ttl=0", "ttl=nan", "x=1"):
+            for wrong in (
+                "confirm=maybe",
+                "confirm=-1",
+                "confirm=1&confirm=2",
+                "ttl=0",
+                "ttl=nan",
+                "x=1",
+            ):
                 assert (await it.ask("PUT", f"{url}?{wrong}", b"1")).status == 400
             await works(it)
 
@@ -137,7 +161,10 @@ def test_no_http_at_all(run: Run) -> None:
                 b"GET / HTTP/9.9\r\n\r\n",
                 b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n",
                 b"PUT /v1/keys/a HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
-                b"PUT /v1/keys/a HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+                (
+                    b"PUT /v1/keys/a HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: "
+                    b"chunked\r\n\r\n"
+                ),
                 b"PUT /v1/keys/a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzzz\r\n",
             ):
                 answer = await raw_request(it.port, data + b"\r\n" * 4)
@@ -167,7 +194,10 @@ def test_requests_that_do_not_come_are_cut(run: Run, monkeypatch: pytest.MonkeyP
             for part in (
                 b"",
                 b"GET / HT",
-                b"PUT /v1/keys/config/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n12345",
+                (
+                    b"PUT /v1/keys/config/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n"
+                    b"\r\n12345"
+                ),
                 b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET / HT",
             ):
                 with contextlib.suppress(ConnectionError):
@@ -185,7 +215,9 @@ def test_clients_that_go_away(run: Run) -> None:
         async with agent(ack_timeout=60) as it:
             await it.sync.ready(60)
             it.probe.gate.clear()
-            head = b"PUT /v1/keys/config/%d HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n"
+            head = (
+                b"PUT /v1/keys/config/%d HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n"
+            )
             writers = []
             for number in range(100):
                 _, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -211,7 +243,10 @@ def test_a_flood_of_requests(run: Run) -> None:
         async with agent(limits=Limits(writes=20, streams=5), ack_timeout=60) as it:
             await it.sync.ready(60)
             it.probe.gate.clear()
-            puts = [asyncio.ensure_future(it.ask("PUT", f"/v1/keys/config/{n}", b"1")) for n in range(300)]
+            puts = [
+                asyncio.ensure_future(it.ask("PUT", f"/v1/keys/config/{n}", b"1"))
+                for n in range(300)
+            ]
             await eventually(lambda: sum(put.done() for put in puts) == 280)
             assert {put.result().status for put in puts if put.done()} == {429}
             assert (await it.ask("GET", "/v1/status")).status == 200
@@ -251,10 +286,14 @@ def test_a_watcher_that_reads_nothing_is_let_go(run: Run) -> None:
 def test_tokens(run: Run) -> None:
     async def main() -> None:
         async with agent(query="?token=s3cret") as it:
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": "Basic s3cret"},
+            ):
                 for method, path in (
-                    ("GET", "/v1/keys"), ("PUT", "/v1/keys/config/a"), ("GET", "/v1/events"), ("GET", "/v1/status"),
-                    ("GET", "/metrics"), ("POST", "/v1/transactions"),
+                    ("GET", "/v1/keys"), ("PUT", "/v1/keys/config/a"), ("GET", "/v1/events"),
+                    ("GET", "/v1/status"), ("GET", "/metrics"), ("POST", "/v1/transactions"),
                 ):  # fmt: skip
                     answer = await it.ask(method, path, None, **headers)
                     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -264,28 +303,40 @@ def test_tokens(run: Run) -> None:
             allowed = await it.ask("PUT", "/v1/keys/config/a", b"1", Authorization="bearer s3cret")
             assert allowed.status == 200
             # any name will do, for a foreign page has no token
-            named = await it.ask("GET", "/v1/keys", Authorization="Bearer s3cret", Host="agent.example")
+            named = await it.ask(
+                "GET", "/v1/keys", Authorization="Bearer s3cret", Host="agent.example"
+            )
             assert named.status == 200
-            assert "s3cret" not in json.dumps((await it.ask("GET", "/v1/status", Authorization="Bearer s3cret")).json)
+            assert "s3cret" not in json.dumps(
+                (await it.ask("GET", "/v1/status", Authorization="Bearer s3cret")).json
+            )
 
     run(main())
 
 
 def test_no_page_of_another_site_reaches_it(run: Run) -> None:
-    """No CORS, JSON only where a form could post, and no name but localhost where there is no token."""
+    """No CORS, JSON only where a form could post, and no name but localhost
+    where there is no token.
+    """
 
     async def main() -> None:
         async with agent() as it:
             for path in ("/v1/keys/config/a", "/v1/transactions"):
                 preflight = await it.ask(
-                    "OPTIONS", path, Origin="http://evil.example", Access_Control_Request_Method="PUT"
+                    "OPTIONS",
+                    path,
+                    Origin="http://evil.example",
+                    Access_Control_Request_Method="PUT",
                 )
                 assert preflight.status == 405
             answer = await it.ask("GET", "/v1/keys", Origin="http://evil.example")
-            assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+            assert not [
+                name for name in answer.headers if name.lower().startswith("access-control")
+            ]
             for host, status in (
-                ("evil.example", 421), (f"evil.example:{it.port}", 421), ("localhost.evil.example", 421),
-                ("localhost", 200), (f"127.0.0.1:{it.port}", 200), ("[::1]:80", 200),
+                ("evil.example", 421), (f"evil.example:{it.port}", 421),
+                ("localhost.evil.example", 421), ("localhost", 200), (f"127.0.0.1:{it.port}", 200),
+                ("[::1]:80", 200),
             ):  # fmt: skip
                 for path in ("/v1/keys", "/health", "/"):
                     assert (await it.ask("GET", path, Host=host)).status == status
@@ -302,7 +353,10 @@ def test_a_slow_reader_of_a_snapshot_delays_nobody(run: Run) -> None:
                 for number in range(50):
                     await writer.put(f"big/{number}", b"x" * 200_000)
                 await eventually(lambda: server.hub.keys == 50)
-                lazy = [await asyncio.open_connection("127.0.0.1", server.access.port, limit=1024) for _ in range(20)]
+                lazy = [
+                    await asyncio.open_connection("127.0.0.1", server.access.port, limit=1024)
+                    for _ in range(20)
+                ]
                 for _, stream in lazy:
                     stream.write(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 await eventually(lambda: len(server.hub.watchers) == 20)

@@ -1,4 +1,6 @@
-"""Faults of the connection between a client and what is served: cut at every event, half-open, writes in the middle."""
+"""Faults of the connection between a client and what is served: cut at every event, half-open,
+writes in the middle.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Events:
 
 
 def test_cut_at_every_line(run: Run) -> None:
-    """At each line of the head, of a snapshot in pieces, and of the first changes: never less, never twice."""
+    """At each line of the head, of a snapshot in pieces, and of the first changes: never less,
+    never twice.
+    """
 
     async def main() -> None:
         async with served() as server, proxy_to(server.access.port, Events) as proxy:
@@ -73,13 +77,18 @@ def test_cut_at_every_line(run: Run) -> None:
 
 
 def test_half_open_under_load(run: Run) -> None:
-    """A connection that stands but brings nothing is given up within its deadline, and nothing is missed."""
+    """A connection that stands but brings nothing is given up within its deadline,
+    and nothing is missed.
+    """
 
     async def main() -> None:
         async with (
             served() as server,
             proxy_to(server.access.port) as proxy,
-            watched(f"http://127.0.0.1:{proxy.port}", ping_interval=0.5, ping_timeout=1.5) as (sync, probe),
+            watched(f"http://127.0.0.1:{proxy.port}", ping_interval=0.5, ping_timeout=1.5) as (
+                sync,
+                probe,
+            ),
         ):
             async with writing(server.url) as load:
                 await load.more(50)
@@ -90,7 +99,9 @@ def test_half_open_under_load(run: Run) -> None:
                     await load.more(20)
                     proxy.resume()
                     await eventually(lambda: sync.status().sources[0].reconnects > reconnects, 60)  # noqa: B023
-            log = [(revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())]
+            log = [
+                (revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())
+            ]
             state = {key: raw for key, (raw, _) in server.source._items.items()}  # type: ignore[attr-defined]
             await equal(probe, state)
             judge(probe, log)
@@ -101,16 +112,22 @@ def test_half_open_under_load(run: Run) -> None:
 _HALF = b"PUT /v1/keys/config/half HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5\r\n\r\nva"
 
 
-@pytest.mark.parametrize("rest", [b"", _HALF[:10], _HALF], ids=["nothing", "half a head", "half a body"])
+@pytest.mark.parametrize(
+    "rest", [b"", _HALF[:10], _HALF], ids=["nothing", "half a head", "half a body"]
+)
 def test_a_client_that_ends_its_side_is_answered_what_it_has_asked(run: Run, rest: bytes) -> None:
-    """Wherever that is noticed, as between the answers to requests that came together; then the server closes."""
+    """Wherever that is noticed, as between the answers to requests that came together;
+    then the server closes.
+    """
 
     async def main() -> None:
         async with agent() as it:
             await it.probe.hears(1)
             it.probe.gate.clear()
             reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
-            writer.write(_HALF.replace(b"half", b"1") + b"lue" + _HALF.replace(b"half", b"2") + b"lue" + rest)
+            writer.write(
+                _HALF.replace(b"half", b"1") + b"lue" + _HALF.replace(b"half", b"2") + b"lue" + rest
+            )
             writer.write_eof()
 
             for number in (1, 2):
@@ -121,7 +138,9 @@ def test_a_client_that_ends_its_side_is_answered_what_it_has_asked(run: Run, res
                 it.probe.gate.clear()  # what waited goes on
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200 ")
-                await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+                await reader.readexactly(
+                    int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+                )
             assert await reader.read() == b""
             assert it.probe.state == {"config/1": b"value", "config/2": b"value"}
             writer.close()
@@ -173,7 +192,9 @@ def test_a_write_to_none_is_surely_not_done_and_one_without_an_answer_unknown(ru
 
 
 def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> None:
-    """Neither the pings, without which the stream would count as lost, nor reads, nor other writes."""
+    """Neither the pings, without which the stream would count as lost, nor reads,
+    nor other writes.
+    """
 
     async def main() -> None:
         async with agent("slow/", ack_timeout=60) as it:
@@ -186,7 +207,10 @@ def test_writes_that_wait_for_their_verdict_hold_up_nothing_else(run: Run) -> No
                 line = client._engine._feeds[0]._line
                 assert line is not None
                 it.probe.gate.clear()
-                slow = [asyncio.ensure_future(client.put(f"slow/{n}", b"1", confirm=True)) for n in range(200)]
+                slow = [
+                    asyncio.ensure_future(client.put(f"slow/{n}", b"1", confirm=True))
+                    for n in range(200)
+                ]
                 await eventually(lambda: it.source._inbox._revision >= 64)
                 await asyncio.wait_for(line.session.ping(), 60)
                 assert await asyncio.wait_for(client.get("slow/0"), 60) is not None
@@ -230,7 +254,9 @@ def test_cancelled_writes_leave_nothing_behind(run: Run) -> None:
 
 
 @pytest.mark.parametrize("listens", ["a server", "the tests' own proxy"])
-def test_what_is_just_being_accepted_when_nothing_more_is_taken_is_closed(run: Run, listens: str) -> None:
+def test_what_is_just_being_accepted_when_nothing_more_is_taken_is_closed(
+    run: Run, listens: str
+) -> None:
     async def main(turns: int) -> None:
         async with contextlib.AsyncExitStack() as stack:
             if listens == "a server":
@@ -254,12 +280,15 @@ def test_what_is_just_being_accepted_when_nothing_more_is_taken_is_closed(run: R
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of that kind")
-def test_used_up_descriptors_are_said_once_and_the_status_goes_on(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_used_up_descriptors_are_said_once_and_the_status_goes_on(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     import resource
 
     async def main() -> None:
         async with served() as server, aiohttp.ClientSession() as client:
-            for path in ("v1/status", "metrics"):  # as the page does all the time, on a connection that stays open
+            # as the page does all the time, on a connection that stays open
+            for path in ("v1/status", "metrics"):
                 async with client.get(f"{server.url}/{path}") as answer:
                     assert answer.status == 200
                     await answer.read()

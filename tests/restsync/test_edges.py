@@ -1,4 +1,6 @@
-"""The edges of a request: paths, headers and positions that are nearly right, and what a client makes of answers."""
+"""The edges of a request: paths, headers and positions that are nearly right,
+and what a client makes of answers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,24 @@ from tests.helpers.rest.served import served
 
 Run = Callable[[Any], None]
 JSON = {"Content_Type": "application/json"}
-ODD = ("a/../b", "..", ".", "./x", "a//b", "/x", "?q#f", "%41", "%2F", "é", " ", "\n", "\0", "+&;=", "a\\b", "<script>")
+ODD = (
+    "a/../b",
+    "..",
+    ".",
+    "./x",
+    "a//b",
+    "/x",
+    "?q#f",
+    "%41",
+    "%2F",
+    "é",
+    " ",
+    "\n",
+    "\0",
+    "+&;=",
+    "a\\b",
+    "<script>",
+)
 
 
 def test_a_path_that_is_encoded_where_the_key_begins_names_no_key(run: Run) -> None:
@@ -52,10 +71,16 @@ def test_json_is_utf8_whatever_the_case_of_its_name(run: Run) -> None:
         async with agent("") as it:
             for kind in ("application/json", "Application/JSON; charset=utf-8"):
                 for wrong in (b'"\xff"', b"{nope", b'{"a":"\xff"}'):
-                    assert (await it.ask("PUT", "/v1/keys/a", wrong, Content_Type=kind)).status == 400
-            assert (await it.ask("PUT", "/v1/keys/a", b"1\n2\n", Content_Type="application/json-seq")).status == 200
+                    assert (
+                        await it.ask("PUT", "/v1/keys/a", wrong, Content_Type=kind)
+                    ).status == 400
+            assert (
+                await it.ask("PUT", "/v1/keys/a", b"1\n2\n", Content_Type="application/json-seq")
+            ).status == 200
             await it.ask("PUT", "/v1/keys/a", b'"\xff"')
-            assert (await it.ask("GET", "/v1/keys/a")).headers["Content-Type"] == "application/octet-stream"
+            assert (await it.ask("GET", "/v1/keys/a")).headers[
+                "Content-Type"
+            ] == "application/octet-stream"
             for value in (b'"\xff"', b'{"a":"\xff"}', b'"\\ud800\\u0041"'):
                 item = b'{"%s":[{"key":"k","value":' + value + b"}]}"
                 operation = item.replace(b"{", b'{"op":"put",').replace(b'{"op":"put",', b"{", 1)
@@ -64,14 +89,19 @@ def test_json_is_utf8_whatever_the_case_of_its_name(run: Run) -> None:
                     ("POST", "/v1/transactions", operation % b"operations"),
                 ):
                     answer = await it.ask(method, path, body, **JSON)
-                    assert (answer.status, answer.json["title"]) == (400, "BadBody"), (body, answer.body)
+                    assert (answer.status, answer.json["title"]) == (400, "BadBody"), (
+                        body,
+                        answer.body,
+                    )
             assert list(it.probe.state) == ["a"]
 
     run(main())
 
 
 def test_headers_that_would_change_what_is_written_are_refused(run: Run) -> None:
-    """Rather than left out of account: a body that is packed or a part, conditions where many keys are written."""
+    """Rather than left out of account: a body that is packed or a part,
+    conditions where many keys are written.
+    """
 
     async def main() -> None:
         async with agent("") as it:
@@ -97,7 +127,8 @@ def test_if_none_match_of_a_read_is_a_list(run: Run) -> None:
         async with agent("") as it:
             tag = (await it.ask("PUT", "/v1/keys/a", b"1")).headers["ETag"]
             for header, status in (
-                (tag, 304), (f"W/{tag}", 304), (f'"0", {tag}', 304), ("*", 304), ('"9"', 200), ('"x", W/"0"', 200),
+                (tag, 304), (f"W/{tag}", 304), (f'"0", {tag}', 304), ("*", 304), ('"9"', 200),
+                ('"x", W/"0"', 200),
             ):  # fmt: skip
                 for method in ("GET", "HEAD"):
                     answer = await it.ask(method, "/v1/keys/a", If_None_Match=header)
@@ -109,7 +140,9 @@ def test_if_none_match_of_a_read_is_a_list(run: Run) -> None:
 
 async def first_event(it: Agent, path: str, last: str) -> str:
     """The name of the first event of a stream that comes back behind `last`."""
-    async with it.client.get(URL(it.url + path, encoded=True), headers={"Last-Event-ID": last}) as answer:
+    async with it.client.get(
+        URL(it.url + path, encoded=True), headers={"Last-Event-ID": last}
+    ) as answer:
         assert answer.status == 200
         async for line in answer.content:
             if line.startswith(b"event: "):
@@ -118,7 +151,9 @@ async def first_event(it: Agent, path: str, last: str) -> str:
 
 
 def test_each_edge_of_a_position(run: Run) -> None:
-    """A client that comes back goes on behind its position where that is proven, else takes a snapshot: never a gap."""
+    """A client that comes back goes on behind its position where that is proven,
+    else takes a snapshot: never a gap.
+    """
 
     async def main() -> None:
         async with agent("") as it:
@@ -156,7 +191,10 @@ def test_no_metric_keeps_what_a_client_has_made_up(run: Run) -> None:
                 await it.ask("GET", "/v1/keys", Host=f"secret{number}.example")
             lines = (await it.ask("GET", "/metrics")).body.decode().splitlines()
             assert not [line for line in lines if "secret" in line]
-            assert 'datasync_http_requests_total{method="GET",route="other",status="404"} 20.0' in lines
+            assert (
+                'datasync_http_requests_total{method="GET",route="other",status="404"} 20.0'
+                in lines
+            )
             counted = [line for line in lines if line.startswith("datasync_http_requests_total")]
             assert len(counted) == 4
             series = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
@@ -166,13 +204,18 @@ def test_no_metric_keeps_what_a_client_has_made_up(run: Run) -> None:
     run(main())
 
 
-# -- a client, and what answers it ---------------------------------------------------------------------------------
+# -- a client, and what answers it -----------------------------------------------------------------
 
 
 async def datasync(*words: str) -> tuple[int, str, str]:
     """The command line: exit code, output, errors."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "datasync", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "datasync",
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate()
     assert process.returncode is not None
@@ -208,7 +251,10 @@ def test_a_store_that_is_served_has_no_verdict_to_wait_for(run: Run) -> None:
 
 def test_a_verdict_comes_through_a_server_in_between(run: Run) -> None:
     async def main() -> None:
-        async with agent(answers=[None, Refused({"config/mtu": "no"})]) as it, served(open_url(it.url)) as between:
+        async with (
+            agent(answers=[None, Refused({"config/mtu": "no"})]) as it,
+            served(open_url(it.url)) as between,
+        ):
             await it.sync.ready(60)
             assert (await datasync("put", between.url, "config/mtu", "1"))[0] == 1
 

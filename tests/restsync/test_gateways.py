@@ -1,4 +1,6 @@
-"""G10: what stands between a client and its server may answer in its place, cut answers short, and pack them."""
+"""G10: what stands between a client and its server may answer in its place, cut answers short,
+and pack them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from datasync import DataSync, DataSyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized, open_url
+from datasync import (
+    DataSync,
+    DataSyncError,
+    Disconnected,
+    NotReady,
+    OutcomeUnknown,
+    Unauthorized,
+    open_url,
+)
 from datasync.restsync._problems import MARK
 from datasync.restsync.client import HttpSource
 from datasync.source import Delete, Put
@@ -37,7 +47,11 @@ ANSWERS: list[tuple[int, bytes, Mapping[str, str]]] = [
     (302, LOGIN, HTML | {"location": "/login"}),
     (304, b"", {}),
     (307, b'{"message": "elsewhere"}', JSON | {"location": "http://127.0.0.1:1/"}),
-    (502, b'{"title": "Conflict", "detail": "", "status": 409, "key": "a", "expected": 1}', PROBLEM),
+    (
+        502,
+        b'{"title": "Conflict", "detail": "", "status": 409, "key": "a", "expected": 1}',
+        PROBLEM,
+    ),
     (404, b'{"title": "NoSuchKey", "detail": "no", "status": 404}', PROBLEM),
     *(
         (status, b'{"message": "no"}', JSON)
@@ -69,8 +83,15 @@ def test_an_answer_of_something_else_is_not_taken_for_one_of_the_server(
                 source.replace([("a", b"1")]),
             ]
             for call in writes:
-                assert type(await error_of(call)) is (Unauthorized if wants_credentials else OutcomeUnknown)
-            reads: list[Any] = [source.get("a"), source.page("", None, 10), source.open([""]), source.status()]
+                assert type(await error_of(call)) is (
+                    Unauthorized if wants_credentials else OutcomeUnknown
+                )
+            reads: list[Any] = [
+                source.get("a"),
+                source.page("", None, 10),
+                source.open([""]),
+                source.status(),
+            ]
             for call in reads:
                 error = await error_of(call)
                 assert type(error) is (Unauthorized if wants_credentials else Disconnected)
@@ -87,7 +108,12 @@ def test_an_answer_that_was_cut_or_changed_does_not_count(run: Run, body: bytes)
 
     async def main() -> None:
         changed = JSON | {MARK: str(len(body) + 1)}
-        cut = {**JSON, MARK: str(len(body)), "transfer-encoding": "identity", "content-length": str(len(body))}
+        cut = {
+            **JSON,
+            MARK: str(len(body)),
+            "transfer-encoding": "identity",
+            "content-length": str(len(body)),
+        }
         for headers, missing in ((changed, 0), (cut, 1)):
             async with answering(200, body, headers, cut=missing) as url:
                 source = open_url(url)
@@ -119,7 +145,12 @@ def test_our_own_problems_keep_their_errors(run: Run) -> None:
             source = open_url(it.url)
             assert isinstance(await error_of(source.get("a")), NotReady)
             assert isinstance(await error_of(source.commit([Put("a", b"1")])), NotReady)
-            for method, path in (("GET", "/v1/keys/a"), ("GET", "/v1/status"), ("PUT", "/v1/nothing"), ("GET", "/")):
+            for method, path in (
+                ("GET", "/v1/keys/a"),
+                ("GET", "/v1/status"),
+                ("PUT", "/v1/nothing"),
+                ("GET", "/"),
+            ):
                 answer = await it.ask(method, path)
                 assert answer.headers[MARK] == str(len(answer.body))
             await source.aclose()

@@ -1,4 +1,6 @@
-"""Servers that speak HTTP in bad faith: bounded, told by typed errors, and tried again like any lost one."""
+"""Servers that speak HTTP in bad faith: bounded, told by typed errors,
+and tried again like any lost one.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ Run = Callable[[Any], None]
 _MIB = 1 << 20
 _LIMIT = f"max_answer={_MIB}"
 _STREAM = (
-    f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{MARK}: {STREAMED}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{MARK}: {STREAMED}\r\n"
+    "Transfer-Encoding: chunked\r\n\r\n"
 ).encode()
 _PIECE = b"x" * 65_536
 
@@ -64,7 +67,9 @@ def test_one_answer_is_bounded(run: Run, answer: str) -> None:
             source = open_url(f"{url}&timeout=30")
             with memory_below(8 * _MIB):
                 for read in (source.get("a/1"), source.page("a/", None, 10)):
-                    with pytest.raises(AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="):
+                    with pytest.raises(
+                        AnswerTooLarge, match=r"more than 1048576 bytes.*max_answer="
+                    ):
                         await read
                 with pytest.raises(OutcomeUnknown, match="max_answer="):
                     await source.commit([Put("a/1", b"1")])
@@ -80,7 +85,9 @@ def test_one_event_is_bounded(run: Run, piece: bytes) -> None:
     async def main() -> None:
         begin = _chunk(b"event: commit\ndata: ")
         endless = (
-            _chunk((piece.replace(b"\n\n", b"\n") * 65_536)[:65_536]) if piece != b"\n" else _chunk(b"x\n" * 32_768)
+            _chunk((piece.replace(b"\n\n", b"\n") * 65_536)[:65_536])
+            if piece != b"\n"
+            else _chunk(b"x\n" * 32_768)
         )
         async with saying(_STREAM + begin, endless) as url, DataSync(url, **QUICK) as sync:
             with memory_below(8 * _MIB):
@@ -137,7 +144,10 @@ def test_heads_without_an_end(run: Run) -> None:
 
 
 def _answer(body: bytes) -> bytes:
-    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{MARK}: {len(body)}\r\nConnection: close"
+    head = (
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{MARK}: {len(body)}\r\n"
+        "Connection: close"
+    )
     return f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body
 
 
@@ -169,8 +179,10 @@ _EVENTS = {
     "no JSON": b"event: commit\nid: x.2\ndata: {\n\n",
     "deep": b'event: commit\nid: x.2\ndata: {"x":' + b"[" * 100_000 + b"\n\n",
     "no text": b'event: commit\nid: \xff\ndata: {"revision":11,"changes":[]}\n\n',
-    "no base64": b'event: commit\nid: x.2\ndata: {"revision":11,"changes":[{"op":"","key":"","value_base64":"A"}]}\n\n',
-    "revisions that go back": b'event: commit\nid: x.2\ndata: {"revision":5,"changes":[{"op":"put","key":"a"}]}\n\n',
+    "no base64": b"event: commit\nid: x.2\ndata: "
+    b'{"revision":11,"changes":[{"op":"","key":"","value_base64":"A"}]}\n\n',
+    "revisions that go back": b"event: commit\nid: x.2\ndata: "
+    b'{"revision":5,"changes":[{"op":"put","key":"a"}]}\n\n',
 }
 
 
@@ -178,8 +190,13 @@ _EVENTS = {
 def test_events_that_are_not_understood(run: Run, event: str) -> None:
     async def main() -> None:
         head = _STREAM + _chunk(_BEGIN + _END + _EVENTS[event])
-        async with saying(head) as url, watched(url, "", ping_interval=30, ping_timeout=30) as (sync, probe):
-            await eventually(lambda: state_of(sync) == "lost" and bool(sync.status().sources[0].error))
+        async with (
+            saying(head) as url,
+            watched(url, "", ping_interval=30, ping_timeout=30) as (sync, probe),
+        ):
+            await eventually(
+                lambda: state_of(sync) == "lost" and bool(sync.status().sources[0].error)
+            )
             text = sync.status().sources[0].error or ""
             assert "go back" in text or "not an event of datasync" in text
             assert not probe.changes

@@ -1,4 +1,6 @@
-"""Mounted in an application of somebody else, as docs/rest.md has it, on a server that is not ours."""
+"""Mounted in an application of somebody else, as docs/rest.md has it,
+on a server that is not ours.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,15 @@ from tests.helpers.servers import Process, free_ports, until
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
     assert uvicorn
     [port] = free_ports(1)
-    command = ["-m", "uvicorn", "mounting:app", "--port", str(port), "--app-dir", str(mounting(tmp_path))]
+    command = [
+        "-m",
+        "uvicorn",
+        "mounting:app",
+        "--port",
+        str(port),
+        "--app-dir",
+        str(mounting(tmp_path)),
+    ]
     command += ["--log-level", "error"]
 
     async def main() -> None:
@@ -43,7 +53,9 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
             assert json.loads(written[1]) == {"revision": 1, "verdict": "accepted"}
             assert (await asyncio.to_thread(ask, "GET", f"{base}/v1/keys/config/mtu"))[1] == b"1500"
             assert (await asyncio.to_thread(ask, "GET", f"{base}/nothing"))[0] == 404
-            assert json.loads((await asyncio.to_thread(ask, "GET", f"{base}/v1/status"))[1])["watches"]
+            assert json.loads((await asyncio.to_thread(ask, "GET", f"{base}/v1/status"))[1])[
+                "watches"
+            ]
         finally:
             await server.stop()
 
@@ -53,14 +65,24 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
 def mounting(directory: Path) -> Path:
     """The example of the docs as a module, with a watch."""
     program = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[-1]
-    (directory / "mounting.py").write_text(program + '\n\n@sync.watcher("config/")\nasync def config(event): pass\n')
+    (directory / "mounting.py").write_text(
+        program + '\n\n@sync.watcher("config/")\nasync def config(event): pass\n'
+    )
     return directory
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_example_ends_while_streams_are_open(tmp_path: Path, number: int) -> None:
     [port] = free_ports(1)
-    command = ["-m", "uvicorn", "mounting:app", "--port", str(port), "--app-dir", str(mounting(tmp_path))]
+    command = [
+        "-m",
+        "uvicorn",
+        "mounting:app",
+        "--port",
+        str(port),
+        "--app-dir",
+        str(mounting(tmp_path)),
+    ]
 
     async def main() -> None:
         server = Process([sys.executable, *command], port, tmp_path)
@@ -90,10 +112,20 @@ def server_ended(server: Process) -> Callable[[], Awaitable[bool]]:
     return ended
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="found out by names of sockets that only Linux has")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="found out by names of sockets that only Linux has"
+)
 def test_a_second_worker_is_refused(tmp_path: Path) -> None:
     [port] = free_ports(1)
-    command = ["-m", "uvicorn", "mounting:app", "--port", str(port), "--app-dir", str(mounting(tmp_path))]
+    command = [
+        "-m",
+        "uvicorn",
+        "mounting:app",
+        "--port",
+        str(port),
+        "--app-dir",
+        str(mounting(tmp_path)),
+    ]
 
     async def main() -> None:
         server = Process([sys.executable, *command, "--workers", "2"], port, tmp_path)
@@ -132,7 +164,9 @@ def test_signals_of_the_server_are_its_own_again() -> None:
         async with DataSync(source):
             assert signal.getsignal(signal.SIGTERM) is not handler
             os.kill(os.getpid(), signal.SIGTERM)
-            await until(lambda: was_heard(source), "the handler of the server runs, and streams end")
+            await until(
+                lambda: was_heard(source), "the handler of the server runs, and streams end"
+            )
         assert signal.getsignal(signal.SIGTERM) is handler
         async with DataSync(source):
             assert not source.app._events._ending
@@ -180,11 +214,19 @@ def test_an_object_serves_several(memory_url: str) -> None:
             async with one:
                 async with two:
                     await asyncio.gather(one.ready(60), two.ready(60))
-                    answer = await asyncio.to_thread(ask, "PUT", f"http://127.0.0.1:{port}/v1/keys/a/refused/1", b"1")
+                    answer = await asyncio.to_thread(
+                        ask, "PUT", f"http://127.0.0.1:{port}/v1/keys/a/refused/1", b"1"
+                    )
                     assert answer[0] == 422
-                    status = json.loads((await asyncio.to_thread(ask, "GET", f"http://127.0.0.1:{port}/v1/status"))[1])
+                    status = json.loads(
+                        (await asyncio.to_thread(ask, "GET", f"http://127.0.0.1:{port}/v1/status"))[
+                            1
+                        ]
+                    )
                     assert [watch["name"] for watch in status["watches"]] == ["accept", "refuse"]
-                answer = await asyncio.to_thread(ask, "PUT", f"http://127.0.0.1:{port}/v1/keys/a/1", b"1")
+                answer = await asyncio.to_thread(
+                    ask, "PUT", f"http://127.0.0.1:{port}/v1/keys/a/1", b"1"
+                )
                 assert answer[0] == 200
                 await asyncio.to_thread(ask, "DELETE", f"http://127.0.0.1:{port}/v1/keys?prefix=")
 

@@ -30,7 +30,8 @@ async def everything(event):
 
 asyncio.run(sync.run())
 """
-# the stream has no end, and is tested by hand; a name that is used up, and a condition that does not hold, are answers
+# the stream has no end, and is tested by hand; a name that is used up, and a condition that does
+# not hold, are answers
 SETTINGS = """
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "304", "401", "404", "409", "410", "412", "422", "429"]
@@ -44,7 +45,9 @@ def test_the_schemas_of_answers_are_those_of_their_structs() -> None:
         assert list(schemas[kind.__name__]["properties"]) == [
             field.encode_name for field in msgspec.structs.fields(kind)
         ]
-    assert schemas["Overview"]["properties"]["watches"]["items"] == {"$ref": "#/components/schemas/WatchStatus"}
+    assert schemas["Overview"]["properties"]["watches"]["items"] == {
+        "$ref": "#/components/schemas/WatchStatus"
+    }
 
 
 def test_each_schema_that_is_referred_to_is_there() -> None:
@@ -67,7 +70,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             [
                 sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
                 "--config-file", "schemathesis.toml", "run", f"http://127.0.0.1:{port}/openapi.json",
-                "--exclude-operation-id", "events", "--max-examples", "10", "--no-color", "--seed", "2",
+                "--exclude-operation-id", "events", "--max-examples", "10", "--no-color", "--seed",
+                "2",
             ],
             cwd=tmp_path, capture_output=True, text=True, timeout=400,
         )  # fmt: skip

@@ -53,7 +53,9 @@ def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 def put(port: int, key: str, value: bytes, token: str = "") -> int:
     """Write a key; the status of the answer."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/keys/{key}?confirm=false", value, method="PUT")
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/keys/{key}?confirm=false", value, method="PUT"
+    )
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=60) as answer:
@@ -66,7 +68,9 @@ def page(directory: Path, keys: int, token: str = "") -> Iterator[tuple[Process,
     """An agent with so many interfaces, and a browser that looks at it."""
     [port] = free_ports(1)
     words = [str(port), str(keys), *([token] if token else [])]
-    agent = Process([sys.executable, "-m", "tests.helpers.rest.page_agent", *words], port, directory)
+    agent = Process(
+        [sys.executable, "-m", "tests.helpers.rest.page_agent", *words], port, directory
+    )
     asyncio.run(agent.start())
     try:
         with browser() as seen:
@@ -82,7 +86,9 @@ def test_what_the_person_on_call_sees(tmp_path: Path) -> None:
         wait(lambda: seen.text("#headline") == "All is in step")
         assert seen.text("#subline") == "1 source, all 4 watches follow"
         assert seen.text("#figure-keys") == "102"
-        names = "return [...document.querySelectorAll('#watch-list .name')].map((e) => e.textContent)"
+        names = (
+            "return [...document.querySelectorAll('#watch-list .name')].map((e) => e.textContent)"
+        )
         assert seen.js(names) == ["interfaces", "routes", "access-lists", "breaker"]
         assert "60 keys" in seen.text("#watch-list li:first-child .last")
         assert "following" in seen.text("#sources li")
@@ -110,7 +116,9 @@ def test_what_the_person_on_call_sees(tmp_path: Path) -> None:
         assert not seen.js(CONTRAST)
 
         # the whole of it came from the agent, and nothing was complained of
-        origins = "return performance.getEntriesByType('resource').map((e) => new URL(e.name).origin)"
+        origins = (
+            "return performance.getEntriesByType('resource').map((e) => new URL(e.name).origin)"
+        )
         assert set(seen.js(origins)) == {f"http://127.0.0.1:{agent.port}"}
         assert seen.complaints() == []
 
@@ -134,7 +142,10 @@ def test_by_keyboard(tmp_path: Path) -> None:
         seen.press(Keys.ARROW_DOWN, Keys.ENTER)
         wait(lambda: "config/route/10.10.0.0-16" in seen.text("#value"))
         assert '"via": "10.0.0.10"' in seen.text("#value pre")
-        assert seen.js("return document.getElementById('keys').getAttribute('aria-activedescendant')") == "key-1"
+        assert (
+            seen.js("return document.getElementById('keys').getAttribute('aria-activedescendant')")
+            == "key-1"
+        )
         put(agent.port, "config/route/10.10.0.0-16", b'{"via":"192.0.2.1"}')
         wait(lambda: "192.0.2.1" in seen.text("#value pre"))
         seen.press("t")
@@ -145,7 +156,8 @@ def test_by_keyboard(tmp_path: Path) -> None:
         put(agent.port, "config/route/10.11.0.0-16", b"{}")
         wait(
             lambda: (
-                put(agent.port, "config/interface/eth1", b"%d" % time.monotonic_ns()) and "eth1" in seen.text("#tail")
+                put(agent.port, "config/interface/eth1", b"%d" % time.monotonic_ns())
+                and "eth1" in seen.text("#tail")
             )
         )
         assert "config/route" not in seen.text("#tail")
@@ -201,7 +213,9 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         wait(lambda: seen.text("#keys-count") == "45")
         put(agent.port, "config/interface/eth1", b"1", "s3cret")
         wait(lambda: "config/interface/eth1" in seen.text("#tail"))
-        asked = json.dumps(seen.js("return performance.getEntriesByType('resource').map((e) => e.name)"))
+        asked = json.dumps(
+            seen.js("return performance.getEntriesByType('resource').map((e) => e.name)")
+        )
         assert "s3cret" not in asked + seen.js("return location.href + document.cookie")
 
 
@@ -213,8 +227,10 @@ def test_an_answer_that_comes_after_the_token_asks_for_none(tmp_path: Path) -> N
             "const fetched = fetch;"
             "window.fetch = async (...words) => {"
             "  const answer = await fetched(...words); window.fetch = fetched;"
-            "  window.held = answer.status; await new Promise((go) => { window.go = go; }); return answer; };"
-            "import('./page/api.js').then((api) => api.json('v1/status')).then(() => { window.answered = true; })"
+            "  window.held = answer.status; await new Promise((go) => { window.go = go; }); return "
+            "answer; };"
+            "import('./page/api.js').then((api) => api.json('v1/status')).then(() => { "
+            "window.answered = true; })"
         )
         wait(lambda: seen.js("return window.held === 401"))
         seen.press("s3cret", Keys.ENTER)

@@ -1,4 +1,6 @@
-"""The status page says what is true, whatever the keys and values hold, and where it cannot know, it says so."""
+"""The status page says what is true, whatever the keys and values hold,
+and where it cannot know, it says so.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ def opened(seen: Browser, key: str) -> Callable[[], bool]:
     wait(lambda: seen.focus() == "keys-prefix")
     seen.press(key)
     seen.press(Keys.ENTER)
-    wait(lambda: seen.js("return document.querySelector('#keys .entry[aria-selected=true]')?.dataset.key") == key)
+    wait(
+        lambda: (
+            seen.js(
+                "return document.querySelector('#keys .entry[aria-selected=true]')?.dataset.key"
+            )
+            == key
+        )
+    )
     wait(lambda: seen.focus() == "keys")
 
     seen.press(Keys.ENTER)
@@ -57,7 +66,10 @@ def test_nothing_that_is_stored_becomes_markup_or_breaks_the_page(tmp_path: Path
             seen.look(width=width, height=900)
             assert seen.js("return document.scrollingElement.scrollWidth <= innerWidth")
             # a reason stays readable beside a long key
-            narrowest = "return Math.min(...[...document.querySelectorAll('.refused dd')].map((e) => e.clientWidth))"
+            narrowest = (
+                "return Math.min(...[...document.querySelectorAll('.refused dd')].map((e) => "
+                "e.clientWidth))"
+            )
             assert seen.js(narrowest) > 150
         assert seen.complaints() == []
 
@@ -80,16 +92,22 @@ def test_values_are_shown_as_they_are(tmp_path: Path) -> None:
             '  "o": {', '    "t": "x: {,}"', "  }", "}",
         ]  # fmt: skip
         wait(opened(seen, "v/large"))
-        assert seen.text("#value .note").startswith("text, 262,163 bytes, of which the first 262,144 are shown")
+        assert seen.text("#value .note").startswith(
+            "text, 262,163 bytes, of which the first 262,144 are shown"
+        )
         wait(opened(seen, "v/binary"))
-        assert seen.text("#value .note").startswith("binary, 5,120 bytes, of which the first 4,096 are shown")
+        assert seen.text("#value .note").startswith(
+            "binary, 5,120 bytes, of which the first 4,096 are shown"
+        )
         wait(opened(seen, "v/../config/logo"))
         assert seen.text("#value pre") == "not the logo"
         wait(opened(seen, "v/empty"))
         assert seen.text("#value .note").startswith("text, 0 bytes, revision")
 
 
-def test_what_is_selected_stays_selected_though_the_keys_were_read_anew_meanwhile(tmp_path: Path) -> None:
+def test_what_is_selected_stays_selected_though_the_keys_were_read_anew_meanwhile(
+    tmp_path: Path,
+) -> None:
     with page(tmp_path, 3) as (agent, seen):
         wait(lambda: seen.text("#headline") == "All is in step")
         put(agent.port, "config/one", b"1")
@@ -117,7 +135,10 @@ def test_what_is_not_as_of_now_says_so(tmp_path: Path) -> None:
         wait(lambda: seen.text("#value pre") == "new")
         put(agent.port, "config/route/10.7.0.0-16x", b"beside")
         wait(lambda: seen.text("#keys-count") == "2")
-        seen.js("document.getElementById('keys-prefix').value = ''; document.getElementById('keys-refresh').click()")
+        seen.js(
+            "document.getElementById('keys-prefix').value = ''; "
+            "document.getElementById('keys-refresh').click()"
+        )
         wait(lambda: seen.text("#keys-count") == "2,000 and more")
         put(agent.port, "config/interface/a", b"1")
         wait(lambda: seen.text("#keys-count").startswith("2,000 and more, as of "))
@@ -126,16 +147,26 @@ def test_what_is_not_as_of_now_says_so(tmp_path: Path) -> None:
         asyncio.run(agent.pause())
         wait(lambda: seen.text("#headline") == "The agent does not answer")
         assert "what is below is what it said at" in seen.text("#subline")
-        assert seen.js("return getComputedStyle(document.getElementById('watches')).filter") == "grayscale(1)"
+        assert (
+            seen.js("return getComputedStyle(document.getElementById('watches')).filter")
+            == "grayscale(1)"
+        )
         agent.resume()
         wait(lambda: seen.text("#headline") == "All is in step")
-        assert seen.js("return getComputedStyle(document.getElementById('watches')).filter") == "none"
+        assert (
+            seen.js("return getComputedStyle(document.getElementById('watches')).filter") == "none"
+        )
 
         # a RESYNC, and a connection that broke off, have their place among the live changes
-        seen.js("const f = document.getElementById('tail-prefix'); f.value = ''; f.dispatchEvent(new Event('input'))")
+        seen.js(
+            "const f = document.getElementById('tail-prefix'); f.value = ''; f.dispatchEvent(new "
+            "Event('input'))"
+        )
         wait(lambda: followed(agent.port, seen, "config/now"))
         state = json.dumps({"items": [{"key": "config/only", "value": "1"}]}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{agent.port}/v1/keys", state, method="PUT")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{agent.port}/v1/keys", state, method="PUT"
+        )
         request.add_header("Content-Type", "application/json")
         urllib.request.urlopen(request, timeout=60).close()
         wait(lambda: "the whole state was read again (a RESYNC)" in seen.text("#tail"))

@@ -1,4 +1,6 @@
-"""The path of a request: whatever admits it by its path, sent or decoded, sees the key that is read and written."""
+"""The path of a request: whatever admits it by its path, sent or decoded,
+sees the key that is read and written.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ ELSEWHERE = (
 @pytest.mark.parametrize("sent", ELSEWHERE)
 def test_a_path_that_is_not_plainly_one_of_a_key_names_none(sent: str, root: str) -> None:
     found = path_of(
-        {"path": root + unquote(sent), "root_path": root, "raw_path": (root.replace(" ", "%20") + sent).encode()}
+        {
+            "path": root + unquote(sent),
+            "root_path": root,
+            "raw_path": (root.replace(" ", "%20") + sent).encode(),
+        }
     )
     assert found is None or not found.startswith("/v1/keys/")
 
@@ -67,10 +73,14 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("root", ["", "/", "/sync", "/sync/", "/my app", "/my%20app", "/é", "/v1/keys", "/a/b"])
+@pytest.mark.parametrize(
+    "root", ["", "/", "/sync", "/sync/", "/my app", "/my%20app", "/é", "/v1/keys", "/a/b"]
+)
 @pytest.mark.parametrize(("sent", "key"), KEYS.items())
 def test_the_key_is_all_that_stands_behind_the_mount(sent: str, key: str, root: str) -> None:
-    """Whether a server gives the path with that of the mount or without, decoded only or as sent too."""
+    """Whether a server gives the path with that of the mount or without,
+    decoded only or as sent too.
+    """
     quoted = root.replace(" ", "%20").replace("é", "%C3%A9")
     decoded = unquote(sent)
     plain = root.rstrip("/")
@@ -93,7 +103,8 @@ def test_the_key_is_all_that_stands_behind_the_mount(sent: str, key: str, root: 
     [
         ("/v1/keys/public/a", b"/v1/keys/secret"),
         ("/v1/keys/public", b"/v1/keys/public/v1/keys/secret"),
-        ("/v1/keys/a", b"/elsewhere/v1/keys/a"),  # cut off by something that does not say so in root_path
+        # cut off by something that does not say so in root_path
+        ("/v1/keys/a", b"/elsewhere/v1/keys/a"),
         ("/sync/v1/keys/a", b"/v1/keys/b"),
         ("/v1/keys/a", b""),
         ("/v1/keys/\ud800", None),
@@ -113,7 +124,9 @@ def test_two_paths_that_do_not_agree_lead_nowhere(path: str, raw: bytes | None) 
         ("/a/javascript:x", b"/a/javascript:x", b"./javascript:x/"),
     ],
 )
-def test_the_page_of_a_mount_is_on_the_same_host(path: str, raw: bytes | None, location: bytes) -> None:
+def test_the_page_of_a_mount_is_on_the_same_host(
+    path: str, raw: bytes | None, location: bytes
+) -> None:
     scope = {"path": path, "root_path": path, "raw_path": raw}
     assert path_of(scope) == ""
     assert below(scope) == location
@@ -127,8 +140,12 @@ def test_no_way_of_writing_a_path_reaches_another_key(run: Run) -> None:
             assert (await it.ask("PUT", "/v1/keys/secret", b"s3cret")).status == 200
             for path in ELSEWHERE:
                 for method in ("GET", "PUT", "DELETE"):
-                    request = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n"
-                    answer = await raw_request(it.port, f"{request}connection: close\r\n\r\n".encode())
+                    request = (
+                        f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n"
+                    )
+                    answer = await raw_request(
+                        it.port, f"{request}connection: close\r\n\r\n".encode()
+                    )
                     assert answer.split(b" ")[1] in (b"400", b"404"), (path, answer)
                     assert b"s3cret" not in answer
             for path in (
@@ -140,7 +157,9 @@ def test_no_way_of_writing_a_path_reaches_another_key(run: Run) -> None:
                 "/metrics/",
             ):
                 assert (await it.ask("GET", path)).status == 404
-            assert {key: bytes(value) for key, value in it.probe.state.items()} == {"secret": b"s3cret"}
+            assert {key: bytes(value) for key, value in it.probe.state.items()} == {
+                "secret": b"s3cret"
+            }
 
     run(main())
 
@@ -163,8 +182,8 @@ def test_a_guard_before_a_mounted_agent_admits_what_is_read(run: Run) -> None:
                 answer.append(message)
 
             scope = {
-                "type": "http", "method": method, "path": path, "raw_path": sent.encode(), "root_path": "/sync",
-                "query_string": b"", "headers": [],
+                "type": "http", "method": method, "path": path, "raw_path": sent.encode(),
+                "root_path": "/sync", "query_string": b"", "headers": [],
             }  # fmt: skip
             await source.app(scope, receive, send)
             return answer[0]["status"], answer[1]["body"]

@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from datasync import DataSync, Refused
@@ -23,7 +25,9 @@ JSON = {"Content_Type": "application/json"}
 async def fill(it: Agent, items: dict[str, str]) -> None:
     """Give the agent its whole state."""
     state = [{"key": key, "value": value} for key, value in items.items()]
-    assert (await it.ask("PUT", "/v1/keys", json.dumps({"items": state}).encode(), **JSON)).status in (200, 202, 422)
+    assert (
+        await it.ask("PUT", "/v1/keys", json.dumps({"items": state}).encode(), **JSON)
+    ).status in (200, 202, 422)
 
 
 def test_values_come_back_as_the_bytes_that_they_are(run: Run) -> None:
@@ -40,7 +44,11 @@ def test_values_come_back_as_the_bytes_that_they_are(run: Run) -> None:
                 assert (answer.body, answer.headers["Content-Type"]) == (raw, kind)
                 assert answer.headers.get("X-Content-Type-Options", "nosniff") == "nosniff"
                 head = await it.ask("HEAD", "/v1/keys/config/v")
-                assert (head.status, head.body, head.headers["ETag"]) == (200, b"", answer.headers["ETag"])
+                assert (head.status, head.body, head.headers["ETag"]) == (
+                    200,
+                    b"",
+                    answer.headers["ETag"],
+                )
             message = await it.ask("GET", "/v1/keys/config/v", Accept="application/x-protobuf")
             assert message.headers["Content-Type"] == "application/x-protobuf"
             missing = await it.ask("GET", "/v1/keys/config/none")
@@ -73,19 +81,36 @@ def test_unusual_keys_are_the_path(run: Run) -> None:
 def test_pages_stand_at_one_revision(run: Run) -> None:
     async def main() -> None:
         async with agent() as it:
-            await fill(it, {f"config/{number:03}": str(number) for number in range(250)} | {"other": "x"})
+            await fill(
+                it, {f"config/{number:03}": str(number) for number in range(250)} | {"other": "x"}
+            )
             first = (await it.ask("GET", "/v1/keys?prefix=config/&limit=100")).json
             await it.ask("DELETE", "/v1/keys?prefix=config/")
-            second = (await it.ask("GET", f"/v1/keys?prefix=config/&limit=100&cursor={first['next']}")).json
-            third = (await it.ask("GET", f"/v1/keys?prefix=config/&limit=100&cursor={second['next']}")).json
+            second = (
+                await it.ask("GET", f"/v1/keys?prefix=config/&limit=100&cursor={first['next']}")
+            ).json
+            third = (
+                await it.ask("GET", f"/v1/keys?prefix=config/&limit=100&cursor={second['next']}")
+            ).json
             items = first["items"] + second["items"] + third["items"]
-            assert [item["key"] for item in items] == [f"config/{number:03}" for number in range(250)]
+            assert [item["key"] for item in items] == [
+                f"config/{number:03}" for number in range(250)
+            ]
             assert items[7]["value"] == "7"
             assert third["next"] is None
             gone = await it.ask("GET", f"/v1/keys?prefix=config/&limit=100&cursor={first['next']}")
             assert gone.status == 410
-            assert [item["key"] for item in (await it.ask("GET", "/v1/keys?values=false")).json["items"]] == ["other"]
-            for wrong in ("prefix=a", "limit=0", "limit=x", "values=2", "what=1", "prefix=&prefix="):
+            assert [
+                item["key"] for item in (await it.ask("GET", "/v1/keys?values=false")).json["items"]
+            ] == ["other"]
+            for wrong in (
+                "prefix=a",
+                "limit=0",
+                "limit=x",
+                "values=2",
+                "what=1",
+                "prefix=&prefix=",
+            ):
                 assert (await it.ask("GET", f"/v1/keys?{wrong}")).status == 400
             assert (await it.ask("DELETE", "/v1/keys")).status == 400
 
@@ -129,14 +154,20 @@ def test_events_from_the_snapshot_on_and_behind_an_id(run: Run) -> None:
             await fill(it, {"config/a": "1", "config/b": "1", "other": "1"})
             stream = events(it, "/v1/events?prefix=config/")
             names = [await anext(stream) for _ in range(3)]
-            assert [name for name, _, _ in names] == ["snapshot-begin", "snapshot-chunk", "snapshot-end"]
+            assert [name for name, _, _ in names] == [
+                "snapshot-begin",
+                "snapshot-chunk",
+                "snapshot-end",
+            ]
             assert [item["key"] for item in names[1][2]["items"]] == ["config/a", "config/b"]
             position = names[2][1]
             assert position
             await it.ask("PUT", "/v1/keys/config/a", b"2")
             await it.ask("PUT", "/v1/keys/config/bin", b"\xff")
             await it.ask("DELETE", "/v1/keys/config/b")
-            commits = [data["changes"] for _, data in [await until_commit(stream) for _ in range(3)]]
+            commits = [
+                data["changes"] for _, data in [await until_commit(stream) for _ in range(3)]
+            ]
             assert commits == [
                 [{"op": "put", "key": "config/a", "value": "2", "prev": "1"}],
                 [{"op": "put", "key": "config/bin", "value_base64": "/w=="}],
@@ -173,7 +204,10 @@ async def until_commit(stream: AsyncIterator[tuple[str, str, Any]]) -> tuple[str
 
 def test_signs_of_life(run: Run) -> None:
     async def main() -> None:
-        async with agent() as it, it.client.get(it.url + "/v1/events?heartbeat=0.1&from=now") as answer:
+        async with (
+            agent() as it,
+            it.client.get(it.url + "/v1/events?heartbeat=0.1&from=now") as answer,
+        ):
             beats = 0
             async for line in answer.content:
                 beats += line == b":\n"
@@ -193,7 +227,12 @@ def test_status_health_and_metrics(run: Run) -> None:
             stream = events(it, "/v1/events")
             await anext(stream)
             status = (await it.ask("GET", "/v1/status")).json
-            assert (status["keys"], status["revision"], status["ready"], status["watchers"]) == (1, 1, True, 1)
+            assert (status["keys"], status["revision"], status["ready"], status["watchers"]) == (
+                1,
+                1,
+                True,
+                1,
+            )
             assert status["remote"] == [{"scopes": [""], "behind": 0}]
             assert [source["state"] for source in status["sources"]] == ["following"]
             assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\\nname']
@@ -206,9 +245,14 @@ def test_status_health_and_metrics(run: Run) -> None:
             assert "datasync_keys 1.0" in lines
             assert 'datasync_watch_backlog_changes{watch="probe"} 0.0' in lines
             assert [
-                line for line in lines if line.endswith('watch="a \\"quoted\\"\\\\nname"} 1.0') and "_state{" in line
+                line
+                for line in lines
+                if line.endswith('watch="a \\"quoted\\"\\\\nname"} 1.0') and "_state{" in line
             ]
-            assert 'datasync_http_requests_total{method="PUT",route="/v1/keys/{key}",status="500"} 1.0' in lines
+            assert (
+                'datasync_http_requests_total{method="PUT",route="/v1/keys/{key}",status="500"} 1.0'
+                in lines
+            )
             assert (await it.ask("GET", "/health")).json == {"ready": True}
             await stream.aclose()
             await eventually(lambda: it.sync.status().sources[0].state == "following")
@@ -219,7 +263,10 @@ def test_status_health_and_metrics(run: Run) -> None:
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
-        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1", "application/openmetrics-text"),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1",
+            "application/openmetrics-text",
+        ),
         ("text/html", "text/plain"),
         ("", "text/plain"),
     ],
@@ -233,7 +280,9 @@ def test_the_metrics_come_in_the_format_that_is_asked_for(run: Run, accept: str,
             assert answer.headers["vary"] == "accept"
             text = answer.body.decode()
             parse = openmetrics_families if kind.startswith("application") else text_families
-            assert {"datasync_keys", "datasync_watch_state"} <= {family.name for family in parse(text)}
+            assert {"datasync_keys", "datasync_watch_state"} <= {
+                family.name for family in parse(text)
+            }
 
     run(main())
 
@@ -264,7 +313,9 @@ def test_the_status_lists_so_many_refused_keys_at_most(run: Run) -> None:
     run(main())
 
 
-def test_the_status_lists_so_many_watches_and_scopes_at_most_and_those_that_fail_first(run: Run) -> None:
+def test_the_status_lists_so_many_watches_and_scopes_at_most_and_those_that_fail_first(
+    run: Run,
+) -> None:
     async def main() -> None:
         async with agent() as it:
             await it.sync.ready(60)
@@ -293,7 +344,10 @@ def test_the_status_lists_so_many_watches_and_scopes_at_most_and_those_that_fail
             assert names == ["probe", *(f"watch {number}" for number in range(998)), "last"]
             [remote], last = status["remote"], status["watches"][-1]
             for shown in remote, last:
-                assert (shown["scopes"], shown["more_scopes"]) == ([f"{number:03}/" for number in range(20)], 280)
+                assert (shown["scopes"], shown["more_scopes"]) == (
+                    [f"{number:03}/" for number in range(20)],
+                    280,
+                )
             assert len(last["failing"]["why"]) < 1010
             assert metrics.count("\ndatasync_watch_failing{") == 1102
 

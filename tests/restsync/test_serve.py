@@ -1,4 +1,6 @@
-"""`datasync serve SOURCE --http`, as a process of its own: many watchers, kill -9, and the lines of the docs."""
+"""`datasync serve SOURCE --http`, as a process of its own: many watchers, kill -9,
+and the lines of the docs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from tests.helpers.serving.serve_process import ServeProcess
 Run = Callable[[Any], None]
 WATCHERS, CHANGES = 1000, 60
 
-_COMMIT = re.compile(rb'data: \{"revision":(\d+),"changes":\[\{"op":"put","key":"k/(\d+)","value":"(\d+)"')
+_COMMIT = re.compile(
+    rb'data: \{"revision":(\d+),"changes":\[\{"op":"put","key":"k/(\d+)","value":"(\d+)"'
+)
 
 
 class Watcher(asyncio.Protocol):
@@ -73,14 +77,19 @@ def test_a_thousand_watchers_get_every_change() -> None:
                 deaf.sendall(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 connections: list[tuple[Any, Watcher]] = []
                 for start in range(0, WATCHERS, 100):
-                    made = (loop.create_connection(Watcher, "127.0.0.1", server.port) for _ in range(100))
+                    made = (
+                        loop.create_connection(Watcher, "127.0.0.1", server.port)
+                        for _ in range(100)
+                    )
                     connections += await asyncio.gather(*made)
                     await began(connections, start + 100)
                 watchers = [watcher for _, watcher in connections]
                 async with DataSync(f"http://127.0.0.1:{server.port}") as writer:
                     for number in range(CHANGES):
                         await writer.put(f"k/{number % 10}", b"%d" % number)
-                await eventually(lambda: all(len(watcher.seen) >= CHANGES for watcher in watchers), 300)
+                await eventually(
+                    lambda: all(len(watcher.seen) >= CHANGES for watcher in watchers), 300
+                )
                 assert all(watcher.seen == list(range(CHANGES)) for watcher in watchers)
                 assert not any(watcher.lost for watcher in watchers)
                 for transport, _ in connections:
@@ -112,7 +121,10 @@ def test_killed_and_started_again_in_mid_stream() -> None:
                             await server.restart()
                             await load.more(50)
                             await eventually(lambda: first.state and second.state, 60)
-                    log = [(revision, {key: raw}) for revision, (key, raw) in sorted(load.acknowledged.items())]
+                    log = [
+                        (revision, {key: raw})
+                        for revision, (key, raw) in sorted(load.acknowledged.items())
+                    ]
                     state: dict[str, bytes] = {}
                     for _, changes in log:
                         for key, raw in changes.items():
@@ -177,7 +189,10 @@ def test_curl_works_as_the_docs_show(tmp_path: Path) -> None:
 
 def test_the_server_tells_what_its_source_promises(run: Run) -> None:
     async def main() -> None:
-        async with scratch() as directory, served(open_url(f"sqlite:///{directory}/a.db")) as server:
+        async with (
+            scratch() as directory,
+            served(open_url(f"sqlite:///{directory}/a.db")) as server,
+        ):
             source = open_url(server.url)
             async with DataSync(source) as sync:
                 sync.view("")

@@ -37,11 +37,14 @@ def test_certificates_of_both_sides(run: Run, tmp_path: Path) -> None:
                 view = client.view("")
                 await view.at_least(1, timeout=60)
                 assert dict(view) == {"a": b"1"}
-            for ca in (None, foreign):  # the system does not trust the server, nor does a foreign authority
+            # the system does not trust the server, nor does a foreign authority
+            for ca in (None, foreign):
                 with pytest.raises(Unauthorized, match=r"its authority is unknown.*\?ca=file"):
                     await DataSync(url("https", ca, ours, "client")).start()
             for shows, name in ((None, ""), (foreign, "client"), (ours, "old")):
-                with pytest.raises(Unauthorized, match="turned this client's certificate away, or wants one"):
+                with pytest.raises(
+                    Unauthorized, match="turned this client's certificate away, or wants one"
+                ):
                     await DataSync(url("https", ours, shows, name)).start()
             async with DataSync(f"http://127.0.0.1:{port}") as plain:
                 with pytest.raises(Disconnected):

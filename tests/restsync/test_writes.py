@@ -80,7 +80,11 @@ def test_conditions_by_etag(run: Run) -> None:
             created = await it.ask("PUT", "/v1/keys/config/a", b"1", If_None_Match="*")
             assert created.status == 200
             again = await it.ask("PUT", "/v1/keys/config/a", b"2", If_None_Match="*")
-            assert (again.status, again.json["title"], again.json["key"]) == (412, "Conflict", "config/a")
+            assert (again.status, again.json["title"], again.json["key"]) == (
+                412,
+                "Conflict",
+                "config/a",
+            )
             tag = (await it.ask("GET", "/v1/keys/config/a")).headers["ETag"]
             assert tag == created.headers["ETag"]
             assert (await it.ask("GET", "/v1/keys/config/a", If_None_Match=tag)).status == 304
@@ -89,7 +93,9 @@ def test_conditions_by_etag(run: Run) -> None:
             assert (await it.ask("DELETE", "/v1/keys/config/a", If_Match=tag)).status == 412
             assert (await it.ask("GET", "/v1/keys/config/a")).body == b"3"
             for wrong in ("W/x", "a", '"1", "2"'):
-                assert (await it.ask("PUT", "/v1/keys/config/a", b"5", If_Match=wrong)).status == 400
+                assert (
+                    await it.ask("PUT", "/v1/keys/config/a", b"5", If_Match=wrong)
+                ).status == 400
 
     run(main())
 
@@ -108,13 +114,19 @@ def test_a_whole_state_replaces_what_was_and_is_resynced(run: Run) -> None:
             body = json.dumps({"items": items}).encode()
             answer = await it.ask("PUT", "/v1/keys", body, Content_Type="application/json")
             assert (answer.status, answer.json["verdict"]) == (200, "accepted")
-            assert it.probe.state == {"config/a": b"text", "config/b": b'{"mtu": 1500}', "config/c": b"\xff\x00"}
+            assert it.probe.state == {
+                "config/a": b"text",
+                "config/b": b'{"mtu": 1500}',
+                "config/c": b"\xff\x00",
+            }
             assert (await it.ask("GET", "/health")).status == 200
             it.probe.answers.append(Refused({"config/a": "no"}))
             body = json.dumps({"items": [{"key": "config/a", "value": "other"}]}).encode()
             answer = await it.ask("PUT", "/v1/keys", body, Content_Type="application/json")
             assert (answer.status, answer.json["reasons"]) == (422, {"config/a": "no"})
-            answer = await it.ask("PUT", "/v1/keys", b'{"items":[]}', Content_Type="application/json")
+            answer = await it.ask(
+                "PUT", "/v1/keys", b'{"items":[]}', Content_Type="application/json"
+            )
             assert (answer.status, it.probe.state) == (200, {})
 
     run(main())
@@ -138,7 +150,11 @@ def test_a_transaction_is_one_event(run: Run) -> None:
             assert isinstance(event, ChangeEvent)
             assert len(event.changes) == 4
             again = await it.ask("POST", "/v1/transactions", body, Content_Type="application/json")
-            assert (again.status, again.json["title"], again.json["expected"]) == (409, "Conflict", 1)
+            assert (again.status, again.json["title"], again.json["expected"]) == (
+                409,
+                "Conflict",
+                1,
+            )
             assert it.probe.state == {"config/a": b"1", "config/b": b"2"}
 
     run(main())
@@ -160,12 +176,18 @@ def test_an_agent_with_a_prefix_names_keys_as_the_publisher_does(run: Run) -> No
             await it.sync.ready(60)
             it.probe.answers.append(Refused({"config/mtu": "too large"}))
             answer = await it.ask("PUT", "/v1/keys//vnf-agent/vpp1/config/mtu", b"1")
-            assert (answer.status, answer.json["reasons"]) == (422, {"/vnf-agent/vpp1/config/mtu": "too large"})
+            assert (answer.status, answer.json["reasons"]) == (
+                422,
+                {"/vnf-agent/vpp1/config/mtu": "too large"},
+            )
             it.probe.answers.append(Refused({"config/mtu": "still"}))
             async with DataSync(it.url, label="vpp1") as client:
                 with pytest.raises(NotApplied) as caught:
                     await client.put("config/mtu", b"2", confirm=True)
-            assert (caught.value.verdict, caught.value.reasons) == (Verdict.REFUSED, {"config/mtu": "still"})
+            assert (caught.value.verdict, caught.value.reasons) == (
+                Verdict.REFUSED,
+                {"config/mtu": "still"},
+            )
             assert caught.value.revision == 2
 
     run(main())
@@ -185,7 +207,10 @@ def test_a_client_hears_the_verdicts_of_the_agent_and_its_own(run: Run) -> None:
             assert await client.put("config/a", b"1", confirm=True) == 1
             with pytest.raises(NotApplied) as caught:
                 await client.put("config/own/a", b"1", confirm=True)
-            assert (caught.value.verdict, caught.value.reasons) == (Verdict.REFUSED, {"config/own/a": "not here"})
+            assert (caught.value.verdict, caught.value.reasons) == (
+                Verdict.REFUSED,
+                {"config/own/a": "not here"},
+            )
             with pytest.raises(NotApplied) as caught:
                 await client.put("elsewhere", b"1", confirm=True)
             assert caught.value.verdict is Verdict.UNWATCHED
@@ -203,7 +228,10 @@ def test_what_the_source_lacks_is_said(run: Run, tmp_path: Any) -> None:
 
         async with DataSync(f"sqlite:///{tmp_path}/a.db") as sync:
             await sync.put("a", b"1")
-        async with served(open_url(f"sqlite:///{tmp_path}/a.db?immutable=1")) as server, DataSync(server.url) as client:
+        async with (
+            served(open_url(f"sqlite:///{tmp_path}/a.db?immutable=1")) as server,
+            DataSync(server.url) as client,
+        ):
             assert (await client.get("a")) is not None
             with pytest.raises(UnsupportedOption, match="takes no writes"):
                 await client.put("a", b"2")
@@ -219,7 +247,10 @@ def test_many_writers_at_once(run: Run) -> None:
     async def main() -> None:
         async with agent() as it:
             answers = await asyncio.gather(
-                *(it.ask("PUT", f"/v1/keys/config/{number % 50}", b"%d" % number) for number in range(500))
+                *(
+                    it.ask("PUT", f"/v1/keys/config/{number % 50}", b"%d" % number)
+                    for number in range(500)
+                )
             )
             assert {answer.status for answer in answers} == {200}
             assert sorted(answer.json["revision"] for answer in answers) == list(range(1, 501))

@@ -23,7 +23,9 @@ def access(text: str, *, tls: bool = False) -> Access:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    authority = Authority(require("openssl", "apt-get install -y openssl"), tmp_path_factory.mktemp("tls") / "ours")
+    authority = Authority(
+        require("openssl", "apt-get install -y openssl"), tmp_path_factory.mktemp("tls") / "ours"
+    )
     authority.issue("server")
     return authority
 
@@ -51,7 +53,8 @@ def test_loopback_is_open(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org", "[::ffff:1.2.3.4]", "localhost.example.org"]
+    "host",
+    ["0.0.0.0", "[::]", "192.0.2.1", "example.org", "[::ffff:1.2.3.4]", "localhost.example.org"],
 )
 def test_beyond_the_machine_only_with_something_to_show(host: str, ours: Authority) -> None:
     pair = f"cert={ours.cert('server')}&key={ours.key('server')}"
@@ -87,7 +90,11 @@ def test_tokens_are_asked_for_and_never_shown(monkeypatch: pytest.MonkeyPatch) -
     assert access("grpc://127.0.0.1:1").token == "other"
     assert access("grpc://127.0.0.1:1?token=s3cret").token == "s3cret"
     monkeypatch.setenv("DATASYNC_TOKEN", "s3cret here")
-    for bad in ("grpc://127.0.0.1:1", "grpc://127.0.0.1:1?token=s3cret%0a", "grpc://127.0.0.1:1?token="):
+    for bad in (
+        "grpc://127.0.0.1:1",
+        "grpc://127.0.0.1:1?token=s3cret%0a",
+        "grpc://127.0.0.1:1?token=",
+    ):
         with pytest.raises(BadUrl, match="printable") as caught:
             access(bad)
         assert "s3cret" not in str(caught.value)

@@ -1,4 +1,6 @@
-"""G8: the files of TLS are read for each connection, on both sides; the start says who is not accepted."""
+"""G8: the files of TLS are read for each connection, on both sides;
+the start says who is not accepted.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def query(directory: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(("agent", "client"), SCHEMES)
-def test_certificates_that_are_renewed_under_the_same_names(run: Run, tmp_path: Path, agent: str, client: str) -> None:
+def test_certificates_that_are_renewed_under_the_same_names(
+    run: Run, tmp_path: Path, agent: str, client: str
+) -> None:
     first, second = issued(tmp_path / "first"), issued(tmp_path / "second")
     used = tmp_path / "used"
     shutil.copytree(first.ca.parent, used)
@@ -60,7 +64,9 @@ def test_certificates_that_are_renewed_under_the_same_names(run: Run, tmp_path: 
                 assert view["a"] == b"2"
 
                 old = f"{client}://127.0.0.1:{port}{query(first.ca.parent, 'client')}"
-                with pytest.raises(Unauthorized, match=r"its certificate was not accepted|no TLS with it"):
+                with pytest.raises(
+                    Unauthorized, match=r"its certificate was not accepted|no TLS with it"
+                ):
                     await asyncio.wait_for(DataSync(old).start(), 60)
 
     run(main())
@@ -79,13 +85,17 @@ async def written(sync: DataSync, key: str, value: bytes) -> int:
 
 
 @pytest.mark.parametrize(("agent", "client"), [*SCHEMES, ("grpcs", "grpcs")])
-def test_the_start_says_that_a_certificate_is_not_accepted(run: Run, tmp_path: Path, agent: str, client: str) -> None:
+def test_the_start_says_that_a_certificate_is_not_accepted(
+    run: Run, tmp_path: Path, agent: str, client: str
+) -> None:
     ours, foreign = issued(tmp_path / "ours"), issued(tmp_path / "foreign")
     [port] = free_ports(1)
     address = f"{client}://127.0.0.1:{port}"
 
     async def main() -> None:
-        there = DataSync(f"{agent}://127.0.0.1:{port}{query(ours.ca.parent, 'server')}&initial=empty")
+        there = DataSync(
+            f"{agent}://127.0.0.1:{port}{query(ours.ca.parent, 'server')}&initial=empty"
+        )
         there.watch("all", "")
         async with there:
             nothing = f"{address}?ca={ours.ca}"
@@ -93,7 +103,9 @@ def test_the_start_says_that_a_certificate_is_not_accepted(run: Run, tmp_path: P
             for url in (nothing, not_theirs):
                 with pytest.raises(Unauthorized, match="certificate"):
                     await asyncio.wait_for(DataSync(url).start(), 60)
-            wrong_ca = f"{address}?ca={foreign.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
+            wrong_ca = (
+                f"{address}?ca={foreign.ca}&cert={ours.cert('client')}&key={ours.key('client')}"
+            )
             with pytest.raises(Unauthorized, match=r"certificate|no TLS"):
                 await asyncio.wait_for(DataSync(wrong_ca).start(), 60)
             async with DataSync(f"{address}{query(ours.ca.parent, 'client')}") as sync:

@@ -1,4 +1,6 @@
-"""G10, G12: what a client had not sent when it was closed is never sent, and who waited hears it at once."""
+"""G10, G12: what a client had not sent when it was closed is never sent,
+and who waited hears it at once.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Run = Callable[[Any], None]
 VALUE = bytes(200_000)
 
 
-@pytest.mark.parametrize(("protocol", "scheme"), [("http", "http"), ("grpc", "grpc"), ("grpc", "grpc+watch")])
+@pytest.mark.parametrize(
+    ("protocol", "scheme"), [("http", "http"), ("grpc", "grpc"), ("grpc", "grpc+watch")]
+)
 def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str) -> None:
     async def main() -> None:
         async with scratch() as directory:
@@ -31,7 +35,9 @@ def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str)
                 await sync.start()
                 await sync.put("before", b"1")
                 await server.pause()
-                puts = [asyncio.create_task(sync.put(f"a/{number}", VALUE)) for number in range(300)]
+                puts = [
+                    asyncio.create_task(sync.put(f"a/{number}", VALUE)) for number in range(300)
+                ]
                 await asyncio.sleep(0.3)
                 assert not any(put.done() for put in puts)
 
@@ -42,10 +48,15 @@ def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str)
                 closing = asyncio.create_task(sync.aclose())
                 ended = await asyncio.gather(*puts, return_exceptions=True)
                 assert max(heard) - began < 30  # far below what a request may take
-                async with asyncio.timeout(60):  # grpc waits some seconds for a socket that takes nothing
+                # grpc waits some seconds for a socket that takes nothing
+                async with asyncio.timeout(60):
                     await closing
                 assert {type(error) for error in ended} <= {WatchClosed, OutcomeUnknown}
-                never = {f"a/{number}" for number, error in enumerate(ended) if isinstance(error, WatchClosed)}
+                never = {
+                    f"a/{number}"
+                    for number, error in enumerate(ended)
+                    if isinstance(error, WatchClosed)
+                }
                 assert never
                 await eventually(lambda: not connections_to(server.port))
 

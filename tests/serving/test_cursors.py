@@ -75,7 +75,9 @@ def test_a_snapshot_goes_with_the_last_cursor_without_another_list(run: Run) -> 
     run(main())
 
 
-@pytest.mark.parametrize(("size", "most"), [(MEBIBYTE, 64), (20 * MEBIBYTE, 4), (500 * MEBIBYTE, 4), (0, 1024)])
+@pytest.mark.parametrize(
+    ("size", "most"), [(MEBIBYTE, 64), (20 * MEBIBYTE, 4), (500 * MEBIBYTE, 4), (0, 1024)]
+)
 def test_the_oldest_are_forgotten_where_there_are_too_many(run: Run, size: int, most: int) -> None:
     async def main() -> None:
         kept = Cursors()

@@ -12,7 +12,16 @@ import pytest
 from datasync import DataSync, Disconnected, open_url
 from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.followed import Followed
-from datasync.source import Commit, Frame, Progress, Put, Session, SnapshotChunk, SnapshotEnd, Source
+from datasync.source import (
+    Commit,
+    Frame,
+    Progress,
+    Put,
+    Session,
+    SnapshotChunk,
+    SnapshotEnd,
+    Source,
+)
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.helpers.etcd.etcd_server import DEBIAN, etcd_server
@@ -63,7 +72,9 @@ class Follower:
     def position(self) -> Any:
         """Of the last frame that has one."""
         return next(
-            frame.position for frame in reversed(self.frames) if isinstance(frame, Commit | Progress | SnapshotEnd)
+            frame.position
+            for frame in reversed(self.frames)
+            if isinstance(frame, Commit | Progress | SnapshotEnd)
         )
 
     async def snapshot(self) -> dict[str, bytes]:
@@ -81,7 +92,9 @@ class Follower:
 
 
 @pytest.mark.parametrize("protocol", SCHEMES)
-def test_a_watch_behind_a_server_begins_with_what_the_store_had_acknowledged(run: Run, protocol: str) -> None:
+def test_a_watch_behind_a_server_begins_with_what_the_store_had_acknowledged(
+    run: Run, protocol: str
+) -> None:
     async def main() -> None:
         async with served_etcd(protocol) as (writer, source):
             along = Follower(await source.open(["a/", "b/"]))
@@ -129,7 +142,9 @@ def test_who_waits_to_catch_up_hears_of_the_end_of_the_stream(run: Run) -> None:
         followed = Followed("the server")
         followed.took([Progress("log.3", 0)])
         await followed.reach("log.2")
-        waiting = [asyncio.create_task(followed.reach(position)) for position in ("log.4", "other.1")]
+        waiting = [
+            asyncio.create_task(followed.reach(position)) for position in ("log.4", "other.1")
+        ]
         await asyncio.sleep(0)
         followed.took([Commit("log.12", 0, [])])
         await asyncio.wait_for(waiting[0], 60)

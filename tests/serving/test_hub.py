@@ -1,4 +1,6 @@
-"""The hub: one session upstream, many watchers downstream, each with the whole of the guarantees."""
+"""The hub: one session upstream, many watchers downstream,
+each with the whole of the guarantees.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def plain(frame: Frame) -> Frame:
 class Follower:
     """A watcher that keeps what it is told."""
 
-    def __init__(self, hub: Hub, *scopes: str, resume: str | None = None, added: Sequence[str] = ()) -> None:
+    def __init__(
+        self, hub: Hub, *scopes: str, resume: str | None = None, added: Sequence[str] = ()
+    ) -> None:
         self.subscription: Subscription[Frame] = hub.subscribe(scopes, resume, added, encode=plain)
         self.frames: MutableSequence[Frame] = []
         self.state: dict[str, bytes] = {}
@@ -107,7 +111,8 @@ def test_a_snapshot_then_the_commits_of_the_scopes(run: Run) -> None:
                 last = follower.frames[-1]
                 assert isinstance(last, Commit)
                 assert last.changes == [("a/2", b"4"), ("c", None)]
-                await source.commit([Put("b/3", b"6")])  # does not concern it, yet it hears how far things are
+                # does not concern it, yet it hears how far things are
+                await source.commit([Put("b/3", b"6")])
                 await eventually(lambda: follower.revision == 3)
                 assert isinstance(follower.frames[-1], Progress)
 
@@ -130,7 +135,14 @@ def test_resume_brings_what_was_missed_and_nothing_twice(run: Run) -> None:
                 await source.commit([Put("a/2", b"3")])
                 await eventually(lambda: len(second.frames) == 6)
             kinds = [type(frame).__name__ for frame in second.frames]
-            assert kinds == ["Commit", "Commit", "SnapshotBegin", "SnapshotChunk", "SnapshotEnd", "Commit"]
+            assert kinds == [
+                "Commit",
+                "Commit",
+                "SnapshotBegin",
+                "SnapshotChunk",
+                "SnapshotEnd",
+                "Commit",
+            ]
             assert second.frames[2] == SnapshotBegin(["b/"])
             third = Follower(hub, "a/", resume=second.position)
             async with following(third):  # at the head: it is told so at once
@@ -265,11 +277,17 @@ def test_the_source_is_lost_emptied_and_compacted(run: Run) -> None:
                 await wire.restore()
                 await eventually(lambda: follower.state == {"b": b"1"})
                 assert follower.snapshots == 2
-                ends = [frame.history for frame in follower.frames if isinstance(frame, SnapshotEnd)]
+                ends = [
+                    frame.history for frame in follower.frames if isinstance(frame, SnapshotEnd)
+                ]
                 follower.revision = 0
                 await server.empty()
                 await eventually(lambda: follower.snapshots == 3 and follower.state == {})
-                last = next(frame.history for frame in reversed(follower.frames) if isinstance(frame, SnapshotEnd))
+                last = next(
+                    frame.history
+                    for frame in reversed(follower.frames)
+                    if isinstance(frame, SnapshotEnd)
+                )
                 assert ends[0] == ends[1] != last
 
     run(main())
@@ -317,7 +335,9 @@ class Late(MemorySource):
         self.asked = 0
         self.late_sessions: list[LateSession] = []
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         session = await super().open(scopes, resume, added)
         assert isinstance(session, PushSession)
         self.late_sessions.append(LateSession(self, session))
@@ -341,7 +361,11 @@ def test_a_snapshot_holds_what_the_source_had_acknowledged(run: Run) -> None:
                 assert not widened.frames
                 source.flowing.set()
                 await eventually(lambda: fresh.snapshots and widened.snapshots and resumed.state)
-                assert [type(frame) for frame in fresh.frames] == [SnapshotBegin, SnapshotChunk, SnapshotEnd]
+                assert [type(frame) for frame in fresh.frames] == [
+                    SnapshotBegin,
+                    SnapshotChunk,
+                    SnapshotEnd,
+                ]
                 assert fresh.state == widened.state == {"a": b"1"}
 
     run(main())
@@ -428,14 +452,20 @@ def test_a_thousand_watchers(run: Run) -> None:
                 await eventually(lambda: all(follower.snapshots for follower in followers))
                 for number in range(100):
                     await source.commit([Put("k", str(number).encode())])
-                await eventually(lambda: all(follower.revision == 100 for follower in followers), 60)
+                await eventually(
+                    lambda: all(follower.revision == 100 for follower in followers), 60
+                )
             for follower in followers:
-                assert [frame.revision for frame in follower.frames if type(frame) is Commit] == list(range(1, 101))
+                assert [
+                    frame.revision for frame in follower.frames if type(frame) is Commit
+                ] == list(range(1, 101))
 
     run(main())
 
 
-def test_watchers_of_other_keys_cost_a_large_commit_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchers_of_other_keys_cost_a_large_commit_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each watcher looking at each key held up everything for seconds."""
     looked = 0
     contains, keep = Scopes.__contains__, Scopes.keep
@@ -453,7 +483,9 @@ def test_watchers_of_other_keys_cost_a_large_commit_nothing(run: Run, monkeypatc
     async def main() -> None:
         source = MemorySource()
         async with Hub(source) as hub:
-            followers = [Follower(hub, f"agent/{number}/", f"one/{number}") for number in range(1000)]
+            followers = [
+                Follower(hub, f"agent/{number}/", f"one/{number}") for number in range(1000)
+            ]
             async with following(*followers):
                 await eventually(lambda: all(follower.snapshots for follower in followers))
                 monkeypatch.setattr(Scopes, "__contains__", counting)
@@ -502,7 +534,9 @@ def test_what_a_session_had_to_read_anew_is_a_commit(run: Run) -> None:
                 hub.frame(layer, SnapshotBegin([""]))
                 hub.frame(layer, SnapshotChunk([("a", b"1", 0), ("b", b"2", 0), ("d", b"1", 0)]))
                 hub.frame(layer, SnapshotEnd(None, 2, same_history=True))
-                await eventually(lambda: any(isinstance(frame, Commit) for frame in follower.frames))
+                await eventually(
+                    lambda: any(isinstance(frame, Commit) for frame in follower.frames)
+                )
             [commit] = [frame for frame in follower.frames if isinstance(frame, Commit)]
             assert sorted(commit.changes) == [("b", b"2"), ("c", None), ("d", b"1")]
             assert follower.snapshots == 1
@@ -518,7 +552,12 @@ def test_a_new_history_has_another_name_though_its_source_gave_it_the_same(run: 
         async with Hub(MemorySource()) as hub:
             await eventually(lambda: hub.ready)
             names = []
-            for error in (None, Disconnected("lost"), HistoryLost("compacted"), HistoryLost("emptied", changed=True)):
+            for error in (
+                None,
+                Disconnected("lost"),
+                HistoryLost("compacted"),
+                HistoryLost("emptied", changed=True),
+            ):
                 if error is not None:
                     hub.lost(hub._layer, error)
                 hub.frame(hub._layer, SnapshotBegin([""]))
@@ -543,7 +582,9 @@ def test_a_commit_that_changes_nothing_here_is_a_bookmark(run: Run) -> None:
 
 
 def test_a_snapshot_is_cut_by_bytes_and_the_cuts_are_shared(run: Run) -> None:
-    """Each chunk is encoded in one go, while all others wait; a value that is larger stands alone."""
+    """Each chunk is encoded in one go, while all others wait;
+    a value that is larger stands alone.
+    """
 
     async def main() -> None:
         encoded: list[SnapshotChunk] = []

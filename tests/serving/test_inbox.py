@@ -32,11 +32,15 @@ def test_nothing_is_delivered_before_the_first_resync(run: Run) -> None:
                 await sync.put("a", b"1")
             with pytest.raises(NotReady, match="not ready"):
                 await sync.ready(0.05)
-            assert await verdict(await inbox.replace([("a", b"1"), ("b/c", b"2")])) is Verdict.ACCEPTED
+            assert (
+                await verdict(await inbox.replace([("a", b"1"), ("b/c", b"2")])) is Verdict.ACCEPTED
+            )
             assert probe.state == {"a": b"1", "b/c": b"2"}
             await sync.ready(60)
             # the session that was open before there was anything to bring is followed on
-            assert await verdict(await inbox.commit([Put("a", b"2")], reply=True)) is Verdict.ACCEPTED
+            assert (
+                await verdict(await inbox.commit([Put("a", b"2")], reply=True)) is Verdict.ACCEPTED
+            )
             assert probe.state == {"a": b"2", "b/c": b"2"}
 
     run(main())
@@ -54,7 +58,9 @@ def test_an_empty_resync_means_that_everything_is_gone(run: Run) -> None:
             assert await verdict(await inbox.replace([])) is Verdict.ACCEPTED
             assert probe.state == {}
             assert probe.resyncs[-1].reason == "resync by the source"
-            assert [(change.op.name, change.key) for change in probe.resyncs[-1].changes] == [("DELETE", "a")]
+            assert [(change.op.name, change.key) for change in probe.resyncs[-1].changes] == [
+                ("DELETE", "a")
+            ]
             assert not inbox._expiries
             assert await verdict(await inbox.commit([Delete("a")], reply=True)) is Verdict.ACCEPTED
         probe.check()
@@ -110,7 +116,9 @@ def test_a_watch_added_meanwhile_has_its_say(run: Run) -> None:
                 for step in range(5):
                     for _ in range(step):
                         await asyncio.sleep(0)
-                    committed = await inbox.commit([Put("a/1", str((number, step)).encode())], reply=True)
+                    committed = await inbox.commit(
+                        [Put("a/1", str((number, step)).encode())], reply=True
+                    )
                     assert await verdict(committed) is Verdict.ACCEPTED
             watch.close()
             await eventually(lambda: probe.state == {"a/1": b"(19, 4)"})

@@ -1,4 +1,6 @@
-"""G9: writes that are refused, conflict, or whose fate is unknown leave nothing behind, on either side."""
+"""G9: writes that are refused, conflict, or whose fate is unknown leave nothing behind,
+on either side.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Unsure(MemorySource):
 
 @contextlib.asynccontextmanager
 async def client_of(scheme: str) -> AsyncIterator[DataSync]:
-    """A client, and in the same process what it writes to: a served store, or an agent that refuses."""
+    """A client, and in the same process what it writes to: a served store,
+    or an agent that refuses.
+    """
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
     async with contextlib.AsyncExitStack() as stack:

@@ -1,4 +1,6 @@
-"""G3: a backup that was put back while its server was down is a new history, for remote watchers too."""
+"""G3: a backup that was put back while its server was down is a new history,
+for remote watchers too.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ def test_servers_one_behind_the_other_tell_it_on(run: Run, tmp_path: Path) -> No
         file.back_up()
         async with contextlib.AsyncExitStack() as first:
             await first.enter_async_context(serving("http", upper, open_url(url)))
-            await first.enter_async_context(serving("grpc+watch", lower, open_url(f"http://{upper}")))
+            await first.enter_async_context(
+                serving("grpc+watch", lower, open_url(f"http://{upper}"))
+            )
             async with following("grpc+watch", lower) as (_, probe):
                 await put(url, "b", "lost")
                 await shows(probe, "a", "b", "lost")
@@ -129,7 +133,9 @@ def test_servers_one_behind_the_other_tell_it_on(run: Run, tmp_path: Path) -> No
 
 @schemes
 @pytest.mark.parametrize("place", ["", "{", '{"a":1}', "[1,2]", '["",-1,0]', "[" * 100_000])
-def test_a_position_of_nobody_is_followed_by_a_snapshot(run: Run, scheme: str, place: str, tmp_path: Path) -> None:
+def test_a_position_of_nobody_is_followed_by_a_snapshot(
+    run: Run, scheme: str, place: str, tmp_path: Path
+) -> None:
     async def main() -> None:
         url, address = f"sqlite:///{tmp_path}/file.db", free_address()
         await put(url, "a")
@@ -144,9 +150,12 @@ def test_a_position_of_nobody_is_followed_by_a_snapshot(run: Run, scheme: str, p
 
 @schemes
 @pytest.mark.parametrize(
-    "form", ["", "{log}", "{log}.", "{log}.x", "{log}.-1", "{log}.99999", "{log}.\u0661", "{log}.1e0"]
+    "form",
+    ["", "{log}", "{log}.", "{log}.x", "{log}.-1", "{log}.99999", "{log}.\u0661", "{log}.1e0"],
 )
-def test_a_position_of_another_form_is_followed_by_a_snapshot(run: Run, scheme: str, form: str, tmp_path: Path) -> None:
+def test_a_position_of_another_form_is_followed_by_a_snapshot(
+    run: Run, scheme: str, form: str, tmp_path: Path
+) -> None:
     """As another version may have told it, of this very log."""
 
     async def main() -> None:
@@ -167,7 +176,9 @@ def test_a_position_of_another_form_is_followed_by_a_snapshot(run: Run, scheme: 
 def test_what_another_version_says_beside_the_place_in_the_log_does_not_matter(
     run: Run, scheme: str, later: str, tmp_path: Path
 ) -> None:
-    """Positions of the servers before had no place of the source; those of later ones may have more."""
+    """Positions of the servers before had no place of the source;
+    those of later ones may have more.
+    """
 
     async def main() -> None:
         url, address = f"sqlite:///{tmp_path}/file.db", free_address()
@@ -190,7 +201,9 @@ def test_a_server_that_tells_positions_of_another_form_is_named(run: Run, positi
     async def main() -> None:
         followed = Followed("http://server")
         followed.took([Progress(position)])
-        with pytest.raises(Disconnected, match=r"^http://server .*check the versions of both sides"):
+        with pytest.raises(
+            Disconnected, match=r"^http://server .*check the versions of both sides"
+        ):
             await followed.reach(position)
         followed.took([Progress("log.3")])
         await followed.reach("log.2.anything")

@@ -1,4 +1,6 @@
-"""Confirmations over a source whose keys are ordered each for itself: the commit is one at the write's revision."""
+"""Confirmations over a source whose keys are ordered each for itself:
+the commit is one at the write's revision.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""G7: a confirmed write hears the watches registered when it was made, whichever frame brings it to them."""
+"""G7: a confirmed write hears the watches registered when it was made,
+whichever frame brings it to them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def raises(event: Any) -> None:
         raise ValueError("never")
 
 
-def handler(sync: DataSync, name: str, prefix: str, answer: Callable[[Any], None] = lambda _: None) -> None:
+def handler(
+    sync: DataSync, name: str, prefix: str, answer: Callable[[Any], None] = lambda _: None
+) -> None:
     @sync.watcher(prefix, name=name)
     async def handle(event: Any) -> None:
         answer(event)
@@ -45,13 +49,21 @@ async def verdict(sync: DataSync) -> Verdict:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("answer", "expected"), [(refuses, Verdict.REFUSED), (raises, Verdict.FAILED)])
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(refuses, Verdict.REFUSED), (raises, Verdict.FAILED)]
+)
 @pytest.mark.parametrize("bookmarks", [False, True])
 @pytest.mark.parametrize("acknowledged_after", [0.0, 0.2])
 @pytest.mark.parametrize("turns", [0, 1, 3])
 @pytest.mark.parametrize("widened", [False, True])
 def test_a_watch_registered_or_widened_just_before_has_its_say(
-    kind: str, answer: Any, expected: Verdict, bookmarks: bool, acknowledged_after: float, turns: int, widened: bool
+    kind: str,
+    answer: Any,
+    expected: Verdict,
+    bookmarks: bool,
+    acknowledged_after: float,
+    turns: int,
+    widened: bool,
 ) -> None:
     async def main() -> None:
         source = source_of(kind, bookmarks=bookmarks)
@@ -107,7 +119,10 @@ def test_a_part_of_a_transaction_that_comes_with_a_snapshot_counts() -> None:
 
 def test_of_two_layers_the_one_written_to_counts() -> None:
     async def main() -> None:
-        lower, upper = FaultySource({"b/1": b"low"}, name="lower", delay=0.3), FaultySource(name="upper")
+        lower, upper = (
+            FaultySource({"b/1": b"low"}, name="lower", delay=0.3),
+            FaultySource(name="upper"),
+        )
         sync = DataSync(lower, upper, write_to="upper")
         async with sync:
             await sync.ready(60)

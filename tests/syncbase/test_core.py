@@ -1,4 +1,6 @@
-"""The front of the core, without I/O: frames in, the right events out, and what it asks of its feeds."""
+"""The front of the core, without I/O: frames in, the right events out,
+and what it asks of its feeds.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,9 @@ def test_a_session_is_resumed_behind_the_last_frame() -> None:
 
 
 def test_where_it_cannot_resume_there_is_a_round() -> None:
-    cannot = Capabilities(**{field: getattr(EXACT, field) for field in EXACT.__struct_fields__} | {"resume": False})
+    cannot = Capabilities(
+        **{field: getattr(EXACT, field) for field in EXACT.__struct_fields__} | {"resume": False}
+    )
     bench = Bench(capabilities=cannot)
     sub = bench.watch()
     bench.start({"a/1": b"one", "a/2": b"two"})
@@ -281,7 +285,8 @@ def test_a_snapshot_of_more_than_the_next_session_will_follow() -> None:
     bench.core.close(second)
     bench.watch("third", ["c/"])
     bench.core.widening(bench.layer)
-    bench.snapshot({"a/1": b"one", "b/1": b"one"}, scopes=["a/", "b/"])  # of the session that is there
+    # of the session that is there
+    bench.snapshot({"a/1": b"one", "b/1": b"one"}, scopes=["a/", "b/"])
     assert changes(bench.resync(first)) == {"a/1": (None, b"one")}
     assert [*bench.core.mirror.records] == ["a/1"]
 

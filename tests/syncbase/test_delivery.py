@@ -1,4 +1,6 @@
-"""From the mailbox to the handler and back, without I/O: each transition of a watch in a few lines."""
+"""From the mailbox to the handler and back, without I/O:
+each transition of a watch in a few lines.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +194,11 @@ def test_a_newer_round_ends_the_wait_of_a_retry() -> None:
     bench.report(sub, RuntimeError("no"))
     bench.core.resync(None)
     event = bench.resync(sub)
-    assert (event.reason, event.attempt, changes(event)) == ("requested", 1, {"a/1": (None, b"one")})
+    assert (event.reason, event.attempt, changes(event)) == (
+        "requested",
+        1,
+        {"a/1": (None, b"one")},
+    )
 
 
 def test_an_event_that_fails_when_a_newer_round_is_due_waits_for_nothing() -> None:
@@ -262,7 +268,11 @@ def test_a_value_that_does_not_decode_is_left_out_at_once() -> None:
     bench.commit({"a/1": b"!", "a/2": b"two"})
     bench.report(sub, DecodeError("a/1", "is broken"))
     event = bench.change(sub)
-    assert (changes(event), [*event.undecodable], event.attempt) == ({"a/2": (None, b"two")}, ["a/1"], 1)
+    assert (changes(event), [*event.undecodable], event.attempt) == (
+        {"a/2": (None, b"two")},
+        ["a/1"],
+        1,
+    )
     bench.report(sub)
     assert sub.refused == {"a/1": "does not decode: is broken"}
 

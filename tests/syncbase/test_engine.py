@@ -26,12 +26,17 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @contextlib.asynccontextmanager
 async def running(
-    source: FaultySource, handler: Callable[[Event[Any]], Coroutine[Any, Any, None]], ack_timeout: float = 60.0
+    source: FaultySource,
+    handler: Callable[[Event[Any]], Coroutine[Any, Any, None]],
+    ack_timeout: float = 60.0,
 ) -> AsyncIterator[tuple[Engine, Subscriber]]:
     """An engine over one source, with one watch below a/."""
     engine = Engine([(source, source.name, False)], Options(), random.Random(1), time.time)
     sub = Subscriber(
-        Spec("watch", lambda key, raw: raw, backlog=9, ack_timeout=ack_timeout, resync_timeout=60.0), ["a/"]
+        Spec(
+            "watch", lambda key, raw: raw, backlog=9, ack_timeout=ack_timeout, resync_timeout=60.0
+        ),
+        ["a/"],
     )
     sub.runner = AsyncRunner(sub, engine, handler)
     engine.add(sub)
@@ -145,7 +150,9 @@ def test_closing_ends_all_waiting(run: Run) -> None:
     run(main())
 
 
-def test_closing_waits_only_so_long_for_a_handler(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_waits_only_so_long_for_a_handler(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         began, go_on = asyncio.Event(), asyncio.Event()
 

@@ -23,14 +23,18 @@ class Mistaken(MemorySource):
 
     tries = 0
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         self.tries += 1
         if self.tries <= 5:
             raise RuntimeError("a mistake")
         return await super().open(scopes, resume, added)
 
 
-def test_an_unexpected_error_is_logged_once_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_once_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         source = Mistaken()
         async with DataSync(source, reconnect=Backoff(initial=0.001, maximum=0.001)) as sync:

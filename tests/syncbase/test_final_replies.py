@@ -1,4 +1,6 @@
-"""Replies that a source wants only once a commit is through with: not at a first failure, nor when it is overdue."""
+"""Replies that a source wants only once a commit is through with: not at a first failure,
+nor when it is overdue.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Asking(Told):
             self.replies.append((name, result.verdict))
 
         chunk = SnapshotChunk([("a/kept", b"1", 0)])
-        self.frames.put_nowait([SnapshotBegin([""]), chunk, SnapshotEnd(None, reply=reply, final=final)])
+        self.frames.put_nowait(
+            [SnapshotBegin([""]), chunk, SnapshotEnd(None, reply=reply, final=final)]
+        )
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +51,9 @@ async def asking(prefix: str | None = None) -> AsyncIterator[tuple[Asking, DataS
     source.snapshot(False, kept=b"1")
     scope = "a/" if prefix is None else ""
     probe = Probe(name="probe", prefixes=(scope,))
-    sync = DataSync(source, prefix=prefix, ack_timeout=0.2, resync_timeout=0.2, retry=QUICK, retries=3)
+    sync = DataSync(
+        source, prefix=prefix, ack_timeout=0.2, resync_timeout=0.2, retry=QUICK, retries=3
+    )
     sync.watcher(scope, name="probe")(probe)
     async with sync:
         await sync.ready(60)
@@ -86,7 +92,12 @@ def test_an_overdue_commit_and_what_waits_behind_it() -> None:
             probe.gate.set()
             await eventually(lambda: len(source.replies) == 4)
             assert source.replies[1] == ("overdue", Verdict.ACCEPTED)
-            assert {name for name, _ in source.replies} == {"overdue", "another's", "overwritten", "behind"}
+            assert {name for name, _ in source.replies} == {
+                "overdue",
+                "another's",
+                "overwritten",
+                "behind",
+            }
 
     asyncio.run(main())
 
@@ -99,7 +110,9 @@ def test_a_snapshot_that_fails_and_is_overdue(final: bool) -> None:
             source.resync("failed", final=final)
             await eventually(lambda: source.replies)
             assert source.replies == [("failed", Verdict.ACCEPTED if final else Verdict.FAILED)]
-            await eventually(lambda: len(probe.resyncs) == 3 and sync.status().watches[0].state == "following")
+            await eventually(
+                lambda: len(probe.resyncs) == 3 and sync.status().watches[0].state == "following"
+            )
             probe.gate.clear()
             source.resync("overdue", final=final)
             await eventually(lambda: len(probe.resyncs) == 4)

@@ -1,4 +1,6 @@
-"""G9: while a session that covers more is slow to come, the watches that are there are served by the one before it."""
+"""G9: while a session that covers more is slow to come,
+the watches that are there are served by the one before it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 KINDS = {
     "exact": EXACT,
     "no resume": msgspec.structs.replace(EXACT, resume=False),
-    "order by key": msgspec.structs.replace(EXACT, order="key", atomic=False, transactions=False, cas=False),
+    "order by key": msgspec.structs.replace(
+        EXACT, order="key", atomic=False, transactions=False, cas=False
+    ),
 }
 
 
@@ -62,11 +66,17 @@ class SlowlyWidened(FaultySource):
         super().__init__(*args, **options)
         self._came = asyncio.Condition()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         session = await super().open(scopes, resume, added)
         async with self._came:
             self._came.notify_all()
-        return session if self.opened == 1 else SlowSession(session, asyncio.get_running_loop().time() + self.slow)
+        return (
+            session
+            if self.opened == 1
+            else SlowSession(session, asyncio.get_running_loop().time() + self.slow)
+        )
 
     async def has_opened(self, count: int) -> None:
         """Wait until so many sessions have been opened."""
@@ -105,7 +115,9 @@ async def writes(source: FaultySource, count: int, every: float) -> dict[bytes, 
 
 
 @contextlib.asynccontextmanager
-async def followed(kind: str, b: bytes = b"-") -> AsyncIterator[tuple[SlowlyWidened, DataSync, Shown]]:
+async def followed(
+    kind: str, b: bytes = b"-"
+) -> AsyncIterator[tuple[SlowlyWidened, DataSync, Shown]]:
     """A source with a/1 and b/1, and a DataSync with one watch, of a/, that has had its RESYNC."""
     source = SlowlyWidened({"a/1": b"-", "b/1": b}, capabilities=KINDS[kind])
     sync = DataSync(source)
@@ -122,7 +134,9 @@ def test_a_slow_successor_holds_up_no_watch_that_is_there(kind: str) -> None:
             added = Shown(sync, "added", "a/", "b/")
             written = await writes(source, 20, 0.1)
             await asyncio.sleep(5)
-            assert [value for value, at in written.items() if always.at.get(value, at + 9) > at + 0.05] == []
+            assert [
+                value for value, at in written.items() if always.at.get(value, at + 9) > at + 0.05
+            ] == []
             assert (always.resyncs, always.values) == (1, {"a/1": b"19"})
             assert added.values == {"a/1": b"19", "b/1": b"-"}
 
@@ -180,9 +194,13 @@ def test_who_registers_during_a_handover_is_shown_what_was_acknowledged_before(k
 
 
 class Forgetful(FaultySource):
-    """The session that is to take over begins too late, and lacks what the other one has shown meanwhile."""
+    """The session that is to take over begins too late,
+    and lacks what the other one has shown meanwhile.
+    """
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         if self.opened == 1:
             self.write({"a/1": b"missed"})
             await asyncio.sleep(1)
@@ -208,7 +226,9 @@ def test_a_successor_that_lacks_something_stops_no_watch_for_good() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_when_it_is(kind: str) -> None:
+def test_what_a_successor_brings_though_nobody_needs_it_any_more_is_read_anew_when_it_is(
+    kind: str,
+) -> None:
     async def main() -> None:
         async with followed(kind) as (source, sync, always):
             first = sync.watch("first", "b/")
@@ -249,7 +269,10 @@ def test_what_is_read_anew_beside_a_successor_that_lacks_it_is_shown_once(kind: 
             await sync.ready(60)
             source.write({"b/1": b"new"})
             await asyncio.sleep(5)
-            shown = [(type(event), [(c.prev and c.prev.raw, c.raw) for c in event.changes]) for event in seen]
+            shown = [
+                (type(event), [(c.prev and c.prev.raw, c.raw) for c in event.changes])
+                for event in seen
+            ]
             assert shown == [(ResyncEvent, [(None, b"-")]), (ChangeEvent, [(b"-", b"new")])]
 
     run_simulated(main())
@@ -260,7 +283,9 @@ class SlowlyClosed(FaultySource):
 
     closed = 0
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         session = await super().open(scopes, resume, added)
 
         class Closing(SlowSession):

@@ -16,8 +16,12 @@ def decode(key: str, raw: bytes) -> bytes:
     return raw
 
 
-def group(seq: int, *diffs: tuple[str, Record | None, Record | None], reply: Reply | None = None) -> Group:
-    return Group(seq, seq, "store", list(diffs), None if reply is None else Tally((reply,), expected=2))
+def group(
+    seq: int, *diffs: tuple[str, Record | None, Record | None], reply: Reply | None = None
+) -> Group:
+    return Group(
+        seq, seq, "store", list(diffs), None if reply is None else Tally((reply,), expected=2)
+    )
 
 
 def box(limit: int = 10) -> Mailbox:
@@ -50,7 +54,9 @@ def test_beyond_its_limit_it_folds_and_ends_at_the_newest_value() -> None:
     waiting.add(group(2, ("a", A2, A3), ("b", None, A3)))
     assert waiting.behind == {"a": A1, "b": None}
     batch = waiting.take({"a": A4, "b": A3}, decode)
-    assert [(change.key, change.prev and change.prev.raw, change.raw) for change in batch.changes] == [
+    assert [
+        (change.key, change.prev and change.prev.raw, change.raw) for change in batch.changes
+    ] == [
         ("a", b"1", b"4"),
         ("b", None, b"3"),
     ]
@@ -97,7 +103,9 @@ def test_what_was_not_accepted_is_folded_with_what_came_behind_it() -> None:
     assert (waiting.behind, waiting.dirty) == ({"a": A1}, {"a": A1})
     again = waiting.take({"a": A3}, decode)
     assert (again.commits, again.last_seq) == (2, 2)
-    assert [(change.prev and change.prev.raw, change.raw) for change in again.changes] == [(b"1", b"3")]
+    assert [(change.prev and change.prev.raw, change.raw) for change in again.changes] == [
+        (b"1", b"3")
+    ]
 
 
 def test_what_was_never_delivered_still_holds_up_dependent_watches() -> None:

@@ -32,7 +32,9 @@ def test_what_is_under_a_prefix(seed: int) -> None:
 
         for _ in range(rng.randint(0, 4)):
             prefix = text(2)
-            assert order.under(prefix, keys) == sorted(key for key in keys if key.startswith(prefix))
+            assert order.under(prefix, keys) == sorted(
+                key for key in keys if key.startswith(prefix)
+            )
 
 
 def test_the_order_is_given_up_where_many_keys_come_and_nobody_asks() -> None:

@@ -1,4 +1,6 @@
-"""Sources in this process push their frames, and the handlers that run by that may write: nothing overtakes."""
+"""Sources in this process push their frames, and the handlers that run by that may write:
+nothing overtakes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a session without revisions may do: read everything again, and tell when it has caught up."""
+"""What a session without revisions may do: read everything again,
+and tell when it has caught up.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Told(Source):
 
     name = "told"
     capabilities = Capabilities(
-        order="key", atomic=False, snapshot="fuzzy", every_value=False, revisions=False, resume=False,
+        order="key", atomic=False, snapshot="fuzzy", every_value=False, revisions=False,
+        resume=False,
         ttl=False, cas=False, reply=False, durable=False,
     )  # fmt: skip
 
@@ -40,7 +43,9 @@ class Told(Source):
         self.caught_up = asyncio.Event()
         self.waiting = 0
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         return ToldSession(self)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
@@ -57,11 +62,15 @@ class Told(Source):
     def snapshot(self, same_history: bool, **items: bytes) -> None:
         """Yield a whole snapshot."""
         chunk = SnapshotChunk([(f"{self.prefix}a/{key}", raw, 0) for key, raw in items.items()])
-        self.frames.put_nowait([SnapshotBegin([self.prefix]), chunk, SnapshotEnd(None, same_history=same_history)])
+        self.frames.put_nowait(
+            [SnapshotBegin([self.prefix]), chunk, SnapshotEnd(None, same_history=same_history)]
+        )
 
     def commits(self, **changes: bytes | None) -> None:
         """Yield one commit a key."""
-        self.frames.put_nowait([Commit(None, 0, [(f"{self.prefix}a/{key}", raw)]) for key, raw in changes.items()])
+        self.frames.put_nowait(
+            [Commit(None, 0, [(f"{self.prefix}a/{key}", raw)]) for key, raw in changes.items()]
+        )
 
 
 class ToldSession(Session):

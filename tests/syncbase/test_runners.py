@@ -42,7 +42,9 @@ class Desk:
 
 
 def watch() -> Subscriber:
-    return Subscriber(Spec("watch", lambda key, raw: raw, backlog=1, ack_timeout=1.0, resync_timeout=1.0), ["a/"])
+    return Subscriber(
+        Spec("watch", lambda key, raw: raw, backlog=1, ack_timeout=1.0, resync_timeout=1.0), ["a/"]
+    )
 
 
 def deliver(runner: Runner, sub: Subscriber) -> Event[Any]:
@@ -66,7 +68,9 @@ def test_a_handler_that_returns_has_accepted(run: Run) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), asyncio.CancelledError(), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no"), asyncio.CancelledError(), GeneratorExit()], ids=repr
+)
 def test_whatever_a_handler_raises_is_its_outcome(run: Run, error: BaseException) -> None:
     async def main() -> None:
         desk, sub = Desk(), watch()
@@ -116,7 +120,9 @@ def test_a_handler_that_reported_before_it_returns_asks_for_more_then(run: Run) 
         await eventually(lambda: "report None" in desk.heard, what="it reported")
         assert desk.heard == ["ask", "report None"]
         go_on.set()
-        await eventually(lambda: desk.heard == ["ask", "report None", "finished None"], what="it is idle")
+        await eventually(
+            lambda: desk.heard == ["ask", "report None", "finished None"], what="it is idle"
+        )
 
     run(main())
 

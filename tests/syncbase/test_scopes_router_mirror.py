@@ -33,7 +33,9 @@ def test_a_key_is_in_scopes_when_it_is_in_one_of_them(scopes: list[str], tried: 
 
 
 @given(st.lists(names, max_size=6), st.lists(keys, max_size=8))
-def test_minimal_scopes_hold_the_same_keys_and_none_lies_in_another(scopes: list[str], tried: list[str]) -> None:
+def test_minimal_scopes_hold_the_same_keys_and_none_lies_in_another(
+    scopes: list[str], tried: list[str]
+) -> None:
     minimal = Scopes(scopes).minimal()
     for key in tried:
         assert (key in minimal) == (key in Scopes(scopes))
@@ -49,8 +51,13 @@ class Watch(msgspec.Struct, eq=False):
         return self.order
 
 
-@given(st.lists(st.lists(names, min_size=1, max_size=3, unique=True), max_size=5), st.lists(keys, max_size=8))
-def test_the_router_finds_every_watch_once_and_in_order(scopes: list[list[str]], tried: list[str]) -> None:
+@given(
+    st.lists(st.lists(names, min_size=1, max_size=3, unique=True), max_size=5),
+    st.lists(keys, max_size=8),
+)
+def test_the_router_finds_every_watch_once_and_in_order(
+    scopes: list[list[str]], tried: list[str]
+) -> None:
     router: Router[Watch] = Router()
     watches = [Watch(order, mine) for order, mine in enumerate(scopes)]
     for watch in reversed(watches):
@@ -59,7 +66,9 @@ def test_the_router_finds_every_watch_once_and_in_order(scopes: list[list[str]],
 
     def check() -> None:
         for key in tried:
-            expected = [watch for watch in watches if any(lies_in(key, scope) for scope in watch.scopes)]
+            expected = [
+                watch for watch in watches if any(lies_in(key, scope) for scope in watch.scopes)
+            ]
             assert list(router.match(key)) == expected
 
     check()
@@ -90,19 +99,28 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
     rng = random.Random(seed)
     mirror = Mirror([f"layer {index}" for index in range(count)])
     model: list[dict[str, bytes]] = [{} for _ in range(count)]
-    universe = [f"{directory}/{name}" for directory in ("a", "b", "a/b") for name in range(4)] + ["top"]
+    universe = [f"{directory}/{name}" for directory in ("a", "b", "a/b") for name in range(4)] + [
+        "top"
+    ]
     for revision in range(1, 60):
         index = rng.randrange(count)
         before = merged(model)
         if rng.random() < 0.15:
             scopes = Scopes(rng.choice([[""], ["a/"], ["b/", "top"]]))
-            fresh = {key: rng.randbytes(1) for key in universe if key in scopes and rng.random() < 0.5}
+            fresh = {
+                key: rng.randbytes(1) for key in universe if key in scopes and rng.random() < 0.5
+            }
             staging: dict[str, Record] = {}
             mirror.stage(index, staging, [(key, raw, revision) for key, raw in fresh.items()])
             diffs = list(mirror.replace(index, scopes, staging))
-            model[index] = {key: raw for key, raw in model[index].items() if key not in scopes} | fresh
+            model[index] = {
+                key: raw for key, raw in model[index].items() if key not in scopes
+            } | fresh
         else:
-            changes = {key: rng.choice([None, b"1", b"2"]) for key in rng.sample(universe, rng.randrange(1, 5))}
+            changes = {
+                key: rng.choice([None, b"1", b"2"])
+                for key in rng.sample(universe, rng.randrange(1, 5))
+            }
             diffs, same = mirror.apply(index, list(changes.items()), revision)
             for key, raw in changes.items():
                 if raw is None:
@@ -114,7 +132,9 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
         assert {key: record.raw for key, record in mirror.records.items()} == after
         stepped = {key: (old and old.raw, new and new.raw) for key, old, new in diffs}
         expected = {
-            key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)
+            key: (before.get(key), after.get(key))
+            for key in before | after
+            if before.get(key) != after.get(key)
         }
         assert stepped == expected
         for scope in ("", "a/", "a/b/", "b/", "top", "c/"):
@@ -144,7 +164,10 @@ def test_scopes_that_join_others(seed: int) -> None:
     rng = random.Random(seed)
 
     def some(most: int) -> set[str]:
-        return {"/".join(rng.choices(["", "a", "b"], k=rng.randint(1, 4))) for _ in range(rng.randint(0, most))}
+        return {
+            "/".join(rng.choices(["", "a", "b"], k=rng.randint(1, 4)))
+            for _ in range(rng.randint(0, most))
+        }
 
     for _ in range(50):
         before, new = Scopes(some(20)).minimal(), some(rng.choice([3, 30]))

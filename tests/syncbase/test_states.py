@@ -1,4 +1,6 @@
-"""The situations that a watch can be in: what each question about it is answered with, and what may follow."""
+"""The situations that a watch can be in: what each question about it is answered with,
+and what may follow.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +67,23 @@ def test_a_reader_leaves_before_it_has_the_event_and_comes_back_too_late() -> No
     bench.start()
     bench.commit({"a/1": b"one"}, reply=heard)
     bench.delivery.unask(sub, bench.change(sub))
-    assert (outstanding(sub).stage, outstanding(sub).answered, wait(sub)) == (Stage.READY, False, Wait.READER)
+    assert (outstanding(sub).stage, outstanding(sub).answered, wait(sub)) == (
+        Stage.READY,
+        False,
+        Wait.READER,
+    )
     bench.passes(2.1)
-    assert (outstanding(sub).stage, outstanding(sub).answered, sub.skipped) == (Stage.READY, True, Skipped.READER)
+    assert (outstanding(sub).stage, outstanding(sub).answered, sub.skipped) == (
+        Stage.READY,
+        True,
+        Skipped.READER,
+    )
     bench.delivery.ask(sub)
-    assert (outstanding(sub).stage, outstanding(sub).answered, sub.skipped) == (Stage.OUT, True, Skipped.NO)
+    assert (outstanding(sub).stage, outstanding(sub).answered, sub.skipped) == (
+        Stage.OUT,
+        True,
+        Skipped.NO,
+    )
     bench.report(sub)
     assert (sub.outstanding, heard.words) == (None, ["overdue"])
 
@@ -109,7 +123,11 @@ def test_the_wait_for_a_lost_source_is_over() -> None:
     bench.start()
     bench.lose()
     bench.core.add_scope(sub, "b/")
-    assert (sub.progress, sub.skipped, wait(sub)) == (Progress.NEEDS_RESYNC, Skipped.NO, Wait.SOURCE)
+    assert (sub.progress, sub.skipped, wait(sub)) == (
+        Progress.NEEDS_RESYNC,
+        Skipped.NO,
+        Wait.SOURCE,
+    )
     bench.passes(2.1)
     assert (sub.progress, sub.skipped, wait(sub)) == (Progress.NEEDS_RESYNC, Skipped.SOURCE, None)
     assert sub.state is WatchState.WAITING  # publishers wait, too: it is not overdue
@@ -140,7 +158,11 @@ def test_a_watch_that_waits_for_another_is_never_fast() -> None:
     first = bench.watch("first")
     second = bench.watch("second", after=[first])
     bench.start()
-    assert (second.progress, second.outstanding, len(second.mailbox)) == (Progress.FOLLOWING, None, 0)
+    assert (second.progress, second.outstanding, len(second.mailbox)) == (
+        Progress.FOLLOWING,
+        None,
+        0,
+    )
     assert (first.fast, second.fast) == (True, False)
     bench.core.close(first)
     bench.commit({"a/1": b"one"})
@@ -154,7 +176,12 @@ def test_a_watch_with_refused_keys_is_never_fast() -> None:
     bench.start()
     bench.commit({"a/1": b"one"})
     bench.report(sub, Refused({"a/1": "no"}))
-    assert (sub.progress, sub.outstanding, len(sub.mailbox), sub.fast) == (Progress.FOLLOWING, None, 0, False)
+    assert (sub.progress, sub.outstanding, len(sub.mailbox), sub.fast) == (
+        Progress.FOLLOWING,
+        None,
+        0,
+        False,
+    )
     bench.commit({"a/1": b"two"})
     bench.report(sub)
     assert sub.fast
@@ -231,9 +258,17 @@ def test_since_when_it_fails_outlives_its_retries_and_a_newer_resync() -> None:
     since = bench.now
     bench.passes(1.1)
     bench.report(sub, RuntimeError("again"))
-    assert (sub.trouble.why, sub.trouble.since, sub.trouble.attempt) == ("RuntimeError: again", since, 3)
+    assert (sub.trouble.why, sub.trouble.since, sub.trouble.attempt) == (
+        "RuntimeError: again",
+        since,
+        3,
+    )
     bench.core.resync(None)
-    assert (sub.trouble.why, sub.trouble.since, sub.trouble.attempt) == ("RuntimeError: again", since, 1)
+    assert (sub.trouble.why, sub.trouble.since, sub.trouble.attempt) == (
+        "RuntimeError: again",
+        since,
+        1,
+    )
     bench.report(sub)
     assert (sub.trouble.why, sub.trouble.attempt) == (None, 1)
 
@@ -248,7 +283,12 @@ def test_a_closed_watch_stays_closed() -> None:
     bench.commit({"a/1": b"one"})
     assert bench.event(sub)
     bench.core.close(sub)
-    assert (sub.progress, sub.outstanding, sub.deadline, sub.fast) == (Progress.CLOSED, None, None, False)
+    assert (sub.progress, sub.outstanding, sub.deadline, sub.fast) == (
+        Progress.CLOSED,
+        None,
+        None,
+        False,
+    )
     for progress in Progress:
         with pytest.raises(AssertionError, match=r"behind Progress\.CLOSED"):
             sub.enter(progress)
@@ -319,8 +359,19 @@ def _tangles(sub: Subscriber) -> Iterator[str]:
     if sub.trouble.attempt > 1 and sub.trouble.why is None:
         yield "it tries again what has not failed"
     if sub.fast:
-        slow = box or box.dirty or sub.refused or sub.after or sub.trouble.why or sub.skipped is not Skipped.NO
-        if slow or not sub.follows or (out is not None and (out.stage is Stage.READY or out.answered)):
+        slow = (
+            box
+            or box.dirty
+            or sub.refused
+            or sub.after
+            or sub.trouble.why
+            or sub.skipped is not Skipped.NO
+        )
+        if (
+            slow
+            or not sub.follows
+            or (out is not None and (out.stage is Stage.READY or out.answered))
+        ):
             yield "it is not as fast as it says"
 
 

@@ -16,7 +16,9 @@ class Watch(Subscriber):
 
 
 def watch(name: str = "watch") -> Watch:
-    return Watch(Spec(name, lambda key, raw: raw, backlog=1, ack_timeout=1.0, resync_timeout=1.0), ["a/"])
+    return Watch(
+        Spec(name, lambda key, raw: raw, backlog=1, ack_timeout=1.0, resync_timeout=1.0), ["a/"]
+    )
 
 
 def test_they_are_due_in_the_order_of_their_times() -> None:
@@ -63,7 +65,9 @@ def test_one_may_be_armed_again_while_the_due_ones_are_seen_to() -> None:
 
 
 def test_arming_again_and_again_keeps_no_more_than_a_few_entries() -> None:
-    """A watch that reports at once is armed and disarmed for each event: none of it may be kept until its time."""
+    """A watch that reports at once is armed and disarmed for each event:
+    none of it may be kept until its time.
+    """
     timers, sub, other = Timers(), watch(), watch("other")
     timers.arm(other, 0.5)
     for number in range(10_000):

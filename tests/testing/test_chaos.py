@@ -1,4 +1,6 @@
-"""The chaos command on what needs no server: it finds nothing, and finds what is planted; it leaves nothing behind."""
+"""The chaos command on what needs no server: it finds nothing, and finds what is planted;
+it leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,20 @@ pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize("scheme", ["memory", "sqlite"])
-def test_a_short_round_finds_nothing(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [f"{scheme}://", "--minutes", "0", "--seconds", "3", "--seed", "1", "--keep", str(tmp_path)]
+def test_a_short_round_finds_nothing(
+    scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        f"{scheme}://",
+        "--minutes",
+        "0",
+        "--seconds",
+        "3",
+        "--seed",
+        "1",
+        "--keep",
+        str(tmp_path),
+    ]
     code = main(words)
     said = capsys.readouterr().out
     assert code == 0, said
@@ -51,12 +65,16 @@ def test_the_same_seed_draws_the_same_schedule() -> None:
         assert first == draw(7, 3, store, 60.0)
         assert first != draw(7, 4, store, 60.0)
         assert {step.kind for step in draw(7, 0, store, 600.0)} >= {"fault", "application"}
-        assert {step.what for step in draw(7, 0, store, 600.0) if step.kind == "fault"} == set(store.faults)
+        assert {step.what for step in draw(7, 0, store, 600.0) if step.kind == "fault"} == set(
+            store.faults
+        )
     finally:
         asyncio.run(store.aclose())
 
 
-def test_an_acknowledged_write_that_the_store_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_acknowledged_write_that_the_store_lost_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def forgetful(store: SqliteStore) -> Log:
         return [(revision, changes) for revision, changes in await whole(store) if revision % 5]
 
@@ -74,7 +92,9 @@ def test_an_acknowledged_write_that_the_store_lost_is_found(monkeypatch: pytest.
     assert any(finding.startswith("honest-writes") for finding in findings)
 
 
-def test_a_clock_that_is_followed_is_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clock_that_is_followed_is_found(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def one_step() -> None:
         store = SqliteStore()
         try:
@@ -88,11 +108,17 @@ def test_a_clock_that_is_followed_is_found(monkeypatch: pytest.MonkeyPatch, capl
     assert not logged(caplog)
     monkeypatch.setattr(clock, "_running", lambda: time.time())
     asyncio.run(one_step())
-    assert [record for record in caplog.records if "the clock having been set" in record.getMessage()]
+    assert [
+        record for record in caplog.records if "the clock having been set" in record.getMessage()
+    ]
 
 
-@pytest.mark.parametrize("fault", ["certificates renewed", "foreign certificate", "expired certificate"])
-def test_files_of_tls_are_put_right_again_also_when_that_is_cancelled(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault", ["certificates renewed", "foreign certificate", "expired certificate"]
+)
+def test_files_of_tls_are_put_right_again_also_when_that_is_cancelled(
+    tmp_path: Path, fault: str
+) -> None:
     certificates = Certificates(tmp_path / "certificates")
     cert, key = certificates.server
     shown: set[bytes] = set()
@@ -120,7 +146,9 @@ def test_files_of_tls_are_put_right_again_also_when_that_is_cancelled(tmp_path: 
 Values = Mapping[str, bytes | None]
 
 
-def judged(log: Log, acknowledged: list[Acknowledged], undone: list[Values], recorder: Recorder) -> list[str]:
+def judged(
+    log: Log, acknowledged: list[Acknowledged], undone: list[Values], recorder: Recorder
+) -> list[str]:
     lines = judge(recorder.trace, EXACT, [log], acknowledged, undone, [])
     return [line for line in lines if line.startswith(("honest-writes", "fresh"))]
 

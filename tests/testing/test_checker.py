@@ -1,4 +1,6 @@
-"""The checker finds what it is there to find: for each validator a history that breaks it, told by hand."""
+"""The checker finds what it is there to find: for each validator a history that breaks it,
+told by hand.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ from tests.helpers.testing.tale import Tale
 
 KEYED = msgspec.structs.replace(EXACT, order="key", atomic=False)
 BLIND = msgspec.structs.replace(
-    EXACT, order="key", atomic=False, snapshot="fuzzy", every_value=False, revisions=False, resume=False
+    EXACT,
+    order="key",
+    atomic=False,
+    snapshot="fuzzy",
+    every_value=False,
+    revisions=False,
+    resume=False,
 )
 BROKEN: list[tuple[str, Callable[[Tale], None]]] = []
 
@@ -45,7 +53,12 @@ def begin(tale: Tale) -> None:
     tale.commit(1, {"a/1": b"1"})
     tale.commit(2, {"a/2": b"1", "b/1": b"1"})
     tale.watch("w", "a/")
-    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [("a/1", None, b"1", 1), ("a/2", None, b"1", 2)], 2)
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}},
+        [("a/1", None, b"1", 1), ("a/2", None, b"1", 2)],
+        2,
+    )
 
 
 def test_the_beginning_of_all_of_them_is_in_order() -> None:
@@ -106,9 +119,17 @@ def test_a_correct_history_with_everything_in_it_passes() -> None:
     tale.frame("end", 3, session=2, history="h2")
     for name in ("w", "v"):
         scope = "a/" if name == "w" else ""
-        gone = [("a/3", None, None, 3)] if name == "w" else [("a/3", b"!", None, 3), ("b/1", b"1", None, 3)]
+        gone = (
+            [("a/3", None, None, 3)]
+            if name == "w"
+            else [("a/3", b"!", None, 3), ("b/1", b"1", None, 3)]
+        )
         tale.resync(
-            name, {scope: {"a/1": (b"9", 3)}}, [("a/1", b"2", b"9", 3), *gone], 3, reason="new history: replaced"
+            name,
+            {scope: {"a/1": (b"9", 3)}},
+            [("a/1", b"2", b"9", 3), *gone],
+            3,
+            reason="new history: replaced",
         )
     tale.end({"a/1": b"9"}, 3)
     assert check(tale.trace) == []
@@ -194,7 +215,14 @@ def a_change_before_the_resync(tale: Tale) -> None:
 
 @breaks("resync-first")
 def a_change_though_the_resync_failed(tale: Tale) -> None:
-    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [], 2, reason="requested", outcome="failed")
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}},
+        [],
+        2,
+        reason="requested",
+        outcome="failed",
+    )
     tale.commit(3, {"a/1": b"2"})
     tale.change("w", [("a/1", b"1", b"2", 3)], 3, attempt=2)
 
@@ -219,7 +247,9 @@ def _changes_behind_a_request(tale: Tale, count: int) -> None:
     tale.wait(1)
     for number in range(count):
         tale.commit(3 + number, {"a/1": b"%d" % (2 + number)})
-        tale.change("w", [("a/1", b"%d" % (1 + number), b"%d" % (2 + number), 3 + number)], 3 + number)
+        tale.change(
+            "w", [("a/1", b"%d" % (1 + number), b"%d" % (2 + number), 3 + number)], 3 + number
+        )
 
 
 @breaks("unique")
@@ -293,7 +323,13 @@ def an_older_commit_behind_a_newer_one(tale: Tale) -> None:
 def a_resync_from_an_older_replica(tale: Tale) -> None:
     tale.commit(3, {"a/2": None})
     tale.change("w", [("a/2", b"1", None, 3)], 3)
-    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}}, [("a/2", None, b"1", 2)], 2, reason="reconnected")
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"1", 1), "a/2": (b"1", 2)}},
+        [("a/2", None, b"1", 2)],
+        2,
+        reason="reconnected",
+    )
 
 
 @breaks("new-history")
@@ -311,7 +347,13 @@ def a_snapshot_called_complete_too_early(tale: Tale) -> None:
 @breaks("resync-values")
 def a_snapshot_with_a_later_page(tale: Tale) -> None:
     tale.commit(3, {"a/2": b"2"})
-    tale.resync("w", {"a/": {"a/1": (b"1", 1), "a/2": (b"2", 3)}}, [("a/2", b"1", b"2", 3)], 2, reason="reconnected")
+    tale.resync(
+        "w",
+        {"a/": {"a/1": (b"1", 1), "a/2": (b"2", 3)}},
+        [("a/2", b"1", b"2", 3)],
+        2,
+        reason="reconnected",
+    )
 
 
 @breaks("change-values")
@@ -348,7 +390,12 @@ def a_dirty_key_that_is_not_told_again(tale: Tale) -> None:
 @breaks("dependent")
 def a_part_before_that_of_the_watch_named_in_after(tale: Tale) -> None:
     tale.watch("d", "a/", after=["w"])
-    tale.resync("d", {"a/": {"a/1": (b"1", 2), "a/2": (b"1", 2)}}, [("a/1", None, b"1", 2), ("a/2", None, b"1", 2)], 2)
+    tale.resync(
+        "d",
+        {"a/": {"a/1": (b"1", 2), "a/2": (b"1", 2)}},
+        [("a/1", None, b"1", 2), ("a/2", None, b"1", 2)],
+        2,
+    )
     tale.commit(3, {"a/1": b"2"})
     tale.change("d", [("a/1", b"1", b"2", 3)], 3)
     tale.change("w", [("a/1", b"1", b"2", 3)], 3)
@@ -488,7 +535,9 @@ def a_value_that_comes_again_as_the_handler_left_it(tale: Tale) -> None:
     tale.note(Read, watch="w", key="a/1", raw=b'{"n":1}', value=b"{}")
 
 
-@pytest.mark.parametrize(("validator", "tell"), BROKEN, ids=[f"{name}-{tell.__name__}" for name, tell in BROKEN])
+@pytest.mark.parametrize(
+    ("validator", "tell"), BROKEN, ids=[f"{name}-{tell.__name__}" for name, tell in BROKEN]
+)
 def test_a_broken_history_is_found(validator: str, tell: Callable[[Tale], None]) -> None:
     tale = Tale()
     begin(tale)
@@ -578,7 +627,9 @@ def test_a_watch_waits_for_one_named_in_after_until_that_is_free_to_say_whether_
 
 
 @pytest.mark.parametrize("scope", ["a/", ""])
-def test_a_round_does_not_wait_for_a_watch_that_a_layer_which_joins_does_not_follow_yet(scope: str) -> None:
+def test_a_round_does_not_wait_for_a_watch_that_a_layer_which_joins_does_not_follow_yet(
+    scope: str,
+) -> None:
     tale = Tale(EXACT, "upper")
     tale.session("")
     tale.note(SessionOpened, source="upper", session=2, scopes=[scope])
@@ -594,7 +645,9 @@ def test_a_round_does_not_wait_for_a_watch_that_a_layer_which_joins_does_not_fol
 
 
 @pytest.mark.parametrize(("ends", "late"), [(1.0, False), (0.5, True)])
-def test_a_change_may_wait_for_the_session_that_brings_it_to_take_over(ends: float, late: bool) -> None:
+def test_a_change_may_wait_for_the_session_that_brings_it_to_take_over(
+    ends: float, late: bool
+) -> None:
     tale = Tale()
     begin(tale)
     tale.session("a/")
@@ -608,8 +661,12 @@ def test_a_change_may_wait_for_the_session_that_brings_it_to_take_over(ends: flo
     assert tale.broken() == ({"isolation"} if late else set())
 
 
-@pytest.mark.parametrize(("since", "later", "in_time"), [(1.0, 0.01, True), (1.0, 1.0, False), (3.0, 0.01, False)])
-def test_a_report_is_in_time_where_the_loop_stood_still_at_its_end(since: float, later: float, in_time: bool) -> None:
+@pytest.mark.parametrize(
+    ("since", "later", "in_time"), [(1.0, 0.01, True), (1.0, 1.0, False), (3.0, 0.01, False)]
+)
+def test_a_report_is_in_time_where_the_loop_stood_still_at_its_end(
+    since: float, later: float, in_time: bool
+) -> None:
     tale = Tale()
     begin(tale)
     began = len(tale.trace)
@@ -641,7 +698,9 @@ def test_a_snapshot_may_wait_behind_commits_that_came_before_it() -> None:
 
 
 @pytest.mark.parametrize(("start", "broken"), [(1, {"new-history"}), (10, set())])
-def test_a_restored_store_may_have_forgotten_where_the_watch_was(start: int, broken: set[str]) -> None:
+def test_a_restored_store_may_have_forgotten_where_the_watch_was(
+    start: int, broken: set[str]
+) -> None:
     tale = Tale()
     begin(tale)
     tale.history("h2", start, [("a/1", b"9", start)])
@@ -706,5 +765,7 @@ def test_a_violation_says_where_and_why_in_one_line() -> None:
     found = [violation for violation in check(tale.trace) if violation.validator == "prev-chain"]
     assert len(found) == 1
     line = str(found[0])
-    assert line.startswith("prev-chain: w: event 2, CHANGE at revision 3: 'a/1' has prev b'2', accepted was b'1'")
+    assert line.startswith(
+        "prev-chain: w: event 2, CHANGE at revision 3: 'a/1' has prev b'2', accepted was b'1'"
+    )
     assert "\n" not in line

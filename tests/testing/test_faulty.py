@@ -92,7 +92,9 @@ def test_a_fuzzy_snapshot_is_put_right_by_the_commits_behind_it() -> None:
     async def body(source: FaultySource) -> None:
         reader = Reader(await source.open([""]))
         for number in range(30):
-            source.write({f"a/{number % 4}": b"%d" % number, f"a/{number % 3}": None if number % 2 else b"x"})
+            source.write(
+                {f"a/{number % 4}": b"%d" % number, f"a/{number % 3}": None if number % 2 else b"x"}
+            )
             await asyncio.sleep(0.3)
         frames = await reader.settled()
         state = {key: raw for key, raw, _ in items(frames)}
@@ -106,7 +108,10 @@ def test_a_fuzzy_snapshot_is_put_right_by_the_commits_behind_it() -> None:
                     state[key] = raw
         assert state == source.values
 
-    on(FaultySource({"a/1": b"0", "a/2": b"0"}, capabilities=capabilities, chunk=1, delay=1.0), body)
+    on(
+        FaultySource({"a/1": b"0", "a/2": b"0"}, capabilities=capabilities, chunk=1, delay=1.0),
+        body,
+    )
 
 
 @pytest.mark.parametrize("after", range(8))
@@ -153,7 +158,12 @@ def test_a_session_goes_on_behind_its_position_and_takes_added_scopes_in_their_p
         again = Reader(await source.open(["a/", "b/"], end.position, ["b/"]))
         source.write({"b/1": b"3"})
         frames = await again.settled()
-        assert [type(frame) for frame in frames] == [Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd]
+        assert [type(frame) for frame in frames] == [
+            Commit,
+            SnapshotBegin,
+            SnapshotChunk,
+            SnapshotEnd,
+        ]
         assert commits(frames)[0] == (2, [("a/1", b"2")])
         assert items(frames) == [("b/1", b"3", 3)]
 

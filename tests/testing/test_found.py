@@ -1,4 +1,6 @@
-"""What the simulation has found in the engine, each reduced to the shortest schedule that shows it."""
+"""What the simulation has found in the engine, each reduced to the shortest
+schedule that shows it.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +160,11 @@ def test_an_event_is_as_new_as_its_newest_value() -> None:
             handler.fails = False
             await asyncio.sleep(2)
             assert len(handler.last.changes) == 2
-            assert handler.last.revision == max(change.revision for change in handler.last.changes) == source.revision
+            assert (
+                handler.last.revision
+                == max(change.revision for change in handler.last.changes)
+                == source.revision
+            )
 
     run_simulated(main())
 
@@ -202,7 +208,9 @@ def test_a_refused_key_comes_again_with_a_write_of_the_same_bytes_that_waited_be
             (await anext(events)).done(Refused({"a/1": "no"}))
             async with asyncio.timeout(1):
                 again = await anext(events)
-            assert [(change.key, change.raw, change.prev) for change in again.changes] == [("a/1", b"1", None)]
+            assert [(change.key, change.raw, change.prev) for change in again.changes] == [
+                ("a/1", b"1", None)
+            ]
 
     run_simulated(main())
 
@@ -225,7 +233,9 @@ def test_a_write_that_changes_nothing_does_not_hear_the_verdict_on_another() -> 
 
 def test_a_new_history_found_by_a_wider_session_is_a_round() -> None:
     async def main() -> None:
-        source = FaultySource({"a/1": b"1"}, capabilities=msgspec.structs.replace(EXACT, resume=False))
+        source = FaultySource(
+            {"a/1": b"1"}, capabilities=msgspec.structs.replace(EXACT, resume=False)
+        )
         sync = DataSync(source)
         handler = watch(sync, "h", "a/")
         async with sync:
@@ -266,7 +276,9 @@ class Stray(BaseException):
 
 def test_who_waits_for_a_verdict_does_not_hear_what_a_session_raises() -> None:
     async def main() -> None:
-        source = FaultySource(capabilities=msgspec.structs.replace(EXACT, revisions=False, resume=False))
+        source = FaultySource(
+            capabilities=msgspec.structs.replace(EXACT, revisions=False, resume=False)
+        )
         sync = DataSync(source)
         handler = watch(sync, "h", "a/")
         async with sync:

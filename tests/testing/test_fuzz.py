@@ -84,7 +84,9 @@ def test_a_case_is_drawn_by_its_seed_and_number() -> None:
             numbers.append(rng.random())
             return "done"
 
-        asyncio.run(attack(Door(case, _works), "it", seed, first, lambda done: done < count, lambda _: None))
+        asyncio.run(
+            attack(Door(case, _works), "it", seed, first, lambda done: done < count, lambda _: None)
+        )
         return numbers
 
     assert drawn(1, 0, 5)[3:] == drawn(1, 3, 2)

@@ -19,13 +19,23 @@ def test_hours_pass_at_once_and_timers_keep_their_order() -> None:
         def note(name: str) -> None:
             seen.append((loop.time(), name))
 
-        for delay, name in ((3600.0, "hour"), (1.0, "second"), (60.0, "minute"), (1.0, "second again")):
+        for delay, name in (
+            (3600.0, "hour"),
+            (1.0, "second"),
+            (60.0, "minute"),
+            (1.0, "second again"),
+        ):
             loop.call_later(delay, note, name)
         await asyncio.sleep(4000)
         return seen
 
     began = time.monotonic()
-    assert run_simulated(main()) == [(1.0, "second"), (1.0, "second again"), (60.0, "minute"), (3600.0, "hour")]
+    assert run_simulated(main()) == [
+        (1.0, "second"),
+        (1.0, "second again"),
+        (60.0, "minute"),
+        (3600.0, "hour"),
+    ]
     assert time.monotonic() - began < 5
 
 

@@ -1,4 +1,6 @@
-"""Deliberate mistakes, planted one at a time in a file of the engine: the simulation has to find each."""
+"""Deliberate mistakes, planted one at a time in a file of the engine:
+the simulation has to find each.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ for seed in range(start, start + {_SEEDS}):
 
 
 class Mistake(msgspec.Struct, frozen=True):
-    """`right` stands once in `file` and becomes `wrong`. `start`: the first seed of the hunt, for a mistake that shows
-    in few of them."""
+    """`right` stands once in `file` and becomes `wrong`.
+
+    `start`: the first seed of the hunt, for a mistake that shows in few of them.
+    """
 
     name: str
     file: str
@@ -85,14 +89,14 @@ MISTAKES = [
     Mistake(
         "refused keys taken for accepted",
         "syncbase/outstanding.py",
-        "box.dirty.update({change.key: change._old for change in self.batch.changes if change.key in refused})",
-        "pass",
+        "            box.dirty.update(\n",
+        "            dict.fromkeys(\n",
     ),
     Mistake(
         "a dirty key that is back where it was is not delivered",
         "syncbase/mailbox.py",
-        "if key in dirty or (old is not new",
-        "if (old is not new",
+        "                if key in dirty\n                or (old is not new",
+        "                if (old is not new",
     ),
     Mistake(
         "a dependent watch does not wait",
@@ -103,8 +107,8 @@ MISTAKES = [
     Mistake(
         "a retry that forgets the backlog",
         "syncbase/mailbox.py",
-        'or never delivered, with all that came behind it."""\n',
-        'or never delivered, with all that came behind it."""\n        self.groups.clear()\n',
+        "        self.fold()\n        behind = self.behind\n",
+        "        self.groups.clear()\n        self.fold()\n        behind = self.behind\n",
     ),
     Mistake(
         "a failed event is never brought again",
@@ -267,4 +271,6 @@ def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
         text=True,
         timeout=100,
     )
-    assert hunt.returncode == 3, f"{hunt.returncode} after {_SEEDS} seeds from {mistake.start}: {hunt.stderr[-800:]}"
+    assert hunt.returncode == 3, (
+        f"{hunt.returncode} after {_SEEDS} seeds from {mistake.start}: {hunt.stderr[-800:]}"
+    )

@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from datasync.testing.chaos.ports import free_ports
 
-_ASKED = "from datasync.testing.chaos.ports import free_ports; print(*free_ports(60), flush=True); input()"
+_ASKED = (
+    "from datasync.testing.chaos.ports import free_ports; print(*free_ports(60), "
+    "flush=True); input()"
+)
 
 
 def test_they_are_different_and_nobody_listens_on_them() -> None:
@@ -37,7 +40,12 @@ def test_processes_that_ask_at_the_same_time_are_given_different_ones() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         processes = list(pool.map(ask, range(4)))
-    given = [port for process in processes if process.stdout for port in process.stdout.readline().split()]
+    given = [
+        port
+        for process in processes
+        if process.stdout
+        for port in process.stdout.readline().split()
+    ]
     for process in processes:
         process.communicate("\n", timeout=60)
     assert len(given) == 4 * 60

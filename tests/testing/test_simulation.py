@@ -1,4 +1,6 @@
-"""The simulation finds nothing in the engine, and repeats exactly. DATASYNC_SEEDS: how many seeds (default 250).
+"""The simulation finds nothing in the engine, and repeats exactly.
+
+DATASYNC_SEEDS: how many seeds (default 250).
 
 `make check-long` runs 5,000.
 """
@@ -32,7 +34,9 @@ def test_every_kind_of_source_holds(profile: str) -> None:
         assert not violations, explain(seed, trace, violations)
 
 
-@pytest.mark.parametrize("seed", [22902, 23990, 33098, 35601, 42578, 43619, 47631, 51235, 52938, 54292, 59413, 60828])
+@pytest.mark.parametrize(
+    "seed", [22902, 23990, 33098, 35601, 42578, 43619, 47631, 51235, 52938, 54292, 59413, 60828]
+)
 def test_what_was_found_once_stays_mended(seed: int) -> None:
     """These showed mistakes: of the engine (23990, 51235, 52938, 60828), and of the checker."""
     trace, violations = check_seed(seed)
@@ -40,9 +44,20 @@ def test_what_was_found_once_stays_mended(seed: int) -> None:
 
 
 def _traces(hash_seed: str) -> bytes:
-    command = [sys.executable, "-m", "datasync.testing.simulation", "--seeds", "15", "--start", "300", "--dump"]
+    command = [
+        sys.executable,
+        "-m",
+        "datasync.testing.simulation",
+        "--seeds",
+        "15",
+        "--start",
+        "300",
+        "--dump",
+    ]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    return subprocess.run(command, env=environment, capture_output=True, check=True, timeout=100).stdout
+    return subprocess.run(
+        command, env=environment, capture_output=True, check=True, timeout=100
+    ).stdout
 
 
 def test_the_same_seed_gives_the_same_trace_in_any_process() -> None:
@@ -60,7 +75,15 @@ def test_a_trace_can_be_stored_and_checked_later() -> None:
 def test_a_run_sees_faults_failures_and_retries() -> None:
     """What the schedules do not bring about cannot be found by them."""
     kinds = {type(record).__name__ for seed in range(20) for record in simulate(seed)}
-    assert {"SessionEnded", "Closed", "Scoped", "Requested", "HistoryStarted", "Answered", "Reported"} <= kinds
+    assert {
+        "SessionEnded",
+        "Closed",
+        "Scoped",
+        "Requested",
+        "HistoryStarted",
+        "Answered",
+        "Reported",
+    } <= kinds
     outcomes = {getattr(record, "outcome", "") for seed in range(20) for record in simulate(seed)}
     assert {"accepted", "refused", "failed", "undecodable"} <= outcomes
     verdicts = {getattr(record, "verdict", "") for seed in range(60) for record in simulate(seed)}

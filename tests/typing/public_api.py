@@ -66,7 +66,9 @@ def types_of_values() -> None:
 
 
 @sync.watcher("config/interface/", type=Interface)
-async def interfaces(event: datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface]) -> None:
+async def interfaces(
+    event: datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface],
+) -> None:
     raise datasync.Refused({change.key: "no such link" for change in event.changes})
 
 
@@ -82,7 +84,10 @@ async def wrong_type(event: datasync.ResyncEvent[Route] | datasync.ChangeEvent[R
 async def writes_and_reads() -> None:
     assert_type(await sync.put("config/a", b"1", ttl=3, confirm=True), int | None)
     assert_type(await sync.delete("config/", prefix=True), bool)
-    assert_type(await sync.txn().put("a", b"1").delete("b").if_revision("a", 0).commit(confirm=2.5), int | None)
+    assert_type(
+        await sync.txn().put("a", b"1").delete("b").if_revision("a", 0).commit(confirm=2.5),
+        int | None,
+    )
     assert_type(await sync.get("config/a"), datasync.KeyVal[bytes] | None)
     assert_type(await sync.get("config/a", type=Interface), datasync.KeyVal[Interface] | None)
     assert_type(sync.list("config/", type=Interface), AsyncIterator[datasync.KeyVal[Interface]])

@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         nonlocal failed
         if sys.stdout is None:
-            raise DataSyncError("standard output is closed; send it somewhere, for example to /dev/null")
+            raise DataSyncError(
+                "standard output is closed; send it somewhere, for example to /dev/null"
+            )
         command, options = parse(COMMANDS, words)
         failed = command.failed
         lines.follows = command.follows and not getattr(options, "once", False)

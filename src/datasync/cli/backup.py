@@ -22,7 +22,9 @@ def _sqlite(source: Source, instead: str) -> SqliteSource:
     from datasync.kvdbsync.sqlite import SqliteSource  # here, for no other command need wait for it
 
     if not isinstance(source, SqliteSource):
-        raise UsageError(f"{source.name} is not a file of ours; use the backup of its server, or: {instead}")
+        raise UsageError(
+            f"{source.name} is not a file of ours; use the backup of its server, or: {instead}"
+        )
     return source
 
 
@@ -76,7 +78,9 @@ datasync backup sqlite:///net.db net-backup.db
         "replace everything in a SQLite store with a backup, while others use the store",
         (
             Positional("file", "FILE", "a file written by `datasync backup`"),
-            Positional("url", "URL", "the store, for example sqlite:///file.db; made where there is none"),
+            Positional(
+                "url", "URL", "the store, for example sqlite:///file.db; made where there is none"
+            ),
         ),
         lambda parser: None,
         _restore,

@@ -43,7 +43,10 @@ def _run(options: argparse.Namespace) -> int:
     names = [name if "://" not in name else open_url(name).name for name in rows]
     if output.json:
         for name, row in zip(names, rows.values(), strict=True):
-            output.record(source=name, **({"error": row} if isinstance(row, str) else msgspec.to_builtins(row)))
+            output.record(
+                source=name,
+                **({"error": row} if isinstance(row, str) else msgspec.to_builtins(row)),
+            )
         return 0
     fields = [field.name for field in msgspec.structs.fields(Capabilities)]
     width = max(map(len, names))
@@ -73,7 +76,11 @@ COMMANDS = (
         "show what each kind of source guarantees",
         (
             Positional(
-                "what", "URL|SCHEME", "only these sources or schemes (default: all schemes)", required=False, many=True
+                "what",
+                "URL|SCHEME",
+                "only these sources or schemes (default: all schemes)",
+                required=False,
+                many=True,
             ),
         ),
         _options,

@@ -37,20 +37,25 @@ def _bash(commands: Sequence[tuple[Command, Parser]]) -> str:
     for command, parser in commands:
         flags = " ".join(option for action in _flags(parser) for option in action.option_strings)
         files = "-f" if _files(command) else ""
-        cases.append(f'    {command.name}) words="{" ".join([flags, *_words(command)])}"; files="{files}" ;;')
+        cases.append(
+            f'    {command.name}) words="{" ".join([flags, *_words(command)])}"; files="{files}" ;;'
+        )
         for action in _flags(parser):
             if _takes_value(action):
                 for option in action.option_strings:
                     if action.choices:
-                        given = f'COMPREPLY=($(compgen -W "{" ".join(map(str, action.choices))}" -- "$current"))'
+                        choices = " ".join(map(str, action.choices))
+                        given = f'COMPREPLY=($(compgen -W "{choices}" -- "$current"))'
                     elif action.metavar in _FILES:
                         given = 'COMPREPLY=($(compgen -f -- "$current"))'
                     else:
                         given = "COMPREPLY=()"
                     values.append(f"    {command.name}:{option}) {given}; return ;;")
+    everything = " ".join(["--help --version --debug", *(command.name for command, _ in commands)])
     return f"""# bash completion of datasync; use it with: source <(datasync completion bash)
 _datasync() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words files word
+  local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
+  local command="" words files word
   # bash takes --option=value apart
   [[ "$current" == "=" ]] && current=""
   [[ "$previous" == "=" ]] && previous="${{COMP_WORDS[COMP_CWORD-2]}}"
@@ -62,7 +67,7 @@ _datasync() {{
   esac
   case "$command" in
 {chr(10).join(cases)}
-    *) words="--help --version --debug {" ".join(command.name for command, _ in commands)}"; files="" ;;
+    *) words="{everything}"; files="" ;;
   esac
   COMPREPLY=($(compgen $files -W "$words" -- "$current"))
 }}
@@ -84,9 +89,19 @@ def _zsh(commands: Sequence[tuple[Command, Parser]]) -> str:
                 end = "=" if value and option.startswith("--") else ""
                 specs.append(_quoted(f"{option}{end}[{_zsh_text(action.help)}]{value}"))
         words = _words(command)
-        specs.append(_quoted(f"*::: :({' '.join(words)})" if words else "*: :_files" if _files(command) else "*: :"))
+        specs.append(
+            _quoted(
+                f"*::: :({' '.join(words)})"
+                if words
+                else "*: :_files"
+                if _files(command)
+                else "*: :"
+            )
+        )
         cases.append(f"    {command.name}) _arguments {' '.join(specs)} ;;")
-    described = " ".join(_quoted(f"{command.name}:{_zsh_text(command.help)}") for command, _ in commands)
+    described = " ".join(
+        _quoted(f"{command.name}:{_zsh_text(command.help)}") for command, _ in commands
+    )
     return f"""#compdef datasync
 # zsh completion of datasync; use it with: source <(datasync completion zsh)
 _datasync() {{
@@ -112,7 +127,8 @@ def _fish(commands: Sequence[tuple[Command, Parser]]) -> str:
         "complete -c datasync -f",
     ]
     lines += [
-        f"complete -c datasync -n __fish_use_subcommand -a {command.name} -d {_fish_text(command.help)}"
+        f"complete -c datasync -n __fish_use_subcommand -a {command.name} -d "
+        f"{_fish_text(command.help)}"
         for command, _ in commands
     ]
     for command, parser in commands:
@@ -154,7 +170,9 @@ def with_completion(commands: Sequence[Command]) -> tuple[Command, ...]:
 
     def run(options: argparse.Namespace) -> int:
         _, parsers = build_parser(everything)
-        Output().line(_SHELLS[options.shell]([(command, parsers[command.name]) for command in everything]))
+        Output().line(
+            _SHELLS[options.shell]([(command, parsers[command.name]) for command in everything])
+        )
         return 0
 
     completion = Command(

@@ -30,7 +30,9 @@ _BATCH = 1000
 
 def _format_option(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
-        "--format", choices=FORMATS, help=f"the format (default: by the end of the file's name, {default})"
+        "--format",
+        choices=FORMATS,
+        help=f"the format (default: by the end of the file's name, {default})",
     )
 
 
@@ -41,7 +43,11 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"keys per transaction (default: {_BATCH}, or as many as the source takes)",
     )
-    parser.add_argument("--resync", action="store_true", help="replace everything that an agent has been sent before")
+    parser.add_argument(
+        "--resync",
+        action="store_true",
+        help="replace everything that an agent has been sent before",
+    )
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
 
@@ -125,7 +131,10 @@ def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
 
 def _dump_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="F", help="write this file, once all is read (default: standard output)"
+        "-o",
+        "--output",
+        metavar="F",
+        help="write this file, once all is read (default: standard output)",
     )
     _format_option(parser, "jsonl for standard output")
     source_options(parser)
@@ -176,14 +185,20 @@ def _diff(options: argparse.Namespace) -> int:
     if options.a == options.b == "-":
         raise UsageError("only one of the two can be standard input")
     # files first: they fail at once
-    sides = {name: _file_contents(name, options.format, under) for name in (options.a, options.b) if "://" not in name}
+    sides = {
+        name: _file_contents(name, options.format, under)
+        for name in (options.a, options.b)
+        if "://" not in name
+    }
 
     async def work() -> int:
         for url in (options.a, options.b):
             if url not in sides:
                 async with connect(existing(url), options) as sync:
                     sides[url] = {kv.key: kv.raw async for kv in sync.list(under)}
-        return 1 if _show_difference(Output(options.json), sides[options.a], sides[options.b]) else 0
+        return (
+            1 if _show_difference(Output(options.json), sides[options.a], sides[options.b]) else 0
+        )
 
     return run(work())
 
@@ -205,7 +220,9 @@ def _show_difference(output: Output, a: Mapping[str, bytes], b: Mapping[str, byt
         different = True
         if output.json:
             op = "added" if old is None else "removed" if new is None else "changed"
-            values = ({} if new is None else fields("value", new)) | ({} if old is None else fields("prev", old))
+            values = ({} if new is None else fields("value", new)) | (
+                {} if old is None else fields("prev", old)
+            )
             output.record(op=op, key=key, **values)
         elif old is None:
             output.line(output.paint(f"+ {printable(key)}  {shown(new or b'')}", "green"))
@@ -247,7 +264,8 @@ datasync dump sqlite:///net.db config/ -o net.yaml
     ),
     Command(
         "diff",
-        "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: could not be compared",
+        "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: could "
+        "not be compared",
         (
             Positional("a", "A", f"a URL, or a file: {_FILE_NAMES}"),
             Positional("b", "B", "the same; shown is what changes on the way from A to B"),

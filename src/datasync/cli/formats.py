@@ -32,7 +32,9 @@ def format_of(name: str) -> str:
         return "jsonl"
     ending = pathlib.PurePath(name).suffix.lower()
     if ending not in _ENDINGS:
-        raise UsageError(f"the name {name!r} does not tell the format; add --format {'|'.join(FORMATS)}")
+        raise UsageError(
+            f"the name {name!r} does not tell the format; add --format {'|'.join(FORMATS)}"
+        )
     return _ENDINGS[ending]
 
 
@@ -156,7 +158,10 @@ def _structure(raw: bytes) -> Any:
         return _NONE
     try:
         value = json.loads(raw)
-        same = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() == raw
+        same = (
+            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            == raw
+        )
     except (ValueError, RecursionError):
         return _NONE
     return value if same and not (isinstance(value, dict) and value.keys() == {BYTES}) else _NONE

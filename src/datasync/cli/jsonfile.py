@@ -19,7 +19,16 @@ import msgspec
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError
 
-__all__ = ["BYTES", "BadFile", "Entry", "decoded_base64", "document", "json_entries", "json_lines", "text_bytes"]
+__all__ = [
+    "BYTES",
+    "BadFile",
+    "Entry",
+    "decoded_base64",
+    "document",
+    "json_entries",
+    "json_lines",
+    "text_bytes",
+]
 
 BYTES = "$base64"
 """The only member of an object that stands for bytes which are not text."""
@@ -104,7 +113,9 @@ def json_entries(name: str, data: bytes) -> Iterator[Entry]:
             yield Entry(key, _raw(text, begin, end, value), line, at - start + 1)
     except _Problem as wrong:
         before = text[: wrong.offset]
-        raise BadFile(name, before.count("\n") + 1, wrong.offset - before.rfind("\n"), wrong.problem) from None
+        raise BadFile(
+            name, before.count("\n") + 1, wrong.offset - before.rfind("\n"), wrong.problem
+        ) from None
 
 
 def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -89,7 +89,9 @@ class _Mirror:
             tasks.create_task(self._follow(self._target_events, self._check))
             tasks.create_task(self._tell_reconnects())
 
-    async def _follow(self, events: Watch[bytes], handle: Callable[[Event], Awaitable[str]]) -> None:
+    async def _follow(
+        self, events: Watch[bytes], handle: Callable[[Event], Awaitable[str]]
+    ) -> None:
         async for event in events:
             try:
                 async with self._turn:
@@ -114,7 +116,11 @@ class _Mirror:
             self._in_step = False
         wanted = self._wanted
         assert wanted is not None
-        changes = [(change.key, change.raw) for change in event.changes] if isinstance(event, ChangeEvent) else []
+        changes = (
+            [(change.key, change.raw) for change in event.changes]
+            if isinstance(event, ChangeEvent)
+            else []
+        )
         for key, raw in changes:
             if raw is None:
                 wanted.pop(key, None)
@@ -133,7 +139,9 @@ class _Mirror:
         if not self._in_step:
             return await self._bring_in_step()
         if isinstance(event, ChangeEvent):
-            suspect = [change.key for change in event.changes if change.raw != wanted.get(change.key)]
+            suspect = [
+                change.key for change in event.changes if change.raw != wanted.get(change.key)
+            ]
             return await self._put_right(wanted, suspect)
         if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
             return await self._bring_in_step()
@@ -151,14 +159,19 @@ class _Mirror:
         if not wrong:
             return ""
         await self._target.write(wrong)
-        return f"put right in DST: {printable(wrong[0][0])}" + (f" and {len(wrong) - 1:,} more" if wrong[1:] else "")
+        return f"put right in DST: {printable(wrong[0][0])}" + (
+            f" and {len(wrong) - 1:,} more" if wrong[1:] else ""
+        )
 
     async def _bring_in_step(self) -> str:
         assert self._wanted is not None
         written, deleted = await self._target.match(self._wanted)
         known = self._in_step and not (written or deleted)
         self._in_step, self._failing = True, False
-        return "" if known else f"in step: {many(len(self._wanted), 'key')}, {written:,} written, {deleted:,} deleted"
+        if known:
+            return ""
+        keys = many(len(self._wanted), "key")
+        return f"in step: {keys}, {written:,} written, {deleted:,} deleted"
 
     async def _tell_reconnects(self) -> None:
         """What is lost is told by a warning of the engine; here what came back."""
@@ -179,7 +192,9 @@ class _Mirror:
 def _run(options: argparse.Namespace) -> int:
     source, target = existing(options.src), open_url(options.dst)
     if type(source) is MemorySource:  # of this process, so that nobody has put anything into it
-        raise UsageError(f"{source.name} is always empty here, and would empty DST; name another SRC")
+        raise UsageError(
+            f"{source.name} is always empty here, and would empty DST; name another SRC"
+        )
     if source.name == target.name:
         raise UsageError(f"{source.name} is both SRC and DST; name two sources")
     if not target.capabilities.writable:
@@ -196,7 +211,9 @@ def _run(options: argparse.Namespace) -> int:
             async with connect(source, options) as origin, into.sync:
                 wanted = {kv.key: kv.raw async for kv in origin.list(under)}
                 written, deleted = await into.match(wanted)
-            output.line(f"copied: {many(len(wanted), 'key')}, {written:,} written, {deleted:,} deleted")
+            output.line(
+                f"copied: {many(len(wanted), 'key')}, {written:,} written, {deleted:,} deleted"
+            )
         else:
             await _Mirror(connect(source, options), into, under, output).run()
         return 0

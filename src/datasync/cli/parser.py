@@ -68,7 +68,11 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as an exception."""
 
     def error(self, message: str) -> NoReturn:
-        dashed = " (put what starts with a dash, but is not an option, after --)" if "unrecognized" in message else ""
+        dashed = (
+            " (put what starts with a dash, but is not an option, after --)"
+            if "unrecognized" in message
+            else ""
+        )
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
 
 
@@ -76,9 +80,12 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
     """The parser of `datasync`, which prints its help, and that of each command."""
     top = Parser(
         prog="datasync",
-        description="Read, watch, write, copy and compare the data of a source that datasync can follow.",
-        epilog="A URL names a source, for example sqlite:///file.db. It may come from the environment\n"
-        f"variable {ENVIRONMENT}; then leave it out: only an argument with '://' in it is a URL.\n\n"
+        description="Read, watch, write, copy and compare the data of a source that datasync "
+        "can follow.",
+        epilog="A URL names a source, for example sqlite:///file.db. It may come from the "
+        "environment\n"
+        f"variable {ENVIRONMENT}; then leave it out: only an argument with '://' in it is a "
+        "URL.\n\n"
         "exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -92,7 +99,8 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
             command.name,
             help=command.help,
             description=command.help[0].upper() + command.help[1:] + ".",
-            epilog="examples:\n" + "\n".join(f"  {line}" for line in command.examples.strip().splitlines()),
+            epilog="examples:\n"
+            + "\n".join(f"  {line}" for line in command.examples.strip().splitlines()),
             usage=" ".join(["datasync", command.name, "[options]", *_shape(command)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -100,7 +108,9 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
         for positional in command.positionals:
             # the last one takes all that is left: _place tells what is too many
             nargs = "*" if positional is command.positionals[-1] else "?"
-            parser.add_argument(positional.name, nargs=nargs, metavar=positional.metavar, help=positional.help)
+            parser.add_argument(
+                positional.name, nargs=nargs, metavar=positional.metavar, help=positional.help
+            )
         command.options(parser)
         _debug(parser)
     return top, parsers
@@ -130,13 +140,17 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
     # What follows "--" is never an option; kept from argparse, whose treatment of
     # it differs between versions.
     literal = words[words.index("--") + 1 :] if "--" in words else []
-    options = parsers[name].parse_intermixed_args(words[: len(words) - len(literal) - 1] if "--" in words else words)
+    options = parsers[name].parse_intermixed_args(
+        words[: len(words) - len(literal) - 1] if "--" in words else words
+    )
     options.debug = general.debug or options.debug
     _place(parsers[name], command, options, literal)
     return command, options
 
 
-def _place(parser: Parser, command: Command, options: argparse.Namespace, literal: Sequence[str]) -> None:
+def _place(
+    parser: Parser, command: Command, options: argparse.Namespace, literal: Sequence[str]
+) -> None:
     """Give each positional argument to the name it belongs to, a left-out URL considered."""
     words: list[str] = []
     for positional in command.positionals:
@@ -171,17 +185,27 @@ def _place(parser: Parser, command: Command, options: argparse.Namespace, litera
             parser.error(f"{positional.metavar} is missing")
         given = getattr(options, positional.name)
         if positional.choices and given not in positional.choices:
-            parser.error(f"{positional.metavar} is one of {', '.join(positional.choices)}, not {given!r}")
+            parser.error(
+                f"{positional.metavar} is one of {', '.join(positional.choices)}, not {given!r}"
+            )
     if words:
-        hint = f" (the source is {ENVIRONMENT}: only an argument with '://' is a URL)" if borrowed else ""
+        hint = (
+            f" (the source is {ENVIRONMENT}: only an argument with '://' is a URL)"
+            if borrowed
+            else ""
+        )
         parser.error(f"unexpected argument {words[0]!r}{hint}")
 
 
 def source_options(parser: argparse.ArgumentParser) -> None:
     """--prefix and --label, as DataSync has them."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--prefix", metavar="P", help="keys are relative to this prefix; it ends in a slash")
-    group.add_argument("--label", metavar="L", help="keys are those of this agent, under /vnf-agent/L/")
+    group.add_argument(
+        "--prefix", metavar="P", help="keys are relative to this prefix; it ends in a slash"
+    )
+    group.add_argument(
+        "--label", metavar="L", help="keys are those of this agent, under /vnf-agent/L/"
+    )
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +223,9 @@ def count(text: str) -> int:
 def revision(text: str) -> int:
     """An option's value that is a revision, 0 standing for a key that does not exist."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"takes a revision (0: the key does not exist), not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"takes a revision (0: the key does not exist), not {text!r}"
+        )
     return int(text)
 
 
@@ -223,6 +249,10 @@ def _shape(command: Command) -> list[str]:
     shapes = []
     for index, positional in enumerate(command.positionals):
         shape = f"{positional.metavar} ..." if positional.many else positional.metavar
-        optional = index == (len(command.positionals) - 1 if command.url_last else 0) if command.urls else False
+        optional = (
+            index == (len(command.positionals) - 1 if command.url_last else 0)
+            if command.urls
+            else False
+        )
         shapes.append(f"[{shape}]" if optional or not positional.required else shape)
     return shapes

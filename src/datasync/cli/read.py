@@ -18,7 +18,9 @@ __all__ = ["COMMANDS"]
 
 
 def _watch_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=count, metavar="N", help="stop after N events (a RESYNC counts as one)")
+    parser.add_argument(
+        "--count", type=count, metavar="N", help="stop after N events (a RESYNC counts as one)"
+    )
     source_options(parser)
     json_option(parser)
 
@@ -51,7 +53,11 @@ def _show_event(output: Output, event: ResyncEvent[bytes] | ChangeEvent[bytes]) 
         if output.json:
             output.record(op="resync", reason=event.reason, revision=event.revision, keys=keys)
         else:
-            output.line(output.paint(f"RESYNC ({event.reason}) @{event.revision}: {many(keys, 'key')}", "cyan"))
+            output.line(
+                output.paint(
+                    f"RESYNC ({event.reason}) @{event.revision}: {many(keys, 'key')}", "cyan"
+                )
+            )
     mark = f"@{event.revision}"
     for change in event.changes:
         if output.json:
@@ -79,7 +85,9 @@ def _change_line(output: Output, change: Change[bytes]) -> str:
 
 
 def _get_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raw", action="store_true", help="print the bytes as they are, and nothing else")
+    parser.add_argument(
+        "--raw", action="store_true", help="print the bytes as they are, and nothing else"
+    )
     source_options(parser)
     json_option(parser)
 
@@ -129,7 +137,10 @@ def _ls(options: argparse.Namespace) -> int:
                     value = fields("value", kv.raw) if options.long else {}
                     output.record(key=kv.key, **value, revision=kv.revision)
                 elif options.long:
-                    output.line(f"{output.paint(f'@{kv.revision}', 'dim')} {printable(kv.key)}  {shown(kv.raw)}")
+                    output.line(
+                        f"{output.paint(f'@{kv.revision}', 'dim')} {printable(kv.key)}  "
+                        f"{shown(kv.raw)}"
+                    )
                 else:
                     output.line(printable(kv.key))
         return 0
@@ -147,7 +158,11 @@ COMMANDS = (
         (
             _URL,
             Positional(
-                "under", "PREFIX", "watch the keys under these prefixes (default: all)", required=False, many=True
+                "under",
+                "PREFIX",
+                "watch the keys under these prefixes (default: all)",
+                required=False,
+                many=True,
             ),
         ),
         _watch_options,
@@ -177,7 +192,12 @@ DATASYNC_URL=sqlite:///net.db datasync get config/mtu
     Command(
         "ls",
         "list the keys under a prefix",
-        (_URL, Positional("under", "PREFIX", "list the keys under this prefix (default: all)", required=False)),
+        (
+            _URL,
+            Positional(
+                "under", "PREFIX", "list the keys under this prefix (default: all)", required=False
+            ),
+        ),
         _ls_options,
         _ls,
         """

@@ -34,12 +34,16 @@ class FrontEnd(NamedTuple):
 
 
 def _grpc(access: Access, hub: Hub) -> AbstractAsyncContextManager[object]:
-    server: AbstractAsyncContextManager[object] = load("datasync.grpcsync.server:Server", "grpc", "--grpc")(access, hub)
+    server: AbstractAsyncContextManager[object] = load(
+        "datasync.grpcsync.server:Server", "grpc", "--grpc"
+    )(access, hub)
     return server
 
 
 def _http(access: Access, hub: Hub) -> AbstractAsyncContextManager[object]:
-    server: AbstractAsyncContextManager[object] = load("datasync.restsync.agent:serving", "rest", "--http")(access, hub)
+    server: AbstractAsyncContextManager[object] = load(
+        "datasync.restsync.agent:serving", "rest", "--http"
+    )(access, hub)
     return server
 
 
@@ -51,7 +55,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{front_end.name}",
             metavar="ADDR",
-            help=f"host:port to listen on, or {front_end.name}s://host:port?cert=F&key=F&ca=F for TLS",
+            help="host:port to listen on, or "
+            f"{front_end.name}s://host:port?cert=F&key=F&ca=F for TLS",
         )
     source_options(parser)
 
@@ -72,10 +77,16 @@ def _serve(options: argparse.Namespace) -> int:
     from datasync.serving.hub import Hub
 
     chosen = [(front_end, getattr(options, front_end.name)) for front_end in FRONT_ENDS]
-    wanted = [(front_end, _access(address, front_end.name)) for front_end, address in chosen if address is not None]
+    wanted = [
+        (front_end, _access(address, front_end.name))
+        for front_end, address in chosen
+        if address is not None
+    ]
     if not wanted:
         names = " or ".join(f"--{front_end.name}" for front_end in FRONT_ENDS)
-        raise UsageError(f"serve takes an address to listen on: {names}, for example --grpc 127.0.0.1:9111")
+        raise UsageError(
+            f"serve takes an address to listen on: {names}, for example --grpc 127.0.0.1:9111"
+        )
     keys = KeySpace.of(options.label, options.prefix)
     source = open_url(options.url)
 

@@ -23,7 +23,9 @@ def existing(url: str) -> Source:
 
 def connect(source: Source, options: argparse.Namespace) -> DataSync:
     """The DataSync for the keys that --prefix or --label name."""
-    return DataSync(source, prefix=options.prefix, label=options.label, retry=_BACKOFF, reconnect=_BACKOFF)
+    return DataSync(
+        source, prefix=options.prefix, label=options.label, retry=_BACKOFF, reconnect=_BACKOFF
+    )
 
 
 def hears_verdicts(source: Source) -> bool:

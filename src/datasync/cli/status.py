@@ -21,8 +21,9 @@ from datasync.transports import load
 __all__ = ["COMMANDS"]
 
 _COLOURS = {
-    "following": "green", "failing": "red", "lost": "red", "overdue": "yellow", "connecting": "yellow",
-    "loading": "yellow", "waiting": "yellow", "resyncing": "yellow", "refused keys": "yellow",
+    "following": "green", "failing": "red", "lost": "red", "overdue": "yellow",
+    "connecting": "yellow", "loading": "yellow", "waiting": "yellow", "resyncing": "yellow",
+    "refused keys": "yellow",
 }  # fmt: skip
 _WIDEST = 200
 """Characters of a key that are printed; --json tells all of it."""
@@ -68,7 +69,11 @@ def _show(data: bytes) -> None:
     if not now.ready:
         output.line(output.paint("not ready: the state is not complete yet", "yellow"))
     output.line("")
-    _table(output, ("source", "state", "for", "revision", "came back"), [_source(now.now, one) for one in now.sources])
+    _table(
+        output,
+        ("source", "state", "for", "revision", "came back"),
+        [_source(now.now, one) for one in now.sources],
+    )
     if now.watches:
         output.line("")
         _table(
@@ -111,7 +116,10 @@ def _watch(now: float, watch: WatchStatus) -> Row:
     last = watch.resync
     resync = "not yet"
     if last is not None:
-        resync = f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, {_span(now - last.at)} ago"
+        resync = (
+            f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, "
+            f"{_span(now - last.at)} ago"
+        )
     refused = watch.failing is not None and watch.state == "following"
     state = "refused keys" if refused else watch.state
     cells = (watch.name, state, f"{watch.backlog:,}", f"{watch.changes:,}", resync)
@@ -131,7 +139,10 @@ def _short(key: str) -> str:
 
 
 def _table(output: Output, head: tuple[str, ...], rows: list[Row]) -> None:
-    widths = [max(len(cells[column]) for cells in (head, *(row[0] for row in rows))) for column in range(len(head))]
+    widths = [
+        max(len(cells[column]) for cells in (head, *(row[0] for row in rows)))
+        for column in range(len(head))
+    ]
     output.line(output.paint("  ".join(map(str.ljust, head, widths)).rstrip(), "dim"))
     for cells, more in rows:
         padded = list(map(str.ljust, cells, widths))

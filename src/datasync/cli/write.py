@@ -19,9 +19,14 @@ __all__ = ["COMMANDS"]
 
 def _put_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="F", help="store the bytes of this file")
-    parser.add_argument("--ttl", type=seconds, metavar="S", help="time to live: the key is deleted after S seconds")
     parser.add_argument(
-        "--if-revision", type=revision, metavar="R", help="only if the key is at revision R (0: does not exist)"
+        "--ttl", type=seconds, metavar="S", help="time to live: the key is deleted after S seconds"
+    )
+    parser.add_argument(
+        "--if-revision",
+        type=revision,
+        metavar="R",
+        help="only if the key is at revision R (0: does not exist)",
     )
     source_options(parser)
     json_option(parser)
@@ -43,7 +48,9 @@ def _put(options: argparse.Namespace) -> int:
         source = open_url(options.url)
         async with connect(source, options) as sync:
             confirm = hears_verdicts(source)
-            at = await sync.put(options.key, raw, ttl=options.ttl, if_revision=options.if_revision, confirm=confirm)
+            at = await sync.put(
+                options.key, raw, ttl=options.ttl, if_revision=options.if_revision, confirm=confirm
+            )
         if output.json:
             output.record(op="put", key=options.key, revision=at)
         else:
@@ -56,14 +63,20 @@ def _put(options: argparse.Namespace) -> int:
 
 def _delete_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-r", "--recursive", action="store_true", help="delete all keys under KEY, which ends in a slash"
+        "-r",
+        "--recursive",
+        action="store_true",
+        help="delete all keys under KEY, which ends in a slash",
     )
     parser.add_argument(
         "--raw",
         action="store_true",
-        help=r"KEY is a whole key, byte by byte, as the message about a skipped key shows it (\xff, \n, \\)",
+        help=r"KEY is a whole key, byte by byte, as the message about a skipped key shows it "
+        r"(\xff, \n, \\)",
     )
-    parser.add_argument("--if-revision", type=revision, metavar="R", help="only if the key is at revision R")
+    parser.add_argument(
+        "--if-revision", type=revision, metavar="R", help="only if the key is at revision R"
+    )
     source_options(parser)
     json_option(parser)
 
@@ -79,7 +92,10 @@ def _delete(options: argparse.Namespace) -> int:
             else:
                 confirm = hears_verdicts(source)
                 existed = await sync.delete(
-                    options.key, prefix=options.recursive, if_revision=options.if_revision, confirm=confirm
+                    options.key,
+                    prefix=options.recursive,
+                    if_revision=options.if_revision,
+                    confirm=confirm,
                 )
         if output.json:
             output.record(op="delete", key=options.key, existed=existed)
@@ -96,7 +112,9 @@ def _raw_key(options: argparse.Namespace) -> bytes:
     if options.recursive or options.if_revision is not None:
         raise UsageError("--raw deletes one key as it is; leave out -r and --if-revision")
     if options.prefix is not None or options.label is not None:
-        raise UsageError("--raw takes a whole key, its prefix included; leave out --prefix and --label")
+        raise UsageError(
+            "--raw takes a whole key, its prefix included; leave out --prefix and --label"
+        )
     return _ESCAPE.sub(_unescaped, options.key.encode(errors="surrogateescape"))
 
 
@@ -105,7 +123,9 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
     if len(letter) == 3:
         return bytes([int(letter[1:], 16)])
     if letter not in _LETTERS:
-        raise UsageError(r"a backslash in a raw key begins \xff (a byte), \n, \r or \t, or is doubled")
+        raise UsageError(
+            r"a backslash in a raw key begins \xff (a byte), \n, \r or \t, or is doubled"
+        )
     return _LETTERS[letter]
 
 

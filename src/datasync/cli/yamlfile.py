@@ -15,7 +15,8 @@ try:
     import yaml
 except ModuleNotFoundError:
     raise MissingExtra(
-        "YAML needs the package PyYAML; install it with: pip install 'datasync[cli]', or use JSON or JSON lines"
+        "YAML needs the package PyYAML; install it with: pip install 'datasync[cli]', or use JSON "
+        "or JSON lines"
     ) from None
 
 __all__ = ["yaml_entries", "yaml_line"]
@@ -66,7 +67,9 @@ def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         problem = "a character that YAML does not allow"
-        raise BadFile(name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem) from None
+        raise BadFile(
+            name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem
+        ) from None
     except RecursionError:
         raise BadFile(name, 1, 1, "nested too deeply") from None
 
@@ -100,17 +103,23 @@ def _raw(loader: Any, node: Any) -> bytes:
             return text_bytes(value)
         if isinstance(value, dict) and value.keys() == {BYTES}:
             return decoded_base64(value[BYTES])
-        return text_bytes(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        return text_bytes(
+            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        )
     except yaml.MarkedYAMLError:
         raise
     except TypeError as error:
         # json names the type: a date, a set, bytes below the top
         kind = str(error).split(" ")[3] if str(error).startswith("Object of type") else "this"
-        raise _Wrong(f"a value of the type {kind} cannot be written as JSON; put it in quotes", mark) from None
+        raise _Wrong(
+            f"a value of the type {kind} cannot be written as JSON; put it in quotes", mark
+        ) from None
     except ValueError as error:
         raise _Wrong(str(error), mark) from None
     except (LookupError, AttributeError, ArithmeticError):  # which is how the library says it
-        raise _Wrong("a value is not of the type that its tag names; leave out the tag", mark) from None
+        raise _Wrong(
+            "a value is not of the type that its tag names; leave out the tag", mark
+        ) from None
 
 
 def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
@@ -121,7 +130,10 @@ def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
     """
     left[0] -= 1
     if left[0] < 0:
-        raise _Wrong(f"the value has more than {_MOST_NODES:,} parts with its aliases written out", node.start_mark)
+        raise _Wrong(
+            f"the value has more than {_MOST_NODES:,} parts with its aliases written out",
+            node.start_mark,
+        )
     if node in above:
         raise _Wrong("the value contains itself", node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -145,7 +157,8 @@ def yaml_line(key: str, value: Any) -> str:
 
     def written(*, allow_unicode: bool) -> str:
         text: str = yaml.dump(
-            {key: value}, Dumper=_Dumper, allow_unicode=allow_unicode, default_flow_style=False, sort_keys=False,
+            {key: value}, Dumper=_Dumper, allow_unicode=allow_unicode, default_flow_style=False,
+            sort_keys=False,
             width=2**20,
         )  # fmt: skip
         return text

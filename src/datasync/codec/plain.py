@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 # What msgspec says of a type mismatch; its other texts may quote the value.
 _SAFE = re.compile(
-    r"(Expected `[^`]*`(?: of length .*| [<>]=? .*)?(?:, got `[^`]*`)?|Object missing required field `[^`]*`)$"
+    r"(Expected `[^`]*`(?: of length .*| [<>]=? .*)?(?:, got `[^`]*`)?|Object missing required "
+    r"field `[^`]*`)$"
 )
 _AT = re.compile(r" - at `([^`]*)`$")
 
@@ -52,7 +53,8 @@ class JsonValues(OfType, Generic[T]):
             known = False
         if not known:
             raise BadValue(
-                f"there is no codec for {type_!r}; use bytes, a protobuf message, msgspec.Struct, dataclass or model"
+                f"there is no codec for {type_!r}; use bytes, a protobuf message, msgspec.Struct, "
+                "dataclass or model"
             )
         self._encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -64,7 +66,10 @@ class JsonValues(OfType, Generic[T]):
             except TypeError:  # msgspec sorts only keys that are text
                 raw = self._encode(msgspec.to_builtins(value, str_keys=True))
             if b"null" in raw:
-                _check_numbers(msgspec.to_builtins(value, str_keys=True, order="deterministic"), json.loads(raw))
+                _check_numbers(
+                    msgspec.to_builtins(value, str_keys=True, order="deterministic"),
+                    json.loads(raw),
+                )
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what msgspec can write as JSON") from None
         return raw
@@ -97,7 +102,9 @@ def _check_numbers(value: Any, written: Any) -> None:
 def _reason(text: str) -> str:
     at = _AT.search(text)
     what = _SAFE.match(text[: at.start()] if at else text)
-    return (what[0] if what else "a value that its type does not allow") + (f" at {at[1]}" if at else "")
+    return (what[0] if what else "a value that its type does not allow") + (
+        f" at {at[1]}" if at else ""
+    )
 
 
 class PydanticValues(OfType, Generic[T]):
@@ -118,7 +125,9 @@ class PydanticValues(OfType, Generic[T]):
         try:
             raw = self._adapter.dump_json(value, by_alias=True, round_trip=True)
             if b"null" in raw:
-                python = self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
+                python = self._adapter.dump_python(
+                    value, mode="json", by_alias=True, round_trip=True
+                )
                 _check_numbers(python, json.loads(raw))
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what pydantic can write as JSON") from None

@@ -94,4 +94,6 @@ class BinaryMessages(OfType, Generic[M]):
         try:
             return self._cls.FromString(raw)
         except (Malformed, ValueError, RuntimeWarning):
-            raise DecodeError(key, f"it is not the binary form of {self._cls.DESCRIPTOR.full_name}") from None
+            raise DecodeError(
+                key, f"it is not the binary form of {self._cls.DESCRIPTOR.full_name}"
+            ) from None

@@ -176,7 +176,10 @@ def takes_null(field: FieldDescriptor) -> bool:
     """Whether null is a value of the field instead of its absence."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         return message_of(field).full_name == "google.protobuf.Value"
-    return field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and enum_of(field).full_name == "google.protobuf.NullValue"
+    return (
+        field.cpp_type == FieldDescriptor.CPPTYPE_ENUM
+        and enum_of(field).full_name == "google.protobuf.NullValue"
+    )
 
 
 def _members(value: Any, room: int) -> int:
@@ -207,14 +210,18 @@ def _well_known(descriptor: Descriptor, plans: dict[str, Convert]) -> Convert:
     reader, for this value alone."""
     has_plain_form = is_plain_struct(descriptor)
     is_any = descriptor.full_name == "google.protobuf.Any"
-    plain = _ordinary(descriptor, plans, descriptor.full_name + " (plain)") if has_plain_form else None
+    plain = (
+        _ordinary(descriptor, plans, descriptor.full_name + " (plain)") if has_plain_form else None
+    )
     cls = GetMessageClass(descriptor)
 
     def convert(value: Any, depth: int, sizes: list[int]) -> Any:
         if plain is not None and type(value) is dict and not (is_any and "@type" in value):
             return plain(value, depth, sizes)
         sizes.append(_members(value, _UNREAD_DEPTH))
-        return ParseDict(value, cls(), ignore_unknown_fields=True, max_recursion_depth=MAX_DEPTH - depth)
+        return ParseDict(
+            value, cls(), ignore_unknown_fields=True, max_recursion_depth=MAX_DEPTH - depth
+        )
 
     return convert
 
@@ -273,7 +280,9 @@ def _map(field: FieldDescriptor, plans: dict[str, Convert]) -> Convert:
     key_field, value_field = key_and_value(field)
     as_is, one = _single(value_field, plans)
     only = frozenset({as_is})
-    wrap = GetMessageClass(value_field.message_type) if value_field.message_type is not None else None
+    wrap = (
+        GetMessageClass(value_field.message_type) if value_field.message_type is not None else None
+    )
     convert_key: Callable[[str], Any] | None = None
     if key_field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         convert_key = {"true": True, "false": False}.__getitem__
@@ -292,7 +301,11 @@ def _map(field: FieldDescriptor, plans: dict[str, Convert]) -> Convert:
             for key, item in value.items():
                 if type(item) is not as_is:
                     value[key] = one(item, depth, sizes)
-        return value if convert_key is None else {convert_key(key): item for key, item in value.items()}
+        return (
+            value
+            if convert_key is None
+            else {convert_key(key): item for key, item in value.items()}
+        )
 
     return pairs
 

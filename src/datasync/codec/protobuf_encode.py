@@ -18,7 +18,15 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from datasync.codec.wellknown import FLOAT32_MAX, MAX_DEPTH, TREES, is_map, is_repeated, key_and_value, message_of
+from datasync.codec.wellknown import (
+    FLOAT32_MAX,
+    MAX_DEPTH,
+    TREES,
+    is_map,
+    is_repeated,
+    key_and_value,
+    message_of,
+)
 
 __all__ = ["Write", "compile_writer"]
 
@@ -97,7 +105,11 @@ def _map(field: FieldDescriptor, plans: dict[str, Write]) -> Write:
         name = ("false", "true").__getitem__
 
     def pairs(value: Any, depth: int) -> dict[str, Any]:
-        items = value.items() if kind == FieldDescriptor.CPPTYPE_STRING else [(name(key), value[key]) for key in value]
+        items = (
+            value.items()
+            if kind == FieldDescriptor.CPPTYPE_STRING
+            else [(name(key), value[key]) for key in value]
+        )
         if one is None:
             return dict(sorted(items))
         return {key: one(item, depth) for key, item in sorted(items)}
@@ -139,10 +151,14 @@ def _tree(message: Any, depth: int) -> Any:
         return [_tree(value, depth) for value in message.values]
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise ValueError("a google.protobuf.Value in it has no kind; set one, its null_value for null")
+        raise ValueError(
+            "a google.protobuf.Value in it has no kind; set one, its null_value for null"
+        )
     value = getattr(message, kind)
     if kind in ("struct_value", "list_value"):
         return _tree(value, depth)
     if kind == "number_value" and not isfinite(value):
-        raise ValueError("a google.protobuf.Value in it is infinite or not a number; JSON has no such numbers")
+        raise ValueError(
+            "a google.protobuf.Value in it is infinite or not a number; JSON has no such numbers"
+        )
     return None if kind == "null_value" else value

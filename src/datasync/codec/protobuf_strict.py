@@ -106,7 +106,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _without_go_forms(value: Any, descriptor: Descriptor, path: Path, found: list[tuple[Path, Any]]) -> Any:
+def _without_go_forms(
+    value: Any, descriptor: Descriptor, path: Path, found: list[tuple[Path, Any]]
+) -> Any:
     """`value` as protobuf's reader takes it; what was taken out is noted in `found`."""
     if len(path) >= MAX_DEPTH:
         raise Invalid(f"it nests more than {MAX_DEPTH} messages")
@@ -126,7 +128,9 @@ def _without_go_forms(value: Any, descriptor: Descriptor, path: Path, found: lis
             continue
         if field.message_type is None:
             if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
-                value[key] = [*map(fit_float32, content)] if type(content) is list else fit_float32(content)
+                value[key] = (
+                    [*map(fit_float32, content)] if type(content) is list else fit_float32(content)
+                )
         elif is_map(field) and type(content) is dict:
             inner = key_and_value(field)[1].message_type
             if inner is None:
@@ -143,7 +147,9 @@ def _without_go_forms(value: Any, descriptor: Descriptor, path: Path, found: lis
                 for at, item in enumerate(content)
             ]
         elif not is_repeated(field):
-            value[key] = _without_go_forms(content, field.message_type, (*path, (field, None)), found)
+            value[key] = _without_go_forms(
+                content, field.message_type, (*path, (field, None)), found
+            )
     return value
 
 
@@ -201,7 +207,11 @@ def _extension(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
 def _blame(value: Any, descriptor: Descriptor, path: str) -> str:
     """Why protobuf's reader refuses `value`, found by trying each field alone."""
     if type(value) is not dict:
-        return f"field {path!r} takes an object" if path else f"it is not a JSON object, as {descriptor.full_name} is"
+        return (
+            f"field {path!r} takes an object"
+            if path
+            else f"it is not a JSON object, as {descriptor.full_name} is"
+        )
     known = resolve(descriptor)
     for key, content in value.items():
         try:
@@ -209,7 +219,11 @@ def _blame(value: Any, descriptor: Descriptor, path: str) -> str:
         except Exception:
             field = known.get(key)
             if field is None:
-                return f"an extension in {path!r} has a wrong value" if path else "an extension has a wrong value"
+                return (
+                    f"an extension in {path!r} has a wrong value"
+                    if path
+                    else "an extension has a wrong value"
+                )
             return _blame_field(field, content, f"{path}.{field.name}" if path else field.name)
     return f"the fields of {path!r} exclude each other" if path else "its fields exclude each other"
 

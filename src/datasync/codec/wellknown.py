@@ -42,14 +42,22 @@ TREES = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.pr
 """The well-known types that are free JSON, in Go as here."""
 
 _PLAIN_STRUCTS = frozenset(
-    {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask", "google.protobuf.Any"}
+    {
+        "google.protobuf.Timestamp",
+        "google.protobuf.Duration",
+        "google.protobuf.FieldMask",
+        "google.protobuf.Any",
+    }
 )
 
 
 def is_plain_struct(descriptor: Descriptor) -> bool:
     """Whether Go writes this type as an ordinary message, while protobuf
     JSON has another form for it."""
-    return descriptor.full_name in _PLAIN_STRUCTS or descriptor.file.name == "google/protobuf/wrappers.proto"
+    return (
+        descriptor.full_name in _PLAIN_STRUCTS
+        or descriptor.file.name == "google/protobuf/wrappers.proto"
+    )
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
@@ -62,7 +70,9 @@ def is_repeated(field: FieldDescriptor) -> bool:
 
 def is_map(field: FieldDescriptor) -> bool:
     """Whether the field is a map."""
-    return field.type == FieldDescriptor.TYPE_MESSAGE and bool(message_of(field).GetOptions().map_entry)
+    return field.type == FieldDescriptor.TYPE_MESSAGE and bool(
+        message_of(field).GetOptions().map_entry
+    )
 
 
 def key_and_value(field: FieldDescriptor) -> tuple[FieldDescriptor, FieldDescriptor]:
@@ -85,7 +95,9 @@ def true_oneofs(descriptor: Descriptor) -> list[tuple[str, list[FieldDescriptor]
     """The oneofs and their members, without those that only carry the
     presence of a proto3 `optional`."""
     oneofs = [(oneof.name, list(oneof.fields)) for oneof in descriptor.oneofs]
-    return [(name, fields) for name, fields in oneofs if len(fields) > 1 or name != "_" + fields[0].name]
+    return [
+        (name, fields) for name, fields in oneofs if len(fields) > 1 or name != "_" + fields[0].name
+    ]
 
 
 def resolve(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
@@ -109,5 +121,7 @@ def go_name(name: str) -> str:
     becomes `MyField_2`, `_x` `XX`."""
     head, rest = ("X", name[1:]) if name.startswith("_") else ("", name)
     return head + re.sub(
-        "_(?=[a-z])|([0-9]|.[a-z]*)", lambda word: (word[1] or "")[:1].upper() + (word[1] or "")[1:], rest
+        "_(?=[a-z])|([0-9]|.[a-z]*)",
+        lambda word: (word[1] or "")[:1].upper() + (word[1] or "")[1:],
+        rest,
     )

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] = ()) -> int:
             importlib.import_module(needed)
     except ModuleNotFoundError:
         raise MissingExtra(
-            "the demo stores protobuf messages; install what they need with: pip install 'datasync[protobuf]'"
+            "the demo stores protobuf messages; install what they need with: pip install "
+            "'datasync[protobuf]'"
         ) from None
     from datasync.demo import play  # not before: it imports protobuf
 

@@ -37,7 +37,12 @@ async def second_process(stage: Stage) -> None:
         arrived and [(one.part, type(one.event)) for one in stage.applied[mark:]]
         == [("interfaces", ChangeEvent), ("routes", ChangeEvent)],
     )  # fmt: skip
-    changes = [change for one in stage.applied[mark:] for change in one.event.changes if change.prev is not None]
+    changes = [
+        change
+        for one in stage.applied[mark:]
+        for change in one.event.changes
+        if change.prev is not None
+    ]
     stage.screen.check(
         "the previous value is the one of step 2",
         [change.prev and change.prev.value for change in changes] == [stage.interface],
@@ -46,7 +51,9 @@ async def second_process(stage: Stage) -> None:
 
 async def killed(stage: Stage) -> None:
     """A process that moves many routes at a time is killed while it does."""
-    stage.screen.head(f"6. That process is killed with -9 in mid-transaction ({MANY:,} routes at a time)")
+    stage.screen.head(
+        f"6. That process is killed with -9 in mid-transaction ({MANY:,} routes at a time)"
+    )
     mark = len(stage.applied)
     hits, whole, tries = 0, True, 0
     while hits < len(_KILLS) and tries < _TRIES:
@@ -56,31 +63,45 @@ async def killed(stage: Stage) -> None:
         hits += hit
         whole = whole and _transaction(held) is not None
         when = "in" if hit else "just behind"
-        stage.screen.say(f"killed {when} transaction {number}: the store holds transaction {_transaction(held)}")
-    stage.screen.check(f"it was killed {len(_KILLS)} times between begin and commit", hits == len(_KILLS))
+        stage.screen.say(
+            f"killed {when} transaction {number}: the store holds transaction {_transaction(held)}"
+        )
+    stage.screen.check(
+        f"it was killed {len(_KILLS)} times between begin and commit", hits == len(_KILLS)
+    )
     stage.screen.check("each time the store held all of one transaction, never half of one", whole)
     last = await stage.agent.sync.get(interface_key(BULK))
     assert last is not None  # one of the transactions was committed
     # the values come round again after a few transactions, the revisions do not
-    followed = await until(lambda: stage.caught_up(last.revision) and _bulk(stage.agent.state()) == held)
+    followed = await until(
+        lambda: stage.caught_up(last.revision) and _bulk(stage.agent.state()) == held
+    )
     events = [one.event for one in stage.applied[mark:] if one.part == "routes"]
-    stage.screen.say(f"meanwhile the agent was given {sum(len(event.changes) for event in events):,} changes of routes")
+    stage.screen.say(
+        f"meanwhile the agent was given {sum(len(event.changes) for event in events):,} changes "
+        "of routes"
+    )
     stage.screen.check(
         f"each event that the agent was given held all {MANY:,} routes, moved to one gateway",
-        bool(events) and all(_is_whole(event) for event in events if isinstance(event, ChangeEvent)),
+        bool(events)
+        and all(_is_whole(event) for event in events if isinstance(event, ChangeEvent)),
     )
     stage.screen.check("the agent ended with what the store holds", followed)
 
 
 async def moved_away(stage: Stage) -> None:
     """The directory of the store goes away, is changed elsewhere, and comes back."""
-    stage.screen.head("7. The source is lost and comes back: its directory is moved away, and changed there")
+    stage.screen.head(
+        "7. The source is lost and comes back: its directory is moved away, and changed there"
+    )
     before, mark, elsewhere = stage.agent.state(), len(stage.applied), stage.directory / "elsewhere"
     reconnects = stage.source.reconnects
     stage.home.rename(elsewhere)
     lost = await until(lambda: stage.source.state == "lost")
     stage.screen.say(f"status(): {stage.source.state}: {stage.source.error}")
-    stage.screen.check("status() says that the source is lost, and why", lost and bool(stage.source.error))
+    stage.screen.check(
+        "status() says that the source is lost, and why", lost and bool(stage.source.error)
+    )
     refused = False
     try:
         await stage.agent.sync.delete(interface_key(BULK))
@@ -90,26 +111,33 @@ async def moved_away(stage: Stage) -> None:
     stage.screen.check("a write fails at once, with an error that says so", refused)
     revision, _ = await _change(url_of(elsewhere), stage.interface.name)
     stage.screen.check(
-        "the agent kept its state, and was given nothing", stage.agent.state() == before and len(stage.applied) == mark
+        "the agent kept its state, and was given nothing",
+        stage.agent.state() == before and len(stage.applied) == mark,
     )
     elsewhere.rename(stage.home)
     arrived = await stage.arrival(revision, mark)
     stage.show(mark)
     stage.screen.check(
-        "it went on from where it was, for nothing was missed: what was changed elsewhere arrived, once",
+        "it went on from where it was, for nothing was missed: what was changed elsewhere "
+        "arrived, once",
         arrived and [(type(one.event), one.event.revision) for one in stage.applied[mark:]]
         == [(ChangeEvent, revision)] * 2,
     )  # fmt: skip
-    stage.screen.say(f"status(): {stage.source.state}, {many(stage.source.reconnects, 'reconnect')}")
+    stage.screen.say(
+        f"status(): {stage.source.state}, {many(stage.source.reconnects, 'reconnect')}"
+    )
     stage.screen.check(
         "status() says that it follows again",
-        (stage.source.state, stage.source.error, stage.source.reconnects) == ("following", None, reconnects + 1),
+        (stage.source.state, stage.source.error, stage.source.reconnects)
+        == ("following", None, reconnects + 1),
     )
 
 
 async def replaced(stage: Stage) -> None:
     """The store is lost for good, and an old backup takes its place."""
-    stage.screen.head("8. The source is lost for good: the backup made after step 3 takes its place")
+    stage.screen.head(
+        "8. The source is lost for good: the backup made after step 3 takes its place"
+    )
     mark, before = len(stage.applied), stage.agent.state()
     stage.home.rename(stage.directory / "broken")
     lost = await until(lambda: stage.source.state == "lost")
@@ -122,11 +150,18 @@ async def replaced(stage: Stage) -> None:
     stage.screen.check(
         "a RESYNC of each part, in order, which says that this is another history",
         [one.part for one in stage.applied[mark:]] == ["interfaces", "routes"]
-        and all(isinstance(event, ResyncEvent) and event.reason.startswith("new history") for event in events),
+        and all(
+            isinstance(event, ResyncEvent) and event.reason.startswith("new history")
+            for event in events
+        ),
     )
     told = {change.key for event in events for change in event.changes}
-    differ = {key for key in before.keys() | stage.saved.keys() if before.get(key) != stage.saved.get(key)}
-    stage.screen.say(f"{len(told):,} keys differed and were changed back, all others were left alone")
+    differ = {
+        key for key in before.keys() | stage.saved.keys() if before.get(key) != stage.saved.get(key)
+    }
+    stage.screen.say(
+        f"{len(told):,} keys differed and were changed back, all others were left alone"
+    )
     stage.screen.check(
         "the agent changed what differs and nothing else, and has the state of the backup",
         stage.agent.state() == stage.saved and told == differ,
@@ -156,7 +191,9 @@ async def _line(process: Process) -> tuple[str, int]:
     async with asyncio.timeout(PATIENCE):
         line = await process.stdout.readline()
     if not line:
-        raise DataSyncError("the second process ended without saying what it did; see above for its error")
+        raise DataSyncError(
+            "the second process ended without saying what it did; see above for its error"
+        )
     word, number = line.split()
     return word.decode(), int(number)
 
@@ -190,7 +227,11 @@ async def _kill_one(url: str, fraction: float) -> tuple[int, bool]:
 
 def _bulk(state: State) -> State:
     """The part of a state that the large transactions write."""
-    return {k: value for k, value in state.items() if k.startswith(_BULK_ROUTES) or k == interface_key(BULK)}
+    return {
+        k: value
+        for k, value in state.items()
+        if k.startswith(_BULK_ROUTES) or k == interface_key(BULK)
+    }
 
 
 def _transaction(bulk: State) -> int | None:

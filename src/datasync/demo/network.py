@@ -78,7 +78,9 @@ def of_kernel(root: Path = Path("/")) -> Network:
 def recorded() -> Network:
     """A small router, recorded from the same files: two uplinks, a bridge with a
     port, a tunnel, a spare port."""
-    files = json.loads(resources.files("datasync.demo").joinpath("recorded.json").read_text("utf-8"))
+    files = json.loads(
+        resources.files("datasync.demo").joinpath("recorded.json").read_text("utf-8")
+    )
     return _network(lambda path: files.get(path, ()), "little")
 
 
@@ -126,7 +128,9 @@ def _interface(lines: Lines, name: str, addresses: Sequence[Address]) -> Interfa
         state=_STATES.get(of("operstate"), Interface.UNKNOWN),
         mtu=int(mtu) if mtu.isdecimal() else 0,
         mac=of("address"),
-        addresses=[str(address) for address in sorted(addresses, key=lambda one: (one.version, one))],
+        addresses=[
+            str(address) for address in sorted(addresses, key=lambda one: (one.version, one))
+        ],
     )
 
 
@@ -166,7 +170,11 @@ def _route6(line: str) -> Route | None:
 def _addresses(lines: Lines, routes: Sequence[Route]) -> dict[str, list[Address]]:
     """The addresses of each interface. Those of IPv4 come without it: it is the
     one whose link they lie on."""
-    links = [(ipaddress.ip_network(route.destination), route.interface) for route in routes if not route.gateway]
+    links = [
+        (ipaddress.ip_network(route.destination), route.interface)
+        for route in routes
+        if not route.gateway
+    ]
     links.append((ipaddress.IPv4Network("127.0.0.0/8"), "lo"))
     found: dict[str, list[Address]] = {}
     for own in _local4(lines("proc/net/fib_trie")):

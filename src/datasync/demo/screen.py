@@ -53,12 +53,21 @@ class Screen:
         event = applied.event
         if isinstance(event, ResyncEvent):
             pairs = [pair for values in event.values.values() for pair in values]
-            self.say(f"{applied.part}: RESYNC ({event.reason}) at revision {event.revision}, {many(len(pairs), 'key')}")
+            self.say(
+                f"{applied.part}: RESYNC ({event.reason}) at revision {event.revision}, "
+                f"{many(len(pairs), 'key')}"
+            )
             lines = [f"{pair.key}: {in_words(pair.value)}" for pair in pairs[:_MANY]]
             left_out = len(pairs) - _MANY
         else:
-            self.say(f"{applied.part}: CHANGE at revision {event.revision}, {many(len(event.changes), 'key')}")
-            lines = [self._step(change, applied.refused.get(change.key)) for change in event.changes[:_MANY]]
+            self.say(
+                f"{applied.part}: CHANGE at revision {event.revision}, "
+                f"{many(len(event.changes), 'key')}"
+            )
+            lines = [
+                self._step(change, applied.refused.get(change.key))
+                for change in event.changes[:_MANY]
+            ]
             left_out = len(event.changes) - _MANY
         for line in lines:
             self.say(f"    {line}")
@@ -68,7 +77,9 @@ class Screen:
     def conclude(self) -> int:
         """The last line, and the exit code."""
         every = self.held + self.failed
-        text = f"{self.failed} of {every} checks failed" if self.failed else f"all {every} checks held"
+        text = (
+            f"{self.failed} of {every} checks failed" if self.failed else f"all {every} checks held"
+        )
         self._output.line("\n" + self._output.paint(text, "red" if self.failed else "green"))
         return 1 if self.failed else 0
 

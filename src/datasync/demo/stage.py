@@ -52,7 +52,10 @@ class Stage:
     async def arrival(self, revision: int, mark: int) -> bool:
         """Wait until the routes, which come last, have got `revision`; whether they did in time."""
         return await until(
-            lambda: any(one.part == "routes" and one.event.revision >= revision for one in self.applied[mark:])
+            lambda: any(
+                one.part == "routes" and one.event.revision >= revision
+                for one in self.applied[mark:]
+            )
         )
 
     def caught_up(self, revision: int) -> bool:
@@ -60,7 +63,9 @@ class Stage:
         need not have been: of changes that wait together, a part is given what differs in the
         end, and that may be nothing."""
         status = self.agent.sync.status()
-        return status.sources[0].revision >= revision and not any(watch.backlog for watch in status.watches)
+        return status.sources[0].revision >= revision and not any(
+            watch.backlog for watch in status.watches
+        )
 
 
 async def until(condition: Callable[[], bool]) -> bool:

@@ -46,7 +46,9 @@ async def feed(stage: Stage) -> None:
     stage.interface = network.interfaces[interface_key(leaving.interface)]
     stage.home.mkdir()
     stage.saved = {**network.interfaces, **network.routes}
-    screen.say(f"stored as revision {await save(stage.url, stage.saved)} of {stage.home}/network.db")
+    screen.say(
+        f"stored as revision {await save(stage.url, stage.saved)} of {stage.home}/network.db"
+    )
 
 
 async def resync(stage: Stage) -> None:
@@ -59,13 +61,17 @@ async def resync(stage: Stage) -> None:
         [(one.part, type(one.event)) for one in stage.applied]
         == [("interfaces", ResyncEvent), ("routes", ResyncEvent)],
     )
-    stage.screen.check("what the agent applied is what was stored", stage.agent.state() == stage.saved)
+    stage.screen.check(
+        "what the agent applied is what was stored", stage.agent.state() == stage.saved
+    )
 
 
 async def change(stage: Stage) -> None:
     """One value changes."""
     before, after = stage.interface, Interface()
-    stage.screen.head(f"2. A change: the MTU of {before.name} (in the store; this machine is left alone)")
+    stage.screen.head(
+        f"2. A change: the MTU of {before.name} (in the store; this machine is left alone)"
+    )
     after.CopyFrom(before)
     after.mtu = 9000 if before.mtu != 9000 else 1500
     mark = len(stage.applied)
@@ -76,13 +82,16 @@ async def change(stage: Stage) -> None:
     changes = [change for one in stage.applied[mark:] for change in one.event.changes]
     stage.screen.check(
         "the part was given the previous value and the new one",
-        [(change.prev and change.prev.value, change.value) for change in changes] == [(before, after)],
+        [(change.prev and change.prev.value, change.value) for change in changes]
+        == [(before, after)],
     )
 
 
 async def transaction(stage: Stage) -> None:
     """One transaction over both parts."""
-    stage.screen.head("3. A transaction over both parts: two routes, and the new interface that they leave by")
+    stage.screen.head(
+        "3. A transaction over both parts: two routes, and the new interface that they leave by"
+    )
     interface = Interface(name="lab0", state=Interface.UP, mtu=1500, addresses=["10.77.0.1/24"])
     near = Route(destination="10.77.0.0/24", interface="lab0")
     far = Route(destination="10.78.0.0/16", interface="lab0", gateway="10.77.0.2")
@@ -91,8 +100,12 @@ async def transaction(stage: Stage) -> None:
     revision = await txn.put(interface_key("lab0"), interface).commit(confirm=True)
     stage.show(mark)
     stage.screen.check(
-        "it arrived whole: each part got its share as one event, at the revision of the transaction",
-        [(type(one.event), one.event.revision, len(one.event.changes)) for one in stage.applied[mark:]]
+        "it arrived whole: each part got its share as one event, at the revision of the "
+        "transaction",
+        [
+            (type(one.event), one.event.revision, len(one.event.changes))
+            for one in stage.applied[mark:]
+        ]
         == [(ChangeEvent, revision, 1), (ChangeEvent, revision, 2)],
     )
     stage.screen.check(
@@ -111,13 +124,20 @@ async def backup(stage: Stage) -> None:
 
 async def refusal(stage: Stage) -> None:
     """A route that the agent refuses."""
-    stage.screen.head("4. A route that is refused: of two, one leaves by an interface that does not exist")
+    stage.screen.head(
+        "4. A route that is refused: of two, one leaves by an interface that does not exist"
+    )
     good = Route(destination="10.79.0.0/16", interface="lab0", gateway="10.77.0.2")
     bad = Route(destination="10.80.0.0/16", interface="ghost0")
     mark = len(stage.applied)
     answer = None
     try:
-        await stage.agent.sync.txn().put(route_key(good), good).put(route_key(bad), bad).commit(confirm=True)
+        await (
+            stage.agent.sync.txn()
+            .put(route_key(good), good)
+            .put(route_key(bad), bad)
+            .commit(confirm=True)
+        )
     except NotApplied as error:
         answer = error
     stage.show(mark)
@@ -130,13 +150,16 @@ async def refusal(stage: Stage) -> None:
     )
     stage.screen.check(
         "the other route was applied, the refused one was not",
-        stage.agent.routes.get(route_key(good)) == good and route_key(bad) not in stage.agent.routes,
+        stage.agent.routes.get(route_key(good)) == good
+        and route_key(bad) not in stage.agent.routes,
     )
     failing = [watch.name for watch in stage.agent.sync.status().watches if watch.failing]
     await stage.agent.sync.delete(route_key(bad), confirm=True)
     stage.screen.check(
-        "status() showed the part that refused, and shows none since the publisher took the route back",
-        failing == ["routes"] and not any(watch.failing for watch in stage.agent.sync.status().watches),
+        "status() showed the part that refused, and shows none since the publisher took the "
+        "route back",
+        failing == ["routes"]
+        and not any(watch.failing for watch in stage.agent.sync.status().watches),
     )
 
 
@@ -144,8 +167,14 @@ async def proof(stage: Stage) -> None:
     """The agent has ended."""
     stage.screen.head("9. The proof: the agent has ended, and the file is opened again")
     applied, held = stage.agent.state(), await stored(stage.url)
-    differ = sorted(key for key in applied.keys() | held.keys() if applied.get(key) != held.get(key))
-    stage.screen.say(f"{many(len(held), 'key')} in the store, {len(applied)} applied, {len(differ)} differ")
+    differ = sorted(
+        key for key in applied.keys() | held.keys() if applied.get(key) != held.get(key)
+    )
+    stage.screen.say(
+        f"{many(len(held), 'key')} in the store, {len(applied)} applied, {len(differ)} differ"
+    )
     for key in differ[:8]:
         stage.screen.say(f"    {key}: stored {held.get(key)!r}, applied {applied.get(key)!r}")
-    stage.screen.check("what the agent applied equals what the store holds, key by key", bool(held) and not differ)
+    stage.screen.check(
+        "what the agent applied equals what the store holds, key by key", bool(held) and not differ
+    )

@@ -1,8 +1,9 @@
 """The second process of the demo: it writes to the store that the agent follows,
 and knows nothing of the agent.
 
-    python -m datasync.demo.writer change sqlite:///FILE INTERFACE    one transaction over both parts
-    python -m datasync.demo.writer forever sqlite:///FILE             large transactions without pause, until killed
+    python -m datasync.demo.writer change sqlite:///FILE INTERFACE    one transaction over both
+    parts python -m datasync.demo.writer forever sqlite:///FILE             large transactions
+    without pause, until killed
 
 It prints one line a step, so that its parent process knows where it is; when
 nobody reads the lines, it ends.
@@ -46,7 +47,9 @@ async def change(sync: DataSync, name: str) -> None:
     interface = found.value
     interface.mtu -= 100
     route = Route(destination=f"10.{interface.mtu % 256}.0.0/16", interface=name, metric=7)
-    txn = sync.txn().if_revision(key, found.revision).put(key, interface).put(route_key(route), route)
+    txn = (
+        sync.txn().if_revision(key, found.revision).put(key, interface).put(route_key(route), route)
+    )
     say("done", await txn.commit())
 
 

@@ -41,7 +41,15 @@ from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.msg_service import SERVICE as MSG_SERVICE
 from datasync.grpcsync.service import SERVICE
-from datasync.grpcsync.wire import CAPABILITIES, CHANGED, HISTORY, MAX_MESSAGE, PIECE, capabilities_of, exception_of
+from datasync.grpcsync.wire import (
+    CAPABILITIES,
+    CHANGED,
+    HISTORY,
+    MAX_MESSAGE,
+    PIECE,
+    capabilities_of,
+    exception_of,
+)
 from datasync.serving.access import Access
 from datasync.serving.followed import STREAM
 
@@ -67,7 +75,9 @@ class Client:
         self.access = access
         self.timeout = timeout
         self.most = most
-        self._metadata = () if access.token is None else (("authorization", f"Bearer {access.token}"),)
+        self._metadata = (
+            () if access.token is None else (("authorization", f"Bearer {access.token}"),)
+        )
         self._channel: grpc.aio.Channel | None = None
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._shown: tuple[bytes | None, ...] = ()
@@ -76,10 +86,14 @@ class Client:
     async def ping(self) -> Capabilities | None:
         """Make sure that somebody answers; what it says that its source can. Raises
         `Disconnected`, `Unauthorized`."""
-        call: Any = self._call(f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply)
+        call: Any = self._call(
+            f"/{MSG_SERVICE}/ping", msg.PingRequest(message="datasync"), msg.PingReply
+        )
         try:
             await await_detached(call)
-            return capabilities_of((await await_detached(call.initial_metadata())).get(CAPABILITIES))
+            return capabilities_of(
+                (await await_detached(call.initial_metadata())).get(CAPABILITIES)
+            )
         except grpc.aio.AioRpcError as error:
             raise await self._explained(self.read_error(error)) from None
         except asyncio.CancelledError as error:
@@ -176,7 +190,9 @@ class Client:
             if access.files is not None:
                 self._shown = ca, cert, key = access.files.read()
                 credentials = channel_credentials(ca, key, cert)
-                self._channel = grpc.aio.secure_channel(access.authority, credentials, options=options)
+                self._channel = grpc.aio.secure_channel(
+                    access.authority, credentials, options=options
+                )
             else:
                 self._channel = grpc.aio.insecure_channel(access.authority, options=options)
         return self._channel
@@ -202,7 +218,9 @@ class Client:
             raise
 
     def _call(self, path: str, request: Message, answer: type[M]) -> Awaitable[M]:
-        rpc: Any = self.channel.unary_unary(path, request_serializer=_serialize, response_deserializer=parsed(answer))
+        rpc: Any = self.channel.unary_unary(
+            path, request_serializer=_serialize, response_deserializer=parsed(answer)
+        )
         call: Awaitable[M] = rpc(request, timeout=self.timeout, metadata=self._metadata)
         return call
 
@@ -213,7 +231,9 @@ class Client:
         cancelled early keeps itself alive.
         """
         rpc: Any = self.channel.stream_stream(
-            f"/{SERVICE}/{method}", request_serializer=_serialize, response_deserializer=parsed(answer)
+            f"/{SERVICE}/{method}",
+            request_serializer=_serialize,
+            response_deserializer=parsed(answer),
         )
         stream: Stream[M] = Stream(self, rpc(metadata=self._metadata))
         self._streams.add(stream)
@@ -222,7 +242,9 @@ class Client:
     async def _explained(self, error: DataSyncError) -> DataSyncError:
         """The error of a call that changes nothing, or that a certificate is not accepted."""
         access = self.access
-        return await explained(error, access.authority, access.host, access.port, access.files, "h2")
+        return await explained(
+            error, access.authority, access.host, access.port, access.files, "h2"
+        )
 
     def _renew(self) -> None:
         """G8: where the files of TLS hold something else by now, let the next
@@ -240,13 +262,21 @@ class Client:
 
     def _closed(self, error: asyncio.CancelledError) -> BaseException:
         """What to raise where a call, or the task that waits for it, was cancelled."""
-        return WatchClosed(f"{self.access.authority}: closed before it answered") if is_closed(error) else error
+        return (
+            WatchClosed(f"{self.access.authority}: closed before it answered")
+            if is_closed(error)
+            else error
+        )
 
     def read_error(self, error: grpc.aio.AioRpcError) -> DataSyncError:
         """The error of a call that changes nothing."""
         if error.code() is _Code.UNAVAILABLE:
             self._renew()
-        name, code, text = self.access.authority, error.code(), " ".join((error.details() or "").split())
+        name, code, text = (
+            self.access.authority,
+            error.code(),
+            " ".join((error.details() or "").split()),
+        )
         if (problem := certificate_problem(error)) is not None:
             return BadCertificate(f"{name}: {problem}")
         if (unreached := connection_problem(error, name, _PROTOCOL)) is not None:
@@ -319,7 +349,9 @@ class Stream(Generic[M]):
         except (asyncio.InvalidStateError, asyncio.CancelledError) as error:
             if not is_closed(error):
                 raise
-            raise Disconnected(f"{self._client.access.authority}: the connection is closed") from None
+            raise Disconnected(
+                f"{self._client.access.authority}: the connection is closed"
+            ) from None
         return None if reply is grpc.aio.EOF else self._client.understood(cast(M | None, reply))
 
     async def ask(self, message: Message) -> None:
@@ -368,7 +400,9 @@ def _parts(items: Iterable[tuple[str, bytes]]) -> Iterator[pb.ReplaceRequest]:
     size = 0
     for key, raw in items:
         if len(key) + len(raw) > MAX_MESSAGE - 64:
-            raise BadValue(f"the value of {key!r} has {len(raw):,} bytes; {MAX_MESSAGE:,} is the limit")
+            raise BadValue(
+                f"the value of {key!r} has {len(raw):,} bytes; {MAX_MESSAGE:,} is the limit"
+            )
         if size and size + len(key) + len(raw) > PIECE:
             yield pb.ReplaceRequest(keys=keys, values=values)
             keys, values, size = [], [], 0

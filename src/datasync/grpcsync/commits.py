@@ -53,13 +53,16 @@ class Commits:
         """As `Source.commit`."""
         self._number += 1
         pending = _Pending(
-            request_of(self._number, operations, reply=reply), asyncio.get_running_loop().create_future()
+            request_of(self._number, operations, reply=reply),
+            asyncio.get_running_loop().create_future(),
         )
         self._pending[self._number] = pending
         self._due.append(pending)
         self._more.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"datasync commits {self._client.access.name}")
+            self._task = asyncio.create_task(
+                self._run(), name=f"datasync commits {self._client.access.name}"
+            )
         try:
             return await self._answered(pending.committed)
         except TimeoutError:
@@ -81,7 +84,8 @@ class Commits:
             return OutcomeUnknown(f"{name}: no answer {within}; read the key to see what it is")
         if self._connected:
             return Disconnected(
-                f"{name}: no answer {within} to the writes before it; this one was not sent, try again, or have fewer"
+                f"{name}: no answer {within} to the writes before it; this one was not sent, try "
+                "again, or have fewer"
                 " under way at a time"
             )
         return Disconnected(f"{name}: no connection {within}; nothing was written")
@@ -111,7 +115,11 @@ class Commits:
         """
         try:
             self._give_up_unsent()
-            if due := [one.committed for one in self._pending.values() if one.sent and not one.committed.done()]:
+            if due := [
+                one.committed
+                for one in self._pending.values()
+                if one.sent and not one.committed.done()
+            ]:
                 await asyncio.wait(due, timeout=_GRACE)
         finally:
             task, self._task = self._task, None
@@ -201,7 +209,9 @@ class Commits:
         for pending in self._pending.values():
             if not pending.sent and not pending.committed.done():
                 name = self._client.access.authority
-                pending.committed.set_exception(WatchClosed(f"{name}: closed before it was sent; nothing was written"))
+                pending.committed.set_exception(
+                    WatchClosed(f"{name}: closed before it was sent; nothing was written")
+                )
 
     def _fail(self, error: DataSyncError) -> None:
         """Answer all that wait: what was not sent surely was not done."""
@@ -213,11 +223,15 @@ class Commits:
             if pending.verdict is not None:
                 if not pending.verdict.done():
                     pending.verdict.set_exception(
-                        OutcomeUnknown(f"{name}: lost before the watches reported; the write itself stands")
+                        OutcomeUnknown(
+                            f"{name}: lost before the watches reported; the write itself stands"
+                        )
                     )
                     pending.verdict.exception()  # the caller may no longer wait for it
             elif not pending.committed.done():
                 if pending.sent and isinstance(error, Disconnected):
-                    pending.committed.set_exception(OutcomeUnknown(f"{error}; read the key to see what it is"))
+                    pending.committed.set_exception(
+                        OutcomeUnknown(f"{error}; read the key to see what it is")
+                    )
                 else:
                     pending.committed.set_exception(error)

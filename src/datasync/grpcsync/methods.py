@@ -67,9 +67,13 @@ class Methods:
             except DecodeError:
                 return _malformed(context, request)
 
-        make = grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
+        make = (
+            grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
+        )
         call = self._call(answered, many=many)
-        return make(call, request_deserializer=request.FromString, response_serializer=_serializer(reply))
+        return make(
+            call, request_deserializer=request.FromString, response_serializer=_serializer(reply)
+        )
 
     @contextlib.asynccontextmanager
     async def room(self, context: Any, size: int) -> AsyncIterator[None]:
@@ -96,20 +100,30 @@ class Methods:
         async with self.room(context, message.ByteSize()):
             await context.write(message)
 
-    def _call(self, answered: Callable[[Any, Any], Awaitable[Any]], *, many: bool) -> Callable[[Any, Any], Any]:
+    def _call(
+        self, answered: Callable[[Any, Any], Awaitable[Any]], *, many: bool
+    ) -> Callable[[Any, Any], Any]:
         """What grpc calls."""
 
         async def call(asked: Any, context: Any) -> Any:
             try:
                 reply = await answered(asked, context)
             except Unread as unread:  # the client may come back, and read the rest
-                fail(context, _Code.UNAVAILABLE, f"nothing was read for {unsent.STALLED:g} s; call again")
+                fail(
+                    context,
+                    _Code.UNAVAILABLE,
+                    f"nothing was read for {unsent.STALLED:g} s; call again",
+                )
                 self._unsent.end_with_task(unread.pending, unread=True)
                 return None
 
             size = 0 if many or reply is None else reply.ByteSize()
             if size and not self._unsent.has_room(size):
-                fail(context, _Code.RESOURCE_EXHAUSTED, "so many answers wait to be read; try again later")
+                fail(
+                    context,
+                    _Code.RESOURCE_EXHAUSTED,
+                    "so many answers wait to be read; try again later",
+                )
                 reply, size = None, 0
             # grpc sends it in this task, too
             self._unsent.end_with_task(self._unsent.begin(context, size))
@@ -139,7 +153,9 @@ def fail(context: Any, code: grpc.StatusCode, text: str) -> None:
 def unexpected(name: str, error: Exception) -> OutcomeUnknown:
     """What a client hears of an unexpected error; the server's log has its traceback."""
     log.error("%s: unexpected error in a commit", name, exc_info=error)
-    return OutcomeUnknown("the server failed in a way that it did not expect; read the key, and see its log")
+    return OutcomeUnknown(
+        "the server failed in a way that it did not expect; read the key, and see its log"
+    )
 
 
 def _malformed(context: Any, request: type[Message]) -> None:

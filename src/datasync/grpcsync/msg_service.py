@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 
 from datasync.checks import check_key, check_options
-from datasync.errors import BadKey, BadStore, DataSyncError, Disconnected, NotReady, OutcomeUnknown, Unauthorized
+from datasync.errors import (
+    BadKey,
+    BadStore,
+    DataSyncError,
+    Disconnected,
+    NotReady,
+    OutcomeUnknown,
+    Unauthorized,
+)
 from datasync.grpc_channel import grpc
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.methods import Methods, unexpected
@@ -67,8 +75,12 @@ class MsgService:
         """By name."""
         make = self._make
         return {
-            "dataChanges": make.of_stream(self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True),
-            "dataResyncs": make.of_one(self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies),
+            "dataChanges": make.of_stream(
+                self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True
+            ),
+            "dataResyncs": make.of_one(
+                self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies
+            ),
             "ping": make.of_one(self.ping, msg.PingRequest, msg.PingReply),
         }
 
@@ -81,7 +93,9 @@ class MsgService:
         await context.send_initial_metadata(((CAPABILITIES, capabilities_text(can)),))
         return msg.PingReply(message="it works")  # as Go has it
 
-    async def data_changes(self, requests: AsyncIterator[msg.DataChangeRequest], context: Any) -> None:
+    async def data_changes(
+        self, requests: AsyncIterator[msg.DataChangeRequest], context: Any
+    ) -> None:
         """Applies each change as it comes, and answers in the same order.
 
         What was applied before the client broke off stays; what follows is not begun.
@@ -95,14 +109,18 @@ class MsgService:
         finally:
             await answers.aclose()
 
-    async def data_resyncs(self, request: msg.DataResyncRequests, context: Any) -> msg.DataResyncReplies:
+    async def data_resyncs(
+        self, request: msg.DataResyncRequests, context: Any
+    ) -> msg.DataResyncReplies:
         """Replaces everything, and answers for each key, and as a whole."""
         code, text, reasons = APPLIED, "", {}
         keys = [item.key for item in request.dataResyncs]
         try:
             for key in keys:
                 check_key(key, rooted=False)
-            committed = await self._source.replace((item.key, item.content) for item in request.dataResyncs)
+            committed = await self._source.replace(
+                (item.key, item.content) for item in request.dataResyncs
+            )
             result = await committed.verdict()
         except DataSyncError as error:
             code, text = _code_of(error), str(error)
@@ -122,7 +140,9 @@ class MsgService:
         if request.operationType == msg.PUT:
             operation = Put(request.key, request.content)
         elif request.operationType != msg.DEL:
-            return BadKey(f"operation type {request.operationType} is unknown; use 0 (PUT) or 1 (DEL)")
+            return BadKey(
+                f"operation type {request.operationType} is unknown; use 0 (PUT) or 1 (DEL)"
+            )
         try:
             check_key(request.key, rooted=False)
             check_options(self._source, [operation])
@@ -215,14 +235,20 @@ def _answer(key: str, outcome: Result | DataSyncError) -> tuple[int, str]:
     return _CODES[outcome.verdict], outcome.reasons.get(key) or _text(outcome)
 
 
-def _resync_reply(number: msg.Seq, key: str, code: int, text: str, reasons: Mapping[str, str]) -> msg.DataResyncReply:
+def _resync_reply(
+    number: msg.Seq, key: str, code: int, text: str, reasons: Mapping[str, str]
+) -> msg.DataResyncReply:
     if code == REFUSED:
         code, text = (REFUSED, reasons[key]) if key in reasons else (APPLIED, "")
-    return msg.DataResyncReply(resyncId=number, key=key, result=code, error=msg.Error(message=text) if code else None)
+    return msg.DataResyncReply(
+        resyncId=number, key=key, result=code, error=msg.Error(message=text) if code else None
+    )
 
 
 def _text(result: Result) -> str:
-    return _TEXTS.get(_CODES[result.verdict]) or "; ".join(f"{key}: {why}" for key, why in result.reasons.items())
+    return _TEXTS.get(_CODES[result.verdict]) or "; ".join(
+        f"{key}: {why}" for key, why in result.reasons.items()
+    )
 
 
 def _code_of(error: DataSyncError) -> int:

@@ -73,7 +73,9 @@ class Server:
             (_HEALTH, _health(checks, make)),
             (_REFLECTION, _reflection(_SERVICES, make)),
         ):
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, dict(methods)),))
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(name, dict(methods)),)
+            )
         # grpc would not say why, and write to standard error
         await check_free(access.name, access.host, access.port)
         self._listen(server)
@@ -134,7 +136,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     """False: that a client of ours was gone before its answer. grpc logs some of them with their
     tracebacks, so any client could fill the log."""
     text = record.getMessage()
-    return not (text.startswith("ExecuteBatchError") and any(f"[/{name}/" in text for name in _SERVICES))
+    return not (
+        text.startswith("ExecuteBatchError") and any(f"[/{name}/" in text for name in _SERVICES)
+    )
 
 
 def _health(checks: Any, make: Methods) -> Mapping[str, Any]:
@@ -180,7 +184,9 @@ class _Door(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
         self._calls: set[asyncio.Task[Any]] = set()
         self._checks: set[asyncio.Task[Any]] = set()
 
-    async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+    async def intercept_service(
+        self, continuation: Any, handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
         call = asyncio.current_task()  # the handler runs in it, too
         assert call is not None
         is_check = handler_call_details.method.startswith(f"/{_HEALTH}/")
@@ -214,4 +220,7 @@ def _refusal(code: grpc.StatusCode, text: str) -> Any:
 
 
 _TURNED_AWAY = _refusal(grpc.StatusCode.UNAUTHENTICATED, WANTS_TOKEN)
-_TOO_MANY = _refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "so many calls are open already; end some, or try again later")
+_TOO_MANY = _refusal(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "so many calls are open already; end some, or try again later",
+)

@@ -99,7 +99,9 @@ class DataSyncService:
             await self._hub.start()
             if resume is not None:
                 await self._hub.prove(resume)
-            watcher = self._hub.subscribe(list(request.scopes), resume, list(request.added), encode=encode)
+            watcher = self._hub.subscribe(
+                list(request.scopes), resume, list(request.added), encode=encode
+            )
         except DataSyncError as error:
             _fail(context, error)
             return
@@ -172,7 +174,9 @@ class DataSyncService:
                 while not replies.empty():
                     due.append(replies.get_nowait())
                 if known := [reply for reply in due if reply is not None]:
-                    await self._make.write(context, pb.CommitReplies(replies=[reply for reply, _ in known]))
+                    await self._make.write(
+                        context, pb.CommitReplies(replies=[reply for reply, _ in known])
+                    )
                     for _, first in known:
                         if first:  # and read: who reads no answers may not go on asking
                             turn.release()
@@ -183,7 +187,9 @@ class DataSyncService:
         finally:
             del reading
 
-    async def replace(self, requests: AsyncIterator[pb.ReplaceRequest], context: Any) -> pb.CommitReply | None:
+    async def replace(
+        self, requests: AsyncIterator[pb.ReplaceRequest], context: Any
+    ) -> pb.CommitReply | None:
         """A RESYNC: nothing happens before all of it is here."""
         size = 0
         try:
@@ -196,7 +202,10 @@ class DataSyncService:
                 self._coming += more
                 if self._coming > _COMING:
                     # G9: nobody else may send a state as long as this one is kept
-                    text = f"the states that clients are sending are larger than {_COMING:,} bytes; send it again later"
+                    text = (
+                        f"the states that clients are sending are larger than {_COMING:,} bytes; "
+                        "send it again later"
+                    )
                     fail(context, _Code.RESOURCE_EXHAUSTED, text)
                     return None
                 items += zip(request.keys, request.values, strict=True)
@@ -207,7 +216,11 @@ class DataSyncService:
             self._coming, size = self._coming - size, 0  # it is the source that keeps them now
             return reply_of(0, committed, await committed.verdict())
         except TimeoutError:
-            fail(context, _Code.UNAVAILABLE, f"nothing more of the state came for {_STALLED:g} s; send it again")
+            fail(
+                context,
+                _Code.UNAVAILABLE,
+                f"nothing more of the state came for {_STALLED:g} s; send it again",
+            )
             return None
         except DataSyncError as error:
             return pb.CommitReply(error=error_of(error))
@@ -232,7 +245,9 @@ class DataSyncService:
         name = ""
         try:
             while place is not None:
-                page, token = await self._source.page(request.prefix, place.token, limit, keys_only=request.keys_only)
+                page, token = await self._source.page(
+                    request.prefix, place.token, limit, keys_only=request.keys_only
+                )
                 more = token is not None
                 # G9: until the client has read this page, what follows is kept as
                 # a cursor is, not by this call
@@ -243,7 +258,11 @@ class DataSyncService:
                 limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
                 for start, end in pieces(sizes):
                     async with self._make.room(context, sum(sizes[start:end])):
-                        await context.write(pb.ListReply(items=columns(page[start:end]), more=more or end < len(page)))
+                        await context.write(
+                            pb.ListReply(
+                                items=columns(page[start:end]), more=more or end < len(page)
+                            )
+                        )
                 if not more:
                     return
                 place = self._cursors.take(name)
@@ -284,4 +303,8 @@ def _fail(context: Any, error: DataSyncError) -> None:
     """End a call with the status that tells the other side which error it is."""
     if isinstance(error, HistoryLost) and error.changed:
         context.set_trailing_metadata(((HISTORY, CHANGED),))
-    fail(context, next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL), str(error))
+    fail(
+        context,
+        next((code for kind, code in _STATUS if isinstance(error, kind)), _Code.INTERNAL),
+        str(error),
+    )

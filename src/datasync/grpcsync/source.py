@@ -76,7 +76,9 @@ class _Remote(Source):
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
-        stream: Stream[pb.ListReply] = token or await self._client.list(prefix, limit, keys_only=keys_only)
+        stream: Stream[pb.ListReply] = token or await self._client.list(
+            prefix, limit, keys_only=keys_only
+        )
         more = False
         try:
             reply = await self._client.page(stream)
@@ -102,7 +104,9 @@ class GrpcWatchSource(_Remote):
 
     capabilities = ASSUMED_CAPABILITIES
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         request = pb.WatchRequest(scopes=scopes, resume=resume, added=added)
         # a connection of its own
         client = Client(self._client.access, self._client.timeout, self._client.most)
@@ -164,7 +168,9 @@ class GrpcSource(_Remote):
         self._agent: _Agent | None = None
         self._starting = asyncio.Lock()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         if not scopes and self._agent is None:
             self.capabilities = await self._client.ping() or self.capabilities
             return _IdleSession(self._client)

@@ -33,8 +33,8 @@ from datasync.source import (
 
 __all__ = [
     "CAPABILITIES", "CHANGED", "HISTORY", "MAX_MESSAGE", "PIECE", "FrameReader", "capabilities_of",
-    "capabilities_text", "columns", "committed_of", "encode", "error_of", "exception_of", "items_of",
-    "operations_of", "pieces", "reply_of", "request_of", "result_of",
+    "capabilities_text", "columns", "committed_of", "encode", "error_of", "exception_of",
+    "items_of", "operations_of", "pieces", "reply_of", "request_of", "result_of",
 ]  # fmt: skip
 
 MAX_MESSAGE = 16 << 20
@@ -54,8 +54,8 @@ history, and what it says."""
 _ERRORS: dict[str, type[DataSyncError]] = {
     name: getattr(errors, name)
     for name in (
-        "BadKey", "BadPrefix", "BadStore", "BadValue", "Disconnected", "NotReady", "OutcomeUnknown", "Unauthorized",
-        "UnsupportedOption",
+        "BadKey", "BadPrefix", "BadStore", "BadValue", "Disconnected", "NotReady",
+        "OutcomeUnknown", "Unauthorized", "UnsupportedOption",
     )
 }  # fmt: skip
 _VERDICTS = {pb.Verdict.Value(verdict.name): verdict for verdict in Verdict}
@@ -76,12 +76,16 @@ def encode(frame: Frame) -> Sequence[bytes]:
         case SnapshotBegin(scopes):
             return [_frame(begin=pb.SnapshotBegin(scopes=scopes))]
         case SnapshotEnd(position, revision, history):
-            return [_frame(end=pb.SnapshotEnd(position=position, revision=revision, history=history))]
+            return [
+                _frame(end=pb.SnapshotEnd(position=position, revision=revision, history=history))
+            ]
         case Progress(position, revision):
             return [_frame(progress=pb.Progress(position=position, revision=revision))]
 
 
-def _encode_commit(position: str, revision: int, changes: Sequence[tuple[str, bytes | None]]) -> Sequence[bytes]:
+def _encode_commit(
+    position: str, revision: int, changes: Sequence[tuple[str, bytes | None]]
+) -> Sequence[bytes]:
     messages = []
     for start, end in pieces([len(key) + len(raw or b"") for key, raw in changes]):
         part = changes[start:end]
@@ -126,7 +130,9 @@ def pieces(sizes: Sequence[int]) -> list[tuple[int, int]]:
 def columns(items: Sequence[tuple[str, bytes, int]]) -> pb.Items:
     """The columns of the rows."""
     return pb.Items(
-        keys=[key for key, _, _ in items], values=[raw for _, raw, _ in items], revisions=[at for _, _, at in items]
+        keys=[key for key, _, _ in items],
+        values=[raw for _, raw, _ in items],
+        revisions=[at for _, _, at in items],
     )
 
 
@@ -154,7 +160,8 @@ class FrameReader:
             self._read(reply, frames)
         except ValueError:  # columns of different lengths
             raise Disconnected(
-                f"{self._server}: it sent something that is not an event of datasync; check the server"
+                f"{self._server}: it sent something that is not an event of datasync; check "
+                "the server"
             ) from None
         return frames
 
@@ -196,7 +203,9 @@ class FrameReader:
 def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> pb.CommitRequest:
     """One transaction, to be sent. Raises `BadValue` where it is too large."""
     puts = [operation for operation in operations if type(operation) is Put]
-    request = pb.CommitRequest(id=number, keys=[put.key for put in puts], values=[put.raw for put in puts], reply=reply)
+    request = pb.CommitRequest(
+        id=number, keys=[put.key for put in puts], values=[put.raw for put in puts], reply=reply
+    )
     if any(put.ttl is not None for put in puts):
         request.ttls.extend(put.ttl or 0.0 for put in puts)
     if len(puts) < len(operations):
@@ -209,7 +218,8 @@ def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> 
         largest = max(puts, key=lambda put: len(put.raw), default=None)
         key = "" if largest is None else f"; the largest value is that of {largest.key!r}"
         raise BadValue(
-            f"{size:,} bytes are more than one transaction takes, {MAX_MESSAGE:,}{key}; write less at a time"
+            f"{size:,} bytes are more than one transaction takes, {MAX_MESSAGE:,}{key}; write less "
+            "at a time"
         )
     return request
 
@@ -218,12 +228,17 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
     """What the request asks for, checked. Raises `BadKey`, `BadPrefix`, `BadValue`."""
     keys, values, ttls = request.keys[:], request.values[:], request.ttls
     if len(keys) != len(values) or len(ttls) not in (0, len(keys)):
-        raise BadValue("keys, values and ttls differ in number; send a value for each key, and a ttl for each or none")
+        raise BadValue(
+            "keys, values and ttls differ in number; send a value for each key, and a ttl for "
+            "each or none"
+        )
     operations: list[Operation] = [Check(check.key, check.revision) for check in request.checks]
     if ttls:
         if not all(0 <= ttl < float("inf") for ttl in ttls):
             raise BadValue("a ttl is a positive number of seconds, or 0 for none")
-        operations += [Put(key, raw, ttl or None) for key, raw, ttl in zip(keys, values, ttls, strict=True)]
+        operations += [
+            Put(key, raw, ttl or None) for key, raw, ttl in zip(keys, values, ttls, strict=True)
+        ]
     else:
         operations += map(Put, keys, values)
     operations += [Delete(delete.key, delete.prefix) for delete in request.deletes]
@@ -250,7 +265,9 @@ def reply_of(number: int, committed: Committed, result: Result | None) -> pb.Com
     if result is None:
         return pb.CommitReply(id=number, revision=revision, existed=existed)
     verdict = result.verdict.name
-    return pb.CommitReply(id=number, revision=revision, existed=existed, verdict=verdict, reasons=result.reasons)
+    return pb.CommitReply(
+        id=number, revision=revision, existed=existed, verdict=verdict, reasons=result.reasons
+    )
 
 
 def result_of(reply: pb.CommitReply) -> Result | None:

@@ -107,7 +107,9 @@ class MemorySource(Source):
         self._writes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         frames: list[Frame] = []
         if resume is None:
             added = scopes
@@ -119,7 +121,9 @@ class MemorySource(Source):
                 raise HistoryLost(f"{self.name} is another store now", changed=True)
             if revision + 1 < oldest:
                 raise HistoryLost(f"{self.name} keeps only the last transactions")
-            frames.extend(Commit((history, at), at, changes) for at, changes in log if at > revision)
+            frames.extend(
+                Commit((history, at), at, changes) for at, changes in log if at > revision
+            )
         if added or resume is None:
             frames.extend(self._snapshot(Scopes(added)))
         return MemorySession(self, Scopes(scopes), frames)
@@ -220,7 +224,9 @@ class MemorySource(Source):
             known.revision, known.size = self._revision, held(known).size
         return Held(known, 0, known.size)
 
-    def _snapshot(self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False) -> list[Frame]:
+    def _snapshot(
+        self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False
+    ) -> list[Frame]:
         # scopes of which none lies in another come in the order of what is in them
         items = [item for scope in scopes.minimal() for item in self._under(scope)]
         position = (self._history, self._revision)
@@ -254,12 +260,16 @@ class MemorySource(Source):
         if len(log) >= _KEEP or self._log_bytes >= _KEEP_BYTES:
             self._older, self._log, self._log_bytes = log, [], 0
 
-    def _publish(self, changes: Sequence[tuple[str, bytes | None]], outcome: Outcome | None = None) -> None:
+    def _publish(
+        self, changes: Sequence[tuple[str, bytes | None]], outcome: Outcome | None = None
+    ) -> None:
         sessions = self._sessions
         revision = self._revision
         position = (self._history, revision)
         if len(sessions) == 1 and not self._sending:
-            sessions[0].push((Commit(position, revision, changes, None if outcome is None else outcome.set),))
+            sessions[0].push(
+                (Commit(position, revision, changes, None if outcome is None else outcome.set),)
+            )
         elif outcome is None:
             commit = (Commit(position, revision, changes),)
             self._send([(session, commit) for session in sessions])
@@ -310,8 +320,12 @@ class MemorySource(Source):
         before, loop = self._loop, asyncio.get_running_loop()
         if loop is before:
             return
-        if before is not None and (before.is_running() or (self._sessions and not before.is_closed())):
-            raise WrongLoop(f"{self.name} is in use in another event loop; use it there, or another store here")
+        if before is not None and (
+            before.is_running() or (self._sessions and not before.is_closed())
+        ):
+            raise WrongLoop(
+                f"{self.name} is in use in another event loop; use it there, or another store here"
+            )
         self._loop = loop
         self._sessions.clear()
         for key, (when, timer) in self._expiries.items():

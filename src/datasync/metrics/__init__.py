@@ -34,44 +34,70 @@ class Family(msgspec.Struct, frozen=True):
 
 FAMILIES = (
     Family(
-        "datasync_source_up", "gauge", "Whether the source is followed (1) or not (0).",
-        lambda now: (({"source": source.name}, source.state == "following") for source in now.sources),
-    ),
-    Family(
-        "datasync_source_reconnects_total", "counter", "Successful reconnects of the source.",
-        lambda now: (({"source": source.name}, source.reconnects) for source in now.sources),
-    ),
-    Family(
-        "datasync_watch_state", "gauge", "Current state of the watch: 1 for that state.",
-        lambda now: (({"watch": watch.name, "state": watch.state}, 1) for watch in now.watches),
-    ),
-    Family(
-        "datasync_watch_failing", "gauge", "Whether the watch has data that it could not apply (1) or not (0).",
-        lambda now: (({"watch": watch.name}, watch.failing is not None) for watch in now.watches),
-    ),
-    Family(
-        "datasync_watch_backlog_changes", "gauge", "Changes waiting to be delivered to the watch.",
-        lambda now: (({"watch": watch.name}, watch.backlog) for watch in now.watches),
-    ),
-    Family(
-        "datasync_watch_events_total", "counter", "Events that the watch has reported on.",
-        lambda now: (({"watch": watch.name}, watch.events) for watch in now.watches),
-    ),
-    Family(
-        "datasync_watch_changes_total", "counter", "Changes that the watch has accepted.",
-        lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
-    ),
-    Family(
-        "datasync_watch_last_resync_duration_seconds", "gauge", "Duration of the last RESYNC of the watch.",
+        "datasync_source_up",
+        "gauge",
+        "Whether the source is followed (1) or not (0).",
         lambda now: (
-            ({"watch": watch.name}, watch.resync.duration) for watch in now.watches if watch.resync is not None
+            ({"source": source.name}, source.state == "following") for source in now.sources
         ),
     ),
     Family(
-        "datasync_watch_last_resync_keys", "gauge", "Keys in the last RESYNC of the watch.",
-        lambda now: (({"watch": watch.name}, watch.resync.keys) for watch in now.watches if watch.resync is not None),
+        "datasync_source_reconnects_total",
+        "counter",
+        "Successful reconnects of the source.",
+        lambda now: (({"source": source.name}, source.reconnects) for source in now.sources),
     ),
-)  # fmt: skip
+    Family(
+        "datasync_watch_state",
+        "gauge",
+        "Current state of the watch: 1 for that state.",
+        lambda now: (({"watch": watch.name, "state": watch.state}, 1) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_failing",
+        "gauge",
+        "Whether the watch has data that it could not apply (1) or not (0).",
+        lambda now: (({"watch": watch.name}, watch.failing is not None) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_backlog_changes",
+        "gauge",
+        "Changes waiting to be delivered to the watch.",
+        lambda now: (({"watch": watch.name}, watch.backlog) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_events_total",
+        "counter",
+        "Events that the watch has reported on.",
+        lambda now: (({"watch": watch.name}, watch.events) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_changes_total",
+        "counter",
+        "Changes that the watch has accepted.",
+        lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_last_resync_duration_seconds",
+        "gauge",
+        "Duration of the last RESYNC of the watch.",
+        lambda now: (
+            ({"watch": watch.name}, watch.resync.duration)
+            for watch in now.watches
+            if watch.resync is not None
+        ),
+    ),
+    Family(
+        "datasync_watch_last_resync_keys",
+        "gauge",
+        "Keys in the last RESYNC of the watch.",
+        lambda now: (
+            ({"watch": watch.name}, watch.resync.keys)
+            for watch in now.watches
+            if watch.resync is not None
+        ),
+    ),
+)
 
 
 def distinct(now: Status) -> Status:
@@ -86,5 +112,7 @@ def _numbered(things: Iterable[T]) -> list[T]:
     for thing in things:
         known[thing.name] += 1
         nth = known[thing.name]
-        numbered.append(thing if nth == 1 else msgspec.structs.replace(thing, name=f"{thing.name} ({nth})"))
+        numbered.append(
+            thing if nth == 1 else msgspec.structs.replace(thing, name=f"{thing.name} ({nth})")
+        )
     return numbered

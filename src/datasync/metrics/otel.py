@@ -13,7 +13,9 @@ from datasync.status import Status, joined
 try:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 except ModuleNotFoundError as error:
-    raise MissingExtra(f"this needs the package {error.name}; pip install 'datasync[otel]'") from None
+    raise MissingExtra(
+        f"this needs the package {error.name}; pip install 'datasync[otel]'"
+    ) from None
 
 __all__ = ["observe"]
 
@@ -28,7 +30,11 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
     """
     meter = meter or get_meter("datasync")
     for family in FAMILIES:
-        create = meter.create_observable_counter if family.kind == "counter" else meter.create_observable_gauge
+        create = (
+            meter.create_observable_counter
+            if family.kind == "counter"
+            else meter.create_observable_gauge
+        )
         name = family.name.removesuffix("_total").replace("_", ".", 2)
         create(name, callbacks=[partial(_observations, family, statuses)], description=family.about)
 
@@ -36,4 +42,7 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
 def _observations(
     family: Family, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
 ) -> Iterable[Observation]:
-    return [Observation(float(value), dict(labels)) for labels, value in family.samples(distinct(joined(statuses)))]
+    return [
+        Observation(float(value), dict(labels))
+        for labels, value in family.samples(distinct(joined(statuses)))
+    ]

@@ -13,7 +13,9 @@ try:
     from prometheus_client import Metric
     from prometheus_client.registry import Collector
 except ModuleNotFoundError as error:
-    raise MissingExtra(f"this needs the package {error.name}; pip install 'datasync[prometheus]'") from None
+    raise MissingExtra(
+        f"this needs the package {error.name}; pip install 'datasync[prometheus]'"
+    ) from None
 
 __all__ = ["StatusCollector", "families"]
 
@@ -28,7 +30,9 @@ def families(status: Status) -> Iterator[Metric]:
 
 
 def _described() -> Iterator[Metric]:
-    return (Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES)
+    return (
+        Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES
+    )
 
 
 class StatusCollector(Collector):

@@ -31,7 +31,10 @@ class Acceptor:
     second that there are no descriptors, and is used only in loops that cannot watch sockets."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+        self,
+        sockets: Sequence[socket.socket],
+        protocol: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._sockets = sockets
         self._protocol = protocol
@@ -50,7 +53,9 @@ class Acceptor:
             try:
                 self._loop.add_reader(listening, self._accept, listening)
             except NotImplementedError:
-                server = await self._loop.create_server(self._protocol, sock=listening, ssl=self._tls, backlog=_BACKLOG)
+                server = await self._loop.create_server(
+                    self._protocol, sock=listening, ssl=self._tls, backlog=_BACKLOG
+                )
                 self._servers.append(server)
 
     async def stop(self) -> None:
@@ -96,7 +101,10 @@ class Acceptor:
         now = self._loop.time()
         if now - self._said_at >= _SAID:
             where = "{}:{}".format(*listening.getsockname()[:2])
-            text = "%s: no more connections can be accepted now (%s); raise the limit of open files, see ulimit -n"
+            text = (
+                "%s: no more connections can be accepted now (%s); raise the limit of open files, "
+                "see ulimit -n"
+            )
             log.warning(text, where, error.strerror)
         self._said_at = now
         self._loop.remove_reader(listening)

@@ -49,13 +49,17 @@ class _Valued(msgspec.Struct, forbid_unknown_fields=True):
             try:
                 raw = base64.b64decode(self.value_base64, validate=True)
             except (binascii.Error, ValueError):
-                raise Problem(400, "BadValue", f"value_base64 of {self.key!r} is not base64") from None
+                raise Problem(
+                    400, "BadValue", f"value_base64 of {self.key!r} is not base64"
+                ) from None
         else:
             raw = bytes(self.value)  # type: ignore[arg-type]
             if raw[:1] == b'"':
                 raw = msgspec.json.decode(raw, type=str).encode()
         if len(raw) > limits.value:
-            raise Problem(413, "TooLarge", f"the value of {self.key!r} is larger than {limits.value:,} bytes")
+            raise Problem(
+                413, "TooLarge", f"the value of {self.key!r} is larger than {limits.value:,} bytes"
+            )
         return raw
 
 
@@ -100,7 +104,9 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
     """The operations of a transaction. Raises `Problem`."""
     wanted = decode(_transactions, body).operations
     if len(wanted) > limits.operations:
-        raise Problem(413, "TooLarge", f"a transaction holds at most {limits.operations:,} operations here")
+        raise Problem(
+            413, "TooLarge", f"a transaction holds at most {limits.operations:,} operations here"
+        )
     operations: list[Operation] = []
     for one in wanted:
         if isinstance(one, _Delete) and one.prefix:
@@ -109,13 +115,17 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
             _check_key(one.key, limits)
         if isinstance(one, _Put):
             if one.ttl is not None and not 0 < one.ttl < 1e9:
-                raise Problem(400, "BadValue", f"the ttl of {one.key!r} is a positive number of seconds")
+                raise Problem(
+                    400, "BadValue", f"the ttl of {one.key!r} is a positive number of seconds"
+                )
             operations.append(Put(one.key, one.raw(limits), one.ttl))
         elif isinstance(one, _Delete):
             operations.append(Delete(one.key, one.prefix))
         else:
             if not 0 <= one.revision < 2**63 or one.revision != int(one.revision):
-                raise Problem(400, "BadValue", f"the revision of {one.key!r} is one, or 0 for absent")
+                raise Problem(
+                    400, "BadValue", f"the revision of {one.key!r} is one, or 0 for absent"
+                )
             operations.append(Check(one.key, int(one.revision)))
     return operations
 

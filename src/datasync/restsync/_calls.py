@@ -17,7 +17,14 @@ from datasync.certificates import explained
 from datasync.codec.shared import UNDECODABLE
 from datasync.connecting import foreign, hung_up, no_answer, not_connected, too_large
 from datasync.endpoints import SLOWEST
-from datasync.errors import AnswerTooLarge, DataSyncError, Disconnected, OutcomeUnknown, Unauthorized, WatchClosed
+from datasync.errors import (
+    AnswerTooLarge,
+    DataSyncError,
+    Disconnected,
+    OutcomeUnknown,
+    Unauthorized,
+    WatchClosed,
+)
 from datasync.restsync._problems import MARK, STREAMED, error_of
 from datasync.serving.access import Access
 
@@ -153,7 +160,9 @@ class Calls:
             raise self._refusal(answer)
         return answer
 
-    async def ask(self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls") -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes, *, wait: float = 0.0, lane: Lane = "calls"
+    ) -> Answer:
         """The answer to a write, whatever it is. `wait`: seconds that it
         may take beside the time-out.
 
@@ -196,21 +205,31 @@ class Calls:
             connector = _Connector()
             session = aiohttp.ClientSession(
                 connector=connector,
-                headers={"Accept-Encoding": _ASKED} | ({} if token is None else {"Authorization": f"Bearer {token}"}),
+                headers={"Accept-Encoding": _ASKED}
+                | ({} if token is None else {"Authorization": f"Bearer {token}"}),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             lane = self._lanes[name] = _Lane(session, connector)
         return lane
 
     async def _take(
-        self, name: Lane, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, wait: float
+        self,
+        name: Lane,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        wait: float,
     ) -> Answer:
         lane = self._lane(name)
         async with lane.turn():
-            return await self._whole(await self._send(lane, method, path, body, headers, self._timeout + wait))
+            return await self._whole(
+                await self._send(lane, method, path, body, headers, self._timeout + wait)
+            )
 
     async def _send(
-        self, lane: _Lane, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None,
+        self, lane: _Lane, method: str, path: str, body: bytes | None,
+        headers: Mapping[str, str] | None,
         seconds: float | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
         """The head of the answer, for which it waits so many seconds."""
@@ -230,10 +249,14 @@ class Calls:
                 )  # fmt: skip
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if lane.closed:
-                raise WatchClosed(f"{self._name}: closed before it was sent; nothing was done") from None
+                raise WatchClosed(
+                    f"{self._name}: closed before it was sent; nothing was done"
+                ) from None
             if isinstance(error, TimeoutError):
                 raise no_answer(self._name, _PROTOCOL) from None
-            raise not_connected(_cause(error), self._name, _PROTOCOL, tls=files is not None) from None
+            raise not_connected(
+                _cause(error), self._name, _PROTOCOL, tls=files is not None
+            ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._broken(error) from None
 
@@ -252,7 +275,10 @@ class Calls:
         if _encoding(response) not in _READ:
             raise self._packed(response)
         if told is not None:
-            raise _Broken(f"{self._name}: only a part of the answer came, or it was changed; see what stands before it")
+            raise _Broken(
+                f"{self._name}: only a part of the answer came, or it was changed; see what stands "
+                "before it"
+            )
         raise self._foreign(response)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -283,7 +309,9 @@ class Calls:
             yield
         except _Broken as broken:
             access, error = self._access, Disconnected(str(broken))
-            raise await explained(error, self._name, access.host, access.port, access.files) from None
+            raise await explained(
+                error, self._name, access.host, access.port, access.files
+            ) from None
 
     def _broken(self, error: Exception) -> _Broken:
         """What it means that no whole answer came."""
@@ -301,12 +329,16 @@ class Calls:
     def _foreign(self, response: aiohttp.ClientResponse) -> _Broken | Unauthorized:
         """What an answer without our mark means."""
         seen = f"status {response.status}, {response.content_type}, without the header {MARK!r}"
-        text = f"{foreign(self._name, _PROTOCOL, seen)}, and that the server is not older than this client"
+        text = (
+            f"{foreign(self._name, _PROTOCOL, seen)}, and that the server is not older than "
+            "this client"
+        )
         return Unauthorized(text) if response.status in _WANTS_CREDENTIALS else _Broken(text)
 
     def _packed(self, response: aiohttp.ClientResponse) -> _Broken:
         return _Broken(
-            f"{self._name}: the answer is packed ({_encoding(response)}), though that was not asked for;"
+            f"{self._name}: the answer is packed ({_encoding(response)}), though that was not "
+            "asked for;"
             " see what stands before it"
         )
 

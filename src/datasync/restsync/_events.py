@@ -28,11 +28,27 @@ from datasync.serving.hub import Hub, Subscription
 from datasync.serving.log import CommitLog, Encode
 from datasync.source import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 
-__all__ = ["BEGIN", "CAPABILITIES", "CHUNK", "COMMIT", "END", "PROGRESS", "CaughtUp", "Events", "Request"]
+__all__ = [
+    "BEGIN",
+    "CAPABILITIES",
+    "CHUNK",
+    "COMMIT",
+    "END",
+    "PROGRESS",
+    "CaughtUp",
+    "Events",
+    "Request",
+]
 
 CAPABILITIES = "datasync-capabilities"
 """The header that tells what the source can promise."""
-BEGIN, CHUNK, END, COMMIT, PROGRESS = "snapshot-begin", "snapshot-chunk", "snapshot-end", "commit", "progress"
+BEGIN, CHUNK, END, COMMIT, PROGRESS = (
+    "snapshot-begin",
+    "snapshot-chunk",
+    "snapshot-end",
+    "commit",
+    "progress",
+)
 
 _HEAD = (
     (b"content-type", b"text/event-stream"),
@@ -121,16 +137,24 @@ class Events:
             raise not_allowed("GET, POST")
         if self._ending:
             raise Problem(
-                503, "Disconnected", "the server is shutting down; try again later", ((b"retry-after", b"1"),)
+                503,
+                "Disconnected",
+                "the server is shutting down; try again later",
+                ((b"retry-after", b"1"),),
             )
         subscription, beat = await self._subscribe(exchange)
         if self.streams >= self._limits.streams:
-            raise Problem(429, "TooManyStreams", f"{self.streams:,} streams are open; try again later")
+            raise Problem(
+                429, "TooManyStreams", f"{self.streams:,} streams are open; try again later"
+            )
         name = secrets.token_urlsafe(12)
         stream = self._streams[name] = _Stream(exchange, subscription, beat, self._limits.stalled)
         try:
             await stream.run(
-                ((STREAM.encode(), name.encode()), (CAPABILITIES.encode(), _json.encode(self._promised())))
+                (
+                    (STREAM.encode(), name.encode()),
+                    (CAPABILITIES.encode(), _json.encode(self._promised())),
+                )
             )
         finally:
             del self._streams[name]
@@ -177,7 +201,9 @@ class Events:
             async with asyncio.timeout(_PATIENCE):
                 position = await self._hub.catch_up()
         except TimeoutError:
-            raise Problem(503, "Disconnected", f"{self._hub.source.name} does not answer now") from None
+            raise Problem(
+                503, "Disconnected", f"{self._hub.source.name} does not answer now"
+            ) from None
         stream.wake()
         await exchange.answer_json(CaughtUp(position))
 
@@ -202,7 +228,9 @@ class Events:
         asked = decode(_requests, body)
         if asked.resume is not None:
             await self._hub.prove(asked.resume)
-        return self._hub.subscribe(asked.scopes, asked.resume, asked.added, encode=self._encode), _HEARTBEAT
+        return self._hub.subscribe(
+            asked.scopes, asked.resume, asked.added, encode=self._encode
+        ), _HEARTBEAT
 
     def _of_query(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
         query = exchange.query("prefix", "key", "from", "heartbeat")
@@ -212,7 +240,9 @@ class Events:
             check_prefix(prefix)
         for key in keys:
             if is_prefix(key):
-                raise Problem(400, "BadKey", f"{key!r} is not a single key; a prefix goes into prefix=")
+                raise Problem(
+                    400, "BadKey", f"{key!r} is not a single key; a prefix goes into prefix="
+                )
         scopes = list(dict.fromkeys([*prefixes, *keys])) or [""]
         begin = query.one("from")
         if begin not in (None, "now", "snapshot"):
@@ -231,7 +261,9 @@ class Events:
 class _Stream:
     """One watcher: its events, and beside them a sign of life, and the look-out for its end."""
 
-    def __init__(self, exchange: Exchange, events: Subscription[bytes], beat: float, stalled: float) -> None:
+    def __init__(
+        self, exchange: Exchange, events: Subscription[bytes], beat: float, stalled: float
+    ) -> None:
         self._exchange = exchange
         self._events = events
         self._beat = beat

@@ -47,9 +47,13 @@ class _Taken(Collector):
         now = self._now
         yield InfoMetricFamily("datasync", "Version of datasync.", {"version": now.version})
         yield GaugeMetricFamily(
-            "datasync_start_time_seconds", "Start time of the server, in seconds since the epoch.", now.started
+            "datasync_start_time_seconds",
+            "Start time of the server, in seconds since the epoch.",
+            now.started,
         )
-        yield GaugeMetricFamily("datasync_ready", "Whether the state is complete (1) or not (0).", now.ready)
+        yield GaugeMetricFamily(
+            "datasync_ready", "Whether the state is complete (1) or not (0).", now.ready
+        )
         yield GaugeMetricFamily("datasync_keys", "Keys in the state.", now.keys)
         yield GaugeMetricFamily("datasync_revision", "Latest revision of the state.", now.revision)
         yield GaugeMetricFamily("datasync_watchers", "Connected remote watchers.", now.watchers)

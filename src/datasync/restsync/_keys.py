@@ -60,7 +60,9 @@ class Keys:
             case "DELETE":
                 query = exchange.query("confirm")
                 patience = self._patience(query)
-                await self._write(exchange, patience, [*self._condition(exchange, key), Delete(key)])
+                await self._write(
+                    exchange, patience, [*self._condition(exchange, key), Delete(key)]
+                )
             case _:
                 raise not_allowed("GET, HEAD, PUT, DELETE")
 
@@ -69,9 +71,13 @@ class Keys:
         patience = self._patience(query)
         body = await exchange.body(self._limits.value)
         if is_said_to_be_json(exchange) and (fault := json_fault(body)):
-            raise Problem(400, "BadValue", f"the value of {key!r} is declared as JSON, but is not: {fault}")
+            raise Problem(
+                400, "BadValue", f"the value of {key!r} is declared as JSON, but is not: {fault}"
+            )
         ttl = None if query.one("ttl") is None else number(query, "ttl", 0, 1e-3, 1e9)
-        await self._write(exchange, patience, [*self._condition(exchange, key), Put(key, body, ttl)])
+        await self._write(
+            exchange, patience, [*self._condition(exchange, key), Put(key, body, ttl)]
+        )
 
     async def _get(self, exchange: Exchange, key: str) -> None:
         found = await self._source.get(key)
@@ -91,20 +97,31 @@ class Keys:
 
     def _condition(self, exchange: Exchange, key: str) -> list[Operation]:
         """If-Match and If-None-Match as a check."""
-        if_match, if_none_match = exchange.headers.get(b"if-match"), exchange.headers.get(b"if-none-match")
+        if_match, if_none_match = (
+            exchange.headers.get(b"if-match"),
+            exchange.headers.get(b"if-none-match"),
+        )
         if if_match is None and if_none_match is None:
             return []
         checks: list[Operation] = []
         if if_match is not None:
             tag = _TAG.fullmatch(if_match.decode("latin-1"))
             if tag is None:
-                raise Problem(400, "BadHeader", 'If-Match takes the ETag of one revision, for example "12"')
+                raise Problem(
+                    400, "BadHeader", 'If-Match takes the ETag of one revision, for example "12"'
+                )
             checks.append(Check(key, int(tag[1])))
         if if_none_match is not None:
             if if_none_match != b"*":
-                raise Problem(400, "BadHeader", "If-None-Match takes * where one writes: only if there is no such key")
+                raise Problem(
+                    400,
+                    "BadHeader",
+                    "If-None-Match takes * where one writes: only if there is no such key",
+                )
             if checks:
-                raise Problem(412, "Conflict", "no key is at a revision and absent", key=key, expected=0)
+                raise Problem(
+                    412, "Conflict", "no key is at a revision and absent", key=key, expected=0
+                )
             checks.append(Check(key, 0))
         return checks
 
@@ -121,8 +138,14 @@ class Keys:
                 prefix = query.one("prefix")
                 _unconditional(exchange)
                 if prefix is None:
-                    raise Problem(400, "BadPrefix", "name what is to be deleted: ?prefix=config/ (empty: everything)")
-                await self._write(exchange, self._patience(query), [Delete(_checked(prefix), prefix=True)])
+                    raise Problem(
+                        400,
+                        "BadPrefix",
+                        "name what is to be deleted: ?prefix=config/ (empty: everything)",
+                    )
+                await self._write(
+                    exchange, self._patience(query), [Delete(_checked(prefix), prefix=True)]
+                )
             case "PUT":
                 await self._put_state(exchange)
             case _:
@@ -139,7 +162,9 @@ class Keys:
             found, token = await self._source.page(prefix, token, limit, keys_only=not values)
             rest = found
         shown = _fitting(rest, limit, self._limits.page_bytes)
-        items = [item_of(key, raw if values else None, revision) for key, raw, revision in rest[:shown]]
+        items = [
+            item_of(key, raw if values else None, revision) for key, raw, revision in rest[:shown]
+        ]
         following = None
         if shown < len(rest) or token is not None:
             following = self._cursors.keep((prefix, values), rest[shown:], token)
@@ -149,9 +174,13 @@ class Keys:
         """What stands behind a cursor. Raises `Problem`."""
         place = self._cursors.take(cursor)
         if place is None:
-            raise Problem(410, "CursorGone", "the cursor is used, or too old; list again from the start")
+            raise Problem(
+                410, "CursorGone", "the cursor is used, or too old; list again from the start"
+            )
         if place.what != what:
-            raise Problem(400, "BadQuery", "the cursor belongs to another prefix; list again from the start")
+            raise Problem(
+                400, "BadQuery", "the cursor belongs to another prefix; list again from the start"
+            )
         return place.rest, place.token
 
     async def _put_state(self, exchange: Exchange) -> None:
@@ -181,18 +210,24 @@ class Keys:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    async def _write(self, exchange: Exchange, patience: float | None, operations: Sequence[Operation]) -> None:
+    async def _write(
+        self, exchange: Exchange, patience: float | None, operations: Sequence[Operation]
+    ) -> None:
         """Commit, wait for the verdict, and answer with it."""
         check_options(self._source, operations)
         self._begin()
         try:
             committed = await self._source.commit(
-                operations, reply=patience is not None and (self._source.capabilities.reply or self._source.relays)
+                operations,
+                reply=patience is not None
+                and (self._source.capabilities.reply or self._source.relays),
             )
             await self._told(exchange, patience, committed)
         except Conflict as conflict:
             if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
-                raise Problem(412, "Conflict", str(conflict), key=conflict.key, expected=conflict.expected) from None
+                raise Problem(
+                    412, "Conflict", str(conflict), key=conflict.key, expected=conflict.expected
+                ) from None
             raise
         finally:
             self.writing -= 1
@@ -201,7 +236,8 @@ class Keys:
         """Take a place among the writes. Raises `Problem` where there are too many."""
         if self.writing >= self._limits.writes:
             raise Problem(
-                429, "TooManyWrites", f"{self.writing:,} writes are waiting already; try again later",
+                429, "TooManyWrites",
+                f"{self.writing:,} writes are waiting already; try again later",
                 ((b"retry-after", b"1"),),
             )  # fmt: skip
         self.writing += 1
@@ -245,7 +281,9 @@ def _unconditional(exchange: Exchange) -> None:
     """Raise `Problem` for conditions where many keys are written, instead of
     leaving them out of account."""
     if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
-        raise Problem(400, "BadHeader", "a condition is about one key; in a transaction it is a check")
+        raise Problem(
+            400, "BadHeader", "a condition is about one key; in a transaction it is a check"
+        )
 
 
 def _fitting(items: Sequence[Item], limit: int, size: int) -> int:

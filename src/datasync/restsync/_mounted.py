@@ -93,7 +93,11 @@ def _bound_sockets() -> list[int]:
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
             with socket.socket(fileno=os.dup(descriptor)) as one:
-                if one.type is socket.SOCK_STREAM and one.family != socket.AF_UNIX and one.getsockname()[1]:
+                if (
+                    one.type is socket.SOCK_STREAM
+                    and one.family != socket.AF_UNIX
+                    and one.getsockname()[1]
+                ):
                     with contextlib.suppress(OSError):
                         one.getpeername()
                         continue
@@ -112,7 +116,8 @@ def _hold(number: int, name: str) -> None:
     except OSError:
         lock.close()
         raise BadStore(
-            f"{name}: another worker process of this server runs the same agent, and each would have a part of the"
+            f"{name}: another worker process of this server runs the same agent, and each would "
+            "have a part of the"
             " state; run a single worker (uvicorn --workers 1)"
         ) from None
     _held[number] = lock, 1

@@ -27,7 +27,8 @@ def description(limits: Limits, *, secured: bool) -> Schema:
         "info": {
             "title": "datasync",
             "version": "1",
-            "description": "Keys and values of an agent or of a source that is served. A write answers with what the"
+            "description": "Keys and values of an agent or of a source that is served. A write "
+            "answers with what the"
             " watches made of it.",
         },
         "paths": _paths(limits),
@@ -45,16 +46,24 @@ def description(limits: Limits, *, secured: bool) -> Schema:
 
 def _paths(limits: Limits) -> Schema:
     key = {
-        "name": "key", "in": "path", "required": True,
+        "name": "key",
+        "in": "path",
+        "required": True,
         "description": "The whole key; its slashes stand for themselves or as %2F.",
         "schema": {"type": "string", "minLength": 1},
-    }  # fmt: skip
+    }
     prefix = _query("prefix", _PREFIX, "Empty, or ending in a slash.")
     if_match = _header(
-        "If-Match", {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'}, "Only if the key is at that revision."
+        "If-Match",
+        {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'},
+        "Only if the key is at that revision.",
     )
-    absent = _header("If-None-Match", {"type": "string", "enum": ["*"]}, "Only if there is no such key.")
-    unless = _header("If-None-Match", {"type": "string"}, "Only unless it is at one of these revisions.")
+    absent = _header(
+        "If-None-Match", {"type": "string", "enum": ["*"]}, "Only if there is no such key."
+    )
+    unless = _header(
+        "If-None-Match", {"type": "string"}, "Only unless it is at one of these revisions."
+    )
     confirm = _query(
         "confirm",
         {
@@ -63,75 +72,174 @@ def _paths(limits: Limits) -> Schema:
                 {"type": "number", "minimum": 0.001, "maximum": limits.verdict_time},
             ]
         },
-        "Wait for the verdict of the watches (true, or at most so many seconds), or not at all (false).",
+        "Wait for the verdict of the watches (true, or at most so many seconds), or not at all "
+        "(false).",
     )
-    ttl = _query("ttl", {"type": "number", "minimum": 1e-3, "maximum": 1e9}, "Seconds until it is deleted.")
+    ttl = _query(
+        "ttl", {"type": "number", "minimum": 1e-3, "maximum": 1e9}, "Seconds until it is deleted."
+    )
     page = [
         prefix,
-        _query("limit", {"type": "integer", "minimum": 1, "maximum": limits.page}, "Keys in the answer, at most."),
+        _query(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": limits.page},
+            "Keys in the answer, at most.",
+        ),
         _query("cursor", {"type": "string"}, "The `next` of the page before."),
         _query("values", {"type": "boolean"}, "Whether to tell values too."),
     ]
     return {
         "/v1/keys/{key}": {
-            "get": _operation("get", "Read one key", [key, unless], {
-                "200": _ok("The value, as it is stored.", {"*/*": {}}),
-                "304": _ok("It is what the If-None-Match names.", {}),
-                "404": _problem("There is no such key."),
-            }),
-            "put": _operation("put", "Write one key", [key, confirm, ttl, if_match, absent], _write_answers(), {
-                "required": False,  # an empty value is one
-                "content": {"application/octet-stream": {"schema": {"type": "string"}},
-                            "application/json": {"schema": {}}},
-            }),
-            "delete": _operation("delete", "Delete one key", [key, confirm, if_match], _write_answers()),
+            "get": _operation(
+                "get",
+                "Read one key",
+                [key, unless],
+                {
+                    "200": _ok("The value, as it is stored.", {"*/*": {}}),
+                    "304": _ok("It is what the If-None-Match names.", {}),
+                    "404": _problem("There is no such key."),
+                },
+            ),
+            "put": _operation(
+                "put",
+                "Write one key",
+                [key, confirm, ttl, if_match, absent],
+                _write_answers(),
+                {
+                    "required": False,  # an empty value is one
+                    "content": {
+                        "application/octet-stream": {"schema": {"type": "string"}},
+                        "application/json": {"schema": {}},
+                    },
+                },
+            ),
+            "delete": _operation(
+                "delete", "Delete one key", [key, confirm, if_match], _write_answers()
+            ),
         },
         "/v1/keys": {
-            "get": _operation("list", "List a prefix", page, {
-                "200": _ok("A page, in key order.", _json("Page")),
-                "410": _problem("The cursor is used, or too old."),
-            }),
-            "put": _operation("replace", "Replace the whole state (a RESYNC)", [confirm], _write_answers(), {
-                "required": True, "content": _json("State"),
-            }),
+            "get": _operation(
+                "list",
+                "List a prefix",
+                page,
+                {
+                    "200": _ok("A page, in key order.", _json("Page")),
+                    "410": _problem("The cursor is used, or too old."),
+                },
+            ),
+            "put": _operation(
+                "replace",
+                "Replace the whole state (a RESYNC)",
+                [confirm],
+                _write_answers(),
+                {
+                    "required": True,
+                    "content": _json("State"),
+                },
+            ),
             "delete": _operation(
-                "deletePrefix", "Delete a prefix", [{**prefix, "required": True}, confirm], _write_answers()
+                "deletePrefix",
+                "Delete a prefix",
+                [{**prefix, "required": True}, confirm],
+                _write_answers(),
             ),
         },
         "/v1/transactions": {
-            "post": _operation("transaction", "Write several keys, all or none", [confirm], _write_answers(), {
-                "required": True, "content": _json("Transaction"),
-            }),
+            "post": _operation(
+                "transaction",
+                "Write several keys, all or none",
+                [confirm],
+                _write_answers(),
+                {
+                    "required": True,
+                    "content": _json("Transaction"),
+                },
+            ),
         },
         "/v1/events": {
-            "get": _operation("events", "Follow what changes, as server-sent events", [
-                _query("prefix", {"type": "array", "items": prefix["schema"]}, "What to follow; everything if absent."),
-                _query("key", {"type": "array", "items": _KEY}, "Single keys to follow."),
-                _query("from", {"type": "string", "enum": ["snapshot", "now"]}, "Where to begin."),
-                _query("heartbeat", {"type": "number", "minimum": 0.1, "maximum": 60}, "Seconds between beats."),
-                _header("Last-Event-ID", {"type": "string"}, "Continue behind that event."),
-            ], {
-                "200": _ok("Events, without an end.", {"text/event-stream": {"schema": {"type": "string"}}}),
-                "410": _problem("Nothing can be told behind that event any more."),
-            }),
+            "get": _operation(
+                "events",
+                "Follow what changes, as server-sent events",
+                [
+                    _query(
+                        "prefix",
+                        {"type": "array", "items": prefix["schema"]},
+                        "What to follow; everything if absent.",
+                    ),
+                    _query("key", {"type": "array", "items": _KEY}, "Single keys to follow."),
+                    _query(
+                        "from", {"type": "string", "enum": ["snapshot", "now"]}, "Where to begin."
+                    ),
+                    _query(
+                        "heartbeat",
+                        {"type": "number", "minimum": 0.1, "maximum": 60},
+                        "Seconds between beats.",
+                    ),
+                    _header("Last-Event-ID", {"type": "string"}, "Continue behind that event."),
+                ],
+                {
+                    "200": _ok(
+                        "Events, without an end.",
+                        {"text/event-stream": {"schema": {"type": "string"}}},
+                    ),
+                    "410": _problem("Nothing can be told behind that event any more."),
+                },
+            ),
         },
-        "/v1/status": {"get": _operation("status", "How the agent is", [], {"200": _ok("It all.", _json("Overview"))})},
-        "/metrics": {"get": _operation("metrics", "Metrics, as Prometheus reads them", [], {
-            "200": _ok("The text format, or OpenMetrics.", {
-                "text/plain": {"schema": {"type": "string"}},
-                "application/openmetrics-text": {"schema": {"type": "string"}},
-            }),
-        })},
-        "/health": {"get": _operation("health", "Whether the state is complete", [], {
-            "200": _ok("It is.", {"application/json": {"schema": {"type": "object"}}}),
-        })},
-        "/openapi.json": {"get": _operation("description", "This description", [], {
-            "200": _ok("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}}),
-        })},
-        "/": {"get": _operation("page", "The status page", [], {
-            "200": _ok("HTML.", {"text/html": {"schema": {"type": "string"}}}),
-        })},
-    }  # fmt: skip
+        "/v1/status": {
+            "get": _operation(
+                "status", "How the agent is", [], {"200": _ok("It all.", _json("Overview"))}
+            )
+        },
+        "/metrics": {
+            "get": _operation(
+                "metrics",
+                "Metrics, as Prometheus reads them",
+                [],
+                {
+                    "200": _ok(
+                        "The text format, or OpenMetrics.",
+                        {
+                            "text/plain": {"schema": {"type": "string"}},
+                            "application/openmetrics-text": {"schema": {"type": "string"}},
+                        },
+                    ),
+                },
+            )
+        },
+        "/health": {
+            "get": _operation(
+                "health",
+                "Whether the state is complete",
+                [],
+                {
+                    "200": _ok("It is.", {"application/json": {"schema": {"type": "object"}}}),
+                },
+            )
+        },
+        "/openapi.json": {
+            "get": _operation(
+                "description",
+                "This description",
+                [],
+                {
+                    "200": _ok(
+                        "OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}}
+                    ),
+                },
+            )
+        },
+        "/": {
+            "get": _operation(
+                "page",
+                "The status page",
+                [],
+                {
+                    "200": _ok("HTML.", {"text/html": {"schema": {"type": "string"}}}),
+                },
+            )
+        },
+    }
 
 
 def _operation(
@@ -150,7 +258,12 @@ def _operation(
             answers["415"] = _problem("The body is not said to be JSON.")
     if name == "events" or "422" in responses:
         answers["429"] = _problem("Too many of these at a time.")
-    operation = {"operationId": name, "summary": summary, "parameters": parameters, "responses": answers}
+    operation = {
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters,
+        "responses": answers,
+    }
     return operation if body is None else operation | {"requestBody": body}
 
 
@@ -178,7 +291,8 @@ def _header(name: str, schema: Schema, text: str) -> Schema:
 _MARKED: Schema = {
     MARK: {
         "required": True,
-        "description": "How many bytes the body has, before any compression on the way: only a whole answer"
+        "description": "How many bytes the body has, before any compression on the way: only a "
+        "whole answer"
         f" that has this header is one of datasync. {STREAMED!r} where the body has no end.",
         "schema": {"type": "string", "pattern": f"^([0-9]+|{STREAMED})$"},
     }
@@ -206,36 +320,61 @@ def _schemas(limits: Limits) -> Schema:
     valued: Schema = {
         "key": key,
         "value": {"description": "A text stands for its UTF-8 bytes, any other JSON for its text."},
-        "value_base64": {"type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*$"},
+        "value_base64": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^([A-Za-z0-9+/]{4})*$",
+        },
     }
     one_value = {"oneOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}
     revision = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     put = {
-        "op": {"const": "put"}, **valued, "ttl": {"type": ["number", "null"], "minimum": 1e-3, "maximum": 1e9 - 1},
-    }  # fmt: skip
+        "op": {"const": "put"},
+        **valued,
+        "ttl": {"type": ["number", "null"], "minimum": 1e-3, "maximum": 1e9 - 1},
+    }
     delete = {"op": {"const": "delete"}, "key": key, "prefix": {"const": False}}
     delete_prefix = {"op": {"const": "delete"}, "key": _PREFIX, "prefix": {"const": True}}
     check = {"op": {"const": "check"}, "key": key, "revision": revision}
-    _, answers = msgspec.json.schema_components(_ANSWERS, ref_template="#/components/schemas/{name}")
+    _, answers = msgspec.json.schema_components(
+        _ANSWERS, ref_template="#/components/schemas/{name}"
+    )
     return {
         **answers,
         "State": _object(
-            {"items": {
-                "type": "array", "maxItems": limits.keys, "items": _object(valued, ["key"]) | one_value,
-            }},
+            {
+                "items": {
+                    "type": "array",
+                    "maxItems": limits.keys,
+                    "items": _object(valued, ["key"]) | one_value,
+                }
+            },
             ["items"],
         ),
         "Transaction": _object(
-            {"operations": {"type": "array", "maxItems": limits.operations, "items": {"oneOf": [
-                _object(put, ["op", "key"]) | one_value,
-                _object(delete, ["op", "key"]),
-                _object(delete_prefix, ["op", "key", "prefix"]),
-                _object(check, ["op", "key", "revision"]),
-            ]}}},
+            {
+                "operations": {
+                    "type": "array",
+                    "maxItems": limits.operations,
+                    "items": {
+                        "oneOf": [
+                            _object(put, ["op", "key"]) | one_value,
+                            _object(delete, ["op", "key"]),
+                            _object(delete_prefix, ["op", "key", "prefix"]),
+                            _object(check, ["op", "key", "revision"]),
+                        ]
+                    },
+                }
+            },
             ["operations"],
         ),
-    }  # fmt: skip
+    }
 
 
 def _object(properties: Schema, required: list[str]) -> Schema:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }

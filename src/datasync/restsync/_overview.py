@@ -95,12 +95,16 @@ def _cut(watch: WatchStatus) -> WatchStatus:
     if failing is not None:
         why = failing.why
         if len(failing.keys) > _REFUSED:
-            why = f"{_short(why)}; {len(failing.keys):,} keys in all, of which {_REFUSED} are listed"
+            why = (
+                f"{_short(why)}; {len(failing.keys):,} keys in all, of which {_REFUSED} are listed"
+            )
         first = itertools.islice(failing.keys.items(), _REFUSED)
         keys = {_short(key): _short(reason) for key, reason in first}
         failing = msgspec.structs.replace(failing, why=_short(why), keys=keys)
     scopes, more = _first(watch.scopes)
-    return msgspec.structs.replace(watch, name=_short(watch.name), scopes=scopes, more_scopes=more, failing=failing)
+    return msgspec.structs.replace(
+        watch, name=_short(watch.name), scopes=scopes, more_scopes=more, failing=failing
+    )
 
 
 def _first(scopes: list[str]) -> tuple[list[str], int]:
@@ -114,7 +118,11 @@ def _short(text: str) -> str:
 
 def _furthest_behind(hub: Hub) -> list[RemoteWatcher]:
     first = heapq.nsmallest(_SHOWN, hub.watchers, key=lambda one: (-(one.behind or 0), one.scopes))
-    return [RemoteWatcher(scopes, one.behind, more) for one in first for scopes, more in [_first(one.scopes)]]
+    return [
+        RemoteWatcher(scopes, one.behind, more)
+        for one in first
+        for scopes, more in [_first(one.scopes)]
+    ]
 
 
 def hub_sources(hub: Hub) -> list[SourceStatus]:
@@ -123,4 +131,6 @@ def hub_sources(hub: Hub) -> list[SourceStatus]:
     if feed is None:
         return []
     name = printable(hub.source.name)
-    return [SourceStatus(name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)]
+    return [
+        SourceStatus(name, feed.state.value, feed.since, hub.revision, feed.error, feed.reconnects)
+    ]

@@ -95,7 +95,12 @@ class Problem(Exception):
     person, and further members."""
 
     def __init__(
-        self, status: int, error: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = (), **more: Any
+        self,
+        status: int,
+        error: str,
+        detail: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        **more: Any,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -121,7 +126,9 @@ def problem_of(error: Exception) -> Problem | None:
                 more = {"changed": error.changed}
             headers = ((b"retry-after", b"1"),) if status == 503 else ()
             # a transport may have a class of its own for it, which is nobody else's business
-            name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+            name = next(
+                kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__
+            )
             return Problem(status, name, str(error), headers, **more)
     return None
 
@@ -185,4 +192,12 @@ def written(revision: int | None, result: Result | None, existed: list[bool]) ->
         return Written(200, revision, existed=existed)
     verdict = result.verdict
     title = "NotApplied" if STATUS_OF[verdict] >= 400 else ""
-    return Written(STATUS_OF[verdict], revision, verdict.value, result.reasons, existed, title, _WORDS.get(verdict, ""))
+    return Written(
+        STATUS_OF[verdict],
+        revision,
+        verdict.value,
+        result.reasons,
+        existed,
+        title,
+        _WORDS.get(verdict, ""),
+    )

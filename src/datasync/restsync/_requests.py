@@ -37,7 +37,17 @@ learns nothing of the keys."""
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_body_read", "_receive", "_send", "_unsent", "headers", "limits", "method", "scope", "status")
+    __slots__ = (
+        "_body_read",
+        "_receive",
+        "_send",
+        "_unsent",
+        "headers",
+        "limits",
+        "method",
+        "scope",
+        "status",
+    )
 
     def __init__(
         self,
@@ -75,9 +85,17 @@ class Exchange:
         for name in (b"content-encoding", b"content-range"):
             # a value would be stored packed, or in part
             if self.headers.get(name, b"identity") != b"identity":
-                raise Problem(415, "BadHeader", f"{name.decode()} has no meaning here; send the whole body as it is")
+                raise Problem(
+                    415,
+                    "BadHeader",
+                    f"{name.decode()} has no meaning here; send the whole body as it is",
+                )
         if self.headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
-            raise Problem(501, "BadHeader", "transfer-encoding is chunked here, or left out; send the body as it is")
+            raise Problem(
+                501,
+                "BadHeader",
+                "transfer-encoding is chunked here, or left out; send the body as it is",
+            )
         declared = self.headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise self._too_large(limit)
@@ -96,7 +114,12 @@ class Exchange:
 
     def _too_large(self, limit: int) -> Problem:
         close = ((b"connection", b"close"),)
-        return Problem(413, "TooLarge", f"the body is larger than the {limit:,} bytes that are taken here", close)
+        return Problem(
+            413,
+            "TooLarge",
+            f"the body is larger than the {limit:,} bytes that are taken here",
+            close,
+        )
 
     async def gone(self) -> None:
         """Return once the client has closed the connection."""
@@ -128,7 +151,11 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def answer(
-        self, status: int, body: bytes = b"", kind: bytes = JSON, headers: Iterable[tuple[bytes, bytes]] = ()
+        self,
+        status: int,
+        body: bytes = b"",
+        kind: bytes = JSON,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         """Send a whole answer. Raises `ConnectionResetError` where the client does not take it."""
         self.status = status
@@ -163,7 +190,10 @@ class Exchange:
         With bytes unread the connection would end in a reset, and a client that sends all before it
         reads anything, as that of Python does, would never see the answer.
         """
-        if not self.headers.keys() & {b"content-length", b"transfer-encoding"} or b"expect" in self.headers:
+        if (
+            not self.headers.keys() & {b"content-length", b"transfer-encoding"}
+            or b"expect" in self.headers
+        ):
             return
         size = 0
         with contextlib.suppress(TimeoutError):
@@ -174,7 +204,9 @@ class Exchange:
                     if not message.get("more_body", False):
                         return
 
-    async def answer_json(self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    async def answer_json(
+        self, value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Send a value as JSON."""
         await self.answer(status, json_of(value), JSON, headers)
 
@@ -185,12 +217,20 @@ class Query:
     def __init__(self, raw: bytes, known: tuple[str, ...]) -> None:
         self._values: dict[str, list[str]] = {}
         try:
-            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1000)
+            pairs = parse_qsl(
+                raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1000
+            )
         except ValueError:
-            raise Problem(400, "BadQuery", "the query does not decode; it is UTF-8, percent-encoded") from None
+            raise Problem(
+                400, "BadQuery", "the query does not decode; it is UTF-8, percent-encoded"
+            ) from None
         for name, value in pairs:
             if name not in known:
-                raise Problem(400, "BadQuery", f"unknown query key {name!r}; known are: {', '.join(known) or 'none'}")
+                raise Problem(
+                    400,
+                    "BadQuery",
+                    f"unknown query key {name!r}; known are: {', '.join(known) or 'none'}",
+                )
             self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> list[str]:
@@ -229,7 +269,9 @@ def number(query: Query, name: str, default: float, lowest: float, highest: floa
     except ValueError:
         value = -1.0
     if not lowest <= value <= highest:
-        raise Problem(400, "BadQuery", f"{name}= takes a number from {lowest:g} to {highest:g}, not {text!r}")
+        raise Problem(
+            400, "BadQuery", f"{name}= takes a number from {lowest:g} to {highest:g}, not {text!r}"
+        )
     return value
 
 
@@ -241,13 +283,19 @@ def header_text(headers: Mapping[bytes, bytes], name: bytes) -> str:
 def not_allowed(methods: str) -> Problem:
     """The answer to a method that means nothing here."""
     return Problem(
-        405, "NoSuchMethod", f"this method is not allowed here; use one of {methods}", ((b"allow", methods.encode()),)
+        405,
+        "NoSuchMethod",
+        f"this method is not allowed here; use one of {methods}",
+        ((b"allow", methods.encode()),),
     )
 
 
 def is_said_to_be_json(exchange: Exchange) -> bool:
     """Whether the content type of the body is JSON."""
-    return header_text(exchange.headers, b"content-type").partition(";")[0].strip().lower() == "application/json"
+    return (
+        header_text(exchange.headers, b"content-type").partition(";")[0].strip().lower()
+        == "application/json"
+    )
 
 
 def needs_json(exchange: Exchange) -> None:

@@ -15,7 +15,15 @@ from datasync.errors import DataSyncError, Disconnected
 from datasync.restsync._bodies import Item
 from datasync.restsync._events import BEGIN, CHUNK, COMMIT, END, PROGRESS
 from datasync.serving.followed import STREAM, Followed
-from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.source import (
+    Commit,
+    Frame,
+    Progress,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
 
 __all__ = ["HttpSession"]
 
@@ -63,7 +71,9 @@ def _to_begin(_: str, data: bytes) -> Frame:
 
 
 def _to_chunk(_: str, data: bytes) -> Frame:
-    return SnapshotChunk([(item.key, item.raw, item.revision) for item in _chunk.decode(data).items])
+    return SnapshotChunk(
+        [(item.key, item.raw, item.revision) for item in _chunk.decode(data).items]
+    )
 
 
 def _to_end(position: str, data: bytes) -> Frame:
@@ -133,14 +143,18 @@ class HttpSession(Session):
                     continue
                 events = bytes(rest[:end])
                 del rest[: end + 2]
-                if frames := [frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None]:
+                if frames := [
+                    frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None
+                ]:
                     self._followed.check(frames)
                     yield frames
                     self._followed.took(frames)
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Disconnected(f"{self._name}: the stream of events broke off") from None
         except (*UNDECODABLE, ValueError) as error:  # a ValueError: what is not base64
-            raise Disconnected(f"{self._name} sent something that is not an event of datasync ({error})") from None
+            raise Disconnected(
+                f"{self._name} sent something that is not an event of datasync ({error})"
+            ) from None
         finally:
             self._end()
         raise Disconnected(f"{self._name} ended the stream")

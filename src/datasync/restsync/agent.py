@@ -48,7 +48,13 @@ class RestSource(Source):
 
     capabilities = Inbox.capabilities
 
-    def __init__(self, access: Access | None = None, *, empty: bool = False, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        access: Access | None = None,
+        *,
+        empty: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+    ) -> None:
         self.name = "rest://" if access is None else access.name
         self._access = access
         self._inbox = Inbox(self.name, empty=empty)
@@ -80,7 +86,9 @@ class RestSource(Source):
         self._kept = False
         await self.aclose()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         await self._run()
         return await self._inbox.open(scopes, resume, added)
 

@@ -36,12 +36,18 @@ Handler = Callable[[Exchange], Awaitable[None]]
 Admits = Callable[[str | None], bool]
 
 _PAGE = "/page/"
-_KINDS = {"html": b"text/html; charset=utf-8", "css": b"text/css", "js": b"text/javascript", "svg": b"image/svg+xml"}
+_KINDS = {
+    "html": b"text/html; charset=utf-8",
+    "css": b"text/css",
+    "js": b"text/javascript",
+    "svg": b"image/svg+xml",
+}
 _PAGE_HEADERS = (
     (
         b"content-security-policy",
         (
-            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src "
+            b"'self'; "
             b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         ),
     ),
@@ -96,7 +102,10 @@ class RestApp:
             "/v1/status": self._show_status,
             "/metrics": self._show_metrics,
         }
-        self._open: dict[str, Handler] = {"/health": self._show_health, "/openapi.json": self._show_description}
+        self._open: dict[str, Handler] = {
+            "/health": self._show_health,
+            "/openapi.json": self._show_description,
+        }
 
     def end_streams(self) -> None:
         """End the streams of events, and begin none: a server waits for their
@@ -167,7 +176,9 @@ class RestApp:
             self._check_host(exchange)
         if self._admits is None:
             return
-        kind, _, given = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        kind, _, given = (
+            exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        )
         if not self._admits(given.strip() if kind.lower() == "bearer" else None):
             raise Problem(
                 401,
@@ -189,7 +200,9 @@ class RestApp:
                 ipaddress.ip_address(name)
             except ValueError:
                 raise Problem(
-                    421, "WrongHost", "address it by localhost or an IP address; with a token any name will do"
+                    421,
+                    "WrongHost",
+                    "address it by localhost or an IP address; with a token any name will do",
                 ) from None
         self._host = given  # nearly always the next request has the same
 
@@ -198,7 +211,8 @@ class RestApp:
     async def _show_status(self, exchange: Exchange) -> None:
         _only_get(exchange)
         await exchange.answer_json(
-            overview(self._hub, self._status, self._started), headers=[(b"cache-control", b"no-store")]
+            overview(self._hub, self._status, self._started),
+            headers=[(b"cache-control", b"no-store")],
         )
 
     async def _show_metrics(self, exchange: Exchange) -> None:
@@ -211,7 +225,9 @@ class RestApp:
     async def _show_health(self, exchange: Exchange) -> None:
         _only_get(exchange)
         if not self._hub.ready:
-            raise Problem(503, "NotReady", "the state is not complete yet", ((b"retry-after", b"1"),))
+            raise Problem(
+                503, "NotReady", "the state is not complete yet", ((b"retry-after", b"1"),)
+            )
         await exchange.answer_json({"ready": True})
 
     async def _show_description(self, exchange: Exchange) -> None:
@@ -222,7 +238,9 @@ class RestApp:
         problem = problem_of(error)
         if problem is None:
             log.error("unexpected error in an answer", exc_info=error)
-            problem = Problem(500, "InternalError", f"unexpected {type(error).__name__}; see the log of the agent")
+            problem = Problem(
+                500, "InternalError", f"unexpected {type(error).__name__}; see the log of the agent"
+            )
         await exchange.answer(problem.status, problem.body(), PROBLEM.encode(), problem.headers)
 
 
@@ -235,7 +253,11 @@ def _check_page(exchange: Exchange) -> None:
     # what asks by CORS learns nothing unless an application around this one
     # allows it; a link may be followed
     if mode != b"cors" and (mode, kind) != (b"navigate", b"document"):
-        raise Problem(403, "ForeignPage", "a page of another origin cannot embed this; open it in a window of its own")
+        raise Problem(
+            403,
+            "ForeignPage",
+            "a page of another origin cannot embed this; open it in a window of its own",
+        )
 
 
 def _nothing_here() -> Problem:

@@ -65,7 +65,9 @@ class HttpSource(Source):
         self._calls = Calls(access, timeout, most)
         self._writes: set[asyncio.Future[None]] = set()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         asked = Request(list(scopes), resume, list(added))
         response = await self._calls.stream("events", msgspec.json.encode(asked))
         with contextlib.suppress(*UNDECODABLE):  # an older server tells nothing
@@ -108,7 +110,11 @@ class HttpSource(Source):
             raise error_of(answer.status, answer.data, self.name)
         try:
             written = self._calls.decoded(answer, Written)
-            result = None if written.verdict is None else Result(Verdict(written.verdict), written.reasons)
+            result = (
+                None
+                if written.verdict is None
+                else Result(Verdict(written.verdict), written.reasons)
+            )
         except (Disconnected, ValueError) as error:
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
         return Committed(written.revision, written.existed, result)
@@ -121,7 +127,9 @@ class HttpSource(Source):
         try:
             return answer.data, int(answer.headers.get("ETag", '"0"').removeprefix("W/").strip('"'))
         except ValueError:
-            raise Disconnected(f"{self.name}: the ETag is not a revision; see what stands before it") from None
+            raise Disconnected(
+                f"{self.name}: the ETag is not a revision; see what stands before it"
+            ) from None
 
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
@@ -134,7 +142,9 @@ class HttpSource(Source):
         try:
             return [(item.key, item.raw, item.revision) for item in page.items], page.next
         except ValueError as error:
-            raise Disconnected(f"{self.name}: a value is not understood ({error}); check the server") from None
+            raise Disconnected(
+                f"{self.name}: a value is not understood ({error}); check the server"
+            ) from None
 
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""

@@ -51,8 +51,10 @@ class Listener:
         stalled: float = _STALLED,
     ) -> None:
         self._config = Config(
-            app, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
-            server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE, loop="none",
+            app, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level="critical",
+            access_log=False,
+            server_header=False, date_header=False, proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE, loop="none",
         )  # fmt: skip
         self._tls = tls
         self._stalled = stalled
@@ -70,7 +72,9 @@ class Listener:
             for listening in sockets:
                 with contextlib.suppress(OSError):
                     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-        self._acceptor = Acceptor(sockets, lambda: _Protocol(self._config, self._state, loop, self._stalled), self._tls)
+        self._acceptor = Acceptor(
+            sockets, lambda: _Protocol(self._config, self._state, loop, self._stalled), self._tls
+        )
         await self._acceptor.start()
         return int(sockets[0].getsockname()[1])
 
@@ -147,7 +151,9 @@ class _Protocol(HttpToolsProtocol):
         elif not self._coming:
             self._stop_timer()  # most requests come as a whole, and cost no timer
         elif self._timer is None:
-            self._timer = self.loop.call_later(_HEAD_TIME if self._head_bytes >= 0 else _BODY_TIME, self._cut)
+            self._timer = self.loop.call_later(
+                _HEAD_TIME if self._head_bytes >= 0 else _BODY_TIME, self._cut
+            )
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection, as a client may that has said all it wants to say,

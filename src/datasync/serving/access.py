@@ -42,10 +42,14 @@ class Access(msgspec.Struct, frozen=True):
         """Take the address and the options ca=, cert=, key= and token= out
         of a URL. Raises `BadUrl`."""
         if url.path.strip("/"):
-            raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
+            raise BadUrl(
+                f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
+                "or label="
+            )
         if url.user is not None:
             raise BadUrl(
-                f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning here; give ?token="
+                f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning "
+                "here; give ?token="
             )
         host, port = _address(url)
         protocol, plus, role = url.scheme.partition("+")
@@ -72,10 +76,18 @@ class Access(msgspec.Struct, frozen=True):
         """Raise `BadUrl` unless a server may listen there: not beyond this machine
         without a token or TLS clients."""
         if self.files is not None and self.files.cert is None:
-            raise BadUrl(f"{self.name}: a server shows a certificate; give cert= and key=, the names of PEM files")
-        if not is_loopback(self.host) and self.token is None and (self.files is None or self.files.ca is None):
             raise BadUrl(
-                f"{self.name}: listening beyond this machine needs a token (token= or {TOKEN}), or TLS with ca= for the"
+                f"{self.name}: a server shows a certificate; give cert= and key=, the names of "
+                "PEM files"
+            )
+        if (
+            not is_loopback(self.host)
+            and self.token is None
+            and (self.files is None or self.files.ca is None)
+        ):
+            raise BadUrl(
+                f"{self.name}: listening beyond this machine needs a token (token= or {TOKEN}), or "
+                "TLS with ca= for the"
                 " clients' certificates; or use 127.0.0.1"
             )
 
@@ -103,8 +115,16 @@ def is_loopback(host: str) -> bool:
 def _address(url: Url) -> tuple[str, int]:
     host, colon, port = url.hosts.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not is_host(bare) or not colon or (":" in bare) is not host.startswith("[") or not _is_port(port) or "," in host:
-        raise BadUrl(f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port")
+    if (
+        not is_host(bare)
+        or not colon
+        or (":" in bare) is not host.startswith("[")
+        or not _is_port(port)
+        or "," in host
+    ):
+        raise BadUrl(
+            f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port"
+        )
     return bare, int(port)
 
 

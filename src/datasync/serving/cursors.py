@@ -56,7 +56,10 @@ class Cursors:
 
     def keep(self, what: object, rest: Sequence[Item], token: Any) -> str:
         """Keep a place, and name it."""
-        name, place = secrets.token_urlsafe(12), Place(what, rest, token, asyncio.get_running_loop().time())
+        name, place = (
+            secrets.token_urlsafe(12),
+            Place(what, rest, token, asyncio.get_running_loop().time()),
+        )
         self._kept[name] = place
         self.bytes += place.bytes
         if isinstance(token, Held):

@@ -39,7 +39,8 @@ class Followed:
                 case Commit(_, revision):
                     if revision < self._revision:
                         raise Disconnected(
-                            f"{self._name}: its revisions go back, from {self._revision} to {revision};"
+                            f"{self._name}: its revisions go back, from {self._revision} to "
+                            f"{revision};"
                             " check the server, and what stands before it"
                         )
                     self._revision = revision
@@ -62,7 +63,8 @@ class Followed:
         or where the position is not understood."""
         if _number_of(position) is None:
             raise Disconnected(
-                f"{self._name} tells of a position {position[:100]!r}, which this version does not know;"
+                f"{self._name} tells of a position {position[:100]!r}, which this version does "
+                "not know;"
                 " check the versions of both sides"
             )
         while not _reached(self._position, position):
@@ -78,7 +80,12 @@ class Followed:
 def _reached(position: str, wanted: str) -> bool:
     """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
     number, least = _number_of(position), _number_of(wanted)
-    return parts_of(position)[0] == parts_of(wanted)[0] and number is not None and least is not None and number >= least
+    return (
+        parts_of(position)[0] == parts_of(wanted)[0]
+        and number is not None
+        and least is not None
+        and number >= least
+    )
 
 
 def _number_of(position: str) -> int | None:

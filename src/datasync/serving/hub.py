@@ -110,8 +110,12 @@ class Hub:
             return
         self.closed = False
         rng = random.Random()  # noqa: S311 - for jitter
-        self._feed = Feed(self.source, self._layer, self, self._options, rng, time.time, lambda: None)
-        self._task = asyncio.get_running_loop().create_task(self._feed.run(), name=f"datasync hub {self.source.name}")
+        self._feed = Feed(
+            self.source, self._layer, self, self._options, rng, time.time, lambda: None
+        )
+        self._task = asyncio.get_running_loop().create_task(
+            self._feed.run(), name=f"datasync hub {self.source.name}"
+        )
         async with closed_on_error(self.aclose):
             await self._feed.first
 
@@ -167,7 +171,12 @@ class Hub:
         return self._feed
 
     def subscribe(
-        self, scopes: Sequence[str], resume: str | None = None, added: Sequence[str] = (), *, encode: Encode[T]
+        self,
+        scopes: Sequence[str],
+        resume: str | None = None,
+        added: Sequence[str] = (),
+        *,
+        encode: Encode[T],
     ) -> Subscription[T]:
         """Watch `scopes`, from a snapshot on, or behind `resume`, the position of an earlier frame.
 
@@ -288,7 +297,9 @@ class Hub:
     def commit(self, layer: Layer, frame: Commit) -> None:
         self._stand_at(layer, frame.position)
         revision, items = frame.revision, self._items
-        changes = [change for change in frame.changes if change[1] is not None or change[0] in items]
+        changes = [
+            change for change in frame.changes if change[1] is not None or change[0] in items
+        ]
         before = {key: items[key][1] for key, _ in changes if key in items}
         for key, raw in changes:
             if raw is None:
@@ -304,7 +315,12 @@ class Hub:
         # what does not outlive its process has another name in each
         self.log.stand_at(position if self.source.capabilities.durable else None)
 
-    def _append(self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes]) -> None:
+    def _append(
+        self,
+        revision: int,
+        changes: Sequence[tuple[str, bytes | None]],
+        before: Mapping[str, bytes],
+    ) -> None:
         self.revision = max(self.revision, revision)
         if changes:
             entry = self.log.append(revision, changes, before)
@@ -320,9 +336,15 @@ class Hub:
         old, self._items, self._staging, layer.staging = self._items, items, None, None
         self._stand_at(layer, frame.position)
         if frame.same_history and layer.ready:
-            changes: list[tuple[str, bytes | None]] = [(key, None) for key in old if key not in items]
-            changes += [(key, raw) for key, raw, _ in items.values() if key not in old or old[key][1] != raw]
-            self._append(frame.revision, changes, {key: old[key][1] for key, _ in changes if key in old})
+            changes: list[tuple[str, bytes | None]] = [
+                (key, None) for key in old if key not in items
+            ]
+            changes += [
+                (key, raw) for key, raw, _ in items.values() if key not in old or old[key][1] != raw
+            ]
+            self._append(
+                frame.revision, changes, {key: old[key][1] for key, _ in changes if key in old}
+            )
         else:
             layer.ready = True
             self._begin(frame)
@@ -369,7 +391,9 @@ class Subscription(AsyncIterator[list[T]]):
     so slowly that it is given up.
     """
 
-    def __init__(self, hub: Hub, scopes: Scopes, cursor: int | None, added: Scopes | None, encode: Encode[T]) -> None:
+    def __init__(
+        self, hub: Hub, scopes: Scopes, cursor: int | None, added: Scopes | None, encode: Encode[T]
+    ) -> None:
         self._hub = hub
         self._scopes = scopes
         self._cursor = cursor
@@ -458,7 +482,9 @@ class Subscription(AsyncIterator[list[T]]):
     def _snapshot(self, scopes: Scopes, image: Image) -> Iterator[list[T]]:
         for frame in image.encoded(scopes, self._encode):
             if image.revoked:
-                raise Disconnected("the snapshot was read too slowly while others wanted newer ones; connect again")
+                raise Disconnected(
+                    "the snapshot was read too slowly while others wanted newer ones; connect again"
+                )
             yield [frame]
         self._cursor, self._added = image.seq, None
         self._told = (image.seq, image.revision)

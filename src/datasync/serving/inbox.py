@@ -33,7 +33,9 @@ class Inbox(MemorySource):
         self._followed = asyncio.Event()
         self._followed.set()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         self._followed.set()
         if not self.ready:
             return MemorySession(self, Scopes(scopes), ())
@@ -100,6 +102,7 @@ class Inbox(MemorySource):
     def _check_ready(self) -> None:
         if not self.ready:
             raise NotReady(
-                f"{self.name} has not been given its state yet; send all of it (a RESYNC) first, or begin with"
+                f"{self.name} has not been given its state yet; send all of it (a RESYNC) first, "
+                "or begin with"
                 " ?initial=empty"
             )

@@ -39,7 +39,9 @@ class Entry:
         self.seq = seq
         self.frame = frame
         self.before = before
-        self.size = sum(len(key) + len(raw or b"") for key, raw in frame.changes) + sum(map(len, before.values()))
+        self.size = sum(len(key) + len(raw or b"") for key, raw in frame.changes) + sum(
+            map(len, before.values())
+        )
         self._encoded: dict[object, Any] = {}
         self._directories = {key[: key.rfind("/") + 1] for key, _ in frame.changes}
 
@@ -87,7 +89,10 @@ class CommitLog:
         self._batches: dict[object, Any] = {}
 
     def append(
-        self, revision: int, changes: Sequence[tuple[str, bytes | None]], before: Mapping[str, bytes] = _NOTHING
+        self,
+        revision: int,
+        changes: Sequence[tuple[str, bytes | None]],
+        before: Mapping[str, bytes] = _NOTHING,
     ) -> Entry:
         """Add a commit, with the values that its keys had; the oldest are dropped."""
         self.seq += 1
@@ -95,7 +100,9 @@ class CommitLog:
         entry = Entry(self.seq, Commit(self.position(self.seq), revision, changes), before)
         self._entries.append(entry)
         self._size += entry.size
-        if len(self._entries) > 2 * _KEEP or (self._size > 2 * _KEEP_BYTES and len(self._entries) > 1):
+        if len(self._entries) > 2 * _KEEP or (
+            self._size > 2 * _KEEP_BYTES and len(self._entries) > 1
+        ):
             self._trim()
         return entry
 
@@ -126,11 +133,15 @@ class CommitLog:
     def cursor(self, position: str) -> int:
         """The number in a position. Raises `HistoryLost` where it is no place to go on from."""
         history, number, _ = parts_of(position)
-        ours = history == self._history and number.isascii() and number.isdigit() and len(number) < 20
+        ours = (
+            history == self._history and number.isascii() and number.isdigit() and len(number) < 20
+        )
         if not ours or int(number) > self.seq:
             raise HistoryLost("the position belongs to another run of the server; take a snapshot")
         if int(number) < self.floor:
-            raise HistoryLost("the server does not keep what came behind the position any more; take a snapshot")
+            raise HistoryLost(
+                "the server does not keep what came behind the position any more; take a snapshot"
+            )
         return int(number)
 
     def foreign_place(self, position: str) -> Any | None:

@@ -1,12 +1,14 @@
-"""Confirmations: a writer of this process waits for the watches of this process, over a source without replies.
+"""Confirmations: a writer of this process waits for the watches of this process,
+over a source without replies.
 
-A write and the frame that brings it back through the session find each other by a *mark*: the revision, or each key
-where the source has no revisions, or has them by key; then the frame is one at the revision of the write, or one
-behind it. The frame may come back before the write has returned, so commits are remembered while any write is under
-way, and what a snapshot shows of the keys that are being written.
+A write and the frame that brings it back through the session find each other by a *mark*: the
+revision, or each key where the source has no revisions, or has them by key; then the frame is one
+at the revision of the write, or one behind it. The frame may come back before the write has
+returned, so commits are remembered while any write is under way, and what a snapshot shows of the
+keys that are being written.
 
-What lies outside the scopes that the session follows comes with the snapshot of those scopes, never with the commit.
-So a write waits on for its keys there.
+What lies outside the scopes that the session follows comes with the snapshot of those scopes, never
+with the commit. So a write waits on for its keys there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, eq=False):
-    """A write that is under way: the new bytes by key, and what snapshots have shown of these keys since it began."""
+    """A write that is under way: the new bytes by key,
+    and what snapshots have shown of these keys since it began.
+    """
 
     began: int
     values: Mapping[str, bytes | None]
@@ -52,7 +56,9 @@ class Write(msgspec.Struct, eq=False):
 
 
 class Waiting(msgspec.Struct):
-    """A part of a write that no frame has brought yet: its keys, and one vote of `total` for their outcome."""
+    """A part of a write that no frame has brought yet: its keys,
+    and one vote of `total` for their outcome.
+    """
 
     keys: Sequence[str]
     total: Tally
@@ -103,10 +109,13 @@ class Confirmations:
             del self._seen[mark]
         self._update()
 
-    def committed(self, marks: Sequence[Hashable], tally: Tally, followed: Scopes, revision: int = 0) -> None:
+    def committed(
+        self, marks: Sequence[Hashable], tally: Tally, followed: Scopes, revision: int = 0
+    ) -> None:
         """A commit with these marks goes to the watches; `tally` will have its outcome.
 
-        followed: the scopes whose keys it would show. revision: where the marks are keys, that of the commit.
+        followed: the scopes whose keys it would show. revision: where the marks are keys, that of
+            the commit.
         """
         if self.writes:
             self._clock += 1
@@ -129,20 +138,24 @@ class Confirmations:
         self._update()
 
     def seen(self, mark: Hashable, least: int = 0) -> tuple[Tally, Scopes] | None:
-        """The tally of the commit with that mark, if it came since the write began and is at revision `least`, and
-        what the session followed then."""
+        """The tally of the commit with that mark, if it came since the write began and is at
+        revision `least`, and what the session followed then.
+        """
         found = self._seen.get(mark)
         return None if found is None or found[2] < least else (found[1], found[3])
 
     def wait_for(self, mark: Hashable, waiting: Waiting) -> None:
-        """Answer `waiting` with the outcome of the commit with that mark, which has not come yet."""
+        """Answer `waiting` with the outcome of the commit with that mark,
+        which has not come yet.
+        """
         if isinstance(mark, int) and mark not in self._awaited:
             heapq.heappush(self._revisions, mark)
         self._awaited.setdefault(mark, []).append(waiting)
         self.active = True
 
     def overtaken(self, revision: int | None, arrived: Callable[[int, str], bool]) -> list[Waiting]:
-        """What has come with another frame than its commit, at `revision` (None: without revisions).
+        """What has come with another frame than its commit, at `revision` (None:
+        without revisions).
 
         arrived: whether that holds the key, written at this revision or behind it.
         """

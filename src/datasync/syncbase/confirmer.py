@@ -1,4 +1,6 @@
-"""The confirmer: finds, for a write of this process, the events that bring it to the watches, and so its verdict."""
+"""The confirmer: finds, for a write of this process, the events that bring it to the watches,
+and so its verdict.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,10 @@ class Confirmer:
     ) -> None:
         """Answer `reply` with what the watches make of a write that has been done, at `revision`.
 
-        by_key: the revisions of the keys, where each is ordered for itself. vain: keys that were deleted, but were not
-        there: no frame brings them, and what others wrote does not concern this, so they wait for no revision at all.
+        by_key: the revisions of the keys, where each is ordered for itself. vain: keys that were
+            deleted, but were not
+        there: no frame brings them, and what others wrote does not concern this, so they wait for
+            no revision at all.
         """
         total = Tally()
         total.listen(reply)
@@ -61,20 +65,29 @@ class Confirmer:
         keys = [key for key in write.values if self._router.match(key)]
         if layer.revisions:
             self._confirm_revision(layer, write, [key for key in keys if key in vain], 0, total)
-            self._confirm_revision(layer, write, [key for key in keys if key not in vain], revision or 0, total)
+            self._confirm_revision(
+                layer, write, [key for key in keys if key not in vain], revision or 0, total
+            )
         else:
             for key in keys:
-                self._confirm_key(layer, write, key, 0 if key in vain else by_key.get(key, 0), total)
+                self._confirm_key(
+                    layer, write, key, 0 if key in vain else by_key.get(key, 0), total
+                )
         total.close()
 
-    def _confirm_revision(self, layer: Layer, write: Write, keys: list[str], revision: int, total: Tally) -> None:
-        """The frames that bring a revision: its commit, or else snapshots and bookmarks behind it."""
+    def _confirm_revision(
+        self, layer: Layer, write: Write, keys: list[str], revision: int, total: Tally
+    ) -> None:
+        """The frames that bring a revision: its commit,
+        or else snapshots and bookmarks behind it.
+        """
         if not keys:
             return
 
         seen = layer.confirmations.seen(revision)
         if seen is not None:
-            # the commit does not show what was not followed then: a snapshot does, before it or behind
+            # the commit does not show what was not followed then: a snapshot does, before it or
+            # behind
             tally, followed = seen
             total.expected += 1
             tally.listen(total.add)
@@ -107,7 +120,8 @@ class Confirmer:
         seen = layer.confirmations.seen(key, least)
         shown = write.first_shown(key, lambda shown: _is_written(shown.record, raw, least))
         if shown is None and not layer.has_revisions:
-            shown = write.last_shown(key)  # written by somebody else since: nothing tells it from the write itself
+            # written by somebody else since: nothing tells it from the write itself
+            shown = write.last_shown(key)
         if seen is not None and key in seen[1]:
             seen[0].listen(total.add)
         elif shown is not None:
@@ -118,7 +132,9 @@ class Confirmer:
             layer.confirmations.wait_for(key, Waiting([key], total, least))
 
     def overtake(self, layer: Layer) -> None:
-        """Answer those whose commit will not come by itself any more, for the layer is beyond it."""
+        """Answer those whose commit will not come by itself any more,
+        for the layer is beyond it.
+        """
 
         def arrived(least: int, key: str) -> bool:
             if key not in layer.complete:
@@ -131,7 +147,9 @@ class Confirmer:
             self._join(waiting.keys, waiting.total.add)
 
     def remember(self, layer: Layer, scopes: Scopes) -> None:
-        """G7: a write under way may be in this snapshot, and its verdict heard before the write has returned."""
+        """G7: a write under way may be in this snapshot,
+        and its verdict heard before the write has returned.
+        """
         for write in layer.confirmations.writes.values():
             for key in write.values:
                 if key in scopes and self._router.match(key):
@@ -141,7 +159,9 @@ class Confirmer:
                     write.shown.setdefault(key, []).append(shown)
 
     def forget_unwatched(self) -> None:
-        """Nobody watches some keys any more, and no session may bring them: answer those who wait for it."""
+        """Nobody watches some keys any more, and no session may bring them:
+        answer those who wait for it.
+        """
 
         def unwatched(_: int, key: str) -> bool:
             return not self._router.match(key)
@@ -175,5 +195,7 @@ class Confirmer:
 
 
 def _is_written(record: Record | None, raw: bytes | None, least: int) -> bool:
-    """Whether a key has been written by now: these bytes (None: deleted) at revision `least`, or behind it."""
+    """Whether a key has been written by now: these bytes (None: deleted) at revision `least`,
+    or behind it.
+    """
     return raw is None if record is None else record.raw == raw and record.revision >= least

@@ -1,7 +1,8 @@
-"""The core: fed with frames, reports and the time, it says what to deliver, to answer and to reopen.
+"""The core: fed with frames, reports and the time, it says what to deliver,
+to answer and to reopen.
 
-A synchronous state machine without I/O or tasks. Frames go through the mirror and the router into the mailboxes here;
-`Delivery` brings them from there to the handlers.
+A synchronous state machine without I/O or tasks. Frames go through the mirror and the router into
+the mailboxes here; `Delivery` brings them from there to the handlers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ __all__ = ["Core", "Layer"]
 
 
 class Core:
-    """All of one DataSync but its I/O. Its methods return at once; what is to be done then lies in `effects`."""
+    """All of one DataSync but its I/O.
+
+    Its methods return at once; what is to be done then lies in `effects`.
+    """
 
     def __init__(
         self,
@@ -51,12 +55,16 @@ class Core:
         self.delivery = Delivery(self.mirror, options, clock, wall, rng, self.coverage)
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
-        """What it asks of the feeds. The engine sees to it at once, even while it carries out effects."""
+        """What it asks of the feeds.
+
+        The engine sees to it at once, even while it carries out effects.
+        """
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
         self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery)
         self._held_scopes: Counter[str] = Counter()
-        self._wanted: Scopes | None = None  # what `_needed` returns, as long as nothing of it may be gone
+        # what `_needed` returns, as long as nothing of it may be gone
+        self._wanted: Scopes | None = None
         self._unjoined: list[str] = []  # what was registered, and is in no set of scopes yet
         self._order = 0
         self._registered = 0
@@ -66,7 +74,7 @@ class Core:
         """Whether the first state of all layers that the start waits for is known."""
         return self.coverage.started
 
-    # -- watches -------------------------------------------------------------------------------------------------
+    # -- watches -----------------------------------------------------------------------------------
 
     def add(self, sub: Subscriber) -> None:
         """Register a watch; it comes last in the order."""
@@ -96,7 +104,9 @@ class Core:
             self.delivery.close(sub)
 
     def narrow(self) -> None:
-        """G9: forget what neither a watch nor a view needs any more; what a session brings of it is left aside."""
+        """G9: forget what neither a watch nor a view needs any more;
+        what a session brings of it is left aside.
+        """
         self.confirmer.forget_unwatched()
         self._wanted = None  # only here is it said, in the loop, that a view was released
         needed = self._needed()
@@ -118,7 +128,9 @@ class Core:
         self.delivery.pump(sub)
 
     def remove_scope(self, sub: Subscriber, scope: str) -> None:
-        """Take a scope from a watch; what it no longer sees shows as deletes in its RESYNC, to be pumped."""
+        """Take a scope from a watch; what it no longer sees shows as deletes in its RESYNC,
+        to be pumped.
+        """
         self.delivery.need_resync(sub, "prefix removed")
         behind = sub.mailbox.behind
         assert behind is not None
@@ -131,7 +143,10 @@ class Core:
                     behind.setdefault(key, record)
 
     def hold(self, scope: str) -> int:
-        """Keep a scope in the mirror though no watch needs it (for views). Returns what `covers` wants to know."""
+        """Keep a scope in the mirror though no watch needs it (for views).
+
+        Returns what `covers` wants to know.
+        """
         self._held_scopes[scope] += 1
         return self._register([scope])
 
@@ -155,10 +170,12 @@ class Core:
             self.delivery.need_resync(sub, "requested")
             self.delivery.pump(sub)
 
-    # -- sessions ------------------------------------------------------------------------------------------------
+    # -- sessions ----------------------------------------------------------------------------------
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]:
-        """What to open the next session with: scopes, position to resume at, and scopes added to those known."""
+        """What to open the next session with: scopes, position to resume at,
+        and scopes added to those known.
+        """
         needed = self._needed()
         complete = self._known(layer, needed)
         self._keep(layer, complete)
@@ -176,9 +193,12 @@ class Core:
         return list(complete.union(added)), resume, added
 
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
-        """What a session has to cover by now: all its scopes, and those of which nothing is known yet."""
+        """What a session has to cover by now: all its scopes,
+        and those of which nothing is known yet.
+        """
         needed = self._needed()
-        # what is not needed now, that session will not follow: if it is registered again, it has to be read again
+        # what is not needed now, that session will not follow: if it is registered again, it has to
+        # be read again
         self._narrow(layer, needed)
         added = needed.without(layer.complete)
         layer.widening = bool(added)
@@ -186,8 +206,9 @@ class Core:
         return list(layer.next), added
 
     def switched(self, layer: Layer, scopes: Sequence[str]) -> None:
-        """Another session, over these scopes, has taken over from the one that was followed; its frames come next, and
-        then that it has `caught_up`."""
+        """Another session, over these scopes, has taken over from the one that was followed;
+        its frames come next, and then that it has `caught_up`.
+        """
         covered, needed = Scopes(scopes), self._needed()
         layer.staging = layer.next = None
         layer.covers_more = covered.minimal() != needed
@@ -234,22 +255,29 @@ class Core:
             layer.position = frame.position
             if frame.revision > layer.revision:
                 layer.revision = frame.revision
-                # G1: a RESYNC tells how far what it shows is known, also where the last commits did not concern us
+                # G1: a RESYNC tells how far what it shows is known, also where the last commits did
+                # not concern us
                 self.delivery.newest = (layer.revision, layer.name)
             if layer.confirmations.active and layer.revisions:  # else it tells nothing of any key
                 self.confirmer.overtake(layer)
         else:
-            raise TypeError(f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow source.py")
+            raise TypeError(
+                f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow "
+                "source.py"
+            )
 
-    # -- within --------------------------------------------------------------------------------------------------
+    # -- within ------------------------------------------------------------------------------------
 
     def commit(self, layer: Layer, frame: Commit) -> None:
         """Take over a commit; what `frame` does with one."""
         if layer.staging is not None:
-            raise TypeError(f"{layer.name}: Commit within a snapshot; a session must follow source.py")
+            raise TypeError(
+                f"{layer.name}: Commit within a snapshot; a session must follow source.py"
+            )
         revision, changes = frame.revision, frame.changes
         if layer.covers_more:
-            # G5: what was forgotten is not taken over in parts, though it may be wanted again: a snapshot brings it
+            # G5: what was forgotten is not taken over in parts, though it may be wanted again: a
+            # snapshot brings it
             changes = layer.complete.keep(changes)
         diffs, same = self.mirror.apply(layer.index, changes, revision)
         layer.position = frame.position
@@ -266,14 +294,17 @@ class Core:
                 self.confirmer.overtake(layer)
             else:
                 keys = [key for key, _ in frame.changes]
-                # G7: what is not taken over is not shown to anybody yet: it waits for the snapshot, with its writer
+                # G7: what is not taken over is not shown to anybody yet: it waits for the snapshot,
+                # with its writer
                 shown = keys if changes is frame.changes else [key for key, _ in changes]
                 layer.confirmations.committed(keys, tally, Scopes(shown), revision)
         self._distribute(diffs, same, revision, layer.name, tally)
         if tally is not None:
             tally.close()
 
-    def _distribute(self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None) -> None:
+    def _distribute(
+        self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None
+    ) -> None:
         """Bring each watch its part of one commit."""
         self.delivery.seq += 1
         match = self._router.match
@@ -311,12 +342,21 @@ class Core:
             self._give(sub, parts[sub], revision, source, tally, mixed=sub in mixed)
 
     def _give(
-        self, sub: Subscriber, diffs: list[Diff], revision: int, source: str, tally: Tally | None, *, mixed: bool
+        self,
+        sub: Subscriber,
+        diffs: list[Diff],
+        revision: int,
+        source: str,
+        tally: Tally | None,
+        *,
+        mixed: bool,
     ) -> None:
         if tally is not None:
             tally.expected += 1
         if sub.fast and sub.idle and sub.outstanding is None:
-            self.delivery.deliver_now(sub, batch_of(diffs, tally, self.delivery.seq, revision, source, sub.spec.decode))
+            self.delivery.deliver_now(
+                sub, batch_of(diffs, tally, self.delivery.seq, revision, source, sub.spec.decode)
+            )
             return
         sub.fast = False
         box = sub.mailbox
@@ -326,7 +366,9 @@ class Core:
         self.delivery.pump(sub)
 
     def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: dict[str, Record]) -> None:
-        """A snapshot is complete: take it over, then begin a round or resync those who waited for it."""
+        """A snapshot is complete: take it over, then begin a round or resync
+        those who waited for it.
+        """
         layer.staging = None
         diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
         if self.started:  # else nobody asks; what is kept below may be less than the snapshot
@@ -347,12 +389,16 @@ class Core:
             reason = NEW_HISTORY
         layer.complete = layer.complete.joined(layer.staging_scopes)
         if layer.next is not None:
-            # G2: what the next session will not follow is not known: a watch that needs it waits for
-            # the session after that
+            # G2: what the next session will not follow is not known: a watch that needs it waits
+            # for the session after that
             self._keep(layer, self._known(layer, layer.next))
         if layer.widening:
             layer.widening = bool(self._needed().without(layer.complete))
-        layer.position, layer.revision, layer.history = frame.position, frame.revision, frame.history
+        layer.position, layer.revision, layer.history = (
+            frame.position,
+            frame.revision,
+            frame.history,
+        )
         layer.ready, layer.lost, layer.fault, layer.loading = True, False, None, False
         layer.fresh = max(layer.fresh, layer.opened_at)
         self.delivery.newest = (layer.revision, layer.name)
@@ -387,13 +433,17 @@ class Core:
             if tally is not None:
                 tally.expected += 1
             sub.fast = False
-            sub.mailbox.catch_up(Group(self.delivery.seq, layer.revision, layer.name, parts[sub], tally))
+            sub.mailbox.catch_up(
+                Group(self.delivery.seq, layer.revision, layer.name, parts[sub], tally)
+            )
             if sub.is_overdue:
                 sub.mailbox.overdue()
             self.delivery.pump(sub)
 
     def _round(self, reason: str, diffs: Iterable[Diff], tally: Tally | None) -> None:
-        """Resync all watches in order; `diffs` is what changed unseen, `tally` hears what they make of it."""
+        """Resync all watches in order; `diffs` is what changed unseen,
+        `tally` hears what they make of it.
+        """
         self.delivery.seq += 1
         for sub in self.subscribers:
             self.delivery.need_resync(sub, reason)
@@ -425,7 +475,8 @@ class Core:
     def _known(self, layer: Layer, needed: Scopes) -> Scopes:
         if needed.contains_all_of(layer.complete):
             return layer.complete
-        # what a wider scope takes in stays known, and followed, until the snapshot of that scope replaces it
+        # what a wider scope takes in stays known, and followed, until the snapshot of that scope
+        # replaces it
         known = [scope for scope in layer.complete if scope in needed]
         return Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
 
@@ -442,9 +493,12 @@ class Core:
             self.mirror.prune(layer.index, scopes)
 
     def _register(self, scopes: Iterable[str]) -> int:
-        """Ask for what is new to a source, and how it stands now. Returns the number of the registration.
+        """Ask for what is new to a source, and how it stands now.
 
-        Before the first snapshot is complete as well: the session that brings it may be open already.
+        Returns the number of the registration.
+
+        Before the first snapshot is complete as well: the session that brings it may be open
+        already.
         """
         self._registered += 1
         self._unjoined += scopes

@@ -19,7 +19,9 @@ class Coverage:
         """The first state of all layers that the start waits for is known."""
 
     def covers(self, scope: str, registered: int = 0) -> bool:
-        """Whether the mirror holds `scope` completely, and as fresh as a watch registered then may expect (G1)."""
+        """Whether the mirror holds `scope` completely, and as fresh as a watch registered then may
+        expect (G1).
+        """
         return self.started and all(
             (layer.fresh >= registered and scope in layer.complete)
             or (layer.optional and (layer.lost or not layer.ready))
@@ -37,6 +39,10 @@ class Coverage:
     def misses(self, sub: Subscriber) -> bool:
         """Whether that needs a source that is lost."""
         return any(
-            layer.lost and (layer.fresh < sub.registered or any(scope not in layer.complete for scope in sub.scopes))
+            layer.lost
+            and (
+                layer.fresh < sub.registered
+                or any(scope not in layer.complete for scope in sub.scopes)
+            )
             for layer in self._layers
         )

@@ -1,4 +1,6 @@
-"""From the mailbox to the handler and back: deliveries, reports, retries, overdue handlers, turns in a round."""
+"""From the mailbox to the handler and back: deliveries, reports, retries, overdue handlers,
+turns in a round.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ class Delivery:
         self._out_of_reach = coverage.misses
         self.timers = Timers()  # when `tick` wants to be called
 
-    # -- what the engine calls ------------------------------------------------------------------------------------
+    # -- what the engine calls ---------------------------------------------------------------------
 
     def ask(self, sub: Subscriber) -> None:
         """The handler is idle, or somebody waits in the stream."""
@@ -89,12 +91,17 @@ class Delivery:
             sub.deadline = Deadline(Wait.READER, sub.deadline.at)
 
     def delivered(self, sub: Subscriber, event: Event[Any]) -> None:
-        """The handler has this event, and has not reported yet: from now on it may become overdue."""
+        """The handler has this event, and has not reported yet:
+        from now on it may become overdue.
+        """
         seconds = sub.spec.ack_timeout if type(event) is ChangeEvent else sub.spec.resync_timeout
         self._wait(sub, Wait.ACK, seconds)
 
     def finished(self, event: Event[Any], error: BaseException | None) -> None:
-        """The handler has returned, or raised. Without an error that accepts the event, unless it is deferred."""
+        """The handler has returned, or raised.
+
+        Without an error that accepts the event, unless it is deferred.
+        """
         sub: Subscriber = event._ticket
         if error is not None or not event._deferred:
             out = sub.outstanding
@@ -105,7 +112,10 @@ class Delivery:
         self.ask(sub)
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
-        """What the handler says of the event. Reports on events that are not out any more change nothing."""
+        """What the handler says of the event.
+
+        Reports on events that are not out any more change nothing.
+        """
         sub: Subscriber = event._ticket
         out = sub.outstanding
         if out is None or out.event is not event or out.stage is not _OUT:
@@ -124,7 +134,8 @@ class Delivery:
         try:
             self._hear(sub, out, error)
         except Exception as unexpected:
-            # G8: an error that is not what its class says, say; the event must not be left out for ever
+            # G8: an error that is not what its class says, say; the event must not be left out for
+            # ever
             log.exception("%s: unexpected error in taking a report", sub.name)
             if not sub.has(event):
                 raise
@@ -136,7 +147,11 @@ class Delivery:
             self._accept(sub, out, NO_REASONS)
         elif isinstance(error, Refused) and error.reasons.keys() <= out.all_keys():
             self._accept(sub, out, error.reasons)
-        elif isinstance(error, DecodeError) and error.key not in out.undecodable and error.key in out.all_keys():
+        elif (
+            isinstance(error, DecodeError)
+            and error.key not in out.undecodable
+            and error.key in out.all_keys()
+        ):
             sub.fast = False
             sub.deadline = None
             out.leave_out(error)  # to be brought again at once
@@ -173,10 +188,12 @@ class Delivery:
             case Wait.ACK | Wait.READER:
                 self._pass_by(sub)
 
-    # -- what the core calls -------------------------------------------------------------------------------------
+    # -- what the core calls -----------------------------------------------------------------------
 
     def start_round(self, subs: Iterable[Subscriber]) -> None:
-        """Resync these watches, which all need it, one after another; a round under way is replaced."""
+        """Resync these watches, which all need it, one after another;
+        a round under way is replaced.
+        """
         self._turn(self.rounds.start(subs))
 
     def need_resync(self, sub: Subscriber, reason: str) -> None:
@@ -189,7 +206,10 @@ class Delivery:
         sub.trouble.attempt = 1
 
     def close(self, sub: Subscriber) -> None:
-        """The watch is gone: it votes no more, and nobody waits for it. Nothing here leads to it any more (G9)."""
+        """The watch is gone: it votes no more, and nobody waits for it.
+
+        Nothing here leads to it any more (G9).
+        """
         sub.enter(Progress.CLOSED)
         if sub.outstanding is not None:
             sub.outstanding.batch.abandon()
@@ -240,13 +260,17 @@ class Delivery:
     def deliver_now(self, sub: Subscriber, batch: Batch) -> None:
         """Deliver a commit past the empty mailbox of a watch that waits for nothing else."""
         event: Event[Any] = ChangeEvent(
-            revision=batch.revision, source=batch.source, changes=[*batch.changes], _report=sub.report, _ticket=sub
+            revision=batch.revision,
+            source=batch.source,
+            changes=[*batch.changes],
+            _report=sub.report,
+            _ticket=sub,
         )
         sub.outstanding = Outstanding(event, batch, _OUT)
         sub.idle = False
         self.effects.append((sub, event))
 
-    # -- within --------------------------------------------------------------------------------------------------
+    # -- within ------------------------------------------------------------------------------------
 
     def _prepare(self, sub: Subscriber) -> bool:
         """Make the next event. False where nothing differs after all."""
@@ -260,7 +284,8 @@ class Delivery:
             self._pump_dependents(sub)
             return False
         event: Event[Any] = ChangeEvent(
-            changes=[*batch.changes],  # the batch stays as it is, whatever a handler does to its list
+            # the batch stays as it is, whatever a handler does to its list
+            changes=[*batch.changes],
             revision=batch.revision,
             source=batch.source,
             commits=batch.commits,
@@ -331,7 +356,13 @@ class Delivery:
 
     def _accept(self, sub: Subscriber, out: Outstanding, refused: Mapping[str, str]) -> None:
         if out.undecodable:
-            refused = {**{key: f"does not decode: {error.reason}" for key, error in out.undecodable.items()}, **refused}
+            refused = {
+                **{
+                    key: f"does not decode: {error.reason}"
+                    for key, error in out.undecodable.items()
+                },
+                **refused,
+            }
         if refused:
             refused = {key: printable(str(reason)) for key, reason in refused.items()}
 
@@ -362,7 +393,9 @@ class Delivery:
         self._withdraw(sub, out, dirty=True)
         if not superseded:
             retry = self._options.retry
-            after = error.after if isinstance(error, Retry) else retry.delay(trouble.attempt, self._rng)
+            after = (
+                error.after if isinstance(error, Retry) else retry.delay(trouble.attempt, self._rng)
+            )
             if sub.follows and trouble.attempt >= self._options.retries:
                 sub.mailbox.fold()
                 sub.need_resync(f"{trouble.attempt} tries failed: {trouble.why}")
@@ -374,12 +407,16 @@ class Delivery:
         """Put an event that was not accepted back into the mailbox."""
         out.give_back(sub.mailbox, dirty=dirty)
         event = out.event
-        if isinstance(event, ResyncEvent) and (sub.progress is Progress.RESYNCING or event.reason == NEW_HISTORY):
+        if isinstance(event, ResyncEvent) and (
+            sub.progress is Progress.RESYNCING or event.reason == NEW_HISTORY
+        ):
             sub.need_resync(event.reason)
         sub.outstanding = sub.deadline = None
 
     def _take_back(self, sub: Subscriber) -> None:
-        """An event that is made but not delivered is not needed any more: the RESYNC that is due makes up for it."""
+        """An event that is made but not delivered is not needed any more:
+        the RESYNC that is due makes up for it.
+        """
         out = sub.outstanding
         if out is not None and out.stage is Stage.READY:
             self._withdraw(sub, out, dirty=bool(out.undecodable))
@@ -407,10 +444,13 @@ class Delivery:
             self._pump_dependents(sub)
 
     def _turn(self, sub: Subscriber | None) -> None:
-        """Resync the watch whose turn it is; those that are passed by anyway do not hold up the round."""
+        """Resync the watch whose turn it is; those that are passed by anyway do
+        not hold up the round.
+        """
         while sub is not None:
             self.pump(sub)
-            # G6: what it watches is known, though perhaps not as of its registration: that is soon asked
+            # G6: what it watches is known, though perhaps not as of its registration: that is soon
+            # asked
             soon = self._known(sub) and not self._out_of_reach(sub)
             if not sub.is_overdue and (soon or self._covered(sub)):
                 return

@@ -13,8 +13,11 @@ __all__ = ["Effect", "Request"]
 
 
 class Request(msgspec.Struct, gc=False):
-    """Something was registered: the feed of this layer (by index) is to bring it up to date. It does not wait for
-    effects: a write that comes next is to find it done. `wider`: the session may not follow all of its scopes."""
+    """Something was registered: the feed of this layer (by index) is to bring it up to date.
+
+    It does not wait for effects: a write that comes next is to find it done. `wider`: the session
+    may not follow all of its scopes.
+    """
 
     layer: int
     wider: bool

@@ -40,7 +40,9 @@ _NARROW_PAUSE = 10
 
 
 class Engine:
-    """Runs a core in the event loop. Nothing here is entered twice: effects are carried out by the outermost call.
+    """Runs a core in the event loop.
+
+    Nothing here is entered twice: effects are carried out by the outermost call.
 
     rng, wall: random numbers for jitter, and Unix time; a simulation has its own.
     """
@@ -68,7 +70,8 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Future[None]] = set()
         self._draining = False
-        self._narrowed: dict[Subscriber, None] = {}  # to be resynced, for something was taken from them
+        # to be resynced, for something was taken from them
+        self._narrowed: dict[Subscriber, None] = {}
         self._narrowing: asyncio.Handle | None = None
         self._narrow_at = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -78,10 +81,13 @@ class Engine:
         self.closed = False
         """Closing has begun: the watches vote no more."""
 
-    # -- life ----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect all sources; ends when each has been tried once. Raises what makes no sense to retry."""
+        """Connect all sources; ends when each has been tried once.
+
+        Raises what makes no sense to retry.
+        """
         self._loop = asyncio.get_running_loop()
         self._core.delivery.clock = self._loop.time
         for sub in list(self._core.subscribers):
@@ -92,16 +98,19 @@ class Engine:
             for source, layer in zip(self._sources, self.layers, strict=True)
         ]
         self._tasks = [
-            self._loop.create_task(feed.run(), name=f"datasync feed {feed.layer.name}") for feed in self._feeds
+            self._loop.create_task(feed.run(), name=f"datasync feed {feed.layer.name}")
+            for feed in self._feeds
         ]
         required = [feed.first for feed in self._feeds if not feed.layer.optional]
         await asyncio.gather(*required)
 
     async def aclose(self) -> None:
-        """Close the watches and end the sessions, within `close_timeout`; calls that wait raise `WatchClosed`."""
+        """Close the watches and end the sessions, within `close_timeout`;
+        calls that wait raise `WatchClosed`.
+        """
         self.closed = True
-        # the waiters first, for closing the watches might look like what they wait for; then the watches from the
-        # last to the first, so that none gets the turn of one that is closed
+        # the waiters first, for closing the watches might look like what they wait for; then the
+        # watches from the last to the first, so that none gets the turn of one that is closed
         for waiter in self._waiters:
             _fail(waiter, WatchClosed("the DataSync has been closed"))
         self._waiters.clear()
@@ -124,9 +133,11 @@ class Engine:
                 feed.close()
 
     async def handlers_ended(self) -> None:
-        """Wait, for at most `close_timeout`, until the handlers have ended that had an event when their watch closed.
+        """Wait, for at most `close_timeout`, until the handlers have ended that had an event when
+        their watch closed.
 
-        G12: not a part of `aclose`, for a handler that takes its time must not keep the sources open.
+        G12: not a part of `aclose`, for a handler that takes its time must not keep the sources
+            open.
         """
         await self._ended(self._ending)
 
@@ -138,7 +149,7 @@ class Engine:
             for future in stuck:
                 log.warning("closed without %s, which does not end", future)
 
-    # -- watches -------------------------------------------------------------------------------------------------
+    # -- watches -----------------------------------------------------------------------------------
 
     def add(self, sub: Subscriber) -> None:
         """Register a watch that has its runner, also while running."""
@@ -167,7 +178,10 @@ class Engine:
         self.drain()
 
     def narrow(self, sub: Subscriber, scope: str) -> None:
-        """Let a watch see less. What is taken from it in the same turn of the loop is one RESYNC."""
+        """Let a watch see less.
+
+        What is taken from it in the same turn of the loop is one RESYNC.
+        """
         self._core.remove_scope(sub, scope)
         self._narrow_soon()
         if self._loop is not None:
@@ -187,8 +201,12 @@ class Engine:
         self.drain()
 
     def _narrow_soon(self) -> None:
-        """In the next turn of the loop, for watches are often closed, and prefixes removed, together. Where that
-        happens one by one it takes a tenth of the time at most, for it costs as much as there are watches."""
+        """In the next turn of the loop, for watches are often closed,
+        and prefixes removed, together.
+
+        Where that happens one by one it takes a tenth of the time at most, for it costs as much as
+        there are watches.
+        """
         if self._loop is None or self.closed or self._narrowing is not None:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -206,13 +224,17 @@ class Engine:
         self.drain()
 
     async def ready(self) -> None:
-        """Wait until every handler, and every stream that somebody iterates, has accepted its RESYNC, and all is known
-        that views show. Raises `WatchClosed`."""
+        """Wait until every handler, and every stream that somebody iterates,
+        has accepted its RESYNC, and all is known that views show.
+
+        Raises `WatchClosed`.
+        """
         core = self._core
         awaited: deque[Subscriber] = deque()
 
         def all_accepted() -> bool:
-            # asked at each step of a round, which goes through them in order: those before the first are looked at once
+            # asked at each step of a round, which goes through them in order: those before the
+            # first are looked at once
             while awaited and not _is_awaited(awaited[0]):
                 awaited.popleft()
             if not awaited:
@@ -229,10 +251,13 @@ class Engine:
         """Where everything stands, as plain data."""
         return status_of(self._feeds, self._core.subscribers)
 
-    # -- what is known -------------------------------------------------------------------------------------------
+    # -- what is known -----------------------------------------------------------------------------
 
     def hold(self, scope: str) -> int:
-        """Keep a scope though no watch needs it (for views). Returns what `covers` wants to know."""
+        """Keep a scope though no watch needs it (for views).
+
+        Returns what `covers` wants to know.
+        """
         registered = self._core.hold(scope)
         if self._loop is not None:
             self.drain()
@@ -244,7 +269,9 @@ class Engine:
         self._narrow_soon()
 
     def covers(self, scope: str, registered: int = 0) -> bool:
-        """Whether all of a scope is known, and as fresh as a watch registered then may expect (G1)."""
+        """Whether all of a scope is known, and as fresh as a watch registered
+        then may expect (G1).
+        """
         return self._core.coverage.covers(scope, registered)
 
     def knows(self, scope: str) -> bool:
@@ -268,7 +295,7 @@ class Engine:
         """What is known of a scope, in key order."""
         return self._core.mirror.under(scope)
 
-    # -- what runners say ----------------------------------------------------------------------------------------
+    # -- what runners say --------------------------------------------------------------------------
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """A handler reports on its event."""
@@ -293,10 +320,13 @@ class Engine:
         self._core.delivery.unask(sub, event)
         self.drain()
 
-    # -- waiting -------------------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that the core was told makes `condition` true. Raises what it raises, `WatchClosed`."""
+        """Wait until something that the core was told makes `condition` true.
+
+        Raises what it raises, `WatchClosed`.
+        """
         if condition():
             return
         future = asyncio.get_running_loop().create_future()
@@ -315,11 +345,13 @@ class Engine:
         finally:
             del self._verdicts[verdict]
 
-    # -- writes --------------------------------------------------------------------------------------------------
+    # -- writes ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def confirming(self, layer: Layer, writes: Mapping[str, bytes | None]) -> Iterator[Write]:
-        """Within the block these keys of a layer are written: what brings them is looked out for, to `confirm` it."""
+        """Within the block these keys of a layer are written: what brings them is looked out for,
+        to `confirm` it.
+        """
         write = layer.confirmations.begin(writes)
         try:
             yield write
@@ -336,7 +368,9 @@ class Engine:
         by_key: Mapping[str, int],
         vain: Container[str],
     ) -> None:
-        """Answer `reply` with what the watches make of a write that has been done; see `Confirmer.confirm`."""
+        """Answer `reply` with what the watches make of a write that has been done;
+        see `Confirmer.confirm`.
+        """
         self._core.confirmer.confirm(layer, write, revision, reply, by_key, vain)
 
     @property
@@ -354,8 +388,11 @@ class Engine:
         return self._core.confirmer.wanted(keys, but=layer.complete if following else _NOTHING)
 
     async def caught_up(self, layer: Layer, keys: Iterable[str]) -> None:
-        """Wait until all that was committed to the layer's source before this call is in the core, as far as watches
-        want these keys, and the source can tell. Raises `WatchClosed`."""
+        """Wait until all that was committed to the layer's source before this call is in the core,
+        as far as watches want these keys, and the source can tell.
+
+        Raises `WatchClosed`.
+        """
         feed, told = self._feeds[layer.index], False
         while not told and self._core.confirmer.wanted(keys):
             await self.wait_until(lambda: not self.unfollowed(layer, keys))
@@ -370,16 +407,20 @@ class Engine:
         def reached() -> bool:
             if layer.epoch != epoch:
                 raise HistoryChanged(
-                    f"{layer.name} has a new history, revision {revision} belongs to the old one; read again"
+                    f"{layer.name} has a new history, revision {revision} belongs to the old one; "
+                    "read again"
                 )
             return layer.ready and layer.revision >= revision
 
         await self.wait_until(reached)
 
-    # -- the loop ------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Carry out what the core asks for. What that brings about re-enters the core and is carried out here too."""
+        """Carry out what the core asks for.
+
+        What that brings about re-enters the core and is carried out here too.
+        """
         while self._requests:
             request = self._requests.popleft()
             if self._feeds:
@@ -395,7 +436,8 @@ class Engine:
                 if sub.has(event):  # it may have been closed meanwhile
                     try:
                         sub.runner.deliver(event)
-                    except Exception as error:  # G8: not of the handler; its event must not be left out for ever
+                    # G8: not of the handler; its event must not be left out for ever
+                    except Exception as error:
                         log.exception("%s: unexpected error in handing over an event", sub.name)
                         delivery.report(event, error)
                         delivery.ask(sub)  # no handler has it, so none will
@@ -427,7 +469,8 @@ class Engine:
         self._timer = self._loop.call_at(when, self._due, when)
 
     def _due(self, when: float) -> None:
-        # G7: while the loop was busy with something else no handler went on, nor was heard: it has as long again
+        # G7: while the loop was busy with something else no handler went on, nor was heard: it has
+        # as long again
         assert self._loop is not None
         self._timer = self._loop.call_later(self._now() - when, self._tick)
 

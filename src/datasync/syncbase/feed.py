@@ -1,4 +1,6 @@
-"""The feed of one layer: keeps a session open, brings its frames to the core, and comes back after every fault."""
+"""The feed of one layer: keeps a session open, brings its frames to the core,
+and comes back after every fault.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from datasync.errors import BadStore, DataSyncError, Disconnected, HistoryLost, Unauthorized, UsageError
+from datasync.errors import (
+    BadStore,
+    DataSyncError,
+    Disconnected,
+    HistoryLost,
+    Unauthorized,
+    UsageError,
+)
 from datasync.frames import Commit, Frame
 from datasync.options import Options
 from datasync.source import PushSession, Session, Source
@@ -26,14 +35,18 @@ log = logger("datasync.feed")
 
 _FATAL = (Unauthorized, BadStore, UsageError)
 _PATIENCE, _ASK_AFTER = 2.0, 0.2
-"""For how many seconds two sessions may go on side by side, waiting for a moment at which they are level; and after how
-many the one that is to take over is asked again to catch up."""
+"""For how many seconds two sessions may go on side by side, waiting for a moment at which they are
+level; and after how many the one that is to take over is asked again to catch up.
+"""
 _STABLE_AFTER = 10.0  # seconds; the next reconnect is the first of its row
 _YIELD_AFTER = 256  # changes; then watches that wait get their turn of the loop
 
 
 class Follower(Protocol):
-    """What takes over the frames of a feed, as the core of a DataSync does. `Core` documents each method."""
+    """What takes over the frames of a feed, as the core of a DataSync does.
+
+    `Core` documents each method.
+    """
 
     def opening(self, layer: Layer) -> tuple[list[str], Any, list[str]]: ...
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]: ...
@@ -79,19 +92,25 @@ class Feed:
         self._widening: Line | None = None  # of a session that pushes: which is to be widened soon
         self._lines: list[Line] = []
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the first try to connect has ended; failed if it makes no sense to try again."""
+        """Done once the first try to connect has ended;
+        failed if it makes no sense to try again.
+        """
 
     @property
     def state(self) -> LayerState:
         """Where it stands; `since` tells from when (wall clock, seconds)."""
-        if self._state is LayerState.FOLLOWING and (not self.layer.ready or self.layer.staging is not None):
+        if self._state is LayerState.FOLLOWING and (
+            not self.layer.ready or self.layer.staging is not None
+        ):
             return LayerState.LOADING
         if self._unproven and self._line is not None:
             return LayerState.LOADING
         return self._state
 
     def registered(self, *, wider: bool) -> None:
-        """Something was registered: see to it that it is followed (`wider`: perhaps it is not), and up to date."""
+        """Something was registered: see to it that it is followed (`wider`: perhaps it is not),
+        and up to date.
+        """
         self._stale.set()
         line = self._line
         if wider and line is not None and isinstance(line.session, PushSession):
@@ -109,7 +128,8 @@ class Feed:
         assert isinstance(line.session, PushSession)
         try:
             line.session.widen(*self._core.widening(self.layer))
-        except BaseException as error:  # G8: it ends the session, not the write that it comes before
+        # G8: it ends the session, not the write that it comes before
+        except BaseException as error:
             break_off(line.broken, failure(error))
         self._drain()
 
@@ -119,8 +139,10 @@ class Feed:
         return self._line is not None and self.state is LayerState.FOLLOWING
 
     async def caught_up(self) -> bool:
-        """Wait until all that was committed before is in the core, as far as the source can tell. Returns whether it
-        is: not while the session is lost, whose next one shows it."""
+        """Wait until all that was committed before is in the core, as far as the source can tell.
+
+        Returns whether it is: not while the session is lost, whose next one shows it.
+        """
         while (line := self._line) is not None:
             try:
                 await line.session.caught_up()
@@ -145,8 +167,10 @@ class Feed:
                 await self._pause(failure(error))
 
     def close(self) -> None:
-        """Its task has ended. It still tells where it stood; nothing in it refers to its owner (G9). May be called
-        twice."""
+        """Its task has ended.
+
+        It still tells where it stood; nothing in it refers to its owner (G9). May be called twice.
+        """
         if self._state is not LayerState.CLOSED:
             self._enter(LayerState.CLOSED)
             self._drain = _nothing
@@ -193,7 +217,9 @@ class Feed:
             log.error("%s: unexpected error in the session", self.source.name, exc_info=error)
 
     def _prove(self) -> None:
-        """G8: only what has brought something is connected again: a whole snapshot, or, resumed, a frame or a ping."""
+        """G8: only what has brought something is connected again: a whole snapshot, or, resumed,
+        a frame or a ping.
+        """
         self._unproven = False
         if self._state is LayerState.LOST:
             log.info("%s: connected again", self.source.name)
@@ -202,7 +228,9 @@ class Feed:
         self.error = None
 
     async def _one_session(self) -> None:
-        """Follow the source until it is lost; returns where a session has to end before the next one is opened."""
+        """Follow the source until it is lost; returns where a session has to end before the next
+        one is opened.
+        """
         loop = asyncio.get_running_loop()
         scopes, resume, added = self._core.opening(self.layer)
         session = await self._open(scopes, resume, added)
@@ -249,8 +277,10 @@ class Feed:
         await line.aclose(self._options.close_timeout)
 
     async def _follow(self, line: Line) -> Line | None:
-        """Look after a session until it fails, or another one has taken over. Returns that one, or None where this one
-        has to end first."""
+        """Look after a session until it fails, or another one has taken over.
+
+        Returns that one, or None where this one has to end first.
+        """
         assert line.taking is not None
         pings = asyncio.ensure_future(self._ping(line))
         fresh = asyncio.ensure_future(self._freshen(line))
@@ -267,7 +297,8 @@ class Feed:
             raise_first(ends)
             raise Disconnected("the session ended")
         finally:
-            del ends, pings, fresh, widening  # G9: what they raise would lead to them by its traceback
+            # G9: what they raise would lead to them by its traceback
+            del ends, pings, fresh, widening
 
     async def _take(self, line: Line) -> None:
         session = line.session
@@ -301,15 +332,20 @@ class Feed:
                     self._drain()
                 else:
                     self._deliver(frame)
-        except Exception as error:  # G8: it ends the session, not the write that the frame came about by
+        # G8: it ends the session, not the write that the frame came about by
+        except Exception as error:
             break_off(broken, error)
 
     async def _ping(self, line: Line) -> None:
-        """Find out within seconds that the other side is gone, though the connection says nothing. Also while frames
-        come: one server may be busy while another is silent, or go on talking when it is no longer the one to ask."""
+        """Find out within seconds that the other side is gone, though the connection says nothing.
+
+        Also while frames come: one server may be busy while another is silent, or go on talking
+        when it is no longer the one to ask.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            if not self._unproven or self.layer.loading:  # else it is to show at once that it stands
+            # else it is to show at once that it stands
+            if not self._unproven or self.layer.loading:
                 await asyncio.sleep(self._options.ping_interval)
             began = loop.time()
             try:
@@ -320,12 +356,17 @@ class Feed:
                     self._drain()
             except TimeoutError:
                 if line.heard < began:  # else the answer may be held up by frames
-                    raise Disconnected(f"no answer to a ping within {self._options.ping_timeout:g} s") from None
+                    raise Disconnected(
+                        f"no answer to a ping within {self._options.ping_timeout:g} s"
+                    ) from None
 
-    # -- what is registered while it runs ------------------------------------------------------------------------
+    # -- what is registered while it runs ----------------------------------------------------------
 
     async def _freshen(self, line: Line) -> None:
-        """G1: bring what was registered up to date. Registrations that come together share a call."""
+        """G1: bring what was registered up to date.
+
+        Registrations that come together share a call.
+        """
         attempt = 0
         while True:
             self._stale.clear()
@@ -340,12 +381,16 @@ class Feed:
                 continue
             attempt = 0
             if line.retired:
-                await line.ended  # what it brought was not delivered; this is for the next one to do
+                # what it brought was not delivered; this is for the next one to do
+                await line.ended
             self._core.caught_up(self.layer, registered)
             self._drain()
 
     async def _caught_up(self, line: Line) -> int:
-        """Let the session bring all that its source has acknowledged. Returns how much was registered before."""
+        """Let the session bring all that its source has acknowledged.
+
+        Returns how much was registered before.
+        """
         registered = self.layer.registered
         try:
             async with asyncio.timeout(self._options.connect_timeout):
@@ -355,14 +400,19 @@ class Feed:
         return registered
 
     async def _widen(self, line: Line) -> Line | None:
-        """Where more is to be watched, open a session that covers it beside this one. Returns it when it takes over."""
+        """Where more is to be watched, open a session that covers it beside this one.
+
+        Returns it when it takes over.
+        """
         attempt = 0
         while True:
             await self._wider.wait()
-            await asyncio.sleep(0)  # all watches registered in this turn of the loop share the session
+            # all watches registered in this turn of the loop share the session
+            await asyncio.sleep(0)
             self._wider.clear()
             try:
-                # G8: a position as new as can be, for one that is compacted would lose the history of all watches
+                # G8: a position as new as can be, for one that is compacted would lose the history
+                # of all watches
                 await self._caught_up(line)
                 await self._settled()
                 scopes, added = self._core.widening(self.layer)
@@ -374,13 +424,17 @@ class Feed:
                 if line.retired:
                     raise
                 if not isinstance(error, DataSyncError):
-                    log.exception("%s: unexpected error while more is to be watched", self.source.name)
+                    log.exception(
+                        "%s: unexpected error while more is to be watched", self.source.name
+                    )
                 attempt += 1
                 self._wider.set()
                 await self._postpone(attempt, "cannot watch more", error)
 
     async def _succeed(self, line: Line, scopes: Sequence[str], added: Sequence[str]) -> Line:
-        """G9: let the session that is followed go on until another one, which covers `scopes`, can take over."""
+        """G9: let the session that is followed go on until another one, which covers `scopes`,
+        can take over.
+        """
         layer = self.layer
         resume = layer.position if layer.can_resume and layer.has_revisions else None
         handover = Handover(layer, scopes, scopes if resume is None else added)
@@ -402,7 +456,8 @@ class Feed:
             level = await self._is_level(successor, handover)
             line.retired, line.sink = True, decline
             if not level:
-                # G3: also what the other one only passed, in a bookmark, has to be in the snapshot by now
+                # G3: also what the other one only passed, in a bookmark, has to be in the snapshot
+                # by now
                 registered = await self._caught_up(successor)
                 await self._completes(successor, handover)
         except BaseException:
@@ -422,8 +477,12 @@ class Feed:
         return successor
 
     async def _is_level(self, successor: Line, handover: Handover) -> bool:
-        """G9: wait for a moment at which the one that takes over is not behind, so that nobody has to pause. Returns
-        whether it has come: perhaps never, where much is written, and only revisions can tell."""
+        """G9: wait for a moment at which the one that takes over is not behind,
+        so that nobody has to pause.
+
+        Returns whether it has come: perhaps never, where much is written, and only revisions can
+        tell.
+        """
 
         def level() -> bool:
             return handover.level and self.layer.staging is None
@@ -435,7 +494,8 @@ class Feed:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(_ASK_AFTER):
                                 await self._brings(successor, level)
-                        if not level():  # G1: a bookmark that the other one has shown since may not come by itself
+                        # G1: a bookmark that the other one has shown since may not come by itself
+                        if not level():
                             await self._caught_up(successor)
         return level()
 

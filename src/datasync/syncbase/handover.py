@@ -1,7 +1,9 @@
-"""The handover from one session to the next, which covers more: nothing is missed, and nothing is shown again.
+"""The handover from one session to the next, which covers more: nothing is missed,
+and nothing is shown again.
 
-The next session runs beside the one that is followed. What it brings is kept here until its snapshot is complete and
-it has brought all that the other one delivered meanwhile; then the engine takes over `frames`, and follows it.
+The next session runs beside the one that is followed. What it brings is kept here until its
+snapshot is complete and it has brought all that the other one delivered meanwhile; then the engine
+takes over `frames`, and follows it.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ def decline(frame: Frame) -> None:
 
 
 class Handover:
-    """What the next session of a layer, over `scopes`, has brought. `added`: those that it begins with a snapshot of;
-    all of them, where it could not resume."""
+    """What the next session of a layer, over `scopes`, has brought.
+
+    `added`: those that it begins with a snapshot of; all of them, where it could not resume.
+    """
 
     def __init__(self, layer: Layer, scopes: Sequence[str], added: Sequence[str]) -> None:
         self._layer = layer
@@ -64,7 +68,9 @@ class Handover:
 
     @property
     def level(self) -> bool:
-        """Whether it has brought all that the other session has shown by now; only revisions can tell."""
+        """Whether it has brought all that the other session has shown by now;
+        only revisions can tell.
+        """
         layer = self._layer
         if layer.revisions:
             return self._reaches(layer.revision)
@@ -72,8 +78,10 @@ class Handover:
 
     @property
     def complete(self) -> bool:
-        """Whether it has brought all commits in its scopes that the other session has shown meanwhile, which is retired
-        and whose bookmarks it has caught up with; true where nothing can tell."""
+        """Whether it has brought all commits in its scopes that the other session has shown
+        meanwhile, which is retired and whose bookmarks it has caught up with; true where nothing
+        can tell.
+        """
         if self._layer.revisions:
             return self._reaches(self._newest)
         return self._has({key: at for key, at in self._delivered.items() if key not in self._added})
@@ -86,7 +94,10 @@ class Handover:
         return all(self._brought.get(key, -1) >= revision for key, revision in delivered.items())
 
     def bring(self, frame: Frame) -> None:
-        """The next session has brought this. Raises `Disconnected` where it cannot take over any more."""
+        """The next session has brought this.
+
+        Raises `Disconnected` where it cannot take over any more.
+        """
         match frame:
             case Commit():
                 self._behind.append(frame)
@@ -109,7 +120,9 @@ class Handover:
                 self._behind = []
 
     def frames(self) -> Sequence[Frame]:
-        """What the engine has yet to take over: all of it stands at, or behind, what it has been shown already."""
+        """What the engine has yet to take over: all of it stands at, or behind,
+        what it has been shown already.
+        """
         end, layer = self._end, self._layer
         assert end is not None
         position, revision = end.position, max(end.revision, layer.revision)
@@ -120,7 +133,8 @@ class Handover:
             if layer.revisions and commit.revision > layer.revision:
                 behind.append(commit)  # G4: it is new to everybody, and goes on whole
                 continue
-            # G3: what is added has to stand where the rest does, or watches of both would travel back
+            # G3: what is added has to stand where the rest does, or watches of both would travel
+            # back
             for key, raw in commit.changes:
                 if key in self._added:
                     self._fold(key, raw, commit.revision)
@@ -128,7 +142,9 @@ class Handover:
             position = commit.position
 
         # G6: not a round of RESYNCs, for those that are there have missed nothing
-        snapshot = SnapshotEnd(position, revision, end.history, _all([end.reply, *self._replies]), True, end.final)
+        snapshot = SnapshotEnd(
+            position, revision, end.history, _all([end.reply, *self._replies]), True, end.final
+        )
         frames += [self._begin, SnapshotChunk([*self._items.values()]), snapshot, *behind]
         if self._bookmark is not None:
             frames.append(self._bookmark)
@@ -141,7 +157,9 @@ class Handover:
             self._items[key] = (key, raw, revision)
 
     def _unseen(self, commit: Commit) -> list[Commit]:
-        """What the snapshot does not show of a commit, and the other session did not deliver (G2)."""
+        """What the snapshot does not show of a commit, and the other session
+        did not deliver (G2).
+        """
         layer, revision = self._layer, commit.revision
         rest = [
             (key, raw)

@@ -15,7 +15,9 @@ __all__ = ["Layer"]
 class Layer:
     """What the core knows of one source."""
 
-    def __init__(self, index: int, name: str, capabilities: Capabilities, *, optional: bool) -> None:
+    def __init__(
+        self, index: int, name: str, capabilities: Capabilities, *, optional: bool
+    ) -> None:
         self.index = index
         self.name = name
         self.optional = optional
@@ -27,7 +29,9 @@ class Layer:
         self.covers_more = False
         """Its session covers more than is known, of which only that is taken over."""
         self.next: Scopes | None = None
-        """What the session will follow that is to take over; None where no other one is asked for."""
+        """What the session will follow that is to take over;
+        None where no other one is asked for.
+        """
         self.loading = False
         """The snapshot that its session begins with is not complete."""
         self.widening = False
@@ -35,7 +39,9 @@ class Layer:
         self.registered = 0
         """Counts what was registered: watches, prefixes, views."""
         self.fresh = 0
-        """What was registered up to here is shown all that the source had acknowledged before (G1)."""
+        """What was registered up to here is shown all that the source had
+        acknowledged before (G1).
+        """
         self.opened_at = 0
         """What was registered up to here is shown by the snapshot that the session begins with."""
         self.position: Any = None
@@ -44,7 +50,9 @@ class Layer:
         self.epoch = 0
         """Counts the histories: waiting for a revision makes sense only within one."""
         self.fault: str | None = "start"
-        """Why the next full snapshot means a round of RESYNCs; None when it was asked for only to widen the scopes."""
+        """Why the next full snapshot means a round of RESYNCs;
+        None when it was asked for only to widen the scopes.
+        """
         self.history_changed = False
         self.lost = False
         """Its session was lost, and it has not caught up since."""

@@ -62,15 +62,21 @@ def break_off(broken: asyncio.Future[None], error: Exception) -> None:
 
 
 def failure(error: BaseException) -> Exception:
-    """What a session ended with, as an error of the source. What is meant for the task itself is raised on."""
+    """What a session ended with, as an error of the source.
+
+    What is meant for the task itself is raised on.
+    """
     if isinstance(error, Exception):
         return error
     task = asyncio.current_task()
-    if isinstance(error, KeyboardInterrupt | SystemExit) or (task is not None and task.cancelling()):
+    if isinstance(error, KeyboardInterrupt | SystemExit) or (
+        task is not None and task.cancelling()
+    ):
         try:
             raise error
         finally:
-            del error, task  # what its own traceback leads to lives until the next garbage collection
+            # what its own traceback leads to lives until the next garbage collection
+            del error, task
 
     # also a CancelledError of something within the source, for nobody has cancelled this
     failure = RuntimeError(f"{type(error).__name__} in the session: {text_of(error)}")

@@ -1,8 +1,10 @@
-"""The mailbox of a watch: what it has not been given yet, commit by commit, or folded beyond its limit.
+"""The mailbox of a watch: what it has not been given yet, commit by commit,
+or folded beyond its limit.
 
-Two forms. *Commits*: each waits as it came, and its records chain, so that what a change replaced is its `prev`.
-*Folded* (`behind` is a dict): only the record before the first change of each key is kept; the new value is that of
-the mirror when the fold is taken. A fold thus always ends at the newest position, and costs memory by key.
+Two forms. *Commits*: each waits as it came, and its records chain, so that what a change replaced
+is its `prev`. *Folded* (`behind` is a dict): only the record before the first change of each key is
+kept; the new value is that of the mirror when the fold is taken. A fold thus always ends at the
+newest position, and costs memory by key.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ __all__ = ["Batch", "Group", "Mailbox", "batch_of"]
 
 
 class Batch(msgspec.Struct):
-    """What becomes one ChangeEvent. Its outcome is that of `tally`, whole, and of `votes`, each in part."""
+    """What becomes one ChangeEvent.
+
+    Its outcome is that of `tally`, whole, and of `votes`, each in part.
+    """
 
     changes: list[Change[Any]]
     commits: int
@@ -34,7 +39,9 @@ class Batch(msgspec.Struct):
     source: str
 
     def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
-        """Settle what it owes, which it then owes no more, save to a tally that waits for a final outcome."""
+        """Settle what it owes, which it then owes no more,
+        save to a tally that waits for a final outcome.
+        """
         if self.tally is not None and self.tally.counts(verdict):
             self.tally.vote(verdict, reasons)
             self.tally = None
@@ -61,16 +68,26 @@ class Group(msgspec.Struct, gc=False):
 
 
 def batch_of(
-    diffs: Sequence[Diff], tally: Tally | None, seq: int, revision: int, source: str, decode: Decode[Any]
+    diffs: Sequence[Diff],
+    tally: Tally | None,
+    seq: int,
+    revision: int,
+    source: str,
+    decode: Decode[Any],
 ) -> Batch:
     """One commit as changes."""
     # a value that a deleted override brings back has the revision of its own source
-    changes = [Change(key, revision if new is None else new.revision, new, old, decode) for key, old, new in diffs]
+    changes = [
+        Change(key, revision if new is None else new.revision, new, old, decode)
+        for key, old, new in diffs
+    ]
     return Batch(changes, 1, tally, [], seq, seq, revision, source)
 
 
 class Mailbox:
-    """`dirty` maps keys whose last delivery was refused or failed to the record that the watch accepted last."""
+    """`dirty` maps keys whose last delivery was refused or failed to the record that
+    the watch accepted last.
+    """
 
     __slots__ = (
         "_answered_seq",
@@ -94,11 +111,13 @@ class Mailbox:
         self.fresh = True
         """Nothing was ever accepted: the state before is empty, whatever the key."""
         self._size = 0
-        self._answered_seq = 0  # up to that commit, all that wait have been answered as far as it counts
+        # up to that commit, all that wait have been answered as far as it counts
+        self._answered_seq = 0
         self._commits = 0
         self._votes = Votes()
         self._first_seq = math.inf  # the oldest commit in the fold that has no outcome yet
-        self._last: tuple[int, int, str] = (0, 0, "")  # seq, revision, source of the newest commit in it
+        # seq, revision, source of the newest commit in it
+        self._last: tuple[int, int, str] = (0, 0, "")
 
     def __bool__(self) -> bool:
         return bool(self.groups) or self.behind is not None
@@ -109,7 +128,9 @@ class Mailbox:
 
     @property
     def first_seq(self) -> float:
-        """The sequence number of the oldest commit in it that has had no outcome yet; infinite where there is none."""
+        """The sequence number of the oldest commit in it that has had no outcome yet;
+        infinite where there is none.
+        """
         return self.groups[0].seq if self.groups else self._first_seq
 
     def add(self, group: Group) -> None:
@@ -137,8 +158,11 @@ class Mailbox:
         self._size = 0
 
     def catch_up(self, group: Group) -> None:
-        """Take in, folded, what a snapshot shows to have changed. G7: these may be the very writes whose votes are owed
-        here, so none of them counts as overwritten."""
+        """Take in, folded, what a snapshot shows to have changed.
+
+        G7: these may be the very writes whose votes are owed here, so none of them counts as
+        overwritten.
+        """
         self.fold()
         assert self.behind is not None
         self._first_seq = min(self._first_seq, group.seq)
@@ -160,7 +184,9 @@ class Mailbox:
         self._last = (seq, revision, source)
 
     def give_back(self, changes: Sequence[Change[Any]], batch: Batch, *, dirty: bool) -> None:
-        """Fold an event that was not accepted (`dirty`), or never delivered, with all that came behind it."""
+        """Fold an event that was not accepted (`dirty`), or never delivered,
+        with all that came behind it.
+        """
         self.fold()
         behind = self.behind
         assert behind is not None
@@ -194,14 +220,18 @@ class Mailbox:
         return self._close_fold(changes)
 
     def take_fold(self) -> tuple[dict[str, Record | None], Batch]:
-        """What a RESYNC makes up for: the record before, by key, of all that changed since, and a batch of nothing."""
+        """What a RESYNC makes up for: the record before, by key, of all that changed since,
+        and a batch of nothing.
+        """
         self.fold()
         assert self.behind is not None
         return self.behind, self._close_fold([])
 
     def _close_fold(self, changes: list[Change[Any]]) -> Batch:
         seq, revision, source = self._last
-        batch = Batch(changes, self._commits, None, self._votes.take(), self._first_seq, seq, revision, source)
+        batch = Batch(
+            changes, self._commits, None, self._votes.take(), self._first_seq, seq, revision, source
+        )
         self.behind, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
@@ -218,7 +248,10 @@ class Mailbox:
 
     def clear(self) -> None:
         """Forget everything: the watch is closed, and votes no more."""
-        for tally in [*(group.tally for group in self.groups), *(vote.tally for vote in self._votes.take())]:
+        for tally in [
+            *(group.tally for group in self.groups),
+            *(vote.tally for vote in self._votes.take()),
+        ]:
             if tally is not None:
                 tally.close()
         self.groups.clear()
@@ -233,6 +266,7 @@ class Mailbox:
             group.diffs = [
                 (key, dirty.get(key, old), new)
                 for key, old, new in group.diffs
-                if key in dirty or (old is not new and (old is None or new is None or old.raw != new.raw))
+                if key in dirty
+                or (old is not new and (old is None or new is None or old.raw != new.raw))
             ]
         return batch_of(group.diffs, group.tally, group.seq, group.revision, group.source, decode)

@@ -17,7 +17,8 @@ Diff = tuple[str, Record | None, Record | None]
 class Mirror:
     """The state of each source (layer), merged: of two layers with the same key the later one wins.
 
-    `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to it.
+    `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to
+    it.
     """
 
     __slots__ = ("_layers", "_order", "_types", "records")
@@ -28,7 +29,9 @@ class Mirror:
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
         self._order = OrderedKeys()
 
-    def stage(self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]) -> None:
+    def stage(
+        self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]
+    ) -> None:
         """Add a chunk to a snapshot under way."""
         make = self._types[layer]
         for key, raw, revision in items:
@@ -39,7 +42,10 @@ class Mirror:
     def apply(
         self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
     ) -> tuple[list[Diff], list[Diff]]:
-        """Take over one commit. Returns what differs in the merged state, and what was written but does not."""
+        """Take over one commit.
+
+        Returns what differs in the merged state, and what was written but does not.
+        """
         for key, _ in changes:  # before anything is taken over: G4
             if type(key) is not str:
                 raise _bad_key(key)
@@ -74,14 +80,19 @@ class Mirror:
         return diffs, same
 
     def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:
-        """Take over a complete snapshot of `scopes`, which the mirror then owns. Returns what differs."""
+        """Take over a complete snapshot of `scopes`, which the mirror then owns.
+
+        Returns what differs.
+        """
         mine = self._layers[layer]
         if not mine and len(self._layers) == 1:
             self._layers[0] = self.records = snapshot
             self._order.forget()
             return ((key, None, new) for key, new in snapshot.items())
         known = (key for scope in scopes.minimal() for key, _ in self.under(scope))
-        changes: list[tuple[str, Record | None]] = [(key, None) for key in known if key in mine and key not in snapshot]
+        changes: list[tuple[str, Record | None]] = [
+            (key, None) for key in known if key in mine and key not in snapshot
+        ]
         changes.extend(snapshot.items())
         return self._apply_layered(layer, changes)[0]
 
@@ -102,7 +113,9 @@ class Mirror:
         keys = self._order.under(scope, records)
         return list(zip(keys, map(records.__getitem__, keys), strict=True))
 
-    def _apply_layered(self, layer: int, changes: Sequence[tuple[str, Record | None]]) -> tuple[list[Diff], list[Diff]]:
+    def _apply_layered(
+        self, layer: int, changes: Sequence[tuple[str, Record | None]]
+    ) -> tuple[list[Diff], list[Diff]]:
         mine = self._layers[layer]
         diffs: list[Diff] = []
         same: list[Diff] = []
@@ -138,4 +151,6 @@ class Mirror:
 
 
 def _bad_key(key: object) -> TypeError:
-    return TypeError(f"the key {key!r} is of type {type(key).__name__}; a session brings str, see source.py")
+    return TypeError(
+        f"the key {key!r} is of type {type(key).__name__}; a session brings str, see source.py"
+    )

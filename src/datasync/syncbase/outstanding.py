@@ -1,10 +1,13 @@
-"""The one event of a watch that it has not settled: what it was made of, how far it has come, and what becomes of it.
+"""The one event of a watch that it has not settled: what it was made of, how far it has come,
+and what becomes of it.
 
 ```text
-                        delivered            accepted: settled, its refused keys are dirty from now on
+                        delivered            accepted: settled, its refused keys are dirty from now
+                        on
     of the mailbox ─► READY ─────► OUT ────► failed: given back to the mailbox, all of it dirty
                        ▲ │          │
-                       │ │          └ not received by a reader, or some of it does not decode: READY again
+                       │ │          └ not received by a reader, or some of it does not decode: READY
+                       again
                        │ └ a RESYNC is due, which makes up for it: given back
 ```
 """
@@ -48,7 +51,9 @@ class Outstanding(msgspec.Struct, eq=False):
     stage: Stage = Stage.READY
 
     answered: bool = False
-    """The publishers, and the round, have heard an outcome already; it may still be accepted, or fail."""
+    """The publishers, and the round, have heard an outcome already;
+    it may still be accepted, or fail.
+    """
     undecodable: Mapping[str, DecodeError] = _NONE
     """Keys that the event leaves out, for their values do not decode."""
     whole: Event[Any] | None = None
@@ -74,7 +79,9 @@ class Outstanding(msgspec.Struct, eq=False):
         self.batch.answer(Verdict.OVERDUE, NO_REASONS)
 
     def leave_out(self, error: DecodeError) -> None:
-        """Make it again, without any of the keys whose values do not decode; nobody has that yet."""
+        """Make it again, without any of the keys whose values do not decode;
+        nobody has that yet.
+        """
         assert self.stage is Stage.OUT
         event, bad = self.event, {**self.undecodable, error.key: error}
         for item in self.batch.changes if isinstance(event, ChangeEvent) else _pairs(event):
@@ -91,7 +98,9 @@ class Outstanding(msgspec.Struct, eq=False):
             assert isinstance(event, ChangeEvent)
             kept = [change.undecoded() for change in self.batch.changes if change.key not in bad]
             undecodable = MappingProxyType(bad)
-            again = msgspec.structs.replace(event, changes=kept, undecodable=undecodable, _deferred=False)
+            again = msgspec.structs.replace(
+                event, changes=kept, undecodable=undecodable, _deferred=False
+            )
 
         self.whole = self.whole or event
         self.event, self.undecodable, self.stage = again, bad, Stage.READY
@@ -106,8 +115,9 @@ class Outstanding(msgspec.Struct, eq=False):
         return keys
 
     def accept(self, box: Mailbox, known: dict[str, str], refused: Mapping[str, str]) -> None:
-        """The watch has accepted all but the keys in `refused`, which become dirty in its mailbox; `known` maps those
-        that it has refused so far."""
+        """The watch has accepted all but the keys in `refused`, which become dirty in its mailbox;
+        `known` maps those that it has refused so far.
+        """
         if isinstance(self.event, ResyncEvent):
             self._accept_resync(box, refused)
             known.clear()  # of the keys that were refused before, it has settled all others
@@ -117,7 +127,9 @@ class Outstanding(msgspec.Struct, eq=False):
                 box.dirty.pop(change.key, None)
                 known.pop(change.key, None)
         if refused:
-            box.dirty.update({change.key: change._old for change in self.batch.changes if change.key in refused})
+            box.dirty.update(
+                {change.key: change._old for change in self.batch.changes if change.key in refused}
+            )
             known.update(refused)
 
     def _accept_resync(self, box: Mailbox, refused: Mapping[str, str]) -> None:

@@ -16,7 +16,12 @@ def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
     """Take the picture."""
     sources = [
         SourceStatus(
-            printable(feed.layer.name), feed.state.value, feed.since, feed.layer.revision, feed.error, feed.reconnects
+            printable(feed.layer.name),
+            feed.state.value,
+            feed.since,
+            feed.layer.revision,
+            feed.error,
+            feed.reconnects,
         )
         for feed in feeds
     ]

@@ -1,4 +1,6 @@
-"""Making the event of a RESYNC: its values fixed now, its changes worked out when somebody reads them."""
+"""Making the event of a RESYNC: its values fixed now,
+its changes worked out when somebody reads them.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +40,17 @@ def make_resync(
         for items in scopes.values():
             now.update(items)
         if before is None:
-            return [Change(key, record.revision, record, None, decode) for key, record in now.items()]
+            return [
+                Change(key, record.revision, record, None, decode) for key, record in now.items()
+            ]
         found = []
         for key, old in before.items():
             new = now.get(key)
             found.append(Change(key, revision if new is None else new.revision, new, old, decode))
         return found
 
-    # what a handler does to the event changes nothing that the engine goes by, nor what comes again (G7)
+    # what a handler does to the event changes nothing that the engine goes by, nor what comes again
+    # (G7)
     values = MappingProxyType({scope: Values(items, decode) for scope, items in scopes.items()})
     return ResyncEvent(
         values=values,

@@ -1,4 +1,6 @@
-"""The order of RESYNCs: a round goes through the watches one after another, in the order of registration."""
+"""The order of RESYNCs: a round goes through the watches one after another,
+in the order of registration.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ W = TypeVar("W")
 
 
 class Rounds(Generic[W]):
-    """At most one round at a time; a newer one replaces it. Who waits for no turn may be resynced at any time."""
+    """At most one round at a time; a newer one replaces it.
+
+    Who waits for no turn may be resynced at any time.
+    """
 
     __slots__ = ("_line", "current")
 
@@ -37,7 +42,10 @@ class Rounds(Generic[W]):
         return watch not in self._line
 
     def settled(self, watch: W) -> W | None:
-        """`watch` has settled, is passed by or closed. Returns the watch whose turn it is now, if that has changed."""
+        """`watch` has settled, is passed by or closed.
+
+        Returns the watch whose turn it is now, if that has changed.
+        """
         self._line.pop(watch, None)
         return self._next() if watch is self.current else None
 

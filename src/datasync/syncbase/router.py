@@ -1,4 +1,6 @@
-"""The router: which watches a key concerns, at a cost that does not depend on how many watches there are."""
+"""The router: which watches a key concerns, at a cost that does not depend on how
+many watches there are.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ W = TypeVar("W", bound=_Ordered)
 
 
 class Router(Generic[W]):
-    """Maps scopes to watches. A prefix ends in a slash, so the directory of a key decides what matches it."""
+    """Maps scopes to watches.
+
+    A prefix ends in a slash, so the directory of a key decides what matches it.
+    """
 
     __slots__ = ("_by_directory", "_keys", "_lengths", "_prefixes")
 
     def __init__(self) -> None:
-        # the watches of a scope are the keys of a dict, for one of many on the same scope may leave it
+        # the watches of a scope are the keys of a dict, for one of many on the same scope may leave
+        # it
         self._prefixes: dict[str, dict[W, None]] = {}
         self._keys: dict[str, dict[W, None]] = {}
         self._lengths: set[int] = set()

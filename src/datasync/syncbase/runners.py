@@ -1,4 +1,5 @@
-"""How an event reaches the application: an async handler, a plain function in a thread of its own, or a stream.
+"""How an event reaches the application: an async handler, a plain function in a thread of its own,
+or a stream.
 
 A handler runs in a task (or thread) of its own, never inside the engine's or another watch's.
 """
@@ -59,7 +60,10 @@ class Runner:
         raise NotImplementedError
 
     def stop(self) -> asyncio.Future[None] | None:
-        """The watch is closed. What runs may finish; returns what to wait for, cancelling it where that helps."""
+        """The watch is closed.
+
+        What runs may finish; returns what to wait for, cancelling it where that helps.
+        """
         return None
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
@@ -71,10 +75,15 @@ class Runner:
 
 
 class AsyncRunner(Runner):
-    """An async handler. Each event has a task; where Python can start it eagerly (3.12), a handler that does not wait
-    is done before `deliver` returns."""
+    """An async handler.
 
-    def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], Awaitable[None]]) -> None:
+    Each event has a task; where Python can start it eagerly (3.12), a handler that does not wait is
+    done before `deliver` returns.
+    """
+
+    def __init__(
+        self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], Awaitable[None]]
+    ) -> None:
         super().__init__(sub, desk)
         self._handler = handler
         self._context = contextvars.copy_context()
@@ -93,7 +102,8 @@ class AsyncRunner(Runner):
                 context=self._context,
                 **_EAGER,
             )
-        except BaseException as error:  # by a plain wrapper around the handler, or see `_is_for_the_loop`
+        # by a plain wrapper around the handler, or see `_is_for_the_loop`
+        except BaseException as error:
             self._desk.finished(event, error)
             if _is_for_the_loop(error):
                 self._loop.call_soon(_raise, error)
@@ -103,7 +113,9 @@ class AsyncRunner(Runner):
                 outcome = task.exception()
             except asyncio.CancelledError as cancelled:
                 outcome = cancelled
-            del task  # with it an error would keep all frames below this one until the next garbage collection
+            # with it an error would keep all frames below this one until the next garbage
+            # collection
+            del task
             try:
                 self._desk.finished(event, outcome)
             finally:
@@ -114,7 +126,9 @@ class AsyncRunner(Runner):
             task.add_done_callback(lambda task: self._conclude(event, task))
 
     async def _unless_closed(self, event: Event[Any]) -> None:
-        """Where a task starts later than it is made, the watch may be closed in between, and shows nothing then."""
+        """Where a task starts later than it is made, the watch may be closed in between,
+        and shows nothing then.
+        """
         if self._sub.has(event):
             await self._handler(event)
 
@@ -140,8 +154,11 @@ def _raise(error: BaseException) -> None:
 
 
 class ThreadRunner(Runner):
-    """A plain function, in a thread of its own. A thread cannot be cancelled: closing waits for it a while only, and a
-    handler that hangs does not keep the process alive."""
+    """A plain function, in a thread of its own.
+
+    A thread cannot be cancelled: closing waits for it a while only, and a handler that hangs does
+    not keep the process alive.
+    """
 
     def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], None]) -> None:
         super().__init__(sub, desk)
@@ -169,7 +186,10 @@ class ThreadRunner(Runner):
                 if inspect.isawaitable(returned):
                     if inspect.iscoroutine(returned):
                         returned.close()
-                    error = UsageError("the handler returned an awaitable that nobody awaits; make it an `async def`")
+                    error = UsageError(
+                        "the handler returned an awaitable that nobody awaits; make it an "
+                        "`async def`"
+                    )
             except BaseException as raised:  # not even SystemExit may end the thread unsaid
                 error = raised
             self._call(self._desk.finished, event, error)
@@ -209,11 +229,15 @@ class StreamRunner(Runner):
     def iterate(self) -> int:
         """A new `async for`: fail the event that the last one left open. Returns its number."""
         if self._waiter is not None and not self._waiter.done():
-            raise WatchClosed(f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time")
+            raise WatchClosed(
+                f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time"
+            )
         self._generation += 1
         left, self._open = self._open, None
         if left is not None and not left._deferred:
-            self._desk.report(left, WatchClosed("the loop that was given the event ended without a report"))
+            self._desk.report(
+                left, WatchClosed("the loop that was given the event ended without a report")
+            )
         return self._generation
 
     def deliver(self, event: Event[Any]) -> None:
@@ -224,7 +248,9 @@ class StreamRunner(Runner):
     async def next(self, generation: int) -> Event[Any]:
         """Accept the event before, and wait for the next one. Raises `WatchClosed`."""
         if generation != self._generation or (self._waiter is not None and not self._waiter.done()):
-            raise WatchClosed(f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time")
+            raise WatchClosed(
+                f"{self._sub.name!r} is iterated elsewhere; a watch has one reader at a time"
+            )
         before, self._open = self._open, None
         if before is not None:
             self._desk.finished(before, None)
@@ -261,7 +287,9 @@ class StreamRunner(Runner):
         return None
 
 
-def runner_for(sub: Subscriber, desk: Desk, handler: Callable[[Any], Awaitable[None] | None] | None) -> Runner:
+def runner_for(
+    sub: Subscriber, desk: Desk, handler: Callable[[Any], Awaitable[None] | None] | None
+) -> Runner:
     """The runner of a watch: of its handler, or where it has none of a stream."""
     if handler is None:
         return StreamRunner(sub, desk)

@@ -15,7 +15,17 @@ from datasync.status import LastResync, WatchState
 from datasync.syncbase.mailbox import Mailbox
 from datasync.syncbase.outstanding import Outstanding, Stage
 
-__all__ = ["NO_TIMER", "Deadline", "Progress", "Skipped", "Spec", "Stats", "Subscriber", "Trouble", "Wait"]
+__all__ = [
+    "NO_TIMER",
+    "Deadline",
+    "Progress",
+    "Skipped",
+    "Spec",
+    "Stats",
+    "Subscriber",
+    "Trouble",
+    "Wait",
+]
 
 NO_TIMER = (math.inf, 0)
 
@@ -26,7 +36,10 @@ class Progress(enum.Enum):
     """Which data a watch has got."""
 
     NEEDS_RESYNC = "needs a RESYNC"
-    """Only a RESYNC can reach it next; `resync_reason` says why. An older event may still be out."""
+    """Only a RESYNC can reach it next; `resync_reason` says why.
+
+    An older event may still be out.
+    """
     RESYNCING = "resyncing"
     """Its RESYNC is made or out, and no newer one is due."""
     FOLLOWING = "following"
@@ -38,7 +51,8 @@ _PROGRESS: Mapping[Progress, Collection[Progress]] = {
     Progress.NEEDS_RESYNC: (Progress.RESYNCING, Progress.CLOSED),  # the RESYNC is made
     # it is accepted; or it fails, gives way to a newer one, or a newer one becomes due
     Progress.RESYNCING: (Progress.FOLLOWING, Progress.NEEDS_RESYNC, Progress.CLOSED),
-    Progress.FOLLOWING: (Progress.NEEDS_RESYNC, Progress.CLOSED),  # a round, other scopes, or an event failed too often
+    # a round, other scopes, or an event failed too often
+    Progress.FOLLOWING: (Progress.NEEDS_RESYNC, Progress.CLOSED),
     Progress.CLOSED: (),
 }
 
@@ -70,12 +84,17 @@ class Deadline(msgspec.Struct, frozen=True):
 
 
 class Skipped(enum.Enum):
-    """Whether anybody waits for a watch: rounds and dependent watches, and publishers. It outlives the deadline that
-    brought it about."""
+    """Whether anybody waits for a watch: rounds and dependent watches, and publishers.
+
+    It outlives the deadline that brought it about.
+    """
 
     NO = "no"
     HANDLER = "handler"
-    """Its handler is overdue: it does not report, or it has and does not return. Publishers hear that it is."""
+    """Its handler is overdue: it does not report, or it has and does not return.
+
+    Publishers hear that it is.
+    """
     READER = "reader"
     """A stream that nobody reads. Publishers hear that it is overdue."""
     SOURCE = "source"
@@ -84,7 +103,8 @@ class Skipped(enum.Enum):
 
 _SKIPPED: Mapping[Skipped, Collection[Skipped]] = {
     Skipped.NO: (Skipped.HANDLER, Skipped.READER, Skipped.SOURCE),  # the deadline is over
-    Skipped.HANDLER: (Skipped.NO, Skipped.READER),  # it reports or asks; the reader leaves before it has the event
+    # it reports or asks; the reader leaves before it has the event
+    Skipped.HANDLER: (Skipped.NO, Skipped.READER),
     Skipped.READER: (Skipped.NO,),  # somebody reads
     Skipped.SOURCE: (Skipped.NO,),  # the RESYNC is delivered
 }
@@ -103,7 +123,9 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct):
-    """What keeps a watch from being as its source is. A row is what has happened, a column what holds before it:
+    """What keeps a watch from being as its source is.
+
+    A row is what has happened, a column what holds before it:
 
     ```text
                           without a failure                    failing
@@ -151,19 +173,22 @@ class Stats(msgspec.Struct):
 class Subscriber:
     """One watch. Each question about it has one answer, a value with its own transitions:
 
-    - `progress`: which data has it got? It needs a RESYNC, is given it, follows, and may need another one.
+    - `progress`: which data has it got? It needs a RESYNC, is given it, follows, and may need
+      another one.
     - `outstanding`: which one event has it not settled, and who has that?
     - `idle`: does its handler ask for the next?
     - `skipped`: does anybody wait for it?
     - `deadline`: what is waited for, and until when?
     - `trouble`: what has failed, since when, and which try comes next?
 
-    `fast` is derived from all of these. What no two of them may say together, tests/syncbase/test_states.py knows.
+    `fast` is derived from all of these. What no two of them may say together,
+    tests/syncbase/test_states.py knows.
     """
 
     __slots__ = (
-        "after", "deadline", "dependents", "fast", "idle", "mailbox", "order", "outstanding", "progress", "refused",
-        "registered", "report", "resync_reason", "runner", "scopes", "skipped", "spec", "stats", "timer", "trouble",
+        "after", "deadline", "dependents", "fast", "idle", "mailbox", "order", "outstanding",
+        "progress", "refused", "registered", "report", "resync_reason", "runner", "scopes",
+        "skipped", "spec", "stats", "timer", "trouble",
     )  # fmt: skip
 
     def __init__(
@@ -198,9 +223,12 @@ class Subscriber:
         self.skipped = Skipped.NO
         self.deadline: Deadline | None = None
         self.fast = False
-        """It follows, and besides a CHANGE that may be out nothing concerns it: nothing is queued, dirty or refused, it
-        is not skipped, and it waits for no other watch. A commit may go past the mailbox to its handler when that is
-        idle, and an event that it accepts has only to be counted. True by `Delivery.pump` alone."""
+        """It follows, and besides a CHANGE that may be out nothing concerns it: nothing is queued,
+        dirty or refused, it is not skipped, and it waits for no other watch.
+
+        A commit may go past the mailbox to its handler when that is idle, and an event that it
+        accepts has only to be counted. True by `Delivery.pump` alone.
+        """
         self.trouble = Trouble()
         self.refused: dict[str, str] = {}
         """Keys whose last delivery it has refused, and why."""
@@ -225,7 +253,9 @@ class Subscriber:
 
     def enter(self, progress: Progress) -> None:
         """It has got further, or (NEEDS_RESYNC, see `need_resync`) back."""
-        assert progress in _PROGRESS[self.progress], f"{self.name}: {progress} behind {self.progress}"
+        assert progress in _PROGRESS[self.progress], (
+            f"{self.name}: {progress} behind {self.progress}"
+        )
         self.progress = progress
         self.resync_reason = None
         self.fast = False
@@ -277,7 +307,11 @@ class Subscriber:
             return WatchState.UNATTENDED if self.skipped is Skipped.READER else WatchState.OVERDUE
         if self.trouble.why is not None:
             return WatchState.FAILING
-        if self.is_out and self.outstanding is not None and isinstance(self.outstanding.event, ResyncEvent):
+        if (
+            self.is_out
+            and self.outstanding is not None
+            and isinstance(self.outstanding.event, ResyncEvent)
+        ):
             return WatchState.RESYNCING
         return WatchState.FOLLOWING if self.follows else WatchState.WAITING
 

@@ -80,7 +80,9 @@ class Output:
     def __init__(self, json: bool = False) -> None:
         self.json = json
         self.terminal = sys.stdout.isatty()
-        self._colours = self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._colours = (
+            self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        )
 
     def paint(self, text: str, colour: str) -> str:
         """`text` in a colour, on a terminal that wants it."""
@@ -129,7 +131,10 @@ class Progress:
             return
         self._next = now + 0.1
         share = done / self._total if self._total else 1.0
-        text = f" {share:4.0%}  {done:,} of {self._total:,} {self._what}, {done / max(now - self._began, 1e-3):,.0f}/s"
+        text = (
+            f" {share:4.0%}  {done:,} of {self._total:,} {self._what}, "
+            f"{done / max(now - self._began, 1e-3):,.0f}/s"
+        )
         width = max(0, min(40, shutil.get_terminal_size().columns - len(text) - 3))
         bar = "#" * round(width * share)
         self._stream.write(f"{_ERASE}[{bar:<{width}}]{text}")

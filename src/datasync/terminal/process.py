@@ -157,7 +157,10 @@ def _innermost(error: BaseException) -> BaseException:
     """The error itself, where a group holds it: one that says what is wrong
     before one that does not."""
     while isinstance(error, BaseExceptionGroup):
-        error = min(error.exceptions, key=lambda one: not isinstance(one, (DataSyncError, BaseExceptionGroup)))
+        error = min(
+            error.exceptions,
+            key=lambda one: not isinstance(one, (DataSyncError, BaseExceptionGroup)),
+        )
     return error
 
 
@@ -183,7 +186,11 @@ class LogLines(logging.Handler):
         self._skipped: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "datasync.feed" and record.levelno == logging.WARNING and not self.follows:
+        if (
+            record.name == "datasync.feed"
+            and record.levelno == logging.WARNING
+            and not self.follows
+        ):
             return
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()

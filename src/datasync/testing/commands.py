@@ -50,7 +50,9 @@ class Screen:
         while self._bar:
             share = min(1.0, 1 - self.left / self._seconds) if self._seconds else 1.0
             filled = round(30 * share)
-            sys.stderr.write(f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {text()}")
+            sys.stderr.write(
+                f"\r\x1b[K[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%}  {text()}"
+            )
             sys.stderr.flush()
             await asyncio.sleep(0.5)
 
@@ -70,8 +72,12 @@ def drawn(seed: int | None) -> int:
 def add_options(parser: argparse.ArgumentParser, drawn: str, failed: str) -> None:
     """The options that they all have; `drawn` is what the seed draws,
     `failed` what a finding is called."""
-    parser.add_argument("--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)")
-    parser.add_argument("--seed", type=int, metavar="S", help=f"draws the {drawn} (default: drawn, and printed)")
+    parser.add_argument(
+        "--minutes", type=float, default=1.0, metavar="N", help="for how long (default 1)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help=f"draws the {drawn} (default: drawn, and printed)"
+    )
     parser.add_argument("--go-on", action="store_true", help=f"go on behind {failed}")
 
 

@@ -44,10 +44,27 @@ KNOWN = [known_pb2.Plain, known_pb2.Trees]
 ALL: list[type[Message]] = [*MODERN, *CLASSIC, *KNOWN]
 
 TEXTS = st.one_of(
-    st.sampled_from(["", "a", "é", "\x00", '":', '\\":', "12:34:56:78:9a:bc", "\U0001f600", '"', "\\", "true", "1"]),
+    st.sampled_from(
+        [
+            "",
+            "a",
+            "é",
+            "\x00",
+            '":',
+            '\\":',
+            "12:34:56:78:9a:bc",
+            "\U0001f600",
+            '"',
+            "\\",
+            "true",
+            "1",
+        ]
+    ),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
 )
-KEYS = st.one_of(st.sampled_from(["", "a", "b", "[a.b]", "@type", 'x":']), st.text("abc:", max_size=3))
+KEYS = st.one_of(
+    st.sampled_from(["", "a", "b", "[a.b]", "@type", 'x":']), st.text("abc:", max_size=3)
+)
 FLOAT32 = st.floats(width=32).map(lambda number: math.nan if math.isnan(number) else number)
 FLOAT64 = st.floats().map(lambda number: math.nan if math.isnan(number) else number)
 BYTES = st.binary(max_size=5)
@@ -55,7 +72,9 @@ BYTES = st.binary(max_size=5)
 
 def integers(bits: int, *, signed: bool) -> st.SearchStrategy[int]:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    edges = [n for n in (low, low + 1, -1, 0, 1, 2**53, 2**53 + 1, high - 1, high) if low <= n <= high]
+    edges = [
+        n for n in (low, low + 1, -1, 0, 1, 2**53, 2**53 + 1, high - 1, high) if low <= n <= high
+    ]
     return st.one_of(st.sampled_from(edges), st.integers(low, high))
 
 
@@ -63,7 +82,11 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_ENUM:
         known = [value.number for value in enum_of(field).values]
-        return st.sampled_from(known) if enum_of(field).is_closed else st.sampled_from([*known, 77, -(2**31)])
+        return (
+            st.sampled_from(known)
+            if enum_of(field).is_closed
+            else st.sampled_from([*known, 77, -(2**31)])
+        )
     if kind == FieldDescriptor.CPPTYPE_STRING:
         return BYTES if field.type == FieldDescriptor.TYPE_BYTES else TEXTS
     return {
@@ -83,13 +106,19 @@ def messages(draw: st.DrawFn, cls: type[Message], depth: int = 3) -> Message:
     descriptor = cast(Descriptor, cls.DESCRIPTOR)
     message: Any = cls()
     if isinstance(message, any_pb2.Any):
-        message.Pack(draw(messages(draw(st.sampled_from([modern_pb2.Scalars, known_pb2.Plain])), 1)))
+        message.Pack(
+            draw(messages(draw(st.sampled_from([modern_pb2.Scalars, known_pb2.Plain])), 1))
+        )
         return cast(Message, message)
     if isinstance(message, struct_pb2.Value):
         json_format.ParseDict(draw(trees()), message)
         return cast(Message, message)
     fields = [field for field in descriptor.fields if depth > 0 or field.message_type is None]
-    chosen = draw(st.lists(st.sampled_from(fields), max_size=5, unique_by=lambda field: field.name)) if fields else []
+    chosen = (
+        draw(st.lists(st.sampled_from(fields), max_size=5, unique_by=lambda field: field.name))
+        if fields
+        else []
+    )
     for field in chosen:
         if is_map(field):
             key, value = key_and_value(field)
@@ -114,10 +143,14 @@ def messages(draw: st.DrawFn, cls: type[Message], depth: int = 3) -> Message:
 
 def trees() -> st.SearchStrategy[Any]:
     """Free JSON, as a Value holds it."""
-    leaves = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)
+    leaves = st.one_of(
+        st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), TEXTS
+    )
     return st.recursive(
         leaves,
-        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)
+        ),
         max_leaves=6,
     )
 
@@ -138,7 +171,10 @@ def text(value: Any, blank: str = "") -> str:
     if isinstance(value, Raw):
         return value.text
     if isinstance(value, Pairs):
-        members = (f"{blank}{json.dumps(key)}{blank}:{blank}{text(item, blank)}{blank}" for key, item in value)
+        members = (
+            f"{blank}{json.dumps(key)}{blank}:{blank}{text(item, blank)}{blank}"
+            for key, item in value
+        )
         return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(text(item, blank) for item in value) + "]"
@@ -174,10 +210,17 @@ def mutated(draw: st.DrawFn, cls: type[Message]) -> bytes:
     tree = pairs(whole)
     for _ in range(draw(st.integers(0, 3))):
         tree = _changed(draw, tree, cast(Descriptor, cls.DESCRIPTOR))
-    raw = text(tree, draw(st.sampled_from(["", "", "", " ", "\n\t"]))).encode("utf-8", "surrogatepass")
+    raw = text(tree, draw(st.sampled_from(["", "", "", " ", "\n\t"]))).encode(
+        "utf-8", "surrogatepass"
+    )
     if draw(st.integers(0, 3)) == 0:
         at = draw(st.integers(0, len(raw)))
-        put = draw(st.one_of(st.sampled_from([b"", b" ", b"\xff", b"\xef\xbb\xbf", b'"', b",", b"}", b"\x00"]), BYTES))
+        put = draw(
+            st.one_of(
+                st.sampled_from([b"", b" ", b"\xff", b"\xef\xbb\xbf", b'"', b",", b"}", b"\x00"]),
+                BYTES,
+            )
+        )
         raw = raw[:at] + put + raw[at + draw(st.integers(0, 2)) :]
     return raw
 
@@ -185,7 +228,11 @@ def mutated(draw: st.DrawFn, cls: type[Message]) -> bytes:
 def _changed(draw: st.DrawFn, tree: Any, descriptor: Descriptor) -> Any:
     """One change at a random place: an odd value, a key more, a key twice, another name."""
     if not isinstance(tree, Pairs | list) or (tree and draw(st.integers(0, 5)) == 0) or tree == []:
-        return Raw(draw(st.sampled_from(ODD))) if not isinstance(tree, Pairs) else _more(draw, tree, descriptor)
+        return (
+            Raw(draw(st.sampled_from(ODD)))
+            if not isinstance(tree, Pairs)
+            else _more(draw, tree, descriptor)
+        )
     if not tree:
         return _more(draw, cast(Pairs, tree), descriptor)
     at = draw(st.integers(0, len(tree) - 1))
@@ -193,14 +240,18 @@ def _changed(draw: st.DrawFn, tree: Any, descriptor: Descriptor) -> Any:
         return [*tree[:at], _changed(draw, tree[at], descriptor), *tree[at + 1 :]]
     key, value = tree[at]
     field = resolve(descriptor).get(key)
-    inner = field.message_type if field is not None and field.message_type is not None else descriptor
+    inner = (
+        field.message_type if field is not None and field.message_type is not None else descriptor
+    )
     what = draw(st.integers(0, 5))
     if what == 0:
         return _more(draw, tree, descriptor)
     if what == 1:
         changed = (draw(_names(descriptor)), value)
     elif what == 2:
-        return Pairs([*tree, (key, draw(st.sampled_from([value, Raw(draw(st.sampled_from(ODD)))])))])
+        return Pairs(
+            [*tree, (key, draw(st.sampled_from([value, Raw(draw(st.sampled_from(ODD)))])))]
+        )
     else:
         changed = (key, _changed(draw, value, inner))
     return Pairs([*tree[:at], changed, *tree[at + 1 :]])
@@ -220,7 +271,9 @@ def _names(descriptor: Descriptor) -> st.SearchStrategy[str]:
         "[datasync.tests.classic.ext_words]",
         "@type",
     ]
-    return st.sampled_from([*known, *odd, *(go_name(name) for name, _ in true_oneofs(descriptor)), "1", "-1", "true"])
+    return st.sampled_from(
+        [*known, *odd, *(go_name(name) for name, _ in true_oneofs(descriptor)), "1", "-1", "true"]
+    )
 
 
 def reference(cls: type[Message], raw: bytes) -> bytes | None:
@@ -252,7 +305,9 @@ def has_go_form(value: Any, descriptor: Descriptor) -> bool:
     if is_plain_struct(descriptor):
         return not (descriptor.name == "Any" and "@type" in value)
     known = resolve(descriptor)
-    if any(go_name(name) in value and go_name(name) not in known for name, _ in true_oneofs(descriptor)):
+    if any(
+        go_name(name) in value and go_name(name) not in known for name, _ in true_oneofs(descriptor)
+    ):
         return True
     for key, content in value.items():
         field = known.get(key)
@@ -263,7 +318,11 @@ def has_go_form(value: Any, descriptor: Descriptor) -> bool:
                 field = None
         if field is None or field.message_type is None:
             continue
-        inner = cast(Descriptor, key_and_value(field)[1].message_type) if is_map(field) else message_of(field)
+        inner = (
+            cast(Descriptor, key_and_value(field)[1].message_type)
+            if is_map(field)
+            else message_of(field)
+        )
         items = content if isinstance(content, list) else [content]
         if is_map(field) and isinstance(content, dict):
             items = list(content.values())

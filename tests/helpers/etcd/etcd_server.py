@@ -13,7 +13,16 @@ from datasync.testing.chaos import etcd_server as etcd_server_process
 from tests.helpers.certificates import Authority
 from tests.helpers.servers import Announce, built, quietly, require, scratch
 
-__all__ = ["DEBIAN", "NEW", "EtcdServer", "cluster_of_three", "etcd_server", "program", "tls_flags", "versions"]
+__all__ = [
+    "DEBIAN",
+    "NEW",
+    "EtcdServer",
+    "cluster_of_three",
+    "etcd_server",
+    "program",
+    "tls_flags",
+    "versions",
+]
 
 DEBIAN, NEW = "3.4", "3.6"
 versions = pytest.mark.parametrize("version", [DEBIAN, NEW])
@@ -29,7 +38,9 @@ def program(version: str, announce: Announce = quietly) -> str:
 class EtcdServer(etcd_server_process.EtcdServer):
     """One etcd member of that version. `port` is that of its clients."""
 
-    def __init__(self, version: str, directory: Path, *, tls: Sequence[str] = (), extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, version: str, directory: Path, *, tls: Sequence[str] = (), extra: Sequence[str] = ()
+    ) -> None:
         super().__init__(program(version), directory, tls=tls, extra=extra)
 
     async def ctl(self, *args: str, user: str | None = None, said: str = "") -> str:
@@ -38,7 +49,9 @@ class EtcdServer(etcd_server_process.EtcdServer):
 
 
 def tls_flags(authority: Authority, name: str) -> list[str]:
-    """What makes a server show this certificate, and ask its clients for one of the same authority."""
+    """What makes a server show this certificate, and ask its clients for one of
+    the same authority.
+    """
     return [
         "--cert-file", str(authority.cert(name)), "--key-file", str(authority.key(name)),
         "--client-cert-auth", "--trusted-ca-file", str(authority.ca),
@@ -46,7 +59,9 @@ def tls_flags(authority: Authority, name: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def etcd_server(version: str, *, extra: Sequence[str] = (), start: bool = True) -> AsyncIterator[EtcdServer]:
+async def etcd_server(
+    version: str, *, extra: Sequence[str] = (), start: bool = True
+) -> AsyncIterator[EtcdServer]:
     """A server of its own, ended with the block."""
     async with scratch() as directory:
         server = EtcdServer(version, directory, extra=extra)
@@ -63,7 +78,9 @@ async def cluster_of_three(version: str) -> AsyncIterator[list[EtcdServer]]:
     """Three members of one cluster."""
     async with scratch() as directory:
         members = [EtcdServer(version, directory) for _ in range(3)]
-        peers = ",".join(f"m{member.port}=http://127.0.0.1:{member.peer_port}" for member in members)
+        peers = ",".join(
+            f"m{member.port}=http://127.0.0.1:{member.peer_port}" for member in members
+        )
         for member in members:
             member.command[member.command.index("--initial-cluster") + 1] = peers
         try:

@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from datasync import DataSync
-from datasync.source import Commit, Frame, Progress, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd, Source
+from datasync.source import (
+    Commit,
+    Frame,
+    Progress,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    Source,
+)
 
 __all__ = ["Reader", "fill", "reader"]
 
@@ -50,7 +59,9 @@ class Reader:
         await self.session.aclose()
 
 
-async def reader(source: Source, scopes: Sequence[str], resume: Any = None, added: Sequence[str] = ()) -> Reader:
+async def reader(
+    source: Source, scopes: Sequence[str], resume: Any = None, added: Sequence[str] = ()
+) -> Reader:
     """Of a new session."""
     return Reader(await source.open(scopes, resume, added))
 

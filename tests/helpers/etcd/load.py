@@ -23,9 +23,13 @@ Log = list[tuple[int, dict[str, bytes | None]]]
 
 
 @contextlib.asynccontextmanager
-async def watched(url: str, *prefixes: str, **options: Any) -> AsyncIterator[tuple[DataSync, Watched]]:
+async def watched(
+    url: str, *prefixes: str, **options: Any
+) -> AsyncIterator[tuple[DataSync, Watched]]:
     """See `load.watched`."""
-    async with load.watched(url, *prefixes, history=await cluster_of(url), revision=1, **options) as both:
+    async with load.watched(
+        url, *prefixes, history=await cluster_of(url), revision=1, **options
+    ) as both:
         yield both
 
 
@@ -34,7 +38,9 @@ async def cluster_of(url: str) -> str:
     address = url.split("://")[1].split("@")[-1].split(",")[0].split("?")[0]
     if not url.startswith("etcd://"):
         return ""
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with grpc.aio.insecure_channel(
+        address, options=[("grpc.enable_http_proxy", 0)]
+    ) as channel:
         status = channel.unary_unary(
             "/etcdserverpb.Maintenance/Status",
             request_serializer=pb.StatusRequest.SerializeToString,
@@ -47,7 +53,9 @@ async def cluster_of(url: str) -> str:
 
 
 def judge(probe: Watched, log: Log) -> None:
-    """Hold what a watch of everything saw against the server's own log: all of it, once, whole, in order."""
+    """Hold what a watch of everything saw against the server's own log: all of it, once,
+    whole, in order.
+    """
     probe.check()
     states: dict[int, dict[str, bytes]] = {}
     state: dict[str, bytes] = {}
@@ -65,10 +73,18 @@ def judge(probe: Watched, log: Log) -> None:
         if isinstance(event, ResyncEvent):
             shown = {kv.key: kv.raw for values in event.values.values() for kv in values}
             known = max((revision for revision in states if revision <= event.revision), default=0)
-            assert shown == states.get(known, {}), f"the RESYNC at {event.revision} is not the state at {known}"
+            assert shown == states.get(known, {}), (
+                f"the RESYNC at {event.revision} is not the state at {known}"
+            )
         else:
-            due = [revision for revision in net if position < revision <= event.revision and net[revision]]
-            assert due == [event.revision], f"behind {position} came {event.revision}, due were {due[:5]}"
+            due = [
+                revision
+                for revision in net
+                if position < revision <= event.revision and net[revision]
+            ]
+            assert due == [event.revision], (
+                f"behind {position} came {event.revision}, due were {due[:5]}"
+            )
             assert {change.key: change.raw for change in event.changes} == net[event.revision]
         position = event.revision
     late = [revision for revision in net if revision > position and net[revision]]
@@ -84,14 +100,18 @@ async def settled(probe: Probe, server: EtcdServer) -> None:
 
 
 async def judge_anew(probe: Watched, server: EtcdServer, start: int) -> None:
-    """Hold what a watch of everything saw since `begun_anew` against the log since revision `start`."""
+    """Hold what a watch of everything saw since `begun_anew` against the log
+    since revision `start`.
+    """
     await settled(probe, server)
     state = await server.everything()
     hold(probe, await server.history(start), state, await server.head())
 
 
 def begun_anew(probe: Watched, history: str, log: Log, kept: int = 1) -> None:
-    """The store with that log is about to lose all behind revision `kept`, and goes on from there."""
+    """The store with that log is about to lose all behind revision `kept`,
+    and goes on from there.
+    """
     items: dict[str, tuple[str, bytes, int]] = {}
     for revision, changes in log:
         probe.recorder.committed(probe.source, changes, revision)

@@ -1,4 +1,6 @@
-"""An agent for tests, with watches that answer in every way there is, and clients made by the plain protobuf tools."""
+"""An agent for tests, with watches that answer in every way there is,
+and clients made by the plain protobuf tools.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ __all__ = ["Agent", "agent", "change", "changes", "client", "go_client", "resync
 
 
 class Agent:
-    """Watches config/: what is under bad/ is refused, under broken/ fails, and under slow/ is never answered."""
+    """Watches config/: what is under bad/ is refused, under broken/ fails,
+    and under slow/ is never answered.
+    """
 
     def __init__(self, query: str = "", scheme: str = "grpc") -> None:
         [self.port] = free_ports(1)
@@ -73,7 +77,9 @@ def change(key: str, content: bytes | None) -> msg.DataChangeRequest:
     return msg.DataChangeRequest(key=key, content=content)
 
 
-async def changes(stub: Any, requests: Sequence[msg.DataChangeRequest]) -> list[msg.DataChangeReply]:
+async def changes(
+    stub: Any, requests: Sequence[msg.DataChangeRequest]
+) -> list[msg.DataChangeReply]:
     """Send all of them at once, and read all answers."""
 
     async def send() -> AsyncIterator[msg.DataChangeRequest]:
@@ -84,7 +90,9 @@ async def changes(stub: Any, requests: Sequence[msg.DataChangeRequest]) -> list[
         return [reply async for reply in stub.dataChanges(send())]
 
 
-async def resync(stub: Any, items: Iterable[tuple[str, bytes]], number: int = 1) -> msg.DataResyncReplies:
+async def resync(
+    stub: Any, items: Iterable[tuple[str, bytes]], number: int = 1
+) -> msg.DataResyncReplies:
     """Send a whole state."""
     reply: msg.DataResyncReplies = await stub.dataResyncs(
         msg.DataResyncRequests(

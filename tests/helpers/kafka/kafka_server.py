@@ -14,9 +14,27 @@ from typing import Any
 from datasync.testing.chaos import kafka_server as kafka_server_process
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.kafka_server import run
-from tests.helpers.servers import Announce, free_ports, missing, quietly, require, scratch, started, until
+from tests.helpers.servers import (
+    Announce,
+    free_ports,
+    missing,
+    quietly,
+    require,
+    scratch,
+    started,
+    until,
+)
 
-__all__ = ["KafkaServer", "all_run", "archive", "cluster_of_three", "jars", "java", "kafka_server", "run"]
+__all__ = [
+    "KafkaServer",
+    "all_run",
+    "archive",
+    "cluster_of_three",
+    "jars",
+    "java",
+    "kafka_server",
+    "run",
+]
 
 VERSION = "4.1.1"
 _ROOT = Path(__file__).parents[3]
@@ -50,7 +68,9 @@ def jars(announce: Announce = quietly) -> Path:
 
 
 def archive(announce: Announce = quietly) -> Path:
-    """The classes of a broker as the JVM lays them out, made once: with it one starts in two thirds of the work."""
+    """The classes of a broker as the JVM lays them out, made once:
+    with it one starts in two thirds of the work.
+    """
     made = kafka_server_process.class_archive(jars())
     if not made.exists() or made.stat().st_mtime < jars().stat().st_mtime:
         making = f"-XX:ArchiveClassesAtExit={made}"
@@ -101,8 +121,8 @@ def cluster_of_three() -> Iterator[list[KafkaServer]]:
             KafkaServer(
                 Path(directory), node=node, voters=voters, controller=port,
                 settings=[
-                    "offsets.topic.replication.factor=3", "transaction.state.log.replication.factor=3",
-                    "transaction.state.log.min.isr=2",
+                    "offsets.topic.replication.factor=3",
+                    "transaction.state.log.replication.factor=3", "transaction.state.log.min.isr=2",
                 ],
             )
             for node, port in enumerate(controllers, 1)

@@ -19,7 +19,9 @@ async def settled(probe: Watched, server: RedisServer) -> None:
 
 
 async def judge(probe: Watched, server: RedisServer) -> None:
-    """Hold what a watch of everything saw against what the server wrote down; the watch has seen all of it."""
+    """Hold what a watch of everything saw against what the server wrote down;
+    the watch has seen all of it.
+    """
     await settled(probe, server)
     hold(probe, server.history(), await server.everything())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,41 @@ import redis.exceptions
 from tests.helpers.redis.redis_server import RedisServer, Tls, client_of, program
 from tests.helpers.servers import Process, free_ports, scratch, until
 
-__all__ = ["ClusterServer", "Sentinel", "Watchers", "redis_cluster", "watched_by_one", "watched_over"]
+__all__ = [
+    "ClusterServer",
+    "Sentinel",
+    "Watchers",
+    "redis_cluster",
+    "watched_by_one",
+    "watched_over",
+]
 
 NAME = "mymaster"
 _SILENT_MS = 1500
-"""Longer than a process waits for its turn on a busy machine, or a primary is replaced that nobody has ended."""
+"""Longer than a process waits for its turn on a busy machine,
+or a primary is replaced that nobody has ended.
+"""
 
 
 class Sentinel(Process):
     """One sentinel. `config` is added to its file."""
 
-    def __init__(self, directory: Path, primary: int, quorum: int, *, tls: Tls | None = None, config: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        primary: int,
+        quorum: int,
+        *,
+        tls: Tls | None = None,
+        config: str = "",
+    ) -> None:
         [port] = free_ports(1)
         file = directory / f"sentinel-{port}.conf"
         file.write_text(
             f"bind 127.0.0.1\ndir {directory}\n"
             f"sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}\n"
-            f"sentinel down-after-milliseconds {NAME} {_SILENT_MS}\nsentinel failover-timeout {NAME} 2000\n"
+            f"sentinel down-after-milliseconds {NAME} {_SILENT_MS}\nsentinel failover-timeout "
+            f"{NAME} 2000\n"
             f"{config}\n"
         )
         ports = ["--port", str(port)] if tls is None else tls.flags(port)
@@ -48,7 +66,9 @@ class Sentinel(Process):
 class Watchers:
     """Servers, of which one is the primary and the others are its replicas, and sentinels."""
 
-    def __init__(self, servers: list[RedisServer], sentinels: list[Sentinel], tls: Tls | None = None) -> None:
+    def __init__(
+        self, servers: list[RedisServer], sentinels: list[Sentinel], tls: Tls | None = None
+    ) -> None:
         self.servers = servers
         self.sentinels = sentinels
         self._tls = tls
@@ -64,7 +84,11 @@ class Watchers:
 
         async def agreed() -> bool:
             roles = [await self.role(server) for server in self.servers]
-            found[:] = [server for server, role in zip(self.servers, roles, strict=True) if role[0] == b"master"]
+            found[:] = [
+                server
+                for server, role in zip(self.servers, roles, strict=True)
+                if role[0] == b"master"
+            ]
             linked = [role for role in roles if role[0] == b"slave" and role[3] == b"connected"]
             return len(found) == 1 and len(linked) == len(self.servers) - 1
 
@@ -73,8 +97,11 @@ class Watchers:
 
     @staticmethod
     async def role(server: RedisServer) -> Any:
-        """What the server says that it is; [b"gone"] while it cannot be asked. A sentinel that gives a server another
-        role ends the connections of all its clients, whatever they are about just then."""
+        """What the server says that it is; [b"gone"] while it cannot be asked.
+
+        A sentinel that gives a server another role ends the connections of all its clients,
+        whatever they are about just then.
+        """
         with contextlib.suppress(redis.exceptions.ConnectionError):
             return await server.do("ROLE")
         return [b"gone"]
@@ -84,8 +111,10 @@ class Watchers:
 async def watched_over(
     *, tls: Tls | None = None, config: str = "", extra: Sequence[str] = ()
 ) -> AsyncIterator[Watchers]:
-    """A primary, its replica and three sentinels that know each other; ended with the block. `config` is added to the
-    file of the sentinels, `extra` to what the servers are started with."""
+    """A primary, its replica and three sentinels that know each other; ended with the block.
+
+    `config` is added to the file of the sentinels, `extra` to what the servers are started with.
+    """
     async with scratch() as directory:
         extra = ["--repl-diskless-sync-delay", "0", *extra]
         first, second = (RedisServer(directory, tls=tls, extra=extra) for _ in range(2))
@@ -132,7 +161,10 @@ def _text(value: Any) -> str:
 
 
 class ClusterServer(RedisServer):
-    """One member of a cluster. `host` is the name that it announces to clients, which then use it."""
+    """One member of a cluster.
+
+    `host` is the name that it announces to clients, which then use it.
+    """
 
     def __init__(self, directory: Path, *, tls: Tls | None = None, host: str = "") -> None:
         port, bus = free_ports(2)
@@ -141,12 +173,18 @@ class ClusterServer(RedisServer):
             port=port,
             tls=tls,
             extra=[
-                "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", str(bus),
+                "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port",
+                str(bus),
                 "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
             ],
         )  # fmt: skip
         if host:
-            self.command += ["--cluster-announce-hostname", host, "--cluster-preferred-endpoint-type", "hostname"]
+            self.command += [
+                "--cluster-announce-hostname",
+                host,
+                "--cluster-preferred-endpoint-type",
+                "hostname",
+            ]
         self._host = host
 
     async def id(self) -> str:
@@ -162,12 +200,21 @@ class ClusterServer(RedisServer):
         """Whether it is on good terms with so many, itself included, and knows their host names."""
         nodes = await self.do("CLUSTER", "NODES")
         lines = nodes.values() if isinstance(nodes, dict) else nodes.decode().splitlines()
-        return len([line for line in lines if "handshake" not in str(line) and self._host in str(line)]) == count
+        return (
+            len(
+                [line for line in lines if "handshake" not in str(line) and self._host in str(line)]
+            )
+            == count
+        )
 
     async def state(self) -> str:
         """ "ok" where all slots are served."""
         info = await self.do("CLUSTER", "INFO")
-        return str(info["cluster_state"] if isinstance(info, dict) else info.decode().split("\r\n")[0].split(":")[1])
+        return str(
+            info["cluster_state"]
+            if isinstance(info, dict)
+            else info.decode().split("\r\n")[0].split(":")[1]
+        )
 
 
 class Cluster:
@@ -189,9 +236,15 @@ class Cluster:
         for other in others:
             await first.meet(other)
         for member in self.members:
-            await until(lambda member=member: member.knows(len(self.members)), "all know each other")  # type: ignore[misc]
+
+            def knows_all(member: ClusterServer = member) -> Awaitable[bool]:
+                return member.knows(len(self.members))
+
+            await until(knows_all, "all know each other")
         for number, member in enumerate(self.members[:3]):
-            await member.do("CLUSTER", "ADDSLOTSRANGE", number * 16384 // 3, (number + 1) * 16384 // 3 - 1)
+            await member.do(
+                "CLUSTER", "ADDSLOTSRANGE", number * 16384 // 3, (number + 1) * 16384 // 3 - 1
+            )
         for number, member in enumerate(self.members[3:]):
             wanted = await self.members[number % 3].id()
 
@@ -242,7 +295,9 @@ async def redis_cluster(
 ) -> AsyncIterator[Cluster]:
     """A cluster, ended with the block."""
     async with scratch() as directory:
-        members = [ClusterServer(directory, tls=tls, host=host) for _ in range(primaries + replicas)]
+        members = [
+            ClusterServer(directory, tls=tls, host=host) for _ in range(primaries + replicas)
+        ]
         try:
             await asyncio.gather(*(member.start() for member in members))
             cluster = Cluster(members, host, tls)

@@ -23,7 +23,9 @@ def program() -> str:
 
 
 class Tls(NamedTuple):
-    """The certificate `name`, which a server shows; it asks its clients for one of the same authority."""
+    """The certificate `name`, which a server shows;
+    it asks its clients for one of the same authority.
+    """
 
     authority: Authority
     name: str = "server"
@@ -31,9 +33,10 @@ class Tls(NamedTuple):
     def flags(self, port: int) -> list[str]:
         """What makes a server speak TLS at that port, also to its like, and nothing else."""
         return [
-            "--port", "0", "--tls-port", str(port), "--tls-replication", "yes", "--tls-cluster", "yes",
-            "--tls-cert-file", str(self.authority.cert(self.name)),
-            "--tls-key-file", str(self.authority.key(self.name)), "--tls-ca-cert-file", str(self.authority.ca),
+            "--port", "0", "--tls-port", str(port), "--tls-replication", "yes", "--tls-cluster",
+            "yes", "--tls-cert-file", str(self.authority.cert(self.name)),
+            "--tls-key-file", str(self.authority.key(self.name)), "--tls-ca-cert-file",
+            str(self.authority.ca),
         ]  # fmt: skip
 
     @property
@@ -56,7 +59,9 @@ def issued(directory: Path, subject: str = "IP:127.0.0.1") -> Tls:
 
 
 @contextlib.asynccontextmanager
-async def client_of(port: int, tls: Tls | None = None, **options: Any) -> AsyncIterator[redis.asyncio.Redis]:
+async def client_of(
+    port: int, tls: Tls | None = None, **options: Any
+) -> AsyncIterator[redis.asyncio.Redis]:
     """A plain client, which trusts any server."""
     if tls is not None:
         cert, key = tls.authority.cert("client"), tls.authority.key("client")
@@ -70,7 +75,13 @@ class RedisServer(redis_server_process.RedisServer):
     """One server. `tls` replaces the plain port."""
 
     def __init__(
-        self, directory: Path, *, port: int = 0, tls: Tls | None = None, extra: Sequence[str] = (), kept: bool = True
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        tls: Tls | None = None,
+        extra: Sequence[str] = (),
+        kept: bool = True,
     ) -> None:
         port = port or free_ports(1)[0]
         ports = () if tls is None else tls.flags(port)
@@ -78,14 +89,18 @@ class RedisServer(redis_server_process.RedisServer):
         self._tls = tls
 
     @contextlib.asynccontextmanager
-    async def client(self, database: int = 0, password: str | None = None) -> AsyncIterator[redis.asyncio.Redis]:
+    async def client(
+        self, database: int = 0, password: str | None = None
+    ) -> AsyncIterator[redis.asyncio.Redis]:
         """A plain client."""
         async with client_of(self.port, self._tls, db=database, password=password) as client:
             yield client
 
 
 @contextlib.asynccontextmanager
-async def redis_server(*, extra: Sequence[str] = (), start: bool = True) -> AsyncIterator[RedisServer]:
+async def redis_server(
+    *, extra: Sequence[str] = (), start: bool = True
+) -> AsyncIterator[RedisServer]:
     """A server of its own, ended with the block."""
     async with scratch() as directory:
         server = RedisServer(directory, extra=extra)

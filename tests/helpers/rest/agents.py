@@ -45,13 +45,19 @@ class Agent:
         self.address = address
         self.port = int(address.rpartition(":")[2])
         self.url = f"http://{address}"
-        self.client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+        self.client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), auto_decompress=False
+        )
 
-    async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> Answer:
         """One request; the names of headers are written with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         url = URL(self.url + path, encoded=True)
-        async with self.client.request(method, url, data=body, headers=named, allow_redirects=False) as answer:
+        async with self.client.request(
+            method, url, data=body, headers=named, allow_redirects=False
+        ) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 
 

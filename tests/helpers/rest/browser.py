@@ -17,8 +17,9 @@ from tests.helpers.servers import require
 __all__ = ["Browser", "browser"]
 
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-sync", "--disable-background-networking", "--disable-component-update",
+    "--disable-dev-shm-usage",
 )  # fmt: skip
 
 
@@ -58,7 +59,9 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console holds that is no mere message."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
+        return [
+            entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"
+        ]
 
     def shot(self, path: Path) -> None:
         """A picture of what is seen."""
@@ -70,10 +73,13 @@ def browser() -> Iterator[Browser]:
     """A browser within the block, with a profile of its own."""
     binary = require("chromium", "apt-get install -y chromium")
     service = require("chromedriver", "apt-get install -y chromium-driver")
-    with tempfile.TemporaryDirectory(prefix="datasync-chromium-", ignore_cleanup_errors=True) as profile:
+    with tempfile.TemporaryDirectory(
+        prefix="datasync-chromium-", ignore_cleanup_errors=True
+    ) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary
-        options.page_load_strategy = "eager"  # the page follows a stream, whose end would be waited for
+        # the page follows a stream, whose end would be waited for
+        options.page_load_strategy = "eager"
         for flag in (*_FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

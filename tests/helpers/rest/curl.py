@@ -17,7 +17,9 @@ DOCUMENT, README = _ROOT / "docs" / "rest.md", _ROOT / "README.md"
 
 
 def check(document: Path, directory: Path) -> int:
-    """Start what the document starts, and assert that each line prints what stands below it; how many there are."""
+    """Start what the document starts, and assert that each line prints what stands below it;
+    how many there are.
+    """
     require("curl", "apt-get install -y curl")
     [port] = free_ports(1)
     text = document.read_text().replace("9191", str(port))
@@ -36,7 +38,10 @@ def check(document: Path, directory: Path) -> int:
             for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 line, _, expected = example.partition("\n")
                 done = subprocess.run(
-                    ["bash", "-c", line.replace("curl ", "curl -sS ", 1)], capture_output=True, text=True, timeout=20
+                    ["bash", "-c", line.replace("curl ", "curl -sS ", 1)],
+                    capture_output=True,
+                    text=True,
+                    timeout=20,
                 )
                 assert (done.stdout + done.stderr).strip() == expected.strip(), line
                 shown += 1

@@ -21,7 +21,9 @@ _PASSED_ON = ("content-type", "datasync-answer", "datasync-stream", "datasync-ca
 async def answering(
     status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, cut: int = 0
 ) -> AsyncIterator[str]:
-    """The URL of a gateway that answers everything by itself; `cut` bytes of the body never come."""
+    """The URL of a gateway that answers everything by itself;
+    `cut` bytes of the body never come.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -36,7 +38,9 @@ async def answering(
 
 @contextlib.asynccontextmanager
 async def packing(target: str, encoding: str, *, always: bool = False) -> AsyncIterator[str]:
-    """The URL of a gateway before `target` that packs what it passes on, where that is asked for or `always`."""
+    """The URL of a gateway before `target` that packs what it passes on,
+    where that is asked for or `always`.
+    """
     async with aiohttp.ClientSession(auto_decompress=False) as client:
 
         async def pass_on(request: web.Request) -> web.StreamResponse:

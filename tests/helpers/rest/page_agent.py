@@ -1,6 +1,8 @@
-"""The agent behind the tests of the status page: `python -m tests.helpers.rest.page_agent PORT KEYS [token]`.
+"""The agent behind the tests of the status page:
+`python -m tests.helpers.rest.page_agent PORT KEYS [token]`.
 
-One of its watches fails, one refuses a key, and one is a stream that nobody reads, once `config/break` is written.
+One of its watches fails, one refuses a key, and one is a stream that nobody reads, once
+`config/break` is written.
 """
 
 from __future__ import annotations
@@ -35,15 +37,23 @@ async def main(port: str, keys: str, token: str = "") -> None:
     @sync.watcher("config/acl/", name="access-lists")
     async def access_lists(event: Any) -> None:
         if broken:
-            raise Refused({change.key: "port 443 is used by the management plane" for change in event.changes})
+            raise Refused(
+                {change.key: "port 443 is used by the management plane" for change in event.changes}
+            )
 
     @sync.watcher(keys=["config/break"])
     async def breaker(event: Any) -> None:
         nonlocal broken
         broken = broken or bool(event.changes)
 
-    items = [(f"config/interface/eth{number}", VALUE % (number, number % 256)) for number in range(int(keys))]
-    items += [(f"config/route/10.{number}.0.0-16", b'{"via":"10.0.0.%d"}' % number) for number in range(40)]
+    items = [
+        (f"config/interface/eth{number}", VALUE % (number, number % 256))
+        for number in range(int(keys))
+    ]
+    items += [
+        (f"config/route/10.{number}.0.0-16", b'{"via":"10.0.0.%d"}' % number)
+        for number in range(40)
+    ]
     items += [("config/acl/web", b"permit tcp any any eq 443"), ("config/logo", bytes(range(80)))]
     async with sync:
         await source.replace(items)

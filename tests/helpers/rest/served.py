@@ -1,4 +1,6 @@
-"""A source served over HTTP by this process, on a free loopback port; it can be emptied, and end."""
+"""A source served over HTTP by this process, on a free loopback port;
+it can be emptied, and end.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Runs of a server at one address, one after another, and a watcher that follows through all of them."""
+"""Runs of a server at one address, one after another,
+and a watcher that follows through all of them.
+"""
 
 from __future__ import annotations
 

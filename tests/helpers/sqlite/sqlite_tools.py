@@ -1,4 +1,6 @@
-"""What the tests of the SQLite transport share: a follower that checks as it goes, and processes that write."""
+"""What the tests of the SQLite transport share: a follower that checks as it goes,
+and processes that write.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasync.source import Commit, Frame, Put, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd, Source
+from datasync.source import (
+    Commit,
+    Frame,
+    Put,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    Source,
+)
 
 DEADLINE = 30.0
 
@@ -25,13 +36,18 @@ async def until(condition: Callable[[], Any], what: str = "") -> None:
 
 
 def take_away(path: Path) -> None:
-    """Remove the files of a store in use. A process that finds it gone closes it, and may remove the WAL first."""
+    """Remove the files of a store in use.
+
+    A process that finds it gone closes it, and may remove the WAL first.
+    """
     for suffix in ("", "-wal", "-shm", "-bell"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 class Copy:
-    """Follows a session into a dict and checks the order of its frames: nothing lost, nothing twice."""
+    """Follows a session into a dict and checks the order of its frames: nothing lost,
+    nothing twice.
+    """
 
     def __init__(self, session: Session, *, resumed: Any = None) -> None:
         self.session = session
@@ -127,8 +143,12 @@ async def main(source):
 """
 
 
-def process(path: Path, library: str, body: str, *args: object, **options: Any) -> subprocess.Popen[str]:
-    """A process that runs `body` as an async function with a `source` on `path`; its arguments are sys.argv[3:]."""
+def process(
+    path: Path, library: str, body: str, *args: object, **options: Any
+) -> subprocess.Popen[str]:
+    """A process that runs `body` as an async function with a `source` on `path`;
+    its arguments are sys.argv[3:].
+    """
     code = _PRELUDE + "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
     code += "\nasync def outer():\n    source = SqliteSource(path, library=library)\n    await main(source)\n"
     code += "    await source.aclose()\nasyncio.run(outer())\n"

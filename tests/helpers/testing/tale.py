@@ -15,8 +15,11 @@ Change = tuple[str, bytes | None, bytes | None, int]
 
 
 class Tale:
-    """Builds a trace. Each call is one record, at the time `at`; watches report and ask again by themselves unless
-    told otherwise by `outcome=None`."""
+    """Builds a trace.
+
+    Each call is one record, at the time `at`; watches report and ask again by themselves unless
+    told otherwise by `outcome=None`.
+    """
 
     def __init__(self, capabilities: Capabilities = EXACT, *more: str) -> None:
         self.trace: list[t.Record] = []
@@ -35,7 +38,9 @@ class Tale:
     def commit(self, revision: int, changes: Mapping[str, bytes | None], source: str = "s") -> None:
         self.note(t.Committed, source=source, changes=list(changes.items()), revision=revision)
 
-    def history(self, name: str, revision: int = 0, items: Sequence[tuple[str, bytes, int]] = ()) -> None:
+    def history(
+        self, name: str, revision: int = 0, items: Sequence[tuple[str, bytes, int]] = ()
+    ) -> None:
         self.note(t.HistoryStarted, source="s", history=name, revision=revision, items=items)
 
     def watch(self, name: str, *scopes: str, **options: Any) -> None:
@@ -87,25 +92,59 @@ class Tale:
         self.events += 1
         steps = [t.Step(key, prev, raw, at, source) for key, prev, raw, at in changes]
         self.note(
-            t.Delivered, watch=watch, event=self.events, changes=steps, revision=revision, source=source, **fields
+            t.Delivered,
+            watch=watch,
+            event=self.events,
+            changes=steps,
+            revision=revision,
+            source=source,
+            **fields,
         )
         if outcome is not None:
             self.report(watch, outcome, reasons)
 
     def report(
-        self, watch: str, outcome: str = "accepted", reasons: Mapping[str, str] | None = None, event: int = 0
+        self,
+        watch: str,
+        outcome: str = "accepted",
+        reasons: Mapping[str, str] | None = None,
+        event: int = 0,
     ) -> None:
-        self.note(t.Reported, watch=watch, event=event or self.events, outcome=outcome, reasons=reasons or {})
+        self.note(
+            t.Reported,
+            watch=watch,
+            event=event or self.events,
+            outcome=outcome,
+            reasons=reasons or {},
+        )
         self.note(t.Asked, watch=watch)
 
-    def frame(self, kind: str, revision: int = 0, *keys: str, session: int = 1, history: str = "h1") -> None:
-        self.note(t.SessionFrame, source="s", session=session, kind=kind, revision=revision, keys=keys, history=history)
+    def frame(
+        self, kind: str, revision: int = 0, *keys: str, session: int = 1, history: str = "h1"
+    ) -> None:
+        self.note(
+            t.SessionFrame,
+            source="s",
+            session=session,
+            kind=kind,
+            revision=revision,
+            keys=keys,
+            history=history,
+        )
 
     def session(self, *scopes: str, number: int = 1, resume: int | None = None) -> None:
         self.note(t.SessionOpened, source="s", session=number, scopes=scopes, resume=resume)
 
     def verdict(self, began: int, revision: int, verdict: str, *keys: str, **fields: Any) -> None:
-        self.note(t.Answered, source="s", began=began, revision=revision, verdict=verdict, keys=keys, **fields)
+        self.note(
+            t.Answered,
+            source="s",
+            began=began,
+            revision=revision,
+            verdict=verdict,
+            keys=keys,
+            **fields,
+        )
 
     def end(self, values: Mapping[str, bytes], revision: int = 0) -> None:
         self.note(t.Quiet)

@@ -1,4 +1,6 @@
-"""Scopes that are added to a session, and sessions that are asked to catch up: as fresh as the cluster, in order."""
+"""Scopes that are added to a session, and sessions that are asked to catch up:
+as fresh as the cluster, in order.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Follower(Following):
         async with asyncio.timeout(60):
             await self.session.caught_up()
         return next(
-            frame.position for frame in reversed(self.frames) if isinstance(frame, Commit | Progress | SnapshotEnd)
+            frame.position
+            for frame in reversed(self.frames)
+            if isinstance(frame, Commit | Progress | SnapshotEnd)
         )
 
     def changes(self) -> list[dict[str, bytes | None]]:
@@ -63,7 +67,9 @@ def test_added_scopes_are_as_fresh_as_the_cluster(version: str) -> None:
                 pass
             assert isinstance(begin, SnapshotBegin)
             assert list(begin.scopes) == ["b/", "c"]
-            assert [item for chunk in [await frames.next()] for item in chunk.items] == [("b/2", b"3", head - 1)]
+            assert [item for chunk in [await frames.next()] for item in chunk.items] == [
+                ("b/2", b"3", head - 1)
+            ]
             end = await frames.next()
             assert isinstance(end, SnapshotEnd)
             assert end.revision >= head
@@ -103,7 +109,9 @@ def test_a_wider_scope_takes_in_one_that_is_known(version: str) -> None:
 
 
 @versions
-def test_what_was_acknowledged_before_is_in_the_resync_of_a_watch_that_is_added(version: str) -> None:
+def test_what_was_acknowledged_before_is_in_the_resync_of_a_watch_that_is_added(
+    version: str,
+) -> None:
     """Through a line that is slower than the one the writer has, 10 times; nothing is replayed."""
 
     async def main() -> None:
@@ -120,7 +128,12 @@ def test_what_was_acknowledged_before_is_in_the_resync_of_a_watch_that_is_added(
             proxy.rate = 50_000
             for number in range(10):
                 for _ in range(10):
-                    await writer.txn().put(f"busy/{number}/x", b"%d" % number).put("a/0", b"%d" % number).commit()
+                    await (
+                        writer.txn()
+                        .put(f"busy/{number}/x", b"%d" % number)
+                        .put("a/0", b"%d" % number)
+                        .commit()
+                    )
                 revision = await writer.put(f"busy/{number}/y", b"%d" % number)
                 added = Probe(name=f"busy{number}", prefixes=[f"busy/{number}/"])
                 sync.watcher(f"busy/{number}/", name=added.name)(added)

@@ -23,7 +23,10 @@ def url_of(members: list[EtcdServer]) -> str:
 def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
     async def main() -> None:
         async with cluster_of_three(version) as members:
-            async with watched(url_of(members)) as (sync, probe), writing(url_of(members) + "?timeout=1") as load:
+            async with (
+                watched(url_of(members)) as (sync, probe),
+                writing(url_of(members) + "?timeout=1") as load,
+            ):
                 await sync.ready(60)
                 for _ in range(3):
                     await load.more(30)
@@ -50,7 +53,9 @@ def test_the_leader_is_killed_in_mid_stream(version: str) -> None:
 @versions
 @pytest.mark.alone("members of etcd")
 def test_no_time_travel_to_a_member_that_is_cut_off(version: str) -> None:
-    """The others are gone for one that still runs, and has an old state: nobody may read it as the newest."""
+    """The others are gone for one that still runs, and has an old state:
+    nobody may read it as the newest.
+    """
 
     async def main() -> None:
         async with cluster_of_three(version) as members:

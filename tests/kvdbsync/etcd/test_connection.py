@@ -24,10 +24,16 @@ from tests.helpers.servers import listening, require, scratch
 
 @versions
 def test_cut_at_every_frame(version: str) -> None:
-    """At each frame of what a session begins with, of its snapshot of several pages, and of the first changes."""
+    """At each frame of what a session begins with, of its snapshot of several pages,
+    and of the first changes.
+    """
 
     async def main() -> None:
-        async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
+        async with (
+            etcd_server(version) as server,
+            proxy_to(server.port) as proxy,
+            DataSync(server.url) as writer,
+        ):
             items = {f"a/{number:04}": b"x" * 100 for number in range(1200)}
             for start in range(0, len(items), 120):
                 txn = writer.txn()
@@ -39,10 +45,18 @@ def test_cut_at_every_frame(version: str) -> None:
                 cuts = proxy.cuts
                 proxy.cut_at(frame)
                 url = f"etcd://127.0.0.1:{proxy.port}"
-                async with recorded(url, "a/", history=history, revision=1, ping_timeout=2.0) as (sync, probe):
+                async with recorded(url, "a/", history=history, revision=1, ping_timeout=2.0) as (
+                    sync,
+                    probe,
+                ):
                     await sync.ready(60)
                     await writer.put("a/0000", b"%d" % frame)
-                    await writer.txn().put("a/0001", b"%d" % frame).put("a/0002", b"%d" % frame).commit()
+                    await (
+                        writer.txn()
+                        .put("a/0001", b"%d" % frame)
+                        .put("a/0002", b"%d" % frame)
+                        .commit()
+                    )
                     items |= dict.fromkeys(("a/0000", "a/0001", "a/0002"), b"%d" % frame)
                     await equal(probe, items)
                     assert len(probe.resyncs) == 1
@@ -78,7 +92,11 @@ def test_a_write_whose_answer_is_cut_off_is_unknown(version: str) -> None:
 @versions
 def test_several_endpoints(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(version) as server, proxy_to(server.port) as first, proxy_to(server.port) as second:
+        async with (
+            etcd_server(version) as server,
+            proxy_to(server.port) as first,
+            proxy_to(server.port) as second,
+        ):
             url = f"etcd://127.0.0.1:{first.port},127.0.0.1:{second.port}"
             await first.refuse()
             async with watched(url, **STEADY) as (sync, probe):
@@ -101,7 +119,7 @@ def test_several_endpoints(version: str) -> None:
     asyncio.run(main())
 
 
-# -- passwords -----------------------------------------------------------------------------------------------------
+# -- passwords -------------------------------------------------------------------------------------
 
 
 @versions
@@ -110,7 +128,11 @@ def test_passwords(version: str, caplog: pytest.LogCaptureFixture) -> None:
         async with etcd_server(version) as server:
             await server.ask_for_passwords({"agent": "s3cret"})
             address = f"127.0.0.1:{server.port}"
-            for wrong in (f"etcd://agent:wr0ng@{address}", f"etcd://nobody:wr0ng@{address}", f"etcd://{address}"):
+            for wrong in (
+                f"etcd://agent:wr0ng@{address}",
+                f"etcd://nobody:wr0ng@{address}",
+                f"etcd://{address}",
+            ):
                 sync = DataSync(wrong, **QUICK)
                 sync.watch("all", "")
                 with pytest.raises(Unauthorized) as caught:
@@ -120,19 +142,37 @@ def test_passwords(version: str, caplog: pytest.LogCaptureFixture) -> None:
                 await sync.ready(60)
                 await sync.put("a/1", b"1", confirm=True)
                 # changed while it runs: shown, and tried again
-                await server.ctl("user", "passwd", "agent", "--interactive=false", user="root:root", said="changed\n")
-                await eventually(lambda: "user and password" in (sync.status().sources[0].error or ""))
+                await server.ctl(
+                    "user",
+                    "passwd",
+                    "agent",
+                    "--interactive=false",
+                    user="root:root",
+                    said="changed\n",
+                )
+                await eventually(
+                    lambda: "user and password" in (sync.status().sources[0].error or "")
+                )
                 assert sync.status().sources[0].state == "lost"
                 with pytest.raises(Unauthorized):
                     await sync.put("a/1", b"2")
-                await server.ctl("user", "passwd", "agent", "--interactive=false", user="root:root", said="s3cret\n")
+                await server.ctl(
+                    "user",
+                    "passwd",
+                    "agent",
+                    "--interactive=false",
+                    user="root:root",
+                    said="s3cret\n",
+                )
                 await eventually(lambda: sync.status().sources[0].state == "following")
                 await sync.put("a/1", b"3", confirm=True)
                 assert probe.state == {"a/1": b"3"}
                 assert len(probe.resyncs) == 1
         for secret in ("s3cret", "wr0ng"):
             assert secret not in caplog.text
-            assert secret not in repr(open_url(f"etcd://agent:{secret}@{address}")) + repr(sync.status())
+            assert secret not in repr(open_url(f"etcd://agent:{secret}@{address}")) + repr(
+                sync.status()
+            )
 
     with caplog.at_level(logging.DEBUG, "datasync"):
         asyncio.run(main())
@@ -145,13 +185,18 @@ def test_tokens_are_renewed(version: str) -> None:
         async with etcd_server(version, extra=["--auth-token-ttl", "1"]) as server:
             await server.ask_for_passwords({"agent": "s3cret"})
             url = f"etcd://agent:s3cret@127.0.0.1:{server.port}"
-            async with watched(url, ping_interval=60) as (sync, probe), DataSync(url, ping_interval=60) as writer:
+            async with (
+                watched(url, ping_interval=60) as (sync, probe),
+                DataSync(url, ping_interval=60) as writer,
+            ):
                 await sync.ready(60)
                 for number in range(2):
                     await writer.put("a/1", b"%d" % number)
                     await equal(probe, {"a/1": b"%d" % number})
                     await asyncio.sleep(2.5)  # the token ends, with nothing to tell us
-                results = await asyncio.gather(*(writer.put(f"a/{number}", b"3") for number in range(20)))
+                results = await asyncio.gather(
+                    *(writer.put(f"a/{number}", b"3") for number in range(20))
+                )
                 assert len(set(results)) == 20
                 await eventually(lambda: len(probe.state) == 20)
                 assert sync.status().sources[0].reconnects == 0
@@ -164,7 +209,9 @@ def test_a_user_who_may_only_read_a_part(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server:
             await server.ctl("role", "add", "reader")
-            await server.ctl("role", "grant-permission", "reader", "--prefix=true", "read", "/vnf-agent/vpp1/")
+            await server.ctl(
+                "role", "grant-permission", "reader", "--prefix=true", "read", "/vnf-agent/vpp1/"
+            )
             await server.ctl("user", "add", "agent:s3cret")
             await server.ctl("user", "grant-role", "agent", "reader")
             await server.ask_for_passwords({})
@@ -207,7 +254,13 @@ def test_a_user_who_may_read_nothing_between_two_prefixes(version: str) -> None:
                 await sync.ready(60)
                 for number in range(30):
                     value = b"%d" % number
-                    await root.txn().put("policy/1", value).put("config/1", value).put("other/1", value).commit()
+                    await (
+                        root.txn()
+                        .put("policy/1", value)
+                        .put("config/1", value)
+                        .put("other/1", value)
+                        .commit()
+                    )
                     await root.put(f"policy/{number % 3}+", value)
                     await root.put("other/2", value)
                     await root.put(f"config/{number % 3}+", value)
@@ -225,7 +278,10 @@ def test_a_user_who_may_read_nothing_between_two_prefixes(version: str) -> None:
                 await root.put("policy/x/1", b"late")
                 await eventually(lambda: late.state == {"policy/x/1": b"late"})
                 assert sync.status().sources[0].reconnects == 0
-            for prefixes, keys, denied in ((["config/", "other/"], [], "other/"), (["config/"], ["config"], "config")):
+            for prefixes, keys, denied in (
+                (["config/", "other/"], [], "other/"),
+                (["config/"], ["config"], "config"),
+            ):
                 sync = DataSync(url)
                 sync.watch("all", *prefixes, keys=keys)
                 with pytest.raises(Unauthorized, match=f"may not read {denied!r}"):
@@ -255,7 +311,7 @@ def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> No
     asyncio.run(main())
 
 
-# -- TLS -----------------------------------------------------------------------------------------------------------
+# -- TLS -------------------------------------------------------------------------------------------
 
 
 @versions
@@ -263,7 +319,10 @@ def test_tls(version: str) -> None:
     async def main() -> None:
         openssl = require("openssl", "apt-get install -y openssl")
         async with scratch() as directory:
-            ours, foreign = Authority(openssl, directory / "ours"), Authority(openssl, directory / "foreign")
+            ours, foreign = (
+                Authority(openssl, directory / "ours"),
+                Authority(openssl, directory / "foreign"),
+            )
             ours.issue("server")
             ours.issue("expired", days=-1)
             ours.issue("client")
@@ -322,7 +381,10 @@ def test_certificates_that_are_renewed_under_the_same_names(version: str) -> Non
     async def main() -> None:
         openssl = require("openssl", "apt-get install -y openssl")
         async with scratch() as directory:
-            ours, theirs = Authority(openssl, directory / "ours"), Authority(openssl, directory / "theirs")
+            ours, theirs = (
+                Authority(openssl, directory / "ours"),
+                Authority(openssl, directory / "theirs"),
+            )
             for authority in (ours, theirs):
                 authority.issue("server")
                 authority.issue("client")
@@ -353,7 +415,7 @@ def test_certificates_that_are_renewed_under_the_same_names(version: str) -> Non
     asyncio.run(main())
 
 
-# -- names and times -----------------------------------------------------------------------------------------------
+# -- names and times -------------------------------------------------------------------------------
 
 
 @versions
@@ -361,7 +423,9 @@ def test_a_slow_first_answer_has_the_time_that_the_url_gives_it(version: str) ->
     async def main() -> None:
         async with etcd_server(version) as server, proxy_to(server.port) as proxy:
             proxy.pause()
-            sync = DataSync(f"etcd://127.0.0.1:{proxy.port}?timeout=20", connect_timeout=30, ping_interval=60)
+            sync = DataSync(
+                f"etcd://127.0.0.1:{proxy.port}?timeout=20", connect_timeout=30, ping_interval=60
+            )
             sync.watch("all", "")
             asyncio.get_running_loop().call_later(4, proxy.resume)
             began = asyncio.get_running_loop().time()
@@ -393,11 +457,16 @@ def test_a_name_with_two_addresses_is_tried_on_both(monkeypatch: pytest.MonkeyPa
             def two(host: str, *args: Any, **options: Any) -> Any:
                 if host != "two.test":
                     return resolve(host, *args, **options)
-                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, args[0])) for address in found]
+                return [
+                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, args[0]))
+                    for address in found
+                ]
 
             monkeypatch.setattr(socket, "getaddrinfo", two)
 
-            async def say_nothing(incoming: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            async def say_nothing(
+                incoming: asyncio.StreamReader, writer: asyncio.StreamWriter
+            ) -> None:
                 await incoming.read()
 
             async with listening(say_nothing, "127.0.0.2", server.port):

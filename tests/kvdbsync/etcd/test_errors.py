@@ -57,7 +57,9 @@ _NOSPACE, _CORRUPT = 1, 2
         (_Code.INTERNAL, "", OutcomeUnknown, Disconnected, ""),
     ],
 )  # fmt: skip
-def test_each_answer(code: Any, text: str, write_error: type, read_error: type | None, way_out: str) -> None:
+def test_each_answer(
+    code: Any, text: str, write_error: type, read_error: type | None, way_out: str
+) -> None:
     unconnected = text.startswith("failed to connect")
     details = text if unconnected else f"etcdserver: {text}"  # which grpc says itself
     error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
@@ -75,7 +77,9 @@ def test_each_answer(code: Any, text: str, write_error: type, read_error: type |
 
 
 @versions
-@pytest.mark.parametrize(("alarm", "way_out"), [(_NOSPACE, "defragment"), (_CORRUPT, "CORRUPT alarm")])
+@pytest.mark.parametrize(
+    ("alarm", "way_out"), [(_NOSPACE, "defragment"), (_CORRUPT, "CORRUPT alarm")]
+)
 def test_alarms_are_named(version: str, alarm: int, way_out: str) -> None:
     """What is surely not written is said to be so, with a ttl or without."""
 

@@ -1,4 +1,7 @@
-"""Faults of the server: killed, emptied, restored, stopped, compacted, absent. The watch ends equal, in order."""
+"""Faults of the server: killed, emptied, restored, stopped, compacted, absent.
+
+The watch ends equal, in order.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,24 @@ from datasync.source import Check, Operation, Put
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from tests.helpers.etcd.etcd_server import DEBIAN, NEW, EtcdServer, etcd_server, versions
-from tests.helpers.etcd.load import Judged, begun_anew, cluster_of, judge, judge_anew, settled, watched
-from tests.helpers.faults import closed_beside_requests, lose, once_there, proxied, started_late, stopped, stopped_write
+from tests.helpers.etcd.load import (
+    Judged,
+    begun_anew,
+    cluster_of,
+    judge,
+    judge_anew,
+    settled,
+    watched,
+)
+from tests.helpers.faults import (
+    closed_beside_requests,
+    lose,
+    once_there,
+    proxied,
+    started_late,
+    stopped,
+    stopped_write,
+)
 from tests.helpers.load import QUICK, Watched, seen, state_of, writing
 
 
@@ -68,25 +87,37 @@ def test_20_starts_beside_a_continuous_writer(version: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def behind_a_proxy(version: str) -> AsyncIterator[tuple[EtcdServer, TcpProxy, DataSync, Watched]]:
+async def behind_a_proxy(
+    version: str,
+) -> AsyncIterator[tuple[EtcdServer, TcpProxy, DataSync, Watched]]:
     """A server, the proxy that the watch goes through, and the watch."""
-    async with etcd_server(version) as server, proxied(server) as (proxy, url), watched(url) as (sync, probe):
+    async with (
+        etcd_server(version) as server,
+        proxied(server) as (proxy, url),
+        watched(url) as (sync, probe),
+    ):
         await sync.ready(60)
         yield server, proxy, sync, probe
 
 
 @versions
 @pytest.mark.parametrize("longer", [False, True])
-def test_an_emptied_store_is_a_new_history_also_where_it_outgrew_the_old_one(version: str, longer: bool) -> None:
+def test_an_emptied_store_is_a_new_history_also_where_it_outgrew_the_old_one(
+    version: str, longer: bool
+) -> None:
     async def main() -> None:
-        async with behind_a_proxy(version) as (server, proxy, sync, probe), DataSync(server.url) as writer:
+        async with (
+            behind_a_proxy(version) as (server, proxy, sync, probe),
+            DataSync(server.url) as writer,
+        ):
             for number in range(5):
                 await writer.put(f"a/{number}", b"old")
             await eventually(lambda: len(probe.state) == 5)
             await lose(proxy, sync)
             begun_anew(probe, await cluster_of(server.url), await server.history())
             await server.empty()
-            # the same cluster id; with `longer`, the revision that the watch stands at is there again, and its key
+            # the same cluster id; with `longer`, the revision that the watch stands at is there
+            # again, and its key
             for number in range(4 if longer else 1):
                 await writer.put(f"a/{number}", b"new")
             if longer:
@@ -126,7 +157,10 @@ def test_emptied_under_load(version: str) -> None:
 @versions
 def test_a_restored_backup_is_a_new_history(version: str) -> None:
     async def main() -> None:
-        async with behind_a_proxy(version) as (server, proxy, sync, probe), DataSync(server.url, **QUICK) as writer:
+        async with (
+            behind_a_proxy(version) as (server, proxy, sync, probe),
+            DataSync(server.url, **QUICK) as writer,
+        ):
             await writer.put("a/kept", b"1")
             await writer.put("a/deleted later", b"1")
             kept = await server.head()
@@ -160,7 +194,9 @@ def test_stopped_for_longer_than_the_pings(version: str) -> None:
 
 
 @versions
-def test_a_write_to_a_stopped_server_is_unknown_and_one_to_none_surely_not_done(version: str) -> None:
+def test_a_write_to_a_stopped_server_is_unknown_and_one_to_none_surely_not_done(
+    version: str,
+) -> None:
     async def main() -> None:
         async with etcd_server(version) as server:
             await stopped_write(server)
@@ -171,7 +207,10 @@ def test_a_write_to_a_stopped_server_is_unknown_and_one_to_none_surely_not_done(
 @versions
 def test_compacted_while_away_is_one_resync_with_the_deletes(version: str) -> None:
     async def main() -> None:
-        async with behind_a_proxy(version) as (server, proxy, sync, probe), DataSync(server.url) as writer:
+        async with (
+            behind_a_proxy(version) as (server, proxy, sync, probe),
+            DataSync(server.url) as writer,
+        ):
             await writer.txn().put("a/kept", b"1").put("a/gone", b"1").put("a/old", b"1").commit()
             await eventually(lambda: len(probe.state) == 3)
             await lose(proxy, sync)
@@ -185,7 +224,10 @@ def test_compacted_while_away_is_one_resync_with_the_deletes(version: str) -> No
             again = probe.resyncs[1]
             assert "compacted" in again.reason
             assert "new history" not in again.reason
-            assert {change.key: change.raw for change in again.changes} == {"a/gone": None, "a/old": b"2"}
+            assert {change.key: change.raw for change in again.changes} == {
+                "a/gone": None,
+                "a/old": b"2",
+            }
 
     asyncio.run(main())
 
@@ -233,9 +275,14 @@ def test_an_old_servers_requested_progress_is_no_bookmark() -> None:
 def test_timed_progress_is_a_bookmark_on_any_server(version: str) -> None:
     async def main() -> None:
         flag = (
-            "--experimental-watch-progress-notify-interval" if version == DEBIAN else "--watch-progress-notify-interval"
+            "--experimental-watch-progress-notify-interval"
+            if version == DEBIAN
+            else "--watch-progress-notify-interval"
         )
-        async with etcd_server(version, extra=[flag, "200ms"]) as server, DataSync(server.url) as writer:
+        async with (
+            etcd_server(version, extra=[flag, "200ms"]) as server,
+            DataSync(server.url) as writer,
+        ):
             await writer.put("mine/1", b"1")
             async with watched(server.url, "mine/", ping_interval=60) as (sync, probe):
                 await sync.ready(60)
@@ -259,13 +306,17 @@ def test_started_before_the_server(version: str, caplog: pytest.LogCaptureFixtur
 
 
 @versions
-def test_defects_of_the_server_are_named_once(version: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_defects_of_the_server_are_named_once(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, watched(server.url) as (sync, _):
             await sync.ready(60)
             await server.kill()
             await server.start()
-            await eventually(lambda: state_of(sync) == "following" and sync.status().sources[0].reconnects)
+            await eventually(
+                lambda: state_of(sync) == "following" and sync.status().sources[0].reconnects
+            )
 
     asyncio.run(main())
     said = [record.getMessage() for record in caplog.records if "runs etcd" in record.getMessage()]
@@ -291,7 +342,10 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts(version: str)
                     await txn.commit()
                 for key, value in large.items():
                     await writer.put(key, value)
-                async with watched(server.url, ping_timeout=30, connect_timeout=60) as (sync, probe):
+                async with watched(server.url, ping_timeout=30, connect_timeout=60) as (
+                    sync,
+                    probe,
+                ):
                     await sync.ready(60)
                     assert probe.state == small | large
                 assert {kv.key async for kv in writer.list("")} == set(small | large)
@@ -313,11 +367,19 @@ def test_closed_beside_requests_that_hang(version: str, by: str, connected: bool
         async with etcd_server(version) as server, proxied(server) as (proxy, url):
             if by == "stopped":
                 await closed_beside_requests(
-                    server.url, server.pause, _async(server.resume), server.everything, connected=connected
+                    server.url,
+                    server.pause,
+                    _async(server.resume),
+                    server.everything,
+                    connected=connected,
                 )
             else:
                 await closed_beside_requests(
-                    url, _async(proxy.pause), _async(proxy.resume), server.everything, connected=connected
+                    url,
+                    _async(proxy.pause),
+                    _async(proxy.resume),
+                    server.everything,
+                    connected=connected,
                 )
                 await eventually(lambda: not proxy.connections)
 
@@ -339,7 +401,10 @@ def test_writes_with_a_time_to_live_that_hang_are_never_made_once_closed() -> No
             source = open_url(server.url)
             await source.commit([Put("a/1", b"1")])
             await server.pause()
-            puts = [asyncio.ensure_future(source.commit([Put(f"b/{n}", b"2", ttl=100)])) for n in range(10)]
+            puts = [
+                asyncio.ensure_future(source.commit([Put(f"b/{n}", b"2", ttl=100)]))
+                for n in range(10)
+            ]
             await asyncio.sleep(0.2)
             await source.aclose()
             assert [type(put.exception()) for put in puts] == [WatchClosed] * 10
@@ -378,15 +443,23 @@ def test_memory_is_flat_over_writes_that_fail() -> None:
 
             async def fail(count: int, *operations: Operation) -> set[type]:
                 commits = (source.commit(operations) for _ in range(count))
-                return {type(outcome) for outcome in await asyncio.gather(*commits, return_exceptions=True)}
+                return {
+                    type(outcome)
+                    for outcome in await asyncio.gather(*commits, return_exceptions=True)
+                }
 
             used: list[int] = []
             for _ in range(4):
                 # some take too long where a machine is busy
-                refused: set[type] = set().union(*[await fail(100, Put("a/1", large)) for _ in range(3)])
+                refused: set[type] = set().union(
+                    *[await fail(100, Put("a/1", large)) for _ in range(3)]
+                )
                 assert BadValue in refused
                 conflicts: set[type] = set().union(
-                    *[await fail(100, Put("a/1", small, ttl=100), Check("a/2", 7)) for _ in range(4)]
+                    *[
+                        await fail(100, Put("a/1", small, ttl=100), Check("a/2", 7))
+                        for _ in range(4)
+                    ]
                 )
                 assert Conflict in conflicts
                 await once_there(lambda: source.get("a/1"))

@@ -1,4 +1,6 @@
-"""Servers that speak etcd's protocol in bad faith: bounded, told by typed errors, and tried again like any lost one."""
+"""Servers that speak etcd's protocol in bad faith: bounded, told by typed errors,
+and tried again like any lost one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _LIMIT = f"max_answer={_MIB}"
 _KV, _WATCH = "/etcdserverpb.KV/", "/etcdserverpb.Watch/Watch"
 _GARBAGE = b"\xff" * 9
 _HEADER = pb.ResponseHeader(cluster_id=1, member_id=1, revision=5)
-_STATUS = pb.StatusResponse(header=_HEADER, version="3.5.21", leader=1, raft_applied_index=9).SerializeToString()
+_STATUS = pb.StatusResponse(
+    header=_HEADER, version="3.5.21", leader=1, raft_applied_index=9
+).SerializeToString()
 
 
 def _range(_: bytes) -> bytes:
@@ -48,7 +52,9 @@ async def _created(request: bytes) -> AsyncIterator[bytes]:
 
 @contextlib.asynccontextmanager
 async def fake(**answers: Callable[[bytes], Any]) -> AsyncIterator[str]:
-    """The URL of a server that has nothing, and gives these answers instead of its own (Range, Txn, Watch…)."""
+    """The URL of a server that has nothing, and gives these answers instead of its own (Range,
+    Txn, Watch…).
+    """
     all_answers: dict[str, Callable[[bytes], Any]] = {
         "/etcdserverpb.Maintenance/Status": answers.pop("Status", lambda _: _STATUS),
         _WATCH: answers.pop("Watch", _created),
@@ -72,7 +78,9 @@ _TXNS = {
 
 
 @pytest.mark.parametrize("answer", _TXNS)
-def test_a_transaction_whose_answer_is_not_understood_is_unknown(answer: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_transaction_whose_answer_is_not_understood_is_unknown(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with fake(Txn=lambda _: _TXNS[answer]) as url, asyncio.timeout(60):
             source = open_url(url)
@@ -120,7 +128,9 @@ _KEY = pb.KeyValue(key=b"a/1", value=b"1", mod_revision=3, create_revision=3, ve
 _RANGES = {
     "garbage": _GARBAGE,
     "more without keys": pb.RangeResponse(header=_HEADER, more=True).SerializeToString(),
-    "the same key for ever": pb.RangeResponse(header=_HEADER, more=True, kvs=[_KEY]).SerializeToString(),
+    "the same key for ever": pb.RangeResponse(
+        header=_HEADER, more=True, kvs=[_KEY]
+    ).SerializeToString(),
 }
 
 
@@ -140,7 +150,9 @@ def test_pages_come_to_an_end(answer: str) -> None:
                 await _all_pages(source)
             await source.aclose()
             async with watched(url, "a/", "b/") as (sync, _):
-                await eventually(lambda: "does not answer as etcd" in (sync.status().sources[0].error or ""))
+                await eventually(
+                    lambda: "does not answer as etcd" in (sync.status().sources[0].error or "")
+                )
 
     asyncio.run(main())
 
@@ -152,8 +164,13 @@ async def _all_pages(source: Source) -> None:
 
 
 def _fragment(number: int, *, fragment: bool = True, watch_id: int = 1) -> bytes:
-    events = [pb.Event(kv=pb.KeyValue(key=b"a/%09d" % number, value=b"x" * 1_000, mod_revision=6)) for _ in range(50)]
-    return pb.WatchResponse(header=_HEADER, watch_id=watch_id, fragment=fragment, events=events).SerializeToString()
+    events = [
+        pb.Event(kv=pb.KeyValue(key=b"a/%09d" % number, value=b"x" * 1_000, mod_revision=6))
+        for _ in range(50)
+    ]
+    return pb.WatchResponse(
+        header=_HEADER, watch_id=watch_id, fragment=fragment, events=events
+    ).SerializeToString()
 
 
 def test_fragments_without_an_end_are_bounded() -> None:
@@ -181,7 +198,9 @@ def test_events_for_a_watch_that_nobody_asked_for(watch_id: int) -> None:
 
     async def main() -> None:
         async with fake(Watch=foreign) as url, watched(url, "a/") as (sync, probe):
-            await eventually(lambda: "does not answer as etcd" in (sync.status().sources[0].error or ""))
+            await eventually(
+                lambda: "does not answer as etcd" in (sync.status().sources[0].error or "")
+            )
             assert not probe.changes
 
     asyncio.run(main())
@@ -200,17 +219,24 @@ def test_what_is_no_message_of_a_watch_is_named(created: bool) -> None:
     async def main() -> None:
         async with fake(Watch=noise) as url, DataSync(url, **QUICK) as sync:
             sync.watch("all", "a/")
-            await eventually(lambda: "does not answer as etcd" in (sync.status().sources[0].error or ""), 60)
+            await eventually(
+                lambda: "does not answer as etcd" in (sync.status().sources[0].error or ""), 60
+            )
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("status", [_GARBAGE, b"", pb.StatusResponse(version="9" * 9_999).SerializeToString()])
+@pytest.mark.parametrize(
+    "status", [_GARBAGE, b"", pb.StatusResponse(version="9" * 9_999).SerializeToString()]
+)
 def test_a_status_that_is_none(status: bytes) -> None:
     """Whatever it makes of the rest, it is no unexpected error."""
 
     async def main() -> None:
-        async with fake(Status=lambda _: status, Range=lambda _: _GARBAGE) as url, asyncio.timeout(60):
+        async with (
+            fake(Status=lambda _: status, Range=lambda _: _GARBAGE) as url,
+            asyncio.timeout(60),
+        ):
             source = open_url(url)
             with pytest.raises(Disconnected):
                 await source.get("a")

@@ -1,4 +1,6 @@
-"""Reading in pages: an exact state that needs no history, many ranges at a time, as large as the line allows."""
+"""Reading in pages: an exact state that needs no history, many ranges at a time,
+as large as the line allows.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.helpers.etcd.frames import fill, reader
 
 @versions
 def test_writes_while_the_pages_are_read(version: str) -> None:
-    """What the pages hold of different revisions, and what was written meanwhile, are one exact state."""
+    """What the pages hold of different revisions, and what was written meanwhile,
+    are one exact state.
+    """
 
     async def main() -> None:
         async with (
@@ -34,7 +38,9 @@ def test_writes_while_the_pages_are_read(version: str) -> None:
             async def write() -> None:
                 for number in range(100_000):
                     txn = writer.txn().put("a/00000", b"%d" % number).put("a/14999", b"%d" % number)
-                    txn.delete(f"a/{7_000 + number:05}").put(f"a/{number % 500:05}+", b"new").put("b", b"%d" % number)
+                    txn.delete(f"a/{7_000 + number:05}").put(f"a/{number % 500:05}+", b"new").put(
+                        "b", b"%d" % number
+                    )
                     await txn.put("aside", b"").commit()
                     await writer.put("b/passing", b"")
                     await writer.delete("b/passing")
@@ -46,7 +52,9 @@ def test_writes_while_the_pages_are_read(version: str) -> None:
             writing.cancel()
             assert end.revision > begun + 10
             shown = replay(await server.history(), end.revision)
-            assert items == {key: raw for key, raw in shown.items() if key == "b" or key.startswith("a/")}
+            assert items == {
+                key: raw for key, raw in shown.items() if key == "b" or key.startswith("a/")
+            }
 
             # and all that comes behind it follows, once
             head = await server.head()
@@ -60,7 +68,9 @@ def test_writes_while_the_pages_are_read(version: str) -> None:
                     if raw is None:
                         del items[key]
             shown = replay(await server.history(), revision)
-            assert items == {key: raw for key, raw in shown.items() if key == "b" or key.startswith("a/")}
+            assert items == {
+                key: raw for key, raw in shown.items() if key == "b" or key.startswith("a/")
+            }
             await frames.aclose()
             await source.aclose()
 
@@ -103,7 +113,8 @@ def test_a_compaction_between_every_two_pages(version: str) -> None:
             proxy.rate = 1_000_000
             frames = None
             while frames is None:
-                with contextlib.suppress(HistoryLost):  # just behind where the watch begins; the engine opens it again
+                # just behind where the watch begins; the engine opens it again
+                with contextlib.suppress(HistoryLost):
                     frames = await reader(source, ["a/"])
             items, _ = await frames.snapshot()
             assert len(items) == 10_000
@@ -121,7 +132,9 @@ def test_many_scopes_are_read_together(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, DataSync(server.url) as writer:
             await fill(writer, 150)
-            scopes = [f"a/{number:05}" for number in range(300)] + [f"p/{number}/" for number in range(300)]
+            scopes = [f"a/{number:05}" for number in range(300)] + [
+                f"p/{number}/" for number in range(300)
+            ]
             for number in range(0, 300, 50):
                 await writer.put(f"p/{number}/x", b"p")
             source = open_url(server.url)
@@ -140,7 +153,10 @@ def test_many_scopes_are_read_together(version: str) -> None:
 
 def test_a_server_that_takes_few_operations_is_asked_for_few() -> None:
     async def main() -> None:
-        async with etcd_server(NEW, extra=["--max-txn-ops", "10"]) as server, DataSync(server.url) as writer:
+        async with (
+            etcd_server(NEW, extra=["--max-txn-ops", "10"]) as server,
+            DataSync(server.url) as writer,
+        ):
             await writer.put("a/0", b"0")
             source = open_url(server.url)
             frames = await reader(source, [f"a/{number}" for number in range(100)])
@@ -154,17 +170,25 @@ def test_a_server_that_takes_few_operations_is_asked_for_few() -> None:
 def requests(server: EtcdServer) -> int:
     """How many calls have reached the server."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=20) as metrics:
-        found = re.findall(rb'grpc_server_started_total\{grpc_method="(?:Range|Txn)".*\} (\S+)', metrics.read())
+        found = re.findall(
+            rb'grpc_server_started_total\{grpc_method="(?:Range|Txn)".*\} (\S+)', metrics.read()
+        )
     return sum(int(float(count)) for count in found)
 
 
 @pytest.mark.once
 @versions
 def test_a_slow_line_is_given_smaller_pages(version: str) -> None:
-    """1,000 keys take longer than one request may: a snapshot in such pages would be begun for ever."""
+    """1,000 keys take longer than one request may: a snapshot in such pages
+    would be begun for ever.
+    """
 
     async def main() -> None:
-        async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
+        async with (
+            etcd_server(version) as server,
+            proxy_to(server.port) as proxy,
+            DataSync(server.url) as writer,
+        ):
             await fill(writer, 3_000, value=b"v" * 1_000)
             source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=1")
             proxy.rate = 900_000
@@ -180,7 +204,11 @@ def test_a_slow_line_is_given_smaller_pages(version: str) -> None:
 @versions
 def test_a_first_page_that_takes_too_long_is_asked_for_in_smaller_parts(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(version) as server, proxy_to(server.port) as proxy, DataSync(server.url) as writer:
+        async with (
+            etcd_server(version) as server,
+            proxy_to(server.port) as proxy,
+            DataSync(server.url) as writer,
+        ):
             for number in range(70):
                 await writer.put(f"a/{number}", b"v" * 50_000)
             source = open_url(f"etcd://127.0.0.1:{proxy.port}?timeout=3")
@@ -207,7 +235,9 @@ def test_listing_reads_pages_of_one_revision(version: str) -> None:
             keys = [kv async for kv in sync.list("a/", keys_only=True)]
             assert keys == []
             await sync.put("a/1", b"1")
-            assert [(kv.key, kv.raw) async for kv in sync.list("a/", keys_only=True)] == [("a/1", b"")]
+            assert [(kv.key, kv.raw) async for kv in sync.list("a/", keys_only=True)] == [
+                ("a/1", b"")
+            ]
             # compacted in between: an error, not half a list
             await fill(sync, 2_500)
             listed = sync.list("a/")

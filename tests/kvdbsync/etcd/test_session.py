@@ -1,4 +1,6 @@
-"""The session itself, frame by frame: the edge of the snapshot, fragments, the proof of the history."""
+"""The session itself, frame by frame: the edge of the snapshot, fragments,
+the proof of the history.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,9 @@ def test_an_empty_store_can_be_resumed_too(version: str) -> None:
             await frames.aclose()
             await server.empty()
             with pytest.raises(HistoryLost) as caught:
-                await source.open(["a/"], end.position._replace(revision=1, lead=end.position.lead + 50))
+                await source.open(
+                    ["a/"], end.position._replace(revision=1, lead=end.position.lead + 50)
+                )
             assert caught.value.changed
             await source.aclose()
 
@@ -141,7 +145,9 @@ def test_an_empty_store_can_be_resumed_too(version: str) -> None:
 
 
 @versions
-def test_keys_that_are_no_text_are_left_alone_and_reported(version: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_that_are_no_text_are_left_alone_and_reported(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, DataSync(server.url) as sync:
             await server.put_raw(b"a/\xff", b"1")
@@ -184,11 +190,16 @@ def test_who_watches_nothing_still_learns_that_the_server_is_gone() -> None:
 
 @versions
 def test_a_signed_token_that_ends_while_the_snapshot_is_read(version: str, tmp_path: Path) -> None:
-    """Using such a token does not make it last, and a watch that begins with an expired one is refused."""
+    """Using such a token does not make it last, and a watch that begins with an
+    expired one is refused.
+    """
 
     openssl = require("openssl", "apt-get install -y openssl")
     private, public = str(tmp_path / "private.pem"), str(tmp_path / "public.pem")
-    for command in (["genrsa", "-out", private, "2048"], ["rsa", "-in", private, "-pubout", "-out", public]):
+    for command in (
+        ["genrsa", "-out", private, "2048"],
+        ["rsa", "-in", private, "-pubout", "-out", public],
+    ):
         subprocess.run([openssl, *command], check=True, capture_output=True)
     token = f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=2s"
 
@@ -222,7 +233,8 @@ def test_a_ping_that_is_given_up_does_not_end_the_watch() -> None:
             assert isinstance(session, EtcdSession)
             given_up = 0
             for number in range(20):
-                await writer.put("b", b"%d" % number)  # so that the watch has to be asked how far it is
+                # so that the watch has to be asked how far it is
+                await writer.put("b", b"%d" % number)
                 ping = asyncio.ensure_future(session.ping())
                 while not ping.done():
                     await asyncio.sleep(0)
@@ -251,17 +263,23 @@ def test_something_else_than_etcd() -> None:
 
 @versions
 def test_the_keys_and_values_of_the_go_package(version: str) -> None:
-    """What it stores lies under /vnf-agent/<label>/, as JSON; others see what we store in the same place."""
+    """What it stores lies under /vnf-agent/<label>/, as JSON;
+    others see what we store in the same place.
+    """
 
     async def main() -> None:
         async with etcd_server(version) as server:
-            await server.put_raw(b"/vnf-agent/vpp1/config/interface/eth0", b'{"name":"eth0","enabled":true}')
+            await server.put_raw(
+                b"/vnf-agent/vpp1/config/interface/eth0", b'{"name":"eth0","enabled":true}'
+            )
             await server.put_raw(b"/vnf-agent/vpp2/config/interface/eth0", b"{}")
             async with DataSync(server.url, label="vpp1") as sync:
                 assert [kv.key async for kv in sync.list("config/")] == ["config/interface/eth0"]
                 await sync.put("config/interface/eth1", {"name": "eth1"})
                 async with sync.of_agent("vpp2") as other:
                     assert (await other.get("config/interface/eth0")) is not None
-            assert (await server.everything())["/vnf-agent/vpp1/config/interface/eth1"] == b'{"name":"eth1"}'
+            assert (await server.everything())[
+                "/vnf-agent/vpp1/config/interface/eth1"
+            ] == b'{"name":"eth1"}'
 
     asyncio.run(main())

@@ -60,7 +60,17 @@ def test_files_that_grpc_could_not_use(tmp_path: Path) -> None:
     for name in ("client", "other"):
         ours.issue(name)
     locked = tmp_path / "locked.key"
-    command = [openssl, "ec", "-in", str(ours.key("client")), "-aes128", "-passout", "pass:s3cret", "-out", str(locked)]
+    command = [
+        openssl,
+        "ec",
+        "-in",
+        str(ours.key("client")),
+        "-aes128",
+        "-passout",
+        "pass:s3cret",
+        "-out",
+        str(locked),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (tmp_path / "text").write_text("text")
     cert, key = ours.cert("client"), ours.key("client")

@@ -51,7 +51,14 @@ def test_a_value_that_is_too_large_names_its_key(version: str, size: int) -> Non
 def test_existed_is_told_truly(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, DataSync(server.url) as sync:
-            await sync.txn().put("a/1", b"1").put("a/b/2", b"2").put("ab", b"3").put("a0", b"4").commit()
+            await (
+                sync.txn()
+                .put("a/1", b"1")
+                .put("a/b/2", b"2")
+                .put("ab", b"3")
+                .put("a0", b"4")
+                .commit()
+            )
             assert await sync.delete("a/", prefix=True) is True
             assert await server.everything() == {"ab": b"3", "a0": b"4"}
             assert await sync.delete("a/", prefix=True) is False
@@ -70,7 +77,13 @@ def test_the_revision_of_a_write_is_its_own(version: str) -> None:
             told = await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(100)))
             kept = [(await sync.get(f"a/{number}")) for number in range(100)]
             assert [kv and kv.revision for kv in kept] == told
-            revision = await sync.txn().put("a/0", b"2").delete("a/1").if_revision("a/2", told[2] or 0).commit()
+            revision = (
+                await sync.txn()
+                .put("a/0", b"2")
+                .delete("a/1")
+                .if_revision("a/2", told[2] or 0)
+                .commit()
+            )
             found = await sync.get("a/0")
             assert found is not None
             assert found.revision == revision
@@ -83,7 +96,13 @@ def test_the_key_in_conflict_is_named(version: str) -> None:
     async def main() -> None:
         async with etcd_server(version) as server, DataSync(server.url) as sync:
             first = await sync.put("a/1", b"1") or 0
-            txn = sync.txn().if_revision("a/1", first).if_revision("a/2", 7).if_revision("a/3", 8).put("a/4", b"1")
+            txn = (
+                sync.txn()
+                .if_revision("a/1", first)
+                .if_revision("a/2", 7)
+                .if_revision("a/3", 8)
+                .put("a/4", b"1")
+            )
             with pytest.raises(Conflict) as caught:
                 await txn.commit()
             assert (caught.value.key, caught.value.expected) == ("a/2", 7)
@@ -94,7 +113,11 @@ def test_the_key_in_conflict_is_named(version: str) -> None:
 @versions
 def test_leases(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(version) as server, watched(server.url) as (sync, probe), DataSync(server.url) as other:
+        async with (
+            etcd_server(version) as server,
+            watched(server.url) as (sync, probe),
+            DataSync(server.url) as other,
+        ):
             await sync.ready(60)
             await sync.put("a/long", b"1", ttl=1000)
             assert await leases(server) == 1
@@ -105,7 +128,13 @@ def test_leases(version: str) -> None:
                 await sync.put("a/1", b"x" * (3 << 20), ttl=500)
             assert await leases(server) == 1
             # keys of one transaction and one TTL share one
-            await sync.txn().put("c/1", b"1", ttl=501.2).put("c/2", b"2", ttl=502).put("c/3", b"3", ttl=502.5).commit()
+            await (
+                sync.txn()
+                .put("c/1", b"1", ttl=501.2)
+                .put("c/2", b"2", ttl=502)
+                .put("c/3", b"3", ttl=502.5)
+                .commit()
+            )
             assert await leases(server) == 3
             # which ends with the last of them
             await sync.delete("c/1")
@@ -114,15 +143,25 @@ def test_leases(version: str) -> None:
             await sync.delete("c/", prefix=True)
             assert await leases(server) == 1
             began = time.monotonic()
-            await sync.txn().put("b/1", b"1", ttl=1.2).put("b/2", b"2", ttl=2).put("b/3", b"3", ttl=500).commit()
+            await (
+                sync.txn()
+                .put("b/1", b"1", ttl=1.2)
+                .put("b/2", b"2", ttl=2)
+                .put("b/3", b"3", ttl=500)
+                .commit()
+            )
             await other.put("b/3", b"kept")  # detaches it
             await eventually(lambda: probe.state == {"a/long": b"1", "b/3": b"kept"}, 60)
             assert time.monotonic() - began >= 1.2, "never sooner than asked for"
             (gone,) = (
-                event for event in probe.changes if (event.changes[0].key, event.changes[0].op) == ("b/1", Op.DELETE)
+                event
+                for event in probe.changes
+                if (event.changes[0].key, event.changes[0].op) == ("b/1", Op.DELETE)
             )
             assert {change.op for change in gone.changes} == {Op.DELETE}
-            before = {change.key: change.prev.raw for change in gone.changes if change.prev is not None}
+            before = {
+                change.key: change.prev.raw for change in gone.changes if change.prev is not None
+            }
             assert before == {"b/1": b"1", "b/2": b"2"}
             assert (await sync.get("b/3")) is not None
             with pytest.raises(BadValue, match="'a/1'"):
@@ -139,7 +178,9 @@ def test_a_key_that_is_refreshed_has_one_lease(version: str) -> None:
                 await sync.put("a/1", b"%d" % number, ttl=300)
             assert await leases(server) == 1
             # at the same time
-            await asyncio.gather(*(sync.put("a/1", b"%d" % number, ttl=300) for number in range(100)))
+            await asyncio.gather(
+                *(sync.put("a/1", b"%d" % number, ttl=300) for number in range(100))
+            )
             assert await leases(server) == 1
             kept = await sync.get("a/1")
             assert kept is not None
@@ -184,7 +225,10 @@ def test_a_full_store_says_so() -> None:
 @versions
 def test_a_deletion_of_nothing_is_confirmed_while_others_write(version: str) -> None:
     async def main() -> None:
-        async with etcd_server(version) as server, watched(server.url, "mine/", ping_interval=60) as (sync, _):
+        async with (
+            etcd_server(version) as server,
+            watched(server.url, "mine/", ping_interval=60) as (sync, _),
+        ):
             await sync.ready(60)
             async with DataSync(server.url) as other:
                 for number in range(5):

@@ -1,4 +1,6 @@
-"""A cluster: every primary is tracked, slots move under load, a primary is lost, transactions keep to one slot."""
+"""A cluster: every primary is tracked, slots move under load, a primary is lost,
+transactions keep to one slot.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from datasync import DataSync, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption, open_url
+from datasync import (
+    DataSync,
+    Disconnected,
+    OutcomeUnknown,
+    Unauthorized,
+    UnsupportedOption,
+    open_url,
+)
 from datasync.kvdbsync.redis.cluster import slot_of
 from datasync.source import Session
 from datasync.testing.chaos.proxy import proxy_to
@@ -26,10 +35,15 @@ pytestmark = [pytest.mark.once, pytest.mark.alone("group of Redis servers")]
 
 def test_keys_transactions_and_prefixes() -> None:
     async def main() -> None:
-        async with redis_cluster() as cluster, watched(cluster.url(), "a/", "{b}/", **STEADY) as (sync, probe):
+        async with (
+            redis_cluster() as cluster,
+            watched(cluster.url(), "a/", "{b}/", **STEADY) as (sync, probe),
+        ):
             await sync.ready(60)
             items = {f"a/{number}": b"%d" % number for number in range(300)}
-            await asyncio.gather(*(sync.put(key, value, confirm=True) for key, value in items.items()))
+            await asyncio.gather(
+                *(sync.put(key, value, confirm=True) for key, value in items.items())
+            )
             assert probe.state == items
             held = [await member.do("DBSIZE") for member in cluster.members]
             assert all(held), "each of them has a part"
@@ -79,7 +93,10 @@ def test_slots_move_under_load() -> None:
             async with DataSync(cluster.url()) as filling:
                 for slot, number in zip(slots, range(7), strict=True):
                     await asyncio.gather(
-                        *(filling.put(f"still/{slot}/{each}{{w/{number}}}", b"%d" % each) for each in range(100))
+                        *(
+                            filling.put(f"still/{slot}/{each}{{w/{number}}}", b"%d" % each)
+                            for each in range(100)
+                        )
                     )
             async with writing(cluster.url()) as load:
                 for round_ in range(3):
@@ -100,7 +117,11 @@ def test_slots_move_under_load() -> None:
 
 def test_slots_move_to_a_member_that_joined_later() -> None:
     async def main() -> None:
-        async with redis_cluster() as cluster, scratch() as directory, watched(cluster.url()) as (sync, probe):
+        async with (
+            redis_cluster() as cluster,
+            scratch() as directory,
+            watched(cluster.url()) as (sync, probe),
+        ):
             await sync.ready(60)
             newcomer = ClusterServer(directory)
             try:
@@ -202,9 +223,14 @@ def test_members_that_hang_do_not_keep_from_asking_the_others() -> None:
 
     async def main() -> None:
         with contextlib.ExitStack() as held:
-            hanging = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+            hanging = [
+                held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                for _ in range(3)
+            ]
             async with redis_cluster() as cluster:
-                hosts = ",".join(f"127.0.0.1:{port}" for port in [*hanging, cluster.members[0].port])
+                hosts = ",".join(
+                    f"127.0.0.1:{port}" for port in [*hanging, cluster.members[0].port]
+                )
                 url = f"redis+cluster://{hosts}?timeout=1"
                 async with watched(url, connect_timeout=1.5) as (sync, _):
                     await sync.ready(60)
@@ -254,7 +280,10 @@ def test_no_connection_is_left_wherever_opening_is_cancelled() -> None:
             assert turns > 10
 
             async def alone() -> bool:
-                clients = [str(await member.do("CLIENT", "LIST", "TYPE", "normal")) for member in cluster.members]
+                clients = [
+                    str(await member.do("CLIENT", "LIST", "TYPE", "normal"))
+                    for member in cluster.members
+                ]
                 return all(text.count("id=") == 1 for text in clients)
 
             await until(alone, "all connections are closed", 5)
@@ -274,7 +303,9 @@ def test_certificates_of_a_cluster(host: str, tmp_path: Path) -> None:
             async with watched(good, ping_timeout=10.0) as (sync, probe):
                 await sync.ready(60)
                 items = {f"a/{number}": b"%d" % number for number in range(30)}
-                await asyncio.gather(*(sync.put(key, value, confirm=True) for key, value in items.items()))
+                await asyncio.gather(
+                    *(sync.put(key, value, confirm=True) for key, value in items.items())
+                )
                 # one is found where it went
                 await cluster.move(slot_of("a/1"), cluster.members[1], cluster.members[0])
                 await sync.put("a/1", b"moved", confirm=True)
@@ -284,7 +315,10 @@ def test_certificates_of_a_cluster(host: str, tmp_path: Path) -> None:
             with pytest.raises(Unauthorized, match=r"certificate was not accepted.*\?ca="):
                 await DataSync(good.replace(str(tls.authority.ca), str(foreign.ca))).start()
             shown = tls.shown_by(tls.authority)
-            for stranger in (good.replace(f"&{shown}", ""), good.replace(shown, tls.shown_by(foreign))):
+            for stranger in (
+                good.replace(f"&{shown}", ""),
+                good.replace(shown, tls.shown_by(foreign)),
+            ):
                 with pytest.raises(Unauthorized, match=r"client's certificate.*\?cert="):
                     await DataSync(stranger).start()
 
@@ -302,7 +336,9 @@ def test_caught_up_holds_what_others_were_told_is_done_at_any_primary() -> None:
 def test_closed_wherever_that_is_cancelled() -> None:
     async def main() -> None:
         async with redis_cluster() as cluster:
-            await closed_wherever_it_is_cancelled(cluster.url(), *(member.port for member in cluster.members))
+            await closed_wherever_it_is_cancelled(
+                cluster.url(), *(member.port for member in cluster.members)
+            )
 
     asyncio.run(main())
 
@@ -326,7 +362,9 @@ def test_closed_beside_requests_to_members_that_hang(connected: bool) -> None:
 
                     await until(whole, "the cluster is whole again")
 
-            await closed_beside_requests(cluster.url(), pause, resume, cluster.everything, connected=connected)
+            await closed_beside_requests(
+                cluster.url(), pause, resume, cluster.everything, connected=connected
+            )
 
     asyncio.run(main())
 

@@ -22,7 +22,9 @@ from tests.helpers.servers import free_ports, listening, scratch
 
 
 def test_cut_at_every_frame() -> None:
-    """At each frame of what a session begins with, of its snapshot of several pages, and of the first changes."""
+    """At each frame of what a session begins with, of its snapshot of several pages,
+    and of the first changes.
+    """
 
     async def main() -> None:
         async with (
@@ -36,7 +38,10 @@ def test_cut_at_every_frame() -> None:
             for frame in range(1, 100):
                 cuts = proxy.cuts
                 proxy.cut_at(frame)
-                async with watched(f"redis://127.0.0.1:{proxy.port}", "a/", ping_timeout=2.0) as (sync, probe):
+                async with watched(f"redis://127.0.0.1:{proxy.port}", "a/", ping_timeout=2.0) as (
+                    sync,
+                    probe,
+                ):
                     await sync.ready(60)
                     await writer.set("a/0000", b"%d" % frame)
                     await writer.mset({"a/0001": b"%d" % frame, "a/0002": b"%d" % frame})
@@ -45,7 +50,9 @@ def test_cut_at_every_frame() -> None:
                     # one that is cut before its snapshot is complete brings none
                     assert 1 <= len(probe.resyncs) <= 1 + sync.status().sources[0].reconnects
                     for resync in probe.resyncs:
-                        assert {kv.key for kv in resync.values["a/"]} == set(items), "a part was taken for the whole"
+                        assert {kv.key for kv in resync.values["a/"]} == set(items), (
+                            "a part was taken for the whole"
+                        )
                     hold(probe, server.history(), items)
                 cut += proxy.cuts > cuts
                 if proxy.cuts == cuts:
@@ -56,7 +63,9 @@ def test_cut_at_every_frame() -> None:
 
 
 def test_writes_that_are_cut_at_every_frame() -> None:
-    """What is acknowledged was done, what is surely not done was not, and a transaction never in part."""
+    """What is acknowledged was done, what is surely not done was not,
+    and a transaction never in part.
+    """
 
     async def main() -> None:
         async with redis_server() as server, proxy_to(server.port, Resp) as proxy:
@@ -103,7 +112,9 @@ def test_a_write_whose_answer_is_cut_off_is_unknown() -> None:
 
 
 class _Turns(selectors.DefaultSelector):
-    """Counts the turns of a loop: it looks for events once in each, and waits there while it has nothing to do."""
+    """Counts the turns of a loop: it looks for events once in each,
+    and waits there while it has nothing to do.
+    """
 
     count = 0
 
@@ -163,7 +174,10 @@ def test_a_replica_is_not_followed() -> None:
 
 def test_something_else_that_listens() -> None:
     async def main() -> None:
-        async with listening(_answer) as port, DataSync(f"redis://127.0.0.1:{port}", **QUICK) as sync:
+        async with (
+            listening(_answer) as port,
+            DataSync(f"redis://127.0.0.1:{port}", **QUICK) as sync,
+        ):
             assert "does not answer as Redis does" in (sync.status().sources[0].error or "")
 
     async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -173,14 +187,20 @@ def test_something_else_that_listens() -> None:
     asyncio.run(main())
 
 
-# -- passwords -----------------------------------------------------------------------------------------------------
+# -- passwords -------------------------------------------------------------------------------------
 
 
 def test_passwords(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with redis_server(extra=["--requirepass", "r00t", *_user("agent", "~* +@all")]) as server:
+        async with redis_server(
+            extra=["--requirepass", "r00t", *_user("agent", "~* +@all")]
+        ) as server:
             address = f"127.0.0.1:{server.port}"
-            for wrong in (f"redis://agent:wr0ng@{address}", f"redis://:wr0ng@{address}", f"redis://{address}"):
+            for wrong in (
+                f"redis://agent:wr0ng@{address}",
+                f"redis://:wr0ng@{address}",
+                f"redis://{address}",
+            ):
                 sync = DataSync(wrong, **QUICK)
                 sync.watch("all", "")
                 with pytest.raises(Unauthorized, match="check the user and password") as caught:
@@ -191,7 +211,9 @@ def test_passwords(caplog: pytest.LogCaptureFixture) -> None:
                 await sync.put("a/1", b"1", confirm=True)
                 # changed while it runs: shown once it connects again, and tried again
                 await _set_password(server, ">changed", "<s3cret")
-                await eventually(lambda: "user and password" in (sync.status().sources[0].error or ""))
+                await eventually(
+                    lambda: "user and password" in (sync.status().sources[0].error or "")
+                )
                 assert state_of(sync) == "lost"
                 with pytest.raises(Unauthorized):
                     await sync.put("a/1", b"2")
@@ -204,7 +226,9 @@ def test_passwords(caplog: pytest.LogCaptureFixture) -> None:
                 assert probe.state == {"a/1": b"3"}
         for secret in ("s3cret", "wr0ng", "r00t"):
             assert secret not in caplog.text
-            assert secret not in repr(open_url(f"redis://agent:{secret}@{address}")) + repr(sync.status())
+            assert secret not in repr(open_url(f"redis://agent:{secret}@{address}")) + repr(
+                sync.status()
+            )
 
     with caplog.at_level(logging.DEBUG, "datasync"):
         asyncio.run(main())
@@ -251,7 +275,9 @@ def test_a_user_who_may_only_read_a_part() -> None:
                 await sync.start()
             sync = DataSync(url)
             sync.watch("all", "")
-            with pytest.raises(Unauthorized, match=r"ACL \(the database as a whole may not be read\)"):
+            with pytest.raises(
+                Unauthorized, match=r"ACL \(the database as a whole may not be read\)"
+            ):
                 await sync.start()
             sync = DataSync(url.replace("agent", "other"))
             sync.watch("all", "")
@@ -262,7 +288,10 @@ def test_a_user_who_may_only_read_a_part() -> None:
 
 
 def test_a_user_who_may_read_some_keys_of_a_prefix() -> None:
-    """The name of the prefix is among them. It hears so at the start, later it is shown, and it is not connected."""
+    """The name of the prefix is among them.
+
+    It hears so at the start, later it is shown, and it is not connected.
+    """
 
     async def main() -> None:
         async with redis_server(extra=_user("agent", "~a/ ~a/1* +@all")) as server:
@@ -276,7 +305,9 @@ def test_a_user_who_may_read_some_keys_of_a_prefix() -> None:
             async with watched(url, "a/", **STEADY) as (sync, probe):
                 await sync.ready(60)
                 await server.fill({"a/2": b"2"})
-                await eventually(lambda: "'a/2' may not be read" in (sync.status().sources[0].error or ""))
+                await eventually(
+                    lambda: "'a/2' may not be read" in (sync.status().sources[0].error or "")
+                )
                 await asyncio.sleep(0.5)  # several tries
                 assert state_of(sync) == "lost"
                 assert sync.status().sources[0].reconnects == 0
@@ -351,14 +382,17 @@ def test_a_prefix_of_which_a_user_may_write_a_part() -> None:
 
 def test_a_password_for_a_server_that_asks_for_none() -> None:
     async def main() -> None:
-        async with redis_server() as server, watched(f"redis://:s3cret@127.0.0.1:{server.port}") as (sync, _):
+        async with (
+            redis_server() as server,
+            watched(f"redis://:s3cret@127.0.0.1:{server.port}") as (sync, _),
+        ):
             await sync.ready(60)
             await sync.put("a/1", b"1", confirm=True)
 
     asyncio.run(main())
 
 
-# -- TLS -----------------------------------------------------------------------------------------------------------
+# -- TLS -------------------------------------------------------------------------------------------
 
 
 def test_tls() -> None:
@@ -380,7 +414,9 @@ def test_tls() -> None:
                         await DataSync(f"rediss://{address}{wrong}").start()
                 for stranger in ("", f"&{tls.shown_by(foreign)}"):
                     with pytest.raises(Unauthorized, match=r"certificate.*\?cert="):
-                        await DataSync(f"rediss://{address}?ca={tls.authority.ca}{stranger}").start()
+                        await DataSync(
+                            f"rediss://{address}?ca={tls.authority.ca}{stranger}"
+                        ).start()
                 async with DataSync(f"redis://{address}", **QUICK) as plain:
                     assert state_of(plain) == "lost"
                     with pytest.raises(Disconnected):
@@ -397,7 +433,9 @@ def test_tls() -> None:
 
 
 def test_renewed_certificates_are_used_at_the_next_connection() -> None:
-    """Under the same names, also those of another authority; in the midst of a renewal it is tried again."""
+    """Under the same names, also those of another authority;
+    in the midst of a renewal it is tried again.
+    """
 
     async def main() -> None:
         async with scratch() as directory:
@@ -408,13 +446,18 @@ def test_renewed_certificates_are_used_at_the_next_connection() -> None:
             second = RedisServer(directory / "second", port=first.port, tls=renewed)
             try:
                 await first.start()
-                async with watched(f"rediss://127.0.0.1:{first.port}?{tls.options}") as (sync, probe):
+                async with watched(f"rediss://127.0.0.1:{first.port}?{tls.options}") as (
+                    sync,
+                    probe,
+                ):
                     await sync.ready(60)
                     await sync.put("a/1", b"1", confirm=True)
                     ours.cert("client").write_bytes(new.cert("client").read_bytes())
                     await first.kill()
                     await second.start()
-                    await eventually(lambda: "do not belong together" in (sync.status().sources[0].error or ""))
+                    await eventually(
+                        lambda: "do not belong together" in (sync.status().sources[0].error or "")
+                    )
                     assert state_of(sync) == "lost"
                     ours.key("client").write_bytes(new.key("client").read_bytes())
                     ours.ca.write_bytes(new.ca.read_bytes())
@@ -429,9 +472,13 @@ def test_renewed_certificates_are_used_at_the_next_connection() -> None:
 
 
 def test_a_write_of_which_the_server_understood_nothing() -> None:
-    """Over TLS it says so with an alert, which is no refusal of a certificate; the write may have been done before."""
+    """Over TLS it says so with an alert, which is no refusal of a certificate;
+    the write may have been done before.
+    """
 
-    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, garbling: asyncio.Event) -> None:
+    async def garble(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, garbling: asyncio.Event
+    ) -> None:
         while data := await reader.read(1 << 16):
             writer.write(data[:-1] + bytes([data[-1] ^ 1]) if garbling.is_set() else data)
         writer.close()
@@ -444,7 +491,9 @@ def test_a_write_of_which_the_server_understood_nothing() -> None:
             async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 answers, target = await asyncio.open_connection("127.0.0.1", server.port)
                 with contextlib.closing(target):
-                    await asyncio.gather(garble(reader, target, garbling), garble(answers, writer, asyncio.Event()))
+                    await asyncio.gather(
+                        garble(reader, target, garbling), garble(answers, writer, asyncio.Event())
+                    )
 
             try:
                 await server.start()
@@ -465,7 +514,9 @@ def test_a_write_of_which_the_server_understood_nothing() -> None:
 def test_a_server_of_another_kind() -> None:
     async def main() -> None:
         [bus] = free_ports(1)  # else it takes one that may be in use
-        async with redis_server(extra=["--cluster-enabled", "yes", "--cluster-port", str(bus)]) as server:
+        async with redis_server(
+            extra=["--cluster-enabled", "yes", "--cluster-port", str(bus)]
+        ) as server:
             with pytest.raises(BadStore, match=r"redis\+cluster://"):
                 await DataSync(server.url).start()
         async with redis_server() as server:

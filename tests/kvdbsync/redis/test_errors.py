@@ -14,12 +14,28 @@ from tests.helpers.servers import until
 
 # as the server says them
 _REPLIES = [
-    ("WRONGPASS invalid username-password pair or user is disabled.", Unauthorized, "check the user"),
+    (
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        Unauthorized,
+        "check the user",
+    ),
     ("NOAUTH Authentication required.", Unauthorized, "check the user"),
-    ("NOPERM this user has no permissions to run the 'scan' command", Unauthorized, "the user's ACL"),
-    ("DENIED Redis is running in protected mode because protected mode is enabled", Unauthorized, "set a password"),
+    (
+        "NOPERM this user has no permissions to run the 'scan' command",
+        Unauthorized,
+        "the user's ACL",
+    ),
+    (
+        "DENIED Redis is running in protected mode because protected mode is enabled",
+        Unauthorized,
+        "set a password",
+    ),
     ("LOADING Redis is loading the dataset in memory", Disconnected, "loaded its data"),
-    ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Disconnected, "the primary"),
+    (
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        Disconnected,
+        "the primary",
+    ),
     ("READONLY You can't write against a read only replica.", Disconnected, r"redis\+sentinel://"),
     ("NOREPLICAS Not enough good replicas to write.", Disconnected, "min-replicas-to-write"),
     ("CLUSTERDOWN The cluster is down", Disconnected, "CLUSTER INFO"),
@@ -32,10 +48,17 @@ _REPLIES = [
         Disconnected,
         "SCRIPT KILL",
     ),
-    ("UNKILLABLE Sorry the script already executed write commands", Disconnected, "wait for the script"),
+    (
+        "UNKILLABLE Sorry the script already executed write commands",
+        Disconnected,
+        "wait for the script",
+    ),
     ("INPROG Failover already in progress", Disconnected, "try again"),
     (
-        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        (
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist "
+            "to disk."
+        ),
         BadStore,
         "stop-writes-on-bgsave-error",
     ),
@@ -43,19 +66,37 @@ _REPLIES = [
     ("IOERR error or timeout", BadStore, "disk"),
     ("NOPROTO unsupported protocol version", BadStore, "Redis 6.0 or later"),
     ("NOSCRIPT No matching script.", BadStore, "scripts"),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", BadStore, "delete it first"),
-    ("CROSSSLOT Keys in request don't hash to the same slot", BadStore, "braces, as in {config}/one"),
+    (
+        "WRONGTYPE Operation against a key holding the wrong kind of value",
+        BadStore,
+        "delete it first",
+    ),
+    (
+        "CROSSSLOT Keys in request don't hash to the same slot",
+        BadStore,
+        "braces, as in {config}/one",
+    ),
     ("ERR max number of clients reached", Disconnected, "raise maxclients"),
     ("ERR unknown command 'HELLO', with args beginning with: '3'", BadStore, "Redis 6.0 or later"),
     ("ERR DB index is out of range", BadStore, "name a database"),
     ("ERR Protocol error: invalid bulk length", BadStore, "proto-max-bulk-len"),
-    ("EXECABORT Transaction discarded because of: NOPERM this user has no permissions", Unauthorized, "the user's ACL"),
-    ("ERR The user executing the script can't run this command or subcommand", Unauthorized, "the user's ACL"),
+    (
+        "EXECABORT Transaction discarded because of: NOPERM this user has no permissions",
+        Unauthorized,
+        "the user's ACL",
+    ),
+    (
+        "ERR The user executing the script can't run this command or subcommand",
+        Unauthorized,
+        "the user's ACL",
+    ),
     ("ERR something that nobody knows", BadStore, "log"),
 ]
 
 
-@pytest.mark.parametrize(("reply", "kind", "way_out"), _REPLIES, ids=[reply[:30] for reply, _, _ in _REPLIES])
+@pytest.mark.parametrize(
+    ("reply", "kind", "way_out"), _REPLIES, ids=[reply[:30] for reply, _, _ in _REPLIES]
+)
 def test_each_code_has_a_way_out(reply: str, kind: type[Exception], way_out: str) -> None:
     error = of_reply(Exception(reply), "host:6379")
     assert type(error) is kind
@@ -68,8 +109,13 @@ def test_too_few_replicas_and_a_script_that_does_not_end() -> None:
     async def main() -> None:
         async with redis_server() as server, DataSync(server.url) as sync:
             await server.do("CONFIG", "SET", "min-replicas-to-write", "1")
-            for write in (sync.put("a/1", b"1"), sync.txn().put("a/1", b"1").put("a/2", b"1").commit()):
-                with pytest.raises(Disconnected, match=r"NOREPLICAS.*nothing was done.*min-replicas-to-write"):
+            for write in (
+                sync.put("a/1", b"1"),
+                sync.txn().put("a/1", b"1").put("a/2", b"1").commit(),
+            ):
+                with pytest.raises(
+                    Disconnected, match=r"NOREPLICAS.*nothing was done.*min-replicas-to-write"
+                ):
                     await write
             await server.do("CONFIG", "SET", "min-replicas-to-write", "0")
             assert await server.everything() == {}
@@ -96,8 +142,13 @@ def test_too_few_replicas_and_a_script_that_does_not_end() -> None:
 
 def test_a_value_larger_than_the_server_takes() -> None:
     async def main() -> None:
-        async with redis_server(extra=["--proto-max-bulk-len", "1mb"]) as server, DataSync(server.url) as sync:
-            with pytest.raises(BadStore, match=r"invalid bulk length.*nothing was done.*proto-max-bulk-len"):
+        async with (
+            redis_server(extra=["--proto-max-bulk-len", "1mb"]) as server,
+            DataSync(server.url) as sync,
+        ):
+            with pytest.raises(
+                BadStore, match=r"invalid bulk length.*nothing was done.*proto-max-bulk-len"
+            ):
                 await sync.put("a/1", b"x" * (2 << 20))
             await sync.put("a/1", b"x")
 

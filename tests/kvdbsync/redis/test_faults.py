@@ -1,4 +1,7 @@
-"""Faults of the server: killed, emptied, restored, stopped, absent, flushed. The watch ends equal, in order."""
+"""Faults of the server: killed, emptied, restored, stopped, absent, flushed.
+
+The watch ends equal, in order.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,11 @@ def test_killed_20_times_under_load() -> None:
             assert reconnects >= 10
             assert len(probe.resyncs) == 1 + reconnects
             written = [change for _, changes in server.history() for change in changes.items()]
-            lost = [write for write in load.acknowledged.values() if write[1] is not None and write not in written]
+            lost = [
+                write
+                for write in load.acknowledged.values()
+                if write[1] is not None and write not in written
+            ]
             assert not lost
 
     asyncio.run(main())
@@ -82,7 +89,11 @@ def test_20_starts_beside_a_continuous_writer() -> None:
 @contextlib.asynccontextmanager
 async def behind_a_proxy() -> AsyncIterator[tuple[RedisServer, TcpProxy, DataSync, Watched]]:
     """A server, the proxy that the watch goes through, and the watch."""
-    async with redis_server() as server, proxied(server) as (proxy, url), watched(url) as (sync, probe):
+    async with (
+        redis_server() as server,
+        proxied(server) as (proxy, url),
+        watched(url) as (sync, probe),
+    ):
         await sync.ready(60)
         yield server, proxy, sync, probe
 
@@ -149,14 +160,24 @@ def test_closed_beside_requests_that_hang(by: str, connected: bool) -> None:
         async with redis_server() as server, proxied(server) as (proxy, url):
             if by == "stopped":
                 await closed_beside_requests(
-                    server.url, server.pause, _async(server.resume), server.everything, connected=connected
+                    server.url,
+                    server.pause,
+                    _async(server.resume),
+                    server.everything,
+                    connected=connected,
                 )
             else:
                 await closed_beside_requests(
-                    url, _async(proxy.pause), _async(proxy.resume), server.everything, connected=connected
+                    url,
+                    _async(proxy.pause),
+                    _async(proxy.resume),
+                    server.everything,
+                    connected=connected,
                 )
             clients = await server.do("CLIENT", "LIST", "TYPE", "normal")
-            assert len(clients if isinstance(clients, list) else clients.splitlines()) == 1, "a connection is left"
+            assert len(clients if isinstance(clients, list) else clients.splitlines()) == 1, (
+                "a connection is left"
+            )
 
     asyncio.run(main())
 
@@ -169,7 +190,9 @@ def _async(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
 
 
 def test_requests_that_wait_for_a_look_are_never_sent_once_closed() -> None:
-    """The connection stands, but was not used for a while: whether its server answers is seen first."""
+    """The connection stands, but was not used for a while:
+    whether its server answers is seen first.
+    """
 
     async def main() -> None:
         async with redis_server() as server:
@@ -215,7 +238,10 @@ def test_a_flush_of_ours_is_deletes_and_one_of_anothers_is_nothing() -> None:
     async def main() -> None:
         async with redis_server() as server:
             items = {f"a/{number:04}": b"%d" % number for number in range(3000)}
-            async with watched(f"{server.url}/3", "a/", **STEADY) as (sync, probe), server.client(3) as ours:
+            async with (
+                watched(f"{server.url}/3", "a/", **STEADY) as (sync, probe),
+                server.client(3) as ours,
+            ):
                 await sync.ready(60)
                 await ours.mset({**items, "b/1": b"1"})
                 await eventually(lambda: probe.state == items)
@@ -223,12 +249,18 @@ def test_a_flush_of_ours_is_deletes_and_one_of_anothers_is_nothing() -> None:
                 await server.fill({"a/0001": b"another's"})
                 await server.do("FLUSHDB")
                 await server.do("FLUSHDB", "ASYNC", database=5)
-                await sync.put("a/after", b"1", confirm=True)  # seen behind what the flushes brought
+                # seen behind what the flushes brought
+                await sync.put("a/after", b"1", confirm=True)
                 assert len(probe.events) == events + 1
                 assert probe.changes[-1].changes[0].key == "a/after"
                 await ours.flushdb()
                 await eventually(lambda: not probe.state)
-                gone = {change.key: change for event in probe.changes for change in event.changes if change.raw is None}
+                gone = {
+                    change.key: change
+                    for event in probe.changes
+                    for change in event.changes
+                    if change.raw is None
+                }
                 assert set(gone) == {*items, "a/after"}
                 for key, raw in items.items():
                     previous = gone[key].prev
@@ -354,7 +386,9 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_parts() -> None:
 
 
 def test_a_value_above_the_output_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """The server cuts off its readers: the start says so; later it is shown, and nobody is connected again."""
+    """The server cuts off its readers: the start says so; later it is shown,
+    and nobody is connected again.
+    """
     limited = ["--client-output-buffer-limit", "normal 1mb 0 0"]
 
     async def main() -> None:
@@ -363,13 +397,17 @@ def test_a_value_above_the_output_limit(caplog: pytest.LogCaptureFixture) -> Non
             await server.fill({"b/large": b"x" * (2 << 20)})
             sync = DataSync(server.url, **QUICK)
             sync.watch("large", "b/")
-            with pytest.raises(BadStore, match=r"'b/large' \(2097152 bytes\).*client-output-buffer-limit"):
+            with pytest.raises(
+                BadStore, match=r"'b/large' \(2097152 bytes\).*client-output-buffer-limit"
+            ):
                 await sync.start()
 
             async with watched(server.url, "a/", **STEADY) as (sync, probe):
                 await sync.ready(60)
                 await server.fill({"a/large": b"x" * (2 << 20)})
-                await eventually(lambda: "'a/large' (2097152 bytes)" in (sync.status().sources[0].error or ""))
+                await eventually(
+                    lambda: "'a/large' (2097152 bytes)" in (sync.status().sources[0].error or "")
+                )
                 await asyncio.sleep(0.5)  # several tries
                 assert state_of(sync) == "lost"
                 assert sync.status().sources[0].reconnects == 0
@@ -408,7 +446,11 @@ def test_values_that_are_above_the_output_limit_together() -> None:
 
 def test_caught_up_holds_what_others_were_told_is_done() -> None:
     async def main() -> None:
-        async with redis_server() as server, proxied(server) as (proxy, url), server.client() as other:
+        async with (
+            redis_server() as server,
+            proxied(server) as (proxy, url),
+            server.client() as other,
+        ):
             proxy.latency = 0.02
             await catches_up(url, other.set)
 
@@ -418,7 +460,11 @@ def test_caught_up_holds_what_others_were_told_is_done() -> None:
 @pytest.mark.once
 def test_writes_that_are_refused_or_unknown_leave_nothing() -> None:
     async def main() -> None:
-        async with redis_server() as server, proxied(server) as (proxy, url), DataSync(url, **QUICK) as sync:
+        async with (
+            redis_server() as server,
+            proxied(server) as (proxy, url),
+            DataSync(url, **QUICK) as sync,
+        ):
 
             async def refused(number: int) -> None:
                 await sync.put(f"a/{number}", b"x" * 10_000, confirm=True)

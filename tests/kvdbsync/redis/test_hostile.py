@@ -1,4 +1,6 @@
-"""Servers that speak Redis' protocol in bad faith: bounded, told by typed errors, and tried again like any lost one."""
+"""Servers that speak Redis' protocol in bad faith: bounded, told by typed errors,
+and tried again like any lost one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ _LIMIT = f"max_answer={_MIB}"
 _HELLO = b"%%3\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$4\r\nmode\r\n$%d\r\n%s\r\n$5\r\nproto\r\n:3\r\n"
 
 Said = bytes | Callable[[int, int], bytes] | None
-"""What is said to a command, or what makes it of how often that was sent, and of how many words; None: nothing."""
+"""What is said to a command, or what makes it of how often that was sent, and of how many words;
+None: nothing.
+"""
 
 
 def hello(mode: bytes = b"standalone") -> bytes:
@@ -35,7 +39,10 @@ def hello(mode: bytes = b"standalone") -> bytes:
 
 @contextlib.asynccontextmanager
 async def fake(answers: dict[bytes, Said], mode: bytes = b"standalone") -> AsyncIterator[int]:
-    """A server that greets, and says to each command what its name stands for; "+OK" to others. Yields its port."""
+    """A server that greets, and says to each command what its name stands for; "+OK" to others.
+
+    Yields its port.
+    """
     counts: dict[bytes, int] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,7 +192,9 @@ async def dripping_answers(timeout: float, pause: float) -> AsyncIterator[Link]:
 
 
 def test_answers_that_each_come_just_in_time_are_given_up() -> None:
-    """All that is asked together has the time of one answer; one by one these would take ten minutes."""
+    """All that is asked together has the time of one answer;
+    one by one these would take ten minutes.
+    """
 
     async def main() -> None:
         async with dripping_answers(1.0, 0.6) as link:
@@ -256,7 +265,9 @@ def test_many_values_that_are_too_large_together_are_read_all_the_same() -> None
 
 
 def test_lists_of_values_that_are_too_large_together_adapt() -> None:
-    """Small ones first, as above; one that is too large by itself is still an error, and told of at once."""
+    """Small ones first, as above; one that is too large by itself is still an error,
+    and told of at once.
+    """
 
     async def main() -> None:
         async with redis_server() as server, DataSync(f"{server.url}?{_LIMIT}") as sync:
@@ -287,7 +298,8 @@ def test_lists_of_a_server_that_does_not_tell_sizes_adapt() -> None:
     async def main() -> None:
         keys = b"".join(b"$4\r\na/%02d\r\n" % number for number in range(40))
         answers: dict[bytes, Said] = {
-            b"SCAN": b"*2\r\n$1\r\n0\r\n*40\r\n" + keys, b"MGET": values, b"STRLEN": b"-NOPERM no\r\n",
+            b"SCAN": b"*2\r\n$1\r\n0\r\n*40\r\n" + keys, b"MGET": values,
+            b"STRLEN": b"-NOPERM no\r\n",
         }  # fmt: skip
         async with fake(answers) as port, asyncio.timeout(60):
             source = open_url(f"redis://127.0.0.1:{port}?{_LIMIT}")
@@ -324,7 +336,9 @@ def test_what_was_too_large_is_not_asked_for_again_after_a_close() -> None:
 
 def test_more_changes_than_may_wait_are_read_anew() -> None:
     """What waits does not grow with each push: all is read as a whole instead."""
-    push = b"".join(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$8\r\na/%06d\r\n" % number for number in range(20_000))
+    push = b"".join(
+        b">2\r\n$10\r\ninvalidate\r\n*1\r\n$8\r\na/%06d\r\n" % number for number in range(20_000)
+    )
     reads: list[int] = []
 
     def scanned(count: int, _: int) -> bytes:
@@ -338,7 +352,9 @@ def test_more_changes_than_may_wait_are_read_anew() -> None:
         answers: dict[bytes, Said] = {b"SCAN": scanned, b"MGET": values, b"STRLEN": b":1\r\n"}
         async with (
             fake(answers) as port,
-            watched(f"redis://127.0.0.1:{port}?{_LIMIT}", "a/", ping_interval=0.05, ping_timeout=30) as (sync, _),
+            watched(
+                f"redis://127.0.0.1:{port}?{_LIMIT}", "a/", ping_interval=0.05, ping_timeout=30
+            ) as (sync, _),
         ):
             await sync.ready(60)
             before = len(reads)
@@ -364,14 +380,20 @@ _SCANS: dict[str, Said] = {
 @pytest.mark.parametrize("scan", _SCANS)
 def test_a_scan_comes_to_an_end(scan: str) -> None:
     async def main() -> None:
-        answers: dict[bytes, Said] = {b"SCAN": _SCANS[scan], b"MGET": b"*1\r\n$1\r\n1\r\n", b"DBSIZE": b":3\r\n"}
+        answers: dict[bytes, Said] = {
+            b"SCAN": _SCANS[scan],
+            b"MGET": b"*1\r\n$1\r\n1\r\n",
+            b"DBSIZE": b":3\r\n",
+        }
         async with fake(answers) as port, asyncio.timeout(60):
             source = open_url(f"redis://127.0.0.1:{port}?timeout=30")
             with pytest.raises(Disconnected, match=r"SCAN does not end|does not answer as Redis"):
                 await source.page("a/", None, 10)
             await source.aclose()
             async with watched(f"redis://127.0.0.1:{port}", "a/", **QUICK) as (sync, _):
-                await eventually(lambda: state_of(sync) == "lost" and bool(sync.status().sources[0].error))
+                await eventually(
+                    lambda: state_of(sync) == "lost" and bool(sync.status().sources[0].error)
+                )
 
     asyncio.run(main())
 
@@ -419,7 +441,9 @@ def test_a_kind_of_value_that_is_no_text_is_said(caplog: pytest.LogCaptureFixtur
     assert [record.name for record in logged(caplog)] == ["datasync.redis"]
 
 
-@pytest.mark.parametrize("said", [b"*0\r\n", b"$1\r\nx\r\n", b"*2\r\n:1\r\n:1\r\n", b"*99999999\r\n", b"$-5\r\n"])
+@pytest.mark.parametrize(
+    "said", [b"*0\r\n", b"$1\r\nx\r\n", b"*2\r\n:1\r\n:1\r\n", b"*99999999\r\n", b"$-5\r\n"]
+)
 def test_a_write_whose_answer_is_not_understood_is_unknown(said: bytes) -> None:
     async def main() -> None:
         async with fake({b"SET": said, b"UNLINK": said}) as port, asyncio.timeout(60):
@@ -432,7 +456,7 @@ def test_a_write_whose_answer_is_not_understood_is_unknown(said: bytes) -> None:
     asyncio.run(main())
 
 
-# -- clusters ------------------------------------------------------------------------------------------------------
+# -- clusters --------------------------------------------------------------------------------------
 
 _NODE = b"0123 127.0.0.1:%d@1 myself,master - 0 0 1 connected %s\n"
 
@@ -443,7 +467,16 @@ def _nodes(port: int, slots: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "slots", [b"0-300000000", b"0-16384", b"16383-0", b"-5-3", b"x-y", b"0-16383 0-16383", b"0-" + b"9" * 500]
+    "slots",
+    [
+        b"0-300000000",
+        b"0-16384",
+        b"16383-0",
+        b"-5-3",
+        b"x-y",
+        b"0-16383 0-16383",
+        b"0-" + b"9" * 500,
+    ],
 )
 def test_slots_that_no_cluster_has(slots: bytes) -> None:
     """At the start, and when they are looked at again."""
@@ -461,20 +494,32 @@ def test_slots_that_no_cluster_has(slots: bytes) -> None:
                     b"GET": b"$1\r\n1\r\n",
                     b"SCAN": b"*2\r\n$1\r\n0\r\n*0\r\n",
                 }
-                async with watched(f"redis+cluster://127.0.0.1:{port}", "a/", **QUICK | {"ping_interval": 0.05}) as (
+                async with watched(
+                    f"redis+cluster://127.0.0.1:{port}", "a/", **QUICK | {"ping_interval": 0.05}
+                ) as (
                     sync,
                     _,
                 ):
                     await sync.ready(60)
                     answers[b"CLUSTER NODES"] = _nodes(port, slots)
-                    await eventually(lambda: "CLUSTER NODES" in (sync.status().sources[0].error or ""))
+                    await eventually(
+                        lambda: "CLUSTER NODES" in (sync.status().sources[0].error or "")
+                    )
             await source.aclose()
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "said", ["MOVED x y", "MOVED", "MOVED 1", "MOVED 300000000 127.0.0.1:1", "ASK 1 127.0.0.1:x", "ASK 5 y:99999"]
+    "said",
+    [
+        "MOVED x y",
+        "MOVED",
+        "MOVED 1",
+        "MOVED 300000000 127.0.0.1:1",
+        "ASK 1 127.0.0.1:x",
+        "ASK 5 y:99999",
+    ],
 )
 def test_redirections_that_lead_nowhere(said: str) -> None:
     async def main() -> None:
@@ -483,7 +528,11 @@ def test_redirections_that_lead_nowhere(said: str) -> None:
         async with fake(answers, b"cluster") as port, asyncio.timeout(60):
             answers[b"CLUSTER NODES"] = _nodes(port, b"0-16383")
             source = open_url(f"redis+cluster://127.0.0.1:{port}")
-            for request in (source.get("a/1"), source.commit([Put("a/1", b"1")]), source.commit([Delete("a/1")])):
+            for request in (
+                source.get("a/1"),
+                source.commit([Put("a/1", b"1")]),
+                source.commit([Delete("a/1")]),
+            ):
                 with pytest.raises(DataSyncError, match="nothing was done"):
                     await request
             await source.aclose()

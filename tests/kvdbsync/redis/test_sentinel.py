@@ -51,7 +51,9 @@ def test_fail_over_under_load(fault: str, tmp_path: Path) -> None:
 
 
 def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> None:
-    """It goes on answering its clients, who would never know; also one that only writes now and then."""
+    """It goes on answering its clients, who would never know;
+    also one that only writes now and then.
+    """
     watcher = ["--user", "watcher", "on", ">s3cret", "allchannels", "~*", "+@all"]
 
     async def main() -> None:
@@ -67,7 +69,8 @@ def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> No
             [other] = [server for server in group.servers if server is not primary]
             async with writing(primary.url) as load:
                 await load.more(20)
-                await primary.do("ACL", "SETUSER", "watcher", "-@all")  # it answers the sentinels no more
+                # it answers the sentinels no more
+                await primary.do("ACL", "SETUSER", "watcher", "-@all")
 
                 async def replaced() -> bool:
                     return bool((await group.role(other))[0] == b"master")
@@ -77,7 +80,9 @@ def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> No
 
                 async def follows() -> bool:
                     # one that is on its way just then is told so
-                    with contextlib.suppress(Disconnected, OutcomeUnknown, redis.exceptions.ConnectionError):
+                    with contextlib.suppress(
+                        Disconnected, OutcomeUnknown, redis.exceptions.ConnectionError
+                    ):
                         await writer.put("a/2", b"2")
                         return "a/2" in await other.everything()
                     return False
@@ -90,7 +95,9 @@ def test_a_primary_that_is_cut_off_from_its_sentinels_is_left_under_load() -> No
 
 
 def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixture) -> None:
-    """The watch goes on; that a fail-over would be missed is said once, and that it would not be any more."""
+    """The watch goes on; that a fail-over would be missed is said once,
+    and that it would not be any more.
+    """
 
     def said() -> list[str]:
         return [record.getMessage() for record in caplog.records if record.name == "datasync.redis"]
@@ -99,11 +106,16 @@ def test_sentinels_that_cannot_be_asked_any_more(caplog: pytest.LogCaptureFixtur
         users = "user default off\nuser watcher on >s3cret +@all"
         async with (
             watched_by_one(config=users) as group,
-            watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret", **STEADY) as (sync, probe),
+            watched(f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret", **STEADY) as (
+                sync,
+                probe,
+            ),
         ):
             await sync.ready(60)
             await sync.put("a/0", b"0", confirm=True)
-            async with client_of(group.sentinels[0].port, username="watcher", password="s3cret") as client:
+            async with client_of(
+                group.sentinels[0].port, username="watcher", password="s3cret"
+            ) as client:
                 await client.execute_command("ACL", "SETUSER", "watcher", ">changed", "<s3cret")  # type: ignore[no-untyped-call]
                 await eventually(said)
                 assert "sentinel_user= and sentinel_password=" in said()[0]
@@ -156,7 +168,10 @@ def test_certificates_of_sentinels_and_their_primary(tmp_path: Path) -> None:
             with pytest.raises(Unauthorized, match=r"certificate was not accepted.*\?ca="):
                 await DataSync(good.replace(str(tls.authority.ca), str(foreign.ca))).start()
             shown = tls.shown_by(tls.authority)
-            for stranger in (good.replace(f"&{shown}", ""), good.replace(shown, tls.shown_by(foreign))):
+            for stranger in (
+                good.replace(f"&{shown}", ""),
+                good.replace(shown, tls.shown_by(foreign)),
+            ):
                 with pytest.raises(Unauthorized, match=r"client's certificate.*\?cert="):
                     await DataSync(stranger).start()
             async with DataSync(good.partition("?")[0], **QUICK) as plain:
@@ -173,7 +188,9 @@ def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFix
             for options in (wrong, "&sentinel_password=wr0ng", "&sentinel_user=watcher", ""):
                 sync = DataSync(group.url() + options, **QUICK)
                 sync.watch("all", "")
-                with pytest.raises(Unauthorized, match="sentinel_user= and sentinel_password=") as caught:
+                with pytest.raises(
+                    Unauthorized, match="sentinel_user= and sentinel_password="
+                ) as caught:
                     await sync.start()
                 assert "wr0ng" not in f"{caught.value} {caught.value!r} {sync.status()!r} {sync!r}"
             good = f"{group.url()}&sentinel_user=watcher&sentinel_password=s3cret"
@@ -192,6 +209,8 @@ def test_sentinels_that_ask_for_a_user_and_password(caplog: pytest.LogCaptureFix
 def test_closed_wherever_that_is_cancelled() -> None:
     async def main() -> None:
         async with watched_by_one() as group:
-            await closed_wherever_it_is_cancelled(group.url(), group.servers[0].port, group.sentinels[0].port)
+            await closed_wherever_it_is_cancelled(
+                group.url(), group.servers[0].port, group.sentinels[0].port
+            )
 
     asyncio.run(main())

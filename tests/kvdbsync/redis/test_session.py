@@ -1,4 +1,6 @@
-"""What a watch of Redis shows: other types, odd keys, scopes, databases, expiry, eviction, the edge of a snapshot."""
+"""What a watch of Redis shows: other types, odd keys, scopes, databases, expiry, eviction,
+the edge of a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_other_types_are_skipped_and_reported_once(caplog: pytest.LogCaptureFixt
     assert len(said) == 3
 
 
-def test_keys_that_are_no_text_or_empty_are_skipped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_that_are_no_text_or_empty_are_skipped_and_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         async with redis_server() as server:
             for key in (b"a/\xff", b""):
@@ -85,7 +89,9 @@ async def _keys(server: RedisServer) -> AsyncIterator[bytes]:
             yield key
 
 
-def test_the_last_report_of_keys_left_alone_says_that_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_report_of_keys_left_alone_says_that_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     skipped = SkippedKeys(logging.getLogger("datasync.redis"))
     for number in range(200):
         skipped.report(b"%d" % number, "Redis", "why")
@@ -97,7 +103,9 @@ def test_the_last_report_of_keys_left_alone_says_that_it_is(caplog: pytest.LogCa
 def test_scopes_whose_names_begin_alike() -> None:
     async def main() -> None:
         async with redis_server() as server:
-            items = dict.fromkeys(("a", "ab/1", "ab/x/2", "abc", "a*/1", "a*/2", "aX/1", "é", "éa"), b"1")
+            items = dict.fromkeys(
+                ("a", "ab/1", "ab/x/2", "abc", "a*/1", "a*/2", "aX/1", "é", "éa"), b"1"
+            )
             await server.fill(items)
             sync = DataSync(server.url, **QUICK)
             async with sync:
@@ -165,7 +173,13 @@ def test_expiry() -> None:
         async with redis_server() as server, watched(server.url) as (sync, probe):
             await sync.ready(60)
             began = time.monotonic()
-            await sync.txn().put("a/short", b"1", ttl=1.5).put("a/long", b"2", ttl=1000).put("a/kept", b"3").commit()
+            await (
+                sync.txn()
+                .put("a/short", b"1", ttl=1.5)
+                .put("a/long", b"2", ttl=1000)
+                .put("a/kept", b"3")
+                .commit()
+            )
             await eventually(lambda: len(probe.state) == 3)
             await equal(probe, {"a/long": b"2", "a/kept": b"3"})
             assert time.monotonic() - began >= 1.5
@@ -205,27 +219,41 @@ def test_eviction() -> None:
             await until(same, "the watch has seen what was evicted")
             assert len(probe.state) < 150
             changes = [change for event in probe.changes for change in event.changes]
-            gone = [change for change in changes if change.op is Op.DELETE and change.key != "a/last"]
+            gone = [
+                change for change in changes if change.op is Op.DELETE and change.key != "a/last"
+            ]
             assert gone
-            assert all(change.prev is not None and len(change.prev.raw) == 100_000 for change in gone)
+            assert all(
+                change.prev is not None and len(change.prev.raw) == 100_000 for change in gone
+            )
 
     asyncio.run(main())
 
 
 def test_a_full_store_says_so() -> None:
     async def main() -> None:
-        async with redis_server(extra=["--maxmemory", "4mb"]) as server, watched(server.url) as (sync, probe):
+        async with (
+            redis_server(extra=["--maxmemory", "4mb"]) as server,
+            watched(server.url) as (sync, probe),
+        ):
             await sync.ready(60)
 
             async def fill() -> None:
                 for number in range(100):
-                    await sync.txn().put(f"a/{number}", b"x" * 100_000).put(f"b/{number}", b"1").commit()
+                    await (
+                        sync.txn()
+                        .put(f"a/{number}", b"x" * 100_000)
+                        .put(f"b/{number}", b"1")
+                        .commit()
+                    )
 
             with pytest.raises(Exception, match="maxmemory"):
                 await fill()
             found = await server.everything()
             await equal(probe, found)
-            assert {key[2:] for key in found if key[0] == "a"} == {key[2:] for key in found if key[0] == "b"}
+            assert {key[2:] for key in found if key[0] == "a"} == {
+                key[2:] for key in found if key[0] == "b"
+            }
 
     asyncio.run(main())
 
@@ -233,7 +261,14 @@ def test_a_full_store_says_so() -> None:
 def test_existed_is_told_truly() -> None:
     async def main() -> None:
         async with redis_server() as server, DataSync(server.url) as sync:
-            await sync.txn().put("a/1", b"1").put("a/b/2", b"2").put("ab", b"3").put("a*/", b"4").commit()
+            await (
+                sync.txn()
+                .put("a/1", b"1")
+                .put("a/b/2", b"2")
+                .put("ab", b"3")
+                .put("a*/", b"4")
+                .commit()
+            )
             assert await sync.delete("a*/", prefix=True) is True
             assert await sync.delete("a*/", prefix=True) is False
             assert await sync.delete("a/", prefix=True) is True
@@ -258,9 +293,19 @@ def test_a_transaction_of_many_prefix_deletes_scans_once_and_tells_truly_what_ex
             scans_before = await scans(server)
             deletes = [Delete(f"{number}/", prefix=True) for number in range(0, 2000, 2)]
             # the first one that holds a key has deleted it
-            nested = [Delete("1/", prefix=True), Delete("1//", prefix=True), Delete("3////", prefix=True)]
-            outer = [Delete("5//////", prefix=True), Delete("5/////", prefix=True), Delete("5/", prefix=True)]
-            committed = await source.commit([*nested, Put("other", b"1"), *deletes, Delete("none"), *outer])
+            nested = [
+                Delete("1/", prefix=True),
+                Delete("1//", prefix=True),
+                Delete("3////", prefix=True),
+            ]
+            outer = [
+                Delete("5//////", prefix=True),
+                Delete("5/////", prefix=True),
+                Delete("5/", prefix=True),
+            ]
+            committed = await source.commit(
+                [*nested, Put("other", b"1"), *deletes, Delete("none"), *outer]
+            )
             assert committed.existed == [
                 True, False, True, *(number < 1000 for number in range(0, 2000, 2)), False, True, False, False
             ]  # fmt: skip
@@ -301,7 +346,10 @@ def test_a_transaction_is_one_event() -> None:
             await txn.commit(confirm=True)
             await sync.txn().put("a/x", b"1").delete("a/0000").put("b/1", b"1").commit(confirm=True)
             last = probe.changes[-1]
-            assert {change.key: change.raw for change in last.changes} == {"a/x": b"1", "a/0000": None}
+            assert {change.key: change.raw for change in last.changes} == {
+                "a/x": b"1",
+                "a/0000": None,
+            }
 
     asyncio.run(main())
 
@@ -310,7 +358,11 @@ def test_confirmed_writes_beside_others_of_the_same_key() -> None:
     """Each hears of its own write or of a later one, never of an earlier one."""
 
     async def main() -> None:
-        async with redis_server() as server, watched(server.url, "a/") as (sync, probe), server.client() as other:
+        async with (
+            redis_server() as server,
+            watched(server.url, "a/") as (sync, probe),
+            server.client() as other,
+        ):
             await sync.ready(60)
             stop = asyncio.Event()
 
@@ -354,7 +406,13 @@ def test_writes_between_every_two_pages_follow_the_snapshot() -> None:
                                 assert not complete
                                 pages += 1
                                 found.update((key, raw) for key, raw, _ in frame.items)
-                                await writer.mset({"a/00000": b"%d" % pages, "b": b"%d" % pages, "bb": b"nobody's"})
+                                await writer.mset(
+                                    {
+                                        "a/00000": b"%d" % pages,
+                                        "b": b"%d" % pages,
+                                        "bb": b"nobody's",
+                                    }
+                                )
                                 await writer.delete(f"a/{24_999 - pages:05}")
                                 await writer.set(f"a/new {pages}", b"1")
                             elif isinstance(frame, SnapshotEnd):
@@ -367,7 +425,11 @@ def test_writes_between_every_two_pages_follow_the_snapshot() -> None:
                                 assert isinstance(frame, SnapshotBegin)
                         wanted = await server.everything()
                         wanted.pop("bb", None)
-                        if complete and {key: raw for key, raw in state.items() if raw is not None} == wanted:
+                        if (
+                            complete
+                            and {key: raw for key, raw in state.items() if raw is not None}
+                            == wanted
+                        ):
                             break
             finally:
                 await session.aclose()

@@ -20,7 +20,10 @@ from datasync.kvdbsync.redis.keys import pattern_of, scan_pattern, single_keys, 
         ("redis://u:p%40ss@[::1]:4/0?timeout=0.5", "redis://u@[::1]:4/0"),
         ("redis://:secret@h", "redis://h"),
         ("rediss://h", "rediss://h"),
-        ("redis+sentinel://a,b:2/name?sentinel_user=u&sentinel_password=secret", "redis+sentinel://a,b:2/name"),
+        (
+            "redis+sentinel://a,b:2/name?sentinel_user=u&sentinel_password=secret",
+            "redis+sentinel://a,b:2/name",
+        ),
         ("redis+sentinel://a/name/2?tls=1", "redis+sentinel://a/name/2"),
         ("redis+cluster://a,b:2?tls=1", "redis+cluster://a,b:2"),
     ],
@@ -80,7 +83,9 @@ def test_what_is_scanned() -> None:
 def test_slots() -> None:
     # from the specification of Redis Cluster
     assert slot_of("123456789") == 0x31C3
-    assert slot_of("{user1000}.following") == slot_of("{user1000}.followers") == slot_of(b"user1000")
+    assert (
+        slot_of("{user1000}.following") == slot_of("{user1000}.followers") == slot_of(b"user1000")
+    )
     assert slot_of("foo{}{bar}") != slot_of("bar")
     assert slot_of("foo{{bar}}zap") == slot_of("{bar")
     assert slot_of("foo{bar}{zap}") == slot_of("bar")

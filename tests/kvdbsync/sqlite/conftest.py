@@ -47,6 +47,10 @@ def no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     end = time.monotonic() + DEADLINE
-    while left := [t.name for t in threading.enumerate() if t.name.startswith("datasync-sqlite") and t not in before]:
+    while left := [
+        t.name
+        for t in threading.enumerate()
+        if t.name.startswith("datasync-sqlite") and t not in before
+    ]:
         assert time.monotonic() < end, f"threads are left: {left}"
         time.sleep(0.005)

@@ -18,7 +18,16 @@ from datasync.errors import BadStore, Conflict, Disconnected, HistoryLost, Usage
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite import backup as _sqlite_backup
 from datasync.source import Check, Put
-from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, finish, line, process, put, stored, until
+from tests.helpers.sqlite.sqlite_tools import (
+    DEADLINE,
+    copy,
+    finish,
+    line,
+    process,
+    put,
+    stored,
+    until,
+)
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -44,7 +53,9 @@ def leftovers(directory: Path) -> list[str]:
     return [name for name in os.listdir(directory) if ".part" in name]
 
 
-def test_a_backup_is_the_state_of_one_moment(make: Make, run: Run, path: Path, tmp_path: Path, library: str) -> None:
+def test_a_backup_is_the_state_of_one_moment(
+    make: Make, run: Run, path: Path, tmp_path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make()
         await source.commit([Put(f"fixed/{n}", b"x" * 1000) for n in range(5000)])
@@ -73,8 +84,12 @@ def test_a_backup_is_the_state_of_one_moment(make: Make, run: Run, path: Path, t
     run(main())
 
 
-def test_a_restore_is_a_new_history_for_all(make: Make, run: Run, path: Path, tmp_path: Path, library: str) -> None:
-    """While another process writes without pause, whose transactions are seen whole or not at all."""
+def test_a_restore_is_a_new_history_for_all(
+    make: Make, run: Run, path: Path, tmp_path: Path, library: str
+) -> None:
+    """While another process writes without pause, whose transactions are seen
+    whole or not at all.
+    """
 
     async def main() -> None:
         source = make()
@@ -107,7 +122,9 @@ def test_a_restore_is_a_new_history_for_all(make: Make, run: Run, path: Path, tm
     run(main())
 
 
-def test_a_revision_of_before_is_never_that_of_something_else(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
+def test_a_revision_of_before_is_never_that_of_something_else(
+    make: Make, run: Run, path: Path, tmp_path: Path
+) -> None:
     async def main() -> None:
         source = make()
         await put(source, a=b"1", b=b"1")
@@ -153,7 +170,9 @@ def test_watches_get_a_resync_that_says_so(path: Path, tmp_path: Path, run: Run)
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_restore_makes_a_store(make: Make, run: Run, path: Path, tmp_path: Path, exists: bool) -> None:
+def test_a_restore_makes_a_store(
+    make: Make, run: Run, path: Path, tmp_path: Path, exists: bool
+) -> None:
     async def main() -> None:
         other = make(path=str(tmp_path / "other.db"))
         await put(other, a=b"1")

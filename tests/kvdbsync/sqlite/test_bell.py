@@ -1,4 +1,6 @@
-"""What lies where the bell should hang: nobody's file is written to, and commits are noticed all the same."""
+"""What lies where the bell should hang: nobody's file is written to,
+and commits are noticed all the same.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,11 @@ def test_what_is_no_bell_is_left_alone(
     assert dear.read_bytes() == CONTENT
     assert stat.S_IMODE(dear.stat().st_mode) == 0o640
     assert not dear.with_name("nothing").exists()
-    said = [record.getMessage() for record in caplog.records if "not a bell of datasync" in record.getMessage()]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "not a bell of datasync" in record.getMessage()
+    ]
     assert len(said) == 1
     assert str(bell) in said[0]
 

@@ -20,7 +20,9 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class Machine:
-    """The clocks of this machine, of which the one on the wall can be set, and which can be started again."""
+    """The clocks of this machine, of which the one on the wall can be set,
+    and which can be started again.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall = self.running = 0.0
@@ -65,7 +67,9 @@ def test_a_step_of_the_wall_clock_ends_nothing_early_or_late(
         await source.commit([Put("short", b"v", ttl=1.0), Put("long", b"v", ttl=1800)])
         machine.wall += step
         await source.commit([Put("later", b"v", ttl=0.5), Put("long too", b"v", ttl=1800)])
-        while not {"short", "later"} <= {key for commit in made.commits for key, raw in commit.changes if raw is None}:
+        while not {"short", "later"} <= {
+            key for commit in made.commits for key, raw in commit.changes if raw is None
+        }:
             await made.step()
         assert time.monotonic() - began > 0.95
         assert set(made.data) == {"long", "long too"}
@@ -76,7 +80,9 @@ def test_a_step_of_the_wall_clock_ends_nothing_early_or_late(
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
-def test_a_step_while_nobody_has_it_open(make: Make, run: Run, machine: Machine, step: float) -> None:
+def test_a_step_while_nobody_has_it_open(
+    make: Make, run: Run, machine: Machine, step: float
+) -> None:
     async def main() -> None:
         source = make()
         await source.commit([Put("short", b"v", ttl=0.1), Put("long", b"v", ttl=1800)])
@@ -102,8 +108,12 @@ await source.commit([Put("short", b"v", ttl=0.3), Put("long", b"v", ttl=1800)])
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_processes_whose_wall_clocks_differ(make: Make, run: Run, path: Path, library: str, step: int) -> None:
-    """One has seen the clock before it was set, and another behind it: they mean the same time all the same."""
+def test_processes_whose_wall_clocks_differ(
+    make: Make, run: Run, path: Path, library: str, step: int
+) -> None:
+    """One has seen the clock before it was set, and another behind it:
+    they mean the same time all the same.
+    """
 
     async def main() -> None:
         source = make()
@@ -121,7 +131,9 @@ def test_processes_whose_wall_clocks_differ(make: Make, run: Run, path: Path, li
 
 
 @pytest.mark.parametrize("step", [0.0, -3600.0, 3600.0])
-def test_the_time_that_the_machine_was_off_counts(make: Make, run: Run, machine: Machine, step: float) -> None:
+def test_the_time_that_the_machine_was_off_counts(
+    make: Make, run: Run, machine: Machine, step: float
+) -> None:
     """Also where the wall clock had been set before."""
 
     async def main() -> None:
@@ -166,7 +178,8 @@ def test_a_store_from_before_this_clock_existed(make: Make, run: Run, path: Path
         file = source._file
         assert file is not None
         connection = file.connect(write=True)
-        connection.run("PRAGMA busy_timeout = 60000")  # the writer may be noting its clock just then
+        # the writer may be noting its clock just then
+        connection.run("PRAGMA busy_timeout = 60000")
         connection.run("DELETE FROM meta WHERE name = 'clock'")
         connection.run("UPDATE kv SET expires = ? WHERE key = 'over'", (time.time() - 10,))
         connection.run("UPDATE kv SET expires = ? WHERE key = 'lasts'", (time.time() + 1000,))
@@ -183,7 +196,9 @@ def test_a_store_from_before_this_clock_existed(make: Make, run: Run, path: Path
     run(main())
 
 
-def test_a_restored_backup_keeps_what_is_left(make: Make, run: Run, machine: Machine, tmp_path: Path) -> None:
+def test_a_restored_backup_keeps_what_is_left(
+    make: Make, run: Run, machine: Machine, tmp_path: Path
+) -> None:
     async def main() -> None:
         source = make()
         await source.commit([Put("lasts", b"v", ttl=1000)])
@@ -199,7 +214,9 @@ def test_a_restored_backup_keeps_what_is_left(make: Make, run: Run, machine: Mac
             assert file is not None
             assert file.writer is not None
             writer: Any = file.writer
-            expires = await file.follower.call(lambda connection: connection.all("SELECT expires FROM kv")[0][0])
+            expires = await file.follower.call(
+                lambda connection: connection.all("SELECT expires FROM kv")[0][0]
+            )
             assert 900 < expires - writer._clock.now() <= 1000
             await each.aclose()
 

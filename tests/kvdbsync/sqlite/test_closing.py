@@ -1,4 +1,6 @@
-"""Closing beside writes and reads that wait on a store that hangs: nothing is begun afterwards, and nobody waits."""
+"""Closing beside writes and reads that wait on a store that hangs: nothing is begun afterwards,
+and nobody waits.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ async def waiting(source: SqliteSource, key: str) -> asyncio.Task[Any]:
     return task
 
 
-def test_writes_that_wait_for_a_lock_are_never_carried_out(make: Make, run: Run, path: Path, library: str) -> None:
+def test_writes_that_wait_for_a_lock_are_never_carried_out(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make(lock_timeout=600)
         await put(source, k=b"1")
@@ -86,7 +90,9 @@ def test_writes_that_wait_for_a_lock_are_never_carried_out(make: Make, run: Run,
     run(main())
 
 
-def test_others_that_share_the_file_still_get_theirs(make: Make, run: Run, path: Path, library: str) -> None:
+def test_others_that_share_the_file_still_get_theirs(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source, other = make(lock_timeout=600), make(lock_timeout=600)
         await put(source, k=b"1")
@@ -157,7 +163,11 @@ def test_whoever_waits_for_the_file_to_open(make: Make, run: Run, path: Path, li
         source = make(lock_timeout=600)
         calls = [
             asyncio.create_task(call)
-            for call in (source.commit([Put("never", b"v")]), source.get("k"), source.page("", None, 10))
+            for call in (
+                source.commit([Put("never", b"v")]),
+                source.get("k"),
+                source.page("", None, 10),
+            )
         ]
         await until(lambda: source._file is not None and source._file._connections)
         began = time.monotonic()

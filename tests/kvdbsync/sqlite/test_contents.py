@@ -1,4 +1,6 @@
-"""Contents that no datasync writes: one typed error that names the key or the row, or a RESYNC, and never more harm."""
+"""Contents that no datasync writes: one typed error that names the key or the row, or a RESYNC,
+and never more harm.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def execute(path: Path, statement: str, *args: object) -> None:
         other.execute("PRAGMA writable_schema=ON")
         tables = "FROM sqlite_master WHERE type = 'table'"
         before = other.execute(f"SELECT name, sql {tables}").fetchall()
-        other.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'")
+        other.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'"
+        )
         other.execute("PRAGMA writable_schema=RESET")
         other.execute(statement, args)
         other.execute("PRAGMA writable_schema=ON")
@@ -51,15 +55,20 @@ async def prepared(make: Make, path: Path, *damage: Any) -> SqliteSource:
 
 
 REVISIONS = {
-    "NULL": "NULL", "a fraction": "2.5", "a text": "'two'", "no UTF-8": "CAST(x'ff' AS TEXT)", "bytes": "x'02'",
-    "negative": "-1", "zero": "0", "beyond the store": "4", "the last integer": "9223372036854775807",
+    "NULL": "NULL", "a fraction": "2.5", "a text": "'two'", "no UTF-8": "CAST(x'ff' AS TEXT)",
+    "bytes": "x'02'", "negative": "-1", "zero": "0", "beyond the store": "4",
+    "the last integer": "9223372036854775807",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_revision_that_no_key_can_have(make: Make, run: Run, path: Path, tmp_path: Path, revision: str) -> None:
+def test_a_revision_that_no_key_can_have(
+    make: Make, run: Run, path: Path, tmp_path: Path, revision: str
+) -> None:
     async def main() -> None:
-        source = await prepared(make, path, f"UPDATE kv SET revision = {REVISIONS[revision]} WHERE key = 'b'")
+        source = await prepared(
+            make, path, f"UPDATE kv SET revision = {REVISIONS[revision]} WHERE key = 'b'"
+        )
         with pytest.raises(BadStore, match="key 'b' has the revision"):
             await source.get("b")
         for scope in ("", "b"):
@@ -89,8 +98,12 @@ def test_a_revision_that_no_key_can_have(make: Make, run: Run, path: Path, tmp_p
     run(main())
 
 
-@pytest.mark.parametrize("damage", ["key = CAST(x'00ff' AS TEXT)", "value = CAST(x'ff' AS TEXT)", "key = ''"])
-def test_the_first_row_may_be_one_that_cannot_be_shown(make: Make, run: Run, path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["key = CAST(x'00ff' AS TEXT)", "value = CAST(x'ff' AS TEXT)", "key = ''"]
+)
+def test_the_first_row_may_be_one_that_cannot_be_shown(
+    make: Make, run: Run, path: Path, damage: str
+) -> None:
     """The opening reads it, too."""
 
     async def main() -> None:
@@ -126,7 +139,9 @@ HEADS = {
 
 
 @pytest.mark.parametrize("damage", HEADS)
-def test_a_store_without_a_head(make: Make, run: Run, path: Path, tmp_path: Path, damage: str) -> None:
+def test_a_store_without_a_head(
+    make: Make, run: Run, path: Path, tmp_path: Path, damage: str
+) -> None:
     words = "name of its history" if "history" in damage else "newest row of its log"
 
     async def main() -> None:
@@ -153,11 +168,23 @@ LOGS: dict[str, tuple[Any, ...]] = {
     "changes no UTF-8": ("UPDATE log SET changes = CAST(x'ff' AS TEXT) WHERE revision = 2",),
     "changes empty": ("UPDATE log SET changes = x'' WHERE revision = 2",),
     "changes of nothing": ("UPDATE log SET changes = ? WHERE revision = 2", CHANGES(1)),
-    "a change of three": ("UPDATE log SET changes = ? WHERE revision = 2", CHANGES([["k", b"", 1]])),
-    "more than there is": ("UPDATE log SET changes = ? WHERE revision = 2", b"\xdd\xff\xff\xff\xff"),
-    "a key that is no UTF-8": ("UPDATE log SET changes = ? WHERE revision = 2", b"\x91\x92\xa1\xff\xc0"),
+    "a change of three": (
+        "UPDATE log SET changes = ? WHERE revision = 2",
+        CHANGES([["k", b"", 1]]),
+    ),
+    "more than there is": (
+        "UPDATE log SET changes = ? WHERE revision = 2",
+        b"\xdd\xff\xff\xff\xff",
+    ),
+    "a key that is no UTF-8": (
+        "UPDATE log SET changes = ? WHERE revision = 2",
+        b"\x91\x92\xa1\xff\xc0",
+    ),
     "an empty key": ("UPDATE log SET changes = ? WHERE revision = 2", CHANGES([["", b"1"]])),
-    "a key twice": ("UPDATE log SET changes = ? WHERE revision = 2", CHANGES([["k", b"1"], ["k", b"2"]])),
+    "a key twice": (
+        "UPDATE log SET changes = ? WHERE revision = 2",
+        CHANGES([["k", b"1"], ["k", b"2"]]),
+    ),
     "nonce NULL": ("UPDATE log SET nonce = NULL WHERE revision = 2",),
     "nonce no UTF-8": ("UPDATE log SET nonce = CAST(x'ff' AS TEXT) WHERE revision = 2",),
 }
@@ -190,7 +217,17 @@ def test_a_row_of_the_log_costs_a_snapshot(make: Make, run: Run, path: Path, dam
 
 
 @pytest.mark.parametrize(
-    "expires", ["'never'", "x'00'", "CAST(x'ff' AS TEXT)", "9e999", "1e308", "-9e999", "-1", "9223372036854775807"]
+    "expires",
+    [
+        "'never'",
+        "x'00'",
+        "CAST(x'ff' AS TEXT)",
+        "9e999",
+        "1e308",
+        "-9e999",
+        "-1",
+        "9223372036854775807",
+    ],
 )
 def test_a_ttl_of_any_kind(make: Make, run: Run, path: Path, tmp_path: Path, expires: str) -> None:
     """A number ends the key in its time, or at once; what is none never does, in a copy neither."""
@@ -199,7 +236,9 @@ def test_a_ttl_of_any_kind(make: Make, run: Run, path: Path, tmp_path: Path, exp
         source = await prepared(make, path, f"UPDATE kv SET expires = {expires} WHERE key = 'b'")
         made = await copy(source)
         await source.commit([Put("short", b"1", ttl=0.01)])
-        while not any(key == "short" and raw is None for commit in made.commits for key, raw in commit.changes):
+        while not any(
+            key == "short" and raw is None for commit in made.commits for key, raw in commit.changes
+        ):
             await made.step()
         keys = {"a", "c"} if expires.startswith("-") else {"a", "b", "c"}
         assert set(made.data) == set(await stored(source)) == keys
@@ -213,7 +252,9 @@ def test_a_ttl_of_any_kind(make: Make, run: Run, path: Path, tmp_path: Path, exp
     run(main())
 
 
-@pytest.mark.parametrize("clock", ["'x'", "x'00'", "CAST(x'ff' AS TEXT)", "1", "'{boot} nan nan'", "'{boot} 0.0 inf'"])
+@pytest.mark.parametrize(
+    "clock", ["'x'", "x'00'", "CAST(x'ff' AS TEXT)", "1", "'{boot} nan nan'", "'{boot} 0.0 inf'"]
+)
 def test_a_clock_that_is_none_is_set_anew(make: Make, run: Run, path: Path, clock: str) -> None:
     async def main() -> None:
         source = make()
@@ -221,11 +262,16 @@ def test_a_clock_that_is_none_is_set_anew(make: Make, run: Run, path: Path, cloc
         await source.aclose()
         with contextlib.closing(sqlite3.connect(path)) as other:
             (kept,) = other.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
-        execute(path, f"UPDATE meta SET value = {clock.format(boot=kept.split()[0])} WHERE name = 'clock'")
+        execute(
+            path,
+            f"UPDATE meta SET value = {clock.format(boot=kept.split()[0])} WHERE name = 'clock'",
+        )
         source = make()
         made = await copy(source)
         await source.commit([Put("short", b"1", ttl=0.01)])
-        while not any(key == "short" and raw is None for commit in made.commits for key, raw in commit.changes):
+        while not any(
+            key == "short" and raw is None for commit in made.commits for key, raw in commit.changes
+        ):
             await made.step()
         assert set(made.data) == {"long"}
         await made.session.aclose()
@@ -249,9 +295,13 @@ def test_a_row_without_a_key_ends_unseen(make: Make, run: Run, path: Path) -> No
 
 
 def bomb(path: Path, table: str) -> None:
-    """Pages of the table that lead to the next one forty times each: a file of some pages with 40 ** 8 rows."""
+    """Pages of the table that lead to the next one forty times each:
+    a file of some pages with 40 ** 8 rows.
+    """
     with contextlib.closing(sqlite3.connect(path)) as other:
-        (root,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        (root,) = other.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()
         (size,) = other.execute("PRAGMA page_size").fetchone()
         (pages,) = other.execute("PRAGMA page_count").fetchone()
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -284,24 +334,34 @@ def test_pages_in_a_circle_end(
         bomb(path, "log")
         source = make()
         with pytest.raises((BadStore, HistoryLost)):
-            await asyncio.wait_for(source.backup(str(tmp_path / "backup.db"), lambda done, total: None), 60)
+            await asyncio.wait_for(
+                source.backup(str(tmp_path / "backup.db"), lambda done, total: None), 60
+            )
         await source.aclose()
         with pytest.raises(BadStore):
-            await asyncio.wait_for(make(path=str(tmp_path / "new.db")).restore(str(path), lambda done, total: None), 60)
+            await asyncio.wait_for(
+                make(path=str(tmp_path / "new.db")).restore(str(path), lambda done, total: None), 60
+            )
 
     run(main())
 
 
-def test_a_statement_has_a_time_limit(path: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_has_a_time_limit(
+    path: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_sqlite_driver, "_STATEMENT_TIME", 0.05)
     connection = _sqlite_driver.load_driver(library).connect(str(path), "rwc")
     connection.run("CREATE TABLE t(a)")
     connection.many("INSERT INTO t VALUES(?)", [(n,) for n in range(100)])
-    product = "SELECT {} FROM t, t AS b, t AS c, t AS d, t AS e WHERE t.a + b.a + c.a + d.a + e.a < 0"
+    product = (
+        "SELECT {} FROM t, t AS b, t AS c, t AS d, t AS e WHERE t.a + b.a + c.a + d.a + e.a < 0"
+    )
     for run in (
         lambda: connection.all(product.format("count(*)")),
         lambda: connection.run(f"DELETE FROM t WHERE a IN ({product.format('t.a')})"),
-        lambda: connection.many(f"DELETE FROM t WHERE a IN ({product.format('t.a')}) OR a = ?", [(1,)]),
+        lambda: connection.many(
+            f"DELETE FROM t WHERE a IN ({product.format('t.a')}) OR a = ?", [(1,)]
+        ),
         lambda: list(connection.chunks(product.format("t.a"), (), 10)),
     ):
         with pytest.raises(BadStore, match="ran for too long"):

@@ -1,4 +1,6 @@
-"""Whatever becomes of the three files: what was acknowledged is in the one that is there, or its writer hears of it."""
+"""Whatever becomes of the three files: what was acknowledged is in the one that is there,
+or its writer hears of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from datasync.errors import BadStore, Disconnected, HistoryLost, OutcomeUnknown
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite.driver import load_driver
 from datasync.source import Put
-from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, end, finish, line, process, put, stored, until
+from tests.helpers.sqlite.sqlite_tools import (
+    DEADLINE,
+    copy,
+    end,
+    finish,
+    line,
+    process,
+    put,
+    stored,
+    until,
+)
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -50,7 +62,9 @@ def whole(path: Path) -> None:
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_backup_moved_over_an_open_store(make: Make, run: Run, path: Path, tmp_path: Path, library: str) -> None:
+def test_a_backup_moved_over_an_open_store(
+    make: Make, run: Run, path: Path, tmp_path: Path, library: str
+) -> None:
     """The backup is what is there from then on: no page of the old WAL gets into it."""
 
     async def main() -> None:
@@ -81,7 +95,9 @@ def test_a_backup_moved_over_an_open_store(make: Make, run: Run, path: Path, tmp
 
 
 def test_a_store_moved_away_is_complete(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
-    """What was acknowledged goes with it, though its WAL stayed behind; and put back, it is the same."""
+    """What was acknowledged goes with it, though its WAL stayed behind; and put back,
+    it is the same.
+    """
 
     async def main() -> None:
         source = make()
@@ -153,7 +169,9 @@ def test_files_taken_away_under_two_processes(
     run(main())
 
 
-def test_another_library_of_this_process_closes_the_file(make: Make, run: Run, path: Path, library: str) -> None:
+def test_another_library_of_this_process_closes_the_file(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     """It does not see our locks: it takes the WAL away, and all our locks with it."""
     if library == "sqlite3":
         pytest.skip("the same library shares its locks")
@@ -162,7 +180,8 @@ def test_another_library_of_this_process_closes_the_file(make: Make, run: Run, p
         source = make()
         made = await copy(source, "")
         told = [await put(source, **{f"mine/{n}": b"v"}) for n in range(10)]
-        # as it opens the file it cuts -shm off while others read it, which ends a process with SIGBUS
+        # as it opens the file it cuts -shm off while others read it, which ends a process with
+        # SIGBUS
         await made.reach(10)
         with contextlib.closing(sqlite3.connect(path)) as other:
             assert other.execute("SELECT count(*) FROM kv").fetchone() == (10,)
@@ -207,7 +226,9 @@ def test_a_file_that_changes_during_a_commit(
             return done
 
         writer._connection.run = run_then_change
-        with pytest.raises(OutcomeUnknown if moment == "COMMIT" else Disconnected, match=f"{change}|gone"):
+        with pytest.raises(
+            OutcomeUnknown if moment == "COMMIT" else Disconnected, match=f"{change}|gone"
+        ):
             await put(source, k=b"2")
         if suffix or change == "replaced":
             async with asyncio.timeout(DEADLINE):
@@ -303,7 +324,9 @@ def test_what_a_crash_leaves_is_recovered(
     run(main())
 
 
-def test_a_side_file_that_was_deleted_is_claimed_again(make: Make, run: Run, path: Path, library: str) -> None:
+def test_a_side_file_that_was_deleted_is_claimed_again(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make()
         made = await copy(source, "")
@@ -313,7 +336,9 @@ def test_a_side_file_that_was_deleted_is_claimed_again(make: Make, run: Run, pat
         await until(lambda: bell.exists() and bell.read_bytes()[1:].strip())
         for suffix in ("-wal", "-shm"):
             os.unlink(f"{path}{suffix}")
-        told = list(map(int, (await asyncio.to_thread(finish, process(path, library, WRITES))).split()))
+        told = list(
+            map(int, (await asyncio.to_thread(finish, process(path, library, WRITES))).split())
+        )
         assert told == list(range(2, 22))
         assert len(await stored(source)) == 21
         await made.session.aclose()
@@ -326,7 +351,9 @@ def test_a_side_file_that_was_deleted_is_claimed_again(make: Make, run: Run, pat
     "damage",
     ["DELETE FROM log", "DELETE FROM meta", "UPDATE log SET nonce = 'x'", "DROP TABLE kv"],
 )
-def test_a_store_that_lost_its_head_is_a_bad_store(make: Make, run: Run, path: Path, library: str, damage: str) -> None:
+def test_a_store_that_lost_its_head_is_a_bad_store(
+    make: Make, run: Run, path: Path, library: str, damage: str
+) -> None:
     async def main() -> None:
         source = make()
         await put(source, a=b"1")
@@ -348,7 +375,9 @@ def test_a_store_that_lost_its_head_is_a_bad_store(make: Make, run: Run, path: P
 def test_what_is_overwritten_in_place_is_a_bad_store_until_it_is_restored(
     make: Make, run: Run, path: Path, tmp_path: Path
 ) -> None:
-    """Nobody can tell that it happens; but what finds the damage ends all sessions, and the way out works."""
+    """Nobody can tell that it happens; but what finds the damage ends all sessions,
+    and the way out works.
+    """
 
     async def main() -> None:
         source = make()

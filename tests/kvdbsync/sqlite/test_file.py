@@ -20,13 +20,26 @@ from datasync.errors import Disconnected, Forked, HistoryLost, WatchClosed
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite import store as _sqlite_store
 from datasync.source import Put
-from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, end, finish, line, process, put, stored, take_away, until
+from tests.helpers.sqlite.sqlite_tools import (
+    DEADLINE,
+    copy,
+    end,
+    finish,
+    line,
+    process,
+    put,
+    stored,
+    take_away,
+    until,
+)
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-def test_symbolic_links_lead_to_the_same_store(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
+def test_symbolic_links_lead_to_the_same_store(
+    make: Make, run: Run, path: Path, tmp_path: Path
+) -> None:
     async def main() -> None:
         link = tmp_path / "link.db"
         link.symlink_to(path)
@@ -73,7 +86,9 @@ def test_a_locked_file(make: Make, run: Run, path: Path, library: str) -> None:
         made = await copy(source, "")
         holder = process(path, library, LOCK, stdin=subprocess.PIPE)
         assert await line(holder) == "locked"
-        outcomes = await asyncio.gather(*(source.commit([Put("k", b"2")]) for _ in range(3)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(source.commit([Put("k", b"2")]) for _ in range(3)), return_exceptions=True
+        )
         assert all(isinstance(outcome, Disconnected) for outcome in outcomes)
         assert "locked by another process" in str(outcomes[0])
         assert await source.get("k") == (b"1", 1)
@@ -163,7 +178,9 @@ def test_an_unlinked_file_takes_no_writes(make: Make, run: Run, path: Path) -> N
 
 
 @pytest.mark.parametrize("inotify", [True, False])
-def test_a_session_notices_by_itself_that_its_file_is_gone(make: Make, run: Run, path: Path, inotify: bool) -> None:
+def test_a_session_notices_by_itself_that_its_file_is_gone(
+    make: Make, run: Run, path: Path, inotify: bool
+) -> None:
     async def main() -> None:
         source = make(inotify=inotify)
         made = await copy(source, "")
@@ -220,7 +237,9 @@ def test_a_replaced_file_is_a_new_history(make: Make, run: Run, path: Path, tmp_
 def test_a_file_replaced_while_it_is_opened(
     make: Make, run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is acknowledged is in the file that the path leads to, not in the one that it led to before."""
+    """What is acknowledged is in the file that the path leads to,
+    not in the one that it led to before.
+    """
     prepare = _sqlite_store.prepare
 
     def slow(connection: Any, name: str, *, write: bool) -> None:
@@ -244,7 +263,10 @@ def test_a_file_replaced_while_it_is_opened(
 
     run(main())
     with contextlib.closing(sqlite3.connect(path)) as found:
-        assert found.execute("SELECT key, revision FROM kv ORDER BY key").fetchall() == [("k", 2), ("new", 1)]
+        assert found.execute("SELECT key, revision FROM kv ORDER BY key").fetchall() == [
+            ("k", 2),
+            ("new", 1),
+        ]
 
 
 def test_a_restored_backup_is_told_apart(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
@@ -285,8 +307,12 @@ def test_a_restored_backup_is_told_apart(make: Make, run: Run, path: Path, tmp_p
     run(main())
 
 
-def test_a_backup_through_the_library_under_a_session(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
-    """`sqlite3 .restore` writes the old pages into the file that is open: same inode, older history."""
+def test_a_backup_through_the_library_under_a_session(
+    make: Make, run: Run, path: Path, tmp_path: Path
+) -> None:
+    """`sqlite3 .restore` writes the old pages into the file that is open: same inode,
+    older history.
+    """
 
     async def main() -> None:
         source = make()
@@ -296,8 +322,13 @@ def test_a_backup_through_the_library_under_a_session(make: Make, run: Run, path
         source = make()
         await put(source, k=b"2")
         made = await copy(source, "")
-        code = "import sqlite3,sys;a=sqlite3.connect(sys.argv[1]);b=sqlite3.connect(sys.argv[2]);a.backup(b);b.close()"
-        await asyncio.to_thread(subprocess.check_call, [sys.executable, "-c", code, tmp_path / "backup.db", path])
+        code = (
+            "import "
+            "sqlite3,sys;a=sqlite3.connect(sys.argv[1]);b=sqlite3.connect(sys.argv[2]);a.backup(b);b.close()"
+        )
+        await asyncio.to_thread(
+            subprocess.check_call, [sys.executable, "-c", code, tmp_path / "backup.db", path]
+        )
         await put(source, k=b"other")
         with pytest.raises(HistoryLost) as lost:
             await made.reach(3)

@@ -1,4 +1,6 @@
-"""Files that others made: nothing in them runs in our statements, and what hangs on our tables is named."""
+"""Files that others made: nothing in them runs in our statements,
+and what hangs on our tables is named.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,14 @@ Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {} FROM c"
-LOG = "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT NULL, changes BLOB{})"
-KV = "CREATE TABLE kv(key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, expires REAL{})"
+LOG = (
+    "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT "
+    "NULL, changes BLOB{})"
+)
+KV = (
+    "CREATE TABLE kv(key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT "
+    "NULL, expires REAL{})"
+)
 
 
 def execute(path: Path, *statements: str) -> None:
@@ -39,7 +47,8 @@ def execute(path: Path, *statements: str) -> None:
 async def execute_elsewhere(path: Path, *statements: str) -> None:
     """In another process: in this one, the other library would end the locks of ours."""
     code = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); [*map(c.execute, sys.argv[2:])]"
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "[*map(c.execute, sys.argv[2:])]"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, path, *statements)
     assert await asyncio.wait_for(process.wait(), 60) == 0
@@ -47,7 +56,13 @@ async def execute_elsewhere(path: Path, *statements: str) -> None:
 
 FOREIGN: dict[str, tuple[tuple[str, ...], str]] = {
     "view": (
-        ("DROP TABLE kv", f"CREATE VIEW kv AS {ENDLESS.format('x AS key, x AS value, x AS revision, 1 AS expires')}"),
+        (
+            "DROP TABLE kv",
+            (
+                "CREATE VIEW kv AS "
+                f"{ENDLESS.format('x AS key, x AS value, x AS revision, 1 AS expires')}"
+            ),
+        ),
         "its view 'kv' ",
     ),
     "view of another case": (
@@ -57,11 +72,17 @@ FOREIGN: dict[str, tuple[tuple[str, ...], str]] = {
     "log as a view": (
         (
             "DROP TABLE log",
-            f"CREATE VIEW log AS {ENDLESS.format('1 AS revision, 1 AS nonce, x AS total, 1 AS changes')}",
+            (
+                "CREATE VIEW log AS "
+                f"{ENDLESS.format('1 AS revision, 1 AS nonce, x AS total, 1 AS changes')}"
+            ),
         ),
         "its view 'log' ",
     ),
-    "virtual table": (("DROP TABLE kv", "CREATE VIRTUAL TABLE kv USING fts5(key, value)"), "its table 'kv' "),
+    "virtual table": (
+        ("DROP TABLE kv", "CREATE VIRTUAL TABLE kv USING fts5(key, value)"),
+        "its table 'kv' ",
+    ),
     "generated column": (
         ("DROP TABLE log", LOG.format(", more INTEGER AS (length(changes)) STORED")),
         "its table 'log' ",
@@ -83,7 +104,10 @@ FOREIGN: dict[str, tuple[tuple[str, ...], str]] = {
         ("CREATE INDEX slow ON kv(hex(zeroblob(length(key))))",),
         "index 'slow' on its table 'kv'",
     ),
-    "another index": (("DROP INDEX kv_expires", "CREATE INDEX kv_expires ON kv(revision)"), "its index 'kv_expires' "),
+    "another index": (
+        ("DROP INDEX kv_expires", "CREATE INDEX kv_expires ON kv(revision)"),
+        "its index 'kv_expires' ",
+    ),
     "trigger": (
         (f"CREATE TRIGGER evil AFTER INSERT ON log BEGIN {ENDLESS.format('count(*)')}; END",),
         "trigger 'evil' on its table 'log'",
@@ -106,19 +130,33 @@ async def prepared(make: Make, path: Path, case: str) -> SqliteSource:
         with contextlib.closing(sqlite3.connect(path)) as other:
             lines = list(other.iterdump())
         execute(
-            copied, "PRAGMA encoding='UTF-16le'", *(each for each in lines if not each.startswith(("BEGIN", "COMMIT")))
+            copied,
+            "PRAGMA encoding='UTF-16le'",
+            *(each for each in lines if not each.startswith(("BEGIN", "COMMIT"))),
         )
-        execute(copied, "PRAGMA application_id=1685289326", "PRAGMA user_version=1", "PRAGMA journal_mode=wal")
+        execute(
+            copied,
+            "PRAGMA application_id=1685289326",
+            "PRAGMA user_version=1",
+            "PRAGMA journal_mode=wal",
+        )
         copied.replace(path)
     execute(path, *statements)
     return make()
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_what_is_foreign_on_our_tables_is_named_at_the_opening(make: Make, run: Run, path: Path, case: str) -> None:
+def test_what_is_foreign_on_our_tables_is_named_at_the_opening(
+    make: Make, run: Run, path: Path, case: str
+) -> None:
     async def main() -> None:
         source = await prepared(make, path, case)
-        for what in (source.open([""]), source.get("a"), source.page("", None, 10), source.commit([Put("a", b"3")])):
+        for what in (
+            source.open([""]),
+            source.get("a"),
+            source.page("", None, 10),
+            source.commit([Put("a", b"3")]),
+        ):
             with pytest.raises(BadStore, match=FOREIGN[case][1]) as raised:
                 await asyncio.wait_for(what, 60)
             assert "datasync restore" in str(raised.value)
@@ -149,9 +187,12 @@ except DataSyncError as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
-@pytest.mark.parametrize("case", ["view", "log as a view", "index of an expression", "trigger", "encoding"])
+@pytest.mark.parametrize(
+    "case", ["view", "log as a view", "index of an expression", "trigger", "encoding"]
+)
 def test_who_may_only_read_is_told_the_same(make: Make, run: Run, library: str, case: str) -> None:
-    with tempfile.TemporaryDirectory() as directory:  # which others can reach, as that of pytest they cannot
+    # which others can reach, as that of pytest they cannot
+    with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         folder.chmod(0o777)
         path = folder / "store.db"
@@ -161,9 +202,13 @@ def test_who_may_only_read_is_told_the_same(make: Make, run: Run, library: str, 
             for each in folder.glob("store.db*"):
                 each.chmod(0o644)
             before = path.read_bytes()
-            lines = (await asyncio.to_thread(finish, process(path, library, READING, folder / "copy.db"))).splitlines()
+            lines = (
+                await asyncio.to_thread(finish, process(path, library, READING, folder / "copy.db"))
+            ).splitlines()
             assert len(lines) == 5
-            assert all(line.startswith("BadStore ") and FOREIGN[case][1] in line for line in lines), lines
+            assert all(
+                line.startswith("BadStore ") and FOREIGN[case][1] in line for line in lines
+            ), lines
             assert path.read_bytes() == before
             assert not (folder / "copy.db").exists()
 
@@ -171,7 +216,9 @@ def test_who_may_only_read_is_told_the_same(make: Make, run: Run, library: str, 
 
 
 @pytest.mark.parametrize("case", ["view", "trigger", "encoding"])
-def test_no_such_file_is_put_back(make: Make, run: Run, path: Path, tmp_path: Path, case: str) -> None:
+def test_no_such_file_is_put_back(
+    make: Make, run: Run, path: Path, tmp_path: Path, case: str
+) -> None:
     async def main() -> None:
         await (await prepared(make, path, case)).aclose()
         for name in ("there.db", "none.db"):
@@ -188,7 +235,9 @@ def test_no_such_file_is_put_back(make: Make, run: Run, path: Path, tmp_path: Pa
     run(main())
 
 
-def test_what_stands_beside_our_tables_is_left_to_its_owner(make: Make, run: Run, path: Path, tmp_path: Path) -> None:
+def test_what_stands_beside_our_tables_is_left_to_its_owner(
+    make: Make, run: Run, path: Path, tmp_path: Path
+) -> None:
     async def main() -> None:
         source = make()
         await put(source, a=b"1")
@@ -197,7 +246,8 @@ def test_what_stands_beside_our_tables_is_left_to_its_owner(make: Make, run: Run
             path,
             "CREATE TABLE notes(text CHECK (length(text) < 100), size AS (length(text)))",
             "CREATE INDEX upper_notes ON notes(upper(text))",
-            "CREATE TRIGGER log AFTER INSERT ON notes BEGIN DELETE FROM notes WHERE text = 'gone'; END",
+            "CREATE TRIGGER log AFTER INSERT ON notes BEGIN DELETE FROM notes WHERE text = "
+            "'gone'; END",
             f"CREATE VIEW endless AS {ENDLESS.format('x')}",
             "INSERT INTO notes VALUES('mine')",
             "ALTER TABLE meta RENAME TO meta_",  # which quotes its name
@@ -207,7 +257,10 @@ def test_what_stands_beside_our_tables_is_left_to_its_owner(make: Make, run: Run
         made = await copy(source)
         # also while it is followed
         await execute_elsewhere(
-            path, "CREATE TABLE more(a)", "CREATE INDEX more_a ON more(a)", "INSERT INTO more VALUES(1)"
+            path,
+            "CREATE TABLE more(a)",
+            "CREATE INDEX more_a ON more(a)",
+            "INSERT INTO more VALUES(1)",
         )
         await source.commit([Put("b", b"2"), Delete("a")])
         await made.reach(2)
@@ -226,7 +279,9 @@ def test_what_stands_beside_our_tables_is_left_to_its_owner(make: Make, run: Run
 
 
 @pytest.mark.parametrize("case", ["view", "trigger", "index of an expression"])
-def test_a_schema_that_changes_while_it_is_followed(make: Make, run: Run, path: Path, case: str) -> None:
+def test_a_schema_that_changes_while_it_is_followed(
+    make: Make, run: Run, path: Path, case: str
+) -> None:
     statements, words = FOREIGN[case]
 
     async def main() -> None:
@@ -247,7 +302,9 @@ def test_a_schema_that_changes_while_it_is_followed(make: Make, run: Run, path: 
 
 
 @pytest.mark.parametrize("case", ["view", "trigger", "trigger on a deletion"])
-def test_a_write_runs_nothing_that_was_put_there_meanwhile(make: Make, run: Run, path: Path, case: str) -> None:
+def test_a_write_runs_nothing_that_was_put_there_meanwhile(
+    make: Make, run: Run, path: Path, case: str
+) -> None:
     """Without a watch nobody looks at the file but the writer."""
     statements, words = FOREIGN[case]
 
@@ -275,7 +332,9 @@ def test_a_trigger_under_a_false_name_does_not_run(make: Make, run: Run, path: P
         evil = "CREATE TRIGGER evil AFTER INSERT ON log BEGIN DELETE FROM kv; END"
         with contextlib.closing(sqlite3.connect(path)) as other:
             other.execute("PRAGMA writable_schema=1")
-            other.execute("INSERT INTO sqlite_master VALUES('trigger', 'evil', 'notes', 0, ?)", (evil,))
+            other.execute(
+                "INSERT INTO sqlite_master VALUES('trigger', 'evil', 'notes', 0, ?)", (evil,)
+            )
             other.commit()
         source = make()
         with pytest.raises(BadStore, match="evil"):
@@ -299,7 +358,9 @@ def test_a_format_that_never_was(make: Make, run: Run, path: Path, version: int)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_what_is_made_is_for_its_owner(make: Make, run: Run, path: Path, tmp_path: Path, umask: int) -> None:
+def test_what_is_made_is_for_its_owner(
+    make: Make, run: Run, path: Path, tmp_path: Path, umask: int
+) -> None:
     def modes() -> dict[str, int]:
         return {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
 

@@ -73,16 +73,35 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, to mount a small disk")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, to mount a small disk"
+)
 def test_a_full_disk_is_called_one(tmp_path: Path, library: str) -> None:
     """Whatever needs space: a commit, the WAL and its index as they grow, a backup, a new store."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = 'mount -t tmpfs -o size=2m none "$1" && shift && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", str(disk), sys.executable, "-W", "error", "-c", FULL]
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(disk),
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        FULL,
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
-        [*command, str(disk / "store.db"), library], capture_output=True, text=True, timeout=100, env=environment
+        [*command, str(disk / "store.db"), library],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment,
     )
     if "mount" in done.stderr:
         pytest.skip(f"no disk can be mounted here: {done.stderr}")

@@ -1,4 +1,6 @@
-"""Rows that cannot be shown, by another program or a flipped bit: skipped, said once, and deleted with the prefix."""
+"""Rows that cannot be shown, by another program or a flipped bit: skipped, said once,
+and deleted with the prefix.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ def flip_the_type(path: Path) -> None:
     """One bit: the row stays where it is, though its key sorts behind all texts by now."""
     data = bytearray(path.read_bytes())
     header = bytes([5, 13 + 2 * len("cfg/b")])
-    at = [n for n in range(len(data)) if data[n : n + 2] == header and data[n + 5 :].startswith(b"cfg/b")]
+    at = [
+        n
+        for n in range(len(data))
+        if data[n : n + 2] == header and data[n + 5 :].startswith(b"cfg/b")
+    ]
     assert len(at) == 1
     data[at[0] + 1] ^= 1
     path.write_bytes(data)
@@ -40,9 +46,13 @@ def flip_the_type(path: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "type": lambda path: execute(path, "UPDATE kv SET key = CAST(key AS BLOB) WHERE key = 'cfg/b'"),
     "bit": flip_the_type,
-    "utf8": lambda path: execute(path, "UPDATE kv SET key = CAST(x'6366672f62ff' AS TEXT) WHERE key = 'cfg/b'"),
+    "utf8": lambda path: execute(
+        path, "UPDATE kv SET key = CAST(x'6366672f62ff' AS TEXT) WHERE key = 'cfg/b'"
+    ),
     "value": lambda path: execute(path, "UPDATE kv SET value = 'a text' WHERE key = 'cfg/b'"),
-    "bytes": lambda path: execute(path, "UPDATE kv SET value = CAST(x'ff' AS TEXT) WHERE key = 'cfg/b'"),
+    "bytes": lambda path: execute(
+        path, "UPDATE kv SET value = CAST(x'ff' AS TEXT) WHERE key = 'cfg/b'"
+    ),
 }
 
 
@@ -92,7 +102,9 @@ def test_a_row_that_cannot_be_shown_is_skipped_and_said_once(
 
 @pytest.mark.parametrize("prefix", ["cfg/", ""])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_prefix_above_takes_it_along(make: Make, run: Run, path: Path, damage: str, prefix: str) -> None:
+def test_the_prefix_above_takes_it_along(
+    make: Make, run: Run, path: Path, damage: str, prefix: str
+) -> None:
     async def main() -> None:
         source = await prepared(make, path, damage)
         made = await copy(source, "")
@@ -111,7 +123,9 @@ def test_the_prefix_above_takes_it_along(make: Make, run: Run, path: Path, damag
 
 
 @pytest.mark.parametrize("damage", ["type", "utf8"])
-def test_one_that_stands_alone_is_deleted_with_its_prefix(make: Make, run: Run, path: Path, damage: str) -> None:
+def test_one_that_stands_alone_is_deleted_with_its_prefix(
+    make: Make, run: Run, path: Path, damage: str
+) -> None:
     """No watch has ever seen it, so none sees it go."""
 
     async def main() -> None:
@@ -154,7 +168,9 @@ def test_it_expires_too(make: Make, run: Run, path: Path) -> None:
 
     run(main())
     with contextlib.closing(sqlite3.connect(path)) as other:
-        assert other.execute("SELECT count(*) FROM kv WHERE typeof(key) = 'blob'").fetchone() == (0,)
+        assert other.execute("SELECT count(*) FROM kv WHERE typeof(key) = 'blob'").fetchone() == (
+            0,
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Several processes on one file: the bell, the net below it, TTLs, kills, start-ups under load, the WAL."""
+"""Several processes on one file: the bell, the net below it, TTLs, kills,
+start-ups under load, the WAL.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def test_two_that_make_the_store_at_a_time(path: Path, library: str) -> None:
-    """Whatever one has read when the other makes the store, it never takes it for a foreign file."""
+    """Whatever one has read when the other makes the store,
+    it never takes it for a foreign file.
+    """
     used = load_driver(library)
 
     class Overtaken:
@@ -43,7 +47,10 @@ def test_two_that_make_the_store_at_a_time(path: Path, library: str) -> None:
             found = self.connection.all(sql, args)
             if sql == self.after:
                 # it may have to wait, as it does in a process of its own
-                with contextlib.closing(used.connect(str(path), "rwc")) as other, contextlib.suppress(used.error):
+                with (
+                    contextlib.closing(used.connect(str(path), "rwc")) as other,
+                    contextlib.suppress(used.error),
+                ):
                     prepare(other, str(path), write=True)
             return found
 
@@ -62,7 +69,9 @@ for number in range(int(sys.argv[3])):
 
 
 @pytest.mark.parametrize("inotify", [True, False])
-def test_commits_of_another_process_are_seen(make: Make, run: Run, path: Path, library: str, inotify: bool) -> None:
+def test_commits_of_another_process_are_seen(
+    make: Make, run: Run, path: Path, library: str, inotify: bool
+) -> None:
     async def main() -> None:
         source = make(inotify=inotify)
         made = await copy(source, "")
@@ -99,7 +108,9 @@ def test_the_bell_wakes_at_once(
     run(main())
 
 
-def test_a_bell_that_somebody_deleted_is_hung_again(make: Make, run: Run, path: Path, library: str) -> None:
+def test_a_bell_that_somebody_deleted_is_hung_again(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make()
         made = await copy(source, "")
@@ -150,7 +161,9 @@ else:
 """
 
 
-def test_ttls_end_once_whoever_has_the_file_open(make: Make, run: Run, path: Path, library: str) -> None:
+def test_ttls_end_once_whoever_has_the_file_open(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make()
         made = await copy(source, "")
@@ -203,7 +216,9 @@ def test_kills_leave_no_half_transaction(make: Make, run: Run, path: Path, libra
             assert made.data == found
         for commit in made.commits:
             assert len(commit.changes) in (1, 201)
-        assert [commit.revision for commit in made.commits] == list(range(1, (made.revision or 0) + 1))
+        assert [commit.revision for commit in made.commits] == list(
+            range(1, (made.revision or 0) + 1)
+        )
         await made.session.aclose()
         await source.aclose()
 
@@ -224,7 +239,9 @@ while not os.path.exists(path + ".stop"):
 """
 
 
-def test_twenty_starts_under_a_writer_without_pause(make: Make, run: Run, path: Path, library: str) -> None:
+def test_twenty_starts_under_a_writer_without_pause(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make()
         await source.commit([Put(f"k/{n}", b"first") for n in range(0, 300, 2)])
@@ -263,7 +280,9 @@ def test_twenty_starts_under_a_writer_without_pause(make: Make, run: Run, path: 
     run(main())
 
 
-def test_the_wal_stays_bounded_under_readers(make: Make, run: Run, path: Path, library: str) -> None:
+def test_the_wal_stays_bounded_under_readers(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     """200 MB are written while sessions start, follow, and one is never read."""
 
     async def main() -> None:

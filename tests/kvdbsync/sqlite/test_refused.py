@@ -139,7 +139,9 @@ def test_a_store_that_is_being_put_back_is_not_begun_anew(make: Make, run: Run, 
         path.rename(path.with_suffix(".away"))
         path.touch()  # copying it back has just begun
         for _ in range(2):
-            with pytest.raises(Disconnected, match=r"is empty now; put its content back|is gone|other file"):
+            with pytest.raises(
+                Disconnected, match=r"is empty now; put its content back|is gone|other file"
+            ):
                 await source.get("k")
         assert path.stat().st_size == 0
         path.unlink()
@@ -187,7 +189,9 @@ def test_network_file_systems_are_known() -> None:
     assert remote_kind("/f.db", "") is None
 
 
-def test_a_network_file_system_is_refused(make: Make, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_file_system_is_refused(
+    make: Make, run: Run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         await refused(make(), "nfs.*local disk")
         assert not path.exists()
@@ -250,7 +254,9 @@ def test_immutable_reads_and_never_writes(make: Make, run: Run, path: Path) -> N
         assert sorted(path.parent.iterdir()) == before
         await made.session.aclose()
         await source.aclose()
-        await refused(make(immutable=True, path=str(path) + ".none"), "there is no file|immutable", Exception)
+        await refused(
+            make(immutable=True, path=str(path) + ".none"), "there is no file|immutable", Exception
+        )
         # commits that are in the WAL only would be missed
         Path(f"{path}-wal").write_bytes(b"x" * 100)
         with pytest.raises(BadStore, match="-wal holds commits"):
@@ -308,7 +314,8 @@ def test_what_may_not_be_written(
         await put(source, k=b"1")
         if not open_elsewhere:
             await source.aclose()
-        for each in path.parent.glob("store.db*"):  # those beside it are made with its mode, and keep theirs
+        # those beside it are made with its mode, and keep theirs
+        for each in path.parent.glob("store.db*"):
             each.chmod(file_mode)
         path.parent.chmod(directory_mode)
         out = await asyncio.to_thread(finish, process(path, library, READ_ONLY))
@@ -336,7 +343,9 @@ await session.aclose()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
-def test_a_store_becomes_writable_when_its_file_does(make: Make, run: Run, open_directory: Path, library: str) -> None:
+def test_a_store_becomes_writable_when_its_file_does(
+    make: Make, run: Run, open_directory: Path, library: str
+) -> None:
     path = open_directory / "store.db"
 
     async def main() -> None:

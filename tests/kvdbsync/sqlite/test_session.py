@@ -100,7 +100,9 @@ def test_added_scopes_come_in_their_place(make: Make, run: Run, included: bool) 
         await made.session.aclose()
         await put(source, a__x=b"2", b__x=b"2")
         await put(source, a__x=b"3")
-        again = await copy(source, *(["a/", "b/"] if included else ["a/"]), resume=made.position, added=["b/"])
+        again = await copy(
+            source, *(["a/", "b/"] if included else ["a/"]), resume=made.position, added=["b/"]
+        )
         kinds = [type(frame) for frame in again.frames]
         assert kinds == [Commit, Commit, SnapshotBegin, SnapshotChunk, SnapshotEnd]
         assert again.commits[0].changes == [("a/x", b"2")]
@@ -115,7 +117,8 @@ def test_added_scopes_come_in_their_place(make: Make, run: Run, included: bool) 
 
 
 @pytest.mark.parametrize(
-    "position", ["nonsense", ["other", 0, 1], 5, [1, 2], ["x", None, None], ["x", 1e999, 0], ["x", -1, 0]]
+    "position",
+    ["nonsense", ["other", 0, 1], 5, [1, 2], ["x", None, None], ["x", 1e999, 0], ["x", -1, 0]],
 )
 def test_a_foreign_position_is_another_history(make: Make, run: Run, position: Any) -> None:
     async def main() -> None:
@@ -135,7 +138,9 @@ def test_a_position_that_was_pruned(make: Make, run: Run) -> None:
         made = await copy(source, "")
         await made.session.aclose()
         for _ in range(20):
-            await asyncio.gather(*(source.commit([Put(f"k{number}", b"v")]) for number in range(50)))
+            await asyncio.gather(
+                *(source.commit([Put(f"k{number}", b"v")]) for number in range(50))
+            )
         with pytest.raises(HistoryLost, match="pruned") as lost:
             await source.open([""], made.position)
         assert not lost.value.changed
@@ -165,7 +170,9 @@ def test_the_log_is_bounded_in_bytes(make: Make, run: Run, monkeypatch: pytest.M
         assert rows[0][1] < 6_000_000
         await source.aclose()
 
-    monkeypatch.setattr("datasync.kvdbsync.sqlite.store.Transactions.__init__.__defaults__", (4_000_000,))
+    monkeypatch.setattr(
+        "datasync.kvdbsync.sqlite.store.Transactions.__init__.__defaults__", (4_000_000,)
+    )
     run(main())
 
 
@@ -306,7 +313,9 @@ def test_opening_may_be_cancelled_at_any_time(make: Make, run: Run) -> None:
 
 
 def test_an_open_session_outlives_its_source(make: Make, run: Run) -> None:
-    """A source may serve two DataSyncs; the first one to close must not end the session of the other."""
+    """A source may serve two DataSyncs; the first one to close must not end the
+    session of the other.
+    """
 
     async def main() -> None:
         source = make()
@@ -327,7 +336,9 @@ for n in range(30):
 """
 
 
-def test_caught_up_means_with_other_processes_too(make: Make, run: Run, path: Path, library: str) -> None:
+def test_caught_up_means_with_other_processes_too(
+    make: Make, run: Run, path: Path, library: str
+) -> None:
     async def main() -> None:
         source = make(inotify=False)
         made = await copy(source, "")

@@ -34,7 +34,9 @@ def test_revisions_grow_by_one_a_transaction_that_changes_something(make: Make, 
         source = make()
         assert await put(source, a=b"1", b=b"1") == 1
         assert await put(source, a=b"1") == 2
-        assert await source.commit([Delete("missing"), Delete("none/", prefix=True)]) == Committed(2, [False, False])
+        assert await source.commit([Delete("missing"), Delete("none/", prefix=True)]) == Committed(
+            2, [False, False]
+        )
         assert await source.commit([]) == Committed(2, [])
         assert await source.commit([Delete("a"), Delete("missing")]) == Committed(3, [True, False])
         assert await source.get("a") is None
@@ -96,7 +98,9 @@ def test_compare_and_set(make: Make, run: Run) -> None:
     run(main())
 
 
-def test_concurrent_callers_share_a_commit(make: Make, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_a_commit(
+    make: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     groups: list[int] = []
     write = _sqlite_writer.Writer._write
 
@@ -110,8 +114,12 @@ def test_concurrent_callers_share_a_commit(make: Make, run: Run, monkeypatch: py
         source = make()
         made = await copy(source, "")
         for turn in range(5):
-            done = await asyncio.gather(*(source.commit([Put(f"k{n}", b"%d" % turn)]) for n in range(64)))
-            assert sorted(d.revision or 0 for d in done) == list(range(turn * 64 + 1, turn * 64 + 65))
+            done = await asyncio.gather(
+                *(source.commit([Put(f"k{n}", b"%d" % turn)]) for n in range(64))
+            )
+            assert sorted(d.revision or 0 for d in done) == list(
+                range(turn * 64 + 1, turn * 64 + 65)
+            )
         await made.reach(320)
         assert [commit.revision for commit in made.commits] == list(range(1, 321))
         assert made.data == await stored(source)
@@ -129,8 +137,12 @@ def test_a_conflict_of_one_is_not_the_others(make: Make, run: Run) -> None:
         operations: list[list[Operation]] = [
             [Put(f"a{n}", b"v"), *([Check("k", 7)] if n % 3 == 0 else [])] for n in range(30)
         ]
-        done = await asyncio.gather(*(source.commit(each) for each in operations), return_exceptions=True)
-        assert [isinstance(outcome, Conflict) for outcome in done] == [n % 3 == 0 for n in range(30)]
+        done = await asyncio.gather(
+            *(source.commit(each) for each in operations), return_exceptions=True
+        )
+        assert [isinstance(outcome, Conflict) for outcome in done] == [
+            n % 3 == 0 for n in range(30)
+        ]
         assert set(await stored(source)) == {"k"} | {f"a{n}" for n in range(30) if n % 3}
         revisions = [outcome.revision for outcome in done if isinstance(outcome, Committed)]
         assert revisions == list(range(2, 22))
@@ -144,7 +156,9 @@ def test_a_cancelled_caller_harms_nobody(make: Make, run: Run) -> None:
         source = make()
         await put(source, k=b"0")
         for turns in range(6):
-            tasks = [asyncio.create_task(source.commit([Put(f"t{turns}/{n}", b"v")])) for n in range(20)]
+            tasks = [
+                asyncio.create_task(source.commit([Put(f"t{turns}/{n}", b"v")])) for n in range(20)
+            ]
             for _ in range(turns):
                 await asyncio.sleep(0)
             for task in tasks[::2]:
@@ -167,13 +181,17 @@ def test_a_ttl_ends_in_a_delete(make: Make, run: Run) -> None:
         source = make()
         made = await copy(source, "")
         began = time.monotonic()
-        await source.commit([Put("short", b"v", ttl=0.2), Put("kept", b"v", ttl=600), Put("long", b"v", ttl=600)])
+        await source.commit(
+            [Put("short", b"v", ttl=0.2), Put("kept", b"v", ttl=600), Put("long", b"v", ttl=600)]
+        )
         await put(source, kept=b"without")
         await made.reach(3)
         assert time.monotonic() - began > 0.15
         file = source._file
         assert file is not None
-        assert await file.follower.call(lambda c: c.all("SELECT key FROM kv WHERE expires IS NOT NULL")) == [("long",)]
+        assert await file.follower.call(
+            lambda c: c.all("SELECT key FROM kv WHERE expires IS NOT NULL")
+        ) == [("long",)]
         assert [("short", None)] in [commit.changes for commit in made.commits]
         assert set(made.data) == {"kept", "long"}
         await made.session.aclose()
@@ -239,7 +257,12 @@ def test_reply_is_refused(make: Make, run: Run) -> None:
 def test_keys_and_values_of_all_kinds(make: Make, run: Run) -> None:
     async def main() -> None:
         source = make()
-        values = {"é/ü": b"", "nul\0inside": b"\0", "a b": bytes(range(256)), "\U0001f600": b"x" * 3_000_000}
+        values = {
+            "é/ü": b"",
+            "nul\0inside": b"\0",
+            "a b": bytes(range(256)),
+            "\U0001f600": b"x" * 3_000_000,
+        }
         for key, raw in values.items():
             await source.commit([Put(key, raw)])
         made = await copy(source, "")
@@ -274,7 +297,9 @@ def test_pages_are_in_order_and_at_one_revision(make: Make, run: Run) -> None:
 
 
 def test_a_full_disk_is_said_and_undone(make: Make, run: Run) -> None:
-    """The library's own limit on the size of the file gives the same error as a full disk, at the same places."""
+    """The library's own limit on the size of the file gives the same error as a full disk,
+    at the same places.
+    """
 
     async def main() -> None:
         source = make()
@@ -302,7 +327,9 @@ def test_a_full_disk_is_said_and_undone(make: Make, run: Run) -> None:
 
 
 def test_a_transaction_that_cannot_be_ended_is_answered(make: Make, run: Run) -> None:
-    """Whatever fails in the writer's thread, nobody waits for ever, and the next one may succeed."""
+    """Whatever fails in the writer's thread, nobody waits for ever,
+    and the next one may succeed.
+    """
 
     async def main() -> None:
         source = make()
@@ -382,7 +409,9 @@ def test_closing_while_callers_wait(make: Make, run: Run) -> None:
         for turns in range(5):
             source = make()
             await source.get("k")
-            writing = [asyncio.create_task(source.commit([Put(f"k{turns}/{n}", b"v")])) for n in range(50)]
+            writing = [
+                asyncio.create_task(source.commit([Put(f"k{turns}/{n}", b"v")])) for n in range(50)
+            ]
             for _ in range(turns):
                 await asyncio.sleep(0)
             file = source._file
@@ -390,7 +419,10 @@ def test_closing_while_callers_wait(make: Make, run: Run) -> None:
             assert file is not None
             async with asyncio.timeout(DEADLINE):
                 outcomes = await asyncio.gather(*writing, return_exceptions=True)
-            assert all(isinstance(outcome, Committed | WatchClosed | OutcomeUnknown) for outcome in outcomes), outcomes
+            assert all(
+                isinstance(outcome, Committed | WatchClosed | OutcomeUnknown)
+                for outcome in outcomes
+            ), outcomes
             found = await stored(source, f"k{turns}/")
             for n, outcome in enumerate(outcomes):
                 if not isinstance(outcome, OutcomeUnknown):

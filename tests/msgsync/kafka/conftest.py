@@ -10,7 +10,8 @@ from tests.helpers.kafka.kafka_server import KafkaServer
 from tests.helpers.servers import started
 
 
-@pytest.fixture(scope="package")  # not the session: it costs a twentieth of a core as long as it runs
+# not the session: it costs a twentieth of a core as long as it runs
+@pytest.fixture(scope="package")
 def server() -> Iterator[KafkaServer]:
     with started(KafkaServer) as server:
         yield server

@@ -1,4 +1,6 @@
-"""Faults of one broker of three, which are one cluster for all tests here: they take long to start."""
+"""Faults of one broker of three, which are one cluster for all tests here:
+they take long to start.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +55,23 @@ def test_another_broker_leads(members: list[KafkaServer]) -> None:
                 await members[0].start()
                 await load.more(50)
             async with DataSync(f"kafka://{named}/{topic}?timeout=30") as writer:
-                await asyncio.gather(*(writer.put(f"h/{number}", b"%da" % number) for number in range(20)))
+                await asyncio.gather(
+                    *(writer.put(f"h/{number}", b"%da" % number) for number in range(20))
+                )
                 await members[1].pause()  # what hangs is not waited for until the end
-                await asyncio.gather(*(writer.put(f"h/{number}", b"%db" % number) for number in range(20)))
+                await asyncio.gather(
+                    *(writer.put(f"h/{number}", b"%db" % number) for number in range(20))
+                )
                 members[1].resume()
             # the writer hears nothing of it, and the watch is not resynced
             assert not load.unknown + load.refused
             await settled(probe, ports[2], topic)
             await judge(probe, ports[2], topic)
-            log = [(key, value) for part in (await topics.history(ports[2], topic)).values() for _, key, value in part]
+            log = [
+                (key, value)
+                for part in (await topics.history(ports[2], topic)).values()
+                for _, key, value in part
+            ]
             assert {(key.encode(), value) for key, value in load.acknowledged.values()} <= set(log)
             # what was sent again is there once
             puts = [value for _, value in log if value is not None]
@@ -71,12 +81,17 @@ def test_another_broker_leads(members: list[KafkaServer]) -> None:
 
 
 def test_a_log_cut_off_by_an_unclean_election_is_a_new_history(members: list[KafkaServer]) -> None:
-    """A replica that was behind leads, and what it lacks is gone; the log has grown beyond it by the next look."""
+    """A replica that was behind leads, and what it lacks is gone;
+    the log has grown beyond it by the next look.
+    """
 
     async def main() -> None:
         first, behind, other = members
         topic = topics.new_name()
-        settings: dict[str, Any] = {"unclean_leader_election_enable": "true", "min_insync_replicas": 1}
+        settings: dict[str, Any] = {
+            "unclean_leader_election_enable": "true",
+            "min_insync_replicas": 1,
+        }
         await topics.make(other.port, topic, replicas=[1, 2], **settings)
         for member in members:
             await topics.known(member.port, topic)
@@ -102,7 +117,8 @@ def test_a_log_cut_off_by_an_unclean_election_is_a_new_history(members: list[Kaf
             assert "a/1" not in probe.state
             assert probe.state["b/9"] == b"new"
             assert "new history" in probe.resyncs[-1].reason
-            with pytest.raises(HistoryLost) as lost:  # a session that reads nothing has to ask for it
+            # a session that reads nothing has to ask for it
+            with pytest.raises(HistoryLost) as lost:
                 await source.open([], session.position)
             assert lost.value.changed
             await source.aclose()
@@ -136,13 +152,15 @@ def test_too_few_replicas_in_sync_are_said_with_the_way_out(members: list[KafkaS
             await until(refused, "the replica is out of sync")
 
             async def says_so(write: Callable[[], Awaitable[object]]) -> bool:
-                with pytest.raises(Disconnected) as caught:  # also that the coordinator of transactions is loading
+                # also that the coordinator of transactions is loading
+                with pytest.raises(Disconnected) as caught:
                     await write()
                 return re.search(_TOO_FEW, str(caught.value)) is not None
 
             await until(lambda: says_so(lambda: sync.put("a/1", b"1")), "it is said of a write")
             await until(
-                lambda: says_so(lambda: sync.txn().put("b/1", b"1").put("b/2", b"1").commit()), "of a transaction"
+                lambda: says_so(lambda: sync.txn().put("b/1", b"1").put("b/2", b"1").commit()),
+                "of a transaction",
             )
             put = asyncio.ensure_future(patient.put("a/2", b"2"))
             await asyncio.sleep(0.5)

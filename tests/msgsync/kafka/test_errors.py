@@ -34,9 +34,14 @@ def test_each_code_has_its_name_a_reason_and_a_way_out(code: Code) -> None:
         wanted = Disconnected
     elif code.name in _UNAUTHORIZED:
         wanted = Unauthorized
-    for error in (errors.of_code(code, "kafka://h/t", "reading"), errors.not_written(code, "kafka://h/t")):
+    for error in (
+        errors.of_code(code, "kafka://h/t", "reading"),
+        errors.not_written(code, "kafka://h/t"),
+    ):
         assert type(error) is wanted
-        assert re.fullmatch(rf"kafka://h/t: (reading|nothing).*: .+ \({code.name}\); .+", str(error))
+        assert re.fullmatch(
+            rf"kafka://h/t: (reading|nothing).*: .+ \({code.name}\); .+", str(error)
+        )
     assert (code in errors.LATER) is (code.name in _LATER)
 
 

@@ -1,4 +1,7 @@
-"""Faults of brokers, connections and topics. The watch ends equal, in order, and is resynced only where it must be."""
+"""Faults of brokers, connections and topics.
+
+The watch ends equal, in order, and is resynced only where it must be.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def test_killed_under_load() -> None:
                         await eventually(lambda: state_of(sync) == "following", 60)
                     await load.more(50)
                 await settled(probe, server.port, "t")
-                log = {offset: (key, value) for offset, key, value in (await topics.history(server.port, "t"))[0]}
+                log = {
+                    offset: (key, value)
+                    for offset, key, value in (await topics.history(server.port, "t"))[0]
+                }
                 for revision, (key, value) in load.acknowledged.items():
                     assert log[revision] == (key.encode(), value)
                 await judge(probe, server.port, "t")
@@ -133,8 +139,12 @@ async def lose(proxy: TcpProxy, sync: DataSync) -> None:
     await eventually(lambda: state_of(sync) == "lost")
 
 
-async def clean(server: KafkaServer, writer: DataSync, topic: str, gone: bytes, *, tombstone: bool) -> None:
-    """Write on until the log cleaner has removed the values of the key `gone`, or its tombstone too."""
+async def clean(
+    server: KafkaServer, writer: DataSync, topic: str, gone: bytes, *, tombstone: bool
+) -> None:
+    """Write on until the log cleaner has removed the values of the key `gone`,
+    or its tombstone too.
+    """
     for number in range(300):
         await writer.put("filler", b"%d" % number)
         records = (await topics.history(server.port, topic))[0]
@@ -147,11 +157,17 @@ async def clean(server: KafkaServer, writer: DataSync, topic: str, gone: bytes, 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_compaction_while_away(server: KafkaServer, kept: bool) -> None:
-    """Resumed as long as tombstones are kept; else nobody can know what was deleted, and there is a RESYNC."""
+    """Resumed as long as tombstones are kept; else nobody can know what was deleted,
+    and there is a RESYNC.
+    """
 
     async def main() -> None:
         topic = topics.new_name()
-        quick: dict[str, Any] = {"segment_ms": 100, "min_cleanable_dirty_ratio": 0.0001, "max_compaction_lag_ms": 100}
+        quick: dict[str, Any] = {
+            "segment_ms": 100,
+            "min_cleanable_dirty_ratio": 0.0001,
+            "max_compaction_lag_ms": 100,
+        }
         await topics.make(server.port, topic, **quick, delete_retention_ms=3_600_000 if kept else 0)
         async with (
             server.proxy() as proxy,
@@ -185,7 +201,10 @@ def test_a_topic_deleted_and_made_anew_is_a_new_history(server: KafkaServer, lon
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic)
-        async with server.proxy() as proxy, watched(server.port, topic, by=proxy.port) as (sync, probe):
+        async with (
+            server.proxy() as proxy,
+            watched(server.port, topic, by=proxy.port) as (sync, probe),
+        ):
             async with DataSync(f"{server.url}/{topic}") as writer:
                 for number in range(5):
                     await writer.put(f"a/{number}", b"old")
@@ -242,14 +261,25 @@ def test_added_partitions_are_noticed(server: KafkaServer) -> None:
                 for number in range(20):
                     await writer.put(f"b/{number}", b"1")
             await settled(probe, server.port, topic)
-            assert len([records for records in (await topics.history(server.port, topic)).values() if records]) == 4
+            assert (
+                len(
+                    [
+                        records
+                        for records in (await topics.history(server.port, topic)).values()
+                        if records
+                    ]
+                )
+                == 4
+            )
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_caught_up_holds_what_others_were_told_is_done(server: KafkaServer, together: bool) -> None:
-    """In all partitions; a committed transaction is marked as such only after its producer was told so."""
+    """In all partitions; a committed transaction is marked as such only after its
+    producer was told so.
+    """
 
     async def main() -> None:
         topic = topics.new_name()

@@ -54,7 +54,9 @@ def test_members_share_the_keys_and_take_over_from_each_other(server: KafkaServe
                     )
                     assert one.state | two.state | three.state == ITEMS
                     await writer.put("a/new", b"1")
-                    await eventually(lambda: ["a/new" in probe.state for probe in members].count(True) == 1)
+                    await eventually(
+                        lambda: ["a/new" in probe.state for probe in members].count(True) == 1
+                    )
                 # those who leave let go at once
                 await eventually(lambda: one.state == ITEMS | {"a/new": b"1"}, 60)
                 assert len(one.resyncs) > 1
@@ -77,13 +79,16 @@ def test_a_member_more_than_there_are_partitions_has_nothing(server: KafkaServer
 
 
 @pytest.mark.parametrize("fault", ["slow", "fails", "overdue"])
-def test_offsets_are_committed_only_behind_what_has_settled(server: KafkaServer, fault: str) -> None:
+def test_offsets_are_committed_only_behind_what_has_settled(
+    server: KafkaServer, fault: str
+) -> None:
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic)
         options: dict[str, Any] = {}
         if fault == "fails":
-            options = {"retry": Backoff(initial=60.0, maximum=60.0)}  # until what overwrites it comes
+            # until what overwrites it comes
+            options = {"retry": Backoff(initial=60.0, maximum=60.0)}
         elif fault == "overdue":
             options = {"ack_timeout": 0.1}
         async with DataSync(f"{server.url}/{topic}") as writer:
@@ -99,7 +104,9 @@ def test_offsets_are_committed_only_behind_what_has_settled(server: KafkaServer,
                 await eventually(lambda: probe.changes)
                 await writer.put("a/behind", b"1")
                 if fault != "slow":
-                    await eventually(lambda: sync.status().watches[0].state in ("failing", "overdue"))
+                    await eventually(
+                        lambda: sync.status().watches[0].state in ("failing", "overdue")
+                    )
                 # what concerns nobody, too, waits behind what has not settled
                 async with topics.producer(server.port) as producer:
                     await producer.send_and_wait(topic, b"no text", key=b"\xff")
@@ -150,8 +157,10 @@ def test_a_broker_that_restarts_moves_no_offset_past_what_has_not_settled() -> N
 
 @pytest.mark.once
 def test_what_a_killed_member_had_is_taken_over(server: KafkaServer) -> None:
-    """It leaves without a word: the others wait until it has been silent for long enough. Nothing is lost, and what it
-    had not settled is not passed by."""
+    """It leaves without a word: the others wait until it has been silent for long enough.
+
+    Nothing is lost, and what it had not settled is not passed by.
+    """
 
     async def main() -> None:
         topic = topics.new_name()
@@ -164,17 +173,25 @@ def test_what_a_killed_member_had_is_taken_over(server: KafkaServer) -> None:
             async with member(url) as (_, one):
                 await committed(server, topic, ends)
                 program = [sys.executable, "-c", STUCK, url]
-                other = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
+                other = await asyncio.create_subprocess_exec(
+                    *program, stdout=asyncio.subprocess.PIPE
+                )
                 try:
                     assert other.stdout is not None
-                    shares = set((await asyncio.wait_for(other.stdout.readline(), 60)).decode().split())
+                    shares = set(
+                        (await asyncio.wait_for(other.stdout.readline(), 60)).decode().split()
+                    )
                     assert shares
-                    await eventually(lambda: one.state == {k: v for k, v in ITEMS.items() if k not in shares}, 60)
+                    await eventually(
+                        lambda: one.state == {k: v for k, v in ITEMS.items() if k not in shares}, 60
+                    )
                     # it never settles what it is given from now on
                     key = min(shares)
                     partition = partition_of(key.encode(), 4)
                     await writer.put(key, b"new")
-                    assert (await asyncio.wait_for(other.stdout.readline(), 60)).decode().split() == [key]
+                    assert (
+                        await asyncio.wait_for(other.stdout.readline(), 60)
+                    ).decode().split() == [key]
                     await stays(server, topic, ends)
                 finally:
                     other.kill()

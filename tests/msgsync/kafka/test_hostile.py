@@ -1,4 +1,6 @@
-"""Brokers, and other clients, in bad faith: bounded, told by typed errors, and tried again like any lost one."""
+"""Brokers, and other clients, in bad faith: bounded, told by typed errors,
+and tried again like any lost one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ _HEADER = 61
 _PACK = [bytes, codecs.gzip_encode, codecs.snappy_encode, codecs.lz4_encode, codecs.zstd_encode]
 
 
-@pytest.mark.parametrize("frame", [b"\x7f\xff\xff\xff", b"\x40\x00\x00\x00", b"\x00\x20\x00\x00", b"\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "frame", [b"\x7f\xff\xff\xff", b"\x40\x00\x00\x00", b"\x00\x20\x00\x00", b"\xff\xff\xff\xff"]
+)
 def test_one_answer_is_bounded(frame: bytes) -> None:
     """With and without what it announces: no room is made for it, and nothing of it is read."""
 
@@ -82,7 +86,8 @@ def test_what_a_broker_says_of_itself_is_not_understood(versions: str) -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.read(100)
-        frame = request[8:12] + bytes.fromhex(f"0000 0000 {versions}")  # the number of the request, no error
+        # the number of the request, no error
+        frame = request[8:12] + bytes.fromhex(f"0000 0000 {versions}")
         writer.write(len(frame).to_bytes(4, "big") + frame)
         await reader.read(100)
 

@@ -1,4 +1,6 @@
-"""What is private of aiokafka, each by its name: a version that has another of them fails here, and says which."""
+"""What is private of aiokafka, each by its name: a version that has another of them fails here,
+and says which.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from datasync.msgsync.kafka import internals
 
 _TRANSACTION = ["transactional_id", "producer_id", "producer_epoch"]
 NAMED: dict[str, list[str] | None] = {
-    # module:name, and the parameters that are given, in order where they are given by place; None: not called, or of C
+    # module:name, and the parameters that are given, in order where they are given by place; None:
+    # not called, or of C
     "aiokafka.codec:gzip_decode": ["payload"],
     "aiokafka.codec:lz4_decode": ["payload"],
     "aiokafka.codec:snappy_decode": ["payload"],
@@ -37,8 +40,8 @@ NAMED: dict[str, list[str] | None] = {
     "aiokafka.protocol.coordination:FindCoordinatorRequest": ["coordinator_key", "coordinator_type"],
     "aiokafka.protocol.group:HeartbeatRequest": ["group", "generation_id", "member_id"],
     "aiokafka.protocol.group:JoinGroupRequest": [
-        "group", "session_timeout", "rebalance_timeout", "member_id", "group_instance_id", "protocol_type",
-        "group_protocols",
+        "group", "session_timeout", "rebalance_timeout", "member_id", "group_instance_id",
+        "protocol_type", "group_protocols",
     ],
     "aiokafka.protocol.group:LeaveGroupRequest": ["group", "member_id"],
     "aiokafka.protocol.group:SyncGroupRequest": [
@@ -76,8 +79,8 @@ MEMBERS: dict[str, list[str] | None] = {
     "aiokafka.record.memory_records:MemoryRecords.next_batch": None,
 }  # fmt: skip
 OPTIONS = [
-    "client_id", "request_timeout_ms", "security_protocol", "ssl_context", "sasl_mechanism", "sasl_plain_username",
-    "sasl_plain_password",
+    "client_id", "request_timeout_ms", "security_protocol", "ssl_context", "sasl_mechanism",
+    "sasl_plain_username", "sasl_plain_password",
 ]  # fmt: skip
 PUBLIC = {"aiokafka", "aiokafka.admin", "aiokafka.admin.config_resource", "aiokafka.errors"}
 """What aiokafka documents; errors are used as they are, the clients by the tools of tests."""
@@ -98,7 +101,11 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "aiokafka":
             names |= {f"{node.module}:{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {f"{alias.name}:" for alias in node.names if alias.name.partition(".")[0] == "aiokafka"}
+            names |= {
+                f"{alias.name}:"
+                for alias in node.names
+                if alias.name.partition(".")[0] == "aiokafka"
+            }
     return names
 
 
@@ -122,9 +129,15 @@ def test_the_options_of_a_connection() -> None:
 
 
 def test_where_a_connection_can_be_bounded_and_cut() -> None:
-    """The reader is there before the task that reads begins, and it is called for no more than this."""
+    """The reader is there before the task that reads begins,
+    and it is called for no more than this.
+    """
     connecting = inspect.getsource(conn.AIOKafkaConnection.connect)
-    assert 0 < connecting.index("self._reader, self._writer") < connecting.index("self._create_reader_task()")
+    assert (
+        0
+        < connecting.index("self._reader, self._writer")
+        < connecting.index("self._create_reader_task()")
+    )
     source = inspect.getsource(conn)
     assert {part.split("(")[0] for part in source.split("reader.")[1:]} <= {"readexactly", "at_eof"}
     assert "self._writer.close()" in inspect.getsource(conn.AIOKafkaConnection.close)

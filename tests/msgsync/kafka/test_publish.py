@@ -1,4 +1,6 @@
-"""What publishers live through: topics that shrink, transactions given up, brokers that hang while closing."""
+"""What publishers live through: topics that shrink, transactions given up,
+brokers that hang while closing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def test_a_topic_made_anew_with_fewer_partitions(server: KafkaServer, together: 
 
             async def write() -> list[int | BaseException | None]:
                 if not together:
-                    return list(await asyncio.gather(*(sync.put(key, b"1") for key in keys), return_exceptions=True))
+                    return list(
+                        await asyncio.gather(
+                            *(sync.put(key, b"1") for key in keys), return_exceptions=True
+                        )
+                    )
                 txn = sync.txn()
                 for key in keys:
                     txn.put(key, b"1")
@@ -40,7 +46,10 @@ def test_a_topic_made_anew_with_fewer_partitions(server: KafkaServer, together: 
             await topics.make(server.port, topic, 1)
             failed = [answer for answer in await write() if isinstance(answer, BaseException)]
             assert failed
-            assert all(isinstance(error, Disconnected) and "fewer partitions" in str(error) for error in failed)
+            assert all(
+                isinstance(error, Disconnected) and "fewer partitions" in str(error)
+                for error in failed
+            )
             assert not [answer for answer in await write() if isinstance(answer, BaseException)]
             assert await topics.everything(server.port, topic) == dict.fromkeys(keys, b"1")
 
@@ -51,7 +60,10 @@ def test_many_who_begin_at_once_ask_once_where_the_topic_is(server: KafkaServer)
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic)
-        async with server.proxy() as proxy, DataSync(f"kafka://127.0.0.1:{proxy.port}/{topic}?timeout=20") as sync:
+        async with (
+            server.proxy() as proxy,
+            DataSync(f"kafka://127.0.0.1:{proxy.port}/{topic}?timeout=20") as sync,
+        ):
             before = proxy.frames
             await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(1000)))
             assert proxy.frames - before < 100
@@ -119,7 +131,11 @@ def test_closing_while_the_broker_hangs_ends_in_time(server: KafkaServer, group:
                 with pytest.raises((Disconnected, OutcomeUnknown, WatchClosed)):
                     await asyncio.wait_for(write, 60)
             others = asyncio.all_tasks() - {asyncio.current_task()}
-            left = [task for task in others if "datasync/msgsync" in repr(task) or "aiokafka" in repr(task)]
+            left = [
+                task
+                for task in others
+                if "datasync/msgsync" in repr(task) or "aiokafka" in repr(task)
+            ]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), 60)
             assert not [task for task in left if not task.done()]
@@ -132,6 +148,8 @@ def test_writes_that_are_refused_leave_nothing(server: KafkaServer) -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic, max_message_bytes=2_000)
         async with DataSync(f"{server.url}/{topic}?timeout=30") as sync:
-            await writes_leave_nothing(lambda number: sync.put(f"a/{number}", b"x" * 10_000), ValueTooLarge)
+            await writes_leave_nothing(
+                lambda number: sync.put(f"a/{number}", b"x" * 10_000), ValueTooLarge
+            )
 
     asyncio.run(main())

@@ -78,28 +78,35 @@ def test_two_transactions_of_one_producer_are_two_events(server: KafkaServer) ->
                     await producer.send(topic, value, key=b"a/2")
             await proxy.start()
             await settled(probe, server.port, topic)
-            assert [sorted((change.key, change.raw) for change in event.changes) for event in probe.changes] == [
-                [("a/1", value), ("a/2", value)] for value in (b"1", b"2", b"3")
-            ]
+            assert [
+                sorted((change.key, change.raw) for change in event.changes)
+                for event in probe.changes
+            ] == [[("a/1", value), ("a/2", value)] for value in (b"1", b"2", b"3")]
 
     asyncio.run(main())
 
 
 def test_a_long_partition_does_not_hold_up_large_values_of_another(server: KafkaServer) -> None:
-    """A broker answers with a batch beyond the limit of a partition only where that partition comes first."""
+    """A broker answers with a batch beyond the limit of a partition only where that
+    partition comes first.
+    """
 
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic, 2, max_message_bytes=8 << 20)
         async with topics.producer(server.port, max_request_size=8 << 20) as producer:
             for number in range(20):
-                await producer.send_and_wait(topic, b"x" * (1 << 20), key=b"a/%d" % number, partition=0)
+                await producer.send_and_wait(
+                    topic, b"x" * (1 << 20), key=b"a/%d" % number, partition=0
+                )
             await producer.send_and_wait(topic, b"x" * (5 << 20), key=b"a/large", partition=1)
         cluster = Cluster(Access((("127.0.0.1", server.port),), topic))
         try:
             found = await cluster.topic()
             order = []
-            async for fetched in Fetcher(cluster, found, Cursor.at_start(found)).read(await cluster.ends(found)):
+            async for fetched in Fetcher(cluster, found, Cursor.at_start(found)).read(
+                await cluster.ends(found)
+            ):
                 order += [fetched.partition] * bool(fetched.groups)
             assert order.index(1) < order.count(0)
         finally:
@@ -113,7 +120,10 @@ def test_odd_keys(server: KafkaServer) -> None:
         topic = topics.new_name()
         await topics.make(server.port, topic)
         keys = ["/", "/x", "a//b", "a/\0", "ключ", "a" * 3000]
-        async with topics.producer(server.port) as producer, DataSync(f"{server.url}/{topic}") as sync:
+        async with (
+            topics.producer(server.port) as producer,
+            DataSync(f"{server.url}/{topic}") as sync,
+        ):
             view = sync.view("")
             for key in ["", *keys[:3]]:  # the empty one is skipped
                 await producer.send_and_wait(topic, b"1", key=key.encode())
@@ -128,7 +138,9 @@ def test_odd_keys(server: KafkaServer) -> None:
 
 def table_of(keys: Iterable[str | bytes]) -> State:
     state, revisions = State(), itertools.count(1)
-    records: Records = [(next(revisions), key if isinstance(key, bytes) else key.encode(), b"1") for key in keys]
+    records: Records = [
+        (next(revisions), key if isinstance(key, bytes) else key.encode(), b"1") for key in keys
+    ]
     apply(state, [(None, records)], None, lambda key: None)
     return state
 
@@ -137,7 +149,10 @@ def test_each_key_is_deleted_by_the_first_prefix_that_holds_it() -> None:
     rng = random.Random(19)
     pieces = ["a/", "b/", "/", "é/", "\U0010ffff/", "a"]
     for _ in range(200):
-        keys = {"".join(rng.choices(pieces, k=rng.randint(1, 4))) + rng.choice(["", "1", "2"]) for _ in range(30)}
+        keys = {
+            "".join(rng.choices(pieces, k=rng.randint(1, 4))) + rng.choice(["", "1", "2"])
+            for _ in range(30)
+        }
         state = table_of([*keys, b"a/\xff", b"\xff/1"])
         for key in rng.sample(sorted(keys), 3):
             state.pop(key, None)
@@ -158,7 +173,10 @@ def test_each_key_is_deleted_by_the_first_prefix_that_holds_it() -> None:
 def test_prefix_deletes_cost_what_they_are_and_delete(prefix: str) -> None:
     async def deleting(count: int, steps: Steps) -> None:
         state = table_of(f"{number}/key" for number in range(count))
-        prefixes = [prefix.format(number) + "/" * (prefix == "0/") * number for number in range(count, 0, -1)]
+        prefixes = [
+            prefix.format(number) + "/" * (prefix == "0/") * number
+            for number in range(count, 0, -1)
+        ]
         with steps:
             state.deleted_by(prefixes)
 

@@ -1,4 +1,6 @@
-"""Rights: who lacks one that a watch needs hears so at the start; later it is shown, and nothing is connected again."""
+"""Rights: who lacks one that a watch needs hears so at the start; later it is shown,
+and nothing is connected again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
 class Strict(KafkaServer):
-    """A broker that lets alice do only what she was given; clients that come by `inner` may do anything."""
+    """A broker that lets alice do only what she was given;
+    clients that come by `inner` may do anything.
+    """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(
@@ -42,7 +46,11 @@ class Strict(KafkaServer):
     async def allow(self, topic: str, *operations: str, change: str = "--add") -> None:
         """Give alice rights on a topic, or take them away."""
         command = java(
-            "org.apache.kafka.tools.AclCommand", "--bootstrap-server", f"127.0.0.1:{self.inner}", change, "--force"
+            "org.apache.kafka.tools.AclCommand",
+            "--bootstrap-server",
+            f"127.0.0.1:{self.inner}",
+            change,
+            "--force",
         )
         chosen = [part for operation in operations for part in ("--operation", operation)]
         await run(*command, "--allow-principal", "User:alice", "--topic", topic, *chosen)
@@ -69,9 +77,12 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
         for group in ("", "group=workers"):
             sync = DataSync(strict.url_of(topic, group), **QUICK)
             view = sync.view("")
-            with pytest.raises(Unauthorized, match=r"right to Read on the topic.*TOPIC_AUTHORIZATION_FAILED"):
+            with pytest.raises(
+                Unauthorized, match=r"right to Read on the topic.*TOPIC_AUTHORIZATION_FAILED"
+            ):
                 await sync.start()
-        async with DataSync(strict.url_of(topic), **QUICK) as writer:  # who only writes need not read
+        # who only writes need not read
+        async with DataSync(strict.url_of(topic), **QUICK) as writer:
             await writer.put("a/1", b"1")
             with pytest.raises(Unauthorized):
                 await writer.get("a/1")

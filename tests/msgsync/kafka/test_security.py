@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.once, pytest.mark.alone("brokers")]
 
 
 class Guarded(KafkaServer):
-    """A broker that speaks TLS with its clients and asks them for a password; those who come by its proxy are asked
-    for a certificate instead."""
+    """A broker that speaks TLS with its clients and asks them for a password;
+    those who come by its proxy are asked for a certificate instead.
+    """
 
     def __init__(self, directory: Path) -> None:
         openssl = require("openssl", "apt-get install -y openssl")
@@ -42,7 +43,9 @@ class Guarded(KafkaServer):
         self.foreign.issue("client")
         self.ca = authority.ca
         key = subprocess.run(
-            [openssl, "pkcs8", "-topk8", "-nocrypt", "-in", authority.key("broker")], capture_output=True, check=True
+            [openssl, "pkcs8", "-topk8", "-nocrypt", "-in", authority.key("broker")],
+            capture_output=True,
+            check=True,
         ).stdout
         store = directory / "broker.pem"
         store.write_bytes(key + authority.cert("broker").read_bytes())
@@ -60,7 +63,10 @@ class Guarded(KafkaServer):
                 f"ssl.keystore.location={store}",
                 f"sasl.enabled.mechanisms=PLAIN,{','.join(mechanisms)}",
                 f'listener.name.clients.plain.sasl.jaas.config={_PLAIN} user_alice="{PASSWORD}";',
-                *(f"listener.name.clients.{mechanism.lower()}.sasl.jaas.config={_SCRAM};" for mechanism in mechanisms),
+                *(
+                    f"listener.name.clients.{mechanism.lower()}.sasl.jaas.config={_SCRAM};"
+                    for mechanism in mechanisms
+                ),
             ],
             scram=[f'{mechanism}=[name=alice,password="{PASSWORD}"]' for mechanism in mechanisms],
         )
@@ -68,7 +74,9 @@ class Guarded(KafkaServer):
     def url_of(self, topic: str, query: str, password: str = PASSWORD) -> str:
         return f"kafkas://alice:{quote(password, safe='')}@127.0.0.1:{self.port}/{topic}?{query}"
 
-    def url_shown(self, topic: str, shown: tuple[Authority, str] | None, host: str = "127.0.0.1") -> str:
+    def url_shown(
+        self, topic: str, shown: tuple[Authority, str] | None, host: str = "127.0.0.1"
+    ) -> str:
         """Of its proxy, with that certificate of that authority."""
         query = f"ca={self.ca}"
         if shown is not None:
@@ -104,8 +112,12 @@ def test_tls_and_a_password(guarded: Guarded, sasl: str, caplog: pytest.LogCaptu
 @pytest.mark.parametrize("sasl", ["plain", "scram-sha-256"])
 def test_a_wrong_password_ends_the_start(guarded: Guarded, sasl: str) -> None:
     async def main() -> None:
-        sync = DataSync(guarded.url_of("t", f"ca={guarded.ca}&sasl={sasl}", "wrong secret"), **QUICK)
-        with pytest.raises(Unauthorized, match="check the user and password of the URL, and sasl=") as caught:
+        sync = DataSync(
+            guarded.url_of("t", f"ca={guarded.ca}&sasl={sasl}", "wrong secret"), **QUICK
+        )
+        with pytest.raises(
+            Unauthorized, match="check the user and password of the URL, and sasl="
+        ) as caught:
             await sync.start()
         assert "wrong secret" not in str(caught.value)
 
@@ -114,10 +126,15 @@ def test_a_wrong_password_ends_the_start(guarded: Guarded, sasl: str) -> None:
 
 def test_starts_that_are_refused_leave_nothing(guarded: Guarded) -> None:
     """G12: see `tests/test_leaks.py`."""
-    urls = [guarded.url_of("t", f"ca={guarded.ca}&sasl={sasl}", "wrong") for sasl in ("plain", "scram-sha-256")]
+    urls = [
+        guarded.url_of("t", f"ca={guarded.ca}&sasl={sasl}", "wrong")
+        for sasl in ("plain", "scram-sha-256")
+    ]
     with undisturbed():
         asyncio.run(
-            leaves_nothing(refused([*urls, guarded.url_of("t", "")]), 60, collected=True, what="refused starts")
+            leaves_nothing(
+                refused([*urls, guarded.url_of("t", "")]), 60, collected=True, what="refused starts"
+            )
         )
 
 
@@ -133,7 +150,10 @@ def test_a_certificate_that_the_broker_wants(guarded: Guarded) -> None:
     async def main() -> None:
         topic = topics.new_name()
         await topics.make(guarded.inner, topic)
-        async with guarded.proxy() as proxy, DataSync(guarded.url_shown(topic, (guarded.authority, "client"))) as sync:
+        async with (
+            guarded.proxy() as proxy,
+            DataSync(guarded.url_shown(topic, (guarded.authority, "client"))) as sync,
+        ):
             view = sync.view("")
             await view.at_least(0)
             await sync.txn().put("a/1", b"1").put("a/2", b"2").commit()
@@ -147,8 +167,13 @@ def test_a_certificate_that_the_broker_wants(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("shown", ["", "foreign", "expired"])
-def test_a_certificate_that_the_broker_turns_away_ends_the_start(guarded: Guarded, shown: str) -> None:
-    certificates = {"foreign": (guarded.foreign, "client"), "expired": (guarded.authority, "expired")}
+def test_a_certificate_that_the_broker_turns_away_ends_the_start(
+    guarded: Guarded, shown: str
+) -> None:
+    certificates = {
+        "foreign": (guarded.foreign, "client"),
+        "expired": (guarded.authority, "expired"),
+    }
 
     async def main() -> None:
         async with guarded.proxy():
@@ -166,15 +191,22 @@ def test_a_broker_that_is_called_by_another_name_ends_the_start(guarded: Guarded
     async def main() -> None:
         async with guarded.proxy():
             url = guarded.url_shown("t", (guarded.authority, "client"), "localhost")
-            with pytest.raises(Unauthorized, match=r"made out to another host .*; name the host as its certificate"):
+            with pytest.raises(
+                Unauthorized, match=r"made out to another host .*; name the host as its certificate"
+            ):
                 await DataSync(url, **QUICK).start()
 
     asyncio.run(main())
 
 
-def test_renewed_authorities_are_used_at_the_next_connection(guarded: Guarded, tmp_path: Path) -> None:
+def test_renewed_authorities_are_used_at_the_next_connection(
+    guarded: Guarded, tmp_path: Path
+) -> None:
     async def main() -> None:
-        topic, foreign = topics.new_name(), Authority(require("openssl", "apt-get install -y openssl"), tmp_path / "f")
+        topic, foreign = (
+            topics.new_name(),
+            Authority(require("openssl", "apt-get install -y openssl"), tmp_path / "f"),
+        )
         await topics.make(guarded.inner, topic)
         ca = tmp_path / "ca.pem"
         ca.write_bytes(foreign.ca.read_bytes())
@@ -191,8 +223,11 @@ def test_renewed_authorities_are_used_at_the_next_connection(guarded: Guarded, t
 def test_a_client_without_tls_is_told_to_check_that(guarded: Guarded) -> None:
     async def main() -> None:
         async with DataSync(f"kafka://127.0.0.1:{guarded.port}/t", **QUICK) as sync:
-            # on a busy machine the broker may not have hung up before the time of the first try was over
-            await eventually(lambda: "whether it wants TLS" in (sync.status().sources[0].error or ""), 60)
+            # on a busy machine the broker may not have hung up before the time of the first try was
+            # over
+            await eventually(
+                lambda: "whether it wants TLS" in (sync.status().sources[0].error or ""), 60
+            )
 
     asyncio.run(main())
 

@@ -1,4 +1,6 @@
-"""A server of a topic that is restarted: its watchers hear whether the topic is the one that they followed."""
+"""A server of a topic that is restarted: its watchers hear whether the topic is the
+one that they followed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Run = Callable[[Any], None]
 
 @pytest.mark.parametrize("scheme", ["grpc+watch", "http"])
 @pytest.mark.parametrize("recreated", [False, True], ids=["the same topic", "recreated"])
-def test_a_topic_while_its_server_is_down(run: Run, server: KafkaServer, scheme: str, recreated: bool) -> None:
+def test_a_topic_while_its_server_is_down(
+    run: Run, server: KafkaServer, scheme: str, recreated: bool
+) -> None:
     async def main() -> None:
         topic, address = topics.new_name(), free_address()
         url = f"{server.url}/{topic}"
@@ -50,7 +54,9 @@ def test_a_topic_while_its_server_is_down(run: Run, server: KafkaServer, scheme:
     run(main())
 
 
-def test_a_topic_of_the_same_id_that_ends_before_the_position_is_another_history(run: Run, server: KafkaServer) -> None:
+def test_a_topic_of_the_same_id_that_ends_before_the_position_is_another_history(
+    run: Run, server: KafkaServer
+) -> None:
     """Also where so much else has changed that one could not go on anyway."""
 
     async def main() -> None:
@@ -64,10 +70,13 @@ def test_a_topic_of_the_same_id_that_ends_before_the_position_is_another_history
         await session.aclose()
         name, numbers, offsets, epochs, caught_up = place
 
-        for beyond, changed in ((0, False), (1, True)):  # tombstones are not kept, and a partition was added
+        # tombstones are not kept, and a partition was added
+        for beyond, changed in ((0, False), (1, True)):
             await topics.add_partitions(server.port, topic, 2 + beyond)
             with pytest.raises(HistoryLost) as lost:
-                await source.open([], [[name, numbers, [offsets[0] + beyond], epochs, caught_up], *here])
+                await source.open(
+                    [], [[name, numbers, [offsets[0] + beyond], epochs, caught_up], *here]
+                )
             assert lost.value.changed is changed
 
         await source.aclose()

@@ -23,7 +23,9 @@ from tests.helpers.servers import until
 
 
 @contextlib.asynccontextmanager
-async def topic_of(server: KafkaServer, partitions: int = 1, **settings: object) -> AsyncIterator[str]:
+async def topic_of(
+    server: KafkaServer, partitions: int = 1, **settings: object
+) -> AsyncIterator[str]:
     """A topic of the test's own."""
     topic = topics.new_name()
     await topics.make(server.port, topic, partitions, **settings)  # type: ignore[arg-type]
@@ -31,7 +33,9 @@ async def topic_of(server: KafkaServer, partitions: int = 1, **settings: object)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_a_topic_that_ends_in_an_aborted_transaction_reaches_its_resync(server: KafkaServer, partitions: int) -> None:
+def test_a_topic_that_ends_in_an_aborted_transaction_reaches_its_resync(
+    server: KafkaServer, partitions: int
+) -> None:
     async def main() -> None:
         async with topic_of(server, partitions) as topic:
             async with topics.producer(server.port, transactional_id=topic) as producer:
@@ -53,7 +57,10 @@ def test_a_topic_that_ends_in_an_aborted_transaction_reaches_its_resync(server: 
 
 def test_an_open_transaction_is_not_seen_until_it_is_committed(server: KafkaServer) -> None:
     async def main() -> None:
-        async with topic_of(server) as topic, topics.producer(server.port, transactional_id=topic) as producer:
+        async with (
+            topic_of(server) as topic,
+            topics.producer(server.port, transactional_id=topic) as producer,
+        ):
             await producer.begin_transaction()
             await producer.send_and_wait(topic, b"1", key=b"a/1")
             async with watched(server.port, topic) as (_, probe):
@@ -77,7 +84,11 @@ def test_transactions_over_several_partitions_are_whole(server: KafkaServer) -> 
                 # a writer that was told so reads it, and so do others
                 assert {kv.raw async for kv in sync.list("")} == {value}
             await judge(probe, server.port, topic)
-            parts = [records for records in (await topics.history(server.port, topic)).values() if records]
+            parts = [
+                records
+                for records in (await topics.history(server.port, topic)).values()
+                if records
+            ]
             assert len(parts) == 3
             # no more events than partitions, as a rule: what lies together comes together
             assert len(probe.changes) == 6
@@ -85,9 +96,14 @@ def test_transactions_over_several_partitions_are_whole(server: KafkaServer) -> 
     asyncio.run(main())
 
 
-def test_odd_messages_are_skipped_and_told_of_once(server: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_odd_messages_are_skipped_and_told_of_once(
+    server: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
-        async with topic_of(server, cleanup_policy="delete") as topic, topics.producer(server.port) as producer:
+        async with (
+            topic_of(server, cleanup_policy="delete") as topic,
+            topics.producer(server.port) as producer,
+        ):
             await producer.send_and_wait(topic, b"no key")
             await producer.send_and_wait(topic, b"no text", key=b"\xff")
             await producer.send_and_wait(topic, b"empty", key=b"")
@@ -112,7 +128,16 @@ def test_odd_messages_are_skipped_and_told_of_once(server: KafkaServer, caplog: 
     assert len([line for line in said if "without a key" in line]) == 1
     assert len([line for line in said if "not UTF-8" in line]) == 1
     assert len([line for line in said if "is empty" in line]) == 1
-    assert len([line for line in said if "cleanup.policy=delete:" in line and "cleanup.policy=compact" in line]) == 1
+    assert (
+        len(
+            [
+                line
+                for line in said
+                if "cleanup.policy=delete:" in line and "cleanup.policy=compact" in line
+            ]
+        )
+        == 1
+    )
 
 
 def test_a_topic_that_is_compacted_and_forgets_besides_is_said(
@@ -141,7 +166,11 @@ def test_a_topic_that_is_deleted_under_a_watch_is_not_made_again(server: KafkaSe
             await sync.put("a/1", b"1")
             await eventually(lambda: dict(view) == {"a/1": b"1"})
             await topics.delete(server.port, topic)
-            await eventually(lambda: "was deleted; make the topic again" in (sync.status().sources[0].error or ""))
+            await eventually(
+                lambda: (
+                    "was deleted; make the topic again" in (sync.status().sources[0].error or "")
+                )
+            )
             with pytest.raises((BadStore, Disconnected)):
                 await sync.put("a/1", b"2")
             with pytest.raises(BadStore, match="was deleted"):
@@ -177,7 +206,11 @@ def test_keys_that_are_skipped_go_with_the_prefix_above(server: KafkaServer) -> 
             source = open_url(f"{server.url}/{topic}")
             assert not await source.delete_raw(b"a/\xff")
             await source.aclose()
-            log = [record for part in (await topics.history(server.port, topic)).values() for record in part]
+            log = [
+                record
+                for part in (await topics.history(server.port, topic)).values()
+                for record in part
+            ]
             deleted = sorted(key or b"" for _, key, value in log if value is None)
             assert deleted == [b"", b"a/1", b"a/\xfe", b"a/\xff", b"a/\xff", b"b/\xff"]
 
@@ -185,8 +218,14 @@ def test_keys_that_are_skipped_go_with_the_prefix_above(server: KafkaServer) -> 
 
 
 async def _values(server: KafkaServer, topic: str) -> dict[bytes | None, bytes]:
-    log = [record for part in (await topics.history(server.port, topic)).values() for record in part]
-    return {key: value for key, value in {key: value for _, key, value in log}.items() if value is not None}
+    log = [
+        record for part in (await topics.history(server.port, topic)).values() for record in part
+    ]
+    return {
+        key: value
+        for key, value in {key: value for _, key, value in log}.items()
+        if value is not None
+    }
 
 
 def test_a_message_that_does_not_decode_is_an_error_of_its_key_alone(server: KafkaServer) -> None:
@@ -210,7 +249,10 @@ def test_a_message_larger_than_the_topic_takes_is_an_error_that_names_the_settin
     server: KafkaServer, together: bool
 ) -> None:
     async def main() -> None:
-        async with topic_of(server, max_message_bytes=20_000) as topic, DataSync(f"{server.url}/{topic}") as sync:
+        async with (
+            topic_of(server, max_message_bytes=20_000) as topic,
+            DataSync(f"{server.url}/{topic}") as sync,
+        ):
             await sync.put("a/1", b"1")
             txn = sync.txn().put("a/0", b"0") if together else sync.txn()
             with pytest.raises(ValueTooLarge, match=r"a/2.*max\.message\.bytes"):
@@ -226,7 +268,9 @@ def test_a_message_larger_than_the_topic_takes_is_an_error_that_names_the_settin
 def test_many_puts_at_once_keep_their_order_by_key(server: KafkaServer) -> None:
     async def main() -> None:
         async with topic_of(server, 3) as topic, watched(server.port, topic) as (sync, probe):
-            offsets = await asyncio.gather(*(sync.put(f"a/{n % 7}", b"%05d" % n) for n in range(5000)))
+            offsets = await asyncio.gather(
+                *(sync.put(f"a/{n % 7}", b"%05d" % n) for n in range(5000))
+            )
             await settled(probe, server.port, topic)
             await judge(probe, server.port, topic)
             for key in range(7):
@@ -253,7 +297,12 @@ def test_a_chosen_partition_is_all_that_is_written_and_read(server: KafkaServer)
                 log = await topics.history(server.port, topic)
                 wanted = {(key or b"").decode() for _, key, _ in log[2]}
                 assert {f"a/{number}" for number in range(10)} | {"a/x", "a/y"} <= wanted
-                assert not [key for part in (0, 1) for _, key, _ in log[part] if (key or b"").startswith(b"a/")]
+                assert not [
+                    key
+                    for part in (0, 1)
+                    for _, key, _ in log[part]
+                    if (key or b"").startswith(b"a/")
+                ]
                 await eventually(lambda: set(view) == wanted)
                 assert {kv.key async for kv in sync.list("")} == wanted
             with pytest.raises(BadStore, match="has no partition 3"):
@@ -306,16 +355,22 @@ def test_what_kafkas_own_console_producer_writes_is_seen(server: KafkaServer) ->
     async def main() -> None:
         for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
             async with topic_of(server) as topic, watched(server.port, topic) as (_, probe):
-                await console_producer(server, topic, codec, {f"config/{n}": f"value {n}" for n in range(20)})
-                await eventually(lambda: probe.state == {f"config/{n}": b"value %d" % n for n in range(20)})
+                await console_producer(
+                    server, topic, codec, {f"config/{n}": f"value {n}" for n in range(20)}
+                )
+                await eventually(
+                    lambda: probe.state == {f"config/{n}": b"value %d" % n for n in range(20)}
+                )
 
     asyncio.run(main())
 
 
-async def console_producer(server: KafkaServer, topic: str, codec: str, items: dict[str, str]) -> None:
+async def console_producer(
+    server: KafkaServer, topic: str, codec: str, items: dict[str, str]
+) -> None:
     command = java(
-        "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", f"127.0.0.1:{server.port}", "--topic", topic,
-        "--property", "parse.key=true", "--compression-codec", codec,
+        "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", f"127.0.0.1:{server.port}",
+        "--topic", topic, "--property", "parse.key=true", "--compression-codec", codec,
     )  # fmt: skip
     await run(*command, said="".join(f"{key}\t{value}\n" for key, value in items.items()).encode())
 
@@ -368,7 +423,10 @@ def test_a_mirror_of_etcd_and_back_ends_equal(server: KafkaServer) -> None:
             await writer.delete("a/7")
             mirrors = [
                 await asyncio.create_subprocess_exec(*datasync("mirror", source, target))
-                for source, target in ((etcd.url, f"{server.url}/{topic}"), (f"{server.url}/{topic}", back.url))
+                for source, target in (
+                    (etcd.url, f"{server.url}/{topic}"),
+                    (f"{server.url}/{topic}", back.url),
+                )
             ]
             try:
                 for number in range(50):
@@ -377,7 +435,11 @@ def test_a_mirror_of_etcd_and_back_ends_equal(server: KafkaServer) -> None:
                 wanted = await etcd.everything()
 
                 async def equal() -> bool:
-                    return await back.everything() == wanted == await topics.everything(server.port, topic)
+                    return (
+                        await back.everything()
+                        == wanted
+                        == await topics.everything(server.port, topic)
+                    )
 
                 await until(equal, "both are equal to the first")
             finally:
@@ -393,11 +455,14 @@ def datasync(*arguments: str) -> list[str]:
 
 
 @pytest.mark.once
-def test_watch_on_the_command_line_shows_what_the_console_producer_writes(server: KafkaServer) -> None:
+def test_watch_on_the_command_line_shows_what_the_console_producer_writes(
+    server: KafkaServer,
+) -> None:
     async def main() -> None:
         async with topic_of(server) as topic:
             watch = await asyncio.create_subprocess_exec(
-                *datasync("watch", "--json", f"{server.url}/{topic}"), stdout=asyncio.subprocess.PIPE
+                *datasync("watch", "--json", f"{server.url}/{topic}"),
+                stdout=asyncio.subprocess.PIPE,
             )
             try:
                 assert watch.stdout is not None

@@ -22,7 +22,11 @@ def test_brokers_and_topic() -> None:
 def test_user_and_password_are_not_shown() -> None:
     source = open_url("kafka://alice:se%2Fcret@host/topic?sasl=scram-sha-512")
     assert isinstance(source, KafkaSource)
-    assert (source._access.user, source._access.password, source._access.sasl) == ("alice", "se/cret", "SCRAM-SHA-512")
+    assert (source._access.user, source._access.password, source._access.sasl) == (
+        "alice",
+        "se/cret",
+        "SCRAM-SHA-512",
+    )
     for text in (repr(source._access), source.name, repr(source)):
         assert "cret" not in text
 

@@ -40,13 +40,18 @@ _PORT = 2379
 def from_url(url: Url) -> EtcdSource:
     """The cluster that the URL names."""
     if url.path.strip("/"):
-        raise BadUrl(f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= or label=")
+        raise BadUrl(
+            f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
+            "or label="
+        )
     hosts = endpoints(url, _PORT)
     if url.password is not None and not url.user:
         raise BadUrl(f"{url}: a password without a user; write user:password@")
     timeout = url.option("timeout", seconds, 5.0)
     tls = tls_of(url, "etcds://", spoken=url.scheme == "etcds")
-    return EtcdSource(str(url).rstrip("/"), Access(hosts, tls, url.user, url.password, timeout, max_answer(url)))
+    return EtcdSource(
+        str(url).rstrip("/"), Access(hosts, tls, url.user, url.password, timeout, max_answer(url))
+    )
 
 
 class EtcdSource(SharedSource):
@@ -72,7 +77,9 @@ class EtcdSource(SharedSource):
         self._leases = Leases()
         self._advised: set[str] = set()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         position = None if resume is None else Position.of(resume)
 
         async def start(link: Link) -> EtcdSession:
@@ -82,9 +89,13 @@ class EtcdSource(SharedSource):
         return await self._cluster.dedicated(start)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        committed, freed = await self._cluster.shared(lambda turn: write(turn, operations, self._leases))
+        committed, freed = await self._cluster.shared(
+            lambda turn: write(turn, operations, self._leases)
+        )
         with contextlib.suppress(DataSyncError):  # it is written; leases end by themselves, too
-            await asyncio.gather(*(self._cluster.shared(partial(revoke, lease=lease)) for lease in freed))
+            await asyncio.gather(
+                *(self._cluster.shared(partial(revoke, lease=lease)) for lease in freed)
+            )
         return committed
 
     async def delete_raw(self, key: bytes) -> bool:
@@ -103,7 +114,11 @@ class EtcdSource(SharedSource):
         page, limit = await self._cluster.shared(
             lambda turn: read_page(turn, Range(start, end), limit, revision, keys_only=keys_only)
         )
-        following = (revision or page.header.revision, page.kvs[-1].key + b"\0", limit) if page.more else None
+        following = (
+            (revision or page.header.revision, page.kvs[-1].key + b"\0", limit)
+            if page.more
+            else None
+        )
         return items_of(page.kvs), following
 
     async def _close(self) -> None:

@@ -11,13 +11,21 @@ from google.protobuf.message import Message
 from datasync.certificates import BadCertificate, explained
 from datasync.endpoints import MAX_ANSWER, Endpoint, TlsFiles
 from datasync.errors import Disconnected
-from datasync.grpc_channel import CHANNEL_OPTIONS, await_detached, channel_credentials, grpc, parsed, received_at_most
+from datasync.grpc_channel import (
+    CHANNEL_OPTIONS,
+    await_detached,
+    channel_credentials,
+    grpc,
+    parsed,
+    received_at_most,
+)
 from datasync.kvdbsync.etcd import errors
 from datasync.kvdbsync.etcd.errors import TooManyOperations
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 
 __all__ = [
-    "LEASE_GRANT", "LEASE_REVOKE", "RANGE", "STATUS", "TXN", "Access", "Call", "Link", "Member", "Stream",
+    "LEASE_GRANT", "LEASE_REVOKE", "RANGE", "STATUS", "TXN", "Access", "Call", "Link", "Member",
+    "Stream",
 ]  # fmt: skip
 
 Q = TypeVar("Q", bound=Message)
@@ -48,7 +56,9 @@ LEASE_GRANT: Call[pb.LeaseGrantRequest, pb.LeaseGrantResponse] = Call(
 LEASE_REVOKE: Call[pb.LeaseRevokeRequest, pb.LeaseRevokeResponse] = Call(
     "/etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeResponse
 )
-STATUS: Call[pb.StatusRequest, pb.StatusResponse] = Call("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
+STATUS: Call[pb.StatusRequest, pb.StatusResponse] = Call(
+    "/etcdserverpb.Maintenance/Status", pb.StatusResponse
+)
 _AUTHENTICATE: Call[pb.AuthenticateRequest, pb.AuthenticateResponse] = Call(
     "/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse
 )
@@ -189,7 +199,9 @@ class Link:
             raise errors.not_etcd(self.endpoint)
         return answer
 
-    async def ask_together(self, requests: Sequence[pb.RangeRequest]) -> tuple[int, list[pb.RangeResponse]]:
+    async def ask_together(
+        self, requests: Sequence[pb.RangeRequest]
+    ) -> tuple[int, list[pb.RangeResponse]]:
         """Read at one revision as many of the requests as the server takes
         together, from the first one on.
 
@@ -206,7 +218,9 @@ class Link:
             else:
                 if len(answer.responses) != len(together.success):
                     raise errors.not_etcd(self.endpoint)
-                return answer.header.revision, [response.response_range for response in answer.responses]
+                return answer.header.revision, [
+                    response.response_range for response in answer.responses
+                ]
 
     async def tell(self, call: Call[Q, A], request: Q) -> A:
         """Make a call that changes something. Raises what
@@ -234,7 +248,9 @@ class Link:
             self._rpcs[call.path] = self._open().unary_unary(
                 call.path, request_serializer=_serialize, response_deserializer=parsed(call.answer)
             )
-        answer: A = await await_detached(self._rpcs[call.path](request, timeout=timeout, metadata=_metadata(token)))
+        answer: A = await await_detached(
+            self._rpcs[call.path](request, timeout=timeout, metadata=_metadata(token))
+        )
         return answer
 
     async def _with_token(self, call: Call[Q, A], request: Q, timeout: float) -> A:

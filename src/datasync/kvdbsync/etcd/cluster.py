@@ -82,7 +82,9 @@ class Turn:
     def ended(self) -> DataSyncError:
         """What its owner hears who waited while this was closed."""
         if self._sent:
-            return OutcomeUnknown(f"{self.endpoint}: closed before the answer came; read the key to see what it holds")
+            return OutcomeUnknown(
+                f"{self.endpoint}: closed before the answer came; read the key to see what it holds"
+            )
         return WatchClosed("it was closed before the request was sent; nothing was done")
 
 
@@ -165,7 +167,9 @@ class Cluster:
             async with asyncio.timeout(self.access.timeout):
                 await self._connecting.acquire()
         except TimeoutError:
-            raise Disconnected(f"{member}: still no answer; check that the cluster is healthy") from None
+            raise Disconnected(
+                f"{member}: still no answer; check that the cluster is healthy"
+            ) from None
         try:
             link = self._shared.ready
             if link is None:  # else somebody connected meanwhile
@@ -215,7 +219,9 @@ class Cluster:
                     self._known = [member for members in found for member in members]
                     self._resolved = loop.time()
         except TimeoutError:
-            raise Disconnected(f"{endpoints[0]}: the name was not resolved in time; check its DNS") from None
+            raise Disconnected(
+                f"{endpoints[0]}: the name was not resolved in time; check its DNS"
+            ) from None
         if not self._known:
             raise unknown_name(str(endpoints[0]))
         return self._known
@@ -234,7 +240,12 @@ async def _resolve(endpoint: Endpoint) -> list[Member]:
     if _is_address(endpoint):
         return [Member(endpoint)]
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+        )
     except (OSError, UnicodeError):
         return []
-    return [Member(endpoint, str(address[0])) for address in dict.fromkeys(address for *_, address in found)]
+    return [
+        Member(endpoint, str(address[0]))
+        for address in dict.fromkeys(address for *_, address in found)
+    ]

@@ -15,7 +15,12 @@ from datasync.errors import (
     OutcomeUnknown,
     Unauthorized,
 )
-from datasync.grpc_channel import certificate_problem, connection_problem, grpc, too_large_to_receive
+from datasync.grpc_channel import (
+    certificate_problem,
+    connection_problem,
+    grpc,
+    too_large_to_receive,
+)
 
 __all__ = [
     "AnswerTooSlow", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
@@ -54,37 +59,65 @@ class _Answer(NamedTuple):
 # the wrong one, or with none.
 _ANSWERS = (
     _Answer("authentication failed", Unauthorized, "check the user and password of the URL"),
-    _Answer("user name is empty", Unauthorized, "the server asks for a user: write user:password@ into the URL"),
-    _Answer("user name not found", Unauthorized, "check the user of the URL"),
-    _Answer("permission denied", Unauthorized, "grant one of the user's roles what it needs (etcdctl role)"),
-    _Answer("invalid auth token", Unauthorized, "check the user and password of the URL"),
-    _Answer("revision of auth store is old", Disconnected, "users or roles were changed meanwhile; try again"),
-    _Answer("too many operations", TooManyOperations, "raise the server's --max-txn-ops"),
-    _Answer("request is too large", RequestTooLarge, "raise the server's --max-request-bytes, or store less"),
     _Answer(
-        "database space exceeded", BadStore,
+        "user name is empty",
+        Unauthorized,
+        "the server asks for a user: write user:password@ into the URL",
+    ),
+    _Answer("user name not found", Unauthorized, "check the user of the URL"),
+    _Answer(
+        "permission denied",
+        Unauthorized,
+        "grant one of the user's roles what it needs (etcdctl role)",
+    ),
+    _Answer("invalid auth token", Unauthorized, "check the user and password of the URL"),
+    _Answer(
+        "revision of auth store is old",
+        Disconnected,
+        "users or roles were changed meanwhile; try again",
+    ),
+    _Answer("too many operations", TooManyOperations, "raise the server's --max-txn-ops"),
+    _Answer(
+        "request is too large",
+        RequestTooLarge,
+        "raise the server's --max-request-bytes, or store less",
+    ),
+    _Answer(
+        "database space exceeded",
+        BadStore,
         "compact and defragment it, then disarm its alarm (etcdctl alarm disarm)",
     ),
     _Answer(
-        "corrupt cluster", BadStore,
-        "its CORRUPT alarm is on: replace the member whose data differs, then disarm it (etcdctl alarm disarm)",
+        "corrupt cluster",
+        BadStore,
+        "its CORRUPT alarm is on: replace the member whose data differs, then disarm it (etcdctl "
+        "alarm disarm)",
     ),
-    _Answer("requested lease not found", LeaseEnded, "the time to live was over before the write; give a longer one"),
+    _Answer(
+        "requested lease not found",
+        LeaseEnded,
+        "the time to live was over before the write; give a longer one",
+    ),
     _Answer("too large lease TTL", BadStore, "give a shorter ttl"),
     _Answer("has been compacted", HistoryLost, "take a snapshot"),
     _Answer("no leader", Disconnected, "check that most of its members run, and reach each other"),
-    _Answer("raft proposal dropped", Disconnected, "check that most of its members run, and reach each other"),
+    _Answer(
+        "raft proposal dropped",
+        Disconnected,
+        "check that most of its members run, and reach each other",
+    ),
     _Answer("not leader", Disconnected, "its members elect a leader; try again"),
     _Answer("unhealthy cluster", Disconnected, "check its members (etcdctl endpoint health)"),
     _Answer("too many requests", Disconnected, "it has more to do than it can; try again later"),
     _Answer("not supported for learner", Disconnected, "name its voting members in the URL"),
     _Answer("not capable", BadStore, "finish the update of its members"),
-)  # fmt: skip
+)
 
 # what a write may have been done behind, with the way out for a call that changes nothing
 _PERHAPS = {
     "leader changed": "its members elect a leader; try again",
-    "request timed out": "check its members (etcdctl endpoint health), their disks and their network",
+    "request timed out": "check its members (etcdctl endpoint health), their disks and "
+    "their network",
     "server stopped": "it was stopped, or restarts; start it",
 }
 _STALE = ("invalid auth token", "revision of auth store is old", "user name is empty")
@@ -110,9 +143,13 @@ def read_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
     if (known := _not_done(error, endpoint)) is not None:
         return known
     if "is a future revision" in text:
-        return HistoryLost(f"{endpoint}: older than what was seen before; take a snapshot", changed=True)
+        return HistoryLost(
+            f"{endpoint}: older than what was seen before; take a snapshot", changed=True
+        )
     if too_large_to_receive(error):
-        return AnswerTooLarge(f"{endpoint}: {text}; give a larger max_answer= in the URL, or store smaller values")
+        return AnswerTooLarge(
+            f"{endpoint}: {text}; give a larger max_answer= in the URL, or store smaller values"
+        )
     if code is _Code.DEADLINE_EXCEEDED:
         return AnswerTooSlow(str(no_answer(endpoint, _PROTOCOL)))
     for perhaps, way_out in _PERHAPS.items():
@@ -132,7 +169,9 @@ def write_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
         return RequestTooLarge(f"{endpoint}: {text}")
     if code in _REJECTED:
         return BadStore(f"{endpoint}: {text}; nothing was written")
-    return OutcomeUnknown(f"{endpoint}: {text or code.name}; read the key to see whether it was written")
+    return OutcomeUnknown(
+        f"{endpoint}: {text or code.name}; read the key to see whether it was written"
+    )
 
 
 def not_etcd(endpoint: str) -> Disconnected:
@@ -142,7 +181,9 @@ def not_etcd(endpoint: str) -> Disconnected:
 
 def unknown(endpoint: str) -> OutcomeUnknown:
     """The error of a write whose answer is not one of etcd's."""
-    return OutcomeUnknown(f"{endpoint}: the answer is not understood; read the key to see whether it was written")
+    return OutcomeUnknown(
+        f"{endpoint}: the answer is not understood; read the key to see whether it was written"
+    )
 
 
 def of_cancel(reason: str, endpoint: str) -> DataSyncError:
@@ -164,7 +205,9 @@ def _not_done(error: grpc.aio.AioRpcError, endpoint: str, done: str = "") -> Dat
     if (answer := _find(text)) is not None:
         return answer.error(f"{endpoint}: {text}; {done}{answer.way_out}")
     if code in (_Code.UNAUTHENTICATED, _Code.PERMISSION_DENIED):
-        return Unauthorized(f"{endpoint}: {text}; check the user and password of the URL, and the user's roles")
+        return Unauthorized(
+            f"{endpoint}: {text}; check the user and password of the URL, and the user's roles"
+        )
     if code is _Code.UNIMPLEMENTED:
         return foreign(endpoint, _PROTOCOL, "a method of its version 3 is missing")
     return None

@@ -48,7 +48,8 @@ class Position(NamedTuple):
         try:
             cluster, revision, lead, key, at, crc, gone, gone_at = value
             return cls(
-                int(cluster), int(revision), int(lead), str(key), int(at), int(crc), str(gone), int(gone_at)
+                int(cluster), int(revision), int(lead), str(key), int(at), int(crc),
+                str(gone), int(gone_at),
             )  # fmt: skip
         except (TypeError, ValueError):
             raise HistoryLost(
@@ -63,7 +64,9 @@ class Position(NamedTuple):
         """The position behind a commit that only deleted."""
         if self.key in keys:
             return Position(self.cluster, revision, self.lead, "", 0, 0, self.key, revision)
-        return Position(self.cluster, revision, self.lead, self.key, self.at, self.crc, keys[-1], revision)
+        return Position(
+            self.cluster, revision, self.lead, self.key, self.at, self.crc, keys[-1], revision
+        )
 
     def reached(self, revision: int) -> Position:
         """The position behind `revision`, which brought nothing new."""
@@ -93,7 +96,9 @@ async def prove(link: Link, position: Position, scopes: Sequence[str]) -> None:
     if position.key:
         kvs = [(kv.mod_revision, zlib.crc32(kv.value)) for kv in found.kvs]
         if kvs != [(position.at, position.crc)]:
-            raise _changed(link, f"at revision {position.revision} {position.key!r} has another value")
+            raise _changed(
+                link, f"at revision {position.revision} {position.key!r} has another value"
+            )
     if position.gone and not await _deleted(link, position):
         raise _changed(link, f"revision {position.gone_at} did not delete {position.gone!r}")
 
@@ -110,10 +115,16 @@ async def _compare_logs(link: Link, position: Position) -> None:
 async def _deleted(link: Link, position: Position) -> bool:
     """Whether the deletion is where it was seen, as far as compaction lets one look."""
     key = position.gone.encode()
-    now = await link.ask(RANGE, pb.RangeRequest(key=key, revision=position.revision, keys_only=True))
+    now = await link.ask(
+        RANGE, pb.RangeRequest(key=key, revision=position.revision, keys_only=True)
+    )
     try:
-        before = await link.ask(RANGE, pb.RangeRequest(key=key, revision=position.gone_at - 1, keys_only=True))
-        after = await link.ask(RANGE, pb.RangeRequest(key=key, revision=position.gone_at, keys_only=True))
+        before = await link.ask(
+            RANGE, pb.RangeRequest(key=key, revision=position.gone_at - 1, keys_only=True)
+        )
+        after = await link.ask(
+            RANGE, pb.RangeRequest(key=key, revision=position.gone_at, keys_only=True)
+        )
     except HistoryLost:
         return not now.kvs
     return bool(before.kvs) and not after.kvs and not now.kvs

@@ -61,4 +61,6 @@ def items_of(kvs: Iterable[pb.KeyValue]) -> list[Item]:
     try:
         return [(kv.key.decode(), kv.value, kv.mod_revision) for kv in kvs]
     except UnicodeDecodeError:
-        return [(key, kv.value, kv.mod_revision) for kv in kvs if (key := text_of(kv.key)) is not None]
+        return [
+            (key, kv.value, kv.mod_revision) for kv in kvs if (key := text_of(kv.key)) is not None
+        ]

@@ -28,7 +28,11 @@ class Leases:
         self._ends: list[tuple[float, int]] = []
 
     def written(
-        self, revision: int, attached: Mapping[str, int], ttls: Mapping[int, int], gone: Iterable[str]
+        self,
+        revision: int,
+        attached: Mapping[str, int],
+        ttls: Mapping[int, int],
+        gone: Iterable[str],
     ) -> list[int]:
         """Note what a transaction did; returns the leases on which nothing hangs any more.
 
@@ -42,7 +46,11 @@ class Leases:
 
         touched = set(attached)
         for name in gone:
-            touched.update((key for key in self._leases if key.startswith(name)) if is_prefix(name) else (name,))
+            touched.update(
+                (key for key in self._leases if key.startswith(name))
+                if is_prefix(name)
+                else (name,)
+            )
         for lease, seconds in ttls.items():
             self._keys[lease] = {}
             heapq.heappush(self._ends, (time.monotonic() + seconds, lease))

@@ -22,7 +22,12 @@ class EtcdSession(Session):
     """Follows the keys of some scopes at one member. Made by `start`."""
 
     def __init__(
-        self, link: Link, watch: Watch, position: Position, scopes: Sequence[str], snapshot: Snapshot | None
+        self,
+        link: Link,
+        watch: Watch,
+        position: Position,
+        scopes: Sequence[str],
+        snapshot: Snapshot | None,
     ) -> None:
         self._link = link
         self._watch = watch
@@ -64,7 +69,9 @@ class EtcdSession(Session):
         # the status was read before the watch began, so all it counts lies
         # at or before that revision
         status = link.status
-        begun = Position(status.header.cluster_id, watch.passed, status.raft_applied_index - watch.passed)
+        begun = Position(
+            status.header.cluster_id, watch.passed, status.raft_applied_index - watch.passed
+        )
         session = cls(link, watch, begun, scopes, snapshot)
         session._known = None
         return session
@@ -75,7 +82,11 @@ class EtcdSession(Session):
                 self._loading = asyncio.ensure_future(self._load(self._snapshot))
             while True:
                 snapshot = self._snapshot
-                if snapshot is not None and snapshot.complete and self._position.revision >= snapshot.revision:
+                if (
+                    snapshot is not None
+                    and snapshot.complete
+                    and self._position.revision >= snapshot.revision
+                ):
                     for frames in snapshot.frames():
                         yield frames
                     yield [self._loaded(snapshot)]
@@ -143,7 +154,9 @@ class EtcdSession(Session):
                 break
         else:
             position = (
-                position.deleted(revision, [key for key, _ in changes]) if changes else position.reached(revision)
+                position.deleted(revision, [key for key, _ in changes])
+                if changes
+                else position.reached(revision)
             )
         self._position = position
         if self._snapshot is not None:

@@ -53,7 +53,11 @@ async def read_page(
     one where values are large."""
     while True:
         request = pb.RangeRequest(
-            key=range_.key, range_end=range_.end, limit=limit, revision=revision, keys_only=keys_only
+            key=range_.key,
+            range_end=range_.end,
+            limit=limit,
+            revision=revision,
+            keys_only=keys_only,
         )
         try:
             answer = await turn.ask(RANGE, request)
@@ -129,7 +133,10 @@ class _Pages:
             each = -(-self._limit // len(some))
             try:
                 self.revision, found = await self._link.ask_together(
-                    [pb.RangeRequest(key=range_.key, range_end=range_.end, limit=each) for range_ in some]
+                    [
+                        pb.RangeRequest(key=range_.key, range_end=range_.end, limit=each)
+                        for range_ in some
+                    ]
                 )
             except (AnswerTooLarge, AnswerTooSlow) as error:
                 if len(some) == each == 1:

@@ -6,10 +6,23 @@ import contextlib
 import math
 from collections.abc import Sequence
 
-from datasync.errors import BadValue, Conflict, DataSyncError, OutcomeUnknown, UnsupportedOption, WatchClosed
+from datasync.errors import (
+    BadValue,
+    Conflict,
+    DataSyncError,
+    OutcomeUnknown,
+    UnsupportedOption,
+    WatchClosed,
+)
 from datasync.kvdbsync.etcd.channel import LEASE_GRANT, LEASE_REVOKE, TXN
 from datasync.kvdbsync.etcd.cluster import Turn
-from datasync.kvdbsync.etcd.errors import LeaseEnded, RequestTooLarge, TooManyOperations, not_etcd, unknown
+from datasync.kvdbsync.etcd.errors import (
+    LeaseEnded,
+    RequestTooLarge,
+    TooManyOperations,
+    not_etcd,
+    unknown,
+)
 from datasync.kvdbsync.etcd.keys import range_of
 from datasync.kvdbsync.etcd.leases import Leases
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
@@ -21,7 +34,9 @@ _LONGEST = 9_000_000_000
 """Seconds; etcd grants no longer lease."""
 
 
-async def write(turn: Turn, operations: Sequence[Operation], known: Leases) -> tuple[Committed, list[int]]:
+async def write(
+    turn: Turn, operations: Sequence[Operation], known: Leases
+) -> tuple[Committed, list[int]]:
     """Do all operations in one transaction; with the leases that nothing hangs on
     since. Raises as `Source.commit`."""
     try:
@@ -30,7 +45,9 @@ async def write(turn: Turn, operations: Sequence[Operation], known: Leases) -> t
         return await _write(turn, operations, known)
 
 
-async def _write(turn: Turn, operations: Sequence[Operation], known: Leases) -> tuple[Committed, list[int]]:
+async def _write(
+    turn: Turn, operations: Sequence[Operation], known: Leases
+) -> tuple[Committed, list[int]]:
     leases: dict[int, int] = {}
     for operation in operations:
         if type(operation) is Put and operation.ttl is not None:
@@ -55,7 +72,11 @@ async def _write(turn: Turn, operations: Sequence[Operation], known: Leases) -> 
         for operation in operations
         if type(operation) is Put and operation.ttl is not None
     }
-    gone = [operation.key for operation in operations if type(operation) is not Check and operation.key not in attached]
+    gone = [
+        operation.key
+        for operation in operations
+        if type(operation) is not Check and operation.key not in attached
+    ]
     ttls = {lease: seconds for seconds, lease in leases.items()}
     return committed, known.written(committed.revision or 0, attached, ttls, gone)
 
@@ -80,21 +101,29 @@ def _whole_seconds(key: str, ttl: float) -> int:
     """etcd counts in whole seconds: never less than was asked for."""
     seconds = math.ceil(ttl)
     if seconds > _LONGEST:
-        raise BadValue(f"the ttl of {key!r} is longer than etcd grants; it is at most {_LONGEST} seconds")
+        raise BadValue(
+            f"the ttl of {key!r} is longer than etcd grants; it is at most {_LONGEST} seconds"
+        )
     return seconds
 
 
-async def _transact(turn: Turn, operations: Sequence[Operation], leases: dict[int, int]) -> Committed:
+async def _transact(
+    turn: Turn, operations: Sequence[Operation], leases: dict[int, int]
+) -> Committed:
     request = pb.TxnRequest()
     checks: list[Check] = []
     for operation in operations:
         key = operation.key.encode()
         if type(operation) is Put:
             lease = leases[math.ceil(operation.ttl)] if operation.ttl is not None else 0
-            request.success.add().request_put.MergeFrom(pb.PutRequest(key=key, value=operation.raw, lease=lease))
+            request.success.add().request_put.MergeFrom(
+                pb.PutRequest(key=key, value=operation.raw, lease=lease)
+            )
         elif type(operation) is Delete:
             start, end = range_of(operation.key) if operation.prefix else (key, b"")
-            request.success.add().request_delete_range.MergeFrom(pb.DeleteRangeRequest(key=start, range_end=end))
+            request.success.add().request_delete_range.MergeFrom(
+                pb.DeleteRangeRequest(key=start, range_end=end)
+            )
         elif type(operation) is Check:
             checks.append(operation)
             request.compare.add(target=pb.Compare.MOD, key=key, mod_revision=operation.revision)
@@ -103,14 +132,19 @@ async def _transact(turn: Turn, operations: Sequence[Operation], leases: dict[in
         answer = await turn.tell(TXN, request)
     except TooManyOperations:
         raise UnsupportedOption(
-            f"{len(operations)} operations are more than {turn.endpoint} takes in one transaction; raise the server's"
+            f"{len(operations)} operations are more than {turn.endpoint} takes in one transaction; "
+            "raise the server's"
             " --max-txn-ops (128 unless set), or write them in several transactions"
         ) from None
     except RequestTooLarge:
-        largest = max(operations, key=lambda operation: len(operation.raw) if type(operation) is Put else 0)
+        largest = max(
+            operations, key=lambda operation: len(operation.raw) if type(operation) is Put else 0
+        )
         raise BadValue(
-            f"{request.ByteSize()} bytes are more than {turn.endpoint} takes in one write (the largest value is that of"
-            f" {largest.key!r}); raise the server's --max-request-bytes (1.5 MiB unless set), or store less"
+            f"{request.ByteSize()} bytes are more than {turn.endpoint} takes in one write (the "
+            "largest value is that of"
+            f" {largest.key!r}); raise the server's --max-request-bytes (1.5 MiB unless set), or "
+            "store less"
         ) from None
     if not answer.succeeded:
         raise _conflict(checks, answer, turn.endpoint)

@@ -9,10 +9,17 @@ __all__ = ["advice", "progress_is_ordered"]
 # by minor version: the first patch without the defect
 _MENDED: dict[str, dict[tuple[int, int], int]] = {
     "may lose events after a compaction": {(3, 4): 31, (3, 5): 13},
-    "may leave out a delete when a watch begins at the compacted revision": {(3, 4): 36, (3, 5): 18},
+    "may leave out a delete when a watch begins at the compacted revision": {
+        (3, 4): 36,
+        (3, 5): 18,
+    },
     "may send a watch back in time when a member catches up by a snapshot": {(3, 4): 25, (3, 5): 8},
     "may change data inconsistently on a crash": {(3, 5): 3},
-    "may send a watch what lies before the revision it asked for": {(3, 4): 38, (3, 5): 22, (3, 6): 2},
+    "may send a watch what lies before the revision it asked for": {
+        (3, 4): 38,
+        (3, 5): 22,
+        (3, 6): 2,
+    },
 }
 _ORDERED = {(3, 4): 25, (3, 5): 8}
 _OLDEST = (3, 4)
@@ -29,7 +36,9 @@ def advice(version: str) -> str | None:
     release, patch = _parse(version)
     if release < _OLDEST:
         return "it is older than 3.4: it lacks what watching needs; update it"
-    broken = {what: fixed[release] for what, fixed in _MENDED.items() if patch < fixed.get(release, 0)}
+    broken = {
+        what: fixed[release] for what, fixed in _MENDED.items() if patch < fixed.get(release, 0)
+    }
     if not broken:
         return None
     mended = f"{release[0]}.{release[1]}.{max(broken.values())}"

@@ -229,9 +229,16 @@ class Watch:
 
     def _not_permitted(self, range_: Range) -> Unauthorized:
         scope = next((scope for scope in self._scopes if range_of(scope) == range_), "")
-        what = f"{scope!r}" if scope else "all keys" if len(self._scopes) == 1 else "the range of all scopes"
+        what = (
+            f"{scope!r}"
+            if scope
+            else "all keys"
+            if len(self._scopes) == 1
+            else "the range of all scopes"
+        )
         return Unauthorized(
-            f"{self._link.endpoint}: the user may not read {what}; grant one of the user's roles to read it"
+            f"{self._link.endpoint}: the user may not read {what}; grant one of the user's roles "
+            "to read it"
             " (etcdctl role grant-permission), or watch less"
         )
 
@@ -265,7 +272,8 @@ class Watch:
         endpoint = self._link.endpoint
         if response.compact_revision:
             raise HistoryLost(
-                f"{endpoint}: compacted up to revision {response.compact_revision}, the watch stood at"
+                f"{endpoint}: compacted up to revision {response.compact_revision}, the watch "
+                "stood at"
                 f" {position}; take a snapshot"
             )
         raise errors.of_cancel(response.cancel_reason, endpoint)
@@ -318,7 +326,9 @@ class Watch:
         """G9: raise `AnswerTooLarge` where what waits to be whole, or to be
         passed by all, is too much."""
         whole = [part.rest[1] for part in self._parts] + list(self._held.values())
-        self._waiting = sum(len(key) + len(raw or b"") + _BESIDE for changes in whole for key, raw in changes)
+        self._waiting = sum(
+            len(key) + len(raw or b"") + _BESIDE for changes in whole for key, raw in changes
+        )
         if self._waiting > self._link.access.max_answer:
             raise too_large(self._link.endpoint, self._link.access.max_answer)
 
@@ -327,10 +337,14 @@ class Watch:
             # some servers repeat events after they caught up by a snapshot; a
             # revision is never sent in two parts
             if revision == part.seen and part.last and changes != part.last:
-                raise HistoryLost(f"{self._link.endpoint}: revision {revision} came in two parts; take a snapshot")
+                raise HistoryLost(
+                    f"{self._link.endpoint}: revision {revision} came in two parts; take a snapshot"
+                )
             return
         if revision <= part.passed:  # G3: see `_compare`; the order cannot be mended any more
-            raise HistoryLost(f"{self._link.endpoint}: revision {revision} came late; take a snapshot")
+            raise HistoryLost(
+                f"{self._link.endpoint}: revision {revision} came late; take a snapshot"
+            )
         part.seen = part.passed = revision
         part.last = changes
         part.keys += keys
@@ -411,7 +425,10 @@ class Watch:
         """Whether the number of keys was the same all the time, as far as one can
         tell at a reasonable price."""
         revisions = sum(max(0, head - part.passed - 1) for part in parts)
-        if revisions * max((part.keys for part in parts), default=1) > _COUNTED or revisions > _COUNTED:
+        if (
+            revisions * max((part.keys for part in parts), default=1) > _COUNTED
+            or revisions > _COUNTED
+        ):
             return True
         between = [(part, revision) for part in parts for revision in range(part.passed + 1, head)]
         try:
@@ -426,7 +443,12 @@ class Watch:
         while left := which[len(counts) : len(counts) + _LOOKED_AT]:
             _, found = await self._link.ask_together(
                 [
-                    pb.RangeRequest(key=part.range.key, range_end=part.range.end, revision=revision, count_only=True)
+                    pb.RangeRequest(
+                        key=part.range.key,
+                        range_end=part.range.end,
+                        revision=revision,
+                        count_only=True,
+                    )
                     for part, revision in left
                 ]
             )

@@ -50,7 +50,9 @@ def from_url(url: Url) -> RedisSource:
         user = url.option("sentinel_user", str, None)
         password = url.option("sentinel_password", str, None)
         login = "sentinel_user= and sentinel_password="
-        sentinels = Sentinels(hosts, Access(tls, user, password, timeout, max_answer=most, login=login), name)
+        sentinels = Sentinels(
+            hosts, Access(tls, user, password, timeout, max_answer=most, login=login), name
+        )
         opener = functools.partial(WatchedOver.look_up, sentinels, access)
     elif len(hosts) > 1:
         raise BadUrl(f"{url}: several hosts; write redis+sentinel:// or redis+cluster://")
@@ -71,14 +73,19 @@ def _path(url: Url) -> tuple[str, int]:
     name = ""
     if url.scheme == _SENTINEL:
         if not parts:
-            raise BadUrl(f"{url}: the name of the primary is missing; write {url.scheme}://host/name")
+            raise BadUrl(
+                f"{url}: the name of the primary is missing; write {url.scheme}://host/name"
+            )
         name = parts.pop(0)
     if not parts:
         return name, 0
     if url.scheme == _CLUSTER:
         raise BadUrl(f"{url}: a cluster has only one database; leave out {url.path!r}")
     if len(parts) > 1 or not parts[0].isdecimal():
-        raise BadUrl(f"{url}: {parts[-1]!r} is not a database; write its number. Keys are named with prefix= or label=")
+        raise BadUrl(
+            f"{url}: {parts[-1]!r} is not a database; write its number. Keys are named with "
+            "prefix= or label="
+        )
     return name, int(parts[0])
 
 
@@ -104,7 +111,9 @@ class RedisSource(SharedSource):
         self._shared = Shared(opener, timeout)
         self._caution = Caution(most)
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         store = await self._opener()
         async with closed_on_error(store.aclose):
             return await RedisSession.start(store, scopes, self._caution)

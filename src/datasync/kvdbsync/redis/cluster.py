@@ -8,7 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from datasync.endpoints import Endpoint
-from datasync.errors import BadStore, DataSyncError, Disconnected, OutcomeUnknown, Unauthorized, UnsupportedOption
+from datasync.errors import (
+    BadStore,
+    DataSyncError,
+    Disconnected,
+    OutcomeUnknown,
+    Unauthorized,
+    UnsupportedOption,
+)
 from datasync.kvdbsync.redis.errors import SLOTS, Moved, TopologyChanged, moved, of_reply
 from datasync.kvdbsync.redis.keys import pattern_of
 from datasync.kvdbsync.redis.link import Access, Command, Link, ReplyError, refuse_mode
@@ -54,7 +61,9 @@ def primaries(nodes: str, *, by_name: bool = False) -> list[Primary]:
     found: list[Primary] = []
     for line in nodes.splitlines():
         _, address, flags, _, _, _, _, _, *slots = line.split()
-        if "master" not in flags.split(",") or {"fail", "noaddr", "handshake"} & set(flags.split(",")):
+        if "master" not in flags.split(",") or {"fail", "noaddr", "handshake"} & set(
+            flags.split(",")
+        ):
             continue
         where, hostname, *_ = [*address.split(","), ""]
         host, _, port = where.partition("@")[0].rpartition(":")
@@ -109,7 +118,9 @@ class Cluster:
             if sum(len(slots) for primary in found for slots in primary.slots) == SLOTS:
                 self._known = [primary.endpoint for primary in found]
                 return found
-            error = Disconnected(f"{endpoint}: not all slots of the cluster are served; check CLUSTER INFO")
+            error = Disconnected(
+                f"{endpoint}: not all slots of the cluster are served; check CLUSTER INFO"
+            )
         raise error
 
 
@@ -125,13 +136,18 @@ async def nodes_of(link: Link) -> list[Primary]:
         found = primaries(lines, by_name=link.access.tls is not None)
     except ValueError as error:
         raise _nonsense(link, str(error)) from None
-    if len(found) > _NODES or sum(len(slots) for primary in found for slots in primary.slots) > SLOTS:
+    if (
+        len(found) > _NODES
+        or sum(len(slots) for primary in found for slots in primary.slots) > SLOTS
+    ):
         raise _nonsense(link, "more than there can be")
     return found
 
 
 def _nonsense(link: Link, why: str) -> Disconnected:
-    return Disconnected(f"{link.address}: CLUSTER NODES does not tell of a cluster ({why[:100]}); check the server")
+    return Disconnected(
+        f"{link.address}: CLUSTER NODES does not tell of a cluster ({why[:100]}); check the server"
+    )
 
 
 def _give_up(connecting: asyncio.Task[Link]) -> None:
@@ -156,7 +172,10 @@ class Clustered(Store):
     async def open(cls, cluster: Cluster) -> Clustered:
         """Connect to all primaries. Raises `Disconnected`, `Unauthorized`, `BadStore`."""
         found = await cluster.primaries()
-        connecting = [asyncio.ensure_future(Link.connect(primary.endpoint, cluster.access)) for primary in found]
+        connecting = [
+            asyncio.ensure_future(Link.connect(primary.endpoint, cluster.access))
+            for primary in found
+        ]
         try:
             links = await asyncio.gather(*connecting)
             for link in links:
@@ -177,7 +196,8 @@ class Clustered(Store):
         for index, key in enumerate(keys):
             places.setdefault(self.owner(key), []).append(index)
         asked = [
-            (link, indices, link.send(*(("GET", keys[index]) for index in indices))) for link, indices in places.items()
+            (link, indices, link.send(*(("GET", keys[index]) for index in indices)))
+            for link, indices in places.items()
         ]
         values: list[bytes | None] = [None] * len(keys)
         for link, indices, answer in asked:
@@ -196,15 +216,18 @@ class Clustered(Store):
         if any(isinstance(operation, Delete) and operation.prefix for operation in operations):
             if len(operations) > 1:
                 raise UnsupportedOption(
-                    "a cluster deletes a prefix key by key, which cannot be part of a transaction; delete it by itself"
+                    "a cluster deletes a prefix key by key, which cannot be part of a transaction; "
+                    "delete it by itself"
                 )
             return Committed(None, [await self._delete_prefix(operations[0].key)])
         slots = {slot_of(operation.key): operation.key for operation in operations}
         if len(slots) > 1:
             one, other, *_ = slots.values()
             raise UnsupportedOption(
-                f"{one!r} and {other!r} lie in different slots of the cluster, which no transaction spans: put what"
-                " their names share in braces, as in {config}/one and {config}/other, or write them one by one"
+                f"{one!r} and {other!r} lie in different slots of the cluster, which no "
+                "transaction spans: put what"
+                " their names share in braces, as in {config}/one and {config}/other, or write "
+                "them one by one"
             )
         plan = Plan(operations)
         [slot] = slots
@@ -224,7 +247,9 @@ class Clustered(Store):
         return plan.committed(replies, link.address)
 
     async def ping(self) -> None:
-        outcomes = await asyncio.gather(*(link.ping() for link in self.links), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(link.ping() for link in self.links), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -247,7 +272,9 @@ class Clustered(Store):
         name = str(Endpoint.of(elsewhere.host or here.endpoint.bare, elsewhere.port))
         link = self._by_name.get(name)
         if link is None:
-            raise TopologyChanged(f"{name} is a primary of the cluster now; nothing was done, try again")
+            raise TopologyChanged(
+                f"{name} is a primary of the cluster now; nothing was done, try again"
+            )
         if not elsewhere.asking:
             self._owners[elsewhere.slot] = link
         return link
@@ -283,7 +310,9 @@ class Clustered(Store):
         except (Disconnected, Unauthorized, BadStore) as error:
             if not begun:
                 raise
-            raise OutcomeUnknown(f"{error}; {prefix!r} may be deleted in part: delete it again") from None
+            raise OutcomeUnknown(
+                f"{error}; {prefix!r} may be deleted in part: delete it again"
+            ) from None
         return existed
 
     async def unlink(self, keys: Sequence[bytes]) -> bool:
@@ -292,7 +321,9 @@ class Clustered(Store):
             places.setdefault(self.owner(key), []).append(key)
         deleted = False
         for link, mine in places.items():
-            for key, reply in zip(mine, await link.tell(*(("UNLINK", key) for key in mine)), strict=True):
+            for key, reply in zip(
+                mine, await link.tell(*(("UNLINK", key) for key in mine)), strict=True
+            ):
                 if isinstance(reply, ReplyError):
                     reply = await self._follow(reply, ("UNLINK", key), link)
                 if isinstance(reply, ReplyError):

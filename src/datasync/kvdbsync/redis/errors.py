@@ -28,7 +28,10 @@ _CODES: dict[str, tuple[type[DataSyncError], str]] = {
     "WRONGPASS": (Unauthorized, "check {login}, and the user's ACL"),
     "NOAUTH": (Unauthorized, "check {login}, and the user's ACL"),
     "NOPERM": (Unauthorized, "check {login}, and the user's ACL"),
-    "DENIED": (Unauthorized, "set a password on the server, or bind it to the address that is to be used"),
+    "DENIED": (
+        Unauthorized,
+        "set a password on the server, or bind it to the address that is to be used",
+    ),
     "LOADING": (Disconnected, "try again once it has loaded its data"),
     "MASTERDOWN": (Disconnected, "it is a replica without its primary; name the primary"),
     "READONLY": (Disconnected, "it is a replica now; name the primary, or write redis+sentinel://"),
@@ -53,10 +56,16 @@ _WORDS: dict[str, tuple[type[DataSyncError], str]] = {
     # that something is not allowed to a script, of Redis 7.0 and later ones
     "user executing the script": _CODES["NOPERM"],
     "acl failure in script": _CODES["NOPERM"],
-    "max number of clients": (Disconnected, "raise maxclients, or close connections that nobody uses"),
+    "max number of clients": (
+        Disconnected,
+        "raise maxclients, or close connections that nobody uses",
+    ),
     "unknown command": (BadStore, _NEEDS),
     "db index is out of range": (BadStore, "name a database that it has, or raise databases"),
-    "invalid bulk length": (BadStore, "the value is larger than proto-max-bulk-len; raise it, or store less"),
+    "invalid bulk length": (
+        BadStore,
+        "the value is larger than proto-max-bulk-len; raise it, or store less",
+    ),
     "can't save in background": _CODES["MISCONF"],
 }
 _OTHER = (BadStore, "see the server's log")
@@ -110,7 +119,9 @@ def of_reply(error: Exception, address: str, login: str = LOGIN) -> DataSyncErro
     return kind(f"{address}: {text.rstrip('.')}; nothing was done: {way_out.format(login=login)}")
 
 
-def of_loss(error: Exception | None, address: str, *, greeted: bool, tls: bool) -> Disconnected | Unauthorized:
+def of_loss(
+    error: Exception | None, address: str, *, greeted: bool, tls: bool
+) -> Disconnected | Unauthorized:
     """What it means that a connection has ended; `greeted`: it had answered before."""
     if (problem := certificate_problem(error)) is not None:
         return BadCertificate(f"{address}: {problem}")
@@ -121,7 +132,9 @@ def of_loss(error: Exception | None, address: str, *, greeted: bool, tls: bool) 
             f"{address}: the server closed the connection; if that goes on, see its log, and its"
             " client-output-buffer-limit"
         )
-    return Disconnected(f"{address}: the connection was lost ({error}); check the server, and the network")
+    return Disconnected(
+        f"{address}: the connection was lost ({error}); check the server, and the network"
+    )
 
 
 def unknown(error: DataSyncError) -> OutcomeUnknown:

@@ -9,7 +9,15 @@ from datasync.scopes import Scopes, is_prefix
 from datasync.skipped_keys import SkippedKeys
 from datasync.texts import logger
 
-__all__ = ["skipped", "pattern_of", "scan_pattern", "single_keys", "texts_of", "tracked", "wanted_of"]
+__all__ = [
+    "skipped",
+    "pattern_of",
+    "scan_pattern",
+    "single_keys",
+    "texts_of",
+    "tracked",
+    "wanted_of",
+]
 
 _MOST_PREFIXES = 32
 """Tracked one by one: each write of anybody is compared with each of them."""
@@ -47,7 +55,10 @@ def tracked(scopes: Sequence[str]) -> list[str]:
 def _common(texts: Sequence[str]) -> str:
     """What all of them start with."""
     first, last = min(texts), max(texts)
-    length = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    length = next(
+        (at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
+        len(first),
+    )
     return first[:length]
 
 
@@ -66,7 +77,9 @@ def texts_of(keys: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[str]]:
     return _split([(key, text) for key in keys if (text := _text_of(key)) is not None])
 
 
-def wanted_of(keys: Sequence[bytes], scopes: Scopes | None) -> tuple[Sequence[bytes], Sequence[str]]:
+def wanted_of(
+    keys: Sequence[bytes], scopes: Scopes | None
+) -> tuple[Sequence[bytes], Sequence[str]]:
     """The keys that are text and lie in the scopes (None: all do), as they
     are stored and as text."""
     keys, texts = texts_of(keys)

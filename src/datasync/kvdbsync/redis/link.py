@@ -102,13 +102,17 @@ class Link(asyncio.Protocol):
         except Disconnected as error:
             if link.hello:
                 raise
-            raise await explained(error, link.address, endpoint.bare, endpoint.port, access.tls) from None
+            raise await explained(
+                error, link.address, endpoint.bare, endpoint.port, access.tls
+            ) from None
         return link
 
     async def _dial(self) -> None:
         tls = self.access.tls
         context = None if tls is None else tls.context()
-        await self._loop.create_connection(lambda: self, self.endpoint.bare, self.endpoint.port, ssl=context)
+        await self._loop.create_connection(
+            lambda: self, self.endpoint.bare, self.endpoint.port, ssl=context
+        )
 
     async def _greet(self) -> None:
         access = self.access
@@ -130,7 +134,9 @@ class Link(asyncio.Protocol):
     @property
     def ready(self) -> bool:
         """Whether the connection stands, as far as one can know."""
-        return self._error is None and self._transport is not None and not self._transport.is_closing()
+        return (
+            self._error is None and self._transport is not None and not self._transport.is_closing()
+        )
 
     @property
     def role(self) -> str:
@@ -142,7 +148,9 @@ class Link(asyncio.Protocol):
         or fails with `Disconnected`."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if not self.ready or self._transport is None:
-            future.set_exception(self.error or Disconnected(f"{self.address}: the connection is closed; try again"))
+            future.set_exception(
+                self.error or Disconnected(f"{self.address}: the connection is closed; try again")
+            )
             future.exception()  # nobody need fetch it
             return future
         self._asked.append(_Asked(len(commands), future))
@@ -189,7 +197,9 @@ class Link(asyncio.Protocol):
         while not replies.done():
             answered, came = self._answered, self._came
             await asyncio.wait((replies,), timeout=patience)
-            patience = limit if self._answered > answered else min(limit, (self._came - came) / SLOWEST)
+            patience = (
+                limit if self._answered > answered else min(limit, (self._came - came) / SLOWEST)
+            )
             if not patience and not replies.done():
                 # nobody can tell which of the later ones would still be done
                 self.fail(f"no answer within {limit:g} s; check that the server is healthy")
@@ -271,7 +281,9 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._error is None:
-            self._error = errors.of_loss(exc, self.address, greeted=bool(self.hello), tls=self.access.tls is not None)
+            self._error = errors.of_loss(
+                exc, self.address, greeted=bool(self.hello), tls=self.access.tls is not None
+            )
         asked, self._asked = self._asked, deque()
         for each in asked:
             if not each.future.done():
@@ -297,5 +309,7 @@ def refuse_mode(link: Link, wanted: str) -> None:
     ("standalone", "cluster", "sentinel")."""
     mode = _said(link.hello, b"mode")
     if mode != wanted:
-        scheme = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(mode, "redis:// or rediss://")
+        scheme = {"cluster": "redis+cluster://", "sentinel": "redis+sentinel://"}.get(
+            mode, "redis:// or rediss://"
+        )
         raise BadStore(f"{link.address}: it runs as {mode or 'something else'}; write {scheme}")

@@ -103,7 +103,9 @@ class Plan:
         failed = [reply for reply in replies if isinstance(reply, ReplyError)]
         # all that is behind a MULTI that is refused
         one_by_one = replies[0] in failed and len(failed) < len(replies)
-        return None if not failed or one_by_one or str(failed[0]).startswith("PARTLY") else failed[0]
+        return (
+            None if not failed or one_by_one or str(failed[0]).startswith("PARTLY") else failed[0]
+        )
 
     def committed(self, replies: Sequence[Any], address: str) -> Committed:
         """What was done. Raises `OutcomeUnknown`, or what
@@ -114,16 +116,24 @@ class Plan:
         results = replies[-1] if self._transacts and isinstance(replies[-1], list) else replies
         for result in results:
             if isinstance(result, ReplyError):  # in the midst of several, which Redis does not undo
-                raise OutcomeUnknown(f"{address}: {result}; read the keys to see which were written")
+                raise OutcomeUnknown(
+                    f"{address}: {result}; read the keys to see which were written"
+                )
         single = iter(results)
         by_prefix = iter(results[-1] if results and isinstance(results[-1], list) else ())
         done: list[Any] = [
-            next(by_prefix if _is_of_prefix(operation) else single, None) for operation in self.operations
+            next(by_prefix if _is_of_prefix(operation) else single, None)
+            for operation in self.operations
         ]
         if not all(map(_is_answer, done, self.operations)):
-            raise OutcomeUnknown(f"{address}: it does not answer as Redis does; read the keys to see what was written")
+            raise OutcomeUnknown(
+                f"{address}: it does not answer as Redis does; read the keys to see what "
+                "was written"
+            )
         pairs = zip(self.operations, done, strict=True)
-        return Committed(None, [result > 0 for operation, result in pairs if isinstance(operation, Delete)])
+        return Committed(
+            None, [result > 0 for operation, result in pairs if isinstance(operation, Delete)]
+        )
 
 
 def _is_answer(result: Any, operation: Operation) -> bool:
@@ -138,14 +148,25 @@ def _command(operation: Operation) -> Command:
     if isinstance(operation, Put):
         if operation.ttl is None:
             return ("SET", operation.key, operation.raw)
-        return ("SET", operation.key, operation.raw, "PX", _milliseconds(operation.key, operation.ttl))
+        return (
+            "SET",
+            operation.key,
+            operation.raw,
+            "PX",
+            _milliseconds(operation.key, operation.ttl),
+        )
     if isinstance(operation, Delete):
         return ("UNLINK", operation.key)
-    raise UnsupportedOption(f"Redis has no revisions (for {operation.key!r}); leave if_revision out")
+    raise UnsupportedOption(
+        f"Redis has no revisions (for {operation.key!r}); leave if_revision out"
+    )
 
 
 def _milliseconds(key: str, ttl: float) -> int:
     milliseconds = math.ceil(ttl * 1000)
     if milliseconds > _LONGEST:
-        raise BadValue(f"the ttl of {key!r} is longer than Redis takes; it is at most {_LONGEST // 1000} seconds")
+        raise BadValue(
+            f"the ttl of {key!r} is longer than Redis takes; it is at most "
+            f"{_LONGEST // 1000} seconds"
+        )
     return milliseconds

@@ -26,7 +26,9 @@ _PATIENCE = 1.0
 before it sends any of it."""
 
 
-async def prove_readable(store: Store, names: Sequence[str], pattern: str | None, caution: Caution) -> None:
+async def prove_readable(
+    store: Store, names: Sequence[str], pattern: str | None, caution: Caution
+) -> None:
     """Read what failed the last time, or some keys that match the pattern;
     `names` are those of the scopes.
 
@@ -35,7 +37,11 @@ async def prove_readable(store: Store, names: Sequence[str], pattern: str | None
     """
     keys = caution.suspects
     if not keys and pattern is not None:
-        keys = [key for found in await asyncio.gather(*(_some(link, pattern) for link in store.links)) for key in found]
+        keys = [
+            key
+            for found in await asyncio.gather(*(_some(link, pattern) for link in store.links))
+            for key in found
+        ]
 
     sizes = dict(zip(keys, await store.sizes(keys), strict=True))
     some, left = [name.encode() for name in names], _READ
@@ -93,11 +99,15 @@ async def _read_apart(store: Store, key: bytes, size: int) -> None:
     await store.ping()  # raises where it is the server that has gone
     if beside.error is None:
         raise BadStore(
-            f"{beside.address}: the server ends the connection when the value of {key.decode(errors='replace')!r}"
-            f" ({size} bytes) is read; raise client-output-buffer-limit, or store less under one key"
+            f"{beside.address}: the server ends the connection when the value of "
+            f"{key.decode(errors='replace')!r}"
+            f" ({size} bytes) is read; raise client-output-buffer-limit, or store less "
+            "under one key"
         )
     raise Disconnected(str(beside.error))
 
 
 def _in_the_way(error: AnswerTooLarge, key: bytes, size: int) -> AnswerTooLarge:
-    return AnswerTooLarge(f"{error} (it is the value of {key.decode(errors='replace')[:200]!r}, {size} bytes)")
+    return AnswerTooLarge(
+        f"{error} (it is the value of {key.decode(errors='replace')[:200]!r}, {size} bytes)"
+    )

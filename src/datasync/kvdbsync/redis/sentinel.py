@@ -81,7 +81,9 @@ class Sentinels:
             refuse_mode(link, "sentinel")
             [said] = await link.answered(link.send(("SENTINEL", "MASTER", self._name)))
             if isinstance(said, ReplyError) and "No such master" in str(said):
-                raise BadStore(f"{endpoint}: it knows no primary {self._name!r}; check the name in the URL")
+                raise BadStore(
+                    f"{endpoint}: it knows no primary {self._name!r}; check the name in the URL"
+                )
             [primary] = link.good([said])
         finally:
             await link.aclose()
@@ -90,9 +92,15 @@ class Sentinels:
 
 def _place(primary: Mapping[bytes, bytes], sentinel: Endpoint) -> tuple[int, Endpoint]:
     try:
-        host, port, epoch = primary[b"ip"].decode(), int(primary[b"port"]), int(primary[b"config-epoch"])
+        host, port, epoch = (
+            primary[b"ip"].decode(),
+            int(primary[b"port"]),
+            int(primary[b"config-epoch"]),
+        )
     except (KeyError, ValueError):
-        raise Disconnected(f"{sentinel}: it does not say where the primary is; check that it is a sentinel") from None
+        raise Disconnected(
+            f"{sentinel}: it does not say where the primary is; check that it is a sentinel"
+        ) from None
     return epoch, Endpoint.of(host, port)
 
 

@@ -15,7 +15,15 @@ from datasync.kvdbsync.redis.replies import shaped
 from datasync.kvdbsync.redis.snapshot import Batch, Caution, ended, read_snapshot
 from datasync.kvdbsync.redis.store import Store
 from datasync.scopes import is_prefix
-from datasync.source import Commit, Frame, Scopes, Session, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.source import (
+    Commit,
+    Frame,
+    Scopes,
+    Session,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+)
 
 __all__ = ["RedisSession"]
 
@@ -46,7 +54,9 @@ class RedisSession(Session):
         """Bytes that these take."""
         self._flushed = False
         """Whether there is a flush among them."""
-        self._reading: tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None = None
+        self._reading: (
+            tuple[Sequence[Sequence[str]], asyncio.Future[Sequence[bytes | None]]] | None
+        ) = None
 
     @classmethod
     async def start(cls, store: Store, scopes: Sequence[str], caution: Caution) -> RedisSession:
@@ -57,11 +67,16 @@ class RedisSession(Session):
             await prove_readable(store, minimal[:_CHECKED], scan_pattern(minimal), caution)
         session = cls(store, minimal, caution)
         for link in store.links:
-            link.pushed, link.lost = functools.partial(session._pushed, link.address), session._wake.set
+            link.pushed, link.lost = (
+                functools.partial(session._pushed, link.address),
+                session._wake.set,
+            )
         if minimal:
             prefixes = [part for prefix in tracked(minimal) for part in ("PREFIX", prefix)]
             for link in store.links:
-                await link.ask(("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1))
+                await link.ask(
+                    ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes), ("SCAN", 0, "COUNT", 1)
+                )
         return session
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
@@ -187,7 +202,9 @@ class RedisSession(Session):
         self._batch.note(values)
         following = iter(values)
         # zip asks for a text first, so it takes no value too many
-        return [Commit(None, 0, list(zip(texts, following, strict=False))) for texts in groups if texts]
+        return [
+            Commit(None, 0, list(zip(texts, following, strict=False))) for texts in groups if texts
+        ]
 
     def _take(self, push: Sequence[bytes], limit: int) -> Sequence[bytes]:
         """At most so many keys of the first push; what changes from now on is asked for again."""

@@ -61,7 +61,11 @@ class Batch:
         some = values[:: len(values) // _SAMPLE + 1]
         each = sum([len(value) for value in some if value is not None]) // (len(some) or 1) + 1
         # no answer is too large while no value is larger than the largest that was ever in the way
-        surely = self._caution.most // (self._caution.largest + _BESIDE) if self._caution.largest else _MOST
+        surely = (
+            self._caution.most // (self._caution.largest + _BESIDE)
+            if self._caution.largest
+            else _MOST
+        )
         self.limit = max(1, min(_MOST, surely, self.limit * _GROWTH, self._caution.aim // each))
 
 
@@ -109,7 +113,9 @@ async def ended(fetching: asyncio.Future[Sequence[bytes | None]]) -> None:
         fetching.exception()  # the next read raises what ended the connection
 
 
-async def read_snapshot(store: Store, scopes: Sequence[str], batch: Batch, fetch: Fetch) -> AsyncIterator[list[Item]]:
+async def read_snapshot(
+    store: Store, scopes: Sequence[str], batch: Batch, fetch: Fetch
+) -> AsyncIterator[list[Item]]:
     """(key, value, 0) of all keys in the scopes, some perhaps twice. Values are read while keys are
     being sought, and the next ones while some are yielded."""
     reading: tuple[Sequence[str], asyncio.Future[Sequence[bytes | None]]] | None = None
@@ -128,7 +134,9 @@ async def read_snapshot(store: Store, scopes: Sequence[str], batch: Batch, fetch
 
 def _items(texts: Sequence[str], values: Sequence[bytes | None], batch: Batch) -> list[Item]:
     batch.note(values)
-    return [(text, value, 0) for text, value in zip(texts, values, strict=True) if value is not None]
+    return [
+        (text, value, 0) for text, value in zip(texts, values, strict=True) if value is not None
+    ]
 
 
 async def _keys(store: Store, scopes: Sequence[str], batch: Batch) -> AsyncIterator[Keys]:

@@ -60,7 +60,10 @@ class Store(abc.ABC):
         places: dict[Link, list[int]] = {}
         for place, key in enumerate(keys):
             places.setdefault(self.owner(key), []).append(place)
-        asked = [(link, mine, link.send(*(("STRLEN", keys[at]) for at in mine))) for link, mine in places.items()]
+        asked = [
+            (link, mine, link.send(*(("STRLEN", keys[at]) for at in mine)))
+            for link, mine in places.items()
+        ]
         sizes = [0] * len(keys)
         for link, mine, answer in asked:
             for place, reply in zip(mine, await link.answered(answer), strict=True):
@@ -115,10 +118,13 @@ class Single(Store):
         values: list[bytes | None] = shaped(answer, list[bytes | None], self._link.address)
         if len(values) != len(keys):
             raise Disconnected(
-                f"{self._link.address}: MGET of {len(keys)} keys has {len(values)} values; check what stands before it"
+                f"{self._link.address}: MGET of {len(keys)} keys has {len(values)} values; check "
+                "what stands before it"
             )
         if None in values and not skipped.full:
-            self._report_types([key for key, value in zip(keys, values, strict=True) if value is None])
+            self._report_types(
+                [key for key, value in zip(keys, values, strict=True) if value is None]
+            )
         return values
 
     def _report_types(self, keys: Sequence[bytes]) -> None:
@@ -159,7 +165,9 @@ class Shared:
         self._closes = 0
 
     async def use(
-        self, request: Callable[[Store], Awaitable[T]], again: tuple[type[Disconnected], ...] = (TopologyChanged,)
+        self,
+        request: Callable[[Store], Awaitable[T]],
+        again: tuple[type[Disconnected], ...] = (TopologyChanged,),
     ) -> T:
         """The result of `request`, which is made again where it ends in such an error: at
         first where a cluster says that its primaries are others now. Once, over what may be a
@@ -174,7 +182,9 @@ class Shared:
                 return await self._connection.use(await self._ready(), request)
         except Disconnected:
             if closes != self._closes:  # G12: nothing was sent
-                raise WatchClosed("it was closed before the request was sent; nothing was done") from None
+                raise WatchClosed(
+                    "it was closed before the request was sent; nothing was done"
+                ) from None
             raise
 
     async def aclose(self) -> None:
@@ -217,7 +227,9 @@ class Shared:
                 async with asyncio.timeout(2 * self._timeout):
                     store = await self._opener()
             except TimeoutError:
-                raise Disconnected("still not connected; check that the server is healthy") from None
+                raise Disconnected(
+                    "still not connected; check that the server is healthy"
+                ) from None
             await self._connection.replace(store)
         self._checked = asyncio.get_running_loop().time()
         return store
@@ -252,7 +264,10 @@ async def scan(link: Link, pattern: str, *conditions: str) -> AsyncGenerator[Seq
         if len(seen) >= patience:
             patience = await _pages_of(link)
             if len(seen) >= patience:
-                raise _endless(link, f"{len(seen)} pages, more than its keys need, or without leave to ask DBSIZE")
+                raise _endless(
+                    link,
+                    f"{len(seen)} pages, more than its keys need, or without leave to ask DBSIZE",
+                )
 
         following = link.send(("SCAN", cursor, *command))
         yield keys
@@ -267,14 +282,18 @@ async def _pages_of(link: Link) -> int:
 
 
 def _endless(link: Link, why: str) -> Disconnected:
-    return Disconnected(f"{link.address}: SCAN does not end ({why}); check the server, and what stands before it")
+    return Disconnected(
+        f"{link.address}: SCAN does not end ({why}); check the server, and what stands before it"
+    )
 
 
 def refuse_replica(link: Link) -> None:
     """Raise `Disconnected` for a replica: it takes no writes, and does not
     announce that it was reloaded."""
     if link.role != "master":
-        raise Disconnected(f"{link.address}: it is a replica; name the primary, or write redis+sentinel://")
+        raise Disconnected(
+            f"{link.address}: it is a replica; name the primary, or write redis+sentinel://"
+        )
 
 
 def report_type(key: bytes, kind: str) -> None:

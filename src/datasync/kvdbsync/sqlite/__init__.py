@@ -5,7 +5,8 @@ one file, a change log to follow.
 `sqlite:////var/lib/app/file.db` absolute. Query keys:
 
 - `keep=100000`: how many revisions the log keeps for those who resume (128 MiB of changes at most).
-- `sync=normal`: acknowledged writes survive the end of the process; `sync=full`: a power cut too, at a sync for each
+- `sync=normal`: acknowledged writes survive the end of the process; `sync=full`: a power cut too,
+  at a sync for each
   group of commits.
 - `immutable=1`: read a file that nobody writes, such as one in a read-only directory.
 
@@ -79,13 +80,17 @@ _CAPABILITIES = Capabilities(
     reply=False,
     durable=True,
 )
-_IMMUTABLE = msgspec.structs.replace(_CAPABILITIES, ttl=False, cas=False, transactions=False, writable=False)
+_IMMUTABLE = msgspec.structs.replace(
+    _CAPABILITIES, ttl=False, cas=False, transactions=False, writable=False
+)
 
 
 def from_url(url: Url) -> SqliteSource:
     """The Source of a `sqlite:` URL. Raises `BadUrl`."""
     if url.hosts or url.user is not None:
-        raise BadUrl(f"{url} has a host; write sqlite:///file.db or, with four slashes, sqlite:////absolute/file.db")
+        raise BadUrl(
+            f"{url} has a host; write sqlite:///file.db or, with four slashes, sqlite:////absolute/file.db"
+        )
     path = url.path[1:]
     if path == ":memory:":
         raise BadUrl(f"{url} would be gone at the end; write memory:// for a store in memory")
@@ -147,12 +152,16 @@ class SqliteSource(Source):
         self._waiting: set[asyncio.Future[Any]] = set()
         """Those who wait for something else than a write: that the file opens, or is read."""
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         position = None if resume is None else as_position(resume)
         file = await self._open_file()
         # as of now: what other sessions see while this one reads may be newer than what it reads
         named = functools.partial(self._named, self._latest)
-        session = SqliteSession(file, self._path, scopes, added, position, named, self._saw, self._skipped)
+        session = SqliteSession(
+            file, self._path, scopes, added, position, named, self._saw, self._skipped
+        )
         await session.start()
         return session
 
@@ -169,9 +178,13 @@ class SqliteSource(Source):
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         if reply:
-            raise UnsupportedOption(f"{self.name} has no way back from its watches; leave out reply")
+            raise UnsupportedOption(
+                f"{self.name} has no way back from its watches; leave out reply"
+            )
         if self._settings.immutable:
-            raise UnsupportedOption(f"{self.name} was opened with ?immutable=1; leave that out to write")
+            raise UnsupportedOption(
+                f"{self.name} was opened with ?immutable=1; leave that out to write"
+            )
         for operation in operations:
             _validate(operation)
         return await self._write(operations)
@@ -212,15 +225,21 @@ class SqliteSource(Source):
         if token is None:
             what = "x''" if keys_only else "value"
             file = await self._open_file()
-            rows = await self._read(file, lambda connection: self._rows(connection, prefix, what, limit + 1))
+            rows = await self._read(
+                file, lambda connection: self._rows(connection, prefix, what, limit + 1)
+            )
             if len(rows) > limit:
                 # not in the follower's thread, where all would wait for it
-                reading = read_apart(file, lambda connection: self._rows(connection, prefix, what, None))
+                reading = read_apart(
+                    file, lambda connection: self._rows(connection, prefix, what, None)
+                )
                 rows = await self._wait_for(reading)
             token = held(rows)
         return cast(Held, token).page(limit)
 
-    def _rows(self, connection: Connection, prefix: str, what: str, limit: int | None) -> list[Item]:
+    def _rows(
+        self, connection: Connection, prefix: str, what: str, limit: int | None
+    ) -> list[Item]:
         rows: list[Item] = []
         for chunk in under(connection, prefix, self._skipped, what, limit):
             rows.extend(chunk)
@@ -243,7 +262,9 @@ class SqliteSource(Source):
         `Disconnected`, `OutcomeUnknown`.
         """
         if self._settings.immutable:
-            raise UnsupportedOption(f"{self.name} was opened with ?immutable=1; leave that out to write")
+            raise UnsupportedOption(
+                f"{self.name} was opened with ?immutable=1; leave that out to write"
+            )
         if not await asyncio.to_thread(check_backup, self._library, backup, self._path):
             await make_from(self._library, backup, self._path)
             try:
@@ -259,7 +280,10 @@ class SqliteSource(Source):
         if file.writer is None and file.became_writable():
             file = await self._open_file()
         if file.writer is None:
-            raise BadStore(f"{file.path} is read-only for this process; grant write access to it and its directory")
+            raise BadStore(
+                f"{file.path} is read-only for this process; grant write access to it and its "
+                "directory"
+            )
         return file
 
     async def aclose(self) -> None:
@@ -285,7 +309,9 @@ class SqliteSource(Source):
     async def _open_file(self) -> SharedFile:
         file = self._file
         if file is not None and file.pid != os.getpid():
-            raise Forked(f"{self.name} was opened before this process was forked; open it after the fork")
+            raise Forked(
+                f"{self.name} was opened before this process was forked; open it after the fork"
+            )
         if file is not None and file.opened and file.is_at(self._path):
             return file
         if file is None or file.opened or file.lost is not None:
@@ -338,7 +364,9 @@ class SqliteSource(Source):
         if not self.create or self._was_open:
             self._check_content()
         # a file that is gone is not recreated while watches know the old one: it may be put back
-        return acquire(self._path, self._settings, self._library, create=self.create and not self._was_open)
+        return acquire(
+            self._path, self._settings, self._library, create=self.create and not self._was_open
+        )
 
     def _check_content(self) -> None:
         """Raise where there is nothing to read: an empty file is not a store
@@ -351,7 +379,8 @@ class SqliteSource(Source):
             raise BadStore(f"there is no file {self._path}; name the file to be read") from None
         if empty and self._was_open:
             raise Disconnected(
-                f"{self._path} is empty now; put its content back, or restart to begin with an empty store"
+                f"{self._path} is empty now; put its content back, or restart to begin with an "
+                "empty store"
             )
         if empty:
             raise BadStore(f"{self._path} is empty, so it is not a store; name the file to be read")
@@ -362,11 +391,18 @@ def _validate(operation: Operation) -> None:
     _validate_key(operation.key, empty=not isinstance(operation, Put))
     if isinstance(operation, Put):
         if not isinstance(operation.raw, bytes):
-            raise BadValue(f"the value of {operation.key!r} is {type(operation.raw).__name__}; encode it to bytes")
+            raise BadValue(
+                f"the value of {operation.key!r} is {type(operation.raw).__name__}; encode it "
+                "to bytes"
+            )
         if len(operation.raw) > _MAX_VALUE:
-            raise BadValue(f"the value of {operation.key!r} has more than {_MAX_VALUE} bytes; split it")
+            raise BadValue(
+                f"the value of {operation.key!r} has more than {_MAX_VALUE} bytes; split it"
+            )
         if operation.ttl is not None and not 0 < operation.ttl < math.inf:
-            raise BadValue(f"the TTL of {operation.key!r} is {operation.ttl!r}; give seconds above 0")
+            raise BadValue(
+                f"the TTL of {operation.key!r} is {operation.ttl!r}; give seconds above 0"
+            )
 
 
 def _validate_key(key: str, *, empty: bool = False) -> None:

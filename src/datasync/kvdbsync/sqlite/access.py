@@ -18,7 +18,9 @@ def mode_of(path: str, *, create: bool, immutable: bool) -> Mode:
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         if not create:
-            raise Disconnected(f"{directory} is gone; put it back, or restart to begin with an empty store")
+            raise Disconnected(
+                f"{directory} is gone; put it back, or restart to begin with an empty store"
+            )
         raise BadStore(f"there is no directory {directory}; make it with: mkdir -p {directory}")
     if os.path.isdir(path):
         raise BadStore(f"{path} is a directory; name a file in it")
@@ -29,20 +31,28 @@ def mode_of(path: str, *, create: bool, immutable: bool) -> Mode:
         if immutable:
             raise BadStore(f"there is no file {path}; name the file to be read")
         if not create:
-            raise Disconnected(f"{path} is gone; put it back, or restart to begin with an empty store")
+            raise Disconnected(
+                f"{path} is gone; put it back, or restart to begin with an empty store"
+            )
         if not os.access(directory, os.W_OK):
-            raise BadStore(f"{path} cannot be made in a read-only directory; grant write access to it")
+            raise BadStore(
+                f"{path} cannot be made in a read-only directory; grant write access to it"
+            )
     elif not os.access(path, os.R_OK):
         raise BadStore(f"{path} may not be read by this process; grant it read access")
     elif immutable:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(f"{path}-wal").st_size:
-                raise BadStore(f"{path}-wal holds commits that ?immutable=1 would miss; open the file once without it")
+                raise BadStore(
+                    f"{path}-wal holds commits that ?immutable=1 would miss; open the file once "
+                    "without it"
+                )
     elif not os.access(path, os.W_OK):
         return "ro"
     elif not os.access(directory, os.W_OK):
         raise BadStore(
-            f"{directory} is read-only, SQLite needs files beside {path}; grant write access to the directory,"
+            f"{directory} is read-only, SQLite needs files beside {path}; grant write access to "
+            "the directory,"
             " or read a file that nobody writes with ?immutable=1"
         )
 

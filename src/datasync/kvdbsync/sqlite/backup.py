@@ -60,10 +60,17 @@ async def back_up(file: SharedFile, target: str, report: Report) -> int:
                 connection.all("VACUUM INTO ?", (part,))
 
         pages = await file.follower.call(
-            lambda connection: connection.all("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+            lambda connection: connection.all(
+                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            )
         )
         total = int(pages[0][0])
-        await _apart(file, lambda connection, _: copy(connection), lambda: report(_size(part), total), write=False)
+        await _apart(
+            file,
+            lambda connection, _: copy(connection),
+            lambda: report(_size(part), total),
+            write=False,
+        )
         _appear(part, target, replace=True)
     return _size(target)
 
@@ -71,7 +78,11 @@ async def back_up(file: SharedFile, target: str, report: Report) -> int:
 def _checked(file: SharedFile, target: str) -> str:
     """The absolute path of `target`, if a backup may be written there."""
     target = os.path.abspath(target)
-    if identity(target) is not None and file.files is not None and identity(target) == file.files.store:
+    if (
+        identity(target) is not None
+        and file.files is not None
+        and identity(target) == file.files.store
+    ):
         raise UsageError(f"{target} is the store itself; name another file")
     if os.path.isdir(target) or (os.path.exists(target) and not os.path.isfile(target)):
         raise UsageError(f"{target} is not a file; name the file to be written")
@@ -95,7 +106,10 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
             f"{backup} is a store that is in use, as {backup}-wal shows;"
             f" make a backup of it with: datasync backup sqlite:///{backup} FILE"
         )
-    with _about(library, backup), contextlib.closing(library.connect(backup, "immutable")) as connection:
+    with (
+        _about(library, backup),
+        contextlib.closing(library.connect(backup, "immutable")) as connection,
+    ):
         require_store(connection, backup)
         newest = head(connection).revision
         found = connection.all("PRAGMA quick_check(1)")
@@ -103,7 +117,8 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
             raise BadStore(f"{backup} is damaged ({found[0][0]}); name an older backup")
         for key, revision in connection.all(_ODD, (newest,)):
             raise BadStore(
-                f"{backup} is damaged: the key {key.decode(errors='backslashreplace')!r} has the revision {revision!r};"
+                f"{backup} is damaged: the key {key.decode(errors='backslashreplace')!r} has the "
+                f"revision {revision!r};"
                 " name an older backup"
             )
     return os.path.lexists(store)
@@ -161,7 +176,8 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         connection.run("DELETE FROM main.kv")
         connection.run(
             "INSERT INTO main.kv SELECT key, value, revision,"
-            " CASE WHEN typeof(expires) = 'real' THEN expires + ? ELSE expires END FROM backup.kv WHERE tick()",
+            " CASE WHEN typeof(expires) = 'real' THEN expires + ? ELSE expires END FROM backup.kv "
+            "WHERE tick()",
             (ahead,),
         )
         revision = begin_history(connection, least)
@@ -174,7 +190,8 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
             if surely_undone(file.library.code(error)):
                 raise
             raise OutcomeUnknown(
-                f"{file.path}: the commit failed half-way ({error}); read it again to see whether it was restored"
+                f"{file.path}: the commit failed half-way ({error}); read it again to see whether "
+                "it was restored"
             ) from None
         file.notifier.notify()
         file.follower.wake()
@@ -203,7 +220,11 @@ def _begin(file: SharedFile, connection: Connection, stopped: threading.Event) -
 
 
 async def _apart(
-    file: SharedFile, work: Callable[[Connection, threading.Event], T], report: Callable[[], None], *, write: bool
+    file: SharedFile,
+    work: Callable[[Connection, threading.Event], T],
+    report: Callable[[], None],
+    *,
+    write: bool,
 ) -> T:
     """Run `work` in a thread with a connection of its own. Cancelled, it is
     interrupted and undone."""
@@ -249,7 +270,9 @@ def _part(target: str) -> Iterator[str]:
     try:
         number, part = tempfile.mkstemp(".part", f".{name}.", directory)
     except OSError as error:
-        raise BadStore(f"{target} cannot be made: {error.strerror}; name a file that can be written") from None
+        raise BadStore(
+            f"{target} cannot be made: {error.strerror}; name a file that can be written"
+        ) from None
     os.close(number)
     try:
         yield part
@@ -274,9 +297,13 @@ def _appear(part: str, target: str, *, replace: bool) -> None:
         finally:
             os.close(directory)
     except FileExistsError:
-        raise Disconnected(f"{target} was made by somebody else meanwhile, nothing was done; repeat it") from None
+        raise Disconnected(
+            f"{target} was made by somebody else meanwhile, nothing was done; repeat it"
+        ) from None
     except OSError as error:
-        raise BadStore(f"{target} cannot be written: {error.strerror}; name a file that can be") from None
+        raise BadStore(
+            f"{target} cannot be written: {error.strerror}; name a file that can be"
+        ) from None
 
 
 def _size(path: str) -> int:

@@ -77,7 +77,8 @@ def _is_written_by_us(content: bytes) -> bool:
 @functools.lru_cache(maxsize=64)
 def _say_once(bell: str) -> None:
     log.warning(
-        "%s is not a bell of datasync: it is left alone, and commits of other processes are looked for instead;"
+        "%s is not a bell of datasync: it is left alone, and commits of other processes are looked "
+        "for instead;"
         " remove it, or name another store",
         bell,
     )
@@ -168,7 +169,9 @@ class CommitWatcher:
         # for a file that is watched already this gives the same number again
         mask = _IN_MODIFY | _IN_DELETE_SELF | _IN_DONT_FOLLOW
         self._bell = self._watch(bell, mask, self._bell) if is_bell else -1
-        self._store = self._watch(self._path, _IN_ATTRIB | _IN_MOVE_SELF | _IN_DELETE_SELF, self._store)
+        self._store = self._watch(
+            self._path, _IN_ATTRIB | _IN_MOVE_SELF | _IN_DELETE_SELF, self._store
+        )
 
     def _watch(self, path: str, mask: int, before: int) -> int:
         number: int = self._libc.inotify_add_watch(self.fd, os.fsencode(path), mask)

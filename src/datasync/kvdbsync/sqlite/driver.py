@@ -37,7 +37,17 @@ Mode = Literal["rwc", "rw", "ro", "immutable"]
 Row = tuple[Any, ...]
 
 BUSY, FULL = 5, 13
-_LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT, _CANTOPEN, _TOOBIG, _NOTADB = 6, 7, 8, 9, 10, 11, 14, 18, 26
+_LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT, _CANTOPEN, _TOOBIG, _NOTADB = (
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    14,
+    18,
+    26,
+)
 _PERM, _AUTH = 3, 23
 _IOERR_SHORT_READ = _IOERR | 2 << 8
 _ROOM = 32 << 10
@@ -153,7 +163,9 @@ class _TimeLimit:
         return size
 
 
-def _authorize(action: int, first: str | None, second: str | None, schema: str | None, cause: str | None) -> int:
+def _authorize(
+    action: int, first: str | None, second: str | None, schema: str | None, cause: str | None
+) -> int:
     """Let our own statements do what they do, and nothing in the file run within them."""
     del first, second, schema
     return _DENY if cause is not None or action == _RECURSIVE else _OK
@@ -218,7 +230,8 @@ class _BaseConnection:
         """The typed error for what only this connection can tell; any other as it is."""
         if self._limit.expired:
             return BadStore(
-                f"a statement on {self._path} ran for too long: the file is damaged, or was made to do harm;"
+                f"a statement on {self._path} ran for too long: the file is damaged, or was made "
+                "to do harm;"
                 " put a backup in its place with: datasync restore FILE URL"
             )
         if self._is_no_text(error):
@@ -287,7 +300,9 @@ class _Standard:
 
 class _ApswConnection(_BaseConnection):
     def __init__(self, apsw: Any, path: str, mode: Mode) -> None:
-        flags = apsw.SQLITE_OPEN_URI | (apsw.SQLITE_OPEN_READONLY if mode in ("ro", "immutable") else 0)
+        flags = apsw.SQLITE_OPEN_URI | (
+            apsw.SQLITE_OPEN_READONLY if mode in ("ro", "immutable") else 0
+        )
         if mode in ("rw", "rwc"):
             flags |= apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if mode == "rwc" else 0)
         connection = apsw.Connection(_uri(path, mode), flags=flags)
@@ -347,12 +362,16 @@ def load_driver(name: str | None = None) -> Driver:
     except ImportError as error:
         if name is None:
             return _Standard()
-        raise MissingExtra(f"{name} cannot be used ({error}); install it: pip install 'datasync[sqlite]'") from None
+        raise MissingExtra(
+            f"{name} cannot be used ({error}); install it: pip install 'datasync[sqlite]'"
+        ) from None
 
 
 def is_defective(version: tuple[int, ...]) -> bool:
     """Whether this SQLite can lose commits when a write and a reset of the WAL race."""
-    return not (version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45))
+    return not (
+        version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    )
 
 
 def warn_of_defects(library: Driver) -> None:
@@ -362,7 +381,8 @@ def warn_of_defects(library: Driver) -> None:
         return
     _warned = True
     log.warning(
-        "SQLite %s (of %s) can lose commits when a write and a reset of the WAL race; fixed in 3.51.3, 3.50.7 and "
+        "SQLite %s (of %s) can lose commits when a write and a reset of the WAL race; fixed in "
+        "3.51.3, 3.50.7 and "
         "3.44.6, which pip install 'datasync[sqlite]' brings",
         ".".join(map(str, library.version)),
         library.name,
@@ -372,7 +392,10 @@ def warn_of_defects(library: Driver) -> None:
 def is_damage(library: Driver, error: Exception) -> bool:
     """Whether an error of the library says that the file does not hold what it must:
     also that it ends too early."""
-    return library.code(error) in (_CORRUPT, _NOTADB) or library.extended_code(error) == _IOERR_SHORT_READ
+    return (
+        library.code(error) in (_CORRUPT, _NOTADB)
+        or library.extended_code(error) == _IOERR_SHORT_READ
+    )
 
 
 def surely_undone(code: int) -> bool:
@@ -394,25 +417,39 @@ def explain(library: Driver, error: Exception, path: str) -> DataSyncError:
     was sent, or while reading."""
     code = library.code(error)
     if code in (BUSY, _LOCKED):
-        return Disconnected(f"{path} stayed locked by another process, nothing was done; see `fuser {path}` and repeat")
+        return Disconnected(
+            f"{path} stayed locked by another process, nothing was done; see `fuser {path}` "
+            "and repeat"
+        )
     if code == FULL or (code in (_IOERR, _CANTOPEN) and _is_full(path)):
-        return Disconnected(f"no space left for {path}, nothing was written; free some space and repeat")
+        return Disconnected(
+            f"no space left for {path}, nothing was written; free some space and repeat"
+        )
     if code == _TOOBIG:
         return BadValue(f"too big for {path} in one transaction, nothing was written; split it")
     if code == _READONLY:
-        return BadStore(f"{path} is read-only for this process; grant write access to it and its directory")
+        return BadStore(
+            f"{path} is read-only for this process; grant write access to it and its directory"
+        )
     if is_damage(library, error):
         return BadStore(
-            f"{path} is damaged or not an SQLite file ({error}); move it away and put a backup in its place with:"
+            f"{path} is damaged or not an SQLite file ({error}); move it away and put a backup in "
+            "its place with:"
             " datasync restore FILE URL"
         )
     if code == _AUTH:
         return BadStore(
-            f"{path} has a view or a trigger on the tables of the store ({error}); drop it, or put a backup in its"
+            f"{path} has a view or a trigger on the tables of the store ({error}); drop it, or put "
+            "a backup in its"
             " place with: datasync restore FILE URL"
         )
     if code in (_CANTOPEN, _PERM):
-        return BadStore(f"{path} cannot be opened ({error}); grant read and write access to it and its directory")
+        return BadStore(
+            f"{path} cannot be opened ({error}); grant read and write access to it and its "
+            "directory"
+        )
     if code in (_IOERR, _NOMEM, _INTERRUPT):
         return Disconnected(f"{path} cannot be used now ({error}); it is tried again")
-    return BadStore(f"{path} cannot be used: {error}; look at it with: sqlite3 {path} 'PRAGMA integrity_check'")
+    return BadStore(
+        f"{path} cannot be used: {error}; look at it with: sqlite3 {path} 'PRAGMA integrity_check'"
+    )

@@ -34,7 +34,9 @@ class SharedFile(OpenFile):
         """Done once the file is open and checked; carries the error where it cannot be used."""
         self.opened = False
         watcher = CommitWatcher(path, inotify=settings.inotify)
-        self._follower: Follower | None = Follower(self, watcher, self._begin, self._wait_for_writer)
+        self._follower: Follower | None = Follower(
+            self, watcher, self._begin, self._wait_for_writer
+        )
         self._writer: Writer | None = None
 
     @property
@@ -77,7 +79,9 @@ class SharedFile(OpenFile):
         _forget(self)
         self.stop()
         writer = self._writer
-        self.interrupt([each for each in self._connections if writer is None or not writer.owns(each)])
+        self.interrupt(
+            [each for each in self._connections if writer is None or not writer.owns(each)]
+        )
 
     def hold(self) -> None:
         """Be one more user of it."""
@@ -93,7 +97,9 @@ class SharedFile(OpenFile):
             _forget(self)
         self.stop()
         threads = [thread.ended for thread in (self._follower, self._writer) if thread is not None]
-        done = asyncio.gather(*(asyncio.wrap_future(ended) for ended in threads), return_exceptions=True)
+        done = asyncio.gather(
+            *(asyncio.wrap_future(ended) for ended in threads), return_exceptions=True
+        )
         await asyncio.wait((done,), timeout=_CLOSE_TIMEOUT)
         self._follower = self._writer = None  # G9: they lead back here
 
@@ -122,22 +128,31 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
     path = os.path.realpath(name)
     with registered():
         if path in _inherited:
-            raise Forked(f"{path} was open when this process was forked; start the process with 'spawn', or fork first")
+            raise Forked(
+                f"{path} was open when this process was forked; start the process with 'spawn', or "
+                "fork first"
+            )
         file = _files.get(path)
         if file is None:
             if (found := identity(path)) is not None:
                 for other in _files.values():
                     if other.files is not None and other.files.store == found:
-                        raise BadStore(f"{path} is {other.path} by another hard link; use one name for both")
+                        raise BadStore(
+                            f"{path} is {other.path} by another hard link; use one name for both"
+                        )
             file = _files[path] = SharedFile(path, settings, library, create=create)
             file.follower.start()
         elif file.settings != settings:
             differs = ", ".join(
                 f"{field}={theirs}"
-                for field, ours, theirs in zip(Settings._fields, settings, file.settings, strict=True)
+                for field, ours, theirs in zip(
+                    Settings._fields, settings, file.settings, strict=True
+                )
                 if ours != theirs
             )
-            raise UnsupportedOption(f"{path} is open in this process with {differs}; use the same options everywhere")
+            raise UnsupportedOption(
+                f"{path} is open in this process with {differs}; use the same options everywhere"
+            )
         file.users += 1
         return file
 

@@ -84,7 +84,11 @@ class Follower:
     """
 
     def __init__(
-        self, file: OpenFile, watcher: CommitWatcher, prepare: Callable[[], Connection], last: Callable[[], None]
+        self,
+        file: OpenFile,
+        watcher: CommitWatcher,
+        prepare: Callable[[], Connection],
+        last: Callable[[], None],
     ) -> None:
         self.ended: Future[None] = Future()
         self._file = file
@@ -99,7 +103,9 @@ class Follower:
         self._sleeper, self._waker = socket.socketpair()
         for end in (self._sleeper, self._waker):
             end.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="datasync-sqlite-follow", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="datasync-sqlite-follow", daemon=True
+        )
 
     def start(self) -> None:
         self._thread.start()
@@ -311,7 +317,9 @@ class Follower:
             self._file.disconnect(connection)
 
 
-def settle(loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+def settle(
+    loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]
+) -> None:
     """Give the futures of a loop their results or errors, from another thread."""
     try:
         loop.call_soon_threadsafe(_settle, outcomes)

@@ -5,8 +5,32 @@ from __future__ import annotations
 __all__ = ["mounts", "remote_kind"]
 
 # where locks or shared memory do not hold between all who see the file
-_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "glusterfs", "9p"}
-_REMOTE_FUSE = {"sshfs", "ceph", "glusterfs", "s3fs", "rclone", "davfs", "davfs2", "gcsfuse", "juicefs", "smbnetfs"}
+_REMOTE = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ncpfs",
+    "afs",
+    "ceph",
+    "lustre",
+    "beegfs",
+    "glusterfs",
+    "9p",
+}
+_REMOTE_FUSE = {
+    "sshfs",
+    "ceph",
+    "glusterfs",
+    "s3fs",
+    "rclone",
+    "davfs",
+    "davfs2",
+    "gcsfuse",
+    "juicefs",
+    "smbnetfs",
+}
 
 
 def remote_kind(path: str, mounts: str) -> str | None:

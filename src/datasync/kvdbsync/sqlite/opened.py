@@ -16,7 +16,15 @@ from datasync.errors import BadStore, DataSyncError, Disconnected
 from datasync.kvdbsync.sqlite.access import make_private, mode_of
 from datasync.kvdbsync.sqlite.bell import CommitNotifier
 from datasync.kvdbsync.sqlite.claim import Claim, Files, identity
-from datasync.kvdbsync.sqlite.driver import BUSY, Connection, Driver, Mode, explain, is_damage, warn_of_defects
+from datasync.kvdbsync.sqlite.driver import (
+    BUSY,
+    Connection,
+    Driver,
+    Mode,
+    explain,
+    is_damage,
+    warn_of_defects,
+)
 from datasync.kvdbsync.sqlite.mounts import mounts as _mounts
 from datasync.kvdbsync.sqlite.mounts import remote_kind
 from datasync.kvdbsync.sqlite.schema import damaged, require_schema, schema_version
@@ -73,7 +81,8 @@ class OpenFile:
         mode = mode_of(self.path, create=self._create, immutable=self.settings.immutable)
         if mode != "immutable" and (kind := remote_kind(self.path, _mounts())):
             raise BadStore(
-                f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a local disk,"
+                f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a "
+                "local disk,"
                 " or read a copy that nobody writes with ?immutable=1"
             )
         warn_of_defects(self.library)
@@ -101,7 +110,8 @@ class OpenFile:
                     self._close_unused(connection)
                 if time.monotonic() > deadline or self._stopping:
                     raise Disconnected(
-                        f"{self.path} or a file beside it was replaced, and a process that has the old ones open does"
+                        f"{self.path} or a file beside it was replaced, and a process that has the "
+                        "old ones open does"
                         f" not close them; see `fuser {self.path}`"
                     )
                 time.sleep(0.005)
@@ -159,7 +169,8 @@ class OpenFile:
             if isinstance(error, self.library.error):
                 if mode == "ro" and self.library.code(error) in (8, 14):
                     raise BadStore(
-                        f"{self.path} and its directory are read-only, SQLite cannot make its -shm file there;"
+                        f"{self.path} and its directory are read-only, SQLite cannot make its -shm "
+                        "file there;"
                         " read a file that nobody writes with ?immutable=1"
                     ) from None
                 raise explain(self.library, error, self.path) from error
@@ -178,7 +189,11 @@ class OpenFile:
             except self.library.error as error:
                 # the change to WAL does not wait by itself, so two who make
                 # the store at a time meet here
-                if self.library.code(error) != BUSY or time.monotonic() > deadline or self._stopping:
+                if (
+                    self.library.code(error) != BUSY
+                    or time.monotonic() > deadline
+                    or self._stopping
+                ):
                     raise
             else:
                 return
@@ -315,12 +330,21 @@ class OpenFile:
 
     def _changed(self) -> str | None:
         now = Files.at(self.path)
-        if now == self.files or self.files is None or (self.settings.immutable and now.store == self.files.store):
+        if (
+            now == self.files
+            or self.files is None
+            or (self.settings.immutable and now.store == self.files.store)
+        ):
             return None
         if now.store != self.files.store:
             return self._differs(self.path)
-        suffix, gone = ("-wal", now.wal is None) if now.wal != self.files.wal else ("-shm", now.shm is None)
-        return f"{self.path}{suffix} was {'removed' if gone else 'replaced'} while it was in use; reopening it"
+        suffix, gone = (
+            ("-wal", now.wal is None) if now.wal != self.files.wal else ("-shm", now.shm is None)
+        )
+        return (
+            f"{self.path}{suffix} was {'removed' if gone else 'replaced'} while it was in use; "
+            "reopening it"
+        )
 
     def _differs(self, name: str) -> str | None:
         found = identity(name)

@@ -23,7 +23,8 @@ _CHUNK = 2_000
 _STORE = "SQLite"
 REVISION = "CASE typeof(revision) WHEN 'text' THEN CAST(revision AS BLOB) ELSE revision END"
 """Also where it is a TEXT that is not UTF-8."""
-_ALL = f"SELECT CAST(key AS BLOB), typeof(key), CAST({{what}} AS BLOB), typeof({{what}}), {REVISION} FROM kv"  # noqa: S608
+_READ = "CAST(key AS BLOB), typeof(key), CAST({what} AS BLOB), typeof({what})"
+_ALL = f"SELECT {_READ}, {REVISION} FROM kv"  # noqa: S608
 
 
 class Ranges:
@@ -61,17 +62,25 @@ class Ranges:
 
 def one(connection: Connection, key: str, skipped: SkippedKeys) -> Item | None:
     """The row of a key."""
-    query = f"SELECT key, CASE typeof(value) WHEN 'blob' THEN value END, {REVISION} FROM kv WHERE key = ?"  # noqa: S608
+    value = "CASE typeof(value) WHEN 'blob' THEN value END"
+    query = f"SELECT key, {value}, {REVISION} FROM kv WHERE key = ?"  # noqa: S608
     if found := connection.all(query, (key,)):
         shown = _Reading(connection, skipped).shown(found)
         return shown[0] if shown else None
     if _is_hidden(connection, " WHERE key >= ?", (key,)):
-        return next((item for item in _everything(connection, key, "value", skipped) if item[0] == key), None)
+        return next(
+            (item for item in _everything(connection, key, "value", skipped) if item[0] == key),
+            None,
+        )
     return None
 
 
 def under(
-    connection: Connection, prefix: str, skipped: SkippedKeys, what: str = "value", limit: int | None = None
+    connection: Connection,
+    prefix: str,
+    skipped: SkippedKeys,
+    what: str = "value",
+    limit: int | None = None,
 ) -> Generator[Sequence[Item], None, None]:
     """The rows under a prefix in key order, in chunks; `what` is the column or
     literal in the place of the value."""
@@ -93,7 +102,11 @@ def under(
             return
         finally:
             rows.close()
-    rest = [item for item in _everything(connection, prefix, what, skipped) if last is None or item[0] > last]
+    rest = [
+        item
+        for item in _everything(connection, prefix, what, skipped)
+        if last is None or item[0] > last
+    ]
     rest.sort()
     if limit is not None:
         del rest[limit:]
@@ -107,7 +120,9 @@ def shown_keys(connection: Connection, sql: str, args: Sequence[object]) -> list
         found = connection.all(f"SELECT key FROM kv{sql}", args)  # noqa: S608 - no text of a user in it
     except NotText:
         query = f"SELECT CAST(key AS BLOB), typeof(key) FROM kv{sql}"  # noqa: S608
-        found = [(_text(raw) if kind == "text" else raw,) for raw, kind in connection.all(query, args)]
+        found = [
+            (_text(raw) if kind == "text" else raw,) for raw, kind in connection.all(query, args)
+        ]
     return [key for (key,) in found if type(key) is str and key]
 
 
@@ -191,14 +206,22 @@ class _Reading:
 
 def _can_be_shown(row: Item, skipped: SkippedKeys) -> bool:
     key, value, _ = row
-    raw = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else str(key).encode()
+    raw = (
+        key.encode()
+        if isinstance(key, str)
+        else key
+        if isinstance(key, bytes)
+        else str(key).encode()
+    )
     if type(key) is not str or not key:
         why = "empty" if not key else "not of type TEXT"
     elif type(value) is not bytes:
         why = "not stored with a value of type BLOB"
     else:
         return True
-    skipped.report(raw, _STORE, f"it is {why}; write it by datasync, or delete it with: datasync del --raw")
+    skipped.report(
+        raw, _STORE, f"it is {why}; write it by datasync, or delete it with: datasync del --raw"
+    )
     return False
 
 
@@ -219,4 +242,7 @@ def _range(prefix: str) -> tuple[str, tuple[object, ...]]:
         return " WHERE key >= ?", (prefix,)
     last = ord(stem[-1]) + 1
     # the surrogates are not characters, the next one after them is
-    return " WHERE key >= ? AND key < ?", (prefix, stem[:-1] + chr(0xE000 if last == 0xD800 else last))
+    return " WHERE key >= ? AND key < ?", (
+        prefix,
+        stem[:-1] + chr(0xE000 if last == 0xD800 else last),
+    )

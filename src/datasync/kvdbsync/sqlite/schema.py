@@ -14,7 +14,15 @@ import re
 from datasync.errors import BadStore
 from datasync.kvdbsync.sqlite.driver import Connection
 
-__all__ = ["APPLICATION_ID", "FORMAT", "SCHEMA", "damaged", "is_ours", "require_schema", "schema_version"]
+__all__ = [
+    "APPLICATION_ID",
+    "FORMAT",
+    "SCHEMA",
+    "damaged",
+    "is_ours",
+    "require_schema",
+    "schema_version",
+]
 
 APPLICATION_ID = 0x6473796E
 FORMAT = 1
@@ -25,9 +33,13 @@ SCHEMA = {
     ) WITHOUT ROWID""",
     ("index", "kv_expires"): "CREATE INDEX kv_expires ON kv(expires) WHERE expires IS NOT NULL",
     ("table", "log"): (
-        "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT NULL, changes BLOB)"
+        "CREATE TABLE log(revision INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, total INTEGER NOT "
+        "NULL, changes BLOB)"
     ),
-    ("table", "meta"): "CREATE TABLE meta(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    (
+        "table",
+        "meta",
+    ): "CREATE TABLE meta(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 }
 """The definitions of our tables and of the index on them, in the order in which they are made."""
 
@@ -44,7 +56,9 @@ def is_ours(connection: Connection, path: str) -> bool:
     empty file. Raises `BadStore`."""
     connection.run("BEGIN")  # at one moment: another process may be making the store
     try:
-        application, version = (connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version"))
+        application, version = (
+            connection.all(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")
+        )
         empty = not connection.all("SELECT 1 FROM sqlite_master LIMIT 1")
         if application == APPLICATION_ID and version == FORMAT:
             require_schema(connection, path)
@@ -54,7 +68,10 @@ def is_ours(connection: Connection, path: str) -> bool:
             connection.run("ROLLBACK")
 
     if application == APPLICATION_ID and version > FORMAT:
-        raise BadStore(f"{path} has format {version}, this datasync knows {FORMAT}; update it: pip install -U datasync")
+        raise BadStore(
+            f"{path} has format {version}, this datasync knows {FORMAT}; update it: pip install -U "
+            "datasync"
+        )
     if application == APPLICATION_ID:
         raise damaged(f"{path} has format {version}, which there never was")
     if application or version or not empty:
@@ -90,12 +107,15 @@ def require_schema(connection: Connection, path: str) -> None:
 
 def damaged(what: str) -> BadStore:
     """The error for a store whose tables do not hold what they must."""
-    return BadStore(f"the store is damaged: {what}; put a backup back with: datasync restore FILE URL")
+    return BadStore(
+        f"the store is damaged: {what}; put a backup back with: datasync restore FILE URL"
+    )
 
 
 def _foreign(path: str, what: str) -> BadStore:
     return BadStore(
-        f"{path} is not as datasync makes a store: {what}; drop what is foreign on its tables, or put a backup in its"
+        f"{path} is not as datasync makes a store: {what}; drop what is foreign on its tables, or "
+        "put a backup in its"
         " place with: datasync restore FILE URL"
     )
 
@@ -103,4 +123,6 @@ def _foreign(path: str, what: str) -> BadStore:
 def _words(sql: str) -> str:
     """A definition without what does not count: white space, and the quotes around
     the name of a renamed table."""
-    return re.sub(r"\s*([(),])\s*", r"\1", re.sub(r'"(\w+)"', r"\1", re.sub(r"\s+", " ", sql))).strip()
+    return re.sub(
+        r"\s*([(),])\s*", r"\1", re.sub(r'"(\w+)"', r"\1", re.sub(r"\s+", " ", sql))
+    ).strip()

@@ -83,7 +83,9 @@ class SqliteSession(Session):
             self._snapshot(connection, [*self._kept, *self._added], now, label)
             return
         if resume[0] != name:
-            raise HistoryLost(f"{self._file.path} has another history by now; take a snapshot", changed=True)
+            raise HistoryLost(
+                f"{self._file.path} has another history by now; take a snapshot", changed=True
+            )
         if not self._added:
             # the rest is the follower's, which reads no faster than it is read
             changes_behind(connection, resume, 0, 1)
@@ -187,7 +189,9 @@ class SqliteSession(Session):
         self._file.follower.wake()  # the bell of another process may not have been heard yet
         while self._taken < goal:
             if self._error is not None or self._closed:
-                raise self._error or Disconnected(f"{self._file.path} is being closed; open it again")
+                raise self._error or Disconnected(
+                    f"{self._file.path} is being closed; open it again"
+                )
             self._moved.clear()
             await self._moved.wait()
 

@@ -65,7 +65,8 @@ _BEHIND = (
     " ORDER BY revision LIMIT ?"
 )
 _PRUNE = (
-    "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log ORDER BY revision"
+    "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log "
+    "ORDER BY revision"
     " LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
 )
 
@@ -102,7 +103,9 @@ def as_position(position: Any) -> Position:
         if not 0 <= found[1] < 1 << 63:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise HistoryLost(f"{position!r} is not a position of an SQLite store; take a snapshot", changed=True) from None
+        raise HistoryLost(
+            f"{position!r} is not a position of an SQLite store; take a snapshot", changed=True
+        ) from None
     return found
 
 
@@ -123,7 +126,9 @@ def prepare(connection: Connection, path: str, *, write: bool) -> None:
         raise BadStore(f"{path} cannot have a WAL on this file system; put it on a local disk")
     if not ours:
         if not write:
-            raise BadStore(f"{path} is empty and read-only; grant write access, or name another file")
+            raise BadStore(
+                f"{path} is empty and read-only; grant write access, or name another file"
+            )
         _create(connection)
         is_ours(connection, path)
     require_content(connection)
@@ -135,7 +140,9 @@ def require_content(connection: Connection) -> None:
     history(connection)
     head(connection)
     # types only: what is not text in there is skipped and said where it is read
-    connection.all("SELECT typeof(key), typeof(value), typeof(revision), typeof(expires) FROM kv LIMIT 1")
+    connection.all(
+        "SELECT typeof(key), typeof(value), typeof(revision), typeof(expires) FROM kv LIMIT 1"
+    )
 
 
 def _mode(connection: Connection, change: str = "") -> str:
@@ -205,7 +212,9 @@ def may_come_from(connection: Connection, position: Position) -> bool:
 def head(connection: Connection) -> Head:
     """The newest row of the log. Raises `BadStore`."""
     with contextlib.suppress(NotText):
-        found = connection.all("SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1")
+        found = connection.all(
+            "SELECT revision, nonce, total FROM log ORDER BY revision DESC LIMIT 1"
+        )
         # what counts up from there must stay an integer of SQLite
         if found and all(type(each) is int and 0 <= each < _LIMIT for each in found[0]):
             return Head(*found[0])
@@ -243,9 +252,12 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
                 if type(mark) is not int or type(blob) is not bytes:
                     raise HistoryLost(f"revision {at} of the log is malformed; take a snapshot")
                 changes = _decode(blob)
-                if not all(key for key, _ in changes) or len({key for key, _ in changes}) < len(changes):
+                if not all(key for key, _ in changes) or len({key for key, _ in changes}) < len(
+                    changes
+                ):
                     raise HistoryLost(
-                        f"revision {at} of the log has a key that is empty, or two alike; take a snapshot"
+                        f"revision {at} of the log has a key that is empty, or two alike; take a "
+                        "snapshot"
                     )
                 read += len(blob) + _CHANGE_BYTES * len(changes)
                 commits.append(Commit((name, at, mark), at, changes))
@@ -254,7 +266,9 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
     except NotText:
         raise HistoryLost(f"the log behind revision {at} is malformed; take a snapshot") from None
     except UNDECODABLE as error:
-        raise HistoryLost(f"revision {at} of the log is damaged ({error}); take a snapshot") from None
+        raise HistoryLost(
+            f"revision {at} of the log is damaged ({error}); take a snapshot"
+        ) from None
     finally:
         rows.close()
     if not proven:
@@ -271,7 +285,9 @@ def _lost(connection: Connection, position: Position) -> HistoryLost:
         raise damaged("its log is empty")
     first = found[0][0]
     if revision < first:
-        return HistoryLost(f"the log begins at revision {first}, {revision} was pruned; take a snapshot")
+        return HistoryLost(
+            f"the log begins at revision {first}, {revision} was pruned; take a snapshot"
+        )
     return HistoryLost(f"revision {revision} is not in this history; take a snapshot", changed=True)
 
 
@@ -303,7 +319,9 @@ class Transactions:
         rows: list[tuple[str, bytes, int, float | None]] = []
         for operation in operations:
             if type(operation) is Check:
-                found = self._connection.all("SELECT revision FROM kv WHERE key = ?", (operation.key,))
+                found = self._connection.all(
+                    "SELECT revision FROM kv WHERE key = ?", (operation.key,)
+                )
                 if (found[0][0] if found else 0) != operation.revision:
                     raise Conflict(operation.key, operation.revision)
         for operation in operations:
@@ -320,11 +338,19 @@ class Transactions:
                 if operation.prefix:
                     keys, gone = delete_under(self._connection, operation.key)
                 else:
-                    keys, gone = [operation.key], self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,))
+                    keys, gone = (
+                        [operation.key],
+                        self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,)),
+                    )
                 existed.append(gone > 0)
                 changes.update(dict.fromkeys(keys if gone else ()))
             elif type(operation) is DeleteRaw:
-                existed.append(self._connection.run("DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)) > 0)
+                existed.append(
+                    self._connection.run(
+                        "DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)
+                    )
+                    > 0
+                )
         self._store(rows)
         if changes or any(existed):
             # what was never shown goes without a change, but not without a revision

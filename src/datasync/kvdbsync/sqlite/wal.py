@@ -28,7 +28,9 @@ _CLOCK_TICK = 0.02
 """Seconds within which two writes may leave a file with the same time."""
 
 
-def refuse_foreign_wal(library: Driver, path: str, files: Files, recorded: tuple[int, ...] | None) -> None:
+def refuse_foreign_wal(
+    library: Driver, path: str, files: Files, recorded: tuple[int, ...] | None
+) -> None:
     """Set the WAL at `path` aside where it is not that of the database.
     Nobody may have either of them open.
 
@@ -53,7 +55,8 @@ def refuse_foreign_wal(library: Driver, path: str, files: Files, recorded: tuple
         return
     if _state(library, path, "immutable", with_check=True) is None:
         raise BadStore(
-            f"{path} and {path}-wal do not belong together, or are damaged; restore a backup with: datasync restore"
+            f"{path} and {path}-wal do not belong together, or are damaged; restore a backup with: "
+            "datasync restore"
         )
     _set_aside(path, "it does not continue what the file holds")
 
@@ -61,7 +64,9 @@ def refuse_foreign_wal(library: Driver, path: str, files: Files, recorded: tuple
 State = tuple[str, Head]
 
 
-def _state(library: Driver, path: str, mode: Mode, *, behind: Head | None = None, with_check: bool) -> State | None:
+def _state(
+    library: Driver, path: str, mode: Mode, *, behind: Head | None = None, with_check: bool
+) -> State | None:
     """The history and the row of the log at (or the first one after) `behind`;
     None where it cannot be read."""
     try:
@@ -72,7 +77,10 @@ def _state(library: Driver, path: str, mode: Mode, *, behind: Head | None = None
                 return None
             if behind is None:
                 return history(connection), head(connection)
-            query = "SELECT revision, nonce, total FROM log WHERE revision >= ? ORDER BY revision LIMIT 1"
+            query = (
+                "SELECT revision, nonce, total FROM log WHERE revision >= ? ORDER BY "
+                "revision LIMIT 1"
+            )
             return history(connection), Head(*connection.all(query, (behind.revision,))[0])
     except (library.error, BadStore, IndexError, TypeError):
         return None

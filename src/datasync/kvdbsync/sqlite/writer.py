@@ -46,7 +46,10 @@ class Job:
     __slots__ = ("_begun", "_lock", "_withdrawn", "future", "loop", "operations")
 
     def __init__(
-        self, operations: Sequence[Operation | DeleteRaw], loop: asyncio.AbstractEventLoop, lock: threading.Lock
+        self,
+        operations: Sequence[Operation | DeleteRaw],
+        loop: asyncio.AbstractEventLoop,
+        lock: threading.Lock,
     ) -> None:
         self.operations = operations
         self.loop = loop
@@ -78,14 +81,19 @@ class Job:
             self._withdrawn = True
             begun = self._begun
         if not begun and not self.future.done():
-            self.future.set_exception(WatchClosed(f"{what} was closed, nothing was written; open it again"))
+            self.future.set_exception(
+                WatchClosed(f"{what} was closed, nothing was written; open it again")
+            )
         return begun
 
     def give_up(self, what: str) -> None:
         """In its loop: have nobody wait for it any longer."""
         if not self.future.done():
             self.future.set_exception(
-                OutcomeUnknown(f"{what} was closed while it wrote; read it again to see whether the write is there")
+                OutcomeUnknown(
+                    f"{what} was closed while it wrote; read it again to see whether the write "
+                    "is there"
+                )
             )
 
 
@@ -144,7 +152,9 @@ class Writer:
     def _refuse_rest(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._answer([(job, self._file.closing()) for job in self._queue.get_nowait() or ()])
+                self._answer(
+                    [(job, self._file.closing()) for job in self._queue.get_nowait() or ()]
+                )
 
     def _run(self) -> None:
         waiting: collections.deque[Job] = collections.deque()
@@ -166,7 +176,9 @@ class Writer:
         handed_over = self._queue
         if not waiting:
             try:
-                jobs = handed_over.get(timeout=min(_TICK, max(0.001, self._due - self._clock.now())))
+                jobs = handed_over.get(
+                    timeout=min(_TICK, max(0.001, self._due - self._clock.now()))
+                )
             except queue.Empty:
                 # another process may have written a TTL since
                 self._due = -math.inf
@@ -227,7 +239,10 @@ class Writer:
             return
         if transactions.changed or anchored:
             if (failed := self._commit(connection)) is not None:
-                outcomes = [(job, outcome if isinstance(outcome, Conflict) else failed) for job, outcome in outcomes]
+                outcomes = [
+                    (job, outcome if isinstance(outcome, Conflict) else failed)
+                    for job, outcome in outcomes
+                ]
             else:
                 self._due = min(self._due, transactions.soonest)
         self._answer(outcomes)
@@ -240,12 +255,15 @@ class Writer:
         try:
             connection.run("COMMIT")
         except Exception as error:
-            undone = isinstance(error, file.library.error) and surely_undone(file.library.code(error))
+            undone = isinstance(error, file.library.error) and surely_undone(
+                file.library.code(error)
+            )
             self._roll_back(connection, error)
             if undone:
                 return file.explain(error)
             return OutcomeUnknown(
-                f"{file.path}: the commit failed half-way ({error}); read it again to see if it is there"
+                f"{file.path}: the commit failed half-way ({error}); read it again to see if it "
+                "is there"
             )
         try:
             file.check()
@@ -271,7 +289,11 @@ class Writer:
             try:
                 connection.run("BEGIN IMMEDIATE")
             except self._file.library.error as error:
-                if self._file.library.code(error) != BUSY or time.monotonic() > deadline or self._stopping:
+                if (
+                    self._file.library.code(error) != BUSY
+                    or time.monotonic() > deadline
+                    or self._stopping
+                ):
                     raise
                 if jobs and not any(job.wanted for job in jobs):
                     raise
@@ -288,7 +310,10 @@ class Writer:
             connection = self._open()
             self._file.notifier.open()
             self._file.renew_claim()
-            if self._clock.is_set(connection) and (due := next_expiry(connection)) > self._clock.now():
+            if (
+                self._clock.is_set(connection)
+                and (due := next_expiry(connection)) > self._clock.now()
+            ):
                 self._due = min(due, self._clock.now() + _TICK)
                 return
             self._begin(connection, _TICK)
@@ -335,7 +360,11 @@ class Writer:
                     connection.run("ROLLBACK")
             except library.error:
                 self._close()
-        if isinstance(error, library.error) and library.code(error) != BUSY and not surely_undone(library.code(error)):
+        if (
+            isinstance(error, library.error)
+            and library.code(error) != BUSY
+            and not surely_undone(library.code(error))
+        ):
             self._close()
 
     def _close(self) -> None:

@@ -1,8 +1,8 @@
 """kafka:// and kafkas:// - a topic of a Kafka cluster, version 3.1 or later (Go: msgsync).
 
 `kafka://[user:password@]broker[:9092][,broker2…]/topic[?create=1&partitions=&replication=&partition=&sasl=&timeout=5]`;
-`kafkas://` speaks TLS and takes `ca=`, `cert=` and `key=`, the names of PEM files.
-docs/kafka.md has the whole of it.
+`kafkas://` speaks TLS and takes `ca=`, `cert=` and `key=`, the names of PEM files. docs/kafka.md
+has the whole of it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def from_url(url: Url) -> KafkaSource:
     topic = url.path.removeprefix("/")
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise BadUrl(
-            f"{url}: {topic!r} is not a topic; write kafka://broker/topic, in letters, digits, '.', '_' and '-'"
+            f"{url}: {topic!r} is not a topic; write kafka://broker/topic, in letters, digits, "
+            "'.', '_' and '-'"
         )
     brokers = tuple((broker.bare, broker.port) for broker in endpoints(url, _PORT))
     if url.password is not None and not url.user:
@@ -56,9 +57,13 @@ def from_url(url: Url) -> KafkaSource:
     if sasl is not None and not url.user:
         raise BadUrl(f"{url}: sasl= without a user; write user:password@")
     create = url.option("create", boolean, False)
-    partitions, replication = (url.option(name, _count, -1) for name in ("partitions", "replication"))
+    partitions, replication = (
+        url.option(name, _count, -1) for name in ("partitions", "replication")
+    )
     if not create and (partitions, replication) != (-1, -1):
-        raise BadUrl(f"{url}: partitions= and replication= are about a topic to be made; add create=1")
+        raise BadUrl(
+            f"{url}: partitions= and replication= are about a topic to be made; add create=1"
+        )
     access = Access(
         brokers,
         topic,
@@ -125,17 +130,22 @@ class KafkaSource(SharedSource):
         self._writer: _Writer | None = None
         self._known = Known()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         cluster = self._cluster()
         async with closed_on_error(cluster.aclose):
             settings = await cluster.settings()
             if settings.policy != {"compact"}:
                 policy = ",".join(sorted(settings.policy))
                 self._warn(
-                    f"{self.name} has cleanup.policy={policy}: Kafka forgets values after the topic's retention, then"
+                    f"{self.name} has cleanup.policy={policy}: Kafka forgets values after the "
+                    "topic's retention, then"
                     " snapshots lack them; set cleanup.policy=compact"
                 )
-            return await KafkaSession.start(cluster, settings, scopes, resume, added, self._report, self._member)
+            return await KafkaSession.start(
+                cluster, settings, scopes, resume, added, self._report, self._member
+            )
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         return await self._shared().commit(operations)
@@ -182,7 +192,9 @@ class KafkaSource(SharedSource):
         return self._writer
 
     def _cluster(self) -> Cluster:
-        access = self._access if self.create else msgspec.structs.replace(self._access, create=False)
+        access = (
+            self._access if self.create else msgspec.structs.replace(self._access, create=False)
+        )
         return Cluster(access, self._known)
 
     def _report(self, key: bytes | None) -> None:
@@ -211,12 +223,18 @@ class _Writer:
         """Publish the operations: one by itself, several as a transaction."""
         messages: list[Message] = []
         existed: list[bool] = []
-        state = await self.table.now() if any(type(operation) is Delete for operation in operations) else State()
+        state = (
+            await self.table.now()
+            if any(type(operation) is Delete for operation in operations)
+            else State()
+        )
         prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
         deleted = iter(state.deleted_by(prefixes) if prefixes else ())
         for operation in operations:
             if type(operation) is Put:
-                messages.append(Message(operation.key.encode(), operation.raw, operation.content_type))
+                messages.append(
+                    Message(operation.key.encode(), operation.raw, operation.content_type)
+                )
             elif type(operation) is Delete:
                 keys = next(deleted) if operation.prefix else [operation.key.encode()]
                 existed.append(bool(keys) if operation.prefix else operation.key in state)

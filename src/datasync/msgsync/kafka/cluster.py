@@ -140,7 +140,9 @@ class Cluster:
             if found is not None and found.connected():
                 return found
             access = self.access
-            protocol = ("" if access.user is None else "SASL_") + ("PLAINTEXT" if access.tls is None else "SSL")
+            protocol = ("" if access.user is None else "SASL_") + (
+                "PLAINTEXT" if access.tls is None else "SSL"
+            )
             try:
                 connection = Connection(
                     *address,
@@ -183,7 +185,9 @@ class Cluster:
     def _is_closed(self) -> WatchClosed:
         return WatchClosed(f"{self.name}: it has been closed; nothing was done")
 
-    async def ask(self, address: Address, request: Any, lane: str = "", patience: float | None = None) -> Any:
+    async def ask(
+        self, address: Address, request: Any, lane: str = "", patience: float | None = None
+    ) -> Any:
         """The answer of one broker, within `patience` seconds instead of the usual time where
         given. Raises what `kafka.errors.of_connection` makes of a failure."""
         try:
@@ -250,7 +254,9 @@ class Cluster:
         """Who leads that partition. Raises `PartitionGone`, and what `topic` raises."""
         leaders = (await self.topic()).leaders
         if partition >= len(leaders):
-            raise errors.PartitionGone(f"{self.name}: the topic was recreated with fewer partitions; try again")
+            raise errors.PartitionGone(
+                f"{self.name}: the topic was recreated with fewer partitions; try again"
+            )
         return leaders[partition]
 
     async def _made(self) -> Topic:
@@ -289,7 +295,9 @@ class Cluster:
     async def any(self, request: Any) -> Any:
         """The answer of whichever broker answers first in turn; one that hangs
         leaves time for the others."""
-        known = dict.fromkeys([*(at for at, _ in self._connections), *self.access.brokers, *self._known.brokers])
+        known = dict.fromkeys(
+            [*(at for at, _ in self._connections), *self.access.brokers, *self._known.brokers]
+        )
         failed: DataSyncError | None = None
         time = asyncio.get_running_loop().time
         deadline = time() + self.access.timeout
@@ -334,7 +342,9 @@ class Cluster:
         with errors.understanding(self.name):
             nodes = {node: (host, port) for node, host, port, _, _ in answer.brokers}
             code, _, topic_id, _, partitions, _, _ = answer.topics[0]
-            chosen = sorted((index, leader, epoch) for _, index, leader, epoch, *_ in partitions or ())
+            chosen = sorted(
+                (index, leader, epoch) for _, index, leader, epoch, *_ in partitions or ()
+            )
             if not code and not chosen:
                 raise ValueError("a topic without partitions")
         self._known.brokers = dict.fromkeys(nodes.values())
@@ -344,7 +354,9 @@ class Cluster:
                 # it was deleted on purpose: `create` is for a topic that has never been there
                 raise BadStore(f"{self.name} was deleted; make the topic again")
             if not create:
-                raise BadStore(f"{self.name} does not exist; make the topic, or add ?create=1 to the URL")
+                raise BadStore(
+                    f"{self.name} does not exist; make the topic, or add ?create=1 to the URL"
+                )
             return await self._made()
         if code:
             raise errors.of_code(code, self.name, "finding the topic")
@@ -352,7 +364,10 @@ class Cluster:
         if access.partition is not None:
             chosen = chosen[access.partition : access.partition + 1]
             if not chosen:
-                raise BadStore(f"{self.name} has no partition {access.partition}; it has {len(partitions)}, from 0 on")
+                raise BadStore(
+                    f"{self.name} has no partition {access.partition}; it has {len(partitions)}, "
+                    "from 0 on"
+                )
         for index, leader, _ in chosen:
             if leader not in nodes:
                 raise NoLeader(f"{self.name}: partition {index} has no leader now")
@@ -361,7 +376,13 @@ class Cluster:
 
     async def _create(self) -> None:
         access = self.access
-        wanted: Any = (access.topic, access.partitions, access.replication, [], [("cleanup.policy", "compact")])
+        wanted: Any = (
+            access.topic,
+            access.partitions,
+            access.replication,
+            [],
+            [("cleanup.policy", "compact")],
+        )
         request = CreateTopicsRequest([wanted], int(access.timeout * 1000), False)
         answer = await self.any(request)
         (_, code, text) = answer.topic_errors[0]
@@ -373,7 +394,9 @@ class Cluster:
         """What the topic is set to; guesses on the safe side where that may not be
         read. Raises as `topic` does."""
         await self.topic()
-        answer = await self.any(DescribeConfigsRequest([(_TOPIC_RESOURCE, self.access.topic, _SETTINGS)]))
+        answer = await self.any(
+            DescribeConfigsRequest([(_TOPIC_RESOURCE, self.access.topic, _SETTINGS)])
+        )
         with errors.understanding(self.name):
             (code, _, _, _, entries) = answer.resources[0]
             found = {name: value for name, value, *_ in entries or ()}
@@ -381,7 +404,9 @@ class Cluster:
                 return Settings()
             return Settings(
                 frozenset(found.get("cleanup.policy", "compact").replace(" ", "").split(",")),
-                int(found["delete.retention.ms"]) / 1000 if "delete.retention.ms" in found else None,
+                int(found["delete.retention.ms"]) / 1000
+                if "delete.retention.ms" in found
+                else None,
                 int(found.get("max.message.bytes", Settings().largest)),
             )
 
@@ -411,9 +436,14 @@ class Cluster:
         found = [0] * len(topic.leaders)
         for address, partitions in topic.by_leader(range(len(found))).items():
             wanted = [(topic.numbers[place], which) for place in partitions]
-            answer = await self.ask(address, OffsetRequest(-1, isolation, [(self.access.topic, wanted)]))
+            answer = await self.ask(
+                address, OffsetRequest(-1, isolation, [(self.access.topic, wanted)])
+            )
             with errors.understanding(self.name):
-                offsets = [(topic.numbers.index(number), code, at) for number, code, _, at, *_ in answer.topics[0][1]]
+                offsets = [
+                    (topic.numbers.index(number), code, at)
+                    for number, code, _, at, *_ in answer.topics[0][1]
+                ]
             for place, code, offset in offsets:
                 if code:
                     self._topic = None

@@ -42,7 +42,9 @@ async def prove_readable(cluster: Cluster, topic: Topic) -> None:
     count = len(topic.numbers)
     for error_code, _ in await _first_answers(cluster, topic, [_BEYOND] * count, [-1] * count):
         if error_code:
-            error = errors.of_code(error_code, cluster.name, "reading (the right to Read on the topic)")
+            error = errors.of_code(
+                error_code, cluster.name, "reading (the right to Read on the topic)"
+            )
             if isinstance(error, Unauthorized):  # of all else the first real fetch tells
                 raise error
 
@@ -62,12 +64,16 @@ async def _first_answers(
     whether the epochs contradict."""
     found: list[tuple[int, bool]] = []
     for address, partitions in topic.by_leader(range(len(topic.leaders))).items():
-        where = [(topic.numbers[at], topic.epochs[at], offsets[at], epochs[at]) for at in partitions]
+        where = [
+            (topic.numbers[at], topic.epochs[at], offsets[at], epochs[at]) for at in partitions
+        ]
         answer = await cluster.ask(address, FetchById(topic.id, where, 0, 1, 1), _LANE)
         with errors.understanding(cluster.name):
             found.append((answer.error_code, False))
             found += [
-                (code, DIVERGING_EPOCH in tags) for of_topic in answer.topics or () for _, code, *_, tags in of_topic[1]
+                (code, DIVERGING_EPOCH in tags)
+                for of_topic in answer.topics or ()
+                for _, code, *_, tags in of_topic[1]
             ]
     return found
 
@@ -109,7 +115,9 @@ class Fetcher:
                         ]
                         starts = {partition[0]: self._offsets[partition[0]] for partition in found}
                         alone = not any(partition[7] for partition in found)
-                        stands = [self._advance(partition, ends, alone=alone) for partition in found]
+                        stands = [
+                            self._advance(partition, ends, alone=alone) for partition in found
+                        ]
                     # only the first in a request gets a batch beyond `_EACH`, or
                     # what is beyond `_MOST` together
                     partitions = [*partitions[1:], partitions[0]]
@@ -121,7 +129,9 @@ class Fetcher:
                         aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
                         stop = None if ends is None else ends[index]
                         with errors.understanding(self._cluster.name):
-                            read = groups(raw, starts[index], stop, aborted, self._cluster.name, self._most)
+                            read = groups(
+                                raw, starts[index], stop, aborted, self._cluster.name, self._most
+                            )
                             records = list(read) if raw else ()
                         yield Fetched(index, records, behind, epoch, complete)
                     if ends is None:  # what came meanwhile comes in one piece
@@ -141,11 +151,21 @@ class Fetcher:
         due = [index for index in partitions if ends is None or self._offsets[index] < ends[index]]
         if due:
             topic = self._topic
-            where = [(topic.numbers[at], topic.epochs[at], self._offsets[at], self._epochs[at]) for at in due]
-            request = FetchById(topic.id, where, _WAIT_MS, min(_MOST, self._most // 2), min(_EACH, self._most // 4))
-            self._asked[asyncio.ensure_future(self._cluster.ask(address, request, _LANE))] = (address, due)
+            where = [
+                (topic.numbers[at], topic.epochs[at], self._offsets[at], self._epochs[at])
+                for at in due
+            ]
+            request = FetchById(
+                topic.id, where, _WAIT_MS, min(_MOST, self._most // 2), min(_EACH, self._most // 4)
+            )
+            self._asked[asyncio.ensure_future(self._cluster.ask(address, request, _LANE))] = (
+                address,
+                due,
+            )
 
-    def _advance(self, partition: Any, ends: Sequence[int] | None, *, alone: bool) -> tuple[int, int, bool]:
+    def _advance(
+        self, partition: Any, ends: Sequence[int] | None, *, alone: bool
+    ) -> tuple[int, int, bool]:
         """Note how far an answer goes: (next offset, epoch, whether that is all).
         `alone`: all of it is empty."""
         index, code, _, stable, _, _, _, raw, tags = partition
@@ -155,12 +175,16 @@ class Fetcher:
         if code:
             raise errors.of_code(code, name, "reading")
         if DIVERGING_EPOCH in tags:
-            raise HistoryLost(f"{name}: partition {number} lost records that were read already", changed=True)
+            raise HistoryLost(
+                f"{name}: partition {number} lost records that were read already", changed=True
+            )
         stop = None if ends is None else ends[index]
         behind, epoch = extent(raw, stop) if raw else (-1, -1)
         if behind > stood:
             self._offsets[index], self._epochs[index] = behind, epoch
-        elif (alone and stable > stood) or (raw and stop is not None and _FIRST.unpack_from(raw)[0] >= stop):
+        elif (alone and stable > stood) or (
+            raw and stop is not None and _FIRST.unpack_from(raw)[0] >= stop
+        ):
             # compaction removed what was here; no size limit kept it out of an
             # answer that is empty, or goes on
             self._offsets[index] = stable if stop is None else min(stable, stop)

@@ -33,8 +33,8 @@ _PATIENCE = 9.0
 """Seconds that joining may take: the others are given `_SESSION` to join again."""
 _GROUP = 0
 _AGAIN = frozenset({
-    errors.Code.ILLEGAL_GENERATION, errors.Code.UNKNOWN_MEMBER_ID, errors.Code.REBALANCE_IN_PROGRESS,
-    errors.Code.FENCED_INSTANCE_ID,
+    errors.Code.ILLEGAL_GENERATION, errors.Code.UNKNOWN_MEMBER_ID,
+    errors.Code.REBALANCE_IN_PROGRESS, errors.Code.FENCED_INSTANCE_ID,
 })  # fmt: skip
 """The group is being shared out, or has been without this member."""
 _FEW = 1000
@@ -158,7 +158,13 @@ class Member:
             answer = await self._tell(
                 cluster,
                 JoinGroupRequest(
-                    self.group, milliseconds, milliseconds, self._id, None, _CONSUMER, [(_RANGE, metadata)]
+                    self.group,
+                    milliseconds,
+                    milliseconds,
+                    self._id,
+                    None,
+                    _CONSUMER,
+                    [(_RANGE, metadata)],
                 ),
             )
             if answer.error_code == errors.Code.MEMBER_ID_REQUIRED:
@@ -171,13 +177,19 @@ class Member:
             self._id, self._generation = answer.member_id, answer.generation_id
             shares: list[tuple[str, bytes]] = []
             if answer.leader_id == answer.member_id:
-                shares = _shares(name, topic.numbers, sorted(member for member, *_ in answer.members))
-            answer = await self._tell(cluster, SyncGroupRequest(self.group, self._generation, self._id, None, shares))
+                shares = _shares(
+                    name, topic.numbers, sorted(member for member, *_ in answer.members)
+                )
+            answer = await self._tell(
+                cluster, SyncGroupRequest(self.group, self._generation, self._id, None, shares)
+            )
             if answer.error_code in _AGAIN:
                 continue
             self._check(cluster, answer.error_code)
             found = ConsumerProtocolMemberAssignment.decode(answer.member_assignment).assignment
-            self._share = tuple(sorted(number for about, numbers in found if about == name for number in numbers))
+            self._share = tuple(
+                sorted(number for about, numbers in found if about == name for number in numbers)
+            )
             return
 
     async def _beat(self, cluster: Cluster) -> bool:
@@ -191,11 +203,17 @@ class Member:
 
     async def _commit(self, cluster: Cluster) -> None:
         offsets = {number: part.offset for number, part in self._settled.items()}
-        due = [(number, at, "") for number, at in offsets.items() if at > self._committed.get(number, -1)]
+        due = [
+            (number, at, "")
+            for number, at in offsets.items()
+            if at > self._committed.get(number, -1)
+        ]
         if not due:
             return
         where = [(cluster.access.topic, due)]
-        answer = await self._tell(cluster, OffsetCommitRequest(self.group, self._generation, self._id, -1, where))
+        answer = await self._tell(
+            cluster, OffsetCommitRequest(self.group, self._generation, self._id, -1, where)
+        )
         for _, parts in answer.topics:
             for _, code in parts:
                 if code in _AGAIN:  # the next heartbeat tells
@@ -205,7 +223,9 @@ class Member:
 
     async def _tell(self, cluster: Cluster, request: Any) -> Any:
         try:
-            answer = await cluster.ask(await cluster.coordinator(self.group, _GROUP), request, _LANE, _PATIENCE)
+            answer = await cluster.ask(
+                await cluster.coordinator(self.group, _GROUP), request, _LANE, _PATIENCE
+            )
         except Disconnected:
             cluster.forget_coordinator(self.group)
             raise
@@ -215,7 +235,9 @@ class Member:
 
     def _check(self, cluster: Cluster, code: int) -> None:
         if code:
-            error: DataSyncError = errors.of_code(code, cluster.name, f"being a member of the group {self.group!r}")
+            error: DataSyncError = errors.of_code(
+                code, cluster.name, f"being a member of the group {self.group!r}"
+            )
             if isinstance(error, BadStore):
                 self._id, self._generation = "", -1
             raise error

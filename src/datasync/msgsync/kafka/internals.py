@@ -11,17 +11,29 @@ from typing import Any
 
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.conn import AIOKafkaConnection
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from aiokafka.coordinator.protocol import (
+    ConsumerProtocolMemberAssignment,
+    ConsumerProtocolMemberMetadata,
+)
 from aiokafka.partitioner import murmur2
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
+from aiokafka.protocol.group import (
+    HeartbeatRequest,
+    JoinGroupRequest,
+    LeaveGroupRequest,
+    SyncGroupRequest,
+)
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
+from aiokafka.protocol.transaction import (
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
@@ -39,12 +51,14 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
 __all__ = [
-    "AbstractType", "AddPartitionsToTxnRequest", "Boolean", "CompactArray", "CompactBytes", "CompactString",
-    "Connection", "ConsumerProtocolMemberAssignment", "ConsumerProtocolMemberMetadata", "CreateTopicsRequest",
-    "DefaultRecordBatchBuilder", "DescribeConfigsRequest", "EndTxnRequest", "FindCoordinatorRequest", "FrameTooLarge",
-    "HeartbeatRequest", "InitProducerIdRequest", "Int8", "Int16", "Int32", "Int64", "JoinGroupRequest",
-    "LeaveGroupRequest", "MemoryRecords", "OffsetCommitRequest", "OffsetRequest", "ProduceRequest", "Request",
-    "RequestStruct", "Response", "Schema", "SyncGroupRequest", "TaggedFields", "decode_varint", "gzip_decode",
+    "AbstractType", "AddPartitionsToTxnRequest", "Boolean", "CompactArray", "CompactBytes",
+    "CompactString", "Connection", "ConsumerProtocolMemberAssignment",
+    "ConsumerProtocolMemberMetadata", "CreateTopicsRequest", "DefaultRecordBatchBuilder",
+    "DescribeConfigsRequest", "EndTxnRequest", "FindCoordinatorRequest", "FrameTooLarge",
+    "HeartbeatRequest", "InitProducerIdRequest", "Int8", "Int16", "Int32", "Int64",
+    "JoinGroupRequest", "LeaveGroupRequest", "MemoryRecords", "OffsetCommitRequest",
+    "OffsetRequest", "ProduceRequest", "Request", "RequestStruct", "Response", "Schema",
+    "SyncGroupRequest", "TaggedFields", "decode_varint", "gzip_decode",
     "lz4_decode", "murmur2", "snappy_decode", "zstd_decode",
 ]  # fmt: skip
 

@@ -33,7 +33,9 @@ def fits(batch: memoryview, most: int) -> bool:
     data = bytes(packed)
     if library is None:
         return _snappy(data, most)
-    return any(_fits_in(library, data, size) for size in (min(most, _USUAL * len(data) + 65_536), most))
+    return any(
+        _fits_in(library, data, size) for size in (min(most, _USUAL * len(data) + 65_536), most)
+    )
 
 
 def _fits_in(library: Any, packed: bytes, size: int) -> bool:

@@ -79,13 +79,17 @@ class Cursor:
             if offset > cursor.offsets[partition]:
                 cursor.offsets[partition], cursor.epochs[partition] = offset, epoch
         except (msgspec.ValidationError, ValueError, IndexError):
-            raise HistoryLost("the position is not one of a Kafka topic; take a snapshot", changed=True) from None
+            raise HistoryLost(
+                "the position is not one of a Kafka topic; take a snapshot", changed=True
+            ) from None
         return cursor
 
     def place(self) -> Place:
         """Where it stands now: who resumes there misses nothing, however far
         this one has come by then (G2)."""
-        return Place(self.topic, self.numbers, tuple(self.offsets), tuple(self.epochs), self.caught_up)
+        return Place(
+            self.topic, self.numbers, tuple(self.offsets), tuple(self.epochs), self.caught_up
+        )
 
 
 def now() -> tuple[float, float]:
@@ -122,15 +126,23 @@ async def prove(cluster: Cluster, topic: Topic, cursor: Cursor, settings: Settin
     for number, end in zip(topic.numbers, ends, strict=True):
         if stood.get(number, 0) > end:
             raise HistoryLost(
-                f"{name}: partition {number} ends at {end} now, it stood at {stood[number]}", changed=True
+                f"{name}: partition {number} ends at {end} now, it stood at {stood[number]}",
+                changed=True,
             )
     if topic.numbers != cursor.numbers:
         had, has = len(cursor.numbers), len(topic.numbers)
-        raise HistoryLost(f"{name}: {has} partitions are to be read now, and {had} were: keys may have moved")
+        raise HistoryLost(
+            f"{name}: {has} partitions are to be read now, and {had} were: keys may have moved"
+        )
     if not within_retention(cursor, settings):
         kept = "an unknown time" if settings.retention is None else f"{settings.retention:g} s"
-        raise HistoryLost(f"{name} keeps tombstones for {kept}, which is less than it was away; deletes may be missing")
+        raise HistoryLost(
+            f"{name} keeps tombstones for {kept}, which is less than it was away; deletes may "
+            "be missing"
+        )
     starts = await cluster.starts(topic)
     for number, start in zip(topic.numbers, starts, strict=True):
         if stood[number] < start:
-            raise HistoryLost(f"{name}: partition {number} begins at {start} now, it stood at {stood[number]}")
+            raise HistoryLost(
+                f"{name}: partition {number} begins at {start} now, it stood at {stood[number]}"
+            )

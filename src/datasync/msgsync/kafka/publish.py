@@ -13,7 +13,12 @@ from aiokafka.errors import KafkaError
 from datasync.errors import DataSyncError, Disconnected, OutcomeUnknown, WatchClosed
 from datasync.msgsync.kafka import errors
 from datasync.msgsync.kafka.cluster import Cluster
-from datasync.msgsync.kafka.internals import DefaultRecordBatchBuilder, InitProducerIdRequest, ProduceRequest, murmur2
+from datasync.msgsync.kafka.internals import (
+    DefaultRecordBatchBuilder,
+    InitProducerIdRequest,
+    ProduceRequest,
+    murmur2,
+)
 
 __all__ = ["Message", "Publisher", "batch_of", "partition_of", "produce"]
 
@@ -46,10 +51,17 @@ def partition_of(key: bytes, count: int) -> int:
 
 
 def batch_of(
-    messages: Sequence[Message], producer: tuple[int, int], sequence: int, limit: int, *, transaction: bool = False
+    messages: Sequence[Message],
+    producer: tuple[int, int],
+    sequence: int,
+    limit: int,
+    *,
+    transaction: bool = False,
 ) -> tuple[bytes, int]:
     """A batch of as many messages as there is room for, at least one, and how many they are."""
-    builder: Any = DefaultRecordBatchBuilder(_MAGIC, _PLAIN, int(transaction), *producer, sequence, limit)
+    builder: Any = DefaultRecordBatchBuilder(
+        _MAGIC, _PLAIN, int(transaction), *producer, sequence, limit
+    )
     count = 0
     for message in messages:
         if builder.append(count, None, message.key, message.raw, message.headers) is None:
@@ -59,7 +71,12 @@ def batch_of(
 
 
 async def produce(
-    cluster: Cluster, partition: int, batch: bytes, transaction: str | None, *, connected: asyncio.Event
+    cluster: Cluster,
+    partition: int,
+    batch: bytes,
+    transaction: str | None,
+    *,
+    connected: asyncio.Event,
 ) -> tuple[int, int]:
     """Send one batch: (error code, offset of its first record). `connected`
     is set just before it is sent.
@@ -136,7 +153,11 @@ class Publisher:
 
     async def aclose(self) -> None:
         """End; what waits is told so."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None and not lane.task.done()]
+        tasks = [
+            lane.task
+            for lane in self._lanes.values()
+            if lane.task is not None and not lane.task.done()
+        ]
         for task in tasks:
             task.cancel()
         try:
@@ -150,7 +171,11 @@ class Publisher:
     async def _run(self, lane: _Lane) -> None:
         """Deliver what waits in a lane, in order."""
         while lane.waiting:
-            batch = [message for message in lane.waiting if message.done is not None and not message.done.done()]
+            batch = [
+                message
+                for message in lane.waiting
+                if message.done is not None and not message.done.done()
+            ]
             lane.waiting.clear()
             while batch:
                 sent, lane.fault = asyncio.Event(), None
@@ -166,7 +191,10 @@ class Publisher:
                     # of those behind the first batch none was sent
                     first = lane.under_way if sent.is_set() else 0
                     _fail(
-                        batch[:first], OutcomeUnknown(f"{self._why(error)}; read the key to see whether it was written")
+                        batch[:first],
+                        OutcomeUnknown(
+                            f"{self._why(error)}; read the key to see whether it was written"
+                        ),
                     )
                     _fail(batch[first:], self._not_done(error))
                     if sent.is_set():
@@ -209,7 +237,9 @@ class Publisher:
                 if lane.under_way == 1:
                     raise errors.too_large(batch[0].key)
                 self._largest //= 2
-                data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
+                data, lane.under_way = batch_of(
+                    batch, (producer, lane.epoch), lane.sequence, self._largest
+                )
             elif code in errors.LATER or code in errors.UNKNOWN_TOPIC:
                 lane.fault = errors.of_code(code, cluster.name, "writing") if doubt else refused
                 if not doubt and time() > last:
@@ -217,7 +247,9 @@ class Publisher:
                 await self._look_again(sent)
             elif not doubt and code in errors.UNORDERED:
                 lane.renew()
-                data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
+                data, lane.under_way = batch_of(
+                    batch, (producer, lane.epoch), lane.sequence, self._largest
+                )
             else:
                 raise errors.of_code(code, cluster.name, "writing") if doubt else refused
 
@@ -233,14 +265,18 @@ class Publisher:
     async def _identity(self) -> int:
         """The id that the brokers count this producer's batches by."""
         async with self._starting:
-            if self._producer is None or any(lane.epoch > _MOST_EPOCHS for lane in self._lanes.values()):
+            if self._producer is None or any(
+                lane.epoch > _MOST_EPOCHS for lane in self._lanes.values()
+            ):
                 request: Any = InitProducerIdRequest(None, 0)
                 answer = await self._cluster.any(request)
                 while answer.error_code in errors.LATER:
                     await asyncio.sleep(_PAUSE)
                     answer = await self._cluster.any(request)
                 if answer.error_code:
-                    raise errors.of_code(answer.error_code, self._cluster.name, "becoming a producer")
+                    raise errors.of_code(
+                        answer.error_code, self._cluster.name, "becoming a producer"
+                    )
                 self._producer = answer.producer_id
                 self._largest = min(_BATCH, (await self._cluster.settings()).largest)
                 for lane in self._lanes.values():
@@ -250,7 +286,10 @@ class Publisher:
     def _why(self, error: BaseException) -> str:
         if isinstance(error, DataSyncError):
             return str(error)
-        return f"{self._cluster.name}: {'no answer in time' if isinstance(error, TimeoutError) else 'closed'}"
+        return (
+            f"{self._cluster.name}: "
+            f"{'no answer in time' if isinstance(error, TimeoutError) else 'closed'}"
+        )
 
     def _not_done(self, error: BaseException) -> DataSyncError:
         if isinstance(error, DataSyncError):

@@ -138,8 +138,13 @@ def groups(
         batch = batches.next_batch()
         _, length, _, magic, *_ = _HEADER.unpack_from(raw, at)
         if magic != _MAGIC:
-            raise BadStore(f"{where} has messages in the format of Kafka before 0.11; copy them to a new topic")
-        its_bytes, at = memoryview(raw)[at : at + _BEFORE_LENGTH + length], at + _BEFORE_LENGTH + length
+            raise BadStore(
+                f"{where} has messages in the format of Kafka before 0.11; copy them to a new topic"
+            )
+        its_bytes, at = (
+            memoryview(raw)[at : at + _BEFORE_LENGTH + length],
+            at + _BEFORE_LENGTH + length,
+        )
         base, producer = batch.base_offset, batch.producer_id
         if stop is not None and base >= stop:
             break
@@ -151,7 +156,9 @@ def groups(
             yield last, together
             together = []
         if batch.is_control_batch:
-            if producer in dropped and any(_CONTROL.unpack_from(marker.key)[1] == _ABORT for marker in batch):
+            if producer in dropped and any(
+                _CONTROL.unpack_from(marker.key)[1] == _ABORT for marker in batch
+            ):
                 dropped.discard(producer)
             continue
         if batch.is_transactional and producer in dropped:
@@ -163,7 +170,9 @@ def groups(
         except UnicodeDecodeError:
             records = _past_headers(its_bytes)
         except UnsupportedCodecError as error:
-            raise BadStore(f"{where}: {error}; install it with: pip install 'datasync[kafka]'") from None
+            raise BadStore(
+                f"{where}: {error}; install it with: pip install 'datasync[kafka]'"
+            ) from None
         except (CorruptRecordException, OSError, EOFError, zlib.error, DecompressionError) as error:
             raise BadStore(f"{where}: a batch cannot be read: {error}") from None
         if base < start:

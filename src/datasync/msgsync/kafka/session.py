@@ -97,7 +97,9 @@ class KafkaSession(Session):
             await prove_readable(cluster, topic)
         share = await member.join(cluster, topic) if member is not None and scopes else topic
         if resume is None:
-            session = cls(cluster, share, settings, scopes, Cursor.at_start(share), scopes, False, report)
+            session = cls(
+                cluster, share, settings, scopes, Cursor.at_start(share), scopes, False, report
+            )
         else:
             cursor = Cursor.at(resume)
             await prove(cluster, share, cursor, settings)
@@ -149,7 +151,9 @@ class KafkaSession(Session):
                     self._requests -= 1
                     raise
             ends = self._ends
-        while self._missing or any(offset < end for offset, end in zip(self._cursor.offsets, ends, strict=True)):
+        while self._missing or any(
+            offset < end for offset, end in zip(self._cursor.offsets, ends, strict=True)
+        ):
             self._moved.clear()
             await self._moved.wait()
             if self._ended:
@@ -198,7 +202,9 @@ class KafkaSession(Session):
 
     # -- snapshot ----------------------------------------------------------------------------------
 
-    async def _snapshot(self, wanted: Scopes, ends: Sequence[int], begun: tuple[float, float]) -> Sequence[Frame]:
+    async def _snapshot(
+        self, wanted: Scopes, ends: Sequence[int], begun: tuple[float, float]
+    ) -> Sequence[Frame]:
         """Read everything there is before `ends`."""
         topic = self._topic
         starts = await self._cluster.starts(topic) if self._missing else ends
@@ -215,14 +221,24 @@ class KafkaSession(Session):
             if time.monotonic() - told > _TELL_EVERY:
                 told = time.monotonic()
                 left = sum(ends) - sum(cursor.offsets)
-                log.info("%s: %d %% read, %d keys", self._cluster.name, 100 - 100 * left // total, len(state))
-        log.debug("%s: %d keys read in %.1f s", self._cluster.name, len(state), time.monotonic() - started)
+                log.info(
+                    "%s: %d %% read, %d keys",
+                    self._cluster.name,
+                    100 - 100 * left // total,
+                    len(state),
+                )
+        log.debug(
+            "%s: %d keys read in %.1f s", self._cluster.name, len(state), time.monotonic() - started
+        )
         self._cursor, self._place = cursor, None
         self._caught_up = [begun] * len(ends)
         revision = max([0, *(offset - 1 for offset in cursor.offsets)])
         reply = None
         if self._settled is not None:
-            settled = [part.delivered(offset) for part, offset in zip(self._settled, cursor.offsets, strict=True)]
+            settled = [
+                part.delivered(offset)
+                for part, offset in zip(self._settled, cursor.offsets, strict=True)
+            ]
             reply = partial(_all, settled)
         end = SnapshotEnd(self._position(), revision, topic.id.hex(), reply, final=True)
         return [SnapshotBegin(self._missing), SnapshotChunk(list(state.values())), end]
@@ -251,14 +267,16 @@ class KafkaSession(Session):
             found = [
                 (offset, key, value)
                 for offset, raw_key, value in records
-                if (key := text_of(raw_key, self._report)) is not None and (wanted is None or key in wanted)
+                if (key := text_of(raw_key, self._report)) is not None
+                and (wanted is None or key in wanted)
             ]
             if not found:
                 continue
             place = self._position()[0]
             if revision is None:
                 frames += [
-                    Commit((place, partition, offset + 1, epoch), offset, ((key, raw),)) for offset, key, raw in found
+                    Commit((place, partition, offset + 1, epoch), offset, ((key, raw),))
+                    for offset, key, raw in found
                 ]
             else:
                 changes = list({key: raw for _, key, raw in found}.items())
@@ -266,7 +284,10 @@ class KafkaSession(Session):
         if self._settled is None:
             return frames
         delivered = self._settled[partition].delivered
-        return [msgspec.structs.replace(frame, reply=delivered(frame.revision + 1), final=True) for frame in frames]
+        return [
+            msgspec.structs.replace(frame, reply=delivered(frame.revision + 1), final=True)
+            for frame in frames
+        ]
 
     def _position(self) -> Position:
         """Where it stands, with all frames of the last fetch taken."""
@@ -286,7 +307,9 @@ class KafkaSession(Session):
             self._caught_up[partition] = now()
             cursor.caught_up = min(self._caught_up)
         elif self._settings.retention is not None and not within_retention(cursor, self._settings):
-            raise HistoryLost(f"{self._cluster.name}: fell behind for longer than tombstones are kept")
+            raise HistoryLost(
+                f"{self._cluster.name}: fell behind for longer than tombstones are kept"
+            )
 
 
 def _all(calls: Sequence[Callable[[Result], None]], result: Result) -> None:

@@ -11,7 +11,11 @@ from typing import Any
 from datasync.errors import DataSyncError, Disconnected, OutcomeUnknown
 from datasync.msgsync.kafka import errors
 from datasync.msgsync.kafka.cluster import Cluster
-from datasync.msgsync.kafka.internals import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
+from datasync.msgsync.kafka.internals import (
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 from datasync.msgsync.kafka.publish import Message, batch_of, partition_of, produce
 
 __all__ = ["Transactions"]
@@ -48,7 +52,9 @@ class Transactions:
                 async with asyncio.timeout(2 * self._cluster.access.timeout):
                     return await self._commit(messages, ending)
             except TimeoutError:
-                fault = self._fault or Disconnected(f"{self._cluster.name}: no answer in time; nothing was written")
+                fault = self._fault or Disconnected(
+                    f"{self._cluster.name}: no answer in time; nothing was written"
+                )
                 await self._give_up(ending)
                 if ending.is_set():
                     raise self._unknown(str(self._fault or "no answer in time")) from None
@@ -76,7 +82,10 @@ class Transactions:
         await self._tell(request, _code_of_parts, tuple(parts))
         try:
             async with asyncio.TaskGroup() as group:
-                sending = [group.create_task(self._send(part, those, producer)) for part, those in parts.items()]
+                sending = [
+                    group.create_task(self._send(part, those, producer))
+                    for part, those in parts.items()
+                ]
         except BaseExceptionGroup as errors_of_parts:
             raise errors_of_parts.exceptions[0] from None
         ending.set()
@@ -86,9 +95,13 @@ class Transactions:
         with contextlib.suppress(DataSyncError):
             self._producer = await self._begin()
         offsets = dict(zip(parts, (iter(task.result()) for task in sending), strict=True))
-        return [next(offsets[partition_of(message.key, len(topic.leaders))]) for message in messages]
+        return [
+            next(offsets[partition_of(message.key, len(topic.leaders))]) for message in messages
+        ]
 
-    async def _send(self, partition: int, messages: Sequence[Message], producer: tuple[int, int]) -> list[int]:
+    async def _send(
+        self, partition: int, messages: Sequence[Message], producer: tuple[int, int]
+    ) -> list[int]:
         """Send what goes to one partition; returns the offsets."""
         cluster, offsets = self._cluster, list[int]()
         left = list(messages)
@@ -101,7 +114,9 @@ class Transactions:
             if code in errors.TOO_LARGE:
                 raise errors.too_large(left[0].key)
             if code in errors.FENCED or code in errors.UNORDERED:
-                raise errors.Aborted(f"{cluster.name}: the transaction was aborted; nothing was written, try again")
+                raise errors.Aborted(
+                    f"{cluster.name}: the transaction was aborted; nothing was written, try again"
+                )
             if code:
                 raise errors.not_written(code, cluster.name)
             offsets += range(offset, offset + count)
@@ -112,7 +127,9 @@ class Transactions:
         """Send a batch, again where that is needed: it is stored once."""
         while True:
             try:
-                code, offset = await produce(self._cluster, partition, batch, self._id, connected=asyncio.Event())
+                code, offset = await produce(
+                    self._cluster, partition, batch, self._id, connected=asyncio.Event()
+                )
                 if code not in errors.LATER:
                     return code, offset
                 self._fault = errors.not_written(code, self._cluster.name)
@@ -125,7 +142,9 @@ class Transactions:
     async def _begin(self) -> tuple[int, int]:
         """A new epoch: of the transaction before nothing is open any more, aborted
         where it was not committed."""
-        answer = await self._tell(InitProducerIdRequest(self._id, _OPEN_MS), lambda answer: answer.error_code)
+        answer = await self._tell(
+            InitProducerIdRequest(self._id, _OPEN_MS), lambda answer: answer.error_code
+        )
         return answer.producer_id, answer.producer_epoch
 
     async def _tell(self, request: Any, code_of: Any, parts: Sequence[int] = ()) -> Any:
@@ -148,7 +167,8 @@ class Transactions:
                 return answer
             if code in errors.FENCED:
                 raise errors.Aborted(
-                    f"{self._cluster.name}: the transaction was aborted; nothing was written, try again"
+                    f"{self._cluster.name}: the transaction was aborted; nothing was written, "
+                    "try again"
                 )
             if code not in errors.LATER and code not in errors.UNKNOWN_TOPIC:
                 raise errors.of_code(code, self._cluster.name, "a transaction")

@@ -59,7 +59,10 @@ class MetadataResponse(Response):
         (
             "brokers",
             CompactArray(
-                ("node_id", Int32), ("host", CompactString()), ("port", Int32), ("rack", CompactString()),
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
                 ("tags", TaggedFields),
             ),
         ),
@@ -75,9 +78,14 @@ class MetadataResponse(Response):
                 (
                     "partitions",
                     CompactArray(
-                        ("error_code", Int16), ("index", Int32), ("leader", Int32), ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)), ("isr", CompactArray(Int32)),
-                        ("offline", CompactArray(Int32)), ("tags", TaggedFields),
+                        ("error_code", Int16),
+                        ("index", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline", CompactArray(Int32)),
+                        ("tags", TaggedFields),
                     ),
                 ),
                 ("authorized_operations", Int32),
@@ -85,7 +93,7 @@ class MetadataResponse(Response):
             ),
         ),
         ("tags", TaggedFields),
-    )  # fmt: skip
+    )
 
 
 class _MetadataRequest(RequestStruct):
@@ -94,7 +102,10 @@ class _MetadataRequest(RequestStruct):
     API_VERSION = 12
     RESPONSE_TYPE = MetadataResponse
     SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString()), ("tags", TaggedFields))),
+        (
+            "topics",
+            CompactArray(("topic_id", Uuid), ("name", CompactString()), ("tags", TaggedFields)),
+        ),
         ("allow_auto_topic_creation", Boolean),
         ("include_topic_authorized_operations", Boolean),
         ("tags", TaggedFields),
@@ -129,20 +140,29 @@ class FetchResponse(Response):
                 (
                     "partitions",
                     CompactArray(
-                        ("index", Int32), ("error_code", Int16), ("high_watermark", Int64),
-                        ("last_stable_offset", Int64), ("log_start_offset", Int64),
+                        ("index", Int32),
+                        ("error_code", Int16),
+                        ("high_watermark", Int64),
+                        ("last_stable_offset", Int64),
+                        ("log_start_offset", Int64),
                         (
                             "aborted",
-                            CompactArray(("producer_id", Int64), ("first_offset", Int64), ("tags", TaggedFields)),
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("first_offset", Int64),
+                                ("tags", TaggedFields),
+                            ),
                         ),
-                        ("preferred_read_replica", Int32), ("records", CompactBytes), ("tags", TaggedFields),
+                        ("preferred_read_replica", Int32),
+                        ("records", CompactBytes),
+                        ("tags", TaggedFields),
                     ),
                 ),
                 ("tags", TaggedFields),
             ),
         ),
         ("tags", TaggedFields),
-    )  # fmt: skip
+    )
 
 
 class _FetchRequest(RequestStruct):
@@ -165,18 +185,27 @@ class _FetchRequest(RequestStruct):
                 (
                     "partitions",
                     CompactArray(
-                        ("index", Int32), ("current_leader_epoch", Int32), ("fetch_offset", Int64),
-                        ("last_fetched_epoch", Int32), ("log_start_offset", Int64), ("max_bytes", Int32),
+                        ("index", Int32),
+                        ("current_leader_epoch", Int32),
+                        ("fetch_offset", Int64),
+                        ("last_fetched_epoch", Int32),
+                        ("log_start_offset", Int64),
+                        ("max_bytes", Int32),
                         ("tags", TaggedFields),
                     ),
                 ),
                 ("tags", TaggedFields),
             ),
         ),
-        ("forgotten", CompactArray(("topic_id", Uuid), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+        (
+            "forgotten",
+            CompactArray(
+                ("topic_id", Uuid), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
+            ),
+        ),
         ("rack_id", CompactString()),
         ("tags", TaggedFields),
-    )  # fmt: skip
+    )
 
 
 class FetchById(Request[_FetchRequest]):
@@ -186,11 +215,17 @@ class FetchById(Request[_FetchRequest]):
     API_KEY = 1
 
     def __init__(
-        self, topic: bytes, partitions: Sequence[tuple[int, int, int, int]], wait_ms: int, most: int, each: int
+        self,
+        topic: bytes,
+        partitions: Sequence[tuple[int, int, int, int]],
+        wait_ms: int,
+        most: int,
+        each: int,
     ) -> None:
         self._topic = topic
         self._partitions: list[Any] = [
-            (index, leader_epoch, offset, epoch, -1, each, {}) for index, leader_epoch, offset, epoch in partitions
+            (index, leader_epoch, offset, epoch, -1, each, {})
+            for index, leader_epoch, offset, epoch in partitions
         ]
         self._wait_ms = wait_ms
         self._most = most
@@ -200,4 +235,4 @@ class FetchById(Request[_FetchRequest]):
         # without a fetch session: its id is 0, its epoch -1
         return request_struct_class(
             _CONSUMER, self._wait_ms, 1, self._most, _READ_COMMITTED, 0, -1, topics, [], "", {}
-        )  # fmt: skip
+        )

@@ -54,7 +54,9 @@ async def chaos(store: Store, settings: Settings) -> int:
             schedule = draw(settings.seed, number, store, settings.seconds)
             told = f"round {number}, {events:,} events, {failed} failed"
             async with screen.ticking(told.__str__):
-                outcome = await play(store, schedule, random.Random(f"{settings.seed}/{number}/play").getrandbits(64))
+                outcome = await play(
+                    store, schedule, random.Random(f"{settings.seed}/{number}/play").getrandbits(64)
+                )
 
             total += outcome.steps
             writes, events, rounds = writes + outcome.writes, events + outcome.events, rounds + 1
@@ -67,7 +69,9 @@ async def chaos(store: Store, settings: Settings) -> int:
             if screen.left <= 0 or (failed and not settings.on):
                 break
         found = f"{failed} failed" if failed else "nothing found"
-        screen.line(f"{rounds} rounds, {writes:,} writes, {events:,} events: {found} ({_counted(total)})")
+        screen.line(
+            f"{rounds} rounds, {writes:,} writes, {events:,} events: {found} ({_counted(total)})"
+        )
         return 1 if failed else 0
     finally:
         await store.aclose()
@@ -78,7 +82,12 @@ def _counted(steps: Counter[str]) -> str:
 
 
 def _explain(
-    screen: Screen, store: Store, settings: Settings, number: int, schedule: Sequence[Step], outcome: Outcome
+    screen: Screen,
+    store: Store,
+    settings: Settings,
+    number: int,
+    schedule: Sequence[Step],
+    outcome: Outcome,
 ) -> None:
     seed = settings.seed
     scheme = store.url.partition("://")[0]
@@ -91,10 +100,17 @@ def _explain(
     path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dump(outcome.trace))
-    logs = [shutil.copyfile(log, path.with_suffix(f".{log.stem}.log")) for log in store.logs if log.exists()]
-    screen.line(f"the trace is in {path}; what the server said: {', '.join(map(str, logs)) or 'nothing'}")
+    logs = [
+        shutil.copyfile(log, path.with_suffix(f".{log.stem}.log"))
+        for log in store.logs
+        if log.exists()
+    ]
     screen.line(
-        f"again: python -m datasync.testing.chaos {scheme}:// --seed {seed} --round {number} --minutes 0"
+        f"the trace is in {path}; what the server said: {', '.join(map(str, logs)) or 'nothing'}"
+    )
+    screen.line(
+        f"again: python -m datasync.testing.chaos {scheme}:// --seed {seed} --round {number} "
+        "--minutes 0"
         " (the same schedule; the timing is the machine's)"
     )
 
@@ -123,18 +139,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m datasync.testing.chaos",
-        description="Start the real server of a scheme, break it in every way that a seed draws, with watches and"
+        description="Start the real server of a scheme, break it in every way that a seed draws, "
+        "with watches and"
         " writers at work, and hold what they saw against the guarantees.",
         epilog="example: python -m datasync.testing.chaos etcd:// --minutes 10",
     )
-    parser.add_argument("url", metavar="URL", help="one of: " + ", ".join(f"{name}://" for name in SCHEMES))
-    add_options(parser, "schedules", "a round that failed")
-    parser.add_argument("--round", type=int, default=0, metavar="R", help="the first round (default 0)")
     parser.add_argument(
-        "--seconds", type=float, default=_ROUND, metavar="N", help=f"of faults in one round (default {_ROUND:g})"
+        "url", metavar="URL", help="one of: " + ", ".join(f"{name}://" for name in SCHEMES)
+    )
+    add_options(parser, "schedules", "a round that failed")
+    parser.add_argument(
+        "--round", type=int, default=0, metavar="R", help="the first round (default 0)"
     )
     parser.add_argument(
-        "--keep", type=Path, default=Path(), metavar="DIR", help="where the trace of a failing round goes (default: .)"
+        "--seconds",
+        type=float,
+        default=_ROUND,
+        metavar="N",
+        help=f"of faults in one round (default {_ROUND:g})",
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the trace of a failing round goes (default: .)",
     )
     return parser
 

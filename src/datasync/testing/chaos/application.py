@@ -16,7 +16,20 @@ from datasync.testing.trace.recorder import Recorder
 __all__ = ["Acknowledged", "Application"]
 
 PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
-KEYS = ["a/1", "a/2", "a/b/1", "a/b/2", "a/b/c/1", "a/b/c/2", "d/1", "d/2", "d/x/1", "e/1", "f/1", "top"]
+KEYS = [
+    "a/1",
+    "a/2",
+    "a/b/1",
+    "a/b/2",
+    "a/b/c/1",
+    "a/b/c/2",
+    "d/1",
+    "d/2",
+    "d/x/1",
+    "e/1",
+    "f/1",
+    "top",
+]
 _MOST_WATCHES = 9
 _UNDER_WAY = 20
 _ACK_TIMEOUT, _RESYNC_TIMEOUT = 2.0, 4.0
@@ -37,7 +50,9 @@ class _Steady(Actor):
     it lies: none is waited for."""
 
     async def _wait(self, longest: float) -> None:
-        away = longest if longest < 0.7 * _ACK_TIMEOUT else self._rng.choice([0.3 * longest, longest])
+        away = (
+            longest if longest < 0.7 * _ACK_TIMEOUT else self._rng.choice([0.3 * longest, longest])
+        )
         try:
             async with asyncio.timeout(away):
                 await self._good.wait()
@@ -213,8 +228,12 @@ class Application:
             values = self._values(rng)
             if self._source.capabilities.reply or len(values) > 1:
                 # a delete of nothing has a verdict, yet no place in the log
-                values = {key: self._unique() if raw is None else raw for key, raw in values.items()}
-            self._track(asyncio.ensure_future(self._write(self._sync, values, rng, confirm=confirm)))
+                values = {
+                    key: self._unique() if raw is None else raw for key, raw in values.items()
+                }
+            self._track(
+                asyncio.ensure_future(self._write(self._sync, values, rng, confirm=confirm))
+            )
 
     async def _run(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -245,7 +264,11 @@ class Application:
     ) -> None:
         self.writes += 1
         history, began = self.history, self._recorder.now()
-        ttl = rng.choice([1.0, 2.0]) if self._source.capabilities.ttl and rng.random() < 0.05 else None
+        ttl = (
+            rng.choice([1.0, 2.0])
+            if self._source.capabilities.ttl and rng.random() < 0.05
+            else None
+        )
         revision: int | None = None
         try:
             if len(values) == 1:
@@ -285,7 +308,14 @@ class Application:
         return None
 
     def _heard(
-        self, keys: dict[str, bytes | None], began: int, verdict: str, revision: int | None, reasons: Any
+        self,
+        keys: dict[str, bytes | None],
+        began: int,
+        verdict: str,
+        revision: int | None,
+        reasons: Any,
     ) -> None:
         if revision is not None or not self._source.capabilities.revisions:
-            self._recorder.answered(self._source.name, sorted(keys), began, verdict, revision, reasons)
+            self._recorder.answered(
+                self._source.name, sorted(keys), began, verdict, revision, reasons
+            )

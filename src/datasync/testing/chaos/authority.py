@@ -49,17 +49,22 @@ class Authority:
         """Make a key and a certificate for that address, valid for so many days
         (less than 0: not any more)."""
         self._run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
-        self._run("req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr")
+        self._run(
+            "req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr"
+        )
         extensions = self._directory / f"{name}.ext"
         extensions.write_text(
             f"subjectAltName={subject}\nextendedKeyUsage=serverAuth,clientAuth\n"
             "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
         )
         self._run(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-days", str(days), "-extfile", extensions.name, "-out", f"{name}.pem",
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", str(days), "-extfile", extensions.name, "-out",
+            f"{name}.pem",
         )  # fmt: skip
 
     def _run(self, *args: str) -> None:
-        done = subprocess.run([self._openssl, *args], cwd=self._directory, capture_output=True, text=True)
+        done = subprocess.run(
+            [self._openssl, *args], cwd=self._directory, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr

@@ -44,7 +44,9 @@ class Certificates:
         self.known = directory / "known.pem"
         """The authorities that a server asks its clients for; never
         renewed, for etcd reads it once."""
-        self.known.write_bytes(b"".join(authority.ca.read_bytes() for authority in self._authorities))
+        self.known.write_bytes(
+            b"".join(authority.ca.read_bytes() for authority in self._authorities)
+        )
         self._issuer = self._authorities[0]
         self._renew(self._issuer)
 
@@ -56,9 +58,12 @@ class Certificates:
     @property
     def client(self) -> str:
         """The options of a URL: the authority to trust, and the certificate to show."""
-        return f"ca={self._used / 'ca.pem'}&cert={self._used / 'client.pem'}&key={self._used / 'client.key'}"
+        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+        return "&".join(f"{option}={self._used / name}" for option, name in files.items())
 
-    def faults(self, proxy: TcpProxy, reload: Callable[[], Awaitable[object]] = _reads_by_itself) -> dict[str, Fault]:
+    def faults(
+        self, proxy: TcpProxy, reload: Callable[[], Awaitable[object]] = _reads_by_itself
+    ) -> dict[str, Fault]:
         """Each of them shows at the next connections. `reload`: has the server read its files,
         where it does not do so for each connection."""
 
@@ -68,7 +73,9 @@ class Certificates:
             await reload()
             proxy.cut()
 
-        async def unacceptable(rng: random.Random, wrong: Authority, prefix: str, seconds: float) -> None:
+        async def unacceptable(
+            rng: random.Random, wrong: Authority, prefix: str, seconds: float
+        ) -> None:
             side = rng.choice(_SIDES)
             self._put(side, wrong, f"{prefix}{side}")
             await reload()

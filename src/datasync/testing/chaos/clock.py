@@ -60,8 +60,18 @@ def clock_faults(direct: str, lane: str) -> dict[str, Fault]:
                 await asyncio.sleep(max(0.0, seconds - taken))
 
         if there:
-            _log.error("%r with a TTL of %g s is there after %.1f s, the clock having been set", key, _TTL, taken)
+            _log.error(
+                "%r with a TTL of %g s is there after %.1f s, the clock having been set",
+                key,
+                _TTL,
+                taken,
+            )
         elif taken < _TTL:
-            _log.error("%r with a TTL of %g s is gone after %.1f s, the clock having been set", key, _TTL, taken)
+            _log.error(
+                "%r with a TTL of %g s is gone after %.1f s, the clock having been set",
+                key,
+                _TTL,
+                taken,
+            )
 
     return {"clock step": Fault(lane, 2, step)}

@@ -29,7 +29,10 @@ class Disk:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
         mount = ["mount", "-t", "tmpfs", "-o", _SIZE, "tmpfs", str(self.path)]
-        self.small = shutil.which("mount") is not None and not subprocess.run(mount, capture_output=True).returncode
+        self.small = (
+            shutil.which("mount") is not None
+            and not subprocess.run(mount, capture_output=True).returncode
+        )
 
     def remove(self) -> None:
         """Unmount and remove it."""

@@ -31,7 +31,9 @@ class EtcdStore(Proxied):
         binary = program("etcd", "apt-get install -y etcd-server")
         self._server = server = EtcdServer(binary, self._directory, extra=["--bcrypt-cost", "4"])
         self.logs = [server.log]
-        self._certificates = Certificates(self._directory / "certificates") if scheme == "etcds" else None
+        self._certificates = (
+            Certificates(self._directory / "certificates") if scheme == "etcds" else None
+        )
         self.proxy = proxy = TcpProxy(*self._listening())
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
@@ -45,7 +47,8 @@ class EtcdStore(Proxied):
             self.faults |= self._certificates.faults(proxy)
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
         self.left_out = {
-            "full disk": "it writes into space that it has reserved; its alarm of no space is raised instead",
+            "full disk": "it writes into space that it has reserved; its alarm of no space is "
+            "raised instead",
             "clock steps": "the clock of the machine is not this command's to set",
         }
 
@@ -55,7 +58,9 @@ class EtcdStore(Proxied):
         self._backup = await self._server.back_up()
         await self.proxy.start()
         tls = "" if self._certificates is None else f"&{self._certificates.client}"
-        self.url = f"{self._scheme}://{_NAME}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2{tls}"
+        self.url = (
+            f"{self._scheme}://{_NAME}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2{tls}"
+        )
         self.direct = f"etcd://root:{self._server.password}@127.0.0.1:{self._server.port}?timeout=2"
         self.version = f"etcd {await self._server.version()}"
 
@@ -86,7 +91,9 @@ class EtcdStore(Proxied):
         if self._certificates is None:
             return server.port, Http2
         [port] = free_ports(1)
-        server.command[server.command.index("--listen-client-urls") + 1] += f",https://127.0.0.1:{port}"
+        server.command[server.command.index("--listen-client-urls") + 1] += (
+            f",https://127.0.0.1:{port}"
+        )
         cert, key = map(str, self._certificates.server)
         server.command += ["--cert-file", cert, "--key-file", key]
         server.command += ["--client-cert-auth", "--trusted-ca-file", str(self._certificates.known)]

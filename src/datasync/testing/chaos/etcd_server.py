@@ -28,7 +28,9 @@ _QUICK = ["--unsafe-no-fsync", "--heartbeat-interval", "25", "--election-timeout
 class EtcdServer(StoredProcess):
     """One etcd member. `port` is that of its clients."""
 
-    def __init__(self, binary: str, directory: Path, *, tls: Sequence[str] = (), extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, binary: str, directory: Path, *, tls: Sequence[str] = (), extra: Sequence[str] = ()
+    ) -> None:
         port, self.peer_port = free_ports(2)
         self.scheme = "https" if tls else "http"
         data = directory / f"data-{port}"
@@ -70,18 +72,23 @@ class EtcdServer(StoredProcess):
     async def _status(self) -> pb.StatusResponse:
         """What it says of itself; nothing where it does not answer."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            return await self._ask("Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, timeout=2)
+            return await self._ask(
+                "Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, timeout=2
+            )
         return pb.StatusResponse()
 
     @contextlib.asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
         """A plain channel, for what datasync does not do."""
         async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{self.port}", options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+            f"127.0.0.1:{self.port}",
+            options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
         ) as channel:
             yield channel
 
-    async def _ask(self, method: str, request: Message, response: type[M], timeout: float = 10) -> M:
+    async def _ask(
+        self, method: str, request: Message, response: type[M], timeout: float = 10
+    ) -> M:
         """One call over a connection of its own."""
         async with self.channel() as channel:
             call = channel.unary_unary(
@@ -101,10 +108,14 @@ class EtcdServer(StoredProcess):
             request_serializer=pb.AuthenticateRequest.SerializeToString,
             response_deserializer=pb.AuthenticateResponse.FromString,
         )
-        answer = await authenticate(pb.AuthenticateRequest(name="root", password=self.password), timeout=10)
+        answer = await authenticate(
+            pb.AuthenticateRequest(name="root", password=self.password), timeout=10
+        )
         return (("token", answer.token),)
 
-    async def _range(self, key: bytes, end: bytes = b"", *, count_only: bool = False) -> pb.RangeResponse:
+    async def _range(
+        self, key: bytes, end: bytes = b"", *, count_only: bool = False
+    ) -> pb.RangeResponse:
         request = pb.RangeRequest(key=key, range_end=end, count_only=count_only)
         return await self._ask("KV/Range", request, pb.RangeResponse)
 
@@ -154,7 +165,11 @@ class EtcdServer(StoredProcess):
         """Forget all that is older than `revision`, or than now."""
         at = await self.head() if revision is None else revision
         try:
-            await self._ask("KV/Compact", pb.CompactionRequest(revision=at, physical=True), pb.CompactionResponse)
+            await self._ask(
+                "KV/Compact",
+                pb.CompactionRequest(revision=at, physical=True),
+                pb.CompactionResponse,
+            )
         except grpc.aio.AioRpcError as error:
             if "has been compacted" not in (error.details() or ""):
                 raise
@@ -179,7 +194,8 @@ class EtcdServer(StoredProcess):
     async def ctl(self, *args: str, user: str | None = None, said: str = "") -> str:
         """What `etcdctl` answers to `said`."""
         command = [
-            program("etcdctl", "apt-get install -y etcd-client"), "--endpoints", f"127.0.0.1:{self.port}",
+            program("etcdctl", "apt-get install -y etcd-client"), "--endpoints",
+            f"127.0.0.1:{self.port}",
             *(["--user", user] if user else []), *args,
         ]  # fmt: skip
         process = await asyncio.create_subprocess_exec(
@@ -205,4 +221,8 @@ class EtcdServer(StoredProcess):
 
     async def clear(self) -> None:
         """Delete all keys."""
-        await self._ask("KV/DeleteRange", pb.DeleteRangeRequest(key=b"\0", range_end=b"\0"), pb.DeleteRangeResponse)
+        await self._ask(
+            "KV/DeleteRange",
+            pb.DeleteRangeRequest(key=b"\0", range_end=b"\0"),
+            pb.DeleteRangeResponse,
+        )

@@ -36,7 +36,10 @@ def judge(
 
 
 def _honest(
-    can: Capabilities, logs: Sequence[Log], acknowledged: Sequence[Acknowledged], undone: Sequence[Values]
+    can: Capabilities,
+    logs: Sequence[Log],
+    acknowledged: Sequence[Acknowledged],
+    undone: Sequence[Values],
 ) -> Iterator[str]:
     """What was acknowledged is in the log, at the revision that was told; what was
     surely not done is not (G10)."""
@@ -45,11 +48,24 @@ def _honest(
         values = {(key, raw) for key, raw in write.values.items() if raw is not None}
         lost = values - written[write.history]
         if lost:
-            yield f"{min(lost)[0]!r} was acknowledged at revision {write.revision}, and is not in the log"
+            yield (
+                f"{min(lost)[0]!r} was acknowledged at revision {write.revision}, and is not "
+                "in the log"
+            )
         elif values and can.order == "total" and write.revision is not None:
-            at = next((revision for revision, changes in logs[write.history] if values <= set(changes.items())), None)
+            at = next(
+                (
+                    revision
+                    for revision, changes in logs[write.history]
+                    if values <= set(changes.items())
+                ),
+                None,
+            )
             if at != write.revision:
-                yield f"{min(values)[0]!r} was acknowledged at revision {write.revision}, and is at {at}"
+                yield (
+                    f"{min(values)[0]!r} was acknowledged at revision {write.revision}, and "
+                    f"is at {at}"
+                )
     everything = set().union(*written)
     for denied in undone:
         for key, raw in denied.items():
@@ -81,12 +97,17 @@ def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str
         ]
         if before and event.revision < max(before):
             yield (
-                f"{record.watch} was registered when revision {max(before)} was acknowledged, and begins with"
+                f"{record.watch} was registered when revision {max(before)} was acknowledged, and "
+                "begins with"
                 f" {event.revision}"
             )
 
 
 def _following(trace: t.Trace, seq: int) -> bool:
     """Whether a session was open then."""
-    sessions = [entry for entry in trace[:seq] if isinstance(entry, t.SessionOpened | t.SessionEnded) and entry.session]
+    sessions = [
+        entry
+        for entry in trace[:seq]
+        if isinstance(entry, t.SessionOpened | t.SessionEnded) and entry.session
+    ]
     return bool(sessions) and isinstance(sessions[-1], t.SessionOpened)

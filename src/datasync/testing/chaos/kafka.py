@@ -21,7 +21,11 @@ from datasync.testing.commands import Missing
 
 __all__ = ["KafkaStore"]
 
-_UNTOUCHED: dict[str, Any] = {"min_cleanable_dirty_ratio": 0.0001, "min_compaction_lag_ms": 2**62, "segment_ms": 2**62}
+_UNTOUCHED: dict[str, Any] = {
+    "min_cleanable_dirty_ratio": 0.0001,
+    "min_compaction_lag_ms": 2**62,
+    "segment_ms": 2**62,
+}
 """Settings of a topic that the log cleaner keeps its hands off."""
 _RETENTIONS = (2_000, 86_400_000)
 """Milliseconds for which one topic, and the next, keeps the records of deletes: less
@@ -39,7 +43,10 @@ def _jars() -> Path:
     for place in [Path(named)] if named else [*brought, *map(Path, _PLACES)]:
         if list(place.glob("kafka*.jar")):
             return place.resolve()
-    raise Missing("Kafka is missing; unpack it to /opt/kafka, or name the folder of its jars in DATASYNC_KAFKA_JARS")
+    raise Missing(
+        "Kafka is missing; unpack it to /opt/kafka, or name the folder of its jars in "
+        "DATASYNC_KAFKA_JARS"
+    )
 
 
 class KafkaStore(Proxied):
@@ -106,7 +113,11 @@ class KafkaStore(Proxied):
     async def _keep(self) -> None:
         """Take over the records as far as they go now."""
         records = (await topics.history(self._server.port, self._topic))[0]
-        self._kept += [(offset, {(key or b"").decode(): raw}) for offset, key, raw in records if offset >= self._seen]
+        self._kept += [
+            (offset, {(key or b"").decode(): raw})
+            for offset, key, raw in records
+            if offset >= self._seen
+        ]
         self._seen = max([self._seen, *(offset + 1 for offset, _ in self._kept)])
 
     async def _compact(self, rng: random.Random, seconds: float) -> None:

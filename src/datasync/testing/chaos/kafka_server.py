@@ -44,7 +44,9 @@ _SETTINGS = {
 _layouts: dict[tuple[object, ...], dict[str, bytes]] = {}
 """The files that a broker's directory begins with, for each kind of broker."""
 _LOGGING = """<Configuration status="OFF">
-  <Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c %m%n"/></Console></Appenders>
+  <Appenders>
+    <Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c %m%n"/></Console>
+  </Appenders>
   <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers>
 </Configuration>
 """
@@ -116,7 +118,9 @@ class KafkaServer(Process):
         ]
         self._properties.write_text("\n".join(lines) + "\n")
         self._jars = jars
-        super().__init__(java(jars, directory, "kafka.Kafka", str(self._properties)), port, directory)
+        super().__init__(
+            java(jars, directory, "kafka.Kafka", str(self._properties)), port, directory
+        )
 
     @contextlib.asynccontextmanager
     async def proxy(self) -> AsyncIterator[TcpProxy]:
@@ -150,7 +154,9 @@ class KafkaServer(Process):
             scram = [argument for line in self._scram for argument in ("--add-scram", line)]
             words = ["format", "-t", _CLUSTER, "-c", str(self._properties), *scram]
             await run(*java(self._jars, self.data.parent, "kafka.tools.StorageTool", *words))
-            _layouts[self._kind] = {path.name: path.read_bytes() for path in self.data.iterdir() if path.is_file()}
+            _layouts[self._kind] = {
+                path.name: path.read_bytes() for path in self.data.iterdir() if path.is_file()
+            }
             return
         self.data.mkdir()
         for name, content in layout.items():
@@ -160,7 +166,10 @@ class KafkaServer(Process):
 async def run(*command: str, said: bytes = b"") -> str:
     """What a program answers to `said`; it must succeed."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     answer, _ = await process.communicate(said)
     assert process.returncode == 0, answer.decode()[-2000:]

@@ -16,8 +16,8 @@ from datasync.msgsync.kafka.cluster import Access, Cluster
 from datasync.testing.chaos.process import until
 
 __all__ = [
-    "add_partitions", "alter", "committed", "compact", "delete", "delete_records", "everything", "exists", "history",
-    "id_of", "known", "make", "new_name", "producer", "records",
+    "add_partitions", "alter", "committed", "compact", "delete", "delete_records", "everything",
+    "exists", "history", "id_of", "known", "make", "new_name", "producer", "records",
 ]  # fmt: skip
 
 _numbers = itertools.count()
@@ -51,7 +51,9 @@ async def make(
     brokers that hold its only partition, the leader first."""
     configs = {"cleanup.policy": "compact"} | _dotted(settings)
     if replicas:
-        topic = NewTopic(name, -1, -1, replica_assignments={0: list(replicas)}, topic_configs=configs)
+        topic = NewTopic(
+            name, -1, -1, replica_assignments={0: list(replicas)}, topic_configs=configs
+        )
     else:
         topic = NewTopic(name, partitions, replication, topic_configs=configs)
     async with admin(port) as client:
@@ -66,7 +68,9 @@ async def known(port: int, name: str) -> None:
 
         async def led() -> bool:
             (found,) = await client.describe_topics([name])
-            return not found["error_code"] and all(not part["error_code"] for part in found["partitions"])
+            return not found["error_code"] and all(
+                not part["error_code"] for part in found["partitions"]
+            )
 
         await until(led, f"{name} is made")
 
@@ -117,7 +121,9 @@ async def compact(port: int, name: str) -> None:
 async def records(port: int, name: str) -> dict[int, list[Any]]:
     """All committed records that the topic has now, as a plain client reads them, by partition."""
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=f"127.0.0.1:{port}", isolation_level="read_committed", fetch_max_wait_ms=20
+        bootstrap_servers=f"127.0.0.1:{port}",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=20,
     )
     await consumer.start()
     try:

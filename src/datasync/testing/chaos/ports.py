@@ -33,7 +33,9 @@ def free_ports(count: int) -> list[int]:
             ports.append(port)
         if len(ports) == count:
             return ports
-    raise RuntimeError(f"no {count} free ports in a block of {_BLOCK}; end the servers of earlier runs")
+    raise RuntimeError(
+        f"no {count} free ports in a block of {_BLOCK}; end the servers of earlier runs"
+    )
 
 
 @functools.cache
@@ -50,4 +52,7 @@ def _block() -> Iterator[int]:
             continue
         atexit.register(lock.close)
         return itertools.cycle(range(first + 1, first + _BLOCK))
-    raise RuntimeError(f"all ports from {_PORTS.start} to {_PORTS.stop} are in use; end the servers of earlier runs")
+    raise RuntimeError(
+        f"all ports from {_PORTS.start} to {_PORTS.stop} are in use; end the servers of "
+        "earlier runs"
+    )

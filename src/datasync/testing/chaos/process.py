@@ -29,7 +29,9 @@ def program(name: str, install: str) -> str:
     return path
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE) -> None:
+async def until(
+    condition: Callable[[], Awaitable[bool]], what: str, seconds: float = PATIENCE
+) -> None:
     """Wait until `condition` is true. Raises AssertionError that names `what`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -70,7 +72,11 @@ class Process:
         assert not self.running
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     async def start(self) -> None:

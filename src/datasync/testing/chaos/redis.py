@@ -30,7 +30,9 @@ class RedisStore(Proxied):
         self._disk = disk = Disk()
         binary = program("redis-server", "apt-get install -y redis-server")
         user = ["--user", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"]
-        self._certificates = Certificates(disk.path / "certificates") if scheme == "rediss" else None
+        self._certificates = (
+            Certificates(disk.path / "certificates") if scheme == "rediss" else None
+        )
         plain, secure = free_ports(2)
         tls = self._tls(secure)
         self._server = server = RedisServer(binary, disk.path, port=plain, extra=[*user, *tls])
@@ -43,16 +45,22 @@ class RedisStore(Proxied):
             "backup": Fault("server", 1, self._back_up),
         }  # fmt: skip
         if self._certificates is not None:
-            self.faults |= self._certificates.faults(proxy, partial(self._reload, *self._certificates.server))
+            self.faults |= self._certificates.faults(
+                proxy, partial(self._reload, *self._certificates.server)
+            )
         self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
-        self.left_out = disk.left_out | {"clock steps": "the clock of the machine is not this command's to set"}
+        self.left_out = disk.left_out | {
+            "clock steps": "the clock of the machine is not this command's to set"
+        }
 
     async def start(self) -> None:
         await self._server.start()
         self._backup = await self._server.back_up()
         await self.proxy.start()
         tls = "" if self._certificates is None else f"&{self._certificates.client}"
-        self.url = f"{self._scheme}://{_USER}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2{tls}"
+        self.url = (
+            f"{self._scheme}://{_USER}:{_PASSWORD}@127.0.0.1:{self.proxy.port}?timeout=2{tls}"
+        )
         self.direct = f"{self._server.url}?timeout=2"
         self.version = f"Redis {(await self._server.info('server'))['redis_version']}"
 
@@ -63,7 +71,9 @@ class RedisStore(Proxied):
 
     async def begin(self) -> Begin:
         self._counted = len(self._server.history())
-        return Begin("", 0, [(key, raw, 0) for key, raw in (await self._server.everything()).items()])
+        return Begin(
+            "", 0, [(key, raw, 0) for key, raw in (await self._server.everything()).items()]
+        )
 
     async def log(self) -> Log:
         log = self._server.history()[self._counted :]
@@ -78,13 +88,19 @@ class RedisStore(Proxied):
         if self._certificates is None:
             return []
         files = zip(_TLS, (*self._certificates.server, self._certificates.known), strict=True)
-        return ["--tls-port", str(port), *(word for name, path in files for word in (f"--{name}", str(path)))]
+        return [
+            "--tls-port",
+            str(port),
+            *(word for name, path in files for word in (f"--{name}", str(path))),
+        ]
 
     async def _reload(self, cert: Path, key: Path) -> None:
         await self._server.do("CONFIG", "SET", _TLS[0], str(cert), _TLS[1], str(key))
 
     async def _kill_clients(self, rng: random.Random, seconds: float) -> None:
-        await self._server.do("CLIENT", "KILL", "TYPE", rng.choice(["normal", "pubsub"]), "SKIPME", "yes")
+        await self._server.do(
+            "CLIENT", "KILL", "TYPE", rng.choice(["normal", "pubsub"]), "SKIPME", "yes"
+        )
 
     async def _lock_out(self, rng: random.Random, seconds: float) -> None:
         await self._server.do("ACL", "SETUSER", _USER, rng.choice(["off", "-@read", "-@all"]))

@@ -20,14 +20,25 @@ from datasync.testing.chaos.process import StoredProcess
 __all__ = ["RedisServer", "client_of"]
 
 # each write is in the file before it is answered: a killed process leaves it in the page cache
-_KEPT = ["--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0", "--save", ""]
+_KEPT = [
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "no",
+    "--auto-aof-rewrite-percentage",
+    "0",
+    "--save",
+    "",
+]
 Change = dict[str, bytes | None]
 
 
 @contextlib.asynccontextmanager
 async def client_of(port: int, **options: Any) -> AsyncIterator[redis.asyncio.Redis]:
     """A plain client, which trusts any server."""
-    client = redis.asyncio.Redis(port=port, retry=Retry(NoBackoff(), 0), socket_timeout=20, **options)
+    client = redis.asyncio.Redis(
+        port=port, retry=Retry(NoBackoff(), 0), socket_timeout=20, **options
+    )
     try:
         yield client
     finally:
@@ -75,12 +86,16 @@ class RedisServer(StoredProcess):
         return True
 
     @contextlib.asynccontextmanager
-    async def client(self, database: int = 0, password: str | None = None) -> AsyncIterator[redis.asyncio.Redis]:
+    async def client(
+        self, database: int = 0, password: str | None = None
+    ) -> AsyncIterator[redis.asyncio.Redis]:
         """A plain client."""
         async with client_of(self.port, db=database, password=password) as client:
             yield client
 
-    async def do(self, *command: str | bytes | int, database: int = 0, password: str | None = None) -> Any:
+    async def do(
+        self, *command: str | bytes | int, database: int = 0, password: str | None = None
+    ) -> Any:
         """What the server answers to one command."""
         async with self.client(database, password) as client:
             return await client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -95,7 +110,11 @@ class RedisServer(StoredProcess):
         async with self.client(database) as client:
             keys = [key async for key in client.scan_iter(count=1000)]
             values: list[Any] = await client.mget(keys) if keys else []
-        return {key.decode(): value for key, value in zip(keys, values, strict=True) if value is not None}
+        return {
+            key.decode(): value
+            for key, value in zip(keys, values, strict=True)
+            if value is not None
+        }
 
     def history(self) -> list[tuple[int, Change]]:
         """What the server itself wrote down, transaction by transaction: the keys of database 0 and

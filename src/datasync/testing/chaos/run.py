@@ -194,7 +194,9 @@ class _Round:
     # -- the account -------------------------------------------------------------------------------
 
     def _began(self, begin: Begin) -> None:
-        self._recorder.history_started(self._source.name, begin.history, begin.revision, begin.items)
+        self._recorder.history_started(
+            self._source.name, begin.history, begin.revision, begin.items
+        )
         self._logs.append([])
 
     async def _put_down(self) -> None:
@@ -238,4 +240,7 @@ class _Round:
 def _is_movement(record: Record) -> bool:
     """Not so a session that says how far it is, which Kafka's does all the
     time, nor a loop that was late."""
-    return not (isinstance(record, Stalled) or (isinstance(record, SessionFrame) and record.kind == "progress"))
+    return not (
+        isinstance(record, Stalled)
+        or (isinstance(record, SessionFrame) and record.kind == "progress")
+    )

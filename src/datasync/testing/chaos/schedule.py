@@ -11,7 +11,15 @@ from datasync.testing.chaos.store import Fault, Store
 
 __all__ = ["Step", "draw"]
 
-WATCHES = {"register": 3, "widen": 3, "narrow": 2, "close": 2, "resync": 1, "read": 2, "confirmed burst": 3}
+WATCHES = {
+    "register": 3,
+    "widen": 3,
+    "narrow": 2,
+    "close": 2,
+    "resync": 1,
+    "read": 2,
+    "confirmed burst": 3,
+}
 """What the application does by itself, with weights."""
 
 
@@ -36,7 +44,9 @@ def draw(seed: int, number: int, store: Store, seconds: float) -> list[Step]:
     steps += _drawn(rng, "application", WATCHES, seconds, every=0.5)
     if store.renewals and rng.random() < 0.4:
         what = rng.choice(sorted(store.renewals))
-        steps.append(Step(seconds * (0.3 + 0.4 * rng.random()), "renewal", what, 0.0, rng.getrandbits(32)))
+        steps.append(
+            Step(seconds * (0.3 + 0.4 * rng.random()), "renewal", what, 0.0, rng.getrandbits(32))
+        )
     return sorted(steps)
 
 
@@ -44,7 +54,9 @@ def _weights(faults: Mapping[str, Fault]) -> dict[str, int]:
     return {name: fault.weight for name, fault in faults.items()}
 
 
-def _drawn(rng: random.Random, kind: str, weights: Mapping[str, int], seconds: float, every: float) -> list[Step]:
+def _drawn(
+    rng: random.Random, kind: str, weights: Mapping[str, int], seconds: float, every: float
+) -> list[Step]:
     names: Sequence[str] = sorted(weights)
     steps: list[Step] = []
     at = rng.expovariate(1 / every)

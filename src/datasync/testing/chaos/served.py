@@ -30,11 +30,25 @@ class ServeProcess(Process):
     the options of its URL, where it speaks that."""
 
     def __init__(
-        self, source: str, directory: Path, protocol: str = "grpc", extra: Sequence[str] = (), tls: str = ""
+        self,
+        source: str,
+        directory: Path,
+        protocol: str = "grpc",
+        extra: Sequence[str] = (),
+        tls: str = "",
     ) -> None:
         [port] = free_ports(1)
         address = f"{protocol}s://127.0.0.1:{port}?{tls}" if tls else f"127.0.0.1:{port}"
-        command = [sys.executable, "-m", "datasync", "serve", source, f"--{protocol}", address, *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "datasync",
+            "serve",
+            source,
+            f"--{protocol}",
+            address,
+            *extra,
+        ]
         super().__init__(command, port, directory)
 
     async def restart(self) -> None:
@@ -53,9 +67,15 @@ class ServedStore(Proxied):
         self._file = SqliteFile(disk.path / "file.db")
         self.direct = f"sqlite:///{self._file.path}"
         protocol = "http" if scheme.startswith("http") else "grpc"
-        certificates = Certificates(disk.path / "certificates") if scheme in ("https", "grpcs+watch") else None
+        certificates = (
+            Certificates(disk.path / "certificates") if scheme in ("https", "grpcs+watch") else None
+        )
         self._tls = "" if certificates is None else certificates.client
-        tls = "" if certificates is None else f"cert={{}}&key={{}}&ca={certificates.known}".format(*certificates.server)
+        tls = (
+            ""
+            if certificates is None
+            else f"cert={{}}&key={{}}&ca={certificates.known}".format(*certificates.server)
+        )
         self._server = server = ServeProcess(self.direct, disk.path, protocol, tls=tls)
         self.logs = [server.log]
         self.proxy = proxy = TcpProxy(server.port, Http2 if certificates is None else Tls)

@@ -52,7 +52,8 @@ class SqliteFile:
         """Take over the log as far as it goes now."""
         with _Opened(self.path) as connection:
             rows = connection.all(
-                "SELECT revision, changes FROM log WHERE revision > ? ORDER BY revision", (self._seen,)
+                "SELECT revision, changes FROM log WHERE revision > ? ORDER BY revision",
+                (self._seen,),
             )
         for revision, changes in rows:
             self._kept.append((revision, dict(msgspec.msgpack.decode(changes))))

@@ -67,5 +67,8 @@ def store_for(url: str) -> Store:
     Raises `UsageError`, `Missing`."""
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
-        raise UsageError(f"there is no chaos for {url!r}; name one of: " + ", ".join(f"{name}://" for name in SCHEMES))
+        raise UsageError(
+            f"there is no chaos for {url!r}; name one of: "
+            + ", ".join(f"{name}://" for name in SCHEMES)
+        )
     return SCHEMES[scheme]()

@@ -30,7 +30,9 @@ class Changes(Base):
         if store.capabilities.every_value:
             assert seen == values
         else:
-            assert [int(raw or b"-1") for raw in seen] == sorted({int(raw or b"-1") for raw in seen})
+            assert [int(raw or b"-1") for raw in seen] == sorted(
+                {int(raw or b"-1") for raw in seen}
+            )
 
     @scenario()
     async def test_g3_changes_of_a_watch_come_in_revision_order(self, store: Store) -> None:
@@ -48,7 +50,9 @@ class Changes(Base):
             assert probe.seen == written
         if caps.order == "total" and caps.revisions:
             assert [event.revision for event in probe.changes] == revisions
-            assert [change.revision for event in probe.changes for change in event.changes] == revisions
+            assert [
+                change.revision for event in probe.changes for change in event.changes
+            ] == revisions
         if not caps.revisions:
             assert {change.revision for event in probe.changes for change in event.changes} == {0}
 
@@ -64,24 +68,38 @@ class Changes(Base):
             )
             async with sync:
                 await sync.ready(60)
-                txn = writer.txn().put("a/1", b"1").put("b/1", b"1").delete("a/old").put("b/2", b"2").put("c/1", b"1")
+                txn = (
+                    writer.txn()
+                    .put("a/1", b"1")
+                    .put("b/1", b"1")
+                    .delete("a/old")
+                    .put("b/2", b"2")
+                    .put("c/1", b"1")
+                )
                 if not caps.transactions:
                     with pytest.raises(UnsupportedOption):
                         await txn.commit()
                     return
                 revision = await txn.commit()
-                await eventually(lambda: both.state == {"a/1": b"1", "b/1": b"1", "b/2": b"2", "b/old": b"old"})
+                await eventually(
+                    lambda: both.state == {"a/1": b"1", "b/1": b"1", "b/2": b"2", "b/old": b"old"}
+                )
                 await eventually(lambda: left.state == {"a/1": b"1"} and len(right.state) == 3)
         if caps.atomic:
             keys = [
-                [{change.key for change in event.changes} for event in probe.changes] for probe in (left, right, both)
+                [{change.key for change in event.changes} for event in probe.changes]
+                for probe in (left, right, both)
             ]
             assert keys == [[{"a/1", "a/old"}], [{"b/1", "b/2"}], [{"a/1", "a/old", "b/1", "b/2"}]]
         if caps.atomic and caps.revisions:
-            assert {event.revision for probe in (left, right, both) for event in probe.changes} == {revision}
+            assert {event.revision for probe in (left, right, both) for event in probe.changes} == {
+                revision
+            }
 
     @scenario()
-    async def test_g4_a_large_transaction_is_not_split_by_a_small_backlog(self, store: Store) -> None:
+    async def test_g4_a_large_transaction_is_not_split_by_a_small_backlog(
+        self, store: Store
+    ) -> None:
         caps = store.capabilities
         async with store.other() as writer:
             sync = store.open(backlog=1, ack_timeout=30)
@@ -102,11 +120,15 @@ class Changes(Base):
                         return
                     await txn.commit()
                 probe.gate.set()
-                await eventually(lambda: len(probe.state) == MANY + 1 and probe.state["a/00000"] == b"2")
+                await eventually(
+                    lambda: len(probe.state) == MANY + 1 and probe.state["a/00000"] == b"2"
+                )
                 await eventually(lambda: probe.commits >= 3)
         if caps.atomic:
             assert {len(event.changes) for event in probe.changes[1:]} == {MANY}
-            assert all(len({change.raw for change in event.changes}) == 1 for event in probe.changes[1:])
+            assert all(
+                len({change.raw for change in event.changes}) == 1 for event in probe.changes[1:]
+            )
             assert sum(event.commits for event in probe.changes) == 3
 
     @scenario()
@@ -126,10 +148,14 @@ class Changes(Base):
                 if caps.atomic:
                     assert not dependent.changes
                 base.gate.set()
-                await eventually(lambda: dependent.state == {"b/1": b"1"} and base.state == {"a/1": b"1"})
+                await eventually(
+                    lambda: dependent.state == {"b/1": b"1"} and base.state == {"a/1": b"1"}
+                )
 
     @scenario()
-    async def test_g4_a_dependent_watch_waits_only_until_the_others_have_settled(self, store: Store) -> None:
+    async def test_g4_a_dependent_watch_waits_only_until_the_others_have_settled(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             sync = store.open(ack_timeout=0.05)
             base = store.probe(sync, "base", "a/")
@@ -144,13 +170,17 @@ class Changes(Base):
                 await eventually(lambda: base.state == {"a/1": b"1"})
                 base.answers.append(ValueError("once"))
                 await fill(writer, {"a/1": b"2", "b/1": b"2"}, store.capabilities)
-                await eventually(lambda: dependent.state == {"b/1": b"2"} and base.state == {"a/1": b"2"})
+                await eventually(
+                    lambda: dependent.state == {"b/1": b"2"} and base.state == {"a/1": b"2"}
+                )
         unknown = store.open()
         with pytest.raises(UsageError, match="nobody"):
             unknown.watch("watch", "a/", after=["nobody"])
 
     @scenario()
-    async def test_g5_every_watch_on_a_key_has_its_own_chain_of_previous_values(self, store: Store) -> None:
+    async def test_g5_every_watch_on_a_key_has_its_own_chain_of_previous_values(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/key", b"0")
             sync = store.open()
@@ -169,7 +199,12 @@ class Changes(Base):
                 for change in event.changes
             ]
             put, delete = Op.PUT, Op.DELETE
-            assert chain == [(put, b"0", b"1"), (put, b"1", b"2"), (delete, b"2", None), (put, None, b"3")]
+            assert chain == [
+                (put, b"0", b"1"),
+                (put, b"1", b"2"),
+                (delete, b"2", None),
+                (put, None, b"3"),
+            ]
 
     @scenario()
     async def test_g5_what_changes_nothing_is_not_delivered(self, store: Store) -> None:
@@ -206,7 +241,9 @@ class Changes(Base):
         assert probe.seen == [("a/old", b"1"), ("a/new", None)]
 
     @scenario()
-    async def test_g5_a_failed_key_is_delivered_though_it_is_back_where_it_was(self, store: Store) -> None:
+    async def test_g5_a_failed_key_is_delivered_though_it_is_back_where_it_was(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/old", b"1")
             sync = store.open(ack_timeout=60)

@@ -25,7 +25,8 @@ from datasync.testing.contract.waiting import eventually, nothing_but, ours, wit
 _FORK = """
     import asyncio, os, sys, warnings
     import datasync
-    warnings.simplefilter("ignore", DeprecationWarning)   # 3.12+ warns of a fork beside threads: that is the point
+    # 3.12+ warns of a fork beside threads: that is the point
+    warnings.simplefilter("ignore", DeprecationWarning)
 
     async def main():
         sync = datasync.DataSync(sys.argv[1])
@@ -65,7 +66,9 @@ class Closing(Base):
                 async for _ in stream:
                     pass
 
-            waiters: list[asyncio.Future[Any]] = [asyncio.ensure_future(work) for work in (iterate(), sync.ready())]
+            waiters: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(work) for work in (iterate(), sync.ready())
+            ]
             if store.capabilities.revisions:
                 waiters.append(asyncio.ensure_future(view.at_least(10**15)))
             await eventually(lambda: probe.events)
@@ -167,7 +170,9 @@ class Closing(Base):
             await fill(writer, {f"a/{i}": b"%d" % i for i in range(5)}, store.capabilities)
         with without_collector():
             for turns in (*range(25), 30, 40, 60, 100, 200):
-                if await _cancelled(partial(_session, store), _turns(turns), f"after {turns} turns"):
+                if await _cancelled(
+                    partial(_session, store), _turns(turns), f"after {turns} turns"
+                ):
                     break
             # those turns may all lie before the first answer of the source
             began = time.monotonic()
@@ -175,7 +180,9 @@ class Closing(Base):
             whole = time.monotonic() - began
             for percent in range(4, 100, 8):
                 pause = asyncio.sleep(whole * percent / 100)
-                await _cancelled(partial(_session, store), pause, f"after {percent} % of {whole:.3f} s")
+                await _cancelled(
+                    partial(_session, store), pause, f"after {percent} % of {whole:.3f} s"
+                )
         # the store is none the worse for it
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
@@ -196,7 +203,9 @@ class Closing(Base):
             await eventually(partial(_none_but, before), what="the connections are closed")
 
     @scenario()
-    async def test_g12_a_list_that_is_left_in_the_middle_keeps_nothing_open(self, store: Store) -> None:
+    async def test_g12_a_list_that_is_left_in_the_middle_keeps_nothing_open(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await fill(writer, {f"a/{i:05}": b"1" for i in range(2_500)}, store.capabilities)
         before = asyncio.all_tasks()
@@ -234,7 +243,9 @@ class Closing(Base):
                     if not number:
                         before = ours()
                 # what the session that is followed holds just now may differ by one
-                await eventually(lambda: nothing_but(before, more=1), what="the lost sessions are gone")
+                await eventually(
+                    lambda: nothing_but(before, more=1), what="the lost sessions are gone"
+                )
 
     @scenario()
     async def test_g12_a_cancelled_reader_loses_nothing(self, store: Store) -> None:
@@ -328,7 +339,9 @@ async def _turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
-async def _cancelled(work: Callable[[], Coroutine[Any, Any, None]], pause: Awaitable[None], when: str) -> bool:
+async def _cancelled(
+    work: Callable[[], Coroutine[Any, Any, None]], pause: Awaitable[None], when: str
+) -> bool:
     """Cancel `work` after `pause`, which `when` describes. True if it had ended before."""
     before = asyncio.all_tasks()
     task = asyncio.ensure_future(work())
@@ -360,4 +373,6 @@ def _none_but(known: set[asyncio.Task[Any]]) -> bool:
 
 def _is_of_the_engine(task: asyncio.Task[Any]) -> bool:
     coroutine = task.get_coro()
-    return getattr(coroutine, "__qualname__", "").startswith("Feed.") or task.get_name().startswith("datasync ")
+    return getattr(coroutine, "__qualname__", "").startswith("Feed.") or task.get_name().startswith(
+        "datasync "
+    )

@@ -24,7 +24,9 @@ class Feedback(Base):
     """Reports, retries and refusals (G7)."""
 
     @scenario()
-    async def test_g7_a_failed_event_is_retried_together_with_what_came_behind(self, store: Store) -> None:
+    async def test_g7_a_failed_event_is_retried_together_with_what_came_behind(
+        self, store: Store
+    ) -> None:
         caps = store.capabilities
         async with store.other() as writer:
             await writer.put("a/1", b"0")
@@ -70,7 +72,9 @@ class Feedback(Base):
         assert times[1] - times[0] >= 0.099
 
     @scenario()
-    async def test_g7_after_the_last_try_comes_a_resync_of_that_watch_alone(self, store: Store) -> None:
+    async def test_g7_after_the_last_try_comes_a_resync_of_that_watch_alone(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/1", b"1")
             sync = store.open(retries=2)
@@ -181,7 +185,9 @@ class Feedback(Base):
         assert probe.seen == [("a/1", b"1"), ("a/1", b"2"), ("a/1", b"3"), ("a/1", None)]
 
     @scenario()
-    async def test_g7_a_deferred_event_stays_open_until_its_report_from_any_thread(self, store: Store) -> None:
+    async def test_g7_a_deferred_event_stays_open_until_its_report_from_any_thread(
+        self, store: Store
+    ) -> None:
         events: list[Any] = []
         async with store.other() as writer:
             sync = store.open(ack_timeout=30)
@@ -276,8 +282,14 @@ class Feedback(Base):
         assert seen[1:] == [({"a/2"}, set()), (set(), {"a/1"})]
 
     @scenario()
-    async def test_g7_what_a_handler_does_to_its_event_never_comes_again(self, store: Store) -> None:
-        items = {"a/1": msgspec.json.encode(Item(1)), "a/2": b"{nonsense", "a/3": msgspec.json.encode(Item(3))}
+    async def test_g7_what_a_handler_does_to_its_event_never_comes_again(
+        self, store: Store
+    ) -> None:
+        items = {
+            "a/1": msgspec.json.encode(Item(1)),
+            "a/2": b"{nonsense",
+            "a/3": msgspec.json.encode(Item(3)),
+        }
         seen: list[tuple[str, int, int | None]] = []
         failing = [False]
         async with store.other() as writer:
@@ -289,7 +301,9 @@ class Feedback(Base):
                 changes = sorted(event.changes, key=lambda change: change.key)
                 event.changes.clear()
                 for change in changes:
-                    seen.append((change.key, change.value.number, change.prev and change.prev.value.number))
+                    seen.append(
+                        (change.key, change.value.number, change.prev and change.prev.value.number)
+                    )
                     change.value.number = 99
                     if change.prev is not None:
                         change.prev.value.number = 99
@@ -329,7 +343,9 @@ class Feedback(Base):
                 await eventually(lambda: sync.status().watches[0].failing is None)
 
     @scenario()
-    async def test_g7_a_time_out_or_cancellation_within_a_handler_is_a_failure(self, store: Store) -> None:
+    async def test_g7_a_time_out_or_cancellation_within_a_handler_is_a_failure(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             sync = store.open()
             attempts: list[int] = []

@@ -55,7 +55,9 @@ class Handover(Base):
                     assert len(probe.resyncs) == 1
 
     @scenario()
-    async def test_g2_the_trace_of_starting_under_a_continuous_writer_holds(self, store: Store) -> None:
+    async def test_g2_the_trace_of_starting_under_a_continuous_writer_holds(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             traffic = Traffic(writer, store.capabilities, seed=4)
             async with traffic.running():
@@ -75,7 +77,10 @@ class Handover(Base):
                         await traffic.more(20)
                         async with traffic.paused():
                             await probe.reaches(traffic.state)
-                            wanted = {name: part(traffic.state, prefixes) for name, prefixes in watched.items()}
+                            wanted = {
+                                name: part(traffic.state, prefixes)
+                                for name, prefixes in watched.items()
+                            }
                             await _settled(recorder, wanted)
                             assert probe.changes
                             stored = {store.prefix + key: raw for key, raw in traffic.state.items()}

@@ -100,11 +100,20 @@ class Store:
         options.setdefault("retry", Backoff(initial=0.01, maximum=0.05))
         return DataSync(self.url if url is None else url, **options)
 
-    def probe(self, sync: DataSync, name: str, *prefixes: str, answers: Sequence[Answer] = (), **options: Any) -> Probe:
+    def probe(
+        self,
+        sync: DataSync,
+        name: str,
+        *prefixes: str,
+        answers: Sequence[Answer] = (),
+        **options: Any,
+    ) -> Probe:
         """Register a Probe as a handler of `sync`; at the end of the test
         it is asked for its faults."""
         watched = (*prefixes, *options.get("keys", ()))
-        probe = Probe(*answers, name=name, prefixes=watched, ordered=self.capabilities.order == "total")
+        probe = Probe(
+            *answers, name=name, prefixes=watched, ordered=self.capabilities.order == "total"
+        )
         self.probes.append(probe)
         register: Callable[[Probe], object] = sync.watcher(*prefixes, name=name, **options)
         register(probe)

@@ -54,10 +54,14 @@ class Isolation(Base):
                 await sync.ready(60)
                 for number in range(300):
                     await writer.put(f"a/{number % 30}", b"%d" % number)
-                await eventually(lambda: slow == quick.state and len(slow) == 30 and slow["a/29"] == b"299")
+                await eventually(
+                    lambda: slow == quick.state and len(slow) == 30 and slow["a/29"] == b"299"
+                )
 
     @scenario()
-    async def test_g9_a_fold_keeps_the_first_previous_and_the_last_value(self, store: Store) -> None:
+    async def test_g9_a_fold_keeps_the_first_previous_and_the_last_value(
+        self, store: Store
+    ) -> None:
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, {"a/1": b"first", "a/2": b"first"}, caps)
@@ -102,7 +106,9 @@ class Isolation(Base):
                 for number in range(100):
                     await writer.put(f"a/{number % 5}", b"%d" % number)
                 await eventually(lambda: len(quick.state) == 5 and quick.state["a/4"] == b"99")
-                assert {watch.name: watch for watch in sync.status().watches}["stream"].backlog <= 10
+                assert {watch.name: watch for watch in sync.status().watches}[
+                    "stream"
+                ].backlog <= 10
                 async for event in stream:
                     assert {change.key: change.raw for change in event.changes} == quick.state
                     break

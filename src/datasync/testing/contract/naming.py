@@ -39,7 +39,9 @@ class Naming(Base):
     """Keys without a name: nobody but a foreign program writes them."""
 
     @scenario()
-    async def test_keys_without_a_name_below_the_prefix_are_skipped_and_said_once(self, store: Store) -> None:
+    async def test_keys_without_a_name_below_the_prefix_are_skipped_and_said_once(
+        self, store: Store
+    ) -> None:
         below = f"{store.prefix}p/"
         with _said() as said:
             async with store.other() as writer, store.open() as whole:
@@ -60,9 +62,18 @@ class Naming(Base):
                     await _together(store, writer, {"p//d": b"1", "p/d": b"1"})
                     await writer.delete("p//c")
                     await writer.put("p/e", b"1")
-                    await eventually(lambda: probe.state == {"a": b"1", "d": b"1", "e": b"1"} == dict(view))
+                    await eventually(
+                        lambda: probe.state == {"a": b"1", "d": b"1", "e": b"1"} == dict(view)
+                    )
                     assert [kv.key async for kv in sync.list("")] == ["a", "d", "e"]
-                    assert [kv.key async for kv in whole.list("p/")] == ["p/", "p//b", "p//d", "p/a", "p/d", "p/e"]
+                    assert [kv.key async for kv in whole.list("p/")] == [
+                        "p/",
+                        "p//b",
+                        "p//d",
+                        "p/a",
+                        "p/d",
+                        "p/e",
+                    ]
 
                     # the prefix above takes them along
                     if store.capabilities.writable:
@@ -79,7 +90,9 @@ class Naming(Base):
         assert {nameless[0], nameless[1], nameless[3]} <= set(said), said
 
     @scenario("put_raw")
-    async def test_keys_that_the_api_cannot_name_are_skipped_and_said_once(self, store: Store) -> None:
+    async def test_keys_that_the_api_cannot_name_are_skipped_and_said_once(
+        self, store: Store
+    ) -> None:
         assert store.put_raw is not None
         with _said() as said:
             async with store.other() as writer:
@@ -114,7 +127,9 @@ class Naming(Base):
                     await eventually(lambda: probe.state == {"a/2": b"2"})
 
     @scenario("put_raw", "has_raw")
-    async def test_deleting_the_prefix_above_deletes_keys_that_the_api_cannot_name(self, store: Store) -> None:
+    async def test_deleting_the_prefix_above_deletes_keys_that_the_api_cannot_name(
+        self, store: Store
+    ) -> None:
         assert store.put_raw is not None and store.has_raw is not None
         async with store.other() as writer, store.open() as sync:
             for key in store.odd_keys:

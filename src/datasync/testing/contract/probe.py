@@ -32,7 +32,11 @@ class Probe:
     """
 
     def __init__(
-        self, *answers: Answer, name: str = "probe", prefixes: Sequence[str] = ("",), ordered: bool = True
+        self,
+        *answers: Answer,
+        name: str = "probe",
+        prefixes: Sequence[str] = ("",),
+        ordered: bool = True,
     ) -> None:
         self.name = name
         self.ordered = ordered
@@ -79,7 +83,9 @@ class Probe:
 
     async def hears(self, events: int, timeout: float = 30.0) -> None:
         """Wait until it has been given so many events."""
-        await eventually(lambda: len(self.events) >= events, timeout, what=f"{self.name!r} gets {events} events")
+        await eventually(
+            lambda: len(self.events) >= events, timeout, what=f"{self.name!r} gets {events} events"
+        )
 
     def check(self) -> None:
         """Raise AssertionError if any event broke a guarantee."""
@@ -135,7 +141,11 @@ class Probe:
                 self._fault(event, "has no change in it (G5)")
             if event.commits < 1:
                 self._fault(event, "stands for no commit (G9)")
-        if self.ordered and event.revision < self._revision and "new history" not in getattr(event, "reason", ""):
+        if (
+            self.ordered
+            and event.revision < self._revision
+            and "new history" not in getattr(event, "reason", "")
+        ):
             self._fault(event, f"went back in time, from revision {self._revision} (G3)")
         self._revision = event.revision
         self._inspect_changes(event)
@@ -148,7 +158,9 @@ class Probe:
             if keys != sorted(set(keys)):
                 self._fault(event, f"{prefix!r} is not in key order")
             if len(values) != len(keys):
-                self._fault(event, f"{prefix!r} says it has {len(values)} values, but has {len(keys)}")
+                self._fault(
+                    event, f"{prefix!r} says it has {len(values)} values, but has {len(keys)}"
+                )
             if strange := [key for key in keys if key != prefix and not key.startswith(prefix)]:
                 self._fault(event, f"{strange[0]!r} does not lie under {prefix!r}")
 
@@ -160,13 +172,19 @@ class Probe:
             prev = None if change.prev is None else change.prev.raw
             if prev != self.state.get(change.key):
                 self._fault(
-                    event, f"{change.key!r} has prev {prev!r}, accepted was {self.state.get(change.key)!r} (G5)"
+                    event,
+                    f"{change.key!r} has prev {prev!r}, accepted was "
+                    f"{self.state.get(change.key)!r} (G5)",
                 )
             if (change.raw is None) is not (change.op is Op.DELETE):
-                self._fault(event, f"{change.key!r} is a {change.op.name} with value {change.raw!r}")
+                self._fault(
+                    event, f"{change.key!r} is a {change.op.name} with value {change.raw!r}"
+                )
             if change.raw == prev and change.key not in self.dirty:
                 self._fault(event, f"{change.key!r} does not change anything (G5)")
-            if not any(change.key == prefix or change.key.startswith(prefix) for prefix in self.prefixes):
+            if not any(
+                change.key == prefix or change.key.startswith(prefix) for prefix in self.prefixes
+            ):
                 self._fault(event, f"{change.key!r} is not watched")
         if isinstance(event, ResyncEvent):
             now = dict(_pairs(event))

@@ -32,7 +32,12 @@ class Reading(Base):
             revision = await writer.put("a/1", b"1")
             found = await sync.get("a/1")
             assert found is not None
-            assert (found.key, found.raw, found.value, found.revision) == ("a/1", b"1", b"1", revision or 0)
+            assert (found.key, found.raw, found.value, found.revision) == (
+                "a/1",
+                b"1",
+                b"1",
+                revision or 0,
+            )
 
     @scenario()
     async def test_list_goes_through_all_pages_in_key_order(self, store: Store) -> None:
@@ -72,7 +77,11 @@ class Reading(Base):
     @scenario()
     async def test_view_is_the_current_state(self, store: Store) -> None:
         async with store.other() as writer:
-            await fill(writer, {"a/1": b'{"number":1}', "a/2": b'{"number":2}', "b/1": b"no"}, store.capabilities)
+            await fill(
+                writer,
+                {"a/1": b'{"number":1}', "a/2": b'{"number":2}', "b/1": b"no"},
+                store.capabilities,
+            )
             sync = store.open()
             view = sync.view("a/", type=Entry)
             with pytest.raises(NotReady):
@@ -84,7 +93,12 @@ class Reading(Base):
                 await asyncio.wait_for(view.at_least(0), 60)
                 assert dict(view) == {"a/1": Entry(1), "a/2": Entry(2)}
                 assert list(view) == ["a/1", "a/2"]
-                assert (len(view), "a/1" in view, "b/1" in view, view.get("a/3")) == (2, True, False, None)
+                assert (len(view), "a/1" in view, "b/1" in view, view.get("a/3")) == (
+                    2,
+                    True,
+                    False,
+                    None,
+                )
                 with pytest.raises(KeyError):
                     view["b/1"]
                 revision = await writer.put("a/3", b'{"number":3}')

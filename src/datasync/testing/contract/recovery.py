@@ -54,14 +54,18 @@ class Recovery(Base):
     """Lost connections, new histories (G8, and G3 for the latter)."""
 
     @scenario("lose", "restore")
-    async def test_g8_a_lost_source_comes_back_with_everything_that_happened_meanwhile(self, store: Store) -> None:
+    async def test_g8_a_lost_source_comes_back_with_everything_that_happened_meanwhile(
+        self, store: Store
+    ) -> None:
         await self._lose_and_restore(store, store.lose, store.restore)
 
     @scenario("freeze", "thaw")
     async def test_g8_a_source_that_does_not_answer_is_a_lost_one(self, store: Store) -> None:
         await self._lose_and_restore(store, store.freeze, store.thaw)
 
-    async def _lose_and_restore(self, store: Store, lose: Hook | None, restore: Hook | None) -> None:
+    async def _lose_and_restore(
+        self, store: Store, lose: Hook | None, restore: Hook | None
+    ) -> None:
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, START, caps)
@@ -97,7 +101,9 @@ class Recovery(Base):
     @staticmethod
     def _check_reasons(probe: Probe, *, resumed: bool) -> None:
         if resumed:
-            assert len(probe.resyncs) == 1, f"it can resume, but began again: {probe.resyncs[-1].reason}"
+            assert len(probe.resyncs) == 1, (
+                f"it can resume, but began again: {probe.resyncs[-1].reason}"
+            )
         else:
             assert len(probe.resyncs) >= 2
             assert probe.resyncs[1].reason != probe.resyncs[0].reason
@@ -194,7 +200,9 @@ class Recovery(Base):
 
             found = await once_reachable(lambda: sync.get("a/1"))
             assert found is not None
-            assert found.raw in ((b"1",) if isinstance(caught.value, Disconnected) else (b"1", b"2"))
+            assert found.raw in (
+                (b"1",) if isinstance(caught.value, Disconnected) else (b"1", b"2")
+            )
 
     @scenario("compact")
     async def test_g8_compaction_while_following_does_no_harm(self, store: Store) -> None:
@@ -210,7 +218,9 @@ class Recovery(Base):
                 await eventually(lambda: probe.state == {"a/1": b"4", "a/2": b"2"})
 
     @scenario("lose", "restore", "compact", "direct")
-    async def test_g8_compaction_while_away_is_a_resync_with_the_deletes(self, store: Store) -> None:
+    async def test_g8_compaction_while_away_is_a_resync_with_the_deletes(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await fill(writer, START, store.capabilities)
             sync = store.open(**PINGS)
@@ -225,7 +235,11 @@ class Recovery(Base):
                 await eventually(lambda: probe.state == BEHIND)
         again = probe.resyncs[1]
         assert "new history" not in again.reason
-        assert {change.key: change.raw for change in again.changes} == {"a/gone": None, "a/old": b"4", "a/new": b"5"}
+        assert {change.key: change.raw for change in again.changes} == {
+            "a/gone": None,
+            "a/old": b"4",
+            "a/new": b"5",
+        }
 
     @scenario("empty")
     async def test_g3_an_emptied_store_is_a_new_history(self, store: Store) -> None:

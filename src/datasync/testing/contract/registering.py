@@ -35,14 +35,18 @@ class Registering(Base):
     """Watches, prefixes and views that are registered while the DataSync runs (G1, G7, G9)."""
 
     @scenario()
-    async def test_g1_a_watch_of_something_new_holds_what_was_acknowledged_before(self, store: Store) -> None:
+    async def test_g1_a_watch_of_something_new_holds_what_was_acknowledged_before(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer, store.open() as sync:
             for number in range(ROUNDS):
                 expected = await _written(writer, f"{number}/")
                 await _is_fresh(store.probe(sync, f"watch {number}", f"{number}/"), expected)
 
     @scenario()
-    async def test_g1_a_watch_of_something_known_holds_what_was_acknowledged_before(self, store: Store) -> None:
+    async def test_g1_a_watch_of_something_known_holds_what_was_acknowledged_before(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
             await sync.ready(60)
@@ -51,7 +55,9 @@ class Registering(Base):
                 await _is_fresh(store.probe(sync, f"watch {number}", f"a/{number}/"), expected)
 
     @scenario()
-    async def test_g1_a_prefix_that_is_added_holds_what_was_acknowledged_before(self, store: Store) -> None:
+    async def test_g1_a_prefix_that_is_added_holds_what_was_acknowledged_before(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer, store.open() as sync:
             probe = store.probe(sync, "probe", "a/", "b/", "c/")  # and what it is widened to
             watch = sync.watches["probe"]
@@ -115,7 +121,9 @@ class Registering(Base):
             await sync.ready(60)
 
     @scenario(writes=True)
-    async def test_g7_the_verdict_of_a_watch_that_was_registered_just_now(self, store: Store) -> None:
+    async def test_g7_the_verdict_of_a_watch_that_was_registered_just_now(
+        self, store: Store
+    ) -> None:
         async with store.open() as sync:
             for number in range(ROUNDS):
                 probe = store.probe(sync, f"watch {number}", f"{number}/")
@@ -125,7 +133,9 @@ class Registering(Base):
                 assert probe.state == {f"{number}/key": b"1"}
 
     @scenario(writes=True)
-    async def test_g7_registering_takes_no_verdict_from_watches_that_are_there(self, store: Store) -> None:
+    async def test_g7_registering_takes_no_verdict_from_watches_that_are_there(
+        self, store: Store
+    ) -> None:
         async with store.open() as sync:
             sync.watcher("a/", name="refuses")(refuses)
             await sync.ready(60)

@@ -24,7 +24,11 @@ class Resyncs(Base):
         wanted = {f"a/{i:05}": b"%d" % i for i in reversed(range(1200))}
         wanted |= {f"b/x/{i:03}": b"b%d" % i for i in range(100)}
         async with store.other() as writer:
-            await fill(writer, wanted | {"c/other": b"no", "ab/other": b"no", "a": b"no"}, store.capabilities)
+            await fill(
+                writer,
+                wanted | {"c/other": b"no", "ab/other": b"no", "a": b"no"},
+                store.capabilities,
+            )
         sync = store.open()
         probe = store.probe(sync, "probe", "b/x/", "a/")
         async with sync:
@@ -62,15 +66,22 @@ class Resyncs(Base):
             await sync.ready(60)
             (event,) = probe.events
             assert isinstance(event, ResyncEvent)
-            assert {prefix: list(values) for prefix, values in event.values.items()} == {"a/": [], "single": []}
+            assert {prefix: list(values) for prefix, values in event.values.items()} == {
+                "a/": [],
+                "single": [],
+            }
             assert not event.changes
 
     @scenario()
-    async def test_g1_a_failed_resync_is_retried_and_no_change_comes_before(self, store: Store) -> None:
+    async def test_g1_a_failed_resync_is_retried_and_no_change_comes_before(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/1", b"1")
             sync = store.open()
-            probe = store.probe(sync, "probe", "a/", answers=[ValueError("first"), ValueError("second")])
+            probe = store.probe(
+                sync, "probe", "a/", answers=[ValueError("first"), ValueError("second")]
+            )
             probe.gate.clear()
             async with sync:
                 await eventually(lambda: probe.events)
@@ -107,7 +118,9 @@ class Resyncs(Base):
 
             async with sync:
                 await sync.ready(60)
-        assert [[key for key, _, _ in values] for values in seen] == [[f"a/{i}" for i in range(5)]] * 2
+        assert [[key for key, _, _ in values] for values in seen] == [
+            [f"a/{i}" for i in range(5)]
+        ] * 2
         assert seen[0] == seen[1]
         assert {raw for _, raw, _ in seen[0]} == {b"old"}
 
@@ -140,7 +153,9 @@ class Resyncs(Base):
     async def test_g6_changes_come_once_all_watches_before_have_settled(self, store: Store) -> None:
         async with store.other() as writer:
             sync = store.open()
-            first, second, third = (store.probe(sync, name, "a/") for name in ("first", "second", "third"))
+            first, second, third = (
+                store.probe(sync, name, "a/") for name in ("first", "second", "third")
+            )
             second.gate.clear()
             async with sync:
                 await eventually(lambda: second.events)
@@ -202,7 +217,9 @@ class Resyncs(Base):
         assert [len(event.changes) for event in second.resyncs] == [1, 0, 0]
 
     @scenario()
-    async def test_g6_a_report_of_an_older_round_does_not_count_in_a_newer(self, store: Store) -> None:
+    async def test_g6_a_report_of_an_older_round_does_not_count_in_a_newer(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/1", b"1")
             sync = store.open(resync_timeout=0.1)
@@ -235,7 +252,9 @@ class Resyncs(Base):
                 await eventually(lambda: sync.status().watches[0].state == "overdue")
                 await writer.put("a/1", b"2")
                 sync.resync()
-                await eventually(lambda: len(witness.resyncs) == 2 and witness.state == {"a/1": b"2"})
+                await eventually(
+                    lambda: len(witness.resyncs) == 2 and witness.state == {"a/1": b"2"}
+                )
                 assert len(slow.events) == 2
                 slow.gate.set()
                 await eventually(lambda: slow.state == {"a/1": b"2"})

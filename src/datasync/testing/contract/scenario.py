@@ -30,7 +30,9 @@ class Base:
 
     def store(self) -> contextlib.AbstractAsyncContextManager[Store]:
         """A fresh, empty store for one test."""
-        raise NotImplementedError("write an async context manager `store` that yields a Store; see docs/transports.md")
+        raise NotImplementedError(
+            "write an async context manager `store` that yields a Store; see docs/transports.md"
+        )
 
 
 def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable[[Any], None]]:
@@ -60,7 +62,9 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
                         await body(suite, store)
                 for probe in store.probes:
                     probe.check()
-            await eventually(lambda: not _other_tasks(), 20.0, what=f"tasks are left: {_other_tasks()}")
+            await eventually(
+                lambda: not _other_tasks(), 20.0, what=f"tasks are left: {_other_tasks()}"
+            )
             assert not unhandled, "; ".join(unhandled)
             return None
 
@@ -84,7 +88,9 @@ def _is_of_an_earlier_loop(context: dict[str, Any]) -> bool:
     """Whether grpc complains that the loop of a test before this one has ended: all loops of a
     process share one queue, which may hear of a cancelled call only after its loop is closed, and
     nothing public waits for that."""
-    closed = isinstance(context.get("exception"), RuntimeError) and "loop is closed" in str(context["exception"])
+    closed = isinstance(context.get("exception"), RuntimeError) and "loop is closed" in str(
+        context["exception"]
+    )
     return closed and "PollerCompletionQueue" in context["message"]
 
 

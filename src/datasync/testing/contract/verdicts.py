@@ -17,7 +17,9 @@ from datasync.testing.contract.waiting import eventually
 IN_FLIGHT = 2_000
 
 
-async def verdict_of(sync: DataSync, key: str, value: bytes, confirm: float | bool = True) -> NotApplied:
+async def verdict_of(
+    sync: DataSync, key: str, value: bytes, confirm: float | bool = True
+) -> NotApplied:
     """Put and expect a verdict other than ACCEPTED."""
     with pytest.raises(NotApplied) as caught:
         await sync.put(key, value, confirm=confirm)
@@ -58,7 +60,9 @@ class Verdicts(Base):
             assert await sync.get("c/1") is None
 
     @scenario(writes=True)
-    async def test_g7_a_delete_in_vain_is_accepted_beside_a_write_that_nobody_watches(self, store: Store) -> None:
+    async def test_g7_a_delete_in_vain_is_accepted_beside_a_write_that_nobody_watches(
+        self, store: Store
+    ) -> None:
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
         async with sync:
@@ -69,7 +73,10 @@ class Verdicts(Base):
 
     @scenario(writes=True)
     async def test_g7_a_watch_that_is_closed_votes_no_more(self, store: Store) -> None:
-        async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):
+        async with (
+            store.open(ack_timeout=60) as sync,
+            store.stream(sync, "stuck", "a/") as (watch, stuck),
+        ):
             other = store.probe(sync, "other", "a/")
             await sync.ready(60)
             stuck.gate.clear()
@@ -234,13 +241,18 @@ class Verdicts(Base):
             assert set(error.reasons) == {"a/2"}
 
     @scenario(writes=True)
-    async def test_g7_writes_folded_behind_a_slow_handler_are_all_accepted(self, store: Store) -> None:
+    async def test_g7_writes_folded_behind_a_slow_handler_are_all_accepted(
+        self, store: Store
+    ) -> None:
         sync = store.open(ack_timeout=60, backlog=4)
         probe, quick = store.probe(sync, "probe", "a/"), store.probe(sync, "quick", "a/")
         async with sync:
             await sync.ready(60)
             probe.gate.clear()
-            puts = [asyncio.ensure_future(sync.put(f"a/{i % 3}", b"%d" % i, confirm=True)) for i in range(50)]
+            puts = [
+                asyncio.ensure_future(sync.put(f"a/{i % 3}", b"%d" % i, confirm=True))
+                for i in range(50)
+            ]
             await eventually(lambda: probe.changes)
             if store.capabilities.every_value:
                 # all are behind the slow one before it goes on
@@ -261,7 +273,9 @@ class Verdicts(Base):
             probe.gate.clear()
             puts: list[asyncio.Future[int | None]] = []
             for number in range(IN_FLIGHT):
-                puts.append(asyncio.ensure_future(sync.put(f"a/{number:05}", b"%d" % number, confirm=True)))
+                puts.append(
+                    asyncio.ensure_future(sync.put(f"a/{number:05}", b"%d" % number, confirm=True))
+                )
                 if not number % 500:
                     await asyncio.sleep(0)  # answers are read meanwhile
             await eventually(lambda: probe.changes)
@@ -273,12 +287,17 @@ class Verdicts(Base):
             failed = [result for result in results if isinstance(result, BaseException)]
             others = [error for error in failed if not isinstance(error, NotApplied)]
             assert not others
-            assert all(isinstance(error, NotApplied) and error.verdict is Verdict.FAILED for error in failed)
+            assert all(
+                isinstance(error, NotApplied) and error.verdict is Verdict.FAILED
+                for error in failed
+            )
             await eventually(lambda: len(probe.state) == IN_FLIGHT)
             assert len(failed) == len(probe.changes[0].changes)
 
     @scenario(writes=True)
-    async def test_g7_a_publisher_that_gives_up_does_not_disturb_the_handler(self, store: Store) -> None:
+    async def test_g7_a_publisher_that_gives_up_does_not_disturb_the_handler(
+        self, store: Store
+    ) -> None:
         sync = store.open(ack_timeout=60)
         probe = store.probe(sync, "probe", "a/")
         async with sync:
@@ -316,7 +335,10 @@ class Verdicts(Base):
     @scenario("lose_verdicts", writes=True)
     async def test_g10_a_verdict_that_cannot_come_is_not_waited_for(self, store: Store) -> None:
         assert store.lose_verdicts is not None
-        async with store.open(ack_timeout=60) as sync, store.stream(sync, "stuck", "a/") as (_, stuck):
+        async with (
+            store.open(ack_timeout=60) as sync,
+            store.stream(sync, "stuck", "a/") as (_, stuck),
+        ):
             await eventually(lambda: stuck.resynced)
             stuck.gate.clear()
             put = asyncio.ensure_future(sync.put("a/1", b"1", confirm=True))

@@ -14,7 +14,9 @@ from types import TracebackType
 __all__ = ["eventually", "nothing_but", "ours", "without_collector"]
 
 
-async def eventually(condition: Callable[[], object], timeout: float = 60.0, *, what: str = "") -> None:
+async def eventually(
+    condition: Callable[[], object], timeout: float = 60.0, *, what: str = ""
+) -> None:
     """Wait until `condition()` is true. Raises AssertionError after `timeout` seconds,
     naming `what` or the condition.
 
@@ -71,7 +73,9 @@ def nothing_but(before: Counter[str], *, more: int = 0) -> bool:
 def _is_ours(module: object) -> bool:
     # a store that is served in this process keeps a log
     others = ("datasync.testing.", "datasync.serving.")
-    return isinstance(module, str) and module.startswith("datasync.") and not module.startswith(others)
+    return (
+        isinstance(module, str) and module.startswith("datasync.") and not module.startswith(others)
+    )
 
 
 def _text(condition: Callable[[], object]) -> str:

@@ -25,7 +25,9 @@ class Watching(Base):
     @scenario()
     async def test_keys_single_keys_are_watched_by_name(self, store: Store) -> None:
         async with store.other() as writer:
-            await fill(writer, {"a/1": b"1", "a/1/deeper": b"no", "a/10": b"no"}, store.capabilities)
+            await fill(
+                writer, {"a/1": b"1", "a/1/deeper": b"no", "a/10": b"no"}, store.capabilities
+            )
             sync = store.open()
             probe = store.probe(sync, "probe", keys=["a/1", "a/2"])
             mixed = store.probe(sync, "mixed", "b/", keys=["a/2"])
@@ -33,7 +35,9 @@ class Watching(Base):
                 await sync.ready(60)
                 assert set(probe.resyncs[0].values) == {"a/1", "a/2"}
                 await fill(
-                    writer, {"a/2": b"2", "a/1/deeper": b"again", "a/10": b"again", "b/1": b"b"}, store.capabilities
+                    writer,
+                    {"a/2": b"2", "a/1/deeper": b"again", "a/10": b"again", "b/1": b"b"},
+                    store.capabilities,
                 )
                 await eventually(lambda: mixed.state == {"a/2": b"2", "b/1": b"b"})
                 await eventually(lambda: probe.state == {"a/1": b"1", "a/2": b"2"})
@@ -44,12 +48,23 @@ class Watching(Base):
     async def test_prefix_does_not_match_its_neighbours(self, store: Store) -> None:
         async with store.other() as writer:
             sync = store.open()
-            probe, everything = store.probe(sync, "probe", "a/b/"), store.probe(sync, "everything", "")
+            probe, everything = (
+                store.probe(sync, "probe", "a/b/"),
+                store.probe(sync, "everything", ""),
+            )
             async with sync:
                 await sync.ready(60)
-                neighbours = {"a/b": b"no", "a/bc": b"no", "a/bc/1": b"no", "a/b0": b"no", "b/1": b"no"}
+                neighbours = {
+                    "a/b": b"no",
+                    "a/bc": b"no",
+                    "a/bc/1": b"no",
+                    "a/b0": b"no",
+                    "b/1": b"no",
+                }
                 await fill(writer, neighbours | {"a/b/1": b"yes"}, store.capabilities)
-                await eventually(lambda: len(everything.state) == 6 and probe.state == {"a/b/1": b"yes"})
+                await eventually(
+                    lambda: len(everything.state) == 6 and probe.state == {"a/b/1": b"yes"}
+                )
         assert [key for key, _ in probe.seen] == ["a/b/1"]
 
     @scenario()
@@ -85,7 +100,10 @@ class Watching(Base):
             probe = store.probe(sync, "probe", "a/", "a/b/", keys=["a/b/1"])
             async with sync:
                 await sync.ready(60)
-                values = {prefix: [kv.key for kv in found] for prefix, found in probe.resyncs[0].values.items()}
+                values = {
+                    prefix: [kv.key for kv in found]
+                    for prefix, found in probe.resyncs[0].values.items()
+                }
                 assert values == {"a/": ["a/1", "a/b/1"], "a/b/": ["a/b/1"], "a/b/1": ["a/b/1"]}
                 await writer.put("a/b/1", b"3")
                 await eventually(lambda: probe.state == {"a/1": b"1", "a/b/1": b"3"})
@@ -111,19 +129,27 @@ class Watching(Base):
                 await eventually(lambda: probe.state == {"b/1": b"2"})
                 narrowed = probe.resyncs[-1]
                 assert list(narrowed.values) == ["b/"]
-                assert [(change.key, change.prev and change.prev.raw) for change in narrowed.changes] == [("a/1", b"1")]
+                assert [
+                    (change.key, change.prev and change.prev.raw) for change in narrowed.changes
+                ] == [("a/1", b"1")]
                 await writer.put("a/1", b"unseen")
                 await writer.put("b/2", b"2")
                 await eventually(lambda: probe.state == {"b/1": b"2", "b/2": b"2"})
                 # a prefix that nobody watched in between comes back with what it holds now
                 watch.add_prefix("a/")
-                await eventually(lambda: probe.state == {"a/1": b"unseen", "b/1": b"2", "b/2": b"2"})
+                await eventually(
+                    lambda: probe.state == {"a/1": b"unseen", "b/1": b"2", "b/2": b"2"}
+                )
         assert len(probe.resyncs) == 4
         assert len(other.events) == 1
 
     @scenario()
     async def test_prefixes_added_in_one_go_under_a_writer(self, store: Store) -> None:
-        async with store.other() as writer, store.open() as sync, store.stream(sync, "probe", "p0/") as (watch, probe):
+        async with (
+            store.other() as writer,
+            store.open() as sync,
+            store.stream(sync, "probe", "p0/") as (watch, probe),
+        ):
             await eventually(lambda: probe.resynced)
             probe.prefixes = tuple(f"p{number}/" for number in range(5))
             for number in range(1, 5):
@@ -140,7 +166,9 @@ class Watching(Base):
             await eventually(lambda: probe.state == {"p4/before": b"1", "p4/behind": b"3"})
 
     @scenario()
-    async def test_a_prefix_that_is_watched_again_beside_a_new_one_is_followed(self, store: Store) -> None:
+    async def test_a_prefix_that_is_watched_again_beside_a_new_one_is_followed(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer, store.open() as sync:
             store.probe(sync, "always", "a/")
             store.probe(sync, "first", "b/")
@@ -172,7 +200,9 @@ class Watching(Base):
         assert len(probe.events) == 1
 
     @scenario()
-    async def test_closing_the_watch_whose_turn_it_is_does_not_stop_the_round(self, store: Store) -> None:
+    async def test_closing_the_watch_whose_turn_it_is_does_not_stop_the_round(
+        self, store: Store
+    ) -> None:
         async with store.other() as writer:
             await writer.put("a/1", b"1")
             async with store.open() as sync, store.stream(sync, "stuck", "a/") as (watch, stuck):

@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from datasync import BadKey, BadPrefix, BadValue, Conflict, DecodeError, Op, UnsupportedOption, UsageError
+from datasync import (
+    BadKey,
+    BadPrefix,
+    BadValue,
+    Conflict,
+    DecodeError,
+    Op,
+    UnsupportedOption,
+    UsageError,
+)
 from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
@@ -48,7 +57,9 @@ class Writing(Base):
     """Honest writes (G10)."""
 
     @scenario(writes=True)
-    async def test_g10_a_write_is_told_its_own_revision_though_handlers_write(self, store: Store) -> None:
+    async def test_g10_a_write_is_told_its_own_revision_though_handlers_write(
+        self, store: Store
+    ) -> None:
         if not store.capabilities.revisions:
             return
         async with store.open() as sync:
@@ -65,9 +76,16 @@ class Writing(Base):
                 assert kept is not None
                 assert kept.revision == revision
                 if store.capabilities.cas:
-                    revision = await sync.put("a/1", b"cas %d" % confirm, if_revision=revision, confirm=confirm)
+                    revision = await sync.put(
+                        "a/1", b"cas %d" % confirm, if_revision=revision, confirm=confirm
+                    )
                 if store.capabilities.transactions:
-                    revision = await sync.txn().put("a/1", b"txn %d" % confirm).put("a/2", b"1").commit(confirm=confirm)
+                    revision = (
+                        await sync.txn()
+                        .put("a/1", b"txn %d" % confirm)
+                        .put("a/2", b"1")
+                        .commit(confirm=confirm)
+                    )
                     kept = await sync.get("a/1")
                     assert kept is not None
                     assert kept.revision == revision
@@ -92,7 +110,9 @@ class Writing(Base):
     async def test_g10_delete_tells_whether_there_was_something(self, store: Store) -> None:
         async with store.open() as sync:
             await fill(
-                sync, {"a/1": b"1", "a/2": b"2", "a/b/3": b"3", "ab": b"stays", "b/1": b"stays"}, store.capabilities
+                sync,
+                {"a/1": b"1", "a/2": b"2", "a/b/3": b"3", "ab": b"stays", "b/1": b"stays"},
+                store.capabilities,
             )
             assert await sync.delete("a/1") is True
             assert await sync.delete("a/1") is False
@@ -118,7 +138,9 @@ class Writing(Base):
             await eventually(lambda: not probe.state)
             deletes = [change for event in probe.changes[before:] for change in event.changes]
             assert {change.op for change in deletes} == {Op.DELETE}
-            assert sorted(change.prev.raw for change in deletes if change.prev) == sorted(b"%d" % i for i in range(20))
+            assert sorted(change.prev.raw for change in deletes if change.prev) == sorted(
+                b"%d" % i for i in range(20)
+            )
             if caps.atomic:
                 assert len(probe.changes) == before + 1
 
@@ -187,7 +209,13 @@ class Writing(Base):
             assert [kv.key async for kv in sync.list("a/")] == ["a/1"]
             if caps.cas and caps.transactions:
                 assert revision is not None
-                await sync.txn().if_revision("a/1", revision).if_revision("a/2", 0).put("a/2", b"2").commit()
+                await (
+                    sync.txn()
+                    .if_revision("a/1", revision)
+                    .if_revision("a/2", 0)
+                    .put("a/2", b"2")
+                    .commit()
+                )
             else:
                 await sync.put("a/2", b"2")
             await eventually(lambda: probe.state == {"a/1": b"1", "a/2": b"2"})
@@ -265,7 +293,10 @@ class Writing(Base):
             "v/large": bytes(i * i % 251 for i in range(1024)) * (MEGABYTE // 1024),
         }
         sync = store.open()
-        probe, single = store.probe(sync, "probe", "k/", "v/"), store.probe(sync, "single", keys=["k/鍵"])
+        probe, single = (
+            store.probe(sync, "probe", "k/", "v/"),
+            store.probe(sync, "single", keys=["k/鍵"]),
+        )
         async with sync:
             await sync.ready(60)
             await fill(sync, wanted, caps)

@@ -42,7 +42,12 @@ class FaultySession(Session):
     `resync` and `progress`."""
 
     def __init__(
-        self, store: FaultyStore, history: int, scopes: Sequence[str], resume: Position | None, added: Sequence[str]
+        self,
+        store: FaultyStore,
+        history: int,
+        scopes: Sequence[str],
+        resume: Position | None,
+        added: Sequence[str],
     ) -> None:
         self._store = store
         self._history = history
@@ -224,7 +229,9 @@ class FaultySession(Session):
                 yield SnapshotChunk(items)
             self._reads.append(("\U0010ffff", len(store.log)))
         self._known = Scopes((*self._known, *scopes))
-        yield SnapshotEnd(self._position(), revision, store.history, _all(replies), due.same_history)
+        yield SnapshotEnd(
+            self._position(), revision, store.history, _all(replies), due.same_history
+        )
 
     def _step(self) -> Frame | None:
         """The next commit that this session has to show; None where there is none."""
@@ -242,7 +249,9 @@ class FaultySession(Session):
             if changes:
                 reply = logged.take(self)
                 shown = logged.revision if store.capabilities.revisions else 0
-                return Commit(self._position(), shown, changes, _all([] if reply is None else [reply]))
+                return Commit(
+                    self._position(), shown, changes, _all([] if reply is None else [reply])
+                )
             # by a snapshot to come
             expected = any(key in self._wanted for key, _ in logged.changes)
             if logged.replies and not expected and (reply := logged.take(self)) is not None:
@@ -263,7 +272,9 @@ class FaultySession(Session):
         # a newer value stands for it, but not one that comes only after the session
         # has said that it has caught up
         end = self._hurried if at < self._hurried else store.shown()
-        return not any(key == later for logged in store.log[at + 1 : end] for later, _ in logged.changes)
+        return not any(
+            key == later for logged in store.log[at + 1 : end] for later, _ in logged.changes
+        )
 
     def _position(self) -> Position:
         return Position(self._history, tuple(self._at))

@@ -33,10 +33,10 @@ __all__ = ["FaultySource"]
 class FaultySource(FaultyStore, Source):
     """A whole store in this process, and a hand on everything that can go wrong with it.
 
-        source = FaultySource({"config/a": b"1"})
-        sync = datasync.DataSync(source)
+        source = FaultySource({"config/a": b"1"}) sync = datasync.DataSync(source)
         source.write({"config/a": b"2", "config/b": None})     # a commit by somebody else
-        source.disconnect(after=3)                             # the session breaks behind three more frames
+        source.disconnect(after=3)                             # the session breaks behind three
+        more frames
 
     It behaves as its `capabilities` say, and can imitate any source by them. Faults stay
     until they are taken back, all at once by `heal()`. Everything is immediate unless
@@ -63,7 +63,9 @@ class FaultySource(FaultyStore, Source):
             hanging, self._hanging = self._hanging, asyncio.Event()
             hanging.set()
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         if self._hanging_open is not None:
             await self._hanging_open.wait()
         await self.pause(self.delay)
@@ -72,7 +74,9 @@ class FaultySource(FaultyStore, Source):
             raise self._down
         if isinstance(resume, Position):
             if resume.history != self._histories:
-                raise HistoryLost(f"{self.name}: that position belongs to another history", changed=True)
+                raise HistoryLost(
+                    f"{self.name}: that position belongs to another history", changed=True
+                )
             if min(resume.at) < self._compacted:
                 raise HistoryLost(f"{self.name}: that position has been compacted")
         kind = FaultyPushSession if self._push else FaultySession
@@ -97,7 +101,11 @@ class FaultySource(FaultyStore, Source):
                 case Put(key, raw):
                     changes[key] = raw
                 case Delete(key, prefix):
-                    keys = [known for known in sorted(self.state) if known.startswith(key)] if prefix else [key]
+                    keys = (
+                        [known for known in sorted(self.state) if known.startswith(key)]
+                        if prefix
+                        else [key]
+                    )
                     existed.append(any(known in self.state for known in keys))
                     changes.update(dict.fromkeys(keys))
         if len(changes) > 1 and not self.capabilities.transactions:
@@ -111,11 +119,15 @@ class FaultySource(FaultyStore, Source):
         for operation in operations:
             if isinstance(operation, Put) and operation.ttl is not None:
                 record = self.state[operation.key]
-                asyncio.get_running_loop().call_later(operation.ttl, self._expire, operation.key, record)
+                asyncio.get_running_loop().call_later(
+                    operation.ttl, self._expire, operation.key, record
+                )
         if self._lost_acknowledgements:
             self._lost_acknowledgements -= 1
             self.disconnect()
-            raise OutcomeUnknown(f"{self.name}: the connection died before the answer; read the key")
+            raise OutcomeUnknown(
+                f"{self.name}: the connection died before the answer; read the key"
+            )
         await self.pause(self.write_delay)
         return Committed(revision if self.capabilities.revisions else None, existed, verdict)
 
@@ -127,7 +139,10 @@ class FaultySource(FaultyStore, Source):
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
         await self.answer()
-        rows, start = token or ([(key, *self.state[key]) for key in sorted(self.state) if key.startswith(prefix)], 0)
+        rows, start = token or (
+            [(key, *self.state[key]) for key in sorted(self.state) if key.startswith(prefix)],
+            0,
+        )
         page = rows[start : start + limit]
         if keys_only:
             page = [(key, b"", at) for key, _, at in page]

@@ -50,10 +50,14 @@ EXACT = Capabilities(
 class Observer(Protocol):
     """Who wants to know what is committed; a `Recorder` does."""
 
-    def committed(self, source: str, changes: Mapping[str, bytes | None], revision: int = 0) -> None:
+    def committed(
+        self, source: str, changes: Mapping[str, bytes | None], revision: int = 0
+    ) -> None:
         """Something was committed."""
 
-    def history_started(self, source: str, history: str, revision: int, items: Sequence[Item]) -> None:
+    def history_started(
+        self, source: str, history: str, revision: int, items: Sequence[Item]
+    ) -> None:
         """A new history begins with these items."""
 
 
@@ -140,7 +144,9 @@ class FaultyStore:
         rng: random.Random | None = None,
     ) -> None:
         if capabilities.snapshot == "fuzzy" and capabilities.resume:
-            raise UnsupportedOption("a FaultySource with fuzzy snapshots cannot resume; set resume=False")
+            raise UnsupportedOption(
+                "a FaultySource with fuzzy snapshots cannot resume; set resume=False"
+            )
         self.name = name
         self.capabilities = capabilities
         self.chunk = chunk
@@ -204,7 +210,9 @@ class FaultyStore:
 
     # -- the data ----------------------------------------------------------------------------------
 
-    def write(self, changes: Mapping[str, bytes | None], reply: Callable[[Result], None] | None = None) -> int:
+    def write(
+        self, changes: Mapping[str, bytes | None], reply: Callable[[Result], None] | None = None
+    ) -> int:
         """Commit, as somebody else who writes to the same store: new bytes by key, None
         deletes. Returns the revision.
 
@@ -213,7 +221,9 @@ class FaultyStore:
         """
         if self.widenings:
             self.widenings.now()
-        groups = [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
+        groups = (
+            [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
+        )
         for group in groups:
             self.revision += 1
             for key, raw in group.items():
@@ -309,7 +319,9 @@ class FaultyStore:
         nobody hears what became of them."""
         for verdict in list(self._verdicts):
             if not verdict.done():
-                verdict.set_exception(OutcomeUnknown(f"{self.name}: lost before the watches reported"))
+                verdict.set_exception(
+                    OutcomeUnknown(f"{self.name}: lost before the watches reported")
+                )
                 verdict.exception()  # the caller may no longer wait for it
 
     def heal(self) -> None:

@@ -42,14 +42,17 @@ async def fuzz(name: str, settings: Settings) -> int:
         count = done
         if done:  # one is run in any case, and not before its server has been started
             signal.alarm(round(2 * DEADLINE))
-        return done == 0 or (done < settings.cases and screen.left > 0 and (settings.on or not failed))
+        return done == 0 or (
+            done < settings.cases and screen.left > 0 and (settings.on or not failed)
+        )
 
     def found(one: Found) -> None:
         nonlocal failed
         failed += 1
         screen.line(f"case {one.number}: {one.text}")
         screen.line(
-            f"again: python -m datasync.testing.fuzz {name} --seed {settings.seed} --case {one.number} --cases 1"
+            f"again: python -m datasync.testing.fuzz {name} --seed {settings.seed} --case "
+            f"{one.number} --cases 1"
         )
 
     def hangs(*_: object) -> None:
@@ -65,7 +68,9 @@ async def fuzz(name: str, settings: Settings) -> int:
         signal.signal(signal.SIGALRM, before)
 
     told = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.most_common(12))
-    screen.line(f"{name}: {count:,} cases, {f'{failed} findings' if failed else 'nothing found'} ({told})")
+    screen.line(
+        f"{name}: {count:,} cases, {f'{failed} findings' if failed else 'nothing found'} ({told})"
+    )
     return 1 if failed else 0
 
 
@@ -73,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns 0 where nothing was found, 1 for findings, 2 for
     wrong usage, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    settings = Settings(options.minutes, drawn(options.seed), options.case, options.cases, options.go_on)
+    settings = Settings(
+        options.minutes, drawn(options.seed), options.case, options.cases, options.go_on
+    )
     try:
         return until_signalled("fuzz", fuzz(options.door, settings))
     except Hangs as error:
@@ -84,13 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m datasync.testing.fuzz",
-        description="Send what is hostile through a door, as a seed draws it: only errors of datasync may come of it.",
+        description="Send what is hostile through a door, as a seed draws it: only errors of "
+        "datasync may come of it.",
         epilog="example: python -m datasync.testing.fuzz redis --minutes 10",
     )
     parser.add_argument("door", metavar="DOOR", help="one of: " + ", ".join(DOORS))
     add_options(parser, "cases", "a finding")
-    parser.add_argument("--case", type=int, default=0, metavar="C", help="the first case (default 0)")
-    parser.add_argument("--cases", type=int, default=sys.maxsize, metavar="N", help="how many at most")
+    parser.add_argument(
+        "--case", type=int, default=0, metavar="C", help="the first case (default 0)"
+    )
+    parser.add_argument(
+        "--cases", type=int, default=sys.maxsize, metavar="N", help="how many at most"
+    )
     return parser
 
 

@@ -20,16 +20,18 @@ __all__ = ["door"]
 _RESP = [
     b"*", b"$", b"%", b"~", b">", b"+", b"-", b":", b"_\r\n", b"#t\r\n", b",1e400\r\n",
     b"(99999999999999999999\r\n", b"*-1\r\n", b"$-1\r\n", b"*2147483647\r\n", b"$2147483647\r\n",
-    b"%1000000000\r\n", b"\r\n", b"$9\r\n", b"*0\r\n", b"-MOVED x y\r\n", b"-MOVED 0 127.0.0.1:1\r\n",
-    b"-ASK 1 h:1\r\n", b"-LOADING\r\n", b"-READONLY x\r\n", b"-\r\n", b"*1\r\n" * 2000, b">3\r\n", b"invalidate",
-    b"|1\r\n+a\r\n+b\r\n", b"=8\r\ntxt:abcd\r\n", b"!3\r\nabc\r\n",
+    b"%1000000000\r\n", b"\r\n", b"$9\r\n", b"*0\r\n", b"-MOVED x y\r\n",
+    b"-MOVED 0 127.0.0.1:1\r\n", b"-ASK 1 h:1\r\n", b"-LOADING\r\n", b"-READONLY x\r\n", b"-\r\n",
+    b"*1\r\n" * 2000, b">3\r\n", b"invalidate", b"|1\r\n+a\r\n+b\r\n", b"=8\r\ntxt:abcd\r\n",
+    b"!3\r\nabc\r\n",
 ]  # fmt: skip
 _HTTP = [
-    b"\r\n", b"\n\n", b": ", b"HTTP/1.1 500 x\r\n", b"HTTP/1.1 200 OK\r\n", b"Content-Length: 9\r\n", b"0\r\n\r\n",
-    b"ffffffff\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"data: {}\n", b"id: \xff\n",
-    b"event: commit\n", b"event: begin\n", b"event: end\n", b"event: chunk\n", b'"value_base64":"=",', b'"\xff"',
-    b"[", b'"revision":99999999999999999999', b'"revision":-5', b"null", b"[" * 3000, b'"key":""', b'"op":"x"',
-    b"\x1b[31m",
+    b"\r\n", b"\n\n", b": ", b"HTTP/1.1 500 x\r\n", b"HTTP/1.1 200 OK\r\n",
+    b"Content-Length: 9\r\n", b"0\r\n\r\n", b"ffffffff\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Content-Encoding: gzip\r\n", b"data: {}\n", b"id: \xff\n", b"event: commit\n",
+    b"event: begin\n", b"event: end\n", b"event: chunk\n", b'"value_base64":"=",', b'"\xff"',
+    b"[", b'"revision":99999999999999999999', b'"revision":-5', b"null", b"[" * 3000,
+    b'"key":""', b'"op":"x"', b"\x1b[31m",
 ]  # fmt: skip
 _PROTOBUF = [
     b"\x0a\x00",
@@ -107,7 +109,12 @@ async def _use(rng: random.Random, url: str) -> str:
                     case 4:
                         await source.page("a/", None, 100)
                     case _:
-                        await source.commit([Put("a/001", rng.randbytes(9)), *([Delete("a/002")] * rng.randint(0, 1))])
+                        await source.commit(
+                            [
+                                Put("a/001", rng.randbytes(9)),
+                                *([Delete("a/002")] * rng.randint(0, 1)),
+                            ]
+                        )
             names.append(outcome.name)
     return first_of(names)
 

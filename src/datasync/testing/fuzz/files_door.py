@@ -19,14 +19,31 @@ from datasync.testing.fuzz.door import Door, Finding, mutated, typed
 __all__ = ["door"]
 
 _TOKENS = [
-    b'"', b"\\", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]", b":", b",", b"\n", b"\r\n", b"\t", b"null", b"NaN",
-    b"-", b"1e999", b"9" * 5000, b'"key":', b'"value":', b'{"$base64":', b"\xef\xbb\xbf", b"\xff\xfe",
-    b"\xed\xa0\x80", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"!!python/object:os.system ", b"!!set ", b"!!int ",
-    b"!!float ", b"? ", b"- ", b"---\n", b"...\n", b"|\n", b">\n", b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'",
-    b"\xc2\x85", b"[" * 3000, b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60", b"!!omap ",
-    b"!<x> ", b"!!merge ",
+    b'"', b"\\", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]", b":", b",", b"\n", b"\r\n", b"\t",
+    b"null", b"NaN", b"-", b"1e999", b"9" * 5000, b'"key":', b'"value":',
+    b'{"$base64":', b"\xef\xbb\xbf", b"\xff\xfe",
+    b"\xed\xa0\x80", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"!!python/object:os.system ",
+    b"!!set ", b"!!int ", b"!!float ", b"? ", b"- ", b"---\n", b"...\n", b"|\n", b">\n",
+    b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'", b"\xc2\x85",
+    b"[" * 3000, b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60",
+    b"!!omap ", b"!<x> ", b"!!merge ",
 ]  # fmt: skip
-_WORDS = ["", "a", "b/c", "key", "value", "<<", "=", "yes", "~", "ä\u2028", "\U0001f600", "$base64", "x" * 300, "1"]
+_WORDS = [
+    "",
+    "a",
+    "b/c",
+    "key",
+    "value",
+    "<<",
+    "=",
+    "yes",
+    "~",
+    "ä\u2028",
+    "\U0001f600",
+    "$base64",
+    "x" * 300,
+    "1",
+]
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +56,11 @@ async def door() -> AsyncIterator[Door]:
         return _read(mutated(rng, data, _TOKENS) if rng.random() < 0.95 else data, kind)
 
     async def works() -> None:
-        for kind, data in (("json", b'{"k": 1}'), ("yaml", b"k: 1\n"), ("jsonl", b'{"key": "k", "value": 1}\n')):
+        for kind, data in (
+            ("json", b'{"k": 1}'),
+            ("yaml", b"k: 1\n"),
+            ("jsonl", b'{"key": "k", "value": 1}\n'),
+        ):
             if _entries(data, kind) != {"k": b"1"}:
                 raise Finding(f"a good file is not read: {kind}")
 
@@ -68,10 +89,15 @@ def _entries(data: bytes, format: str) -> dict[str, bytes]:
 def _drawn(rng: random.Random, format: str) -> bytes:
     items = {f"{rng.choice(_WORDS)}{number}": _value(rng, 3) for number in range(rng.randint(0, 4))}
     if format == "jsonl":
-        return b"".join(json.dumps({"key": key, "value": value}).encode() + b"\n" for key, value in items.items())
+        return b"".join(
+            json.dumps({"key": key, "value": value}).encode() + b"\n"
+            for key, value in items.items()
+        )
     text = json.dumps(items, ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 1]))
     if format == "yaml" and rng.random() < 0.8:
-        text = "".join(f"{json.dumps(key)}:\n  {json.dumps(value)}\n" for key, value in items.items())
+        text = "".join(
+            f"{json.dumps(key)}:\n  {json.dumps(value)}\n" for key, value in items.items()
+        )
     return text.encode()
 
 

@@ -36,7 +36,19 @@ _METHODS: dict[str, type[Message]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": pb.GetRequest,
 }
 _STREAMS = ("dataChanges", "Commit", "Replace", "ServerReflectionInfo")
-_TEXTS = ["config/a", "config/", "", "/", "a//b", "k" * 5000, "\0", "\u202e", "1", "x/y/", "config/b"]
+_TEXTS = [
+    "config/a",
+    "config/",
+    "",
+    "/",
+    "a//b",
+    "k" * 5000,
+    "\0",
+    "\u202e",
+    "1",
+    "x/y/",
+    "config/b",
+]
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PATIENCE = 0.05
 """Seconds without a message, after which a call that has no end is cancelled."""
@@ -62,7 +74,9 @@ async def door() -> AsyncIterator[Door]:
 
         async def works() -> None:
             commit = channel.stream_stream(
-                "/datasync.v1.DataSync/Commit", pb.CommitRequests.SerializeToString, pb.CommitReplies.FromString
+                "/datasync.v1.DataSync/Commit",
+                pb.CommitRequests.SerializeToString,
+                pb.CommitReplies.FromString,
             )
             one = pb.CommitRequest(id=7, keys=["config/works"], values=[b"1"], reply=True)
             replies = [reply async for reply in commit(iter([pb.CommitRequests(commits=[one])]))]
@@ -113,8 +127,17 @@ async def _frames(rng: random.Random, port: int) -> str:
             body = rng.randbytes(rng.choice([0, 4, 5, 8, 50]))
             stream = rng.choice([0, 1, 1, 3, 2, (1 << 31) - 1])
             kind, flags = rng.choice([*range(11), 200]), rng.choice([0, 1, 4, 5, 0xFF])
-            frames.append(len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body)
-        writer.write(mutated(rng, _PREFACE + b"".join(frames)) if rng.random() < 0.3 else _PREFACE + b"".join(frames))
+            frames.append(
+                len(body).to_bytes(3, "big")
+                + bytes([kind, flags])
+                + stream.to_bytes(4, "big")
+                + body
+            )
+        writer.write(
+            mutated(rng, _PREFACE + b"".join(frames))
+            if rng.random() < 0.3
+            else _PREFACE + b"".join(frames)
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while await reader.read(1 << 16):
@@ -130,7 +153,10 @@ def _message(rng: random.Random, kind: type[Message]) -> Message:
     """One with some of its fields set."""
     made = kind()
     for field in made.DESCRIPTOR.fields:
-        values = [_value(rng, field) for _ in range(rng.choice([0, 1, 1, 2, 3]) if field.is_repeated else 1)]
+        values = [
+            _value(rng, field)
+            for _ in range(rng.choice([0, 1, 1, 2, 3]) if field.is_repeated else 1)
+        ]
         if rng.random() < 0.3:
             continue
         if field.is_repeated:

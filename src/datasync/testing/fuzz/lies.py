@@ -70,7 +70,9 @@ class KafkaLies(_Framed):
     def frame(self, header: bytes, body: bytes) -> bytes:
         keep = 4 if self.rng.random() < 0.95 else 0
         made = body[:keep] + super(_Framed, self).__call__(body[keep:])
-        return (len(made) if self.rng.random() < 0.98 else self.rng.getrandbits(32)).to_bytes(4, "big") + made
+        return (len(made) if self.rng.random() < 0.98 else self.rng.getrandbits(32)).to_bytes(
+            4, "big"
+        ) + made
 
 
 class GrpcLies(_Framed):

@@ -19,19 +19,22 @@ from datasync.transports import Url
 __all__ = ["door"]
 
 _TOKENS = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"%2F", b"%00", b"%ff", b"%", b"..", b"//", b"?", b"#", b"/v1/keys/",
-    b"\xff", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 99999999999999999999\r\n",
-    b"Content-Length: -1\r\n", b"0\r\n", b"Host: a\r\n", b"Host: b\r\n", b"Expect: 100-continue\r\n",
-    b"Connection: upgrade\r\n", b"Upgrade: websocket\r\n", b"If-Match: *\r\n", b'If-Match: "1"\r\n',
-    b"If-None-Match: *\r\n", b"Range: bytes=0-\r\n", b"X: " + b"y" * 9000, b"[" * 3000, b'{"a":' * 300, b"1e999",
-    b'"\\ud800"', b"null", b"-1", b"99999999999999999999", b"ttl=nan", b"ttl=-1", b"HTTP/0.9", b"HTTP/2.0",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET ", b"POST ", b"OPTIONS ", b"TRACE ", b"limit=0",
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"%2F", b"%00", b"%ff", b"%", b"..", b"//", b"?", b"#",
+    b"/v1/keys/", b"\xff", b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: 99999999999999999999\r\n", b"Content-Length: -1\r\n", b"0\r\n",
+    b"Host: a\r\n", b"Host: b\r\n", b"Expect: 100-continue\r\n", b"Connection: upgrade\r\n",
+    b"Upgrade: websocket\r\n", b"If-Match: *\r\n", b'If-Match: "1"\r\n', b"If-None-Match: *\r\n",
+    b"Range: bytes=0-\r\n", b"X: " + b"y" * 9000, b"[" * 3000, b'{"a":' * 300, b"1e999",
+    b'"\\ud800"', b"null", b"-1", b"99999999999999999999", b"ttl=nan", b"ttl=-1", b"HTTP/0.9",
+    b"HTTP/2.0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET ", b"POST ", b"OPTIONS ", b"TRACE ",
+    b"limit=0",
 ]  # fmt: skip
 _PATHS = [
-    "/v1/keys/config/a", "/v1/keys/config/b", "/v1/keys?prefix=config/&limit=2", "/v1/keys?cursor=x", "/v1/status",
-    "/v1/keys/config/?prefix=1", "/v1/keys/config/a?ttl=5", "/metrics", "/healthz", "/openapi.json", "/",
-    "/v1/keys", "/v1/transactions", "/v1/events", "/v1/events?prefix=config/", "/v1/pings?stream=x",
-    "/v1/catch-ups?stream=x", "/v1%2Fkeys/public/v1/keys/secret", "*", "http://127.0.0.1/v1/keys/a",
+    "/v1/keys/config/a", "/v1/keys/config/b", "/v1/keys?prefix=config/&limit=2",
+    "/v1/keys?cursor=x", "/v1/status", "/v1/keys/config/?prefix=1", "/v1/keys/config/a?ttl=5",
+    "/metrics", "/healthz", "/openapi.json", "/", "/v1/keys", "/v1/transactions", "/v1/events",
+    "/v1/events?prefix=config/", "/v1/pings?stream=x", "/v1/catch-ups?stream=x",
+    "/v1%2Fkeys/public/v1/keys/secret", "*", "http://127.0.0.1/v1/keys/a",
 ]  # fmt: skip
 _BODIES = [
     b"", b"value", b"\xff\xfe", b'{"scopes": [""]}', b"[]", b"{}", b'{"keys": {"config/c": "1"}}',
@@ -75,9 +78,12 @@ async def door() -> AsyncIterator[Door]:
 
     async def works() -> None:
         value = b"%d" % random.getrandbits(64)
-        put = b"PUT /v1/keys/config/works HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b" % (
-            len(value),
-            value,
+        put = (
+            b"PUT /v1/keys/config/works HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b"
+            % (
+                len(value),
+                value,
+            )
         )
         get = b"GET /v1/keys/config/works HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         said = await _send(port, put + get, end=True, patience=60.0)
@@ -116,7 +122,9 @@ def _drawn(rng: random.Random) -> bytes:
 
 
 def _request(rng: random.Random) -> bytes:
-    method = rng.choice(["GET", "GET", "PUT", "PUT", "POST", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS", "X" * 50])
+    method = rng.choice(
+        ["GET", "GET", "PUT", "PUT", "POST", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS", "X" * 50]
+    )
     body = rng.choice(_BODIES)
     lines = [
         f"{method} {rng.choice(_PATHS)} HTTP/1.1",

@@ -20,19 +20,32 @@ from datasync.testing.fuzz.door import Door, Finding, first_of, mutated, typed
 __all__ = ["door"]
 
 _PAGE = 4096
-_TOKENS = [b"\x0d", b"\x05", b"\x0a", b"\x02", b"kv", b"log", b"meta", b"CREATE", b"\x00" * 8, b"\xff" * 9]
+_TOKENS = [
+    b"\x0d",
+    b"\x05",
+    b"\x0a",
+    b"\x02",
+    b"kv",
+    b"log",
+    b"meta",
+    b"CREATE",
+    b"\x00" * 8,
+    b"\xff" * 9,
+]
 _VALUES = [
-    "NULL", "1", "-1", "0", "1e400", "-1e400", "0.5", "9223372036854775807", "-9223372036854775808", "'a text'",
-    "''", "x''", "x'ff'", "x'00'", "CAST(x'ff' AS TEXT)", "'a' || char(0) || 'b'", "zeroblob(3000000)",
-    "'k' || revision", "key", "value", "CAST(key AS BLOB)", "randomblob(100)", "'/'", "char(55296)",
-    "'a/' || char(8238)", "1e18",
+    "NULL", "1", "-1", "0", "1e400", "-1e400", "0.5", "9223372036854775807",
+    "-9223372036854775808", "'a text'", "''", "x''", "x'ff'", "x'00'", "CAST(x'ff' AS TEXT)",
+    "'a' || char(0) || 'b'", "zeroblob(3000000)", "'k' || revision", "key", "value",
+    "CAST(key AS BLOB)", "randomblob(100)", "'/'", "char(55296)", "'a/' || char(8238)", "1e18",
 ]  # fmt: skip
 _COLUMNS = {
     "kv": ["key", "value", "revision", "expires"],
     "log": ["revision", "nonce", "total", "changes"],
     "meta": ["name", "value"],
 }
-_ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, 1, NULL FROM n"
+_ENDLESS = (
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, 1, NULL FROM n"
+)
 _SCHEMA = [
     "DROP TABLE {table}",
     "DROP INDEX kv_expires",
@@ -43,14 +56,20 @@ _SCHEMA = [
     "CREATE UNIQUE INDEX more_of_it ON {table}({column})",
     "CREATE TRIGGER t AFTER INSERT ON {table} BEGIN DELETE FROM kv; END",
     "CREATE TRIGGER t BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END",
-    "CREATE TRIGGER t AFTER DELETE ON {table} BEGIN INSERT INTO log SELECT revision + 9, 1, 1, x'90' FROM log; END",
+    (
+        "CREATE TRIGGER t AFTER DELETE ON {table} BEGIN INSERT INTO log SELECT revision + 9, 1, 1, "
+        "x'90' FROM log; END"
+    ),
     f"CREATE TRIGGER t AFTER INSERT ON log BEGIN INSERT INTO kv {_ENDLESS}; END",
     f"DROP TABLE kv;; CREATE VIEW kv(key, value, revision, expires) AS {_ENDLESS}",
     "ALTER TABLE {table} RENAME TO other;; CREATE VIEW {table} AS SELECT * FROM other",
     "PRAGMA user_version = 7",
     "PRAGMA application_id = 7",
     "PRAGMA journal_mode = DELETE",
-    "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET sql = 'CREATE TABLE kv(key, value)' WHERE name = '{table}'",
+    (
+        "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET sql = 'CREATE TABLE kv(key, value)'"
+        " WHERE name = '{table}'"
+    ),
     "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET rootpage = 3 WHERE name = '{table}'",
 ]
 
@@ -112,7 +131,9 @@ def _damaged(rng: random.Random, good: bytes) -> bytes:
             case 2:
                 pages[at] = rng.choice(pages)
             case _ if at == 0:  # that of the file
-                pages[0] = mutated(rng, pages[0][:100], _TOKENS)[:100].ljust(100, b"\0") + pages[0][100:]
+                pages[0] = (
+                    mutated(rng, pages[0][:100], _TOKENS)[:100].ljust(100, b"\0") + pages[0][100:]
+                )
             case _:
                 pages[at:] = [b"".join(pages[at:])[: rng.randrange(2 * _PAGE)]]
     return b"".join(pages)
@@ -133,7 +154,14 @@ def _rewrite(rng: random.Random, library: Driver, path: Path) -> None:
 
 
 def _drawn(rng: random.Random, table: str, column: str) -> str:
-    where = rng.choice(["", f" WHERE rowid % {rng.randint(2, 9)} = 1", " WHERE key LIKE 'a/%u'", " ORDER BY 1 LIMIT 1"])
+    where = rng.choice(
+        [
+            "",
+            f" WHERE rowid % {rng.randint(2, 9)} = 1",
+            " WHERE key LIKE 'a/%u'",
+            " ORDER BY 1 LIMIT 1",
+        ]
+    )
     match rng.randrange(5):
         case 0 | 1:
             return f"UPDATE OR REPLACE {table} SET {column} = {rng.choice(_VALUES)}{where}"
@@ -176,7 +204,10 @@ async def _use(rng: random.Random, path: Path) -> str:
                         await source.get(rng.choice(["a/1u", "a/big", "ends", "missing"]))
                     case 4:
                         await source.commit(
-                            [Put("a/1u", b"new"), Put("new", b"1", ttl=rng.choice([None, 0.001, 60.0]))]
+                            [
+                                Put("a/1u", b"new"),
+                                Put("new", b"1", ttl=rng.choice([None, 0.001, 60.0])),
+                            ]
                         )
                     case _:
                         await source.commit([Delete(rng.choice(["", "a/"]), prefix=True)])

@@ -13,18 +13,45 @@ from datasync.transports import open_url, schemes
 __all__ = ["door"]
 
 _NASTY = (
-    "/?#@:;&=%[]\\\\.,+-_~ aZ09\t\n\r\x00\x1b\x7f\x85\xa0\u0660\u2028\u2048\u202e\ufeff\uff0f\ufe52\U0001f600\udcff"
+    "/?#@:;&=%[]\\\\.,+-_~ aZ09\t\n"
+    "\r\x00\x1b\x7f\x85\xa0\u0660\u2028\u2048\u202e\ufeff\uff0f\ufe52\U0001f600\udcff"
 )
 _SEPARATORS = ("://", "://", "://", "://", ":/", "//", ":", "", ";://", "://://")
-_HOSTS = ("localhost", "127.0.0.1:1", "[::1]:1", "h1:1,h2:2", "h:99999", "h:x", "", "[::1", "::1", "h:0", "h" * 300)
-_PATHS = ("", "/", "/0", "/topic", "/a/b", "/file.db", "/%2e%2e/x", "/%00", "/" + "a" * 5000, "//x", "/%", "/%zz")
+_HOSTS = (
+    "localhost",
+    "127.0.0.1:1",
+    "[::1]:1",
+    "h1:1,h2:2",
+    "h:99999",
+    "h:x",
+    "",
+    "[::1",
+    "::1",
+    "h:0",
+    "h" * 300,
+)
+_PATHS = (
+    "",
+    "/",
+    "/0",
+    "/topic",
+    "/a/b",
+    "/file.db",
+    "/%2e%2e/x",
+    "/%00",
+    "/" + "a" * 5000,
+    "//x",
+    "/%",
+    "/%zz",
+)
 _KEYS = (
-    "timeout", "token", "ca", "cert", "key", "keep", "sync", "immutable", "initial", "allow", "reply", "group", "sasl",
-    "origin", "lease", "", "%", "transactional_id", "expiry", "from", "partition", "proxy",
+    "timeout", "token", "ca", "cert", "key", "keep", "sync", "immutable", "initial", "allow",
+    "reply", "group", "sasl", "origin", "lease", "", "%", "transactional_id", "expiry", "from",
+    "partition", "proxy",
 )  # fmt: skip
 _VALUES = (
-    "1", "0", "-1", "1e400", "nan", "inf", "x", "", "9" * 400, "yes", "full", "empty", "/nowhere", "/", "%00", "%ff",
-    "\u0661", "1_000", " 1", "plain", "0x10",
+    "1", "0", "-1", "1e400", "nan", "inf", "x", "", "9" * 400, "yes", "full", "empty", "/nowhere",
+    "/", "%00", "%ff", "\u0661", "1_000", " 1", "plain", "0x10",
 )  # fmt: skip
 
 
@@ -54,15 +81,22 @@ def _drawn(rng: random.Random, known: list[str]) -> str:
     odd = rng.choice([0.0, 0.1, 1.0])
 
     def junk(longest: int) -> str:
-        return "".join(rng.choice(_NASTY) for _ in range(rng.randint(0, longest))) if rng.random() < odd else ""
+        return (
+            "".join(rng.choice(_NASTY) for _ in range(rng.randint(0, longest)))
+            if rng.random() < odd
+            else ""
+        )
 
-    scheme = rng.choice(known) if rng.random() < 0.9 else rng.choice(["nosuch", "", "x" * 200, junk(3)])
+    scheme = (
+        rng.choice(known) if rng.random() < 0.9 else rng.choice(["nosuch", "", "x" * 200, junk(3)])
+    )
     user = rng.choice(["", "user", "".join(set(junk(2)) - set("/?#@:"))])  # else they end it
     password = f"{user}:{junk(4)}{SECRET}{junk(4)}@" if rng.random() < 0.7 else ""
     host = rng.choice(_HOSTS if odd else _HOSTS[:4]) + junk(2)
     path = rng.choice(_PATHS if odd else _PATHS[:6]) + junk(2)
     query = "&".join(
-        f"{rng.choice(_KEYS)}={rng.choice(_VALUES)}{junk(2)}" for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 5]))
+        f"{rng.choice(_KEYS)}={rng.choice(_VALUES)}{junk(2)}"
+        for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 5]))
     )
     separator = rng.choice(_SEPARATORS) if rng.random() < odd else "://"
     return f"{scheme}{separator}{password}{host}{path}{'?' if query else ''}{query}"

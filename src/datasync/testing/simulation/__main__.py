@@ -18,7 +18,9 @@ __all__ = ["check_seed", "main", "simulate"]
 _TAIL = 40
 
 
-def check_seed(seed: int, *, steps: int = 40, profile: str | None = None) -> tuple[list[Record], list[Violation]]:
+def check_seed(
+    seed: int, *, steps: int = 40, profile: str | None = None
+) -> tuple[list[Record], list[Violation]]:
     """Run one seed, and hold it against the guarantees."""
     trace = simulate(seed, steps=steps, profile=profile)
     return trace, check(trace)
@@ -43,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _progress(-1, 0, 0)
     if not options.dump:
         counts = ", ".join(f"{name} {count}" for name, count in failed.most_common())
-        print(f"{options.seeds} seeds from {options.start}: " + (f"{bad} failed ({counts})" if bad else "all good"))  # noqa: T201
+        found = f"{bad} failed ({counts})" if bad else "all good"
+        print(f"{options.seeds} seeds from {options.start}: {found}")  # noqa: T201
     return 1 if bad else 0
 
 
@@ -67,22 +70,34 @@ def _progress(done: int, total: int, bad: int) -> None:
         sys.stderr.write("\r\x1b[K")
     elif done % 10 == 0:
         filled = 30 * done // max(1, total)
-        sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} seeds, {bad} failed")
+        sys.stderr.write(
+            f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} seeds, {bad} failed"
+        )
     sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m datasync.testing.simulation",
-        description="Run random schedules of writes and faults against the engine and check every trace.",
-        epilog="example: python -m datasync.testing.simulation --seeds 1 --start 42 --dump > trace.jsonl",
+        description="Run random schedules of writes and faults against the engine and check "
+        "every trace.",
+        epilog="example: python -m datasync.testing.simulation --seeds 1 --start 42 --dump > "
+        "trace.jsonl",
     )
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--steps", type=int, default=40, help="steps of one schedule (default 40)")
-    parser.add_argument("--profile", choices=[*PROFILES, "push", "layers"], help="the kind of source (default: drawn)")
-    parser.add_argument("--show", type=int, default=3, help="how many failing seeds to explain (default 3)")
-    parser.add_argument("--dump", action="store_true", help="write the traces to standard output, as JSON lines")
+    parser.add_argument(
+        "--profile",
+        choices=[*PROFILES, "push", "layers"],
+        help="the kind of source (default: drawn)",
+    )
+    parser.add_argument(
+        "--show", type=int, default=3, help="how many failing seeds to explain (default 3)"
+    )
+    parser.add_argument(
+        "--dump", action="store_true", help="write the traces to standard output, as JSON lines"
+    )
     return parser
 
 

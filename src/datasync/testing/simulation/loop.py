@@ -35,7 +35,10 @@ class _Clock:
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
-            raise Deadlock(f"nothing is ready, no timer is set; waiting: {self._loop.waiting()}; finish or cancel them")
+            raise Deadlock(
+                f"nothing is ready, no timer is set; waiting: {self._loop.waiting()}; finish or "
+                "cancel them"
+            )
         if timeout > 0 or self._loop.is_idle:
             self._loop.jump()
             if self._loop.time() > self._loop.limit:
@@ -91,7 +94,10 @@ class SimLoop(asyncio.BaseEventLoop):
         """There is no selector to wake."""
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise RealIO("a simulated loop does no real I/O and has no threads; use async handlers and in-memory sources")
+        raise RealIO(
+            "a simulated loop does no real I/O and has no threads; use async handlers and "
+            "in-memory sources"
+        )
 
     add_reader = add_writer = add_signal_handler = _refuse  # type: ignore[assignment]
     run_in_executor = _refuse  # type: ignore[assignment]

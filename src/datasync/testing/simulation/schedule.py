@@ -26,7 +26,14 @@ from datasync.testing.faults.source import FaultySource
 from datasync.testing.faults.store import EXACT, Call
 from datasync.testing.simulation.loop import run_simulated
 from datasync.testing.simulation.sync import SimulatedSync
-from datasync.testing.simulation.world import BAD, Actor, HandlerActor, Stray, StreamActor, unexpected
+from datasync.testing.simulation.world import (
+    BAD,
+    Actor,
+    HandlerActor,
+    Stray,
+    StreamActor,
+    unexpected,
+)
 from datasync.testing.trace.recorder import Recorder
 from datasync.testing.trace.records import Record
 from datasync.view import View
@@ -34,7 +41,20 @@ from datasync.view import View
 __all__ = ["PROFILES", "simulate"]
 
 _PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
-_KEYS = ["a/1", "a/2", "a/b/1", "a/b/2", "a/b/c/1", "a/b/c/2", "d/1", "d/2", "d/x/1", "e/1", "f/1", "top"]
+_KEYS = [
+    "a/1",
+    "a/2",
+    "a/b/1",
+    "a/b/2",
+    "a/b/c/1",
+    "a/b/c/2",
+    "d/1",
+    "d/2",
+    "d/x/1",
+    "e/1",
+    "f/1",
+    "top",
+]
 _CALLS: Sequence[Call] = ["open", "commit", "ping", "caught_up", "caught_up", "widen", "aclose"]
 _BY_COMMIT = unexpected(random.Random(0), "commit").args  # noqa: S311 - the only ones that who writes may hear
 _QUICK = Backoff(initial=0.05, maximum=0.4)
@@ -46,11 +66,20 @@ PROFILES: dict[str, Capabilities] = {
     "no-resume": msgspec.structs.replace(EXACT, resume=False),
     "reply": msgspec.structs.replace(EXACT, reply=True),
     "latest": msgspec.structs.replace(
-        EXACT, order="key", atomic=False, snapshot="fuzzy", every_value=False, revisions=False, resume=False,
-        transactions=False, cas=False,
+        EXACT,
+        order="key",
+        atomic=False,
+        snapshot="fuzzy",
+        every_value=False,
+        revisions=False,
+        resume=False,
+        transactions=False,
+        cas=False,
     ),
-    "partitioned": msgspec.structs.replace(EXACT, order="key", atomic=False, transactions=False, cas=False),
-}  # fmt: skip
+    "partitioned": msgspec.structs.replace(
+        EXACT, order="key", atomic=False, transactions=False, cas=False
+    ),
+}
 """Kinds of sources that a simulation runs on, by name."""
 
 _MIX = ["exact"] * 6 + ["push", "push", "no-resume", "reply", "latest", "partitioned", "layers"]
@@ -89,7 +118,9 @@ class _Run:
         self._actors: list[Actor] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._sources = self._make_sources(profile)
-        self._backups: dict[str, list[tuple[int, dict[str, bytes]]]] = {source.name: [] for source in self._sources}
+        self._backups: dict[str, list[tuple[int, dict[str, bytes]]]] = {
+            source.name: [] for source in self._sources
+        }
         self._optional = profile == "layers" and rng.random() < 0.5
         self._crowded = rng.random() < 0.2
         """Watches come and go all the time, most of them trouble, and are written to at once."""
@@ -132,7 +163,10 @@ class _Run:
             self._sources[-1].down()
             loop.call_later(rng.choice([0.2, 1.0]), self._sources[-1].heal)
         self._sync = SimulatedSync(
-            *(Layer(source, optional=self._optional and source is sources[-1]) for source in sources),
+            *(
+                Layer(source, optional=self._optional and source is sources[-1])
+                for source in sources
+            ),
             recovery=rng.choice(["auto", "auto", "auto", "resync"]),
             ack_timeout=1.0,
             resync_timeout=3.0,
@@ -172,8 +206,9 @@ class _Run:
         rng = self._rng
         source = rng.choice(self._sources)
         actions: Sequence[tuple[int, Callable[[FaultySource], None]]] = (
-            (24, self._write), (10, self._put), (4, self._fault), (2, self._resync), (2, self._change_watch),
-            (2, self._readers), (1, self._renew), (40 if self._crowded else 4, self._put_beside_a_registration),
+            (24, self._write), (10, self._put), (4, self._fault), (2, self._resync),
+            (2, self._change_watch), (2, self._readers), (1, self._renew),
+            (40 if self._crowded else 4, self._put_beside_a_registration),
             (10 if self._crowded else 1, self._put_beside_a_closing),
         )  # fmt: skip
         rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0](source)
@@ -183,7 +218,9 @@ class _Run:
     def _act(self) -> None:
         """What a handler may do in the midst of its own event."""
         source = self._rng.choice(self._sources)
-        self._rng.choice([self._write, self._write, self._put, self._resync, self._change_watch])(source)
+        self._rng.choice([self._write, self._write, self._put, self._resync, self._change_watch])(
+            source
+        )
 
     def _change(self, source: FaultySource) -> tuple[str, bytes | None]:
         rng = self._rng
@@ -213,10 +250,16 @@ class _Run:
     def _put_beside_a_registration(self, _: FaultySource) -> None:
         """Publish, in the moments beside it, what a watch that is registered or
         widened now is to see first."""
-        source, before = self._sources[-1], {actor.name: list(actor.scopes) for actor in self._alive}
+        source, before = (
+            self._sources[-1],
+            {actor.name: list(actor.scopes) for actor in self._alive},
+        )
         self._change_watch(source)
         added = Scopes(
-            scope for actor in self._alive for scope in actor.scopes if scope not in before.get(actor.name, ())
+            scope
+            for actor in self._alive
+            for scope in actor.scopes
+            if scope not in before.get(actor.name, ())
         )
         keys = [key for key in _KEYS if key in added]
         if keys:
@@ -264,7 +307,9 @@ class _Run:
             revision = await txn.commit(confirm=True)
         except NotApplied as error:
             revision = error.revision
-            recorder.answered(source.name, changes, began, error.verdict.value, revision, error.reasons)
+            recorder.answered(
+                source.name, changes, began, error.verdict.value, revision, error.reasons
+            )
         except DataSyncError:
             return  # it was not done, or nobody knows
         except (RuntimeError, KeyError, Stray) as error:
@@ -291,7 +336,9 @@ class _Run:
                 source.compact()
                 source.disconnect()
             case 7:
-                source.fail_open(rng.choice([Disconnected("no"), HistoryLost("too old"), Unauthorized("who?")]))
+                source.fail_open(
+                    rng.choice([Disconnected("no"), HistoryLost("too old"), Unauthorized("who?")])
+                )
                 source.disconnect()
             case 8:
                 source.lose_acknowledgement()

@@ -105,7 +105,11 @@ class Actor:
         """End whatever runs."""
 
     def _registration(self) -> dict[str, Any]:
-        return {"after": self._after, "ack_timeout": self._ack_timeout, "resync_timeout": self._resync_timeout}
+        return {
+            "after": self._after,
+            "ack_timeout": self._ack_timeout,
+            "resync_timeout": self._resync_timeout,
+        }
 
     def _keys(self) -> list[str]:
         return [scope for scope in self.scopes if scope and not scope.endswith("/")]
@@ -132,7 +136,14 @@ class Actor:
             case 0 | 1:
                 await self._wait(0.3)
             case 2:
-                await self._wait(2.5 * (self._ack_timeout if isinstance(event, ChangeEvent) else self._resync_timeout))
+                await self._wait(
+                    2.5
+                    * (
+                        self._ack_timeout
+                        if isinstance(event, ChangeEvent)
+                        else self._resync_timeout
+                    )
+                )
             case 3:
                 await self._good.wait()
             case 4:
@@ -156,7 +167,10 @@ class Actor:
 
     def _edit(self, event: Event) -> None:
         """Read all values, and take them apart, as handlers do with what they are given."""
-        found: list[Any] = [*event.changes, *(change.prev for change in event.changes if change.prev is not None)]
+        found: list[Any] = [
+            *event.changes,
+            *(change.prev for change in event.changes if change.prev is not None),
+        ]
         if isinstance(event, ResyncEvent):
             found += [kv for values in event.values.values() for kv in values]
         for pair in found:
@@ -177,12 +191,19 @@ class Actor:
     def _defer(self, event: Event) -> None:
         event.defer()
         rng, loop = self._rng, asyncio.get_running_loop()
-        errors: list[BaseException | None] = [None, None, RuntimeError("failed later"), self._refusal(event)]
+        errors: list[BaseException | None] = [
+            None,
+            None,
+            RuntimeError("failed later"),
+            self._refusal(event),
+        ]
         error = rng.choice(errors)
         late = rng.choice([0.0, 0.1, 0.5, 1.5])
         loop.call_later(late, event.done, error)
         if rng.random() < 0.3:  # doubled reports are harmless
-            loop.call_later(late + rng.random(), event.done, rng.choice([None, RuntimeError("said twice")]))
+            loop.call_later(
+                late + rng.random(), event.done, rng.choice([None, RuntimeError("said twice")])
+            )
 
 
 class HandlerActor(Actor):
@@ -190,7 +211,9 @@ class HandlerActor(Actor):
 
     def register(self) -> None:
         """Register it."""
-        handler = self._recorder.wrap(self._handle, *self.scopes, name=self.name, **self._registration())
+        handler = self._recorder.wrap(
+            self._handle, *self.scopes, name=self.name, **self._registration()
+        )
         register = self._sync.watcher(
             *self.prefixes,
             keys=self._keys(),
@@ -217,14 +240,21 @@ class StreamActor(Actor):
     def register(self) -> None:
         """Register it; a reader comes with `read`."""
         watch = self._sync.watch(
-            self.name, *self.prefixes, keys=self._keys(), type=self._type, backlog=self._backlog, **self._registration()
+            self.name,
+            *self.prefixes,
+            keys=self._keys(),
+            type=self._type,
+            backlog=self._backlog,
+            **self._registration(),
         )
         self._stream = self._recorder.stream(watch, *self.scopes, **self._registration())
 
     def read(self) -> None:
         """Let somebody read, unless somebody does."""
         if not self.unread and self.open and (self._reader is None or self._reader.done()):
-            self._reader = asyncio.get_running_loop().create_task(self._read(), name=f"reader of {self.name}")
+            self._reader = asyncio.get_running_loop().create_task(
+                self._read(), name=f"reader of {self.name}"
+            )
 
     def leave(self) -> None:
         """The reader goes away, whatever it is doing."""

@@ -54,7 +54,9 @@ def check(trace: t.Trace, *, latency: float = 0.0) -> list[Violation]:
 
 
 def _follow(story: Story, watch: WatchStory, model: WatchModel) -> Iterator[Violation]:
-    disturbances = iter([request for request in story.requests if request.watch in ("", watch.name)])
+    disturbances = iter(
+        [request for request in story.requests if request.watch in ("", watch.name)]
+    )
     records: list[t.Record] = sorted([*watch.records, *disturbances], key=_seq)
     for record in records:
         match record:
@@ -82,7 +84,9 @@ def _event(model: WatchModel, told: Told) -> list[tuple[str, str]]:
     best: list[tuple[str, str]] | None = None
     fitting: list[Place] = []
     for where in model.places(told):
-        wrong = [(name, why) for name, validate in BY_LOG.items() for why in validate(model, told, where)]
+        wrong = [
+            (name, why) for name, validate in BY_LOG.items() for why in validate(model, told, where)
+        ]
         if best is None or len(wrong) < len(best):
             fitting = []
         if best is None or len(wrong) <= len(best):

@@ -34,15 +34,27 @@ def bookmarkable(story: Story, _: dict[str, WatchModel]) -> Lines:
                 reached, newest, history = -1, -1, frame.history
             if frame.kind == "commit":
                 if frame.revision <= reached:
-                    yield f"session {opened.session}", f"commit {frame.revision} comes behind the bookmark {reached}"
+                    yield (
+                        f"session {opened.session}",
+                        f"commit {frame.revision} comes behind the bookmark {reached}",
+                    )
                 if frame.revision <= newest:
-                    yield f"session {opened.session}", f"commit {frame.revision} comes behind commit {newest}"
+                    yield (
+                        f"session {opened.session}",
+                        f"commit {frame.revision} comes behind commit {newest}",
+                    )
                 newest = max(newest, frame.revision)
             elif frame.kind in ("progress", "end"):
                 if frame.revision < reached:
-                    yield f"session {opened.session}", f"the bookmark {frame.revision} comes behind {reached}"
+                    yield (
+                        f"session {opened.session}",
+                        f"the bookmark {frame.revision} comes behind {reached}",
+                    )
                 if frame.kind == "progress" and frame.revision < newest:
-                    yield f"session {opened.session}", f"the bookmark {frame.revision} comes behind commit {newest}"
+                    yield (
+                        f"session {opened.session}",
+                        f"the bookmark {frame.revision} comes behind commit {newest}",
+                    )
                 reached = max(reached, frame.revision)
 
 
@@ -56,18 +68,28 @@ def resumable(story: Story, _: dict[str, WatchModel]) -> Lines:
             continue
         where = f"session {opened.session}"
         # what lies in the added scopes may be shown before their snapshot as well, or not
-        ways = [Scopes(scope for scope in opened.scopes if scope not in opened.added), Scopes(opened.scopes)]
+        ways = [
+            Scopes(scope for scope in opened.scopes if scope not in opened.added),
+            Scopes(opened.scopes),
+        ]
         first = next((frame for frame in frames if frame.kind in ("commit", "begin")), None)
         if first is None or first.kind == "begin":
             continue  # a snapshot leaves nothing out, no matter who asked for it
         expected = [
-            next((history.revisions[n - 1] for n, _, _ in history.touched(known, place, len(history))), None)
+            next(
+                (
+                    history.revisions[n - 1]
+                    for n, _, _ in history.touched(known, place, len(history))
+                ),
+                None,
+            )
             for history in source.histories
             for place in [history.place(opened.resume)]
             for known in ways
         ]
         if first.revision not in expected:
-            yield where, f"went on behind revision {opened.resume} with {first.revision}, next was {expected[-1]}"
+            behind = f"went on behind revision {opened.resume} with {first.revision}"
+            yield where, f"{behind}, next was {expected[-1]}"
 
 
 # -- rounds ----------------------------------------------------------------------------------------
@@ -99,7 +121,9 @@ def _is_again(watch: WatchStory, told: Told) -> bool:
 
 def _disturbed(story: Story, watch: WatchStory, since: int, until: int) -> bool:
     """It has been widened, narrowed or resynced for itself."""
-    return any(isinstance(record, t.Scoped) and since < record.seq < until for record in watch.records) or any(
+    return any(
+        isinstance(record, t.Scoped) and since < record.seq < until for record in watch.records
+    ) or any(
         request.watch == watch.name and since < request.seq < until for request in story.requests
     )
 
@@ -108,10 +132,14 @@ def _came_late(story: Story, watch: WatchStory) -> bool:
     """It was registered when the first RESYNC was out already, or a session
     open that may not cover it."""
     opened = any(session.seq < watch.entry.seq for session, _ in story.sessions.values())
-    return opened or any(other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order)
+    return opened or any(
+        other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order
+    )
 
 
-def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told) -> bool:
+def _has_settled(
+    story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told
+) -> bool:
     until, now = told.entry.seq, told.entry.at
     if since < 0 and _came_late(story, watch):
         return True  # nobody can say whether a round was under way
@@ -128,18 +156,29 @@ def _has_settled(story: Story, watch: WatchStory, other: WatchStory, since: int,
             if reported >= max(began, event.overdue_at) - SLACK:
                 return True
     if other.entry.stream:
-        firsts = [event.report.at for event in other.events if event.report is not None and event.report.seq < until]
-        heard = [r.at for r in other.records if r.seq < until and isinstance(r, t.Asked | t.Delivered)]
+        firsts = [
+            event.report.at
+            for event in other.events
+            if event.report is not None and event.report.seq < until
+        ]
+        heard = [
+            r.at for r in other.records if r.seq < until and isinstance(r, t.Asked | t.Delivered)
+        ]
         times = sorted([other.entry.at, *heard, *firsts, now])
         gaps = itertools.pairwise(times)
-        if any(back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps):
+        if any(
+            back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps
+        ):
             return True
     return any(
-        _waits_for_snapshot(story, other, seq, story.trace[seq].at) for seq in _turns(story, watch, other, since, told)
+        _waits_for_snapshot(story, other, seq, story.trace[seq].at)
+        for seq in _turns(story, watch, other, since, told)
     )
 
 
-def _turns(story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told) -> Iterator[int]:
+def _turns(
+    story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told
+) -> Iterator[int]:
     """Records at which a round was at `other`, or had gone on without it: it does not
     come back to a watch that could not have its RESYNC then."""
     of_the_round = [
@@ -150,10 +189,16 @@ def _turns(story: Story, watch: WatchStory, other: WatchStory, since: int, told:
     ]
     yield told.entry.seq
     yield from [event.entry.seq for order, event in of_the_round if order > other.order]
-    before = [event.report for order, event in of_the_round if order < other.order and event.report is not None]
+    before = [
+        event.report
+        for order, event in of_the_round
+        if order < other.order and event.report is not None
+    ]
     yield from [report.seq for report in before if report.seq < told.entry.seq]
     # with an event of its own in hand it may have had its turn since any of these moments
-    last = max((event.entry.seq for event in watch.events if event.entry.seq < told.entry.seq), default=0)
+    last = max(
+        (event.entry.seq for event in watch.events if event.entry.seq < told.entry.seq), default=0
+    )
     begun = [record.seq for record in (*story.snapshots, *story.requests)]
     yield from [seq for seq in begun if last < seq < told.entry.seq]
 
@@ -183,7 +228,8 @@ def _followed(story: Story, until: float) -> Iterator[Scopes]:
         ended = [
             opened
             for opened, frames in story.sessions.values()
-            if opened.source == source and any(frame.kind == "end" and frame.seq < until for frame in frames)
+            if opened.source == source
+            and any(frame.kind == "end" and frame.seq < until for frame in frames)
         ]
         if ended:
             yield Scopes(ended[-1].scopes)
@@ -205,7 +251,9 @@ def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
         for record in asked:
             before, known = known, Scopes(record.scopes)
             # one that shows less was made before, and is only received behind it
-            told = next((e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None)
+            told = next(
+                (e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None
+            )
             if told is None or all(scope in before for scope in known):
                 continue
             started = max(h.seq for h in source.histories if h.seq < told.entry.seq)
@@ -220,7 +268,10 @@ def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
                 default=0,
             )
             if told.entry.revision < least:
-                yield watch.name, f"{told} lacks revision {least}, acknowledged before it was asked for"
+                yield (
+                    watch.name,
+                    f"{told} lacks revision {least}, acknowledged before it was asked for",
+                )
 
 
 def _shows(event: Told, scopes: Scopes) -> bool:
@@ -252,16 +303,24 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
         return  # a revision may stand for several commits
     handed = _handed(story)
     for watch in story.in_order:
-        if any(story.watches[name].entry.stream for name in watch.entry.after if name in story.watches):
+        if any(
+            story.watches[name].entry.stream for name in watch.entry.after if name in story.watches
+        ):
             continue
         free = -math.inf
         for record in watch.records:
             if isinstance(record, t.Asked | t.Reported):
                 free = record.at
             elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
-                since = max(free, handed.get(record.revision, math.inf), _waited_for(story, watch, record))
-                others = [story.watches[name] for name in watch.entry.after if name in story.watches]
-                if any(_waits_for_snapshot(story, other, record.seq, record.at) for other in others):
+                since = max(
+                    free, handed.get(record.revision, math.inf), _waited_for(story, watch, record)
+                )
+                others = [
+                    story.watches[name] for name in watch.entry.after if name in story.watches
+                ]
+                if any(
+                    _waits_for_snapshot(story, other, record.seq, record.at) for other in others
+                ):
                     # it is waited for until its source is known to be lost, and a while longer
                     continue
                 if record.at > since + story.latency and since < math.inf:
@@ -293,11 +352,20 @@ def _waited_for(story: Story, watch: WatchStory, event: t.Delivered) -> float:
             continue
         earlier = [told for told in other.events if told.entry.seq < before]
         for told in earlier:
-            latest = max(latest, min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at)
+            latest = max(
+                latest,
+                min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at,
+            )
         if earlier and _writes_in(story, other, event):
             # it may have something to say on this, until it is free to take it, or passed by
-            asked = [r.at for r in other.records if isinstance(r, t.Asked) and r.seq > earlier[-1].entry.seq]
-            latest = max(latest, min([*asked[:1], earlier[-1].settled[1] + other.entry.ack_timeout]))
+            asked = [
+                r.at
+                for r in other.records
+                if isinstance(r, t.Asked) and r.seq > earlier[-1].entry.seq
+            ]
+            latest = max(
+                latest, min([*asked[:1], earlier[-1].settled[1] + other.entry.ack_timeout])
+            )
         if other.closed is not None and other.closed.seq < before:
             latest = max(latest, other.closed.at)
     return latest
@@ -319,20 +387,31 @@ def dependent(story: Story, _: dict[str, WatchModel]) -> Lines:
     for watch in story.in_order:
         others = [story.watches[name] for name in watch.entry.after if name in story.watches]
         for told in watch.events:
-            if told.is_resync or told.entry.commits > 1 or told.entry.attempt > 1 or told.entry.undecodable:
+            if (
+                told.is_resync
+                or told.entry.commits > 1
+                or told.entry.attempt > 1
+                or told.entry.undecodable
+            ):
                 continue
             for other in others:
-                if other.entry.stream or (other.closed is not None and other.closed.seq < told.entry.seq):
+                if other.entry.stream or (
+                    other.closed is not None and other.closed.seq < told.entry.seq
+                ):
                     continue  # nobody may read it, and it is then passed by
                 part = [part for part in other.events if _same_commit(part, told)]
                 held_up = any(
-                    before.entry.seq < told.entry.seq < before.settled[0] or before.first == "overdue"
+                    before.entry.seq < told.entry.seq < before.settled[0]
+                    or before.first == "overdue"
                     for before in other.events
                     if before not in part
                 )
                 in_time = told.entry.at < (part[0].overdue_at if part else math.inf) - SLACK
                 if part and in_time and not held_up and part[0].settled[0] > told.entry.seq:
-                    yield watch.name, f"{told} came before {other.name!r} had settled its part, {part[0]}"
+                    yield (
+                        watch.name,
+                        f"{told} came before {other.name!r} had settled its part, {part[0]}",
+                    )
 
 
 def _same_commit(part: Told, told: Told) -> bool:
@@ -366,7 +445,13 @@ def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
         expected = {key: raw for key, raw in merged.items() if key in scopes}
         for key in sorted(expected.keys() | model.accepted.keys()):
             if key not in model.dirty and expected.get(key) != model.accepted.get(key):
-                yield watch.name, f"{key!r} ends as {model.accepted.get(key)!r}, the store has {expected.get(key)!r}"
+                yield (
+                    watch.name,
+                    (
+                        f"{key!r} ends as {model.accepted.get(key)!r}, the store has "
+                        f"{expected.get(key)!r}"
+                    ),
+                )
 
 
 def views(story: Story, _: dict[str, WatchModel]) -> Lines:
@@ -375,12 +460,17 @@ def views(story: Story, _: dict[str, WatchModel]) -> Lines:
     for view in story.views:
         where, scopes = f"the view of {view.scope!r}", Scopes([view.scope])
         if story.quiet is not None and story.quiet.seq < view.seq:
-            if view.values != {key: raw for key, raw in (story.merged or {}).items() if key in scopes}:
+            if view.values != {
+                key: raw for key, raw in (story.merged or {}).items() if key in scopes
+            }:
                 yield where, "does not end as the stores do"
         elif story.exact is not None and len(story.exact.histories) == 1:
             history = story.exact.histories[0]
             places = range(max(0, history.place(view.revision)), len(history) + 1)
-            if all(view.values != {key: raw for key, raw, _ in history.state(scopes, at)} for at in places):
+            if all(
+                view.values != {key: raw for key, raw, _ in history.state(scopes, at)}
+                for at in places
+            ):
                 yield where, f"shows no state of the store from revision {view.revision} on"
 
 

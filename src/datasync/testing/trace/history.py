@@ -18,7 +18,9 @@ class History:
     """One history; it begins with record `seq`. A *place* is the number of
     commits done: 0 is its start."""
 
-    def __init__(self, name: str, revision: int, items: Iterable[tuple[str, bytes, int]], seq: int = -1) -> None:
+    def __init__(
+        self, name: str, revision: int, items: Iterable[tuple[str, bytes, int]], seq: int = -1
+    ) -> None:
         self.name = name
         self.seq = seq
         self.start = revision
@@ -53,7 +55,9 @@ class History:
 
     def was(self, name: str, revision: int, items: Sequence[tuple[str, bytes, int]]) -> bool:
         """Whether it held just these items when it was at that revision."""
-        return name == self.name and self.start <= revision and self._held(revision) == sorted(items)
+        return (
+            name == self.name and self.start <= revision and self._held(revision) == sorted(items)
+        )
 
     def _held(self, revision: int) -> list[tuple[str, bytes, int]]:
         return list(self.state(Scopes([""]), self.place(revision)))
@@ -79,7 +83,9 @@ class History:
                 if found is not None:
                     yield key, *found
 
-    def touched(self, scopes: Scopes, after: int, place: int) -> Iterator[tuple[int, list[str], bool]]:
+    def touched(
+        self, scopes: Scopes, after: int, place: int
+    ) -> Iterator[tuple[int, list[str], bool]]:
         """The commits behind `after` up to `place` that write under these scopes: their place,
         those keys, and whether any of them then differs from before."""
         for number in range(after + 1, place + 1):
@@ -113,17 +119,25 @@ class SourceLog:
         self.capabilities = capabilities
         self.histories: list[History] = []
 
-    def started(self, name: str, revision: int, items: Sequence[tuple[str, bytes, int]], seq: int = -1) -> None:
+    def started(
+        self, name: str, revision: int, items: Sequence[tuple[str, bytes, int]], seq: int = -1
+    ) -> None:
         """A new history begins."""
         if self.capabilities.revisions or not self.histories:
             same = [n for n, old in enumerate(self.histories) if old.was(name, revision, items)]
             self.histories.append(
-                self._put_back(same[-1], revision, seq) if same else History(name, revision, items, seq)
+                self._put_back(same[-1], revision, seq)
+                if same
+                else History(name, revision, items, seq)
             )
             return
         history = self.histories[0]
         now = {key: raw for key, raw, _ in items}
-        gone = [key for key, cells in history.cells.items() if cells[-1][1] is not None and key not in now]
+        gone = [
+            key
+            for key, cells in history.cells.items()
+            if cells[-1][1] is not None and key not in now
+        ]
         history.add([*now.items(), *((key, None) for key in gone)], 0)
 
     def _put_back(self, number: int, revision: int, seq: int) -> History:
@@ -133,7 +147,9 @@ class SourceLog:
         history = History(old.name, old.start, old.state(Scopes([""]), 0), seq)
         for changes, at in zip(old.commits[:place], old.revisions, strict=False):
             history.add(changes, at)
-        history.shared = {number: place} | {n: min(shared, place) for n, shared in old.shared.items()}
+        history.shared = {number: place} | {
+            n: min(shared, place) for n, shared in old.shared.items()
+        }
         return history
 
     def committed(self, changes: Sequence[tuple[str, bytes | None]], revision: int) -> None:
@@ -142,7 +158,9 @@ class SourceLog:
             self.started("", 0, [])
         self.histories[-1].add(changes, revision)
 
-    def moments(self, key: str, raw: bytes | None, revision: int | None) -> Iterator[tuple[int, int]]:
+    def moments(
+        self, key: str, raw: bytes | None, revision: int | None
+    ) -> Iterator[tuple[int, int]]:
         """When the key had that value: (history, place) of each write of it, in order. `revision`,
         unless None, counts where the source has revisions and there is a value."""
         exact = self.capabilities.revisions and raw is not None and revision is not None

@@ -38,7 +38,9 @@ class Told:
         self.keys = {step.key for step in entry.changes} | set(entry.undecodable)
         self.values: dict[str, tuple[bytes, int, str]] = {}
         for items in (entry.values or {}).values():
-            self.values.update((key, (raw, revision, source)) for key, raw, revision, source in items)
+            self.values.update(
+                (key, (raw, revision, source)) for key, raw, revision, source in items
+            )
         self.keys |= self.values.keys()
 
     @property
@@ -89,7 +91,10 @@ class WatchStory:
         """Take in the next record."""
         self.records.append(record)
         if isinstance(record, t.Delivered):
-            told = Told(record, self.entry.ack_timeout if record.values is None else self.entry.resync_timeout)
+            told = Told(
+                record,
+                self.entry.ack_timeout if record.values is None else self.entry.resync_timeout,
+            )
             self.events.append(told)
             self.by_number[record.event] = told
         elif isinstance(record, t.Reported) and record.event in self.by_number:
@@ -140,7 +145,9 @@ class Story:
             for told in watch.events:
                 self._settle(told)
             # an event that comes again without its undecodable keys is still the same one
-            for told, again in zip(reversed(watch.events[:-1]), reversed(watch.events[1:]), strict=True):
+            for told, again in zip(
+                reversed(watch.events[:-1]), reversed(watch.events[1:]), strict=True
+            ):
                 if told.outcome == "undecodable" and again.entry.attempt == told.entry.attempt:
                     told.settled, told.first = again.settled, again.first
 
@@ -158,7 +165,11 @@ class Story:
     def exact(self) -> SourceLog | None:
         """The one source, where it promises enough for every event to be foretold from its log."""
         source = self.only
-        return source if source is not None and source.histories and _foretold(source.capabilities) else None
+        return (
+            source
+            if source is not None and source.histories and _foretold(source.capabilities)
+            else None
+        )
 
     @property
     def merged(self) -> Mapping[str, bytes] | None:
@@ -184,7 +195,9 @@ class Story:
             case t.SourceDeclared():
                 self.sources[record.source] = SourceLog(record.source, record.capabilities)
             case t.HistoryStarted():
-                self.sources[record.source].started(record.history, record.revision, record.items, record.seq)
+                self.sources[record.source].started(
+                    record.history, record.revision, record.items, record.seq
+                )
             case t.Compacted():
                 self.compactions.append(record)
             case t.Committed():
@@ -226,15 +239,26 @@ class Story:
     def _settle(self, told: Told) -> None:
         overdue_at, report = told.overdue_at, told.report
         noticed_at = max(
-            (stall.at + _BURST for stall in self.stalls if stall.since <= overdue_at <= stall.at), default=0.0
+            (stall.at + _BURST for stall in self.stalls if stall.since <= overdue_at <= stall.at),
+            default=0.0,
         )
         in_time = report is not None and report.at < max(overdue_at + SLACK, noticed_at)
         if report is not None and told.outcome != "undecodable" and in_time:
             told.settled, told.first = (report.seq, report.at), told.outcome
-        elif (report is None or report.at >= overdue_at) and self._times and self._times[-1] >= overdue_at:
+        elif (
+            (report is None or report.at >= overdue_at)
+            and self._times
+            and self._times[-1] >= overdue_at
+        ):
             told.settled = (bisect_left(self._times, overdue_at) - 0.5, overdue_at)
             told.first = "overdue"
 
 
 def _foretold(can: Capabilities) -> bool:
-    return can.order == "total" and can.snapshot == "exact" and can.atomic and can.every_value and can.revisions
+    return (
+        can.order == "total"
+        and can.snapshot == "exact"
+        and can.atomic
+        and can.every_value
+        and can.revisions
+    )

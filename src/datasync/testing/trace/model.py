@@ -74,12 +74,16 @@ class WatchModel:
                 break
             place = history.place(entry.revision) if entry.revision >= history.start else -1
             if number in self.bases:
-                found.append(Place(number, history, self.bases[number], place, self.seen[number], False))
+                found.append(
+                    Place(number, history, self.bases[number], place, self.seen[number], False)
+                )
             else:
                 # a backup was put back that holds what the watch has been
                 # shown: there is nothing to be told
                 known = [n for n in self.bases if self.seen[n] <= history.shared.get(n, -1)]
-                found += [Place(number, history, self.bases[n], place, self.seen[n], False) for n in known]
+                found += [
+                    Place(number, history, self.bases[n], place, self.seen[n], False) for n in known
+                ]
             if told.is_resync and (not self.bases or number > min(self.bases)):
                 found.append(Place(number, history, 0, place, 0, True))
         return found
@@ -99,7 +103,11 @@ class WatchModel:
             self.seen = {where.number: max(where.seen, where.place) for where in places}
         for source, key, raw, revision in self.shown(told):
             log = self.story.sources.get(source)
-            moment = None if log is None or key not in self.scopes else self.moment(log, key, raw, revision)
+            moment = (
+                None
+                if log is None or key not in self.scopes
+                else self.moment(log, key, raw, revision)
+            )
             if moment is not None:
                 self.moments[source, key] = moment
 
@@ -117,7 +125,9 @@ class WatchModel:
             kept = told.reasons.keys() | set(told.entry.undecodable)
             if told.is_resync:
                 stay = {key: raw for key, raw in self.accepted.items() if key in kept}
-                self.accepted = {key: value[0] for key, value in told.values.items() if key not in kept} | stay
+                self.accepted = {
+                    key: value[0] for key, value in told.values.items() if key not in kept
+                } | stay
                 self.dirty, self.doubtful = set(kept), set()
                 self.gate_open = self.first_change = True
             else:
@@ -133,7 +143,9 @@ class WatchModel:
                 self.doubtful -= touched
                 self.first_change = False
             self.base_seq = told.entry.seq
-            self.bases = {number: max(base, self.seen[number]) for number, base in self.bases.items()}
+            self.bases = {
+                number: max(base, self.seen[number]) for number, base in self.bases.items()
+            }
             for source, key, _, _ in self.shown(told):
                 if key not in kept and (source, key) in self.moments:
                     self.taken[source, key] = self.moments[source, key]
@@ -151,7 +163,9 @@ class WatchModel:
         ]
         return found
 
-    def moment(self, log: SourceLog, key: str, raw: bytes | None, revision: int) -> tuple[int, int] | None:
+    def moment(
+        self, log: SourceLog, key: str, raw: bytes | None, revision: int
+    ) -> tuple[int, int] | None:
         """The earliest moment, not before what was shown already, at which
         the key had that value."""
         earliest = self.moments.get((log.name, key), (0, 0))

@@ -28,10 +28,15 @@ def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
         if answer.verdict not in _WORSE:
             yield about, f"has the verdict {answer.verdict!r}"
             continue
-        if any(answer.began < story.entered(history) and history.seq < answer.seq for history in source.histories[1:]):
+        if any(
+            answer.began < story.entered(history) and history.seq < answer.seq
+            for history in source.histories[1:]
+        ):
             # a revision of another history than the one followed then: nobody can tell them apart
             continue
-        matching: Sequence[WatchStory] = [watch for watch in story.in_order if _concerned(watch, answer)]
+        matching: Sequence[WatchStory] = [
+            watch for watch in story.in_order if _concerned(watch, answer)
+        ]
         certain = [watch for watch in matching if _surely(watch, answer)]
         if answer.verdict == "unwatched" and certain:
             yield about, f"is called unwatched, but {certain[0].name!r} watches it"
@@ -49,15 +54,28 @@ def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
 def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
     """The watch had any of these keys in its scopes at some moment between
     the write and the answer."""
-    if watch.entry.seq > answer.seq or (watch.closed is not None and watch.closed.seq < answer.began):
+    if watch.entry.seq > answer.seq or (
+        watch.closed is not None and watch.closed.seq < answer.began
+    ):
         return False
-    moments = [answer.began, answer.seq, *(r.seq + 0.5 for r in watch.records if isinstance(r, t.Scoped))]
-    return any(key in watch.scopes_at(moment) for moment in moments if moment <= answer.seq for key in answer.keys)
+    moments = [
+        answer.began,
+        answer.seq,
+        *(r.seq + 0.5 for r in watch.records if isinstance(r, t.Scoped)),
+    ]
+    return any(
+        key in watch.scopes_at(moment)
+        for moment in moments
+        if moment <= answer.seq
+        for key in answer.keys
+    )
 
 
 def _surely(watch: WatchStory, answer: t.Answered) -> bool:
     """The watch had some of them all the time, and has not been widened or narrowed meanwhile."""
-    if watch.entry.seq > answer.began or (watch.closed is not None and watch.closed.seq < answer.seq):
+    if watch.entry.seq > answer.began or (
+        watch.closed is not None and watch.closed.seq < answer.seq
+    ):
         return False
     scoped = [record.seq for record in watch.records if isinstance(record, t.Scoped)]
     if any(answer.began <= seq < answer.seq for seq in scoped):
@@ -77,7 +95,9 @@ def _open_meanwhile(watch: WatchStory, answer: t.Answered) -> list[Told]:
 def _covering(watch: WatchStory, answer: t.Answered) -> list[Told]:
     """The events, delivered between the write and the answer, that may contain the write."""
     return [
-        told for told in watch.events_between(answer.began - 1, answer.seq) if told.entry.revision >= answer.revision
+        told
+        for told in watch.events_between(answer.began - 1, answer.seq)
+        if told.entry.revision >= answer.revision
     ]
 
 
@@ -92,12 +112,17 @@ def _witnessed(
         began = story.trace[answer.began].at if answer.began < len(story.trace) else answer.at
         shortest = min((watch.entry.ack_timeout for watch in matching), default=0.0)
         passed = any(
-            told.overdue_at <= answer.at + SLACK and (told.report is None or told.report.at >= began - SLACK)
+            told.overdue_at <= answer.at + SLACK
+            and (told.report is None or told.report.at >= began - SLACK)
             for watch in matching
             for told in watch.events
             if told.entry.seq < answer.seq
         )
-        return passed or answer.at - began >= shortest - SLACK or any(watch.entry.stream for watch in matching)
+        return (
+            passed
+            or answer.at - began >= shortest - SLACK
+            or any(watch.entry.stream for watch in matching)
+        )
     if answer.verdict == "refused":
         reasons = {item for _, told in known for item in told.reasons.items()}
         undecodable = {key for _, told in known for key in told.entry.undecodable}
@@ -112,7 +137,9 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     events = _covering(watch, answer)
     if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
         first = events[0]
-        asked = _is_in(first, answer, keys) and not all(_is_needless(source, watch, first, key, answer) for key in keys)
+        asked = _is_in(first, answer, keys) and not all(
+            _is_needless(source, watch, first, key, answer) for key in keys
+        )
         if answer.verdict == "accepted" and first.entry.attempt == 1 and asked:
             refused = first.first == "refused" and first.reasons.keys() & set(keys)
             if refused or first.first in ("failed", "overdue"):
@@ -129,7 +156,8 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
             continue
         # nothing to do: no difference, or written again since
         if all(
-            history.is_same(key, place + 1) or history.written_in(key, place + 1, len(history)) is not None
+            history.is_same(key, place + 1)
+            or history.written_in(key, place + 1, len(history)) is not None
             for key in keys
         ):
             return
@@ -142,7 +170,9 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
     yield about, f"is {answer.verdict} before {watch.name!r} has settled it"
 
 
-def _stands_there(watch: WatchStory, answer: t.Answered, key: str, value: tuple[bytes, int] | None) -> bool:
+def _stands_there(
+    watch: WatchStory, answer: t.Answered, key: str, value: tuple[bytes, int] | None
+) -> bool:
     """The last that the watch had accepted of the key, when its publisher heard, is that value."""
     shown = [event for event in watch.events if key in event.keys and event.settled[0] < answer.seq]
     if not shown or shown[-1].outcome != "accepted":
@@ -155,7 +185,11 @@ def _stands_there(watch: WatchStory, answer: t.Answered, key: str, value: tuple[
 def _had_deleted(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
     """The event brought deletes of these keys at this very revision, and was
     accepted before the write began."""
-    if told.entry.revision != answer.revision or told.settled[0] >= answer.began or told.outcome != "accepted":
+    if (
+        told.entry.revision != answer.revision
+        or told.settled[0] >= answer.began
+        or told.outcome != "accepted"
+    ):
         return False
     return set(keys) <= {step.key for step in told.entry.changes if step.raw is None}
 
@@ -168,18 +202,28 @@ def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
     return all(value is not None and value[1] == answer.revision for value in shown)
 
 
-def _is_needless(source: SourceLog, watch: WatchStory, told: Told, key: str, answer: t.Answered) -> bool:
+def _is_needless(
+    source: SourceLog, watch: WatchStory, told: Told, key: str, answer: t.Answered
+) -> bool:
     """There was nothing to do: the key was deleted in vain; or written again with the bytes that
     the watch had accepted, which a RESYNC shows for another reason."""
     for history in source.histories:
         place = history.place(answer.revision)
-        if place > 0 and history.revisions[place - 1] == answer.revision and history.is_same(key, place):
-            return history.value(key, place) is None or (told.is_resync and _had_accepted(watch, told, key))
+        if (
+            place > 0
+            and history.revisions[place - 1] == answer.revision
+            and history.is_same(key, place)
+        ):
+            return history.value(key, place) is None or (
+                told.is_resync and _had_accepted(watch, told, key)
+            )
     return False
 
 
 def _had_accepted(watch: WatchStory, told: Told, key: str) -> bool:
-    before = [event for event in watch.events if event.entry.seq < told.entry.seq and key in event.keys]
+    before = [
+        event for event in watch.events if event.entry.seq < told.entry.seq and key in event.keys
+    ]
     if not before or before[-1].outcome not in ("accepted", "refused"):
         return False
     return key not in before[-1].reasons and key not in before[-1].entry.undecodable
@@ -190,6 +234,11 @@ def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:
     for stored in story.offsets:
         for watch in story.in_order:
             for told in watch.events:
-                passed = told.entry.source == stored.source and told.entry.revision <= stored.revision
+                passed = (
+                    told.entry.source == stored.source and told.entry.revision <= stored.revision
+                )
                 if passed and told.entry.seq < stored.seq < told.settled[0]:
-                    yield watch.name, f"{told} has not settled, but the offset {stored.revision} was stored"
+                    yield (
+                        watch.name,
+                        f"{told} has not settled, but the offset {stored.revision} was stored",
+                    )

@@ -44,15 +44,27 @@ class Recorder:
         self._note(t.SourceDeclared, source=source.name, capabilities=source.capabilities)
         return TappedSource(source, self)
 
-    def committed(self, source: str, changes: Mapping[str, bytes | None], revision: int = 0) -> None:
+    def committed(
+        self, source: str, changes: Mapping[str, bytes | None], revision: int = 0
+    ) -> None:
         """Something was committed to the source: each key with its new bytes,
         or None where it was deleted."""
-        below = [(key[len(self._root) :], raw) for key, raw in changes.items() if key.startswith(self._root)]
+        below = [
+            (key[len(self._root) :], raw)
+            for key, raw in changes.items()
+            if key.startswith(self._root)
+        ]
         self._note(t.Committed, source=source, changes=below, revision=revision)
 
-    def history_started(self, source: str, history: str, revision: int, items: Iterable[Item]) -> None:
+    def history_started(
+        self, source: str, history: str, revision: int, items: Iterable[Item]
+    ) -> None:
         """The source holds this much at the start, or is about to be emptied or restored."""
-        below = [(key[len(self._root) :], raw, at) for key, raw, at in items if key.startswith(self._root)]
+        below = [
+            (key[len(self._root) :], raw, at)
+            for key, raw, at in items
+            if key.startswith(self._root)
+        ]
         self._note(t.HistoryStarted, source=source, history=history, revision=revision, items=below)
 
     def compacted(self, source: str) -> None:
@@ -65,7 +77,9 @@ class Recorder:
 
     def stored(self, source: str, values: Mapping[str, bytes], revision: int = 0) -> None:
         """What the store holds at the end."""
-        below = {key[len(self._root) :]: raw for key, raw in values.items() if key.startswith(self._root)}
+        below = {
+            key[len(self._root) :]: raw for key, raw in values.items() if key.startswith(self._root)
+        }
         self._note(t.Stored, source=source, values=below, revision=revision)
 
     def answered(
@@ -93,7 +107,9 @@ class Recorder:
         """A consumer group stored its offset: everything up to `revision` is done."""
         self._note(t.OffsetStored, source=source, revision=revision)
 
-    def viewed(self, scope: str, values: Mapping[str, bytes], source: str = "", revision: int = 0) -> None:
+    def viewed(
+        self, scope: str, values: Mapping[str, bytes], source: str = "", revision: int = 0
+    ) -> None:
         """A view of `scope` was read, having waited for `revision` of the source."""
         self._note(t.Viewed, scope=scope, values=dict(values), source=source, revision=revision)
 
@@ -119,7 +135,9 @@ class Recorder:
         """The same async handler, recorded; register it at once, with the same
         prefixes, keys, name and time-outs."""
         watch = name or str(getattr(handler, "__name__", "watch"))
-        self.registered(watch, scopes, after=after, ack_timeout=ack_timeout, resync_timeout=resync_timeout)
+        self.registered(
+            watch, scopes, after=after, ack_timeout=ack_timeout, resync_timeout=resync_timeout
+        )
 
         @functools.wraps(handler)
         async def recorded(event: Event[Any]) -> None:
@@ -149,7 +167,12 @@ class Recorder:
         """The stream of a watch, recorded; it may be iterated several
         times, as the watch itself."""
         self.registered(
-            watch.name, scopes, after=after, ack_timeout=ack_timeout, resync_timeout=resync_timeout, stream=True
+            watch.name,
+            scopes,
+            after=after,
+            ack_timeout=ack_timeout,
+            resync_timeout=resync_timeout,
+            stream=True,
         )
         return RecordedStream(self, watch)
 
@@ -198,7 +221,11 @@ class Recorder:
         assert isinstance(event, ChangeEvent | ResyncEvent)
         steps = [
             t.Step(
-                change.key, None if change.prev is None else change.prev.raw, change.raw, change.revision, change.source
+                change.key,
+                None if change.prev is None else change.prev.raw,
+                change.raw,
+                change.revision,
+                change.source,
             )
             for change in event.changes
         ]
@@ -229,7 +256,9 @@ class Recorder:
         is what it got, encoded."""
         self._note(t.Read, watch=watch, key=key, raw=raw, value=value)
 
-    def reported(self, watch: str, number: int, error: BaseException | None, event: Event[Any]) -> None:
+    def reported(
+        self, watch: str, number: int, error: BaseException | None, event: Event[Any]
+    ) -> None:
         """The handler's outcome of event `number`; `wrap` and `stream` note it by themselves."""
         outcome, reasons = "failed", {}
         if error is None:
@@ -242,7 +271,9 @@ class Recorder:
 
     # -- what TappedSource calls -------------------------------------------------------------------
 
-    def session_opened(self, source: str, scopes: Sequence[str], resume: int | None, added: Sequence[str]) -> int:
+    def session_opened(
+        self, source: str, scopes: Sequence[str], resume: int | None, added: Sequence[str]
+    ) -> int:
         """A session was opened; returns its number."""
         self._sessions += 1
         self._note(
@@ -264,7 +295,12 @@ class Recorder:
 
     def session_ended(self, source: str, session: int, error: BaseException | None) -> None:
         """A session ended, or could not be opened (session 0)."""
-        self._note(t.SessionEnded, source=source, session=session, error="" if error is None else repr(error))
+        self._note(
+            t.SessionEnded,
+            source=source,
+            session=session,
+            error="" if error is None else repr(error),
+        )
 
     def _below(self, keys: Sequence[str]) -> list[str]:
         return [key[len(self._root) :] for key in keys]

@@ -28,7 +28,9 @@ _REMEMBERED = 1000  # positions that a session may be resumed at
 class SessionListener(Protocol):
     """Who wants to know what sessions do; a `Recorder` does."""
 
-    def session_opened(self, source: str, scopes: Sequence[str], resume: int | None, added: Sequence[str]) -> int:
+    def session_opened(
+        self, source: str, scopes: Sequence[str], resume: int | None, added: Sequence[str]
+    ) -> int:
         """A session was opened, behind the revision `resume`; returns its number."""
 
     def frame(self, source: str, session: int, kind: str, **carried: Any) -> None:
@@ -46,7 +48,9 @@ class TappedSource(ForwardingSource):
         self._listener = listener
         self._positions: deque[tuple[Any, int]] = deque(maxlen=_REMEMBERED)
 
-    async def open(self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()) -> Session:
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
         at = None if resume is None else self._revision_at(resume)
         try:
             session = await self._source.open(scopes, resume, added)
@@ -72,7 +76,13 @@ class TappedSource(ForwardingSource):
                     note(self.name, session, "end", revision=revision, history=history)
                 case Commit(position, revision, changes):
                     self._positions.append((position, revision))
-                    note(self.name, session, "commit", revision=revision, keys=[key for key, _ in changes])
+                    note(
+                        self.name,
+                        session,
+                        "commit",
+                        revision=revision,
+                        keys=[key for key, _ in changes],
+                    )
                 case Progress(position, revision):
                     self._positions.append((position, revision))
                     note(self.name, session, "progress", revision=revision)
@@ -82,7 +92,9 @@ class TappedSource(ForwardingSource):
         self._listener.session_ended(self.name, session, error)
 
     def _revision_at(self, position: Any) -> int | None:
-        return next((revision for known, revision in reversed(self._positions) if known == position), None)
+        return next(
+            (revision for known, revision in reversed(self._positions) if known == position), None
+        )
 
 
 class _TappedSession(ForwardingSession):

@@ -42,8 +42,14 @@ def filter_(model: WatchModel, told: Told) -> Lines:
                 if key not in Scopes([scope]):
                     yield f"{key!r} does not lie under {scope!r}"
     for step in entry.changes:
-        known = told.is_resync and (step.key in model.accepted or step.key in model.dirty | model.doubtful)
-        if step.key not in model.scopes and step.key not in Scopes(entry.values or ()) and not known:
+        known = told.is_resync and (
+            step.key in model.accepted or step.key in model.dirty | model.doubtful
+        )
+        if (
+            step.key not in model.scopes
+            and step.key not in Scopes(entry.values or ())
+            and not known
+        ):
             yield f"{step.key!r} is not watched"
 
 
@@ -77,13 +83,21 @@ def unique(model: WatchModel, told: Told) -> Lines:
         if step.key in seen:
             yield f"{step.key!r} is in it twice"
         seen.add(step.key)
-        if step.raw is None or told.is_resync or step.key in model.dirty or step.key in model.doubtful:
+        if (
+            step.raw is None
+            or told.is_resync
+            or step.key in model.dirty
+            or step.key in model.doubtful
+        ):
             continue
         log = model.story.sources.get(step.source)
         taken = model.taken.get((step.source, step.key))
         if log is None or taken is None or not log.capabilities.revisions:
             continue
-        if taken in list(log.moments(step.key, step.raw, step.revision)) and model.accepted.get(step.key) == step.raw:
+        if (
+            taken in list(log.moments(step.key, step.raw, step.revision))
+            and model.accepted.get(step.key) == step.raw
+        ):
             yield f"{step.key!r} at revision {step.revision} was accepted before"
 
 
@@ -129,8 +143,14 @@ def attempts(model: WatchModel, told: Told) -> Lines:
         if attempt != 1:
             yield f"is attempt {attempt}, though nothing failed"
     elif last.outcome == "undecodable" and attempt == last.entry.attempt:
-        refused = (last.report.reasons if last.report is not None else {}).keys() | set(last.entry.undecodable)
-        if told.is_resync == last.is_resync and not refused <= set(told.entry.undecodable) | {""} and attempt > 1:
+        refused = (last.report.reasons if last.report is not None else {}).keys() | set(
+            last.entry.undecodable
+        )
+        if (
+            told.is_resync == last.is_resync
+            and not refused <= set(told.entry.undecodable) | {""}
+            and attempt > 1
+        ):
             yield f"does not name {sorted(refused)} as undecodable"
     elif attempt != last.entry.attempt + 1 and not (attempt == 1 and told.is_resync):
         yield f"is attempt {attempt} after attempt {last.entry.attempt} failed"
@@ -159,13 +179,21 @@ def key_gaps(model: WatchModel, told: Told) -> Lines:
     log = model.story.only
     if log is None or told.is_resync or told.entry.commits != 1 or told.entry.attempt != 1:
         return
-    if model.story.exact is not None or not log.capabilities.every_value or not log.capabilities.revisions:
+    if (
+        model.story.exact is not None
+        or not log.capabilities.every_value
+        or not log.capabilities.revisions
+    ):
         return
     for step in told.entry.changes:
         now = model.moment(log, step.key, step.raw, step.revision)
         if now is None or step.raw is None or step.key in model.dirty | model.doubtful:
             continue
-        before = [found for found in log.moments(step.key, model.accepted.get(step.key), None) if found < now]
+        before = [
+            found
+            for found in log.moments(step.key, model.accepted.get(step.key), None)
+            if found < now
+        ]
         taken = before[-1] if before else now
         if taken[0] != now[0]:
             continue
@@ -197,7 +225,9 @@ def new_history(model: WatchModel, told: Told, at: Place) -> Lines:
     if model.bases and at.entered and NEW_HISTORY not in told.entry.reason:
         began, until = at.history.seq, told.entry.seq
         forgotten = any(began < compaction.seq < until for compaction in model.story.compactions)
-        if told.entry.reason.startswith("history lost") and (forgotten or _begins_beyond(model, at)):
+        if told.entry.reason.startswith("history lost") and (
+            forgotten or _begins_beyond(model, at)
+        ):
             # what told one history from the other may have been compacted away before anybody asked
             return
         yield f"is in the history {at.history.name!r}, but its reason is {told.entry.reason!r}"
@@ -211,12 +241,16 @@ def resync_values(model: WatchModel, told: Told, at: Place) -> Lines:
         yield f"is older than the history {at.history.name!r}"
         return
     for scope, items in (told.entry.values or {}).items():
-        expected = {key: (raw, rev) for key, raw, rev in at.history.state(Scopes([scope]), at.place)}
+        expected = {
+            key: (raw, rev) for key, raw, rev in at.history.state(Scopes([scope]), at.place)
+        }
         given = {key: (raw, rev) for key, raw, rev, _ in items}
         for key in told.entry.undecodable:
             expected.pop(key, None)
         if given != expected:
-            wrong = sorted(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key))
+            wrong = sorted(
+                key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key)
+            )
             key = wrong[0]
             yield (
                 f"{len(wrong)} of the keys under {scope!r} differ from the store, first {key!r}: "
@@ -233,7 +267,10 @@ def change_values(model: WatchModel, told: Told, at: Place) -> Lines:
         given = None if step.raw is None else (step.raw, step.revision)
         if given != stored:
             yield f"{step.key!r} is {given!r}, stored was {stored!r}"
-        elif at.history.written_in(step.key, at.base, at.place) is None and step.key not in model.dirty:
+        elif (
+            at.history.written_in(step.key, at.base, at.place) is None
+            and step.key not in model.dirty
+        ):
             yield f"{step.key!r} was not written since revision {at.history.revision(at.base)}"
 
 
@@ -302,13 +339,20 @@ def _wrong_count(model: WatchModel, told: Told, at: Place) -> Lines:
         if not differ and place < at.place:
             least = 0  # so far it comes to nothing: folded, it is not delivered
     if not least <= told.entry.commits <= max(1, most):
-        yield f"stands for {told.entry.commits} commits, but {least} lie between it and the one before"
+        yield (
+            f"stands for {told.entry.commits} commits, but {least} lie between it and the "
+            "one before"
+        )
 
 
 def _begins_beyond(model: WatchModel, at: Place) -> bool:
     """Whether the history begins at a later revision than the watch was shown of any other."""
     source = model.story.exact
-    shown = [] if source is None else [source.histories[number].revision(seen) for number, seen in model.seen.items()]
+    shown = (
+        []
+        if source is None
+        else [source.histories[number].revision(seen) for number, seen in model.seen.items()]
+    )
     return all(revision < at.history.start for revision in shown)
 
 
@@ -317,13 +361,17 @@ def _snapshot_between(model: WatchModel, told: Told, at: Place) -> bool:
     that the watch was given since."""
     base, entry = at.history.revision(at.base), told.entry
     return any(
-        frame.seq < entry.seq and (model.base_seq < frame.seq or base < frame.revision <= entry.revision)
+        frame.seq < entry.seq
+        and (model.base_seq < frame.seq or base < frame.revision <= entry.revision)
         for frame in model.story.snapshots
     )
 
 
 def _just_now(model: WatchModel, entry: t.Delivered) -> bool:
-    return any(isinstance(record, t.Scoped) and abs(record.at - entry.at) < SLACK for record in model.watch.records)
+    return any(
+        isinstance(record, t.Scoped) and abs(record.at - entry.at) < SLACK
+        for record in model.watch.records
+    )
 
 
 BY_WATCH: dict[str, Callable[[WatchModel, Told], Lines]] = {
