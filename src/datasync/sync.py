@@ -321,12 +321,12 @@ class DataSync:
     ) -> int | None:
         """Store `value` under `key`; returns its revision where the source has one.
 
-        ttl: seconds until it is deleted. if_revision: only if the key is at that revision (0:
-            absent), else
-        `Conflict`. confirm: wait (True, or at most so many seconds) for the verdict of the watches;
-        any but ACCEPTED
-        raises `NotApplied`. Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`,
-        `OutcomeUnknown`.
+        ttl: seconds until it is deleted; by default it stays.
+        if_revision: write only if the key is at that revision (0: absent).
+        confirm: wait for the verdict of the watches: True, or at most so many seconds.
+
+        Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`;
+        `Conflict` where the key is at another revision, `NotApplied` for any verdict but ACCEPTED.
         """
         self._life.check()
         operations: list[Operation] = [self._writer.put(key, value, ttl)]

@@ -2,12 +2,10 @@
 and what becomes of it.
 
 ```text
-                        delivered            accepted: settled, its refused keys are dirty from now
-                        on
-    of the mailbox ─► READY ─────► OUT ────► failed: given back to the mailbox, all of it dirty
+                    delivered         accepted: settled, its refused keys are dirty from now on
+    of the mailbox ─► READY ─────► OUT ─► failed: given back to the mailbox, all of it dirty
                        ▲ │          │
-                       │ │          └ not received by a reader, or some of it does not decode: READY
-                       again
+                       │ │          └ not received, or some of it does not decode: READY again
                        │ └ a RESYNC is due, which makes up for it: given back
 ```
 """

@@ -6,8 +6,7 @@ one file, a change log to follow.
 
 - `keep=100000`: how many revisions the log keeps for those who resume (128 MiB of changes at most).
 - `sync=normal`: acknowledged writes survive the end of the process; `sync=full`: a power cut too,
-  at a sync for each
-  group of commits.
+  at a sync for each group of commits.
 - `immutable=1`: read a file that nobody writes, such as one in a read-only directory.
 
 TTLs are ended by whichever process has the file open for writing, by a clock that never jumps.
