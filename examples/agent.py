@@ -36,7 +36,7 @@ async def main(url: str) -> None:
 
     @sync.watcher("config/interface/", type=Interface)
     async def interfaces(
-        event: datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface],
+        event: datasync.Event[Interface],
     ) -> None:
         # a RESYNC has changes too: what differs from what this watch has accepted so far
         for change in event.changes:

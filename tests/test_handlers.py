@@ -203,6 +203,71 @@ class Box(msgspec.Struct):
     items: list[int]
 
 
+def test_a_resync_can_be_refused_as_a_whole(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://")
+        reason: list[str] = []
+
+        @sync.watcher("a/")
+        async def part(event: Event) -> None:
+            if reason:
+                raise datasync.Refused(reason.pop())
+
+        def refused() -> dict[str, str]:
+            failing = sync.status().watches[0].failing
+            return {} if failing is None else dict(failing.keys)
+
+        async with sync:
+            await sync.ready(60)
+            await sync.put("a/1", b"1", confirm=60)
+            await sync.put("a/2", b"2", confirm=60)
+            reason.append("the device restarts")
+            sync.resync()
+            await eventually(
+                lambda: refused() == dict.fromkeys(["a/1", "a/2"], "the device restarts")
+            )
+
+    run(main())
+
+
+def test_one_reason_travels_between_processes() -> None:
+    whole = pickle.loads(pickle.dumps(datasync.Refused("not now")))
+    assert (str(whole), whole.of(["a", "b"])) == ("not now", {"a": "not now", "b": "not now"})
+    some = pickle.loads(pickle.dumps(datasync.Refused({"a": "not this"})))
+    assert (str(some), some.of(["a", "b"])) == ("a: not this", {"a": "not this"})
+
+
+def test_a_watch_may_try_more_often_than_the_others(run: Run) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://", retry=Backoff(initial=60.0, maximum=60.0), retries=2)
+        tries: list[Event] = []
+
+        @sync.watcher("a/", retries=4, retry=QUICK)
+        async def part(event: Event) -> None:
+            tries.append(event)
+            if isinstance(event, ChangeEvent):
+                raise ValueError("not yet")
+
+        async with sync:
+            await sync.ready(60)
+            await sync.put("a/1", b"1")
+            await eventually(lambda: len(tries) == 6)
+        kinds = [type(event) for event in tries]
+        assert kinds == [ResyncEvent, *4 * [ChangeEvent], ResyncEvent]
+
+    run(main())
+
+
+def test_a_decorator_without_parentheses_says_what_is_missing() -> None:
+    sync = DataSync("memory://")
+
+    async def part(event: Event) -> None: ...
+
+    with pytest.raises(datasync.UsageError, match=r"write @sync\.watcher\('config/'\)"):
+        sync.watcher(part)  # type: ignore[call-overload]
+    assert not sync.watches
+
+
 def test_an_event_that_comes_again_for_a_bad_value_is_as_it_was_stored() -> None:
     """A good value beside one that does not decode, in one transaction,
     and a handler that edits it first.

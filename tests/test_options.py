@@ -61,15 +61,20 @@ def test_a_watch_may_have_limits_of_its_own_and_nothing_else() -> None:
     assert options.of_watch({"backlog": 5, "resync_timeout": 1.0}) == Options(
         backlog=5, ack_timeout=3.0, resync_timeout=1.0
     )
+    assert options.of_watch({"retries": 9, "retry": Backoff(initial=1.0)}) == Options(
+        backlog=9, ack_timeout=3.0, retries=9, retry=Backoff(initial=1.0)
+    )
     with pytest.raises(UsageError, match=r"^backlog must be an integer >= 1, got 0$"):
         options.of_watch({"backlog": 0})
+    with pytest.raises(UsageError, match=r"^retries must be an integer >= 1, got 0$"):
+        options.of_watch({"retries": 0})
 
     sync = DataSync("memory://")
     with pytest.raises(
-        TypeError, match=r"^DataSync\.watch\(\) got an unexpected keyword argument 'retries'$"
+        TypeError, match=r"^DataSync\.watch\(\) got an unexpected keyword argument 'codec'$"
     ):
-        sync.watch("watch", "a/", retries=3)  # type: ignore[call-overload]
+        sync.watch("watch", "a/", codec="json")  # type: ignore[call-overload]
     with pytest.raises(
-        TypeError, match=r"^DataSync\.watcher\(\) got an unexpected keyword argument 'retries'$"
+        TypeError, match=r"^DataSync\.watcher\(\) got an unexpected keyword argument 'codec'$"
     ):
-        sync.watcher("a/", retries=3)  # type: ignore[call-overload]
+        sync.watcher("a/", codec="json")  # type: ignore[call-overload]

@@ -1,16 +1,19 @@
-"""Programs that were started to ignore SIGINT, as a shell starts what a script
-runs in the background.
+"""How `run` and the command line end: by signals, but not those that they were started to ignore,
+as a shell starts what a script runs in the background; and by a call.
 """
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from datasync import DataSync, WatchClosed
 from tests.helpers.servers import child
 
 # each prints a line for what is written to the store, and ends at SIGTERM with the code that is
@@ -69,3 +72,62 @@ def test_what_was_not_ignored_ends(program: str, tmp_path: Path) -> None:
         running.stdout.readline()
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == (130 if code else 0)
+
+
+def test_a_call_from_another_thread_ends_it() -> None:
+    """Also where it runs outside the main thread, which alone may handle signals."""
+    sync = DataSync("memory://")
+    started, ended = threading.Event(), threading.Event()
+
+    @sync.watcher("")
+    async def part(event: object) -> None:
+        started.set()
+
+    def work() -> None:
+        asyncio.run(sync.run())
+        ended.set()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert started.wait(60)
+    assert not ended.is_set()
+    sync.stop()
+    assert ended.wait(60)
+    thread.join(60)
+    sync.stop()  # and once more, when nobody waits for it
+
+
+def test_what_is_stopped_before_it_runs_ends_once_it_has_started() -> None:
+    async def main() -> None:
+        sync = DataSync("memory://")
+        sync.stop()
+        async with asyncio.timeout(60):
+            await sync.run()
+        with pytest.raises(WatchClosed):
+            await sync.put("a", b"1")
+
+    asyncio.run(main())
+
+
+def test_closing_ends_it_when_all_is_closed() -> None:
+    async def main() -> None:
+        sync = DataSync("memory://")
+        given, ended = asyncio.Event(), asyncio.Event()
+
+        @sync.watcher("")
+        async def part(event: object) -> None:
+            given.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+
+        async with asyncio.timeout(60):
+            running = asyncio.create_task(sync.run())
+            await given.wait()
+            closing = asyncio.create_task(sync.aclose())
+            await running
+        assert ended.is_set(), "the handler was not left behind"
+        await closing
+
+    asyncio.run(main())

@@ -4,7 +4,7 @@ the data they depend on."""
 from datasync.capabilities import Capabilities
 from datasync.errors import *  # noqa: F403 - the names are those of errors.__all__
 from datasync.errors import __all__ as _errors
-from datasync.events import Change, ChangeEvent, KeyVal, Op, ResyncEvent
+from datasync.events import Change, ChangeEvent, Event, KeyVal, Op, ResyncEvent
 from datasync.kvdbsync.memory import local
 from datasync.layers import Layer
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff
@@ -25,6 +25,7 @@ __all__ = [
     "Change",
     "ChangeEvent",
     "DataSync",
+    "Event",
     "KeyVal",
     "Layer",
     "Op",

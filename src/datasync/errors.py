@@ -8,7 +8,7 @@ raised by handlers, not by datasync.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from datasync.texts import printable
@@ -217,14 +217,25 @@ class HistoryChanged(DataSyncError):
 class Refused(DataSyncError):
     """Raised by a handler: these keys were left as they were, all others were applied.
 
-    `reasons` maps each refused key to the reason that the publisher is told.
+    reasons: why, by refused key, as the publisher is told it; or one reason, for all keys of the
+        event.
     """
 
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{key}: {reason}" for key, reason in reasons.items()))
-        self.reasons = dict(reasons)
+    def __init__(self, reasons: Mapping[str, str] | str) -> None:
+        if isinstance(reasons, str):
+            super().__init__(reasons)
+            self.reasons: dict[str, str] | str = reasons
+        else:
+            super().__init__("; ".join(f"{key}: {reason}" for key, reason in reasons.items()))
+            self.reasons = dict(reasons)
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[dict[str, str]]]:
+    def of(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """The reasons by key, for an event that is about `keys`."""
+        if isinstance(self.reasons, str):
+            return dict.fromkeys(keys, self.reasons)
+        return self.reasons
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[dict[str, str] | str]]:
         return type(self), (self.reasons,)
 
 

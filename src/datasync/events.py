@@ -19,6 +19,7 @@ from datasync.errors import DecodeError, UsageError
 __all__ = [
     "Change",
     "ChangeEvent",
+    "Event",
     "KeyVal",
     "Op",
     "Record",
@@ -184,7 +185,7 @@ class Values(Generic[T]):
         return Values([item for item in self._items if item[0] not in keys], self._decode)
 
 
-class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
+class BaseEvent(msgspec.Struct, Generic[T], kw_only=True, eq=False):
     """What both kinds of event share: where they stand, and how to report on them.
 
     revision: the newest revision that the event contains; 0 where the source has none.
@@ -231,17 +232,17 @@ class Event(msgspec.Struct, Generic[T], kw_only=True, eq=False):
         }
 
 
-Report = Callable[["Event[Any]", "BaseException | None"], None]
+Report = Callable[[Any, "BaseException | None"], None]
 
 
-def _no_way_back(event: Event[Any], error: BaseException | None) -> None:
+def _no_way_back(event: BaseEvent[Any], error: BaseException | None) -> None:
     raise UsageError(
         f"this {type(event).__name__} is a copy, by pickle or deepcopy; report on the one that the "
         "watch delivered"
     )
 
 
-def _copy_of(kind: type[Event[Any]], data: Mapping[str, Any]) -> Event[Any]:
+def _copy_of(kind: type[BaseEvent[Any]], data: Mapping[str, Any]) -> BaseEvent[Any]:
     fixed: dict[str, Any] = {
         name: MappingProxyType(value) if type(value) is dict else value
         for name, value in data.items()
@@ -249,7 +250,7 @@ def _copy_of(kind: type[Event[Any]], data: Mapping[str, Any]) -> Event[Any]:
     return kind(**fixed, _report=_no_way_back)
 
 
-class ChangeEvent(Event[T], kw_only=True, eq=False):
+class ChangeEvent(BaseEvent[T], kw_only=True, eq=False):
     """The changes of one transaction, or of a backlog of them folded into one.
 
     changes: the changes, each key once.
@@ -260,7 +261,7 @@ class ChangeEvent(Event[T], kw_only=True, eq=False):
     commits: int = 1
 
     def _data(self) -> dict[str, Any]:
-        return {**Event._data(self), "changes": list(self.changes), "commits": self.commits}
+        return {**BaseEvent._data(self), "changes": list(self.changes), "commits": self.commits}
 
     def __repr__(self) -> str:
         return (
@@ -269,7 +270,7 @@ class ChangeEvent(Event[T], kw_only=True, eq=False):
         )
 
 
-class ResyncEvent(Event[T], kw_only=True, eq=False):
+class ResyncEvent(BaseEvent[T], kw_only=True, eq=False):
     """All data under the prefixes of a watch, at one revision.
 
     values: for each prefix, and each single key of `keys=`, its pairs in key order.
@@ -297,7 +298,11 @@ class ResyncEvent(Event[T], kw_only=True, eq=False):
             "_make_changes": list,
             "_changes": changes,
         }
-        return {**Event._data(self), **data}
+        return {**BaseEvent._data(self), **data}
 
     def __repr__(self) -> str:
         return f"ResyncEvent({self.reason!r}, revision={self.revision}, attempt={self.attempt})"
+
+
+Event = ResyncEvent[T] | ChangeEvent[T]
+"""What a handler is given: `async def handle(event: Event[Config]) -> None`."""

@@ -5,6 +5,7 @@ until it is closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 
 from datasync.errors import Forked, UsageError, WatchClosed, WrongLoop
@@ -25,11 +26,13 @@ os.register_at_fork(after_in_child=_count_fork)
 class Lifetime:
     """Begins once and ends once. Whatever belongs to one DataSync asks it before each use."""
 
-    __slots__ = ("_fork", "_loop", "closed")
+    __slots__ = ("_fork", "_loop", "_stop_asked", "_stopped", "closed")
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fork = 0
+        self._stop_asked = False
+        self._stopped = asyncio.Event()
         self.closed = False
 
     def begin(self) -> None:
@@ -43,6 +46,18 @@ class Lifetime:
         if self._loop is not None:
             self._check_place()
         self.closed = True
+
+    def stop(self) -> None:
+        """Let `stopped` return. Safe to call from any thread, and before the beginning."""
+        self._stop_asked = True  # first: what begins meanwhile looks at it later
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits there
+                self._loop.call_soon_threadsafe(self._stopped.set)
+
+    async def stopped(self) -> None:
+        """Return once `stop` has been called."""
+        if not self._stop_asked:
+            await self._stopped.wait()
 
     def check(self) -> None:
         """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can
@@ -72,6 +87,7 @@ class Lifetime:
             here = None
         if here is not self._loop:
             raise WrongLoop(
-                "this DataSync belongs to another event loop; use call_soon_threadsafe, or make "
-                "a new one"
+                "this DataSync belongs to another event loop; from elsewhere use "
+                "asyncio.run_coroutine_threadsafe (coroutines) or its loop's call_soon_threadsafe, "
+                "or make a new one"
             )

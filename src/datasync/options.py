@@ -82,6 +82,8 @@ class WatchOptions(TypedDict, total=False):
     backlog: int | None
     ack_timeout: float | None
     resync_timeout: float | None
+    retries: int | None
+    retry: Backoff | None
 
 
 _SECONDS = (
@@ -93,4 +95,4 @@ _SECONDS = (
     "close_timeout",
 )
 _COUNTS = "backlog", "retries"
-_LIMITS = "backlog", "ack_timeout", "resync_timeout"
+_LIMITS = "backlog", "ack_timeout", "resync_timeout", "retries", "retry"

@@ -15,7 +15,7 @@ from datasync.errors import (
     NotReady,
     UsageError,
 )
-from datasync.events import ChangeEvent, KeyVal, ResyncEvent
+from datasync.events import Event, KeyVal
 from datasync.keyspace import KeySpace
 from datasync.layers import Layer, close_sources, open_layers, targets_of
 from datasync.lifetime import Lifetime
@@ -35,7 +35,7 @@ from datasync.writing import Txn, Writer
 __all__ = ["DataSync"]
 
 T = TypeVar("T")
-Handler = Callable[[ResyncEvent[T] | ChangeEvent[T]], Awaitable[None] | None]
+Handler = Callable[[Event[T]], Awaitable[None] | None]
 
 
 class DataSync:
@@ -144,10 +144,13 @@ class DataSync:
         self._life.end()
         self._watches.clear()
         try:
-            await self._engine.aclose()
+            try:
+                await self._engine.aclose()
+            finally:
+                await close_sources(self._sources, self._options.close_timeout)
+            await self._engine.handlers_ended()
         finally:
-            await close_sources(self._sources, self._options.close_timeout)
-        await self._engine.handlers_ended()
+            self._life.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -162,21 +165,28 @@ class DataSync:
         await self.aclose()
 
     async def run(self) -> None:
-        """Start, serve until SIGINT or SIGTERM, and close.
+        """Start, serve until SIGINT, SIGTERM, `stop` or `aclose`, and close.
 
-        One that the program was started to ignore stays ignored.
+        A signal that the program was started to ignore stays ignored; outside the main thread all
+        are left to the program.
         """
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
         signals = stop_signals()
         for number in signals:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.stop)
         try:
             async with self:
-                await stop.wait()
+                await self._life.stopped()
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Let `run` close it and return.
+
+        Safe to call from any thread, and before `run`, which then ends once it has started.
+        """
+        self._life.stop()
 
     # -- watching ----------------------------------------------------------------------------------
 
@@ -191,7 +201,8 @@ class DataSync:
     def watch(
         self, name: str, *prefixes: str, keys: Sequence[str] = (), type: type[Any] = bytes,
         after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
-        resync_timeout: float | None = None,
+        resync_timeout: float | None = None, retries: int | None = None,
+        retry: Backoff | None = None,
     ) -> Watch[Any]:  # fmt: skip
         """Register a stream: `async for event in watch`. RESYNCs follow the order of registration.
 
@@ -200,7 +211,8 @@ class DataSync:
         keys: single keys.
         type: what the values decode to; default bytes, as they are stored.
         after: names of watches, registered before, that settle their part of a transaction first.
-        backlog, ack_timeout, resync_timeout: as for the `DataSync`, whose they are by default.
+        backlog, ack_timeout, resync_timeout, retries, retry: as for the `DataSync`, whose they are
+            by default.
 
         Raises `AlreadyRegistered`, `BadPrefix`, `BadKey`, `UsageError`.
         """
@@ -210,6 +222,8 @@ class DataSync:
             backlog=backlog,
             ack_timeout=ack_timeout,
             resync_timeout=resync_timeout,
+            retries=retries,
+            retry=retry,
         )
         return self._register(name, prefixes, type, None, options)
 
@@ -231,7 +245,8 @@ class DataSync:
         self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (),
         type: type[Any] = bytes,
         after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
-        resync_timeout: float | None = None,
+        resync_timeout: float | None = None, retries: int | None = None,
+        retry: Backoff | None = None,
     ) -> Callable[[Handler[Any]], Handler[Any]]:  # fmt: skip
         """Register a function as the handler of a watch: returning accepts the event,
         raising does not.
@@ -245,7 +260,14 @@ class DataSync:
             backlog=backlog,
             ack_timeout=ack_timeout,
             resync_timeout=resync_timeout,
+            retries=retries,
+            retry=retry,
         )
+        if prefixes and callable(prefixes[0]):
+            raise UsageError(
+                "`watcher` is called before it decorates: write @sync.watcher('config/') with the "
+                "prefixes to watch"
+            )
 
         def register(handler: Handler[Any]) -> Handler[Any]:
             self._register(
@@ -417,7 +439,15 @@ class DataSync:
         options, after = self._options.of_watch(given), given["after"]
         decode = codec_for(kind, options.codec).decode
         sub = Subscriber(
-            Spec(name, decode, options.backlog, options.ack_timeout, options.resync_timeout),
+            Spec(
+                name,
+                decode,
+                options.backlog,
+                options.ack_timeout,
+                options.resync_timeout,
+                options.retries,
+                options.retry,
+            ),
             scopes_of(prefixes, given["keys"], self._keys),
             after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
         )

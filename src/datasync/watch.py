@@ -15,7 +15,7 @@ from collections.abc import (
 from typing import Any, Generic, TypeVar
 
 from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
-from datasync.events import ChangeEvent, ResyncEvent
+from datasync.events import Event
 from datasync.keyspace import KeySpace
 from datasync.lifetime import Lifetime
 from datasync.scopes import is_prefix
@@ -107,7 +107,7 @@ class Watch(Generic[T]):
             self._engine.close(self._sub)
             self._forget(self)
 
-    def __aiter__(self) -> AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]:
+    def __aiter__(self) -> AsyncIterator[Event[T]]:
         runner = self._runner
         if not isinstance(runner, StreamRunner):
             raise UsageError(f"{self.name!r} has a handler; a watch is either handled or iterated")
@@ -153,17 +153,15 @@ class Watches(Mapping[str, Watch[Any]]):
         return repr(dict(self._watches))
 
 
-class _Stream(AsyncIterator[ResyncEvent[T] | ChangeEvent[T]]):
+class _Stream(AsyncIterator[Event[T]]):
     """One `async for` over a watch."""
 
     def __init__(self, runner: StreamRunner) -> None:
         self._runner = runner
         self._turn = runner.iterate()
 
-    async def __anext__(self) -> ResyncEvent[T] | ChangeEvent[T]:
-        event = await self._runner.next(self._turn)
-        assert isinstance(event, ResyncEvent | ChangeEvent)
-        return event
+    async def __anext__(self) -> Event[T]:
+        return await self._runner.next(self._turn)
 
 
 def scopes_of(prefixes: Sequence[str], keys: Sequence[str], space: KeySpace) -> Sequence[str]:

@@ -201,7 +201,10 @@ def _decode(key: str, raw: bytes) -> bytes:
 
 def changes(event: Event[Any]) -> dict[str, tuple[bytes | None, bytes | None]]:
     """By key: the value before, and the new one."""
-    return {change.key: (change.prev and change.prev.raw, change.raw) for change in event.changes}  # type: ignore[attr-defined]
+    return {
+        change.key: (None if change.prev is None else change.prev.raw, change.raw)
+        for change in event.changes
+    }
 
 
 def values(event: ResyncEvent[Any]) -> dict[str, bytes]:

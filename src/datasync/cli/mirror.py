@@ -12,7 +12,7 @@ import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent, Watch, open_url
+from datasync import Capabilities, ChangeEvent, DataSync, Event, ResyncEvent, Watch, open_url
 from datasync.checks import check_prefix
 from datasync.cli.parser import Command, Positional, source_options
 from datasync.cli.sources import connect, existing
@@ -32,7 +32,6 @@ _FEW = 100
 _LOOK = 0.25
 """How often, in seconds, the connections are looked at for what is to be told."""
 
-Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 Pairs = Iterable[tuple[str, bytes | None]]
 
 
@@ -90,7 +89,7 @@ class _Mirror:
             tasks.create_task(self._tell_reconnects())
 
     async def _follow(
-        self, events: Watch[bytes], handle: Callable[[Event], Awaitable[str]]
+        self, events: Watch[bytes], handle: Callable[[Event[bytes]], Awaitable[str]]
     ) -> None:
         async for event in events:
             try:
@@ -109,7 +108,7 @@ class _Mirror:
 
     # Each of these returns what is to be told, if anything.
 
-    async def _take(self, event: Event) -> str:
+    async def _take(self, event: Event[bytes]) -> str:
         """An event of SRC."""
         if isinstance(event, ResyncEvent):
             self._wanted = {kv.key: kv.raw for values in event.values.values() for kv in values}
@@ -131,7 +130,7 @@ class _Mirror:
         await self._target.write(changes)
         return ""
 
-    async def _check(self, event: Event) -> str:
+    async def _check(self, event: Event[bytes]) -> str:
         """An event of DST: mostly the echo of what was written here."""
         wanted = self._wanted
         if wanted is None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from datasync import Change, ChangeEvent, Op, ResyncEvent
+from datasync import Change, Event, Op, ResyncEvent
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.sources import connect, existing
 from datasync.errors import DataSyncError, UsageError
@@ -45,7 +45,7 @@ def _watch(options: argparse.Namespace) -> int:
     return run(work())
 
 
-def _show_event(output: Output, event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+def _show_event(output: Output, event: Event[bytes]) -> None:
     """One line for a RESYNC, and one for each change; together they always lead
     to the state of the source."""
     if isinstance(event, ResyncEvent):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from datasync import Backoff, ChangeEvent, DataSync, Refused, ResyncEvent
+from datasync import Backoff, DataSync, Event, Refused
 from datasync.demo.network import INTERFACES, ROUTES, interface_key
 from datasync.demo.network_pb2 import Interface, Route
 
@@ -25,7 +25,7 @@ class Applied(NamedTuple):
     """What a part of the agent has done; `refused` is what it has not, and why."""
 
     part: str
-    event: ResyncEvent[Interface] | ResyncEvent[Route] | ChangeEvent[Interface] | ChangeEvent[Route]
+    event: Event[Interface] | Event[Route]
     refused: Mapping[str, str] = {}
 
 
@@ -42,7 +42,7 @@ class Agent:
         self.sync = sync = DataSync(url, label=LABEL, reconnect=Backoff(maximum=0.5))
 
         @sync.watcher(INTERFACES, type=Interface)
-        async def interfaces(event: ResyncEvent[Interface] | ChangeEvent[Interface]) -> None:
+        async def interfaces(event: Event[Interface]) -> None:
             # a RESYNC has changes too: what differs from all that this part has accepted so far
             for change in event.changes:
                 if change.value is None:
@@ -52,7 +52,7 @@ class Agent:
             tell(Applied("interfaces", event))
 
         @sync.watcher(ROUTES, type=Route, after=["interfaces"])
-        async def routes(event: ResyncEvent[Route] | ChangeEvent[Route]) -> None:
+        async def routes(event: Event[Route]) -> None:
             refused: dict[str, str] = {}
             for change in event.changes:
                 if change.value is None:

@@ -145,8 +145,11 @@ class Delivery:
     def _hear(self, sub: Subscriber, out: Outstanding, error: BaseException | None) -> None:
         if error is None:
             self._accept(sub, out, NO_REASONS)
-        elif isinstance(error, Refused) and error.reasons.keys() <= out.all_keys():
-            self._accept(sub, out, error.reasons)
+        elif (
+            isinstance(error, Refused)
+            and (refused := error.of(keys := out.all_keys())).keys() <= keys
+        ):
+            self._accept(sub, out, refused)
         elif (
             isinstance(error, DecodeError)
             and error.key not in out.undecodable
@@ -392,11 +395,12 @@ class Delivery:
         superseded = sub.progress is Progress.NEEDS_RESYNC
         self._withdraw(sub, out, dirty=True)
         if not superseded:
-            retry = self._options.retry
             after = (
-                error.after if isinstance(error, Retry) else retry.delay(trouble.attempt, self._rng)
+                error.after
+                if isinstance(error, Retry)
+                else sub.spec.retry.delay(trouble.attempt, self._rng)
             )
-            if sub.follows and trouble.attempt >= self._options.retries:
+            if sub.follows and trouble.attempt >= sub.spec.retries:
                 sub.mailbox.fold()
                 sub.need_resync(f"{trouble.attempt} tries failed: {trouble.why}")
             trouble.attempt += 1

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from datasync.events import Decode, Event, Report, ResyncEvent
+from datasync.options import Backoff
 from datasync.scopes import WatchScopes
 from datasync.status import LastResync, WatchState
 from datasync.syncbase.mailbox import Mailbox
@@ -120,6 +121,10 @@ class Spec(msgspec.Struct, frozen=True):
     """Seconds in which it is to report on a CHANGE, or to ask for the next event."""
     resync_timeout: float
     """Seconds in which it is to report on a RESYNC."""
+    retries: int = 5
+    """Tries of a CHANGE before it becomes a RESYNC."""
+    retry: Backoff = Backoff()
+    """The waits between them."""
 
 
 class Trouble(msgspec.Struct):

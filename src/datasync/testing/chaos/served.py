@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasync import ChangeEvent, DataSync, ResyncEvent
+from datasync import DataSync, Event, ResyncEvent
 from datasync.syncbase.delivery import NEW_HISTORY
 from datasync.testing.chaos.certificates import Certificates
 from datasync.testing.chaos.disk import Disk
@@ -131,7 +131,7 @@ class ServedStore(Proxied):
         sync = DataSync(f"{self._scheme}://127.0.0.1:{self._server.port}?{self._tls}")
 
         @sync.watcher("")
-        async def handle(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+        async def handle(event: Event[bytes]) -> None:
             if isinstance(event, ResyncEvent) and event.reason == NEW_HISTORY:
                 told.set()
 

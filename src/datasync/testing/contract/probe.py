@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datasync.errors import Refused
-from datasync.events import ChangeEvent, Op, ResyncEvent
+from datasync.events import ChangeEvent, Event, Op, ResyncEvent
 from datasync.testing.contract.waiting import eventually
 
 __all__ = ["Answer", "Probe"]
 
-Event = ResyncEvent[Any] | ChangeEvent[Any]
 Answer = BaseException | None
 """What a handler does with an event: accept it (None) or raise."""
 
@@ -44,7 +43,7 @@ class Probe:
         self.prefixes = tuple(prefixes)
         self.gate = asyncio.Event()
         self.gate.set()
-        self.events: list[Event] = []
+        self.events: list[Event[Any]] = []
         self.state: dict[str, bytes] = {}
         self.dirty: set[str] = set()
         self.seen: list[tuple[str, bytes | None]] = []
@@ -91,7 +90,7 @@ class Probe:
         """Raise AssertionError if any event broke a guarantee."""
         assert not self.faults, f"{self.name}: " + "; ".join(self.faults[:5])
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: Event[Any]) -> None:
         if self.running:
             self._fault(event, "came while the handler was still at work on the one before")
         self.running = True
@@ -106,14 +105,14 @@ class Probe:
         finally:
             self.running = False
 
-    def answered(self, event: Event, answer: Answer) -> None:
+    def answered(self, event: Event[Any], answer: Answer) -> None:
         """Bring the state up to date with how `event` was answered; for
         those who report by themselves."""
         touched = {change.key for change in event.changes}
         if answer is not None and not isinstance(answer, Refused):
             self.dirty |= touched
             return
-        refused = set(answer.reasons) if answer is not None else set()
+        refused = set(answer.of(touched)) if answer is not None else set()
         left = refused | set(event.undecodable)
         if isinstance(event, ResyncEvent):
             self.resynced = True
@@ -131,7 +130,7 @@ class Probe:
                     self.state[change.key] = change.raw
             self.dirty = (self.dirty - touched) | left
 
-    def _inspect(self, event: Event) -> None:
+    def _inspect(self, event: Event[Any]) -> None:
         if isinstance(event, ResyncEvent):
             self._inspect_values(event)
         else:
@@ -164,7 +163,7 @@ class Probe:
             if strange := [key for key in keys if key != prefix and not key.startswith(prefix)]:
                 self._fault(event, f"{strange[0]!r} does not lie under {prefix!r}")
 
-    def _inspect_changes(self, event: Event) -> None:
+    def _inspect_changes(self, event: Event[Any]) -> None:
         keys = [change.key for change in event.changes]
         if len(set(keys)) != len(keys):
             self._fault(event, "names a key twice")
@@ -196,7 +195,7 @@ class Probe:
             if missing:
                 self._fault(event, f"differs in {min(missing)!r} without saying so in `changes`")
 
-    def _fault(self, event: Event, text: str) -> None:
+    def _fault(self, event: Event[Any], text: str) -> None:
         self.faults.append(f"event {len(self.events)}, {event!r}: {text}")
 
 

@@ -120,6 +120,19 @@ class Verdicts(Base):
             assert probe.state == {"a/1": b"2"}
 
     @scenario(writes=True)
+    async def test_g7_one_reason_refuses_all_keys_of_an_event(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(60)
+            probe.answers.append(Refused("not now"))
+            error = await verdict_of(sync, "a/1", b"1")
+            assert error.verdict is Verdict.REFUSED
+            assert error.reasons == {"a/1": "not now"}
+            await sync.put("a/2", b"2", confirm=True)
+            assert probe.state == {"a/2": b"2"}
+
+    @scenario(writes=True)
     async def test_g7_failed_at_the_first_try(self, store: Store) -> None:
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")

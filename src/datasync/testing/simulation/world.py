@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from datasync.errors import DecodeError, Refused, Retry, WatchClosed
-from datasync.events import ChangeEvent, ResyncEvent
+from datasync.events import ChangeEvent, Event, ResyncEvent
 from datasync.sync import DataSync
 from datasync.testing.trace.recorder import RecordedStream, Recorder
 from datasync.watch import Watch
@@ -20,8 +20,6 @@ __all__ = ["BAD", "Actor", "HandlerActor", "StreamActor", "Stray", "unexpected"]
 
 BAD = b"!"
 """Values that start with it do not decode, say the handlers."""
-
-Event = ResyncEvent[Any] | ChangeEvent[Any]
 
 
 class Stray(BaseException):
@@ -122,7 +120,7 @@ class Actor:
         except TimeoutError:
             pass
 
-    async def _treat(self, event: Event) -> BaseException | None:
+    async def _treat(self, event: Event[Any]) -> BaseException | None:
         """Do something with the event; returns what to report. It may have been deferred, too."""
         if self._edits:
             self._edit(event)
@@ -165,7 +163,7 @@ class Actor:
                     await self._wait(0.2)
         return None
 
-    def _edit(self, event: Event) -> None:
+    def _edit(self, event: Event[Any]) -> None:
         """Read all values, and take them apart, as handlers do with what they are given."""
         found: list[Any] = [
             *event.changes,
@@ -178,7 +176,7 @@ class Actor:
                 self._recorder.read(self.name, pair.key, pair.raw, msgspec.json.encode(pair.value))
                 pair.value.clear()
 
-    def _refusal(self, event: Event) -> BaseException:
+    def _refusal(self, event: Event[Any]) -> BaseException:
         keys = sorted({change.key for change in event.changes} | {key for key, _ in _pairs(event)})
         if not keys:
             return RuntimeError("nothing to refuse")
@@ -188,7 +186,7 @@ class Actor:
             chosen.append(max(event.changes, key=lambda change: change.revision).key)
         return Refused(dict.fromkeys(chosen, f"{self.name} does not like it"))
 
-    def _defer(self, event: Event) -> None:
+    def _defer(self, event: Event[Any]) -> None:
         event.defer()
         rng, loop = self._rng, asyncio.get_running_loop()
         errors: list[BaseException | None] = [
@@ -224,7 +222,7 @@ class HandlerActor(Actor):
         )
         register(handler)
 
-    async def _handle(self, event: Event) -> None:
+    async def _handle(self, event: Event[Any]) -> None:
         error = await self._treat(event)
         if error is not None:
             raise error
@@ -285,11 +283,11 @@ class StreamActor(Actor):
             pass
 
 
-def _pairs(event: Event) -> list[tuple[str, bytes]]:
+def _pairs(event: Event[Any]) -> list[tuple[str, bytes]]:
     if isinstance(event, ResyncEvent):
         return [(kv.key, kv.raw) for items in event.values.values() for kv in items]
     return [(change.key, change.raw) for change in event.changes if change.raw is not None]
 
 
-def _undecodable(event: Event) -> str | None:
+def _undecodable(event: Event[Any]) -> str | None:
     return next((key for key, raw in _pairs(event) if raw.startswith(BAD)), None)

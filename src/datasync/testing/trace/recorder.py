@@ -264,7 +264,7 @@ class Recorder:
         if error is None:
             outcome = "accepted"
         elif isinstance(error, Refused):
-            outcome, reasons = "refused", error.reasons
+            outcome, reasons = "refused", dict(error.of(_keys_of(event)))
         elif isinstance(error, DecodeError):
             outcome, reasons = "undecodable", {error.key: error.reason}
         self._note(t.Reported, watch=watch, event=number, outcome=outcome, reasons=reasons)
@@ -313,6 +313,14 @@ class Recorder:
             except RuntimeError:  # no loop yet: its clock will be this one, unless it is simulated
                 clock = time.monotonic
         self.trace.append(make(seq=len(self.trace), at=clock(), **fields))
+
+
+def _keys_of(event: Event[Any]) -> set[str]:
+    """All keys that it is about."""
+    keys = {change.key for change in event.changes}
+    if isinstance(event, ResyncEvent):
+        keys.update(kv.key for found in event.values.values() for kv in found)
+    return keys
 
 
 class _Ear:
