@@ -22,7 +22,7 @@ from datasync.source import Commit, Delete, Put, Session, SnapshotChunk
 from datasync.testing.chaos.proxy import TcpProxy, proxy_to
 from datasync.testing.contract import eventually
 from datasync.testing.contract.waiting import without_collector
-from tests.helpers.load import Watched, state_of, writing
+from tests.helpers.load import Watched, state_of, writing, written
 from tests.helpers.servers import connections_to
 
 __all__ = [
@@ -100,7 +100,7 @@ async def stopped(server: Server, kind: Kind) -> None:
         assert "ping" in (sync.status().sources[0].error or "")
         server.resume()
         await eventually(lambda: state_of(sync) == "following")
-        await sync.put("a/1", b"2", confirm=True)
+        await written(sync, "a/1", b"2")
         await kind.judge(probe)
 
 

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from datasync import Backoff, DataSync, Disconnected, OutcomeUnknown, open_url
+from datasync import Backoff, DataSync, Disconnected, OutcomeUnknown, Unauthorized, open_url
 from datasync.testing import Recorder, check
 from datasync.testing.contract import Probe, eventually
 
@@ -24,6 +24,7 @@ __all__ = [
     "state_of",
     "watched",
     "writing",
+    "written",
 ]
 
 QUICK: dict[str, Any] = {
@@ -37,6 +38,19 @@ STEADY: dict[str, Any] = {"ping_timeout": 30.0}
 """Options besides, where the connection is to stay:
 on a busy machine a server needs longer than half a second now and then.
 """
+
+
+async def written(sync: DataSync, key: str, value: bytes, *, confirm: bool = True) -> int | None:
+    """Write until it is surely done; the revision.
+
+    Behind a fault a write may still take the connection that broke, or find none: that nobody
+    knows what became of it, or that it was not done, is the right answer then.
+    """
+    while True:
+        try:
+            return await sync.put(key, value, confirm=confirm)
+        except (Disconnected, OutcomeUnknown, Unauthorized):
+            await asyncio.sleep(0.05)
 
 
 class Load:

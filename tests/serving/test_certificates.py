@@ -16,7 +16,7 @@ from datasync import DataSync, Unauthorized
 from datasync.testing.chaos.proxy import proxy_to
 from datasync.testing.contract import eventually
 from tests.helpers.certificates import Authority
-from tests.helpers.load import QUICK
+from tests.helpers.load import QUICK, written
 from tests.helpers.servers import free_ports, require
 
 Run = Callable[[Any], None]
@@ -59,7 +59,8 @@ def test_certificates_that_are_renewed_under_the_same_names(
                 shutil.copytree(second.ca.parent, used, dirs_exist_ok=True)
                 proxy.cut()
                 await eventually(lambda: sync.status().sources[0].reconnects)
-                revision = await written(sync, "a", b"2")
+                revision = await written(sync, "a", b"2", confirm=False)
+                assert revision is not None
                 await view.at_least(revision, timeout=60)
                 assert view["a"] == b"2"
 
@@ -70,18 +71,6 @@ def test_certificates_that_are_renewed_under_the_same_names(
                     await asyncio.wait_for(DataSync(old).start(), 60)
 
     run(main())
-
-
-async def written(sync: DataSync, key: str, value: bytes) -> int:
-    """The revision of a write, which the first connections after the renewal may have failed."""
-    while True:
-        try:
-            revision = await sync.put(key, value)
-        except Exception:
-            await asyncio.sleep(0.05)
-        else:
-            assert revision is not None
-            return revision
 
 
 @pytest.mark.parametrize(("agent", "client"), [*SCHEMES, ("grpcs", "grpcs")])

@@ -17,7 +17,7 @@ from tests.helpers.certificates import Authority
 from tests.helpers.etcd.etcd_server import NEW, EtcdServer, etcd_server, tls_flags, versions
 from tests.helpers.etcd.load import Judged, cluster_of, judge, watched
 from tests.helpers.faults import cut_write, half_open
-from tests.helpers.load import QUICK, STEADY, equal
+from tests.helpers.load import QUICK, STEADY, equal, written
 from tests.helpers.load import watched as recorded
 from tests.helpers.servers import listening, require, scratch
 
@@ -303,8 +303,7 @@ def test_a_password_for_a_server_that_asks_for_it_only_later(version: str) -> No
             await server.ask_for_passwords({"agent": "s3cret"})
             await sync.put("a/1", b"2", confirm=True)
             proxy.cut()
-            await eventually(lambda: sync.status().sources[0].reconnects)
-            await sync.put("a/1", b"3", confirm=True)
+            await written(sync, "a/1", b"3")
             assert probe.state == {"a/1": b"3"}
             assert len(probe.resyncs) == 1
 
@@ -352,7 +351,7 @@ def test_tls(version: str) -> None:
                     server.command = there
                     await server.start()
                     await eventually(lambda: sync.status().sources[0].state == "following", 60)
-                    await sync.put("a/1", b"2", confirm=True)
+                    await written(sync, "a/1", b"2")
                     assert len(probe.resyncs) == 1
                 for wrong in (f"?ca={foreign.ca}", ""):
                     with pytest.raises(Unauthorized, match=r"certificate.*\?ca="):
@@ -406,7 +405,7 @@ def test_certificates_that_are_renewed_under_the_same_names(version: str) -> Non
                         old.write_bytes(new.read_bytes())
                     await server.start()
                     await eventually(lambda: sync.status().sources[0].state == "following", 60)
-                    await sync.put("a/1", b"2", confirm=True)
+                    await written(sync, "a/1", b"2")
                     assert probe.state == {"a/1": b"2"}
                     assert len(probe.resyncs) == 1
             finally:

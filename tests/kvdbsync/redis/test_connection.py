@@ -15,7 +15,7 @@ from datasync.source import Put
 from datasync.testing.chaos.proxy import Resp, proxy_to
 from datasync.testing.contract import eventually
 from tests.helpers.faults import cut_write, half_open
-from tests.helpers.load import QUICK, STEADY, equal, hold, state_of, watched
+from tests.helpers.load import QUICK, STEADY, equal, hold, state_of, watched, written
 from tests.helpers.redis.load import Judged
 from tests.helpers.redis.redis_server import RedisServer, Tls, issued, redis_server
 from tests.helpers.servers import free_ports, listening, scratch
@@ -462,7 +462,7 @@ def test_renewed_certificates_are_used_at_the_next_connection() -> None:
                     ours.key("client").write_bytes(new.key("client").read_bytes())
                     ours.ca.write_bytes(new.ca.read_bytes())
                     await eventually(lambda: state_of(sync) == "following")
-                    await sync.put("a/1", b"2", confirm=True)
+                    await written(sync, "a/1", b"2")
                     assert probe.state == {"a/1": b"2"}
             finally:
                 first.end()

@@ -17,7 +17,7 @@ from datasync.testing.contract import eventually
 from datasync.testing.contract.following import Following
 from tests.helpers.kafka.kafka_server import KafkaServer, all_run, cluster_of_three
 from tests.helpers.kafka.load import judge, settled, watched
-from tests.helpers.load import state_of, writing
+from tests.helpers.load import state_of, writing, written
 from tests.helpers.servers import PATIENCE, until
 
 pytestmark = [pytest.mark.once, pytest.mark.alone("brokers")]
@@ -112,7 +112,7 @@ def test_a_log_cut_off_by_an_unclean_election_is_a_new_history(members: list[Kaf
             await first.kill()
             behind.resume()
             for number in range(10):
-                await writer.put(f"b/{number}", b"new")
+                await written(writer, f"b/{number}", b"new", confirm=False)
             await settled(probe, behind.port, topic)
             assert "a/1" not in probe.state
             assert probe.state["b/9"] == b"new"
