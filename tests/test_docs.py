@@ -49,6 +49,14 @@ def test_relative_links_lead_to_a_file_and_a_heading(document: Path) -> None:
     assert broken == []
 
 
+def test_every_logger_is_documented() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    loggers = set(re.findall(r'logger\("([\w.]+)"\)', source))
+    assert "datasync.watch" in loggers
+    documented = set(re.findall(r"`(datasync[\w.]*)`", (ROOT / "docs/logging.md").read_text()))
+    assert loggers == documented
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_python_blocks_compile(document: Path) -> None:
     for code in python_blocks(document):

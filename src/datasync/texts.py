@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["logger", "printable", "traceback_of"]
+__all__ = ["in_one_line", "logger", "printable", "traceback_of"]
 
 
 def printable(text: str) -> str:
@@ -23,6 +23,16 @@ def printable(text: str) -> str:
         ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode()
         for ch in text
     )
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error in one line: its class, and what it says, if it can say anything."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return f"{kind} (which cannot be shown as text)"
+    return printable(f"{kind}: {text}") if text else kind
 
 
 def traceback_of(error: BaseException) -> str:

@@ -56,6 +56,7 @@ class Bench:
         capabilities: Capabilities = EXACT,
         optional: Sequence[str] = (),
     ) -> None:
+        self._options = options
         self.now = 1_000.0
         made = [
             Layer(index, name, capabilities, optional=name in optional)
@@ -81,7 +82,17 @@ class Bench:
     ) -> Subscriber:
         """Register one; `idle`: its handler asks at once for what there is."""
         sub = Subscriber(
-            Spec(name, _decode, backlog, ack_timeout=2.0, resync_timeout=30.0), scopes, after=after
+            Spec(
+                name,
+                _decode,
+                backlog,
+                ack_timeout=2.0,
+                resync_timeout=30.0,
+                retries=self._options.retries,
+                retry=self._options.retry,
+            ),
+            scopes,
+            after=after,
         )
         sub.runner = Reader(is_stream=stream)
         self.core.add(sub)

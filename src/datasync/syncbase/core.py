@@ -52,7 +52,7 @@ class Core:
         self.coverage = Coverage(self.layers)
         self.slowest = 0.0
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
-        self.delivery = Delivery(self.mirror, options, clock, wall, rng, self.coverage)
+        self.delivery = Delivery(self.mirror, clock, wall, rng, self.coverage)
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
         """What it asks of the feeds.

@@ -11,9 +11,9 @@ from typing import Any
 
 from datasync.errors import DecodeError, Refused, Retry
 from datasync.events import ChangeEvent, Event, Record, ResyncEvent
-from datasync.options import Options
 from datasync.outcome import Verdict
 from datasync.status import LastResync
+from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.effects import Effect
 from datasync.syncbase.mailbox import Batch
@@ -23,7 +23,7 @@ from datasync.syncbase.resync import make_resync
 from datasync.syncbase.rounds import Rounds
 from datasync.syncbase.subscriber import Deadline, Progress, Skipped, Subscriber, Wait
 from datasync.syncbase.timers import Timers
-from datasync.texts import logger, printable
+from datasync.texts import in_one_line, logger, printable
 
 __all__ = ["NEW_HISTORY", "Delivery"]
 
@@ -40,7 +40,6 @@ class Delivery:
     def __init__(
         self,
         mirror: Mirror,
-        options: Options,
         clock: Callable[[], float],
         wall: Callable[[], float],
         rng: random.Random,
@@ -54,7 +53,6 @@ class Delivery:
         """Counts what is taken over: commits, snapshots, rounds."""
         self.waiting: dict[Subscriber, None] = {}  # those whose RESYNC waits until more is known
         self._mirror = mirror
-        self._options = options
         self.clock = clock
         self._wall = wall
         self._rng = rng
@@ -369,10 +367,17 @@ class Delivery:
         if refused:
             refused = {key: printable(str(reason)) for key, reason in refused.items()}
 
+        was_well = not (sub.trouble.failures or sub.refused)
         sub.trouble.end()
         if refused and not sub.refused:
             sub.trouble.begin(self._wall())
         out.accept(sub.mailbox, sub.refused, refused)
+        sub.trouble.refusals = sub.trouble.refusals + bool(refused) if sub.refused else 0
+        if refused:
+            watchlog.refused(sub, out.event, refused)
+        elif not (was_well or sub.refused):
+            watchlog.accepted(sub)
+
         event, keys = out.event, len(out.batch.changes)
         if isinstance(event, ResyncEvent):
             if sub.progress is Progress.RESYNCING:  # else a newer one is due
@@ -390,7 +395,8 @@ class Delivery:
         sub.fast = False
         out.batch.answer(Verdict.FAILED, NO_REASONS)
         trouble = sub.trouble
-        trouble.fail(said(error), self._wall())
+        trouble.fail(in_one_line(error), self._wall())
+        watchlog.failed(sub, out.event, error)
         # a newer round waits already: no wait, and its turn is still to come
         superseded = sub.progress is Progress.NEEDS_RESYNC
         self._withdraw(sub, out, dirty=True)
@@ -427,6 +433,7 @@ class Delivery:
 
     def _pass_by(self, sub: Subscriber) -> None:
         """The handler is overdue, or nobody reads the stream: nobody waits for it any longer."""
+        watchlog.overdue(sub)
         unread = sub.runner.is_stream and not sub.is_out
         sub.skip(Skipped.READER if unread else Skipped.HANDLER)
         sub.trouble.begin(self._wall())
@@ -441,6 +448,8 @@ class Delivery:
         """The event has an outcome: let the round and the dependent watches go on."""
         sub.stats.events += 1
         self._stop_waiting(sub)
+        if sub.skipped is Skipped.HANDLER:
+            watchlog.reported_late(sub)
         sub.skip(Skipped.NO)
         if its_turn and sub is self.rounds.current:
             self._turn(self.rounds.settled(sub))
@@ -463,13 +472,3 @@ class Delivery:
     def _pump_dependents(self, sub: Subscriber) -> None:
         for dependent in sub.dependents:
             self.pump(dependent)
-
-
-def said(error: BaseException) -> str:
-    """An error in one line: its class, and what it says, if it can say anything."""
-    kind = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:
-        return f"{kind} (which cannot be shown as text)"
-    return printable(f"{kind}: {text}") if text else kind

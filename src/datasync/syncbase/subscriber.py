@@ -147,6 +147,10 @@ class Trouble(msgspec.Struct):
     """Unix time. Where nothing failed, since when it is overdue, or has refused keys."""
     attempt: int = 1
     """The number of the next try."""
+    failures: int = 0
+    """Tries that have failed in a row."""
+    refusals: int = 0
+    """Events in a row of which something was refused, while any key is."""
 
     def begin(self, now: float) -> None:
         """From now on it is in trouble, unless it has been failing before."""
@@ -157,10 +161,11 @@ class Trouble(msgspec.Struct):
         """Its event has failed."""
         self.begin(now)
         self.why = why
+        self.failures += 1
 
     def end(self) -> None:
         """Nothing is left of what has failed."""
-        self.why, self.attempt = None, 1
+        self.why, self.attempt, self.failures = None, 1, 0
 
 
 class Stats(msgspec.Struct):
