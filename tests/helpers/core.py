@@ -105,7 +105,7 @@ class Bench:
         self._delivered += [event for _, event in self.core.effects]
         self.core.effects.clear()
         event = next((event for event in self._delivered if sub.has(event)), None)
-        if event is not None:
+        if event is not None and sub.deadline is None:
             self.delivery.delivered(sub, event)
         return event
 

@@ -4,7 +4,8 @@ and what may follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,16 @@ from datasync.events import ChangeEvent, ResyncEvent
 from datasync.status import WatchState
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.outstanding import Outstanding, Stage
-from datasync.syncbase.subscriber import Progress, Skipped, Subscriber, Wait
+from datasync.syncbase.subscriber import (
+    _PROGRESS,
+    _SKIPPED,
+    _WAIT,
+    Deadline,
+    Progress,
+    Skipped,
+    Subscriber,
+    Wait,
+)
 from datasync.testing import simulate
 from tests.helpers.core import Bench, Verdicts
 
@@ -150,6 +160,32 @@ def test_a_reader_leaves_while_its_resync_waits_for_a_lost_source() -> None:
     assert sub.skipped is Skipped.READER
 
 
+def test_a_reader_leaves_when_the_wait_for_a_lost_source_is_over() -> None:
+    bench, heard = Bench(), Verdicts()
+    sub = bench.watch("stream", stream=True)
+    other = bench.watch("other")
+    bench.start()
+    bench.delivery.ask(sub)
+    bench.lose()
+    bench.core.add_scope(sub, "b/")
+    bench.passes(2.1)
+    assert (sub.skipped, wait(sub)) == (Skipped.SOURCE, None)
+    bench.delivery.unask(sub, None)
+    assert (sub.skipped, wait(sub)) == (Skipped.SOURCE, Wait.READER)
+    bench.open()
+    bench.snapshot({}, scopes=["b/"])
+    bench.commit({"a/1": b"one"}, reply=heard)
+    bench.report(other)
+    bench.passes(2.1)
+    assert (sub.skipped, sub.state, heard.words) == (
+        Skipped.READER,
+        WatchState.UNATTENDED,
+        ["overdue"],
+    )
+    bench.core.resync(None)  # nor does a round wait for it
+    assert bench.resync(other).reason == "requested"
+
+
 # -- caught up, and never fast
 
 
@@ -273,7 +309,317 @@ def test_since_when_it_fails_outlives_its_retries_and_a_newer_resync() -> None:
     assert (sub.trouble.why, sub.trouble.attempt) == (None, 1)
 
 
+# -- the tables: what each row is there for
+
+
+def _new(bench: Bench) -> Subscriber:
+    return bench.watch(stream=True)
+
+
+def _resyncing(bench: Bench) -> Subscriber:
+    sub = _new(bench)
+    _bring(bench, sub)
+    assert bench.resync(sub)
+    return sub
+
+
+def _following(bench: Bench) -> Subscriber:
+    sub = _new(bench)
+    bench.start({"a/1": b"one"})
+    return sub
+
+
+def _busy(bench: Bench) -> Subscriber:
+    sub = _following(bench)
+    bench.commit({"a/1": b"two"})
+    assert bench.change(sub)
+    return sub
+
+
+def _overdue(bench: Bench) -> Subscriber:
+    sub = _busy(bench)
+    bench.passes(2.1)
+    return sub
+
+
+def _failed(bench: Bench) -> Subscriber:
+    sub = _busy(bench)
+    _fail(bench, sub)
+    return sub
+
+
+def _left(bench: Bench) -> Subscriber:
+    sub = _busy(bench)
+    _leave(bench, sub)
+    return sub
+
+
+def _unread(bench: Bench) -> Subscriber:
+    sub = _left(bench)
+    bench.passes(2.1)
+    return sub
+
+
+def _running_on(bench: Bench) -> Subscriber:
+    sub = _busy(bench)
+    bench.report(sub, returns=False)
+    return sub
+
+
+def _dependent(bench: Bench) -> Subscriber:
+    sub = bench.watch("second", after=[bench.watch("first")])
+    bench.start({"a/1": b"one"})
+    return sub
+
+
+def _held_back(bench: Bench) -> Subscriber:
+    sub = _dependent(bench)
+    _commit(bench, sub)
+    return sub
+
+
+def _lost(bench: Bench) -> Subscriber:
+    sub = _following(bench)
+    _lose(bench, sub)
+    return sub
+
+
+def _lost_for_long(bench: Bench) -> Subscriber:
+    sub = _lost(bench)
+    bench.passes(2.1)
+    return sub
+
+
+def _bring(bench: Bench, sub: Subscriber) -> None:
+    """What its RESYNC needs."""
+    bench.open()
+    bench.snapshot({"a/1": b"one"}, scopes=sub.scopes.in_order())
+
+
+def _lose(bench: Bench, sub: Subscriber) -> None:
+    bench.lose()
+    bench.core.add_scope(sub, "b/")
+
+
+def _settle_first(bench: Bench, sub: Subscriber) -> None:
+    (first,) = sub.after
+    bench.report(first)
+
+
+def _accept(bench: Bench, sub: Subscriber) -> None:
+    bench.report(sub)
+
+
+def _fail(bench: Bench, sub: Subscriber) -> None:
+    bench.report(sub, RuntimeError("no"))
+
+
+def _fail_too_often(bench: Bench, sub: Subscriber) -> None:
+    _fail(bench, sub)
+    while sub.follows:
+        bench.passes(60)
+        _fail(bench, sub)
+
+
+def _leave(bench: Bench, sub: Subscriber) -> None:
+    bench.delivery.unask(sub, bench.event(sub))
+
+
+def _ask(bench: Bench, sub: Subscriber) -> None:
+    bench.delivery.ask(sub)
+
+
+def _commit(bench: Bench, sub: Subscriber) -> None:
+    bench.commit({"a/1": b"three"})
+
+
+def _deliver(bench: Bench, sub: Subscriber) -> None:
+    _commit(bench, sub)
+    assert bench.change(sub)
+
+
+def _resync(bench: Bench, sub: Subscriber) -> None:
+    bench.core.resync(sub)
+
+
+def _round(bench: Bench, sub: Subscriber) -> None:
+    bench.core.resync(None)
+
+
+def _widen(bench: Bench, sub: Subscriber) -> None:
+    bench.core.add_scope(sub, "b/")
+
+
+def _wait_long(bench: Bench, sub: Subscriber) -> None:
+    bench.passes(2.1)
+
+
+def _leave_for_long(bench: Bench, sub: Subscriber) -> None:
+    _leave(bench, sub)
+    bench.passes(2.1)
+
+
+def _close(bench: Bench, sub: Subscriber) -> None:
+    bench.core.close(sub)
+
+
+Situation = Callable[[Bench], Subscriber]
+Act = Callable[[Bench, Subscriber], None]
+Row = tuple[Any, Any, Situation, Act]
+
+PROGRESS: list[Row] = [
+    (Progress.NEEDS_RESYNC, Progress.RESYNCING, _new, _bring),
+    (Progress.NEEDS_RESYNC, Progress.CLOSED, _new, _close),
+    (Progress.RESYNCING, Progress.FOLLOWING, _resyncing, _accept),
+    (Progress.RESYNCING, Progress.NEEDS_RESYNC, _resyncing, _fail),
+    (Progress.RESYNCING, Progress.NEEDS_RESYNC, _resyncing, _resync),
+    (Progress.RESYNCING, Progress.CLOSED, _resyncing, _close),
+    (Progress.FOLLOWING, Progress.NEEDS_RESYNC, _busy, _round),
+    (Progress.FOLLOWING, Progress.NEEDS_RESYNC, _busy, _widen),
+    (Progress.FOLLOWING, Progress.NEEDS_RESYNC, _busy, _fail_too_often),
+    (Progress.FOLLOWING, Progress.CLOSED, _busy, _close),
+]
+SKIPPED: list[Row] = [
+    (Skipped.NO, Skipped.HANDLER, _busy, _wait_long),
+    (Skipped.NO, Skipped.READER, _left, _wait_long),
+    (Skipped.NO, Skipped.SOURCE, _lost, _wait_long),
+    (Skipped.HANDLER, Skipped.NO, _overdue, _accept),
+    (Skipped.HANDLER, Skipped.NO, _overdue, _close),
+    (Skipped.HANDLER, Skipped.READER, _overdue, _leave),
+    (Skipped.READER, Skipped.NO, _unread, _ask),
+    (Skipped.READER, Skipped.NO, _unread, _close),
+    (Skipped.SOURCE, Skipped.NO, _lost_for_long, _bring),
+    (Skipped.SOURCE, Skipped.NO, _lost_for_long, _close),
+    (Skipped.SOURCE, Skipped.READER, _lost_for_long, _leave_for_long),
+]
+WAIT: list[Row] = [
+    (None, Wait.ACK, _following, _deliver),
+    (None, Wait.RETRY, _overdue, _fail),
+    (None, Wait.READER, _running_on, _commit),
+    (None, Wait.SOURCE, _following, _lose),
+    (Wait.SOURCE, Wait.READER, _lost, _leave),
+    # it has come, or the time is over
+    (Wait.ACK, None, _busy, _accept),
+    (Wait.ACK, None, _busy, _wait_long),
+    (Wait.RETRY, None, _failed, _resync),
+    (Wait.RETRY, None, _failed, _wait_long),
+    (Wait.READER, None, _left, _ask),
+    (Wait.READER, None, _left, _wait_long),
+    (Wait.SOURCE, None, _lost, _bring),
+    (Wait.SOURCE, None, _lost, _wait_long),
+    (Wait.SOURCE, None, _lost, _close),
+]
+STAGE: list[Row] = [
+    (None, Stage.OUT, _following, _commit),
+    (None, Stage.READY, _dependent, _commit),
+    (Stage.READY, Stage.OUT, _held_back, _settle_first),
+    (Stage.READY, None, _held_back, _lose),
+    (Stage.OUT, None, _busy, _accept),
+    (Stage.OUT, None, _busy, _fail),
+    (Stage.OUT, None, _busy, _close),
+    (Stage.OUT, Stage.READY, _busy, _leave),
+]
+QUESTIONS: dict[str, tuple[Callable[[Subscriber], Any], list[Row]]] = {
+    "progress": (lambda sub: sub.progress, PROGRESS),
+    "skipped": (lambda sub: sub.skipped, SKIPPED),
+    "wait": (wait, WAIT),
+    "stage": (lambda sub: sub.outstanding and sub.outstanding.stage, STAGE),
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        pytest.param(
+            question, row, id=f"{question}-{row[0]}-{row[1]}-{row[2].__name__}{row[3].__name__}"
+        )
+        for question, (_, rows) in QUESTIONS.items()
+        for row in rows
+    ],
+)
+def test_each_transition(question: str, row: Row) -> None:
+    answer, _ = QUESTIONS[question]
+    before, after, situation, act = row
+    bench = Bench()
+    sub = situation(bench)
+    assert answer(sub) is before
+    act(bench, sub)
+    assert answer(sub) is after
+    assert [*_tangles(sub)] == []
+
+
+TABLES: list[tuple[Mapping[Any, Collection[Any]], list[Row]]] = [
+    (_PROGRESS, PROGRESS),
+    (_SKIPPED, SKIPPED),
+    (_WAIT, WAIT),
+]
+
+
+@pytest.mark.parametrize(("table", "rows"), TABLES, ids=["progress", "skipped", "wait"])
+def test_each_row_of_a_table_is_made(table: Mapping[Any, Collection[Any]], rows: list[Row]) -> None:
+    allowed = {(before, after) for before, entered in table.items() for after in entered}
+    assert {row[:2] for row in rows if row[1] is not None} == allowed
+
+
 # -- what may not follow
+
+
+def _others(table: Mapping[Any, Collection[Any]], values: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """What stands in no row of the table."""
+    return [
+        (before, after)
+        for before, entered in table.items()
+        for after in values
+        if after not in entered
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), _others(_PROGRESS, Progress), ids=str)
+def test_progress_takes_no_other_way(before: Progress, after: Progress) -> None:
+    sub = Bench().watch()
+    sub.progress = before
+    with pytest.raises(AssertionError, match=f"{after} behind {before}"):
+        sub.enter(after)
+
+
+@pytest.mark.parametrize(("before", "after"), _others(_SKIPPED, Skipped), ids=str)
+def test_skipped_takes_no_other_way(before: Skipped, after: Skipped) -> None:
+    sub = Bench().watch()
+    sub.skipped = before
+    if before is after:
+        sub.skip(after)
+        assert sub.skipped is before
+    else:
+        with pytest.raises(AssertionError, match=f"{after} behind {before}"):
+            sub.skip(after)
+
+
+@pytest.mark.parametrize(("before", "after"), _others(_WAIT, Wait), ids=str)
+def test_wait_takes_no_other_way(before: Wait, after: Wait) -> None:
+    bench = Bench()
+    sub = _busy(bench) if after is Wait.ACK else _following(bench)
+    sub.deadline = Deadline(before, 0.0)
+    with pytest.raises(AssertionError, match=f"{after} behind .*{before}"):
+        sub.wait_for(after, 0.0)
+
+
+def test_a_report_is_waited_for_where_an_event_is_out_and_nothing_else_is() -> None:
+    bench = Bench()
+    sub = _following(bench)
+    with pytest.raises(AssertionError, match=r"ACK behind None"):
+        sub.wait_for(Wait.ACK, 0.0)
+    _commit(bench, sub)
+    for wrong in (Wait.RETRY, Wait.READER, Wait.SOURCE):
+        with pytest.raises(AssertionError, match=f"{wrong} behind None"):
+            sub.wait_for(wrong, 0.0)
+
+
+def test_nothing_is_waited_for_of_a_closed_watch() -> None:
+    bench = Bench()
+    sub = _following(bench)
+    _close(bench, sub)
+    for wrong in Wait:
+        assert not sub.may_wait_for(wrong)
 
 
 def test_a_closed_watch_stays_closed() -> None:
@@ -281,7 +627,7 @@ def test_a_closed_watch_stays_closed() -> None:
     sub = bench.watch()
     bench.start()
     bench.commit({"a/1": b"one"})
-    assert bench.event(sub)
+    event = bench.change(sub)
     bench.core.close(sub)
     assert (sub.progress, sub.outstanding, sub.deadline, sub.fast) == (
         Progress.CLOSED,
@@ -289,15 +635,9 @@ def test_a_closed_watch_stays_closed() -> None:
         None,
         False,
     )
-    for progress in Progress:
-        with pytest.raises(AssertionError, match=r"behind Progress\.CLOSED"):
-            sub.enter(progress)
-
-
-def test_nothing_follows_without_a_resync() -> None:
-    sub = Bench().watch()
-    with pytest.raises(AssertionError, match=r"FOLLOWING behind Progress\.NEEDS_RESYNC"):
-        sub.enter(Progress.FOLLOWING)
+    bench.delivery.finished(event, None)
+    bench.passes(60)
+    assert (sub.progress, sub.outstanding, [*bench.core.effects]) == (Progress.CLOSED, None, [])
 
 
 def test_only_a_watch_that_needs_a_resync_waits_for_a_source() -> None:
@@ -306,6 +646,8 @@ def test_only_a_watch_that_needs_a_resync_waits_for_a_source() -> None:
     bench.start()
     with pytest.raises(AssertionError):
         sub.skip(Skipped.SOURCE)
+    with pytest.raises(AssertionError):
+        sub.wait_for(Wait.SOURCE, 0.0)
 
 
 def test_an_event_is_received_once_and_made_anew_only_while_it_is_out() -> None:
@@ -354,7 +696,7 @@ def _tangles(sub: Subscriber) -> Iterator[str]:
         Skipped.READER: not (sub.is_out or sub.idle),
         Skipped.SOURCE: out is None and sub.progress is Progress.NEEDS_RESYNC,
     }
-    if not (skips[sub.skipped] or sub.closed):
+    if not skips[sub.skipped]:
         yield f"it is skipped for {sub.skipped}"
     if sub.trouble.attempt > 1 and sub.trouble.why is None:
         yield "it tries again what has not failed"

@@ -21,7 +21,7 @@ from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.outstanding import NO_REASONS, Outstanding, Stage
 from datasync.syncbase.resync import make_resync
 from datasync.syncbase.rounds import Rounds
-from datasync.syncbase.subscriber import Deadline, Progress, Skipped, Subscriber, Wait
+from datasync.syncbase.subscriber import Progress, Skipped, Subscriber, Wait
 from datasync.syncbase.timers import Timers
 from datasync.texts import in_one_line, logger, printable
 
@@ -86,7 +86,10 @@ class Delivery:
                 self._take_back(sub)
             self.pump(sub)
         elif sub.deadline is not None and sub.deadline.wait is Wait.SOURCE:
-            sub.deadline = Deadline(Wait.READER, sub.deadline.at)
+            sub.wait_for(Wait.READER, sub.deadline.at)
+        elif sub.skipped is Skipped.SOURCE:
+            # G9: when that source is back, publishers and a round would wait for it again
+            self._wait(sub, Wait.READER, sub.spec.ack_timeout)
 
     def delivered(self, sub: Subscriber, event: Event[Any]) -> None:
         """The handler has this event, and has not reported yet:
@@ -174,7 +177,7 @@ class Delivery:
                 self._waited_for(sub, deadline.wait)
             except Exception:  # G8: said, and tried again; the other watches do not suffer for it
                 log.exception("%s: unexpected error when its time had come", sub.name)
-                if not sub.closed:
+                if sub.may_wait_for(deadline.wait):
                     self._wait(sub, deadline.wait, sub.spec.ack_timeout)
 
     def _waited_for(self, sub: Subscriber, wait: Wait) -> None:
@@ -186,7 +189,7 @@ class Delivery:
                 if sub is self.rounds.current:
                     self._turn(self.rounds.settled(sub))
                 self._pump_dependents(sub)
-            case Wait.ACK | Wait.READER:
+            case _:  # ACK, READER
                 self._pass_by(sub)
 
     # -- what the core calls -----------------------------------------------------------------------
@@ -212,6 +215,7 @@ class Delivery:
         Nothing here leads to it any more (G9).
         """
         sub.enter(Progress.CLOSED)
+        sub.skip(Skipped.NO)
         if sub.outstanding is not None:
             sub.outstanding.batch.abandon()
         sub.mailbox.clear()
@@ -342,9 +346,10 @@ class Delivery:
             self._wait(sub, Wait.SOURCE if sub.idle else Wait.READER, sub.spec.ack_timeout)
 
     def _wait(self, sub: Subscriber, wait: Wait, seconds: float) -> None:
-        sub.deadline = Deadline(wait, self.clock() + seconds)
-        if sub.deadline.at < sub.timer[0]:
-            self.timers.arm(sub, sub.deadline.at)
+        until = self.clock() + seconds
+        sub.wait_for(wait, until)
+        if until < sub.timer[0]:
+            self.timers.arm(sub, until)
 
     def _stop_waiting(self, sub: Subscriber) -> None:
         """What was waited for has come; a retry has its time."""

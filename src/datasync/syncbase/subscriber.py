@@ -61,20 +61,26 @@ _PROGRESS: Mapping[Progress, Collection[Progress]] = {
 class Wait(enum.Enum):
     """What the one running deadline of a watch is about.
 
-    ```text
-    none   ─► ACK      an event is with the handler
-    none   ─► RETRY    an event has failed
-    none   ─► READER   there is an event to deliver, and nobody asks for it
-    none   ─► SOURCE   its RESYNC needs what no source brings now
-    SOURCE ─► READER   nobody asks for it any more either
-    any    ─► none     that has come, or the time is over
-    ```
+    It ends when that has come, or the time is over.
     """
 
     ACK = "ack"
+    """An event is with the handler."""
     RETRY = "retry"
+    """An event has failed."""
     READER = "reader"
+    """There is an event to deliver, and nobody asks for it."""
     SOURCE = "source"
+    """Its RESYNC needs what no source brings now."""
+
+
+_WAIT: Mapping[Wait | None, Collection[Wait]] = {
+    None: (Wait.ACK, Wait.RETRY, Wait.READER, Wait.SOURCE),
+    Wait.ACK: (),
+    Wait.RETRY: (),
+    Wait.READER: (),
+    Wait.SOURCE: (Wait.READER,),  # nobody asks for it any more either
+}
 
 
 class Deadline(msgspec.Struct, frozen=True):
@@ -103,11 +109,13 @@ class Skipped(enum.Enum):
 
 
 _SKIPPED: Mapping[Skipped, Collection[Skipped]] = {
-    Skipped.NO: (Skipped.HANDLER, Skipped.READER, Skipped.SOURCE),  # the deadline is over
-    # it reports or asks; the reader leaves before it has the event
+    # the deadline is over
+    Skipped.NO: (Skipped.HANDLER, Skipped.READER, Skipped.SOURCE),
+    # it reports, asks or is closed; the reader leaves before it has the event
     Skipped.HANDLER: (Skipped.NO, Skipped.READER),
-    Skipped.READER: (Skipped.NO,),  # somebody reads
-    Skipped.SOURCE: (Skipped.NO,),  # the RESYNC is delivered
+    Skipped.READER: (Skipped.NO,),  # somebody reads, or it is closed
+    # the RESYNC is delivered, or it is closed; the reader leaves before that
+    Skipped.SOURCE: (Skipped.NO, Skipped.READER),
 }
 
 
@@ -307,6 +315,17 @@ class Subscriber:
         self.skipped = skipped
         if skipped is not Skipped.NO:
             self.fast = False
+
+    def may_wait_for(self, wait: Wait) -> bool:
+        """Whether that can be what it waits for: only a handler that has an event is to report."""
+        before = None if self.deadline is None else self.deadline.wait
+        return wait in _WAIT[before] and self.is_out is (wait is Wait.ACK) and not self.closed
+
+    def wait_for(self, wait: Wait, until: float) -> None:
+        """From now on that is waited for, until then by the clock."""
+        assert self.may_wait_for(wait), f"{self.name}: {wait} behind {self.deadline}"
+        assert wait is not Wait.SOURCE or self.progress is Progress.NEEDS_RESYNC
+        self.deadline = Deadline(wait, until)
 
     @property
     def state(self) -> WatchState:
