@@ -18,7 +18,7 @@ from datasync.syncbase.core import Core, Layer
 from datasync.syncbase.subscriber import Spec, Subscriber
 from datasync.testing.faults.store import EXACT
 
-__all__ = ["Bench", "Verdicts", "changes", "values"]
+__all__ = ["OPTIONS", "Bench", "Verdicts", "changes", "values"]
 
 OPTIONS = Options(retries=3, retry=Backoff(initial=1.0, factor=2.0, jitter=0.0))
 

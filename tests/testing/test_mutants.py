@@ -1,5 +1,5 @@
 """Deliberate mistakes, planted one at a time in a file of the engine:
-the simulation has to find each.
+the simulation has to find each, or a direct test of the states where it can do no harm there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import pytest
 import datasync
 
 _SEEDS = 400
-_HUNT = f"""
+_ROOT = Path(__file__).parents[2]
+_PLANT = """
 import importlib.util
 import sys
-start, name, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+name, file, start = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 class Planted: # all other modules are those of the engine
     @staticmethod
@@ -25,6 +26,8 @@ class Planted: # all other modules are those of the engine
         return importlib.util.spec_from_file_location(name, file) if wanted == name else None
 
 sys.meta_path.insert(0, Planted)
+"""
+_HUNT = f"""{_PLANT}
 from datasync.testing.simulation.__main__ import check_seed
 assert sys.modules[name].__file__ == file
 for seed in range(start, start + {_SEEDS}):
@@ -32,6 +35,16 @@ for seed in range(start, start + {_SEEDS}):
     if found:
         print(seed, *sorted({{violation.validator for violation in found}}))
         sys.exit(3)
+"""
+_ASK = f"""{_PLANT}
+import os
+import pytest
+found = pytest.main([
+    "-x", "-q", "-c", os.devnull, "--rootdir=.", "--noconftest", "--import-mode=importlib",
+    "-p", "no:cacheprovider", "tests/syncbase/test_states.py",
+])
+assert sys.modules[name].__file__ == file
+sys.exit(3 if found == pytest.ExitCode.TESTS_FAILED else found)
 """
 
 
@@ -235,17 +248,69 @@ MISTAKES = [
         "            sub.outstanding = None\n",
         start=700,
     ),
+    # -- which data a watch has got
     Mistake(
-        "nobody is ever overdue",
+        "a RESYNC counts as accepted when it is made",
         "syncbase/delivery.py",
-        "            case Wait.ACK | Wait.READER:\n                self._pass_by(sub)",
-        "            case Wait.ACK | Wait.READER:\n                pass",
+        "        sub.enter(Progress.RESYNCING)\n",
+        "        sub.enter(Progress.RESYNCING)\n        sub.enter(Progress.FOLLOWING)\n",
     ),
     Mistake(
-        "a retry is waited for without an end",
+        "a round waits for a watch that has been closed",
         "syncbase/delivery.py",
-        "            case Wait.RETRY:\n                self.pump(sub)",
-        "            case Wait.RETRY:\n                pass",
+        "        self._turn(self.rounds.settled(sub))\n        for dependent",
+        "        for dependent",
+    ),
+    Mistake(
+        "a new history is said no more when another RESYNC comes on top of it",
+        "syncbase/delivery.py",
+        "        if sub.resync_reason != NEW_HISTORY:",
+        "        if True:",
+    ),
+    # -- the one event that it has not settled
+    Mistake(
+        "an event that is delivered counts as not delivered",
+        "syncbase/outstanding.py",
+        "        self.stage = Stage.OUT\n",
+        "        pass\n",
+    ),
+    Mistake(
+        "an event that has been accepted stays out",
+        "syncbase/delivery.py",
+        "        sub.outstanding = None\n        self._settle(sub, its_turn=sub",
+        "        self._settle(sub, its_turn=sub",
+    ),
+    Mistake(
+        "an event without what does not decode is never brought",
+        "syncbase/outstanding.py",
+        "self.event, self.undecodable, self.stage = again, bad, Stage.READY",
+        "self.event, self.undecodable = again, bad",
+    ),
+    Mistake(
+        "an event that is ready comes though a RESYNC makes up for it",
+        "syncbase/delivery.py",
+        "        if out is not None and out.stage is Stage.READY:\n",
+        "        if False:\n",
+        start=10,
+    ),
+    # -- whether anybody waits for it
+    Mistake(
+        "a handler is never overdue",
+        "syncbase/delivery.py",
+        "            case _:  # ACK, READER\n",
+        "            case Wait.ACK:\n                pass\n            case _:\n",
+    ),
+    Mistake(
+        "a stream that nobody reads is never overdue",
+        "syncbase/delivery.py",
+        "            case _:  # ACK, READER\n",
+        "            case Wait.READER:\n                pass\n            case _:\n",
+    ),
+    Mistake(
+        "a watch is overdue for a source that is lost",
+        "syncbase/delivery.py",
+        "                sub.skip(Skipped.SOURCE)\n",
+        "                self._pass_by(sub)\n",
     ),
     Mistake(
         "a watch that was overdue stays so",
@@ -254,23 +319,269 @@ MISTAKES = [
         "        self.skipped = skipped if self.skipped is not Skipped.HANDLER else self.skipped\n        if skipped",
         start=200,
     ),
+    Mistake(
+        "a stream that nobody read stays so",
+        "syncbase/subscriber.py",
+        "        self.skipped = skipped\n        if skipped",
+        "        self.skipped = skipped if self.skipped is not Skipped.READER else self.skipped\n        if skipped",
+    ),
+    Mistake(
+        "a watch whose source was lost stays passed by",
+        "syncbase/subscriber.py",
+        "        self.skipped = skipped\n        if skipped",
+        "        self.skipped = skipped if self.skipped is not Skipped.SOURCE else self.skipped\n        if skipped",
+        start=160,
+    ),
+    # -- what is waited for
+    Mistake(
+        "no report is waited for",
+        "syncbase/delivery.py",
+        "        self._wait(sub, Wait.ACK, seconds)",
+        "        pass",
+    ),
+    Mistake(
+        "no reader is waited for",
+        "syncbase/delivery.py",
+        "        if sub.deadline is None and sub.skipped is Skipped.NO:\n",
+        "        if sub.deadline is None and sub.skipped is Skipped.NO and sub.idle:\n",
+    ),
+    Mistake(
+        "a lost source counts as a reader who is missing",
+        "syncbase/delivery.py",
+        "Wait.SOURCE if sub.idle else Wait.READER, sub",
+        "Wait.READER, sub",
+    ),
+    Mistake(
+        "a retry is waited for without an end",
+        "syncbase/delivery.py",
+        "            case Wait.RETRY:\n                self.pump(sub)",
+        "            case Wait.RETRY:\n                pass",
+    ),
+    Mistake(
+        "a report is waited for though it has come",
+        "syncbase/delivery.py",
+        "        sub.stats.events += 1\n        self._stop_waiting(sub)\n",
+        "        sub.stats.events += 1\n",
+        start=350,
+    ),
+    Mistake(
+        "a reader is waited for though it asks",
+        "syncbase/delivery.py",
+        "            self._stop_waiting(sub)\n            self.pump(sub)",
+        "            self.pump(sub)",
+        start=10,
+    ),
+    # -- what has failed, and which try comes next
+    Mistake(
+        "tries are not counted",
+        "syncbase/delivery.py",
+        "            trouble.attempt += 1\n",
+        "",
+    ),
+    Mistake(
+        "a newer RESYNC is no first try",
+        "syncbase/delivery.py",
+        "        sub.trouble.attempt = 1\n",
+        "",
+        start=50,
+    ),
+    Mistake(
+        "what has been accepted leaves its tries behind",
+        "syncbase/subscriber.py",
+        "        self.why, self.attempt = None, 1\n",
+        "        self.why = None\n",
+    ),
+    # -- whose turn it is
+    Mistake(
+        "a watch that settled before its turn is waited for",
+        "syncbase/rounds.py",
+        "        self._line.pop(watch, None)\n",
+        "",
+        start=20,
+    ),
+    Mistake(
+        "an event that gives way to a newer round takes the turn in it",
+        "syncbase/delivery.py",
+        "its_turn=sub.progress is not Progress.NEEDS_RESYNC)",
+        "its_turn=True)",
+        start=80,
+    ),
+    Mistake(
+        "an event that fails before a newer round takes the turn in it",
+        "syncbase/delivery.py",
+        "        self._settle(sub, its_turn=not superseded)",
+        "        self._settle(sub, its_turn=True)",
+        start=370,
+    ),
 ]
+
+
+UNSEEN = [
+    # -- which data a watch has got: a closed one is in no router any more, and has no runner
+    Mistake(
+        "a watch is not closed before its RESYNC is made",
+        "syncbase/delivery.py",
+        "        sub.enter(Progress.CLOSED)\n",
+        "        if sub.progress is not Progress.NEEDS_RESYNC:\n            sub.enter(Progress.CLOSED)\n",
+    ),
+    Mistake(
+        "a watch is not closed while it resyncs",
+        "syncbase/delivery.py",
+        "        sub.enter(Progress.CLOSED)\n",
+        "        if sub.progress is not Progress.RESYNCING:\n            sub.enter(Progress.CLOSED)\n",
+    ),
+    Mistake(
+        "a watch that follows is not closed",
+        "syncbase/delivery.py",
+        "        sub.enter(Progress.CLOSED)\n",
+        "        if not sub.follows:\n            sub.enter(Progress.CLOSED)\n",
+    ),
+    # nothing but `ready`, and the last retry, asks whether it follows
+    Mistake(
+        "a watch never follows",
+        "syncbase/delivery.py",
+        "                sub.enter(Progress.FOLLOWING)\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "an event that failed too often comes again as it is",
+        "syncbase/delivery.py",
+        '                sub.need_resync(f"{trouble.attempt} tries failed: {trouble.why}")\n',
+        "                pass\n",
+    ),
+    Mistake(
+        "any progress may follow on any other",
+        "syncbase/subscriber.py",
+        "assert progress in _PROGRESS[self.progress], (",
+        "assert progress in _PROGRESS, (",
+    ),
+    # -- whether anybody waits for it: faults end before the others have waited for long
+    Mistake(
+        "a lost source is waited for without an end",
+        "syncbase/delivery.py",
+        "                sub.skip(Skipped.SOURCE)\n",
+        "                return\n",
+    ),
+    Mistake(
+        "a handler stays overdue with an event that it has not received",
+        "syncbase/delivery.py",
+        "                sub.skip(Skipped.READER)\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "a stream that loses its reader while a source is lost is waited for",
+        "syncbase/delivery.py",
+        "            self._wait(sub, Wait.READER, sub.spec.ack_timeout)\n",
+        "            pass\n",
+    ),
+    Mistake(
+        "a watch that is passed by may be so for any other reason next",
+        "syncbase/subscriber.py",
+        "assert skipped in _SKIPPED[self.skipped],",
+        "assert skipped in _SKIPPED,",
+    ),
+    # -- what is waited for: that changes when something comes, not what
+    Mistake(
+        "a retry comes at once",
+        "syncbase/delivery.py",
+        "            self._wait(sub, Wait.RETRY, after)",
+        "            pass",
+    ),
+    Mistake(
+        "no lost source is waited for",
+        "syncbase/delivery.py",
+        "        if sub.deadline is None and sub.skipped is Skipped.NO:\n",
+        "        if sub.deadline is None and sub.skipped is Skipped.NO and not sub.idle:\n",
+    ),
+    Mistake(
+        "a lost source is waited for, though no reader is there any more either",
+        "syncbase/delivery.py",
+        "            sub.wait_for(Wait.READER, sub.deadline.at)\n",
+        "            pass\n",
+    ),
+    Mistake(
+        "a report is waited for though the event was not received",
+        "syncbase/delivery.py",
+        "            sub.outstanding.take_back()\n            sub.deadline = None\n",
+        "            sub.outstanding.take_back()\n",
+    ),
+    Mistake(
+        "a newer RESYNC waits for the retry",
+        "syncbase/delivery.py",
+        "        self._end_retry(sub)\n        sub.trouble",
+        "        sub.trouble",
+    ),
+    Mistake(
+        "who asks ends the wait of a retry",
+        "syncbase/delivery.py",
+        "        if sub.deadline is not None and sub.deadline.wait is not Wait.RETRY:\n",
+        "        if sub.deadline is not None:\n",
+    ),
+    Mistake(
+        "any wait may follow on any other",
+        "syncbase/subscriber.py",
+        "return wait in _WAIT[before] and",
+        "return wait in _WAIT and",
+    ),
+    # -- what the status shows of its trouble
+    Mistake(
+        "an accepted event leaves behind what the one before failed with",
+        "syncbase/subscriber.py",
+        "        self.why, self.attempt = None, 1\n",
+        "        self.attempt = 1\n",
+    ),
+    Mistake(
+        "it fails since its last failure",
+        "syncbase/subscriber.py",
+        "        if self.why is None:\n            self.since = now",
+        "        self.since = now",
+    ),
+    Mistake(
+        "nobody knows since when it is overdue",
+        "syncbase/delivery.py",
+        "        sub.trouble.begin(self._wall())\n        if sub.outstanding",
+        "        if sub.outstanding",
+    ),
+]
+"""These break no guarantee that a trace could show."""
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
+    hunt = _run(_HUNT, mistake, tmp_path)
+    assert hunt.returncode == 3, (
+        f"{hunt.returncode} after {_SEEDS} seeds from {mistake.start}: {hunt.stderr[-800:]}"
+    )
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("mistake", UNSEEN, ids=lambda mistake: mistake.name)
+def test_a_direct_test_finds_it(mistake: Mistake, tmp_path: Path) -> None:
+    asked = _run(_ASK, mistake, tmp_path)
+    assert asked.returncode == 3, f"{asked.returncode}: {asked.stdout[-800:]}{asked.stderr[-800:]}"
+
+
+@pytest.mark.once
+def test_where_nothing_is_planted_nothing_is_found(tmp_path: Path) -> None:
+    asked = _run(
+        _ASK,
+        Mistake("none", "syncbase/delivery.py", "import random\n", "import random\n"),
+        tmp_path,
+    )
+    assert asked.returncode == 0, asked.stdout[-800:]
+
+
+def _run(script: str, mistake: Mistake, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     text = (Path(datasync.__file__).parent / mistake.file).read_text()
     assert text.count(mistake.right) == 1, "the engine has changed: plant the mistake again"
     planted = tmp_path / "planted.py"
     planted.write_text(text.replace(mistake.right, mistake.wrong))
     module = f"datasync.{mistake.file.removesuffix('.py').replace('/', '.')}"
-    hunt = subprocess.run(
-        [sys.executable, "-c", _HUNT, str(mistake.start), module, str(planted)],
+    return subprocess.run(
+        [sys.executable, "-c", script, module, str(planted), str(mistake.start)],
         capture_output=True,
         text=True,
         timeout=100,
-    )
-    assert hunt.returncode == 3, (
-        f"{hunt.returncode} after {_SEEDS} seeds from {mistake.start}: {hunt.stderr[-800:]}"
+        cwd=_ROOT,
     )
