@@ -307,6 +307,18 @@ def test_what_a_view_holds_is_kept_until_it_is_released() -> None:
 # -- layers
 
 
+def test_what_two_views_hold_is_kept_until_the_last_of_them_releases_it() -> None:
+    bench = Bench()
+    bench.core.hold("b/")
+    bench.core.hold("b/")
+    bench.core.release("b/")
+    bench.core.narrow()
+    assert bench.open()[0] == ["b/"]
+    bench.core.release("b/")
+    bench.core.narrow()
+    assert bench.open()[0] == []
+
+
 def test_the_last_layer_wins_and_gives_back_what_it_covered() -> None:
     bench = Bench("low", "high")
     sub = bench.watch()

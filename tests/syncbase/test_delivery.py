@@ -457,6 +457,18 @@ def test_an_event_that_was_not_received_gives_way_to_a_resync_that_is_due() -> N
     assert changes(bench.resync(sub)) == {"a/1": (b"zero", b"one")}
 
 
+def test_a_resync_that_was_not_received_leaves_nothing_dirty_when_it_gives_way() -> None:
+    bench = Bench()
+    sub = bench.watch(stream=True)
+    bench.start({"a/1": b"zero"})
+    bench.core.resync(None)
+    bench.delivery.ask(sub)
+    bench.delivery.unask(sub, bench.resync(sub))
+    bench.core.resync(None)
+    bench.delivery.ask(sub)
+    assert (changes(bench.resync(sub)), sub.mailbox.dirty) == ({}, {})
+
+
 def test_an_event_that_was_answered_as_overdue_and_not_received_may_still_be_accepted() -> None:
     bench, heard = Bench(), Verdicts()
     sub = bench.watch(stream=True)
@@ -628,3 +640,56 @@ def test_g8_an_unexpected_error_at_a_watch_s_time_is_said_and_its_time_comes_aga
     assert (sub.timer is NO_TIMER) is closed
     bench.passes(2.1)
     assert (sub.skipped is Skipped.HANDLER) is not closed
+
+
+class Mistaken(Refused):
+    """A refusal that cannot be asked for its reasons."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        del self.reasons
+
+
+def test_g8_a_report_that_cannot_be_taken_fails_the_event(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench, heard = Bench(), Verdicts()
+    sub = bench.watch()
+    bench.start()
+    bench.commit({"a/1": b"one"}, reply=heard)
+    bench.report(sub, Mistaken())
+    assert "unexpected error in taking a report" in caplog.text
+    assert (heard.words, sub.state) == (["failed"], WatchState.FAILING)
+    bench.passes(1.1)
+    assert bench.change(sub).attempt == 2
+
+
+def test_g8_an_unexpected_error_behind_a_report_is_raised_for_the_event_is_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    sub = bench.watch()
+    bench.start()
+    bench.commit({"a/1": b"one"})
+
+    def broken(sub: Subscriber, *, its_turn: bool) -> None:
+        raise RuntimeError("of the engine")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(bench.delivery, "_settle", broken)
+        with pytest.raises(RuntimeError, match="of the engine"):
+            bench.report(sub, Refused({"a/1": "no"}))
+    assert (sub.outstanding, sub.refused) == (None, {"a/1": "no"})
+
+
+def test_an_error_that_cannot_be_shown_as_text_is_named() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    bench = Bench()
+    sub = bench.watch()
+    bench.start()
+    bench.commit({"a/1": b"one"})
+    bench.report(sub, Mute())
+    assert sub.trouble.why == "Mute (which cannot be shown as text)"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from datasync.errors import HistoryChanged, WatchClosed
-from datasync.events import Event
+from datasync.events import Event, ResyncEvent
 from datasync.options import Options
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import AsyncRunner
@@ -172,3 +172,50 @@ def test_closing_waits_only_so_long_for_a_handler(
     with caplog.at_level(logging.WARNING, "datasync"):
         run(main())
     assert "which does not end" in caplog.text
+
+
+def test_a_watch_may_be_closed_twice(run: Run) -> None:
+    async def main() -> None:
+        async def handler(event: Event[Any]) -> None: ...
+
+        async with running(FaultySource(), handler) as (engine, sub):
+            engine.close(sub)
+            engine.close(sub)
+            assert engine.status().watches == []
+
+    run(main())
+
+
+def test_what_is_taken_from_a_watch_before_the_start_is_never_asked_for(run: Run) -> None:
+    async def main() -> None:
+        source, seen = FaultySource({"a/1": b"1", "b/1": b"1"}), list[list[str]]()
+
+        async def handler(event: Event[Any]) -> None:
+            assert isinstance(event, ResyncEvent)
+            seen.append([change.key for change in event.changes])
+
+        engine = Engine([(source, source.name, False)], Options())
+        spec = Spec("watch", lambda key, raw: raw, 9, ack_timeout=60.0, resync_timeout=60.0)
+        sub = Subscriber(spec, ["a/", "b/"])
+        sub.runner = AsyncRunner(sub, engine, handler)
+        engine.add(sub)
+        engine.narrow(sub, "b/")
+        await engine.start()
+        await eventually(lambda: seen == [["a/1"]], what="the first RESYNC")
+        await engine.aclose()
+
+    run(main())
+
+
+def test_a_verdict_that_has_come_outlives_the_end(run: Run) -> None:
+    async def main() -> None:
+        async def handler(event: Event[Any]) -> None: ...
+
+        async with running(FaultySource(), handler) as (engine, _):
+            verdict = asyncio.get_running_loop().create_future()
+            with engine.awaiting(verdict):
+                verdict.set_result("accepted")
+                await engine.aclose()
+            assert await verdict == "accepted"
+
+    run(main())

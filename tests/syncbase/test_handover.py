@@ -14,9 +14,12 @@ import msgspec
 import pytest
 
 from datasync import ChangeEvent, DataSync, ResyncEvent
-from datasync.source import Commit, Frame, Session
+from datasync.errors import Disconnected
+from datasync.source import Commit, Frame, Session, SnapshotBegin, SnapshotEnd
+from datasync.syncbase.handover import Handover
 from datasync.testing import EXACT, FaultySource, run_simulated
 from datasync.testing.faults.store import Position
+from tests.helpers.core import Bench
 
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 
@@ -311,3 +314,13 @@ def test_closing_while_the_session_before_it_ends_leaves_none_open() -> None:
         assert (source.opened, source.closed) == (2, 2)
 
     run_simulated(main())
+
+
+def test_a_successor_with_another_history_cannot_take_over() -> None:
+    bench = Bench()
+    bench.start()
+    handover = Handover(bench.layer, ["a/", "b/"], ["b/"])
+    handover.bring(SnapshotBegin(["b/"]))
+    with pytest.raises(Disconnected, match="another history"):
+        handover.bring(SnapshotEnd(9, 9, "of another store"))
+    assert not handover.loaded

@@ -304,3 +304,23 @@ def test_a_report_before_the_start_reaches_nobody() -> None:
     runner = StreamRunner(sub, desk)
     runner.report(deliver(runner, sub), None)
     assert desk.heard == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_loop_is_heard_as_the_outcome_all_the_same(
+    error: type[BaseException],
+) -> None:
+    desk, sub = Desk(), watch()
+
+    async def handler(event: Event[Any]) -> None:
+        raise error
+
+    async def main() -> None:
+        runner = AsyncRunner(sub, desk, handler)
+        runner.start()
+        deliver(runner, sub)
+        await asyncio.Event().wait()
+
+    with pytest.raises(error):
+        asyncio.run(main())
+    assert desk.heard == ["ask", f"finished {error()!r}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from typing import Any
 
 import msgspec
 import pytest
@@ -196,3 +197,13 @@ def test_what_was_found_for_directories_is_bounded_in_bytes() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 50 << 20
+
+
+def test_a_key_that_is_not_text_is_refused_before_anything_is_taken_over() -> None:
+    mirror = Mirror(["only"])
+    wrong: list[Any] = [("a", b"1", 1), (b"b", b"1", 1)]
+    with pytest.raises(TypeError, match=r"the key b'b' is of type bytes"):
+        mirror.apply(0, [item[:2] for item in wrong], 1)
+    assert mirror.records == {}
+    with pytest.raises(TypeError, match=r"the key b'b' is of type bytes"):
+        mirror.stage(0, {}, wrong)

@@ -95,13 +95,12 @@ class Core:
             self.delivery.pump(sub)
 
     def close(self, sub: Subscriber) -> None:
-        """Forget a watch."""
-        if not sub.closed:
-            del self.subscribers[sub]
-            self._wanted = None
-            for scope in sub.scopes:
-                self._router.remove(scope, sub)
-            self.delivery.close(sub)
+        """Forget a watch, which is open."""
+        del self.subscribers[sub]
+        self._wanted = None
+        for scope in sub.scopes:
+            self._router.remove(scope, sub)
+        self.delivery.close(sub)
 
     def narrow(self) -> None:
         """G9: forget what neither a watch nor a view needs any more;

@@ -461,8 +461,7 @@ class Engine:
                     future.set_exception(error)
 
     def _set_timer(self, when: float) -> None:
-        if self._loop is None:
-            return
+        assert self._loop is not None
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = when

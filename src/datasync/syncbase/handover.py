@@ -112,7 +112,7 @@ class Handover:
             case SnapshotChunk(items):
                 self._items.update((item[0], item) for item in items)
                 self._brought.update((key, revision) for key, _, revision in items)
-            case SnapshotEnd():
+            case _:  # SnapshotEnd
                 if frame.history != self._layer.history:
                     raise Disconnected(f"{self._layer.name}: it has another history by now")
                 self._end, self._bookmark = frame, None

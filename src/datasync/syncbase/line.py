@@ -35,11 +35,11 @@ class Line:
         """End it, within `timeout` seconds."""
         if not self.ended.done():
             self.ended.set_result(None)
+        assert self.taking is not None
         try:
-            if self.taking is not None:
-                await end_tasks(self.taking)
-                if not self.taking.cancelled():
-                    self.taking.exception()  # the session after it has been told
+            await end_tasks(self.taking)
+            if not self.taking.cancelled():
+                self.taking.exception()  # the session after it has been told
         finally:  # G12: also if this is cancelled, now or meanwhile: who would close it then?
             self.taking = None  # G9: what it ended with leads back here
             await see_out(asyncio.ensure_future(self._close(timeout)))

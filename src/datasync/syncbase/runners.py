@@ -6,6 +6,7 @@ A handler runs in a task (or thread) of its own, never inside the engine's or an
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import contextvars
@@ -34,7 +35,7 @@ class Desk(Protocol):
     def unask(self, sub: Subscriber, event: Event[Any] | None) -> None: ...
 
 
-class Runner:
+class Runner(abc.ABC):
     """Delivers the events of one watch; the base of the three kinds."""
 
     is_stream = False
@@ -55,16 +56,16 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
 
+    @abc.abstractmethod
     def deliver(self, event: Event[Any]) -> None:
         """Give the event to the application."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stop(self) -> asyncio.Future[None] | None:
         """The watch is closed.
 
         What runs may finish; returns what to wait for, cancelling it where that helps.
         """
-        return None
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """`event.done`, from any thread."""
@@ -125,7 +126,8 @@ class AsyncRunner(Runner):
             task.set_name(f"datasync {self._sub.name}")
             task.add_done_callback(lambda task: self._conclude(event, task))
 
-    async def _unless_closed(self, event: Event[Any]) -> None:
+    # before Python 3.12 only
+    async def _unless_closed(self, event: Event[Any]) -> None:  # pragma: no cover
         """Where a task starts later than it is made, the watch may be closed in between,
         and shows nothing then.
         """
@@ -201,8 +203,8 @@ class ThreadRunner(Runner):
             self._loop.call_soon_threadsafe(function, *args)
 
     def _set_ended(self) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        assert self._ended is not None
+        self._ended.set_result(None)
 
     def stop(self) -> asyncio.Future[None] | None:
         self._queue.put(None)
