@@ -388,8 +388,8 @@ MISTAKES = [
     Mistake(
         "what has been accepted leaves its tries behind",
         "syncbase/subscriber.py",
-        "        self.why, self.attempt = None, 1\n",
-        "        self.why = None\n",
+        "        self.why, self.attempt, self.failures = None, 1, 0\n",
+        "        self.why, self.failures = None, 0\n",
     ),
     # -- whose turn it is
     Mistake(
@@ -527,8 +527,8 @@ UNSEEN = [
     Mistake(
         "an accepted event leaves behind what the one before failed with",
         "syncbase/subscriber.py",
-        "        self.why, self.attempt = None, 1\n",
-        "        self.attempt = 1\n",
+        "        self.why, self.attempt, self.failures = None, 1, 0\n",
+        "        self.attempt, self.failures = 1, 0\n",
     ),
     Mistake(
         "it fails since its last failure",
