@@ -42,7 +42,7 @@ async def told(url: str, kind: type[DataSyncError], *wanted: str) -> str:
     """
     async with asyncio.timeout(60):
         source = open_url(url)
-        source.used_by(lambda: None)
+        source.attach(lambda: None)
         with pytest.raises(DataSyncError) as raised:
             await source.open(["a/"])
         await source.aclose()

@@ -27,12 +27,12 @@ class ForwardingSource(Source):
         return self._source.capabilities
 
     @property
-    def relays(self) -> bool:  # type: ignore[override]
+    def forwards_verdicts(self) -> bool:  # type: ignore[override]
         """As `capabilities`."""
-        return self._source.relays
+        return self._source.forwards_verdicts
 
-    def used_by(self, status: Callable[[], Any]) -> None:
-        self._source.used_by(status)
+    def attach(self, status: Callable[[], Any]) -> None:
+        self._source.attach(status)
 
     async def open(
         self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()

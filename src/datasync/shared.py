@@ -22,7 +22,7 @@ class SharedSource(Source):
 
     _users = 0
 
-    def used_by(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any]) -> None:
         self._users += 1
 
     async def aclose(self) -> None:

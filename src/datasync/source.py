@@ -285,12 +285,12 @@ class Source(abc.ABC):
     """Whether opening may make the store where there is none. Who only reads clears it,
     before the first use: then a missing store is a `BadStore` at once. Means nothing to
     sources that make no stores."""
-    relays: bool = False
+    forwards_verdicts: bool = False
     """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability
     `reply` is missing: those of the DataSyncs that follow this source are not among them, and are
     asked beside it. A source that stands for another may learn of it as of its capabilities."""
 
-    def used_by(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
+    def attach(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
         """Called as a DataSync starts with this source.
 
         status: its `DataSync.status`, for sources that show it.

@@ -131,7 +131,7 @@ class DataSync:
         """
         self._life.begin()
         for source in self._sources:
-            source.used_by(self.status)
+            source.attach(self.status)
         async with closed_on_error(self.aclose):
             await self._engine.start()
 

@@ -180,7 +180,7 @@ class Writer:
         beside those that the source asks.
         """
         with self._engine.confirming(layer, writes) as write:
-            reply = source.relays or source.capabilities.reply
+            reply = source.forwards_verdicts or source.capabilities.reply
             committed = await source.commit(operations, reply=reply)
             revision, deadline = committed.revision, self._deadline(confirm)
             if not layer.revisions:

@@ -58,7 +58,7 @@ class TestTappedBelowALabel(ContractSuite):
 class Relaying(FaultySource):
     """Asks watches elsewhere, beside those of the DataSyncs that follow it."""
 
-    relays = True
+    forwards_verdicts = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -275,7 +275,7 @@ async def closed_wherever_it_is_cancelled(url: str, *ports: int) -> None:
             source.page("a/", None, 10),
         ]
         calls += [source.commit([Put(f"a/{number}", b"1")]) for number in range(10)]
-        calls += [source.commit([Put("a/1", b"2")], reply=True)] if source.relays else []
+        calls += [source.commit([Put("a/1", b"2")], reply=True)] if source.forwards_verdicts else []
         under_way = [asyncio.ensure_future(call) for call in calls]
         await asyncio.sleep(0.001 * turns)  # from nothing sent yet to all answered
 

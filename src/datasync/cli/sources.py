@@ -34,4 +34,6 @@ def hears_verdicts(source: Source) -> bool:
 
     To be asked once connected, when a source that stands for another has learnt of it.
     """
-    return (source.capabilities.reply or source.relays) and not isinstance(source, MemorySource)
+    return (source.capabilities.reply or source.forwards_verdicts) and not isinstance(
+        source, MemorySource
+    )

@@ -173,7 +173,7 @@ class Events:
     def _promised(self) -> Capabilities:
         """What the source can promise, here with the verdicts on writes."""
         source = self._hub.source
-        reply = source.relays or (self._watched and source.capabilities.reply)
+        reply = source.forwards_verdicts or (self._watched and source.capabilities.reply)
         return msgspec.structs.replace(self._hub.capabilities, reply=reply)
 
     @property

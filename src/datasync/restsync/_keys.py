@@ -220,7 +220,7 @@ class Keys:
             committed = await self._source.commit(
                 operations,
                 reply=patience is not None
-                and (self._source.capabilities.reply or self._source.relays),
+                and (self._source.capabilities.reply or self._source.forwards_verdicts),
             )
             await self._told(exchange, patience, committed)
         except Conflict as conflict:

@@ -67,7 +67,7 @@ class RestSource(Source):
         self._mounted = contextlib.ExitStack()
         self.app = app_for(self._hub, access, status=lambda: joined(self._statuses), limits=limits)
 
-    def used_by(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any]) -> None:
         self._forget_closed()
         self._statuses.append(status)
 

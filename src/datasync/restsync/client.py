@@ -57,7 +57,7 @@ class HttpSource(Source):
     """
 
     capabilities = ASSUMED_CAPABILITIES
-    relays = True
+    forwards_verdicts = True
 
     def __init__(self, access: Access, timeout: float = 5.0, most: int = MAX_ANSWER) -> None:
         self.name = access.name
@@ -74,7 +74,8 @@ class HttpSource(Source):
             told = msgspec.json.decode(response.headers.get(CAPABILITIES, ""), type=Capabilities)
             # the verdicts come with the answers to writes; who follows from
             # here is not asked by the server
-            self.capabilities, self.relays = msgspec.structs.replace(told, reply=False), told.reply
+            self.capabilities = msgspec.structs.replace(told, reply=False)
+            self.forwards_verdicts = told.reply
         followed = Followed(self.name, self.capabilities)
         return HttpSession(self.name, response, self._most, followed, self._ping, self._catch_up)
 

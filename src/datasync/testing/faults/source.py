@@ -54,7 +54,7 @@ class FaultySource(FaultyStore, Source):
 
     # -- the source --------------------------------------------------------------------------------
 
-    def used_by(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any]) -> None:
         self._users += 1
 
     async def aclose(self) -> None:
