@@ -66,7 +66,7 @@ class FaultySession(Session):
         self._taken = 0 if resume is None else min(resume.at)
         """How much of the log the engine has taken over."""
         self._moved = asyncio.Event()
-        self._bell = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._fresh = resume is None
         self._known = Scopes(scope for scope in scopes if scope not in added)
         self._hurried = len(store.log) if added else 0
@@ -79,7 +79,7 @@ class FaultySession(Session):
 
     def wake(self) -> None:
         """There may be something new."""
-        self._bell.set()
+        self._wakeup.set()
 
     def cut(self, after: int, error: BaseException) -> None:
         """End with `error` behind `after` more frames."""
@@ -102,7 +102,7 @@ class FaultySession(Session):
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         store = self._store
         while True:
-            self._bell.clear()
+            self._wakeup.clear()
             self._note_taken()
             await self._thaw()
             frames = self._take(store.batch if store.delay <= 0 else 1)
@@ -116,7 +116,7 @@ class FaultySession(Session):
             if frames:
                 yield frames
             else:
-                await self._bell.wait()
+                await self._wakeup.wait()
 
     async def ping(self) -> None:
         await self._store.answer()
@@ -143,7 +143,7 @@ class FaultySession(Session):
         self._closed = True
         self._frames = itertools.repeat(None)  # G9: they lead back here
         self._store.left(self)
-        self._bell.set()
+        self._wakeup.set()
         self._moved.set()
         self._store.stumble("aclose")
 
@@ -155,14 +155,14 @@ class FaultySession(Session):
     async def _thaw(self) -> None:
         while self._error is None and (hanging := self._store.hanging) is not None:
             thawed = asyncio.ensure_future(hanging.wait())
-            broken = asyncio.ensure_future(self._bell.wait())
+            broken = asyncio.ensure_future(self._wakeup.wait())
             try:
                 await asyncio.wait((thawed, broken), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 thawed.cancel()
                 broken.cancel()
             if not hanging.is_set():
-                self._bell.clear()
+                self._wakeup.clear()
 
     # -- frames ------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class FaultySession(Session):
     def _break(self, error: BaseException) -> None:
         self._error = error
         self._store.left(self)
-        self._bell.set()
+        self._wakeup.set()
         self._moved.set()
 
     def _make(self) -> Iterator[Frame | None]:
@@ -324,8 +324,8 @@ class FaultyPushSession(FaultySession, PushSession):
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         while self._error is None and not self._closed:
-            self._bell.clear()
-            await self._bell.wait()
+            self._wakeup.clear()
+            await self._wakeup.wait()
         if self._error is not None:
             raise self._error
         return

@@ -8,8 +8,8 @@ import msgspec
 
 from datasync.testing.trace import records as t
 from datasync.testing.trace.crosschecks import ACROSS
-from datasync.testing.trace.index import Story, Told, WatchStory
-from datasync.testing.trace.model import Place, WatchModel
+from datasync.testing.trace.index import DeliveredEvent, TraceIndex, WatchTrace
+from datasync.testing.trace.model import Position, WatchModel
 from datasync.testing.trace.validators import BY_LOG, BY_WATCH
 
 __all__ = ["VALIDATORS", "Violation", "check"]
@@ -41,29 +41,29 @@ def check(trace: t.Trace, *, latency: float = 0.0) -> list[Violation]:
     in seconds, a change may take to a watch that waits for nothing: nothing at all in a
     simulation, more on a real machine.
     """
-    story = Story(trace, latency)
+    index = TraceIndex(trace, latency)
     found: list[Violation] = []
     models = {}
-    for watch in story.in_order:
-        models[watch.name] = model = WatchModel(story, watch)
-        found.extend(_follow(story, watch, model))
+    for watch in index.in_order:
+        models[watch.name] = model = WatchModel(index, watch)
+        found.extend(_follow(index, watch, model))
     end = trace[-1].seq if trace else 0
     for name, across in ACROSS.items():
-        found.extend(Violation(name, where, why, end) for where, why in across(story, models))
+        found.extend(Violation(name, where, why, end) for where, why in across(index, models))
     return sorted(found, key=lambda violation: violation.seq)
 
 
-def _follow(story: Story, watch: WatchStory, model: WatchModel) -> Iterator[Violation]:
+def _follow(index: TraceIndex, watch: WatchTrace, model: WatchModel) -> Iterator[Violation]:
     disturbances = iter(
-        [request for request in story.requests if request.watch in ("", watch.name)]
+        [request for request in index.requests if request.watch in ("", watch.name)]
     )
     records: list[t.Record] = sorted([*watch.records, *disturbances], key=_seq)
     for record in records:
         match record:
             case t.Delivered():
-                told = watch.by_number[record.event]
-                for validator, why in _event(model, told):
-                    yield Violation(validator, watch.name, f"{told}: {why}", record.seq)
+                event = watch.by_number[record.event]
+                for validator, why in _event(model, event):
+                    yield Violation(validator, watch.name, f"{event}: {why}", record.seq)
             case t.Reported():
                 reported = watch.by_number.get(record.event)
                 if reported is not None and reported.report is record:
@@ -77,22 +77,24 @@ def _follow(story: Story, watch: WatchStory, model: WatchModel) -> Iterator[Viol
                 pass
 
 
-def _event(model: WatchModel, told: Told) -> list[tuple[str, str]]:
+def _event(model: WatchModel, event: DeliveredEvent) -> list[tuple[str, str]]:
     """Ask all validators; of the histories that the event may be in, the
     one that fits best counts."""
-    lines = [(name, why) for name, validate in BY_WATCH.items() for why in validate(model, told)]
+    lines = [(name, why) for name, validate in BY_WATCH.items() for why in validate(model, event)]
     best: list[tuple[str, str]] | None = None
-    fitting: list[Place] = []
-    for where in model.places(told):
+    fitting: list[Position] = []
+    for where in model.positions(event):
         wrong = [
-            (name, why) for name, validate in BY_LOG.items() for why in validate(model, told, where)
+            (name, why)
+            for name, validate in BY_LOG.items()
+            for why in validate(model, event, where)
         ]
         if best is None or len(wrong) < len(best):
             fitting = []
         if best is None or len(wrong) <= len(best):
             best = wrong  # of two histories that fit equally badly, the newer one
             fitting.append(where)
-    model.show(told, fitting)
+    model.show(event, fitting)
     return lines + (best or [])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from datasync.source import Scopes
 from datasync.testing.trace import records as t
-from datasync.testing.trace.index import SLACK, Story, Told, WatchStory
+from datasync.testing.trace.index import SLACK, DeliveredEvent, TraceIndex, WatchTrace
 from datasync.testing.trace.model import WatchModel
 from datasync.testing.trace.publishers import offsets, verdicts
 
@@ -20,11 +20,11 @@ Lines = Iterator[tuple[str, str]]
 # -- sessions --------------------------------------------------------------------------------------
 
 
-def bookmarkable(story: Story, _: dict[str, WatchModel]) -> Lines:
+def bookmarkable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """Behind a bookmark, or a snapshot, nothing comes that is as old as it, and nothing goes back.
     Where each key is ordered for itself, revisions of different keys tell nothing."""
-    for opened, frames in story.sessions.values():
-        can = story.sources[opened.source].capabilities
+    for opened, frames in index.sessions.values():
+        can = index.sources[opened.source].capabilities
         if not can.revisions or can.order != "total":
             continue
         reached, newest, history = -1, -1, ""
@@ -58,12 +58,12 @@ def bookmarkable(story: Story, _: dict[str, WatchModel]) -> Lines:
                 reached = max(reached, frame.revision)
 
 
-def resumable(story: Story, _: dict[str, WatchModel]) -> Lines:
+def resumable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A session that is resumed goes on with the next commit of the log."""
-    source = story.exact
+    source = index.exact
     if source is None:
         return
-    for opened, frames in story.sessions.values():
+    for opened, frames in index.sessions.values():
         if opened.resume is None or opened.resume < 0:
             continue
         where = f"session {opened.session}"
@@ -79,12 +79,12 @@ def resumable(story: Story, _: dict[str, WatchModel]) -> Lines:
             next(
                 (
                     history.revisions[n - 1]
-                    for n, _, _ in history.touched(known, place, len(history))
+                    for n, _, _ in history.touched(known, position, len(history))
                 ),
                 None,
             )
             for history in source.histories
-            for place in [history.place(opened.resume)]
+            for position in [history.position(opened.resume)]
             for known in ways
         ]
         if first.revision not in expected:
@@ -95,71 +95,71 @@ def resumable(story: Story, _: dict[str, WatchModel]) -> Lines:
 # -- rounds ----------------------------------------------------------------------------------------
 
 
-def rounds(story: Story, _: dict[str, WatchModel]) -> Lines:
+def rounds(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """RESYNCs come in the order of registration, each once those before it
     have settled theirs (G6)."""
-    for watch in story.in_order:
-        began: Told | None = None
-        for told in watch.events:
-            if not told.is_resync or told.entry.attempt != 1 or _is_again(watch, told):
+    for watch in index.in_order:
+        began: DeliveredEvent | None = None
+        for event in watch.events:
+            if not event.is_resync or event.entry.attempt != 1 or _is_again(watch, event):
                 continue
             # what came at the same moment may have been recorded in another order:
             # readers wake one after another
-            since = -1 if began is None else story.seq_at(began.entry.at - SLACK)
-            began = told
-            if _disturbed(story, watch, since, told.entry.seq):
+            since = -1 if began is None else index.seq_at(began.entry.at - SLACK)
+            began = event
+            if _disturbed(index, watch, since, event.entry.seq):
                 continue
-            for other in story.in_order[: watch.order]:
-                if not _has_settled(story, watch, other, since, told):
-                    yield watch.name, f"{told} comes before {other.name!r} had settled its own"
+            for other in index.in_order[: watch.order]:
+                if not _has_settled(index, watch, other, since, event):
+                    yield watch.name, f"{event} comes before {other.name!r} had settled its own"
 
 
-def _is_again(watch: WatchStory, told: Told) -> bool:
-    index = watch.events.index(told)
-    return index > 0 and watch.events[index - 1].outcome == "undecodable"
+def _is_again(watch: WatchTrace, event: DeliveredEvent) -> bool:
+    at = watch.events.index(event)
+    return at > 0 and watch.events[at - 1].outcome == "undecodable"
 
 
-def _disturbed(story: Story, watch: WatchStory, since: int, until: int) -> bool:
+def _disturbed(index: TraceIndex, watch: WatchTrace, since: int, until: int) -> bool:
     """It has been widened, narrowed or resynced for itself."""
     return any(
         isinstance(record, t.Scoped) and since < record.seq < until for record in watch.records
     ) or any(
-        request.watch == watch.name and since < request.seq < until for request in story.requests
+        request.watch == watch.name and since < request.seq < until for request in index.requests
     )
 
 
-def _came_late(story: Story, watch: WatchStory) -> bool:
+def _came_late(index: TraceIndex, watch: WatchTrace) -> bool:
     """It was registered when the first RESYNC was out already, or a session
     open that may not cover it."""
-    opened = any(session.seq < watch.entry.seq for session, _ in story.sessions.values())
+    opened = any(session.seq < watch.entry.seq for session, _ in index.sessions.values())
     return opened or any(
-        other.events and other.events[0].entry.seq < watch.entry.seq for other in story.in_order
+        other.events and other.events[0].entry.seq < watch.entry.seq for other in index.in_order
     )
 
 
 def _has_settled(
-    story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told
+    index: TraceIndex, watch: WatchTrace, other: WatchTrace, since: int, event: DeliveredEvent
 ) -> bool:
-    until, now = told.entry.seq, told.entry.at
-    if since < 0 and _came_late(story, watch):
+    until, now = event.entry.seq, event.entry.at
+    if since < 0 and _came_late(index, watch):
         return True  # nobody can say whether a round was under way
     if other.entry.seq > until or (other.closed is not None and other.closed.seq < until):
         return True
-    for event in other.events_between(since, until):
-        if event.is_resync and (event.settled[0] < until or event.settled[1] <= now + SLACK):
+    for theirs in other.events_between(since, until):
+        if theirs.is_resync and (theirs.settled[0] < until or theirs.settled[1] <= now + SLACK):
             return True
     # passed by: it had an event that was overdue, or nobody has read it for a while
-    began = 0.0 if since < 0 else story.trace[min(since + 1, len(story.trace) - 1)].at
-    for event in other.events:
-        if event.entry.seq < until and event.overdue_at <= now + SLACK:
-            reported = math.inf if event.report is None else event.report.at
-            if reported >= max(began, event.overdue_at) - SLACK:
+    began = 0.0 if since < 0 else index.trace[min(since + 1, len(index.trace) - 1)].at
+    for theirs in other.events:
+        if theirs.entry.seq < until and theirs.overdue_at <= now + SLACK:
+            reported = math.inf if theirs.report is None else theirs.report.at
+            if reported >= max(began, theirs.overdue_at) - SLACK:
                 return True
     if other.entry.stream:
         firsts = [
-            event.report.at
-            for event in other.events
-            if event.report is not None and event.report.seq < until
+            theirs.report.at
+            for theirs in other.events
+            if theirs.report is not None and theirs.report.seq < until
         ]
         heard = [
             r.at for r in other.records if r.seq < until and isinstance(r, t.Asked | t.Delivered)
@@ -171,45 +171,46 @@ def _has_settled(
         ):
             return True
     return any(
-        _waits_for_snapshot(story, other, seq, story.trace[seq].at)
-        for seq in _turns(story, watch, other, since, told)
+        _waits_for_snapshot(index, other, seq, index.trace[seq].at)
+        for seq in _turns(index, watch, other, since, event)
     )
 
 
 def _turns(
-    story: Story, watch: WatchStory, other: WatchStory, since: int, told: Told
+    index: TraceIndex, watch: WatchTrace, other: WatchTrace, since: int, event: DeliveredEvent
 ) -> Iterator[int]:
     """Records at which a round was at `other`, or had gone on without it: it does not
     come back to a watch that could not have its RESYNC then."""
     of_the_round = [
-        (each.order, event)
-        for each in story.in_order[: watch.order]
-        for event in each.events_between(since, told.entry.seq)
-        if event.is_resync and event.entry.reason == told.entry.reason
+        (each.order, theirs)
+        for each in index.in_order[: watch.order]
+        for theirs in each.events_between(since, event.entry.seq)
+        if theirs.is_resync and theirs.entry.reason == event.entry.reason
     ]
-    yield told.entry.seq
-    yield from [event.entry.seq for order, event in of_the_round if order > other.order]
+    yield event.entry.seq
+    yield from [theirs.entry.seq for order, theirs in of_the_round if order > other.order]
     before = [
-        event.report
-        for order, event in of_the_round
-        if order < other.order and event.report is not None
+        theirs.report
+        for order, theirs in of_the_round
+        if order < other.order and theirs.report is not None
     ]
-    yield from [report.seq for report in before if report.seq < told.entry.seq]
+    yield from [report.seq for report in before if report.seq < event.entry.seq]
     # with an event of its own in hand it may have had its turn since any of these moments
     last = max(
-        (event.entry.seq for event in watch.events if event.entry.seq < told.entry.seq), default=0
+        (theirs.entry.seq for theirs in watch.events if theirs.entry.seq < event.entry.seq),
+        default=0,
     )
-    begun = [record.seq for record in (*story.snapshots, *story.requests)]
-    yield from [seq for seq in begun if last < seq < told.entry.seq]
+    begun = [record.seq for record in (*index.snapshots, *index.requests)]
+    yield from [seq for seq in begun if last < seq < event.entry.seq]
 
 
-def _waits_for_snapshot(story: Story, watch: WatchStory, until: int, now: float) -> bool:
+def _waits_for_snapshot(index: TraceIndex, watch: WatchTrace, until: int, now: float) -> bool:
     """It was given prefixes that nothing may be known of yet, or not before this very
     moment: readers wake later."""
     widened = [r.seq for r in watch.records if isinstance(r, t.Scoped) and r.seq < until]
     # the session that was open, or being opened, did not cover it
-    beside = any(opened.seq < watch.entry.seq for opened, _ in story.sessions.values())
-    if not widened and not beside and not _came_late(story, watch):
+    beside = any(opened.seq < watch.entry.seq for opened, _ in index.sessions.values())
+    if not widened and not beside and not _came_late(index, watch):
         return False
     last = widened[-1] if widened else watch.entry.seq
     shown = [event for event in watch.events_between(last, until) if event.is_resync]
@@ -218,16 +219,16 @@ def _waits_for_snapshot(story: Story, watch: WatchStory, until: int, now: float)
     # a layer that joins late, with a session from before, has yet to bring
     # what was registered meanwhile
     wanted = watch.scopes_at(until)
-    return any(scope not in known for known in _followed(story, until) for scope in wanted)
+    return any(scope not in known for known in _followed(index, until) for scope in wanted)
 
 
-def _followed(story: Story, until: float) -> Iterator[Scopes]:
+def _followed(index: TraceIndex, until: float) -> Iterator[Scopes]:
     """The scopes of the newest session of each of several layers that had
     brought its snapshot by then."""
-    for source in story.sources if len(story.sources) > 1 else ():
+    for source in index.sources if len(index.sources) > 1 else ():
         ended = [
             opened
-            for opened, frames in story.sessions.values()
+            for opened, frames in index.sessions.values()
             if opened.source == source
             and any(frame.kind == "end" and frame.seq < until for frame in frames)
         ]
@@ -238,43 +239,43 @@ def _followed(story: Story, until: float) -> Iterator[Scopes]:
 # -- registrations ---------------------------------------------------------------------------------
 
 
-def fresh(story: Story, _: dict[str, WatchModel]) -> Lines:
+def fresh(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """The first RESYNC behind a registration, or a wider scope, holds all that was
     acknowledged before it (G1)."""
-    source = story.exact
+    source = index.exact
     if source is None:
         return
-    for watch in story.in_order:
+    for watch in index.in_order:
         known = Scopes()
         asked: list[t.Registered | t.Scoped] = [watch.entry]
         asked += [record for record in watch.records if isinstance(record, t.Scoped)]
         for record in asked:
             before, known = known, Scopes(record.scopes)
             # one that shows less was made before, and is only received behind it
-            told = next(
+            event = next(
                 (e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None
             )
-            if told is None or all(scope in before for scope in known):
+            if event is None or all(scope in before for scope in known):
                 continue
-            started = max(h.seq for h in source.histories if h.seq < told.entry.seq)
+            started = max(h.seq for h in source.histories if h.seq < event.entry.seq)
             least = max(
                 (
                     done.revision
-                    for done in story.trace[: record.seq]
+                    for done in index.trace[: record.seq]
                     if isinstance(done, t.Committed)
                     and started < done.seq < record.seq
                     and any(key in known for key, _ in done.changes)
                 ),
                 default=0,
             )
-            if told.entry.revision < least:
+            if event.entry.revision < least:
                 yield (
                     watch.name,
-                    f"{told} lacks revision {least}, acknowledged before it was asked for",
+                    f"{event} lacks revision {least}, acknowledged before it was asked for",
                 )
 
 
-def _shows(event: Told, scopes: Scopes) -> bool:
+def _shows(event: DeliveredEvent, scopes: Scopes) -> bool:
     """Whether it is a RESYNC over all of these scopes."""
     values = event.entry.values
     return values is not None and all(scope in values for scope in scopes)
@@ -283,10 +284,10 @@ def _shows(event: Told, scopes: Scopes) -> bool:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def unedited(story: Story, _: dict[str, WatchModel]) -> Lines:
+def unedited(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """Each delivery decodes again: a handler reads what was stored, whatever it
     did to an earlier one (G7)."""
-    for read in story.reads:
+    for read in index.reads:
         if read.value != read.raw:
             yield read.watch, f"{read.key!r} was read as {read.value!r}, stored was {read.raw!r}"
 
@@ -294,17 +295,17 @@ def unedited(story: Story, _: dict[str, WatchModel]) -> Lines:
 # -- isolation and the end -------------------------------------------------------------------------
 
 
-def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
+def isolation(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A watch that waits for nothing gets its change at once, however slow the others are (G9)."""
-    source = story.exact
-    if source is None or not story.sessions:
+    source = index.exact
+    if source is None or not index.sessions:
         return
     if len(source.histories) > 1:
         return  # a revision may stand for several commits
-    handed = _handed(story)
-    for watch in story.in_order:
+    handed = _handed(index)
+    for watch in index.in_order:
         if any(
-            story.watches[name].entry.stream for name in watch.entry.after if name in story.watches
+            index.watches[name].entry.stream for name in watch.entry.after if name in index.watches
         ):
             continue
         free = -math.inf
@@ -313,26 +314,26 @@ def isolation(story: Story, _: dict[str, WatchModel]) -> Lines:
                 free = record.at
             elif isinstance(record, t.Delivered) and record.values is None and record.attempt == 1:
                 since = max(
-                    free, handed.get(record.revision, math.inf), _waited_for(story, watch, record)
+                    free, handed.get(record.revision, math.inf), _waited_for(index, watch, record)
                 )
                 others = [
-                    story.watches[name] for name in watch.entry.after if name in story.watches
+                    index.watches[name] for name in watch.entry.after if name in index.watches
                 ]
                 if any(
-                    _waits_for_snapshot(story, other, record.seq, record.at) for other in others
+                    _waits_for_snapshot(index, other, record.seq, record.at) for other in others
                 ):
                     # it is waited for until its source is known to be lost, and a while longer
                     continue
-                if record.at > since + story.latency and since < math.inf:
+                if record.at > since + index.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
 
 
-def _handed(story: Story) -> dict[int, float]:
+def _handed(index: TraceIndex) -> dict[int, float]:
     """From when on the engine could deliver each commit, by its revision."""
     handed: dict[int, float] = {}
-    for opened, frames in story.sessions.values():
-        before = [number for number in story.sessions if number < opened.session]
-        takes_over = max(map(story.ended_at, before), default=0.0)
+    for opened, frames in index.sessions.values():
+        before = [number for number in index.sessions if number < opened.session]
+        takes_over = max(map(index.ended_at, before), default=0.0)
         for frame in frames:
             if frame.kind == "commit":
                 # what the session before it has not shown by its end comes when this one
@@ -343,20 +344,22 @@ def _handed(story: Story) -> dict[int, float]:
     return handed
 
 
-def _waited_for(story: Story, watch: WatchStory, event: t.Delivered) -> float:
+def _waited_for(index: TraceIndex, watch: WatchTrace, event: t.Delivered) -> float:
     """Until when it had to wait for the watches that it names in `after`."""
     latest, before = -math.inf, event.seq
     for name in watch.entry.after:
-        other = story.watches.get(name)
+        other = index.watches.get(name)
         if other is None:
             continue
-        earlier = [told for told in other.events if told.entry.seq < before]
-        for told in earlier:
+        earlier = [theirs for theirs in other.events if theirs.entry.seq < before]
+        for theirs in earlier:
             latest = max(
                 latest,
-                min(told.settled[1], math.inf) if told.settled[0] < before else told.overdue_at,
+                min(theirs.settled[1], math.inf)
+                if theirs.settled[0] < before
+                else theirs.overdue_at,
             )
-        if earlier and _writes_in(story, other, event):
+        if earlier and _writes_in(index, other, event):
             # it may have something to say on this, until it is free to take it, or passed by
             asked = [
                 r.at
@@ -371,65 +374,65 @@ def _waited_for(story: Story, watch: WatchStory, event: t.Delivered) -> float:
     return latest
 
 
-def _writes_in(story: Story, watch: WatchStory, event: t.Delivered) -> bool:
+def _writes_in(index: TraceIndex, watch: WatchTrace, event: t.Delivered) -> bool:
     """The commit of that event writes in the scopes of the watch too; not known of a fold."""
-    assert story.exact is not None
-    history, scopes = story.exact.histories[0], watch.scopes_at(event.seq)
-    changes = history.commits[history.place(event.revision) - 1]
+    assert index.exact is not None
+    history, scopes = index.exact.histories[0], watch.scopes_at(event.seq)
+    changes = history.commits[history.position(event.revision) - 1]
     return event.commits > 1 or any(key in scopes for key, _ in changes)
 
 
-def dependent(story: Story, _: dict[str, WatchModel]) -> Lines:
+def dependent(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A watch with `after=` gets its part of a transaction once those named
     there have settled theirs (G4)."""
-    if story.exact is None or len(story.exact.histories) > 1:
+    if index.exact is None or len(index.exact.histories) > 1:
         return
-    for watch in story.in_order:
-        others = [story.watches[name] for name in watch.entry.after if name in story.watches]
-        for told in watch.events:
+    for watch in index.in_order:
+        others = [index.watches[name] for name in watch.entry.after if name in index.watches]
+        for event in watch.events:
             if (
-                told.is_resync
-                or told.entry.commits > 1
-                or told.entry.attempt > 1
-                or told.entry.undecodable
+                event.is_resync
+                or event.entry.commits > 1
+                or event.entry.attempt > 1
+                or event.entry.undecodable
             ):
                 continue
             for other in others:
                 if other.entry.stream or (
-                    other.closed is not None and other.closed.seq < told.entry.seq
+                    other.closed is not None and other.closed.seq < event.entry.seq
                 ):
                     continue  # nobody may read it, and it is then passed by
-                part = [part for part in other.events if _same_commit(part, told)]
+                part = [part for part in other.events if _same_commit(part, event)]
                 held_up = any(
-                    before.entry.seq < told.entry.seq < before.settled[0]
+                    before.entry.seq < event.entry.seq < before.settled[0]
                     or before.first == "overdue"
                     for before in other.events
                     if before not in part
                 )
-                in_time = told.entry.at < (part[0].overdue_at if part else math.inf) - SLACK
-                if part and in_time and not held_up and part[0].settled[0] > told.entry.seq:
+                in_time = event.entry.at < (part[0].overdue_at if part else math.inf) - SLACK
+                if part and in_time and not held_up and part[0].settled[0] > event.entry.seq:
                     yield (
                         watch.name,
-                        f"{told} came before {other.name!r} had settled its part, {part[0]}",
+                        f"{event} came before {other.name!r} had settled its part, {part[0]}",
                     )
 
 
-def _same_commit(part: Told, told: Told) -> bool:
+def _same_commit(part: DeliveredEvent, event: DeliveredEvent) -> bool:
     return (
         not part.is_resync
         and part.entry.commits == part.entry.attempt == 1
-        and part.entry.revision == told.entry.revision
+        and part.entry.revision == event.entry.revision
         and not part.entry.undecodable
     )
 
 
-def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
+def convergence(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
     """Once all is quiet, what a watch has accepted, RESYNC and all CHANGEs
     folded, equals the store."""
-    merged = story.merged
-    if story.quiet is None or merged is None:
+    merged = index.merged
+    if index.quiet is None or merged is None:
         return
-    for watch in story.in_order:
+    for watch in index.in_order:
         model = models[watch.name]
         if watch.closed is not None or (watch.entry.stream and not _attended(watch)):
             continue
@@ -454,32 +457,32 @@ def convergence(story: Story, models: dict[str, WatchModel]) -> Lines:
                 )
 
 
-def views(story: Story, _: dict[str, WatchModel]) -> Lines:
+def views(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A view shows a state of the log, no older than the revision waited for; and what
     the stores hold at the end."""
-    for view in story.views:
+    for view in index.views:
         where, scopes = f"the view of {view.scope!r}", Scopes([view.scope])
-        if story.quiet is not None and story.quiet.seq < view.seq:
+        if index.quiet is not None and index.quiet.seq < view.seq:
             if view.values != {
-                key: raw for key, raw in (story.merged or {}).items() if key in scopes
+                key: raw for key, raw in (index.merged or {}).items() if key in scopes
             }:
                 yield where, "does not end as the stores do"
-        elif story.exact is not None and len(story.exact.histories) == 1:
-            history = story.exact.histories[0]
-            places = range(max(0, history.place(view.revision)), len(history) + 1)
+        elif index.exact is not None and len(index.exact.histories) == 1:
+            history = index.exact.histories[0]
+            positions = range(max(0, history.position(view.revision)), len(history) + 1)
             if all(
                 view.values != {key: raw for key, raw, _ in history.state(scopes, at)}
-                for at in places
+                for at in positions
             ):
                 yield where, f"shows no state of the store from revision {view.revision} on"
 
 
-def _attended(watch: WatchStory) -> bool:
+def _attended(watch: WatchTrace) -> bool:
     last = next((r for r in reversed(watch.records) if isinstance(r, t.Asked | t.Delivered)), None)
     return isinstance(last, t.Asked)
 
 
-ACROSS: dict[str, Callable[[Story, dict[str, WatchModel]], Lines]] = {
+ACROSS: dict[str, Callable[[TraceIndex, dict[str, WatchModel]], Lines]] = {
     "bookmarkable": bookmarkable,
     "resumable": resumable,
     "rounds": rounds,

@@ -11,11 +11,11 @@ from datasync.source import Scopes
 __all__ = ["History", "SourceLog"]
 
 Cell = tuple[int, bytes | None, int]
-"""(place in the log, value from there on, revision that wrote it)."""
+"""(position in the log, value from there on, revision that wrote it)."""
 
 
 class History:
-    """One history; it begins with record `seq`. A *place* is the number of
+    """One history; it begins with record `seq`. A *position* is the number of
     commits done: 0 is its start."""
 
     def __init__(
@@ -28,7 +28,7 @@ class History:
         self.commits: list[Sequence[tuple[str, bytes | None]]] = []
         self.cells: dict[str, list[Cell]] = {key: [(0, raw, at)] for key, raw, at in items}
         self.shared: dict[int, int] = {}
-        """Up to which place it is the same as earlier histories, by their numbers."""
+        """Up to which position it is the same as earlier histories, by their numbers."""
         self._sorted: list[str] | None = None
 
     def __len__(self) -> int:
@@ -38,18 +38,18 @@ class History:
         """Append a commit."""
         self.commits.append(changes)
         self.revisions.append(revision)
-        place = len(self.commits)
+        position = len(self.commits)
         for key, raw in changes:
             if key not in self.cells:
                 self.cells[key] = []
                 self._sorted = None
-            self.cells[key].append((place, raw, revision))
+            self.cells[key].append((position, raw, revision))
 
-    def revision(self, place: int) -> int:
+    def revision(self, position: int) -> int:
         """The revision at which so many commits are done."""
-        return self.revisions[place - 1] if place > 0 else self.start
+        return self.revisions[position - 1] if position > 0 else self.start
 
-    def place(self, revision: int) -> int:
+    def position(self, revision: int) -> int:
         """How many commits are done at that revision."""
         return bisect_right(self.revisions, revision)
 
@@ -60,53 +60,53 @@ class History:
         )
 
     def _held(self, revision: int) -> list[tuple[str, bytes, int]]:
-        return list(self.state(Scopes([""]), self.place(revision)))
+        return list(self.state(Scopes([""]), self.position(revision)))
 
-    def value(self, key: str, place: int) -> tuple[bytes, int] | None:
-        """The value and revision of a key at a place."""
+    def value(self, key: str, position: int) -> tuple[bytes, int] | None:
+        """The value and revision of a key at a position."""
         cells = self.cells.get(key)
         if not cells:
             return None
-        index = bisect_right(cells, place, key=_place) - 1
+        index = bisect_right(cells, position, key=_position) - 1
         if index < 0:
             return None
         _, raw, revision = cells[index]
         return None if raw is None else (raw, revision)
 
-    def state(self, scopes: Scopes, place: int) -> Iterator[tuple[str, bytes, int]]:
-        """All it holds under these scopes at a place, in key order."""
+    def state(self, scopes: Scopes, position: int) -> Iterator[tuple[str, bytes, int]]:
+        """All it holds under these scopes at a position, in key order."""
         if self._sorted is None:
             self._sorted = sorted(self.cells)
         for key in self._sorted:
             if key in scopes:
-                found = self.value(key, place)
+                found = self.value(key, position)
                 if found is not None:
                     yield key, *found
 
     def touched(
-        self, scopes: Scopes, after: int, place: int
+        self, scopes: Scopes, after: int, position: int
     ) -> Iterator[tuple[int, list[str], bool]]:
-        """The commits behind `after` up to `place` that write under these scopes: their place,
-        those keys, and whether any of them then differs from before."""
-        for number in range(after + 1, place + 1):
+        """The commits behind `after` up to `position` that write under these scopes: their
+        position, those keys, and whether any of them then differs from before."""
+        for number in range(after + 1, position + 1):
             keys = [key for key, _ in self.commits[number - 1] if key in scopes]
             if keys:
                 yield number, keys, not all(self.is_same(key, number) for key in keys)
 
-    def written_in(self, key: str, after: int, place: int) -> int | None:
-        """The last place behind `after`, up to `place`, at which the key was written."""
+    def written_in(self, key: str, after: int, position: int) -> int | None:
+        """The last position behind `after`, up to `position`, at which the key was written."""
         last = None
         for cell in self.cells.get(key, ()):
-            if after < cell[0] <= place:
+            if after < cell[0] <= position:
                 last = cell[0]
         return last
 
-    def is_same(self, key: str, place: int) -> bool:
-        """Whether the commit that leads to that place left the value of the key as it was."""
-        return self._raw(key, place) == self._raw(key, place - 1)
+    def is_same(self, key: str, position: int) -> bool:
+        """Whether the commit that leads to that position left the value of the key as it was."""
+        return self._raw(key, position) == self._raw(key, position - 1)
 
-    def _raw(self, key: str, place: int) -> bytes | None:
-        found = self.value(key, place)
+    def _raw(self, key: str, position: int) -> bytes | None:
+        found = self.value(key, position)
         return None if found is None else found[0]
 
 
@@ -143,12 +143,12 @@ class SourceLog:
     def _put_back(self, number: int, revision: int, seq: int) -> History:
         """The history that goes on from a backup of that one."""
         old = self.histories[number]
-        place = old.place(revision)
+        position = old.position(revision)
         history = History(old.name, old.start, old.state(Scopes([""]), 0), seq)
-        for changes, at in zip(old.commits[:place], old.revisions, strict=False):
+        for changes, at in zip(old.commits[:position], old.revisions, strict=False):
             history.add(changes, at)
-        history.shared = {number: place} | {
-            n: min(shared, place) for n, shared in old.shared.items()
+        history.shared = {number: position} | {
+            n: min(shared, position) for n, shared in old.shared.items()
         }
         return history
 
@@ -161,17 +161,17 @@ class SourceLog:
     def moments(
         self, key: str, raw: bytes | None, revision: int | None
     ) -> Iterator[tuple[int, int]]:
-        """When the key had that value: (history, place) of each write of it, in order. `revision`,
-        unless None, counts where the source has revisions and there is a value."""
+        """When the key had that value: (history, position) of each write of it, in order.
+        `revision`, unless None, counts where the source has revisions and there is a value."""
         exact = self.capabilities.revisions and raw is not None and revision is not None
         for number, history in enumerate(self.histories):
             cells = history.cells.get(key, [])
             if raw is None and (not cells or cells[0][0] > 0):
                 yield number, 0
-            for place, there, at in cells:
+            for position, there, at in cells:
                 if there == raw and (not exact or at == revision):
-                    yield number, place
+                    yield number, position
 
 
-def _place(cell: Cell) -> int:
+def _position(cell: Cell) -> int:
     return cell[0]

@@ -12,7 +12,7 @@ from datasync.source import Scopes
 from datasync.testing.trace import records as t
 from datasync.testing.trace.history import History, SourceLog
 
-__all__ = ["SLACK", "Story", "Told", "WatchStory"]
+__all__ = ["SLACK", "DeliveredEvent", "TraceIndex", "WatchTrace"]
 
 SLACK = 1e-6
 """Two moments of the clock that count as one, in seconds."""
@@ -20,10 +20,10 @@ _BURST = 0.25
 """Seconds that a loop which stood still may take over what came due meanwhile."""
 
 
-class Told:
+class DeliveredEvent:
     """One event that a watch was given, with its outcome.
 
-    `settled` is when (place in the trace, time) the publisher and the round heard of it: at the
+    `settled` is when (position in the trace, time) the publisher and the round heard of it: at the
     first report, or when it was overdue; infinite if neither came. `outcome` is what the first
     report came to, None without a report; `first` is the first outcome, "overdue" included.
     """
@@ -75,7 +75,7 @@ class Told:
         return f"event {self.entry.event}, {kind} at revision {self.entry.revision}"
 
 
-class WatchStory:
+class WatchTrace:
     """One watch: its records in order, and its events."""
 
     def __init__(self, entry: t.Registered, order: int) -> None:
@@ -83,20 +83,20 @@ class WatchStory:
         self.name = entry.watch
         self.order = order
         self.records: list[t.Record] = []
-        self.events: list[Told] = []
-        self.by_number: dict[int, Told] = {}
+        self.events: list[DeliveredEvent] = []
+        self.by_number: dict[int, DeliveredEvent] = {}
         self.closed: t.Closed | None = None
 
     def add(self, record: t.Record) -> None:
         """Take in the next record."""
         self.records.append(record)
         if isinstance(record, t.Delivered):
-            told = Told(
+            event = DeliveredEvent(
                 record,
                 self.entry.ack_timeout if record.values is None else self.entry.resync_timeout,
             )
-            self.events.append(told)
-            self.by_number[record.event] = told
+            self.events.append(event)
+            self.by_number[record.event] = event
         elif isinstance(record, t.Reported) and record.event in self.by_number:
             self.by_number[record.event].hear(record)
         elif isinstance(record, t.Closed):
@@ -110,12 +110,12 @@ class WatchStory:
                 scopes = record.scopes
         return Scopes(scopes)
 
-    def events_between(self, after: float, before: float) -> list[Told]:
-        """Its events with these places in the trace, both left out."""
-        return [told for told in self.events if after < told.entry.seq < before]
+    def events_between(self, after: float, before: float) -> list[DeliveredEvent]:
+        """Its events at these positions in the trace, both left out."""
+        return [event for event in self.events if after < event.entry.seq < before]
 
 
-class Story:
+class TraceIndex:
     """The whole trace. `latency` is how long, in seconds, a watch that waits for
     nothing may wait all the same."""
 
@@ -123,7 +123,7 @@ class Story:
         self.trace = trace
         self.latency = max(latency, SLACK)
         self.sources: dict[str, SourceLog] = {}
-        self.watches: dict[str, WatchStory] = {}
+        self.watches: dict[str, WatchTrace] = {}
         self.stored: dict[str, t.Stored] = {}
         self.answers: list[t.Answered] = []
         self.offsets: list[t.OffsetStored] = []
@@ -142,17 +142,17 @@ class Story:
             self._take(record)
         self._times = [record.at for record in trace]
         for watch in self.watches.values():
-            for told in watch.events:
-                self._settle(told)
+            for event in watch.events:
+                self._settle(event)
             # an event that comes again without its undecodable keys is still the same one
-            for told, again in zip(
+            for event, again in zip(
                 reversed(watch.events[:-1]), reversed(watch.events[1:]), strict=True
             ):
-                if told.outcome == "undecodable" and again.entry.attempt == told.entry.attempt:
-                    told.settled, told.first = again.settled, again.first
+                if event.outcome == "undecodable" and again.entry.attempt == event.entry.attempt:
+                    event.settled, event.first = again.settled, again.first
 
     @property
-    def in_order(self) -> Sequence[WatchStory]:
+    def in_order(self) -> Sequence[WatchTrace]:
         """The watches in the order of their registration."""
         return list(self.watches.values())
 
@@ -205,7 +205,7 @@ class Story:
             case t.Stored():
                 self.stored[record.source] = record
             case t.Registered():
-                self.watches[record.watch] = WatchStory(record, len(self.watches))
+                self.watches[record.watch] = WatchTrace(record, len(self.watches))
             case t.Scoped(watch=name) if name not in self.watches:
                 # widened by a handler that ran as it was registered, which tells what it watches
                 # then
@@ -236,22 +236,22 @@ class Story:
             case t.SessionEnded():
                 self._ended[record.session] = record.at
 
-    def _settle(self, told: Told) -> None:
-        overdue_at, report = told.overdue_at, told.report
+    def _settle(self, event: DeliveredEvent) -> None:
+        overdue_at, report = event.overdue_at, event.report
         noticed_at = max(
             (stall.at + _BURST for stall in self.stalls if stall.since <= overdue_at <= stall.at),
             default=0.0,
         )
         in_time = report is not None and report.at < max(overdue_at + SLACK, noticed_at)
-        if report is not None and told.outcome != "undecodable" and in_time:
-            told.settled, told.first = (report.seq, report.at), told.outcome
+        if report is not None and event.outcome != "undecodable" and in_time:
+            event.settled, event.first = (report.seq, report.at), event.outcome
         elif (
             (report is None or report.at >= overdue_at)
             and self._times
             and self._times[-1] >= overdue_at
         ):
-            told.settled = (bisect_left(self._times, overdue_at) - 0.5, overdue_at)
-            told.first = "overdue"
+            event.settled = (bisect_left(self._times, overdue_at) - 0.5, overdue_at)
+            event.first = "overdue"
 
 
 def _foretold(can: Capabilities) -> bool:

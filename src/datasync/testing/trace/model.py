@@ -8,20 +8,20 @@ import msgspec
 from datasync.source import Scopes
 from datasync.testing.trace import records as t
 from datasync.testing.trace.history import History, SourceLog
-from datasync.testing.trace.index import Story, Told, WatchStory
+from datasync.testing.trace.index import DeliveredEvent, TraceIndex, WatchTrace
 
-__all__ = ["Place", "WatchModel"]
+__all__ = ["Position", "WatchModel"]
 
 
-class Place(msgspec.Struct):
+class Position(msgspec.Struct):
     """Where an event stands in the log of a source that foretells it: behind `base`, which the
-    watch has accepted, up to `place`. `number` counts the histories, `seen` is how far in this one
-    anything was shown; `entered` says that the event would be the first of it."""
+    watch has accepted, up to `position`. `number` counts the histories, `seen` is how far in this
+    one anything was shown; `entered` says that the event would be the first of it."""
 
     number: int
     history: History
     base: int
-    place: int
+    position: int
     seen: int
     entered: bool
 
@@ -29,8 +29,8 @@ class Place(msgspec.Struct):
 class WatchModel:
     """Follows one watch through the trace. Validators look at it before an event changes it."""
 
-    def __init__(self, story: Story, watch: WatchStory) -> None:
-        self.story = story
+    def __init__(self, index: TraceIndex, watch: WatchTrace) -> None:
+        self.index = index
         self.watch = watch
         self.accepted: dict[str, bytes] = {}
         self.dirty: set[str] = set()
@@ -55,54 +55,57 @@ class WatchModel:
         """No CHANGE has been accepted since."""
         self.base_seq = -1
         """The record of the event that was accepted last."""
-        self.last: Told | None = None
+        self.last: DeliveredEvent | None = None
         self.busy = False
         """The handler has not returned, or nobody waits in the stream."""
         self.disturbed: t.Record | None = None
         """Why the next event has to be a RESYNC: widened, narrowed or asked for."""
 
-    def places(self, told: Told) -> list[Place]:
+    def positions(self, event: DeliveredEvent) -> list[Position]:
         """Where the event may stand, if the log can tell; the histories in
         question, oldest first."""
-        source = self.story.exact
+        source = self.index.exact
         if source is None:
             return []
-        entry = told.entry
+        entry = event.entry
         found = []
         for number, history in enumerate(source.histories):
             if history.seq > entry.seq:
                 break
-            place = history.place(entry.revision) if entry.revision >= history.start else -1
+            position = history.position(entry.revision) if entry.revision >= history.start else -1
             if number in self.bases:
                 found.append(
-                    Place(number, history, self.bases[number], place, self.seen[number], False)
+                    Position(
+                        number, history, self.bases[number], position, self.seen[number], False
+                    )
                 )
             else:
                 # a backup was put back that holds what the watch has been
                 # shown: there is nothing to be told
                 known = [n for n in self.bases if self.seen[n] <= history.shared.get(n, -1)]
                 found += [
-                    Place(number, history, self.bases[n], place, self.seen[n], False) for n in known
+                    Position(number, history, self.bases[n], position, self.seen[n], False)
+                    for n in known
                 ]
-            if told.is_resync and (not self.bases or number > min(self.bases)):
-                found.append(Place(number, history, 0, place, 0, True))
+            if event.is_resync and (not self.bases or number > min(self.bases)):
+                found.append(Position(number, history, 0, position, 0, True))
         return found
 
-    def show(self, told: Told, places: list[Place]) -> None:
-        """The event is given to the watch, and stands at one of these places."""
-        self.last = told
+    def show(self, event: DeliveredEvent, positions: list[Position]) -> None:
+        """The event is given to the watch, and stands at one of these positions."""
+        self.last = event
         self.busy = True
-        if told.is_resync:
+        if event.is_resync:
             self.gate_open = False
-            self.scopes = Scopes(told.entry.values or {})
+            self.scopes = Scopes(event.entry.values or {})
             self.disturbed = None
-        if places:
+        if positions:
             # of two ways to the same history, the one that has shown less
-            places = sorted(places, key=lambda where: where.seen, reverse=True)
-            self.bases = {where.number: where.base for where in places}
-            self.seen = {where.number: max(where.seen, where.place) for where in places}
-        for source, key, raw, revision in self.shown(told):
-            log = self.story.sources.get(source)
+            positions = sorted(positions, key=lambda where: where.seen, reverse=True)
+            self.bases = {where.number: where.base for where in positions}
+            self.seen = {where.number: max(where.seen, where.position) for where in positions}
+        for source, key, raw, revision in self.shown(event):
+            log = self.index.sources.get(source)
             moment = (
                 None
                 if log is None or key not in self.scopes
@@ -111,22 +114,22 @@ class WatchModel:
             if moment is not None:
                 self.moments[source, key] = moment
 
-    def report(self, told: Told) -> None:
+    def report(self, event: DeliveredEvent) -> None:
         """The first report on the event."""
-        if told is not self.last:
+        if event is not self.last:
             return
-        steps = told.entry.changes
-        if told.outcome == "failed":
+        steps = event.entry.changes
+        if event.outcome == "failed":
             self.dirty |= {step.key for step in steps}
-            self.doubtful |= told.keys
-        elif told.outcome == "undecodable":
-            self.doubtful |= told.keys
+            self.doubtful |= event.keys
+        elif event.outcome == "undecodable":
+            self.doubtful |= event.keys
         else:
-            kept = told.reasons.keys() | set(told.entry.undecodable)
-            if told.is_resync:
+            kept = event.reasons.keys() | set(event.entry.undecodable)
+            if event.is_resync:
                 stay = {key: raw for key, raw in self.accepted.items() if key in kept}
                 self.accepted = {
-                    key: value[0] for key, value in told.values.items() if key not in kept
+                    key: value[0] for key, value in event.values.items() if key not in kept
                 } | stay
                 self.dirty, self.doubtful = set(kept), set()
                 self.gate_open = self.first_change = True
@@ -142,24 +145,24 @@ class WatchModel:
                 self.dirty = (self.dirty - touched) | kept
                 self.doubtful -= touched
                 self.first_change = False
-            self.base_seq = told.entry.seq
+            self.base_seq = event.entry.seq
             self.bases = {
                 number: max(base, self.seen[number]) for number, base in self.bases.items()
             }
-            for source, key, _, _ in self.shown(told):
+            for source, key, _, _ in self.shown(event):
                 if key not in kept and (source, key) in self.moments:
                     self.taken[source, key] = self.moments[source, key]
 
-    def shown(self, told: Told) -> list[tuple[str, str, bytes | None, int]]:
+    def shown(self, event: DeliveredEvent) -> list[tuple[str, str, bytes | None, int]]:
         """Everything that the event shows: source, key, value, revision. Deletes
         without a source tell nothing."""
         found: list[tuple[str, str, bytes | None, int]] = [
-            (source, key, raw, revision) for key, (raw, revision, source) in told.values.items()
+            (source, key, raw, revision) for key, (raw, revision, source) in event.values.items()
         ]
         found += [
             (step.source, step.key, step.raw, step.revision)
-            for step in told.entry.changes
-            if step.key not in told.values and step.source
+            for step in event.entry.changes
+            if step.key not in event.values and step.source
         ]
         return found
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from datasync.testing.trace import records as t
 from datasync.testing.trace.history import SourceLog
-from datasync.testing.trace.index import SLACK, Story, Told, WatchStory
+from datasync.testing.trace.index import SLACK, DeliveredEvent, TraceIndex, WatchTrace
 from datasync.testing.trace.model import WatchModel
 
 __all__ = ["offsets", "verdicts"]
@@ -17,41 +17,43 @@ Lines = Iterator[tuple[str, str]]
 _WORSE = ["unwatched", "accepted", "refused", "failed", "overdue"]
 
 
-def verdicts(story: Story, _: dict[str, WatchModel]) -> Lines:
+def verdicts(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A publisher hears the worst of the first outcomes at the watches that
     its write concerns (G7)."""
-    source = story.exact
+    source = index.exact
     if source is None:
         return
-    for answer in story.answers:
+    for answer in index.answers:
         about = f"the write of {', '.join(answer.keys)} at revision {answer.revision}"
         if answer.verdict not in _WORSE:
             yield about, f"has the verdict {answer.verdict!r}"
             continue
         if any(
-            answer.began < story.entered(history) and history.seq < answer.seq
+            answer.began < index.entered(history) and history.seq < answer.seq
             for history in source.histories[1:]
         ):
             # a revision of another history than the one followed then: nobody can tell them apart
             continue
-        matching: Sequence[WatchStory] = [
-            watch for watch in story.in_order if _concerned(watch, answer)
+        matching: Sequence[WatchTrace] = [
+            watch for watch in index.in_order if _concerned(watch, answer)
         ]
         certain = [watch for watch in matching if _surely(watch, answer)]
         if answer.verdict == "unwatched" and certain:
             yield about, f"is called unwatched, but {certain[0].name!r} watches it"
-        known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
+        known = [(watch, event) for watch in matching for event in _open_meanwhile(watch, answer)]
         if source.capabilities.reply:  # the answer may have come with that of a whole RESYNC
-            matching = story.in_order
-            known = [(watch, told) for watch in matching for told in _open_meanwhile(watch, answer)]
+            matching = index.in_order
+            known = [
+                (watch, event) for watch in matching for event in _open_meanwhile(watch, answer)
+            ]
         bad = answer.verdict in ("refused", "failed", "overdue")
-        if bad and not _witnessed(story, answer, matching, known):
+        if bad and not _witnessed(index, answer, matching, known):
             yield about, f"is {answer.verdict}, but no watch says so"
         for watch in certain if answer.verdict in ("accepted", "refused", "failed") else ():
             yield from _settled_in_time(source, answer, watch, about)
 
 
-def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
+def _concerned(watch: WatchTrace, answer: t.Answered) -> bool:
     """The watch had any of these keys in its scopes at some moment between
     the write and the answer."""
     if watch.entry.seq > answer.seq or (
@@ -71,7 +73,7 @@ def _concerned(watch: WatchStory, answer: t.Answered) -> bool:
     )
 
 
-def _surely(watch: WatchStory, answer: t.Answered) -> bool:
+def _surely(watch: WatchTrace, answer: t.Answered) -> bool:
     """The watch had some of them all the time, and has not been widened or narrowed meanwhile."""
     if watch.entry.seq > answer.began or (
         watch.closed is not None and watch.closed.seq < answer.seq
@@ -83,40 +85,41 @@ def _surely(watch: WatchStory, answer: t.Answered) -> bool:
     return any(key in watch.scopes_at(answer.seq) for key in answer.keys)
 
 
-def _open_meanwhile(watch: WatchStory, answer: t.Answered) -> list[Told]:
+def _open_meanwhile(watch: WatchTrace, answer: t.Answered) -> list[DeliveredEvent]:
     """The events that were reported on, or not yet, between the write and the answer."""
     return [
-        told
-        for told in watch.events
-        if told.entry.seq < answer.seq and (told.report is None or told.report.seq >= answer.began)
+        event
+        for event in watch.events
+        if event.entry.seq < answer.seq
+        and (event.report is None or event.report.seq >= answer.began)
     ]
 
 
-def _covering(watch: WatchStory, answer: t.Answered) -> list[Told]:
+def _covering(watch: WatchTrace, answer: t.Answered) -> list[DeliveredEvent]:
     """The events, delivered between the write and the answer, that may contain the write."""
     return [
-        told
-        for told in watch.events_between(answer.began - 1, answer.seq)
-        if told.entry.revision >= answer.revision
+        event
+        for event in watch.events_between(answer.began - 1, answer.seq)
+        if event.entry.revision >= answer.revision
     ]
 
 
 def _witnessed(
-    story: Story,
+    index: TraceIndex,
     answer: t.Answered,
-    matching: Sequence[WatchStory],
-    known: list[tuple[WatchStory, Told]],
+    matching: Sequence[WatchTrace],
+    known: list[tuple[WatchTrace, DeliveredEvent]],
 ) -> bool:
     if answer.verdict == "overdue":
         # also a watch that was passed by already, and the limit of the publisher itself
-        began = story.trace[answer.began].at if answer.began < len(story.trace) else answer.at
+        began = index.trace[answer.began].at if answer.began < len(index.trace) else answer.at
         shortest = min((watch.entry.ack_timeout for watch in matching), default=0.0)
         passed = any(
-            told.overdue_at <= answer.at + SLACK
-            and (told.report is None or told.report.at >= began - SLACK)
+            event.overdue_at <= answer.at + SLACK
+            and (event.report is None or event.report.at >= began - SLACK)
             for watch in matching
-            for told in watch.events
-            if told.entry.seq < answer.seq
+            for event in watch.events
+            if event.entry.seq < answer.seq
         )
         return (
             passed
@@ -124,18 +127,20 @@ def _witnessed(
             or any(watch.entry.stream for watch in matching)
         )
     if answer.verdict == "refused":
-        reasons = {item for _, told in known for item in told.reasons.items()}
-        undecodable = {key for _, told in known for key in told.entry.undecodable}
+        reasons = {item for _, event in known for item in event.reasons.items()}
+        undecodable = {key for _, event in known for key in event.entry.undecodable}
         return all(item in reasons or item[0] in undecodable for item in answer.reasons.items())
-    return any(told.outcome == "failed" for _, told in known)
+    return any(event.outcome == "failed" for _, event in known)
 
 
-def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, about: str) -> Lines:
+def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, about: str) -> Lines:
     """The watch has settled the write when its publisher hears of it, unless
     there was nothing to settle."""
     keys = [key for key in answer.keys if key in watch.scopes_at(answer.seq)]
     events = _covering(watch, answer)
-    if any(told.settled[0] < answer.seq or told.settled[1] <= answer.at + SLACK for told in events):
+    if any(
+        event.settled[0] < answer.seq or event.settled[1] <= answer.at + SLACK for event in events
+    ):
         first = events[0]
         asked = _is_in(first, answer, keys) and not all(
             _is_needless(source, watch, first, key, answer) for key in keys
@@ -145,25 +150,25 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
             if refused or first.first in ("failed", "overdue"):
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
-    if any(_had_deleted(told, answer, keys) for told in watch.events):
+    if any(_had_deleted(event, answer, keys) for event in watch.events):
         # it found nothing to delete, and was told the revision of the one that did delete it
         return
     for history in source.histories:
         if answer.revision == history.start:
             return  # it found nothing to delete, where nothing had been written yet
-        place = bisect_left(history.revisions, answer.revision)
-        if place >= len(history) or history.revisions[place] != answer.revision:
+        position = bisect_left(history.revisions, answer.revision)
+        if position >= len(history) or history.revisions[position] != answer.revision:
             continue
         # nothing to do: no difference, or written again since
         if all(
-            history.is_same(key, place + 1)
-            or history.written_in(key, place + 1, len(history)) is not None
+            history.is_same(key, position + 1)
+            or history.written_in(key, position + 1, len(history)) is not None
             for key in keys
         ):
             return
-        if all(_stands_there(watch, answer, key, history.value(key, place + 1)) for key in keys):
+        if all(_stands_there(watch, answer, key, history.value(key, position + 1)) for key in keys):
             return  # folded, it came to what the watch had accepted last
-    if any(told.entry.seq < answer.seq and told.report is None for told in watch.events):
+    if any(event.entry.seq < answer.seq and event.report is None for event in watch.events):
         return  # overdue: the publisher does not hear of this one
     if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
         return
@@ -171,7 +176,7 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchStory, a
 
 
 def _stands_there(
-    watch: WatchStory, answer: t.Answered, key: str, value: tuple[bytes, int] | None
+    watch: WatchTrace, answer: t.Answered, key: str, value: tuple[bytes, int] | None
 ) -> bool:
     """The last that the watch had accepted of the key, when its publisher heard, is that value."""
     shown = [event for event in watch.events if key in event.keys and event.settled[0] < answer.seq]
@@ -182,63 +187,65 @@ def _stands_there(
     return raw == (None if value is None else value[0])
 
 
-def _had_deleted(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
+def _had_deleted(event: DeliveredEvent, answer: t.Answered, keys: Sequence[str]) -> bool:
     """The event brought deletes of these keys at this very revision, and was
     accepted before the write began."""
     if (
-        told.entry.revision != answer.revision
-        or told.settled[0] >= answer.began
-        or told.outcome != "accepted"
+        event.entry.revision != answer.revision
+        or event.settled[0] >= answer.began
+        or event.outcome != "accepted"
     ):
         return False
-    return set(keys) <= {step.key for step in told.entry.changes if step.raw is None}
+    return set(keys) <= {step.key for step in event.entry.changes if step.raw is None}
 
 
-def _is_in(told: Told, answer: t.Answered, keys: Sequence[str]) -> bool:
+def _is_in(event: DeliveredEvent, answer: t.Answered, keys: Sequence[str]) -> bool:
     """The event holds this very write, of one of these keys, and nobody has written them again."""
-    if not told.is_resync:
-        return told.entry.commits == 1 and told.entry.revision == answer.revision
-    shown = [told.values.get(key) for key in keys]
+    if not event.is_resync:
+        return event.entry.commits == 1 and event.entry.revision == answer.revision
+    shown = [event.values.get(key) for key in keys]
     return all(value is not None and value[1] == answer.revision for value in shown)
 
 
 def _is_needless(
-    source: SourceLog, watch: WatchStory, told: Told, key: str, answer: t.Answered
+    source: SourceLog, watch: WatchTrace, event: DeliveredEvent, key: str, answer: t.Answered
 ) -> bool:
     """There was nothing to do: the key was deleted in vain; or written again with the bytes that
     the watch had accepted, which a RESYNC shows for another reason."""
     for history in source.histories:
-        place = history.place(answer.revision)
+        position = history.position(answer.revision)
         if (
-            place > 0
-            and history.revisions[place - 1] == answer.revision
-            and history.is_same(key, place)
+            position > 0
+            and history.revisions[position - 1] == answer.revision
+            and history.is_same(key, position)
         ):
-            return history.value(key, place) is None or (
-                told.is_resync and _had_accepted(watch, told, key)
+            return history.value(key, position) is None or (
+                event.is_resync and _had_accepted(watch, event, key)
             )
     return False
 
 
-def _had_accepted(watch: WatchStory, told: Told, key: str) -> bool:
+def _had_accepted(watch: WatchTrace, event: DeliveredEvent, key: str) -> bool:
     before = [
-        event for event in watch.events if event.entry.seq < told.entry.seq and key in event.keys
+        earlier
+        for earlier in watch.events
+        if earlier.entry.seq < event.entry.seq and key in earlier.keys
     ]
     if not before or before[-1].outcome not in ("accepted", "refused"):
         return False
     return key not in before[-1].reasons and key not in before[-1].entry.undecodable
 
 
-def offsets(story: Story, _: dict[str, WatchModel]) -> Lines:
+def offsets(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """The offset of a consumer group never passes an event that has not settled."""
-    for stored in story.offsets:
-        for watch in story.in_order:
-            for told in watch.events:
+    for stored in index.offsets:
+        for watch in index.in_order:
+            for event in watch.events:
                 passed = (
-                    told.entry.source == stored.source and told.entry.revision <= stored.revision
+                    event.entry.source == stored.source and event.entry.revision <= stored.revision
                 )
-                if passed and told.entry.seq < stored.seq < told.settled[0]:
+                if passed and event.entry.seq < stored.seq < event.settled[0]:
                     yield (
                         watch.name,
-                        f"{told} has not settled, but the offset {stored.revision} was stored",
+                        f"{event} has not settled, but the offset {stored.revision} was stored",
                     )

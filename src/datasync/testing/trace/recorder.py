@@ -248,7 +248,7 @@ class Recorder:
             note(values=values, reason=event.reason)
         else:
             note(commits=event.commits)
-        event._report = _Ear(self, watch, number, event._report)
+        event._report = _RecordedReport(self, watch, number, event._report)
         return number
 
     def read(self, watch: str, key: str, raw: bytes, value: bytes) -> None:
@@ -323,15 +323,15 @@ def _keys_of(event: Event[Any]) -> set[str]:
     return keys
 
 
-class _Ear:
+class _RecordedReport:
     """Stands where an event keeps its way back, and notes what goes by."""
 
     def __init__(self, recorder: Recorder, watch: str, number: int, report: Any) -> None:
         self._recorder = recorder
         self._watch = watch
         self._number = number
-        # an event that comes again without its undecodable keys has inherited the ear of the first
-        self._report: Any = report._report if isinstance(report, _Ear) else report
+        # an event that comes again without its undecodable keys has inherited that of the first
+        self._report: Any = report._report if isinstance(report, _RecordedReport) else report
 
     def __call__(self, event: Event[Any], error: BaseException | None) -> None:
         self._recorder.reported(self._watch, self._number, error, event)

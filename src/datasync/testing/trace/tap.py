@@ -1,4 +1,4 @@
-"""A source with an ear at its sessions: what it hands over is recorded, and passed on unchanged."""
+"""A source whose sessions are recorded: what they hand over is noted, and passed on unchanged."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The validators of one event at a time, as its watch sees it. Each yields a
 line for whatever does not hold.
 
-`model` is what the watch has accepted before, `told` the event. Those of `BY_LOG` are asked for
-a place in the log of a source that foretells everything (one total order, exact snapshots,
+`model` is what the watch has accepted before. Those of `BY_LOG` are asked for
+a position in the log of a source that foretells everything (one total order, exact snapshots,
 every value); `BY_WATCH` need none.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 from datasync.source import Scopes
 from datasync.testing.trace import records as t
-from datasync.testing.trace.index import SLACK, Told
-from datasync.testing.trace.model import Place, WatchModel
+from datasync.testing.trace.index import SLACK, DeliveredEvent
+from datasync.testing.trace.model import Position, WatchModel
 
 __all__ = ["BY_LOG", "BY_WATCH"]
 
@@ -24,12 +24,12 @@ Lines = Iterator[str]
 # -- what holds for any source ---------------------------------------------------------------------
 
 
-def filter_(model: WatchModel, told: Told) -> Lines:
+def filter_(model: WatchModel, event: DeliveredEvent) -> Lines:
     """Nothing but what is watched, and nothing once the watch is closed."""
-    watch, entry = model.watch, told.entry
+    watch, entry = model.watch, event.entry
     if watch.closed is not None and watch.closed.seq < entry.seq:
         yield "comes after the watch was closed"
-    if told.is_resync:
+    if event.is_resync:
         assert entry.values is not None
         wanted = watch.scopes_at(entry.seq)
         if Scopes(entry.values) != wanted and not _just_now(model, entry):
@@ -42,7 +42,7 @@ def filter_(model: WatchModel, told: Told) -> Lines:
                 if key not in Scopes([scope]):
                     yield f"{key!r} does not lie under {scope!r}"
     for step in entry.changes:
-        known = told.is_resync and (
+        known = event.is_resync and (
             step.key in model.accepted or step.key in model.dirty | model.doubtful
         )
         if (
@@ -53,44 +53,44 @@ def filter_(model: WatchModel, told: Told) -> Lines:
             yield f"{step.key!r} is not watched"
 
 
-def one_at_a_time(model: WatchModel, told: Told) -> Lines:
+def one_at_a_time(model: WatchModel, event: DeliveredEvent) -> Lines:
     """A watch has at most one event that is not reported, and its handler
     never runs twice at once."""
     last = model.last
-    if last is not None and (last.report is None or last.report.seq > told.entry.seq):
+    if last is not None and (last.report is None or last.report.seq > event.entry.seq):
         yield f"comes before {last} was reported"
     if model.busy:
         yield "comes while the handler is still at work"
 
 
-def resync_first(model: WatchModel, told: Told) -> Lines:
+def resync_first(model: WatchModel, event: DeliveredEvent) -> Lines:
     """No CHANGE before a RESYNC was accepted, and none while another one is due (G1, G6)."""
-    if told.is_resync:
+    if event.is_resync:
         return
     if not model.gate_open:
         yield "comes before a RESYNC was accepted"
     elif (disturbed := model.disturbed) is not None:
         # where time passes by itself, one CHANGE may have been on its way already
         first = model.last is None or model.last.entry.seq < disturbed.seq
-        if disturbed.at + (model.story.latency if first else SLACK) < told.entry.at:
+        if disturbed.at + (model.index.latency if first else SLACK) < event.entry.at:
             yield f"comes though a RESYNC is due ({type(disturbed).__name__.lower()})"
 
 
-def unique(model: WatchModel, told: Told) -> Lines:
+def unique(model: WatchModel, event: DeliveredEvent) -> Lines:
     """Each key once in an event, and nothing again that was accepted."""
     seen: set[str] = set()
-    for step in told.entry.changes:
+    for step in event.entry.changes:
         if step.key in seen:
             yield f"{step.key!r} is in it twice"
         seen.add(step.key)
         if (
             step.raw is None
-            or told.is_resync
+            or event.is_resync
             or step.key in model.dirty
             or step.key in model.doubtful
         ):
             continue
-        log = model.story.sources.get(step.source)
+        log = model.index.sources.get(step.source)
         taken = model.taken.get((step.source, step.key))
         if log is None or taken is None or not log.capabilities.revisions:
             continue
@@ -101,34 +101,34 @@ def unique(model: WatchModel, told: Told) -> Lines:
             yield f"{step.key!r} at revision {step.revision} was accepted before"
 
 
-def prev_chain(model: WatchModel, told: Told) -> Lines:
+def prev_chain(model: WatchModel, event: DeliveredEvent) -> Lines:
     """`prev` is what this watch accepted last (G5)."""
-    for step in told.entry.changes:
+    for step in event.entry.changes:
         accepted = model.accepted.get(step.key)
         if step.prev != accepted:
             yield f"{step.key!r} has prev {step.prev!r}, accepted was {accepted!r}"
 
 
-def needless(model: WatchModel, told: Told) -> Lines:
+def needless(model: WatchModel, event: DeliveredEvent) -> Lines:
     """What changes nothing for the watch is not delivered, unless the key is dirty (G5)."""
-    for step in told.entry.changes:
+    for step in event.entry.changes:
         clean = step.key not in model.dirty and step.key not in model.doubtful
         if clean and step.raw == model.accepted.get(step.key):
             yield f"{step.key!r} does not change anything"
-    if not told.is_resync and not told.entry.changes and not told.entry.undecodable:
+    if not event.is_resync and not event.entry.changes and not event.entry.undecodable:
         yield "holds no change"
 
 
-def resync_changes(model: WatchModel, told: Told) -> Lines:
+def resync_changes(model: WatchModel, event: DeliveredEvent) -> Lines:
     """The changes of a RESYNC are the difference between its values and
     what the watch accepted (G5)."""
-    if not told.is_resync:
+    if not event.is_resync:
         return
-    named = {step.key: step for step in told.entry.changes}
-    for key in sorted(model.accepted.keys() | told.values.keys() | model.dirty | named.keys()):
-        if key in told.entry.undecodable:
+    named = {step.key: step for step in event.entry.changes}
+    for key in sorted(model.accepted.keys() | event.values.keys() | model.dirty | named.keys()):
+        if key in event.entry.undecodable:
             continue
-        value = told.values.get(key)
+        value = event.values.get(key)
         now = None if value is None else value[0]
         if key in named and named[key].raw != now:
             yield f"{key!r} becomes {named[key].raw!r} by its changes, {now!r} by its values"
@@ -136,9 +136,9 @@ def resync_changes(model: WatchModel, told: Told) -> Lines:
             yield f"{key!r} is missing in its changes"
 
 
-def attempts(model: WatchModel, told: Told) -> Lines:
+def attempts(model: WatchModel, event: DeliveredEvent) -> Lines:
     """`attempt` counts the tries: one more after a failure, 1 otherwise (G7)."""
-    last, attempt = model.last, told.entry.attempt
+    last, attempt = model.last, event.entry.attempt
     if last is None or last.outcome in ("accepted", "refused"):
         if attempt != 1:
             yield f"is attempt {attempt}, though nothing failed"
@@ -147,21 +147,21 @@ def attempts(model: WatchModel, told: Told) -> Lines:
             last.entry.undecodable
         )
         if (
-            told.is_resync == last.is_resync
-            and not refused <= set(told.entry.undecodable) | {""}
+            event.is_resync == last.is_resync
+            and not refused <= set(event.entry.undecodable) | {""}
             and attempt > 1
         ):
             yield f"does not name {sorted(refused)} as undecodable"
-    elif attempt != last.entry.attempt + 1 and not (attempt == 1 and told.is_resync):
+    elif attempt != last.entry.attempt + 1 and not (attempt == 1 and event.is_resync):
         yield f"is attempt {attempt} after attempt {last.entry.attempt} failed"
 
 
-def moments(model: WatchModel, told: Told) -> Lines:
+def moments(model: WatchModel, event: DeliveredEvent) -> Lines:
     """Each key was once as shown, and not before what was shown of it
     already (G3): order for each key."""
-    scopes = Scopes(told.entry.values) if told.entry.values is not None else model.scopes
-    for source, key, raw, revision in model.shown(told):
-        log = model.story.sources.get(source)
+    scopes = Scopes(event.entry.values) if event.entry.values is not None else model.scopes
+    for source, key, raw, revision in model.shown(event):
+        log = model.index.sources.get(source)
         if log is None:
             yield f"{key!r} comes from {source!r}, which nobody declared"
         elif key in scopes and model.moment(log, key, raw, revision) is None:
@@ -173,19 +173,19 @@ def moments(model: WatchModel, told: Told) -> Lines:
             )
 
 
-def key_gaps(model: WatchModel, told: Told) -> Lines:
+def key_gaps(model: WatchModel, event: DeliveredEvent) -> Lines:
     """Of each key, no value is left out, where the source shows every value and
     nothing was folded (G2, G3)."""
-    log = model.story.only
-    if log is None or told.is_resync or told.entry.commits != 1 or told.entry.attempt != 1:
+    log = model.index.only
+    if log is None or event.is_resync or event.entry.commits != 1 or event.entry.attempt != 1:
         return
     if (
-        model.story.exact is not None
+        model.index.exact is not None
         or not log.capabilities.every_value
         or not log.capabilities.revisions
     ):
         return
-    for step in told.entry.changes:
+    for step in event.entry.changes:
         now = model.moment(log, step.key, step.raw, step.revision)
         if now is None or step.raw is None or step.key in model.dirty | model.doubtful:
             continue
@@ -205,47 +205,47 @@ def key_gaps(model: WatchModel, told: Told) -> Lines:
 # -- what the log of an exact source foretells -----------------------------------------------------
 
 
-def ordered(model: WatchModel, told: Told, at: Place) -> Lines:
+def ordered(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """Revisions grow from event to event; nothing in an event is newer than it."""
-    if not told.is_resync and at.place <= at.base:
+    if not event.is_resync and at.position <= at.base:
         yield f"is not behind revision {at.history.revision(at.base)}, which the watch has accepted"
-    for _, key, raw, revision in model.shown(told):
-        if raw is not None and revision > told.entry.revision:
+    for _, key, raw, revision in model.shown(event):
+        if raw is not None and revision > event.entry.revision:
             yield f"{key!r} has revision {revision}"
 
 
-def time_travel(model: WatchModel, told: Told, at: Place) -> Lines:
+def time_travel(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """No event shows a state older than one shown already (G3)."""
-    if at.place < at.seen:
+    if at.position < at.seen:
         yield f"goes back behind revision {at.history.revision(at.seen)}"
 
 
-def new_history(model: WatchModel, told: Told, at: Place) -> Lines:
+def new_history(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """Another history begins with a RESYNC that says so (G3), as far as the source can tell."""
-    if model.bases and at.entered and NEW_HISTORY not in told.entry.reason:
-        began, until = at.history.seq, told.entry.seq
-        forgotten = any(began < compaction.seq < until for compaction in model.story.compactions)
-        if told.entry.reason.startswith("history lost") and (
+    if model.bases and at.entered and NEW_HISTORY not in event.entry.reason:
+        began, until = at.history.seq, event.entry.seq
+        forgotten = any(began < compaction.seq < until for compaction in model.index.compactions)
+        if event.entry.reason.startswith("history lost") and (
             forgotten or _begins_beyond(model, at)
         ):
             # what told one history from the other may have been compacted away before anybody asked
             return
-        yield f"is in the history {at.history.name!r}, but its reason is {told.entry.reason!r}"
+        yield f"is in the history {at.history.name!r}, but its reason is {event.entry.reason!r}"
 
 
-def resync_values(model: WatchModel, told: Told, at: Place) -> Lines:
+def resync_values(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """The values of a RESYNC are the replayed log at its revision (G1)."""
-    if not told.is_resync:
+    if not event.is_resync:
         return
-    if at.place < 0:
+    if at.position < 0:
         yield f"is older than the history {at.history.name!r}"
         return
-    for scope, items in (told.entry.values or {}).items():
+    for scope, items in (event.entry.values or {}).items():
         expected = {
-            key: (raw, rev) for key, raw, rev in at.history.state(Scopes([scope]), at.place)
+            key: (raw, rev) for key, raw, rev in at.history.state(Scopes([scope]), at.position)
         }
         given = {key: (raw, rev) for key, raw, rev, _ in items}
-        for key in told.entry.undecodable:
+        for key in event.entry.undecodable:
             expected.pop(key, None)
         if given != expected:
             wrong = sorted(
@@ -258,96 +258,96 @@ def resync_values(model: WatchModel, told: Told, at: Place) -> Lines:
             )
 
 
-def change_values(model: WatchModel, told: Told, at: Place) -> Lines:
+def change_values(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """The value of a change is that of the log at the revision of its event."""
-    if told.is_resync or at.place < 0:
+    if event.is_resync or at.position < 0:
         return
-    for step in told.entry.changes:
-        stored = at.history.value(step.key, at.place)
+    for step in event.entry.changes:
+        stored = at.history.value(step.key, at.position)
         given = None if step.raw is None else (step.raw, step.revision)
         if given != stored:
             yield f"{step.key!r} is {given!r}, stored was {stored!r}"
         elif (
-            at.history.written_in(step.key, at.base, at.place) is None
+            at.history.written_in(step.key, at.base, at.position) is None
             and step.key not in model.dirty
         ):
             yield f"{step.key!r} was not written since revision {at.history.revision(at.base)}"
 
 
-def atomic(model: WatchModel, told: Told, at: Place) -> Lines:
+def atomic(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """A commit comes whole (G4)."""
-    present = {step.key for step in told.entry.changes}
-    for key, place in _missing(model, told, at):
-        beside = [other for other, _ in at.history.commits[place - 1] if other in present]
+    present = {step.key for step in event.entry.changes}
+    for key, position in _missing(model, event, at):
+        beside = [other for other, _ in at.history.commits[position - 1] if other in present]
         if beside:
             yield f"{key!r} is missing, though {beside[0]!r} of the same commit is there"
 
 
-def reliable(model: WatchModel, told: Told, at: Place) -> Lines:
+def reliable(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """Nothing between two events is left out (G2)."""
-    present = {step.key for step in told.entry.changes}
-    for key, place in _missing(model, told, at):
-        if not any(other in present for other, _ in at.history.commits[place - 1]):
-            yield f"{key!r}, written at revision {at.history.revision(place)}, is left out"
+    present = {step.key for step in event.entry.changes}
+    for key, position in _missing(model, event, at):
+        if not any(other in present for other, _ in at.history.commits[position - 1]):
+            yield f"{key!r}, written at revision {at.history.revision(position)}, is left out"
     if not model.first_change:
-        yield from _wrong_count(model, told, at)
+        yield from _wrong_count(model, event, at)
 
 
-def first_change(model: WatchModel, told: Told, at: Place) -> Lines:
+def first_change(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """The first CHANGE behind a RESYNC is the next of the log (G2)."""
     if model.first_change:
-        yield from _wrong_count(model, told, at)
+        yield from _wrong_count(model, event, at)
 
 
-def _missing(model: WatchModel, told: Told, at: Place) -> Iterator[tuple[str, int]]:
-    """The keys that a CHANGE ought to hold and does not, with the place of their last write."""
-    if told.is_resync:
+def _missing(model: WatchModel, event: DeliveredEvent, at: Position) -> Iterator[tuple[str, int]]:
+    """The keys that a CHANGE ought to hold and does not, with the position of their last write."""
+    if event.is_resync:
         return
-    present = {step.key for step in told.entry.changes} | set(told.entry.undecodable)
+    present = {step.key for step in event.entry.changes} | set(event.entry.undecodable)
     written: dict[str, int] = {}
-    for place, keys, _ in at.history.touched(model.scopes, at.base, at.place):
-        written.update(dict.fromkeys(keys, place))
-    for key, place in written.items():
-        stored = at.history.value(key, at.place)
+    for position, keys, _ in at.history.touched(model.scopes, at.base, at.position):
+        written.update(dict.fromkeys(keys, position))
+    for key, position in written.items():
+        stored = at.history.value(key, at.position)
         differs = (None if stored is None else stored[0]) != model.accepted.get(key)
         # a snapshot in between may have hidden that a dirty key was written again
-        due = not _snapshot_between(model, told, at) if key in model.dirty else differs
+        due = not _snapshot_between(model, event, at) if key in model.dirty else differs
         if due and key not in present:
-            yield key, place
+            yield key, position
 
 
-def _wrong_count(model: WatchModel, told: Told, at: Place) -> Lines:
+def _wrong_count(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """`commits` says for how many commits the event stands: at least those that
     differ, at most those that write."""
-    if told.is_resync:
+    if event.is_resync:
         return
-    if _snapshot_between(model, told, at):
+    if _snapshot_between(model, event, at):
         return  # the snapshot of a wider session makes several commits look like one
     most, least = 0, 0
     differ: set[str] = set()
-    for place, keys, differs in at.history.touched(model.scopes, at.base, at.place):
+    for position, keys, differs in at.history.touched(model.scopes, at.base, at.position):
         most += 1
         least += differs
         for key in keys:
-            stored = at.history.value(key, place)
+            stored = at.history.value(key, position)
             # what was shown already made it dirty only then: until then it may have come to nothing
-            dirty = key in model.dirty and place > at.seen
+            dirty = key in model.dirty and position > at.seen
             if (None if stored is None else stored[0]) != model.accepted.get(key) or dirty:
                 differ.add(key)
             else:
                 differ.discard(key)
-        if not differ and place < at.place:
+        if not differ and position < at.position:
             least = 0  # so far it comes to nothing: folded, it is not delivered
-    if not least <= told.entry.commits <= max(1, most):
+    if not least <= event.entry.commits <= max(1, most):
         yield (
-            f"stands for {told.entry.commits} commits, but {least} lie between it and the "
+            f"stands for {event.entry.commits} commits, but {least} lie between it and the "
             "one before"
         )
 
 
-def _begins_beyond(model: WatchModel, at: Place) -> bool:
+def _begins_beyond(model: WatchModel, at: Position) -> bool:
     """Whether the history begins at a later revision than the watch was shown of any other."""
-    source = model.story.exact
+    source = model.index.exact
     shown = (
         []
         if source is None
@@ -356,14 +356,14 @@ def _begins_beyond(model: WatchModel, at: Place) -> bool:
     return all(revision < at.history.start for revision in shown)
 
 
-def _snapshot_between(model: WatchModel, told: Told, at: Place) -> bool:
+def _snapshot_between(model: WatchModel, event: DeliveredEvent, at: Position) -> bool:
     """Whether a snapshot came in between: behind the last event, or behind commits
     that the watch was given since."""
-    base, entry = at.history.revision(at.base), told.entry
+    base, entry = at.history.revision(at.base), event.entry
     return any(
         frame.seq < entry.seq
         and (model.base_seq < frame.seq or base < frame.revision <= entry.revision)
-        for frame in model.story.snapshots
+        for frame in model.index.snapshots
     )
 
 
@@ -374,7 +374,7 @@ def _just_now(model: WatchModel, entry: t.Delivered) -> bool:
     )
 
 
-BY_WATCH: dict[str, Callable[[WatchModel, Told], Lines]] = {
+BY_WATCH: dict[str, Callable[[WatchModel, DeliveredEvent], Lines]] = {
     "filter": filter_,
     "one-at-a-time": one_at_a_time,
     "resync-first": resync_first,
@@ -386,7 +386,7 @@ BY_WATCH: dict[str, Callable[[WatchModel, Told], Lines]] = {
     "key-order": moments,
     "key-gaps": key_gaps,
 }
-BY_LOG: dict[str, Callable[[WatchModel, Told, Place], Lines]] = {
+BY_LOG: dict[str, Callable[[WatchModel, DeliveredEvent, Position], Lines]] = {
     "ordered": ordered,
     "time-travel": time_travel,
     "new-history": new_history,
