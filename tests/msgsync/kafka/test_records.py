@@ -14,7 +14,7 @@ from aiokafka.record.util import calc_crc32c
 from datasync import DataSync
 from datasync.msgsync.kafka.cluster import Access, Cluster
 from datasync.msgsync.kafka.fetch import Fetcher
-from datasync.msgsync.kafka.position import Cursor
+from datasync.msgsync.kafka.position import Position
 from datasync.msgsync.kafka.publish import Message, batch_of, produce
 from datasync.msgsync.kafka.records import Records, State, apply
 from datasync.testing.chaos import kafka_topics as topics
@@ -104,7 +104,7 @@ def test_a_long_partition_does_not_hold_up_large_values_of_another(server: Kafka
         try:
             found = await cluster.topic()
             order = []
-            async for fetched in Fetcher(cluster, found, Cursor.at_start(found)).read(
+            async for fetched in Fetcher(cluster, found, Position.at_start(found)).read(
                 await cluster.ends(found)
             ):
                 order += [fetched.partition] * bool(fetched.groups)

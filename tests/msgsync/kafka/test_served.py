@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from datasync import HistoryLost, open_url
-from datasync.msgsync.kafka.position import Cursor
+from datasync.msgsync.kafka.position import Position
 from datasync.syncbase.delivery import NEW_HISTORY
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
@@ -66,9 +66,9 @@ def test_a_topic_of_the_same_id_that_ends_before_the_position_is_another_history
         await put(f"{server.url}/{topic}", "a", "b")
         session = Following(await source.open([""]))
         await eventually(lambda: session.position is not None, 60)
-        [place, *here] = json.loads(json.dumps(session.position))
+        [behind, *here] = json.loads(json.dumps(session.position))
         await session.aclose()
-        name, numbers, offsets, epochs, caught_up = place
+        name, numbers, offsets, epochs, caught_up = behind
 
         # tombstones are not kept, and a partition was added
         for beyond, changed in ((0, False), (1, True)):
@@ -98,5 +98,5 @@ def test_a_topic_of_the_same_id_that_ends_before_the_position_is_another_history
 )  # fmt: skip
 def test_what_is_no_position_is_the_history_of_something_else(position: Any) -> None:
     with pytest.raises(HistoryLost, match="not one of a Kafka topic") as lost:
-        Cursor.at(position)
+        Position.of_frame(position)
     assert lost.value.changed

@@ -192,12 +192,12 @@ class Clustered(Store):
         return self._owners[slot_of(key)]
 
     async def fetch(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        places: dict[Link, list[int]] = {}
+        by_owner: dict[Link, list[int]] = {}
         for index, key in enumerate(keys):
-            places.setdefault(self.owner(key), []).append(index)
+            by_owner.setdefault(self.owner(key), []).append(index)
         asked = [
             (link, indices, link.send(*(("GET", keys[index]) for index in indices)))
-            for link, indices in places.items()
+            for link, indices in by_owner.items()
         ]
         values: list[bytes | None] = [None] * len(keys)
         for link, indices, answer in asked:
@@ -316,11 +316,11 @@ class Clustered(Store):
         return existed
 
     async def unlink(self, keys: Sequence[bytes]) -> bool:
-        places: dict[Link, list[bytes]] = {}
+        by_owner: dict[Link, list[bytes]] = {}
         for key in keys:
-            places.setdefault(self.owner(key), []).append(key)
+            by_owner.setdefault(self.owner(key), []).append(key)
         deleted = False
-        for link, mine in places.items():
+        for link, mine in by_owner.items():
             for key, reply in zip(
                 mine, await link.tell(*(("UNLINK", key) for key in mine)), strict=True
             ):

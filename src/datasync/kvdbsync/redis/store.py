@@ -57,17 +57,17 @@ class Store(abc.ABC):
 
     async def sizes(self, keys: Sequence[bytes]) -> Sequence[int]:
         """The bytes of the values of keys now; 0 also where that cannot be told."""
-        places: dict[Link, list[int]] = {}
-        for place, key in enumerate(keys):
-            places.setdefault(self.owner(key), []).append(place)
+        by_owner: dict[Link, list[int]] = {}
+        for index, key in enumerate(keys):
+            by_owner.setdefault(self.owner(key), []).append(index)
         asked = [
             (link, mine, link.send(*(("STRLEN", keys[at]) for at in mine)))
-            for link, mine in places.items()
+            for link, mine in by_owner.items()
         ]
         sizes = [0] * len(keys)
         for link, mine, answer in asked:
-            for place, reply in zip(mine, await link.answered(answer), strict=True):
-                sizes[place] = reply if isinstance(reply, int) else 0
+            for index, reply in zip(mine, await link.answered(answer), strict=True):
+                sizes[index] = reply if isinstance(reply, int) else 0
         return sizes
 
     @abc.abstractmethod

@@ -77,7 +77,7 @@ class Topic(msgspec.Struct, frozen=True):
     epochs: tuple[int, ...]
 
     def by_leader(self, partitions: Sequence[int]) -> dict[Address, list[int]]:
-        """These partitions, by their places in the tuples, put together by who leads them."""
+        """These partitions, by their indices in the tuples, put together by who leads them."""
         found: dict[Address, list[int]] = {}
         for partition in partitions:
             found.setdefault(self.leaders[partition], []).append(partition)
@@ -435,7 +435,7 @@ class Cluster:
     async def _offsets(self, topic: Topic, which: int, isolation: int) -> list[int]:
         found = [0] * len(topic.leaders)
         for address, partitions in topic.by_leader(range(len(found))).items():
-            wanted = [(topic.numbers[place], which) for place in partitions]
+            wanted = [(topic.numbers[index], which) for index in partitions]
             answer = await self.ask(
                 address, OffsetRequest(-1, isolation, [(self.access.topic, wanted)])
             )
@@ -444,11 +444,11 @@ class Cluster:
                     (topic.numbers.index(number), code, at)
                     for number, code, _, at, *_ in answer.topics[0][1]
                 ]
-            for place, code, offset in offsets:
+            for index, code, offset in offsets:
                 if code:
                     self._topic = None
                     raise errors.of_code(code, self.name, "asking for offsets")
-                found[place] = offset
+                found[index] = offset
         return found
 
 

@@ -1,4 +1,4 @@
-"""Reading a topic: a stream of what follows a cursor."""
+"""Reading a topic: a stream of what follows a position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from datasync.errors import HistoryLost, Unauthorized
 from datasync.msgsync.kafka import errors
 from datasync.msgsync.kafka.cluster import Address, Cluster, Topic
-from datasync.msgsync.kafka.position import Cursor
+from datasync.msgsync.kafka.position import Position
 from datasync.msgsync.kafka.records import Group, extent, groups
 from datasync.msgsync.kafka.wire import DIVERGING_EPOCH, FetchById
 
@@ -49,10 +49,10 @@ async def prove_readable(cluster: Cluster, topic: Topic) -> None:
                 raise error
 
 
-async def prove_uncut(cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
-    """G3: raise `HistoryLost` where a log was cut off before the cursor and has grown again since.
-    A caller that goes on to read need not ask: a fetch tells it, too."""
-    for _, diverged in await _first_answers(cluster, topic, cursor.offsets, cursor.epochs):
+async def prove_uncut(cluster: Cluster, topic: Topic, position: Position) -> None:
+    """G3: raise `HistoryLost` where a log was cut off before the position and has grown again
+    since. A caller that goes on to read need not ask: a fetch tells it, too."""
+    for _, diverged in await _first_answers(cluster, topic, position.offsets, position.epochs):
         if diverged:
             raise HistoryLost(f"{cluster.name} lost records that were read already", changed=True)
 
@@ -79,15 +79,14 @@ async def _first_answers(
 
 
 class Fetcher:
-    """Reads on from `cursor`, which it does not move: its caller does, once
-    it has taken what was read."""
+    """Reads on from `position`. Its caller moves on, once it has taken what was read."""
 
-    def __init__(self, cluster: Cluster, topic: Topic, cursor: Cursor) -> None:
+    def __init__(self, cluster: Cluster, topic: Topic, position: Position) -> None:
         self._cluster = cluster
         self._topic = topic
         self._most = cluster.access.max_answer
-        self._offsets = list(cursor.offsets)
-        self._epochs = list(cursor.epochs)
+        self._offsets = list(position.offsets)
+        self._epochs = list(position.epochs)
         self._asked: dict[asyncio.Task[Any], tuple[Address, list[int]]] = {}
 
     async def read(self, ends: Sequence[int] | None = None) -> AsyncIterator[Fetched]:

@@ -118,12 +118,12 @@ class Member:
         if self._generation < 0 or self._shared != shared or await self._beat(cluster):
             await self._join(cluster, topic)
             self._shared = shared
-        places = [topic.numbers.index(number) for number in self._share if number in topic.numbers]
+        indices = [topic.numbers.index(number) for number in self._share if number in topic.numbers]
         return msgspec.structs.replace(
             topic,
-            numbers=tuple(topic.numbers[place] for place in places),
-            leaders=tuple(topic.leaders[place] for place in places),
-            epochs=tuple(topic.epochs[place] for place in places),
+            numbers=tuple(topic.numbers[index] for index in indices),
+            leaders=tuple(topic.leaders[index] for index in indices),
+            epochs=tuple(topic.epochs[index] for index in indices),
         )
 
     def settled(self, topic: Topic, *, resumed: bool) -> Sequence[Settled]:
@@ -248,8 +248,8 @@ def _shares(topic: str, numbers: Sequence[int], members: Sequence[str]) -> list[
     each, more = divmod(len(numbers), len(members))
     shares = []
     start = 0
-    for place, member in enumerate(members):
-        end = start + each + (place < more)
+    for index, member in enumerate(members):
+        end = start + each + (index < more)
         assigned = [(topic, list(numbers[start:end]))]
         shares.append((member, ConsumerProtocolMemberAssignment(0, assigned, b"").encode()))
         start = end

@@ -12,84 +12,71 @@ import msgspec
 from datasync.errors import HistoryLost
 from datasync.msgsync.kafka.cluster import Cluster, Settings, Topic
 
-__all__ = ["Cursor", "Place", "Position", "now", "prove", "within_retention"]
+__all__ = ["FramePosition", "Position", "now", "prove", "within_retention"]
 
 _Index = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 _Offset = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Epoch = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 31) - 1)]
 
 
-class Place(NamedTuple):
-    """Where a cursor stood, as plain data, which a server's clients keep beyond its end."""
+class Position(NamedTuple):
+    """How far a reader of the topic has come, as plain data, which a server's clients keep beyond
+    its end: who resumes there misses nothing, however far this reader has come by then (G2)."""
 
     topic: str
     """The id of the topic, in hexadecimal digits."""
     numbers: tuple[_Index, ...]
+    """Its partitions."""
     offsets: tuple[_Offset, ...]
+    """Of each partition the next offset."""
     epochs: tuple[_Epoch, ...]
+    """Of each the epoch of the leader that wrote the record before; -1 where that is unknown."""
     caught_up: tuple[float, float]
-
-
-Position = tuple[Place, _Index, _Offset, _Epoch]
-"""Where all frames of a fetch are taken; and for a frame in between the place of its partition in
-the tuples, the offset that it leads up to, and the epoch of the leader where the fetch ends. It
-stays where it is while its session goes on: others begin there."""
-
-
-class Cursor:
-    """How far a reader of the topic has come: of each partition the next offset, and the epoch of
-    the leader that wrote the record before (-1: unknown). `caught_up` is when (wall clock and
-    monotonic, seconds) it last knew that it had read everything. A reader moves its own."""
-
-    def __init__(
-        self,
-        topic: str,
-        numbers: Sequence[int],
-        offsets: Sequence[int],
-        epochs: Sequence[int],
-        caught_up: tuple[float, float],
-    ) -> None:
-        self.topic = topic
-        self.numbers = tuple(numbers)
-        self.offsets = list(offsets)
-        self.epochs = list(epochs)
-        self.caught_up = caught_up
+    """When (wall clock and monotonic, seconds) the reader last knew that it had read everything."""
 
     @classmethod
-    def before(cls, topic: Topic, offsets: Sequence[int], caught_up: tuple[float, float]) -> Cursor:
+    def before(
+        cls, topic: Topic, offsets: Sequence[int], caught_up: tuple[float, float]
+    ) -> Position:
         """At these offsets, of whose epochs nothing is known."""
-        return cls(topic.id.hex(), topic.numbers, offsets, [-1] * len(topic.numbers), caught_up)
+        unknown = (-1,) * len(topic.numbers)
+        return cls(topic.id.hex(), tuple(topic.numbers), tuple(offsets), unknown, caught_up)
 
     @classmethod
-    def at_start(cls, topic: Topic) -> Cursor:
+    def at_start(cls, topic: Topic) -> Position:
         """Before the first record that there is."""
         return cls.before(topic, [0] * len(topic.numbers), now())
 
     @classmethod
-    def at(cls, position: Any) -> Cursor:
-        """At a position, which may have been JSON. Raises `HistoryLost`
+    def of_frame(cls, given: Any) -> Position:
+        """The one behind a frame, whose position may have been JSON. Raises `HistoryLost`
         where it is none of ours."""
+        position: Position
         try:
-            place, partition, offset, epoch = msgspec.convert(position, Position)
-            cursor = cls(*place)
-            if not len(place.numbers) == len(place.offsets) == len(place.epochs):
+            position, partition, offset, epoch = msgspec.convert(given, FramePosition)
+            if not len(position.numbers) == len(position.offsets) == len(position.epochs):
                 raise ValueError
             # the epoch may be later than that of the record before: a log
             # cut off behind it shows, too
-            if offset > cursor.offsets[partition]:
-                cursor.offsets[partition], cursor.epochs[partition] = offset, epoch
+            if offset > position.offsets[partition]:
+                position = position.moved(partition, offset, epoch)
         except (msgspec.ValidationError, ValueError, IndexError):
             raise HistoryLost(
                 "the position is not one of a Kafka topic; take a snapshot", changed=True
             ) from None
-        return cursor
+        return position
 
-    def place(self) -> Place:
-        """Where it stands now: who resumes there misses nothing, however far
-        this one has come by then (G2)."""
-        return Place(
-            self.topic, self.numbers, tuple(self.offsets), tuple(self.epochs), self.caught_up
-        )
+    def moved(self, partition: int, offset: int, epoch: int) -> Position:
+        """The same with one partition, by its index in the tuples, read up to `offset`."""
+        offsets, epochs = list(self.offsets), list(self.epochs)
+        offsets[partition], epochs[partition] = offset, epoch
+        return self._replace(offsets=tuple(offsets), epochs=tuple(epochs))
+
+
+FramePosition = tuple[Position, _Index, _Offset, _Epoch]
+"""Where all frames of a fetch are taken; and for a frame in between the index of its partition in
+the tuples, the offset that it leads up to, and the epoch of the leader where the fetch ends. It
+stays where it is while its session goes on: others begin there."""
 
 
 def now() -> tuple[float, float]:
@@ -100,7 +87,7 @@ def now() -> tuple[float, float]:
     return time.time(), time.monotonic()
 
 
-def within_retention(cursor: Cursor, settings: Settings) -> bool:
+def within_retention(position: Position, settings: Settings) -> bool:
     """Whether no tombstone that the reader has not seen can have been removed.
 
     A compacted topic keeps a tombstone for `delete.retention.ms` after the log cleaner first met
@@ -110,31 +97,31 @@ def within_retention(cursor: Cursor, settings: Settings) -> bool:
         return True
     if settings.retention is None:
         return False
-    away = max(there - then for there, then in zip(now(), cursor.caught_up, strict=True))
+    away = max(there - then for there, then in zip(now(), position.caught_up, strict=True))
     return away < settings.retention
 
 
-async def prove(cluster: Cluster, topic: Topic, cursor: Cursor, settings: Settings) -> None:
-    """Raise `HistoryLost` unless the topic still has everything behind the cursor: what shows
+async def prove(cluster: Cluster, topic: Topic, position: Position, settings: Settings) -> None:
+    """Raise `HistoryLost` unless the topic still has everything behind the position: what shows
     another history before what shows that something is missing. A log that was cut off and has
     grown again shows in `prove_uncut`."""
     name = cluster.name
-    if topic.id.hex() != cursor.topic:
+    if topic.id.hex() != position.topic:
         raise HistoryLost(f"{name} was deleted and recreated", changed=True)
     ends = await cluster.ends(topic, committed=False)
-    stood = dict(zip(cursor.numbers, cursor.offsets, strict=True))
+    stood = dict(zip(position.numbers, position.offsets, strict=True))
     for number, end in zip(topic.numbers, ends, strict=True):
         if stood.get(number, 0) > end:
             raise HistoryLost(
                 f"{name}: partition {number} ends at {end} now, it stood at {stood[number]}",
                 changed=True,
             )
-    if topic.numbers != cursor.numbers:
-        had, has = len(cursor.numbers), len(topic.numbers)
+    if topic.numbers != position.numbers:
+        had, has = len(position.numbers), len(topic.numbers)
         raise HistoryLost(
             f"{name}: {has} partitions are to be read now, and {had} were: keys may have moved"
         )
-    if not within_retention(cursor, settings):
+    if not within_retention(position, settings):
         kept = "an unknown time" if settings.retention is None else f"{settings.retention:g} s"
         raise HistoryLost(
             f"{name} keeps tombstones for {kept}, which is less than it was away; deletes may "

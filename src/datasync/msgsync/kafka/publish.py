@@ -204,9 +204,9 @@ class Publisher:
                         raise
                     break
                 else:
-                    for place, message in enumerate(batch[: lane.under_way]):
+                    for index, message in enumerate(batch[: lane.under_way]):
                         if message.done is not None and not message.done.done():
-                            message.done.set_result(offset + place)
+                            message.done.set_result(offset + index)
                     batch = batch[lane.under_way :]
 
     async def _deliver(self, lane: _Lane, batch: Sequence[Message], sent: asyncio.Event) -> int:

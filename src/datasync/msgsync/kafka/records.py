@@ -78,13 +78,13 @@ class State(dict[str, Item]):
         # in order each is inside of those that are open; of these the first one in the
         # order of the call deletes it
         deleted: list[list[bytes]] = [[] for _ in prefixes]
-        places = [*((prefix.encode(), place) for place, prefix in enumerate(prefixes))]
+        indexed = [*((prefix.encode(), index) for index, prefix in enumerate(prefixes))]
         opened: list[tuple[bytes, int]] = []
-        for name, place in sorted([*places, *((key, len(prefixes)) for key in keys)]):
+        for name, index in sorted([*indexed, *((key, len(prefixes)) for key in keys)]):
             while opened and not name.startswith(opened[-1][0]):
                 opened.pop()
-            first = min(place, opened[-1][1]) if opened else place
-            if place < len(prefixes):
+            first = min(index, opened[-1][1]) if opened else index
+            if index < len(prefixes):
                 opened.append((name, first))
             else:
                 deleted[first].append(name)

@@ -15,7 +15,7 @@ from datasync.errors import Disconnected, HistoryLost
 from datasync.msgsync.kafka.cluster import Cluster, Settings, Topic
 from datasync.msgsync.kafka.fetch import Fetched, Fetcher, prove_readable, prove_uncut
 from datasync.msgsync.kafka.group import Member, Settled
-from datasync.msgsync.kafka.position import Cursor, Place, Position, now, prove, within_retention
+from datasync.msgsync.kafka.position import FramePosition, Position, now, prove, within_retention
 from datasync.msgsync.kafka.records import Report, State, apply, text_of
 from datasync.source import (
     Commit,
@@ -52,7 +52,7 @@ class KafkaSession(Session):
         topic: Topic,
         settings: Settings,
         scopes: Sequence[str],
-        cursor: Cursor,
+        position: Position,
         missing: Sequence[str],
         resumed: bool,
         report: Report,
@@ -62,8 +62,7 @@ class KafkaSession(Session):
         self._settings = settings
         self._scopes = scopes
         self._wanted = None if "" in scopes else Scopes(scopes)
-        self._cursor = cursor
-        self._place: Place | None = None
+        self._position = position
         self._missing = list(missing)
         self._resumed = resumed
         self._fetcher: Fetcher | None = None
@@ -73,7 +72,7 @@ class KafkaSession(Session):
         self._ends: Sequence[int] = ()
         self._stir = asyncio.Event()
         self._ended = False
-        self._caught_up = [cursor.caught_up] * len(cursor.offsets)
+        self._caught_up = [position.caught_up] * len(position.offsets)
         self._report = report
         self._partitions = len(topic.numbers)  # of the whole topic
         self._settled: Sequence[Settled] | None = None
@@ -98,14 +97,14 @@ class KafkaSession(Session):
         share = await member.join(cluster, topic) if member is not None and scopes else topic
         if resume is None:
             session = cls(
-                cluster, share, settings, scopes, Cursor.at_start(share), scopes, False, report
+                cluster, share, settings, scopes, Position.at_start(share), scopes, False, report
             )
         else:
-            cursor = Cursor.at(resume)
-            await prove(cluster, share, cursor, settings)
+            position = Position.of_frame(resume)
+            await prove(cluster, share, position, settings)
             if not scopes:  # nothing will be read that would show it
-                await prove_uncut(cluster, share, cursor)
-            session = cls(cluster, share, settings, scopes, cursor, added, True, report)
+                await prove_uncut(cluster, share, position)
+            session = cls(cluster, share, settings, scopes, position, added, True, report)
         session._partitions = len(topic.numbers)
         if member is not None and scopes:
             session.exclusive = True  # each record is given to one session of a group
@@ -152,7 +151,7 @@ class KafkaSession(Session):
                     raise
             ends = self._ends
         while self._missing or any(
-            offset < end for offset, end in zip(self._cursor.offsets, ends, strict=True)
+            offset < end for offset, end in zip(self._position.offsets, ends, strict=True)
         ):
             self._moved.clear()
             await self._moved.wait()
@@ -193,7 +192,7 @@ class KafkaSession(Session):
     async def _look(self) -> None:
         topic = await self._cluster.topic(fresh=True, create=False)
         if topic.id != self._topic.id or len(topic.numbers) != self._partitions:
-            await prove(self._cluster, topic, self._cursor, self._settings)
+            await prove(self._cluster, topic, self._position, self._settings)
         if any(
             number not in topic.numbers or topic.leaders[topic.numbers.index(number)] != leader
             for number, leader in zip(self._topic.numbers, self._topic.leaders, strict=True)
@@ -208,19 +207,18 @@ class KafkaSession(Session):
         """Read everything there is before `ends`."""
         topic = self._topic
         starts = await self._cluster.starts(topic) if self._missing else ends
-        cursor = Cursor.before(topic, starts, begun)
-        total = max(sum(ends) - sum(cursor.offsets), 1)
+        position = Position.before(topic, starts, begun)
+        total = max(sum(ends) - sum(position.offsets), 1)
         started = told = time.monotonic()
         state, keep = State(), None if "" in wanted else wanted
-        self._fetcher = Fetcher(self._cluster, topic, cursor)
+        self._fetcher = Fetcher(self._cluster, topic, position)
         async for fetched in self._fetcher.read(ends):
             self._check_membership()
             apply(state, fetched.groups, keep, self._report)
-            cursor.offsets[fetched.partition] = fetched.behind
-            cursor.epochs[fetched.partition] = fetched.epoch
+            position = position.moved(fetched.partition, fetched.behind, fetched.epoch)
             if time.monotonic() - told > _TELL_EVERY:
                 told = time.monotonic()
-                left = sum(ends) - sum(cursor.offsets)
+                left = sum(ends) - sum(position.offsets)
                 log.info(
                     "%s: %d %% read, %d keys",
                     self._cluster.name,
@@ -230,24 +228,24 @@ class KafkaSession(Session):
         log.debug(
             "%s: %d keys read in %.1f s", self._cluster.name, len(state), time.monotonic() - started
         )
-        self._cursor, self._place = cursor, None
+        self._position = position
         self._caught_up = [begun] * len(ends)
-        revision = max([0, *(offset - 1 for offset in cursor.offsets)])
+        revision = max([0, *(offset - 1 for offset in position.offsets)])
         reply = None
         if self._settled is not None:
             settled = [
                 part.delivered(offset)
-                for part, offset in zip(self._settled, cursor.offsets, strict=True)
+                for part, offset in zip(self._settled, position.offsets, strict=True)
             ]
             reply = partial(_all, settled)
-        end = SnapshotEnd(self._position(), revision, topic.id.hex(), reply, final=True)
+        end = SnapshotEnd(self._here(), revision, topic.id.hex(), reply, final=True)
         return [SnapshotBegin(self._missing), SnapshotChunk(list(state.values())), end]
 
     # -- changes -----------------------------------------------------------------------------------
 
     async def _follow(self, ends: Sequence[int] | None) -> AsyncIterator[Sequence[Frame]]:
         looked = told = time.monotonic()
-        self._fetcher = Fetcher(self._cluster, self._topic, self._cursor)
+        self._fetcher = Fetcher(self._cluster, self._topic, self._position)
         async for fetched in self._fetcher.read(ends):
             if frames := self._commits(fetched):
                 yield frames
@@ -255,13 +253,14 @@ class KafkaSession(Session):
             self._check_membership()
             if time.monotonic() - told > _BOOKMARK_EVERY:
                 told = time.monotonic()
-                yield [Progress(self._position())]
+                yield [Progress(self._here())]
             if time.monotonic() - looked > _LOOK_EVERY:
                 await self._look()
                 looked = time.monotonic()
 
     def _commits(self, fetched: Fetched) -> Sequence[Commit]:
         partition, epoch, wanted = fetched.partition, fetched.epoch, self._wanted
+        position = self._position
         frames: list[Commit] = []
         for revision, records in fetched.groups:
             found = [
@@ -272,15 +271,14 @@ class KafkaSession(Session):
             ]
             if not found:
                 continue
-            place = self._position()[0]
             if revision is None:
                 frames += [
-                    Commit((place, partition, offset + 1, epoch), offset, ((key, raw),))
+                    Commit((position, partition, offset + 1, epoch), offset, ((key, raw),))
                     for offset, key, raw in found
                 ]
             else:
                 changes = list({key: raw for _, key, raw in found}.items())
-                frames.append(Commit((place, partition, revision + 1, epoch), revision, changes))
+                frames.append(Commit((position, partition, revision + 1, epoch), revision, changes))
         if self._settled is None:
             return frames
         delivered = self._settled[partition].delivered
@@ -289,24 +287,23 @@ class KafkaSession(Session):
             for frame in frames
         ]
 
-    def _position(self) -> Position:
+    def _here(self) -> FramePosition:
         """Where it stands, with all frames of the last fetch taken."""
-        if self._place is None:
-            self._place = self._cursor.place()
-        return self._place, 0, 0, -1
+        return self._position, 0, 0, -1
 
     def _move(self, fetched: Fetched) -> None:
         """All frames of it are taken: here is where the position stands."""
-        self._place = None
-        cursor, partition = self._cursor, fetched.partition
-        if self._settled is not None and fetched.behind > cursor.offsets[partition]:
+        partition = fetched.partition
+        if self._settled is not None and fetched.behind > self._position.offsets[partition]:
             self._settled[partition].passed(fetched.behind)
-        cursor.offsets[partition], cursor.epochs[partition] = fetched.behind, fetched.epoch
+        self._position = self._position.moved(partition, fetched.behind, fetched.epoch)
         self._moved.set()
         if fetched.complete:
             self._caught_up[partition] = now()
-            cursor.caught_up = min(self._caught_up)
-        elif self._settings.retention is not None and not within_retention(cursor, self._settings):
+            self._position = self._position._replace(caught_up=min(self._caught_up))
+        elif self._settings.retention is not None and not within_retention(
+            self._position, self._settings
+        ):
             raise HistoryLost(
                 f"{self._cluster.name}: fell behind for longer than tombstones are kept"
             )

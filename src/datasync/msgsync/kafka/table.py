@@ -8,7 +8,7 @@ import asyncio
 from datasync.errors import HistoryLost
 from datasync.msgsync.kafka.cluster import Cluster, Topic
 from datasync.msgsync.kafka.fetch import Fetcher
-from datasync.msgsync.kafka.position import Cursor, now, prove
+from datasync.msgsync.kafka.position import Position, now, prove
 from datasync.msgsync.kafka.records import Report, State, apply
 
 __all__ = ["Table"]
@@ -22,7 +22,7 @@ class Table:
         self._cluster = cluster
         self._report = report
         self._state = State()
-        self._cursor: Cursor | None = None
+        self._position: Position | None = None
         self._turn = asyncio.Lock()
 
     async def now(self) -> State:
@@ -37,21 +37,21 @@ class Table:
     async def _refresh(self) -> State:
         topic = await self._cluster.topic(fresh=True)
         try:
-            if self._cursor is not None:
-                await prove(self._cluster, topic, self._cursor, await self._cluster.settings())
-                return await self._read(topic, self._cursor)
+            if self._position is not None:
+                await prove(self._cluster, topic, self._position, await self._cluster.settings())
+                return await self._read(topic, self._position)
         except HistoryLost:
             pass
         self._state.clear()
-        self._cursor = Cursor.before(topic, await self._cluster.starts(topic), now())
-        return await self._read(topic, self._cursor)
+        self._position = Position.before(topic, await self._cluster.starts(topic), now())
+        return await self._read(topic, self._position)
 
-    async def _read(self, topic: Topic, cursor: Cursor) -> State:
+    async def _read(self, topic: Topic, position: Position) -> State:
         begun = now()
         ends = await self._cluster.ends(topic)
-        async for fetched in Fetcher(self._cluster, topic, cursor).read(ends):
+        async for fetched in Fetcher(self._cluster, topic, position).read(ends):
             apply(self._state, fetched.groups, None, self._report)
-            cursor.offsets[fetched.partition] = fetched.behind
-            cursor.epochs[fetched.partition] = fetched.epoch
-        cursor.caught_up = begun
+            position = position.moved(fetched.partition, fetched.behind, fetched.epoch)
+            self._position = position
+        self._position = position._replace(caught_up=begun)
         return self._state
