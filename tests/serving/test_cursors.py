@@ -86,9 +86,9 @@ def test_the_oldest_are_forgotten_where_there_are_too_many(run: Run, size: int, 
         assert kept.bytes == most * size
         assert kept.take(names[-most - 1]) is None
         for number in range(1500 - most, 1500):
-            place = kept.take(names[number])
-            assert place is not None
-            assert (place.what, place.token.start) == (number, number)
+            cursor = kept.take(names[number])
+            assert cursor is not None
+            assert (cursor.what, cursor.token.start) == (number, number)
             assert kept.take(names[number]) is None
         assert kept.bytes == 0
 

@@ -132,9 +132,9 @@ def test_servers_one_behind_the_other_tell_it_on(run: Run, tmp_path: Path) -> No
 
 
 @schemes
-@pytest.mark.parametrize("place", ["", "{", '{"a":1}', "[1,2]", '["",-1,0]', "[" * 100_000])
+@pytest.mark.parametrize("position", ["", "{", '{"a":1}', "[1,2]", '["",-1,0]', "[" * 100_000])
 def test_a_position_of_nobody_is_followed_by_a_snapshot(
-    run: Run, scheme: str, place: str, tmp_path: Path
+    run: Run, scheme: str, position: str, tmp_path: Path
 ) -> None:
     async def main() -> None:
         url, address = f"sqlite:///{tmp_path}/file.db", free_address()
@@ -142,7 +142,7 @@ def test_a_position_of_nobody_is_followed_by_a_snapshot(
         async with serving(scheme, address, open_url(url)):
             source = open_url(f"{scheme}://{address}")
             with pytest.raises(HistoryLost):
-                await source.open([""], f"other.1.{place}")
+                await source.open([""], f"other.1.{position}")
             await source.aclose()
 
     run(main())
@@ -176,7 +176,7 @@ def test_a_position_of_another_form_is_followed_by_a_snapshot(
 def test_what_another_version_says_beside_the_place_in_the_log_does_not_matter(
     run: Run, scheme: str, later: str, tmp_path: Path
 ) -> None:
-    """Positions of the servers before had no place of the source;
+    """Positions of the servers before had no position of the source;
     those of later ones may have more.
     """
 

@@ -34,7 +34,7 @@ from datasync.grpcsync.wire import (
     pieces,
     reply_of,
 )
-from datasync.serving.cursors import Cursors, Place
+from datasync.serving.cursors import Cursor, Cursors
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.source import ROW_BYTES, Source
@@ -241,18 +241,18 @@ class DataSyncService:
         await context.send_initial_metadata(())
         most = min(request.limit or _PAGE, _PAGE)
         limit = most if request.keys_only else min(most, _FIRST)
-        place: Place | None = Place(None, (), None, 0)
+        cursor: Cursor | None = Cursor(None, (), None, 0)
         name = ""
         try:
-            while place is not None:
+            while cursor is not None:
                 page, token = await self._source.page(
-                    request.prefix, place.token, limit, keys_only=request.keys_only
+                    request.prefix, cursor.token, limit, keys_only=request.keys_only
                 )
                 more = token is not None
                 # G9: until the client has read this page, what follows is kept as
                 # a cursor is, not by this call
                 name = self._cursors.keep(None, (), token) if more else ""
-                del token, place
+                del token, cursor
                 sizes = [len(key) + len(raw) for key, raw, _ in page]
                 # G9: no bound counts what a page holds beside the piece that is being written
                 limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
@@ -265,7 +265,7 @@ class DataSyncService:
                         )
                 if not more:
                     return
-                place = self._cursors.take(name)
+                cursor = self._cursors.take(name)
             _fail(context, Disconnected("the list was read too slowly; list again"))
         except DataSyncError as error:
             _fail(context, error)

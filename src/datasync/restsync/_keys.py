@@ -170,18 +170,18 @@ class Keys:
             following = self._cursors.keep((prefix, values), rest[shown:], token)
         return Page(items, following)
 
-    def _come_back(self, cursor: str, what: object) -> tuple[Sequence[Item], Any]:
+    def _come_back(self, name: str, what: object) -> tuple[Sequence[Item], Any]:
         """What stands behind a cursor. Raises `Problem`."""
-        place = self._cursors.take(cursor)
-        if place is None:
+        cursor = self._cursors.take(name)
+        if cursor is None:
             raise Problem(
                 410, "CursorGone", "the cursor is used, or too old; list again from the start"
             )
-        if place.what != what:
+        if cursor.what != what:
             raise Problem(
                 400, "BadQuery", "the cursor belongs to another prefix; list again from the start"
             )
-        return place.rest, place.token
+        return cursor.rest, cursor.token
 
     async def _put_state(self, exchange: Exchange) -> None:
         patience = self._patience(exchange.query("confirm"))

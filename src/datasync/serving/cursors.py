@@ -12,7 +12,7 @@ import msgspec
 
 from datasync.source import ROW_BYTES, Held, Item
 
-__all__ = ["Cursors", "Place"]
+__all__ = ["Cursor", "Cursors"]
 
 _MOST = 1024
 _BYTES = 64 << 20
@@ -20,8 +20,8 @@ _FEW = 4
 """Cursors that are kept whatever the size: a store is read page by page however large it is."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """One cursor: of which list, the items that were read and not shown,
+class Cursor(msgspec.Struct, frozen=True):
+    """A cursor: of which list, the items that were read and not shown,
     and the token of the rest."""
 
     what: object
@@ -44,7 +44,7 @@ class Cursors:
 
     def __init__(self, patience: float = 60.0) -> None:
         self._patience = patience
-        self._kept: OrderedDict[str, Place] = OrderedDict()
+        self._kept: OrderedDict[str, Cursor] = OrderedDict()
         self._snapshots: dict[int, int] = {}
         """How many cursors hold each snapshot, by its id."""
         self._timer: asyncio.TimerHandle | None = None
@@ -55,13 +55,13 @@ class Cursors:
         return len(self._kept)
 
     def keep(self, what: object, rest: Sequence[Item], token: Any) -> str:
-        """Keep a place, and name it."""
-        name, place = (
+        """Keep a cursor, and name it."""
+        name, cursor = (
             secrets.token_urlsafe(12),
-            Place(what, rest, token, asyncio.get_running_loop().time()),
+            Cursor(what, rest, token, asyncio.get_running_loop().time()),
         )
-        self._kept[name] = place
-        self.bytes += place.bytes
+        self._kept[name] = cursor
+        self.bytes += cursor.bytes
         if isinstance(token, Held):
             holders = self._snapshots[id(token.rows)] = self._snapshots.get(id(token.rows), 0) + 1
             self.bytes += token.size if holders == 1 else 0
@@ -71,21 +71,21 @@ class Cursors:
         self._expire()
         return name
 
-    def take(self, name: str) -> Place | None:
+    def take(self, name: str) -> Cursor | None:
         """What stands behind a name, which is used once; None where it is forgotten."""
-        place = self._kept.pop(name, None)
-        if place is None:
+        cursor = self._kept.pop(name, None)
+        if cursor is None:
             return None
-        self.bytes -= place.bytes
-        if isinstance(place.token, Held):
-            holders = self._snapshots[id(place.token.rows)] - 1
-            self._snapshots[id(place.token.rows)] = holders
+        self.bytes -= cursor.bytes
+        if isinstance(cursor.token, Held):
+            holders = self._snapshots[id(cursor.token.rows)] - 1
+            self._snapshots[id(cursor.token.rows)] = holders
             if not holders:
-                del self._snapshots[id(place.token.rows)]
-                self.bytes -= place.token.size
+                del self._snapshots[id(cursor.token.rows)]
+                self.bytes -= cursor.token.size
         if not self._kept and self._timer is not None:
             self._timer.cancel()
-        return place
+        return cursor
 
     def _expire(self) -> None:
         """Forget those that nobody came back for in time, and come back for the next one."""
@@ -94,8 +94,8 @@ class Cursors:
             self._timer = None
         loop = asyncio.get_running_loop()
         while self._kept:
-            name, place = next(iter(self._kept.items()))
-            due = place.since + self._patience
+            name, cursor = next(iter(self._kept.items()))
+            due = cursor.since + self._patience
             if due > loop.time():
                 self._timer = loop.call_at(due, self._expire)
                 return

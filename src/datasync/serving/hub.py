@@ -183,8 +183,8 @@ class Hub:
         With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. Raises
         `HistoryLost` where it cannot be told what was missed.
         """
-        cursor = None if resume is None else self.log.cursor(resume)
-        return Subscription(self, Scopes(scopes), cursor, Scopes(added) if added else None, encode)
+        seq = None if resume is None else self.log.seq_of(resume)
+        return Subscription(self, Scopes(scopes), seq, Scopes(added) if added else None, encode)
 
     async def prove(self, resume: str) -> None:
         """G3: a watcher of an earlier run of this server is told where the
@@ -193,12 +193,12 @@ class Hub:
         Call it before `subscribe`, which tells the rest. Raises `HistoryLost`; `Disconnected` and
         the like where the source cannot tell now.
         """
-        place = self.log.foreign_place(resume)
-        if place is None:
+        position = self.log.foreign_position(resume)
+        if position is None:
             return
         try:
             async with self._proofs, asyncio.timeout(self._options.connect_timeout):
-                session = await self.source.open([], place)
+                session = await self.source.open([], position)
         except TimeoutError:
             raise Disconnected(f"{self.source.name} does not answer now") from None
         except HistoryLost as lost:
@@ -207,7 +207,7 @@ class Hub:
         except DataSyncError:
             raise
         except Exception:
-            # what a client sent is not a place of this source: nothing is proven, and it takes a
+            # what a client sent is not a position of this source: nothing is proven, and it takes a
             # snapshot
             return
         else:
@@ -392,11 +392,11 @@ class Subscription(AsyncIterator[list[T]]):
     """
 
     def __init__(
-        self, hub: Hub, scopes: Scopes, cursor: int | None, added: Scopes | None, encode: Encode[T]
+        self, hub: Hub, scopes: Scopes, seq: int | None, added: Scopes | None, encode: Encode[T]
     ) -> None:
         self._hub = hub
         self._scopes = scopes
-        self._cursor = cursor
+        self._seq = seq
         self._added = added
         self._encode = encode
         self._told = (-1, 0)
@@ -404,7 +404,7 @@ class Subscription(AsyncIterator[list[T]]):
         nothing, so that a bookmark comes."""
         # G1: a snapshot holds all that the source had acknowledged, to
         # anybody, before it was asked for
-        self._asked = hub.ask() if cursor is None or added is not None else 0
+        self._asked = hub.ask() if seq is None or added is not None else 0
         self._woken: asyncio.Future[None] | None = None
         self._frames = self._run()
 
@@ -423,7 +423,7 @@ class Subscription(AsyncIterator[list[T]]):
     @property
     def behind(self) -> int | None:
         """How many commits of the log it has not read; None while it reads a snapshot."""
-        return None if self._cursor is None else self._hub.log.seq - self._cursor
+        return None if self._seq is None else self._hub.log.seq - self._seq
 
     def committed(self, entry: Entry) -> None:
         """There is something new in the log."""
@@ -451,12 +451,12 @@ class Subscription(AsyncIterator[list[T]]):
                 frames: Iterable[list[T]]
                 if not hub.ready or hub.fresh < self._asked:
                     frames = ()
-                elif self._cursor is None or self._cursor < log.floor:
+                elif self._seq is None or self._seq < log.floor:
                     frames = self._snapshot(self._scopes, hub.image())
                 elif self._added is not None:
-                    frames = self._widened(self._cursor, self._added, hub.image())
+                    frames = self._widened(self._seq, self._added, hub.image())
                 else:
-                    frames = self._behind(self._cursor)
+                    frames = self._behind(self._seq)
                 idle = True
                 for some in frames:
                     idle = False
@@ -467,13 +467,13 @@ class Subscription(AsyncIterator[list[T]]):
         finally:
             hub.watchers.discard(self)
 
-    def _behind(self, cursor: int) -> Iterator[list[T]]:
+    def _behind(self, seq: int) -> Iterator[list[T]]:
         """The next commits, and a bookmark where the last of them did not concern this watcher."""
         hub, log = self._hub, self._hub.log
-        entries = log.read(cursor, _BATCH)
-        self._cursor = cursor + len(entries)
-        frames = self._encoded(cursor, entries)
-        if self._cursor == log.seq and self._told != (log.seq, hub.revision):
+        entries = log.read(seq, _BATCH)
+        self._seq = seq + len(entries)
+        frames = self._encoded(seq, entries)
+        if self._seq == log.seq and self._told != (log.seq, hub.revision):
             self._told = (log.seq, hub.revision)
             frames = [*frames, self._encode(Progress(log.position(log.seq), hub.revision))]
         if frames or entries:
@@ -486,20 +486,20 @@ class Subscription(AsyncIterator[list[T]]):
                     "the snapshot was read too slowly while others wanted newer ones; connect again"
                 )
             yield [frame]
-        self._cursor, self._added = image.seq, None
+        self._seq, self._added = image.seq, None
         self._told = (image.seq, image.revision)
 
-    def _widened(self, cursor: int, added: Scopes, image: Image) -> Iterator[list[T]]:
+    def _widened(self, seq: int, added: Scopes, image: Image) -> Iterator[list[T]]:
         """All that is due up to the image, then a snapshot of the added scopes."""
-        yield self._encoded(cursor, self._hub.log.read(cursor))
+        yield self._encoded(seq, self._hub.log.read(seq))
         yield from self._snapshot(added, image)
 
-    def _encoded(self, cursor: int, entries: Sequence[Entry]) -> list[T]:
+    def _encoded(self, seq: int, entries: Sequence[Entry]) -> list[T]:
         """The frames of these entries; the same list for all that stand at the
-        same place and want the same."""
+        same position and want the same."""
         if not entries:
             return []
-        frames, told = self._hub.log.encoded(cursor, entries, self._scopes, self._encode)
+        frames, told = self._hub.log.encoded(seq, entries, self._scopes, self._encode)
         self._told = told or self._told
         return frames
 

@@ -83,7 +83,7 @@ class CommitLog:
         self.floor = 0
         """Who has seen less than this cannot go on."""
         self._history = history
-        self._place = ""
+        self._source_position = ""
         self._entries: list[Entry] = []
         self._size = 0
         self._batches: dict[object, Any] = {}
@@ -110,13 +110,13 @@ class CommitLog:
         """The values that a commit of the log put an end to."""
         return self._entries[int(parts_of(position)[1]) - self.floor - 1].before
 
-    def stand_at(self, place: Any) -> None:
+    def stand_at(self, position: Any) -> None:
         """From now on the source stands at this position of its own, None where it has none. What
         is not plain data is left out."""
         try:
-            self._place = "" if place is None else _as_text(place)
+            self._source_position = "" if position is None else _as_text(position)
         except (TypeError, ValueError, RecursionError):
-            self._place = ""
+            self._source_position = ""
 
     def restart(self) -> None:
         """A snapshot takes the place of all that was before."""
@@ -128,10 +128,11 @@ class CommitLog:
 
     def position(self, seq: int) -> str:
         """Where somebody is who has seen everything up to that number."""
-        return f"{self._history}.{seq}.{self._place}" if self._place else f"{self._history}.{seq}"
+        of_source = f".{self._source_position}" if self._source_position else ""
+        return f"{self._history}.{seq}{of_source}"
 
-    def cursor(self, position: str) -> int:
-        """The number in a position. Raises `HistoryLost` where it is no place to go on from."""
+    def seq_of(self, position: str) -> int:
+        """The number in a position. Raises `HistoryLost` where one cannot go on behind it."""
         history, number, _ = parts_of(position)
         ours = (
             history == self._history and number.isascii() and number.isdigit() and len(number) < 20
@@ -144,20 +145,20 @@ class CommitLog:
             )
         return int(number)
 
-    def foreign_place(self, position: str) -> Any | None:
+    def foreign_position(self, position: str) -> Any | None:
         """Where the source stood, in a position of another log; None where that does not say."""
-        history, _, place = parts_of(position)
+        history, _, of_source = parts_of(position)
         if history == self._history:
             return None
         try:
-            return json.loads(place)
+            return json.loads(of_source)
         except (ValueError, RecursionError):
             return None
 
-    def read(self, cursor: int, limit: int | None = None) -> list[Entry]:
-        """The entries behind `cursor`, which is not below the floor: all, or
+    def read(self, seq: int, limit: int | None = None) -> list[Entry]:
+        """The entries behind `seq`, which is not below the floor: all, or
         about `limit` bytes of them."""
-        start = cursor - self.floor
+        start = seq - self.floor
         if limit is None:
             return self._entries[start:]
         entries: list[Entry] = []
@@ -170,15 +171,15 @@ class CommitLog:
         return entries
 
     def encoded(
-        self, cursor: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
+        self, seq: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
     ) -> tuple[list[T], tuple[int, int] | None]:
-        """The frames of `entries`, read behind `cursor`, and what the last of them
+        """The frames of `entries`, read behind `seq`, and what the last of them
         says: its number and revision.
 
-        Until the next commit comes, all who stand at the same place and
+        Until the next commit comes, all who stand at the same position and
         want the same get the same list.
         """
-        form = (cursor, len(entries), scopes, encode)
+        form = (seq, len(entries), scopes, encode)
         known: tuple[list[T], tuple[int, int] | None] | None = self._batches.get(form)
         if known is None:
             frames, last = [], None
@@ -202,10 +203,10 @@ class CommitLog:
 
 
 def parts_of(position: str) -> tuple[str, str, str]:
-    """The log, the number and the place of the source in a position; "" for what it lacks."""
+    """The log, the number and the position of the source in a position; "" for what it lacks."""
     history, _, rest = position.partition(".")
-    number, _, place = rest.partition(".")
-    return history, number, place
+    number, _, of_source = rest.partition(".")
+    return history, number, of_source
 
 
 class Image:
