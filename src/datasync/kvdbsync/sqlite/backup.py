@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TypeVar
 from datasync.errors import BadStore, DataSyncError, Disconnected, OutcomeUnknown, UsageError
 from datasync.kvdbsync.sqlite.claim import identity
 from datasync.kvdbsync.sqlite.clock import shift
-from datasync.kvdbsync.sqlite.driver import BUSY, Connection, Driver, explain, surely_undone
+from datasync.kvdbsync.sqlite.driver import Connection, Driver, explain, surely_undone
 from datasync.kvdbsync.sqlite.file import SharedFile
 from datasync.kvdbsync.sqlite.rows import REVISION
 from datasync.kvdbsync.sqlite.store import begin_history, head, require_store
@@ -211,7 +212,7 @@ def _begin(file: SharedFile, connection: Connection, stopped: threading.Event) -
         try:
             connection.run("BEGIN IMMEDIATE")
         except file.library.error as error:
-            if file.library.code(error) != BUSY or time.monotonic() > deadline:
+            if file.library.code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         else:
             return

@@ -21,7 +21,6 @@ from datasync.errors import BadStore, BadValue, DataSyncError, Disconnected, Mis
 from datasync.texts import logger
 
 __all__ = [
-    "BUSY",
     "Connection",
     "Driver",
     "Mode",
@@ -36,25 +35,9 @@ __all__ = [
 Mode = Literal["rwc", "rw", "ro", "immutable"]
 Row = tuple[Any, ...]
 
-BUSY, FULL = 5, 13
-_LOCKED, _NOMEM, _READONLY, _INTERRUPT, _IOERR, _CORRUPT, _CANTOPEN, _TOOBIG, _NOTADB = (
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-    14,
-    18,
-    26,
-)
-_PERM, _AUTH = 3, 23
-_IOERR_SHORT_READ = _IOERR | 2 << 8
 _ROOM = 32 << 10
 """Bytes of space with which SQLite can go on: its -shm file grows by as many."""
 
-_OK, _DENY, _RECURSIVE = 0, 1, 33
-"""What an authorizer says, and the action of a recursive query."""
 _STEPS = 100_000
 """Steps of SQLite's machine between two looks at the time: some milliseconds."""
 _STATEMENT_TIME = 10.0
@@ -120,7 +103,8 @@ class Driver(Protocol):
     def connect(self, path: str, mode: Mode) -> Connection: ...
 
     def code(self, error: Exception) -> int:
-        """SQLite's primary result code of an error of this library; 1 where it has none."""
+        """SQLite's primary result code, the low byte, of an error of this library; SQLITE_ERROR
+        where it has none. The codes of both libraries are those that `sqlite3` names."""
 
     def extended_code(self, error: Exception) -> int:
         """The same with what SQLite says in more detail."""
@@ -168,7 +152,8 @@ def _authorize(
 ) -> int:
     """Let our own statements do what they do, and nothing in the file run within them."""
     del first, second, schema
-    return _DENY if cause is not None or action == _RECURSIVE else _OK
+    refused = cause is not None or action == sqlite3.SQLITE_RECURSIVE
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
 
 
 class _BaseConnection:
@@ -295,7 +280,7 @@ class _Standard:
         return self.extended_code(error) & 0xFF
 
     def extended_code(self, error: Exception) -> int:
-        return getattr(error, "sqlite_errorcode", None) or 1
+        return getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_ERROR
 
 
 class _ApswConnection(_BaseConnection):
@@ -349,7 +334,7 @@ class _Apsw:
         return self.extended_code(error) & 0xFF
 
     def extended_code(self, error: Exception) -> int:
-        return getattr(error, "extendedresult", None) or 1
+        return getattr(error, "extendedresult", None) or sqlite3.SQLITE_ERROR
 
 
 def load_driver(name: str | None = None) -> Driver:
@@ -393,14 +378,20 @@ def is_damage(library: Driver, error: Exception) -> bool:
     """Whether an error of the library says that the file does not hold what it must:
     also that it ends too early."""
     return (
-        library.code(error) in (_CORRUPT, _NOTADB)
-        or library.extended_code(error) == _IOERR_SHORT_READ
+        library.code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or library.extended_code(error) == sqlite3.SQLITE_IOERR_SHORT_READ
     )
 
 
 def surely_undone(code: int) -> bool:
     """Whether a COMMIT that failed with this code has certainly left nothing behind."""
-    return code in (BUSY, FULL, _LOCKED, _READONLY, _TOOBIG)
+    return code in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_TOOBIG,
+    )
 
 
 def _is_full(path: str) -> bool:
@@ -416,18 +407,20 @@ def explain(library: Driver, error: Exception, path: str) -> DataSyncError:
     """The typed error for an error of the library that happened before a COMMIT
     was sent, or while reading."""
     code = library.code(error)
-    if code in (BUSY, _LOCKED):
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Disconnected(
             f"{path} stayed locked by another process, nothing was done; see `fuser {path}` "
             "and repeat"
         )
-    if code == FULL or (code in (_IOERR, _CANTOPEN) and _is_full(path)):
+    if code == sqlite3.SQLITE_FULL or (
+        code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)
+    ):
         return Disconnected(
             f"no space left for {path}, nothing was written; free some space and repeat"
         )
-    if code == _TOOBIG:
+    if code == sqlite3.SQLITE_TOOBIG:
         return BadValue(f"too big for {path} in one transaction, nothing was written; split it")
-    if code == _READONLY:
+    if code == sqlite3.SQLITE_READONLY:
         return BadStore(
             f"{path} is read-only for this process; grant write access to it and its directory"
         )
@@ -437,18 +430,18 @@ def explain(library: Driver, error: Exception, path: str) -> DataSyncError:
             "its place with:"
             " datasync restore FILE URL"
         )
-    if code == _AUTH:
+    if code == sqlite3.SQLITE_AUTH:
         return BadStore(
             f"{path} has a view or a trigger on the tables of the store ({error}); drop it, or put "
             "a backup in its"
             " place with: datasync restore FILE URL"
         )
-    if code in (_CANTOPEN, _PERM):
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return BadStore(
             f"{path} cannot be opened ({error}); grant read and write access to it and its "
             "directory"
         )
-    if code in (_IOERR, _NOMEM, _INTERRUPT):
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT):
         return Disconnected(f"{path} cannot be used now ({error}); it is tried again")
     return BadStore(
         f"{path} cannot be used: {error}; look at it with: sqlite3 {path} 'PRAGMA integrity_check'"

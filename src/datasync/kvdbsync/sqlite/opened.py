@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from datasync.kvdbsync.sqlite.access import make_private, mode_of
 from datasync.kvdbsync.sqlite.bell import CommitNotifier
 from datasync.kvdbsync.sqlite.claim import Claim, Files, identity
 from datasync.kvdbsync.sqlite.driver import (
-    BUSY,
     Connection,
     Driver,
     Mode,
@@ -167,7 +167,10 @@ class OpenFile:
             if connection is not None:
                 self._close_unused(connection)
             if isinstance(error, self.library.error):
-                if mode == "ro" and self.library.code(error) in (8, 14):
+                if mode == "ro" and self.library.code(error) in (
+                    sqlite3.SQLITE_READONLY,
+                    sqlite3.SQLITE_CANTOPEN,
+                ):
                     raise BadStore(
                         f"{self.path} and its directory are read-only, SQLite cannot make its -shm "
                         "file there;"
@@ -190,7 +193,7 @@ class OpenFile:
                 # the change to WAL does not wait by itself, so two who make
                 # the store at a time meet here
                 if (
-                    self.library.code(error) != BUSY
+                    self.library.code(error) != sqlite3.SQLITE_BUSY
                     or time.monotonic() > deadline
                     or self._stopping
                 ):

@@ -14,6 +14,7 @@ import math
 import os
 import queue
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 
 from datasync.errors import Conflict, DataSyncError, OutcomeUnknown, WatchClosed
 from datasync.kvdbsync.sqlite.clock import Clock
-from datasync.kvdbsync.sqlite.driver import BUSY, Connection, surely_undone
+from datasync.kvdbsync.sqlite.driver import Connection, surely_undone
 from datasync.kvdbsync.sqlite.follower import settle
 from datasync.kvdbsync.sqlite.opened import OpenFile
 from datasync.kvdbsync.sqlite.store import DeleteRaw, Transactions, next_expiry
@@ -277,7 +278,7 @@ class Writer:
         """Whether a smaller transaction might succeed where the group failed."""
         library = self._file.library
         if isinstance(error, library.error):
-            return library.code(error) != BUSY and surely_undone(library.code(error))
+            return library.code(error) != sqlite3.SQLITE_BUSY and surely_undone(library.code(error))
         return not isinstance(error, DataSyncError)
 
     def _begin(self, connection: Connection, patience: float, jobs: Sequence[Job] = ()) -> None:
@@ -290,7 +291,7 @@ class Writer:
                 connection.run("BEGIN IMMEDIATE")
             except self._file.library.error as error:
                 if (
-                    self._file.library.code(error) != BUSY
+                    self._file.library.code(error) != sqlite3.SQLITE_BUSY
                     or time.monotonic() > deadline
                     or self._stopping
                 ):
@@ -362,7 +363,7 @@ class Writer:
                 self._close()
         if (
             isinstance(error, library.error)
-            and library.code(error) != BUSY
+            and library.code(error) != sqlite3.SQLITE_BUSY
             and not surely_undone(library.code(error))
         ):
             self._close()
