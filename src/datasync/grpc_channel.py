@@ -136,6 +136,8 @@ def connection_problem(
     if "WRONG_VERSION_NUMBER" in text or "Handshake read failed" in text:
         return no_tls(server, "wrong version number" if "WRONG_VERSION" in text else "it hangs up")
     if "failed to connect to all addresses" in text:
+        if text.endswith("Socket closed"):
+            return foreign(server, protocol, "it hangs up")
         return unreachable(
             server, text.rpartition("Failed to connect to remote host: ")[2].lower(), protocol
         )
