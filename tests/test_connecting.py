@@ -15,6 +15,7 @@ import pytest
 from datasync import BadStore, BadUrl, DataSync, DataSyncError, Disconnected, Unauthorized, open_url
 from datasync.cli import main as command
 from tests.helpers.etcd.etcd_server import DEBIAN, EtcdServer
+from tests.helpers.kafka.kafka_server import KafkaServer
 from tests.helpers.redis.redis_server import RedisServer
 from tests.helpers.servers import free_ports, listening, started
 
@@ -74,6 +75,15 @@ def test_a_name_that_no_host_can_have(transport: str, name: str) -> None:
         open_url(transport.format(f"{name}:1234"))
 
 
+@pytest.mark.parametrize("transport", [*CLIENTS, *AGENTS])
+@pytest.mark.parametrize("host", ["::1", "::1:1234", "[::1", "[1234]:1234", "::"])
+def test_an_address_of_ipv6_has_brackets(transport: str, host: str) -> None:
+    """Without them nobody could say whether its last part is a port."""
+    with pytest.raises(BadUrl, match=r"write (host, host:port or )?(host:port or )?\[ipv6\]:port"):
+        open_url(transport.format(host))
+    assert "[::1]:1234" in open_url(transport.format("[::1]:1234")).name
+
+
 @pytest.mark.parametrize("transport", CLIENTS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nobody_listens(run: Run, transport: str, host: str) -> None:
@@ -119,6 +129,12 @@ def etcd() -> Iterator[EtcdServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[KafkaServer]:
+    with started(KafkaServer) as server:
+        yield server
+
+
 OTHER_KIND = r"does not answer as {} does|hangs up without an answer|no answer (in time|within)"
 WAY_OUT = r"; check (the address, and what stands before it|.*that {} runs there)"
 
@@ -146,6 +162,16 @@ def test_a_redis_of_another_url(run: Run, redis: RedisServer) -> None:
 @pytest.mark.once
 def test_an_etcd_of_another_url(run: Run, etcd: EtcdServer) -> None:
     run(all_told(f"127.0.0.1:{etcd.port}", others("etcd", PLAIN), OTHER_KIND, WAY_OUT))
+
+
+@pytest.mark.once
+def test_a_kafka_of_another_url(run: Run, kafka: KafkaServer) -> None:
+    async def main() -> None:
+        address = f"127.0.0.1:{kafka.port}"
+        await all_told(address, others("kafka", PLAIN), OTHER_KIND, WAY_OUT)
+        await all_told(address, TLS, r"no TLS handshake \(it hangs up\); .*speaks TLS there")
+
+    run(main())
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import ssl
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,8 @@ __all__ = [
     "SLOWEST",
     "Endpoint",
     "TlsFiles",
+    "address",
     "endpoints",
-    "is_host",
     "max_answer",
     "tls_files",
     "tls_of",
@@ -29,6 +30,9 @@ _LEAST_ANSWER = 64 << 10
 SLOWEST = 64 << 10
 """Bytes of a large answer that have to come in a second, beyond its time:
 who drips it holds nobody up."""
+
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[^][,]*:[^][,]*\]|[^][:,]+)(?::(?P<port>[0-9]{1,5}))?")
+"""An address of IPv6 has brackets: without them its last part could be meant as a port."""
 
 
 class Endpoint(NamedTuple):
@@ -156,26 +160,39 @@ def _server_context(files: TlsFiles) -> ssl.SSLContext:
 
 def endpoints(url: Url, port: int) -> list[Endpoint]:
     """The hosts of the URL; `port` where one names none. Raises `BadUrl`."""
-    return [_endpoint(url, host, port) for host in url.hosts.split(",")]
+    found = []
+    for host in url.hosts.split(","):
+        if (endpoint := _endpoint(host, port)) is None:
+            raise BadUrl(
+                f"{url}: {shown_host(host)!r} is not a host; write host, host:port or "
+                "[ipv6]:port, several with commas"
+            )
+        found.append(endpoint)
+    return found
 
 
-def _endpoint(url: Url, host: str, default: int) -> Endpoint:
-    name, colon, port = (
-        host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", str(default))
-    )
-    if not is_host(name) or not port.isdecimal() or (colon and not 0 < int(port) < 65536):
+def address(url: Url) -> Endpoint:
+    """The one host of the URL, with its port. Raises `BadUrl`."""
+    if (endpoint := _endpoint(url.hosts, None)) is None:
         raise BadUrl(
-            f"{url}: {shown_host(host)!r} is not a host; write host, host:port or [ipv6]:port, "
-            "several with commas"
+            f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port"
         )
-    return Endpoint(name, int(port))
+    return endpoint
 
 
-def is_host(name: str) -> bool:
+def _endpoint(text: str, default: int | None) -> Endpoint | None:
+    """A host with its port, or with the default one; None where the text is not that."""
+    if (found := _HOST_AND_PORT.fullmatch(text)) is None:
+        return None
+    host, port = found["host"], int(found["port"] or default or 0)
+    return Endpoint(host, port) if _is_host(host.strip("[]")) and 0 < port < 65536 else None
+
+
+def _is_host(name: str) -> bool:
     """Whether a host can have that name, or is that address: each of its
     labels has 1 to 63 characters."""
     try:
-        return bool(name) and bool(name.strip("[]").encode("idna"))
+        return bool(name.encode("idna"))
     except UnicodeError:
         return False
 

@@ -9,7 +9,7 @@ import os
 
 import msgspec
 
-from datasync.endpoints import Endpoint, TlsFiles, is_host, tls_of
+from datasync.endpoints import Endpoint, TlsFiles, address, tls_of
 from datasync.errors import BadUrl
 from datasync.transports import Url, shown_host
 
@@ -51,7 +51,7 @@ class Access(msgspec.Struct, frozen=True):
                 f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning "
                 "here; give ?token="
             )
-        host, port = _address(url)
+        endpoint = address(url)
         protocol, plus, role = url.scheme.partition("+")
         files = tls_of(url, f"{protocol}s{plus}{role}://", spoken=tls)
         token = url.option("token", _token, None)
@@ -60,7 +60,7 @@ class Access(msgspec.Struct, frozen=True):
                 token = _token(given)
             except ValueError as error:
                 raise BadUrl(f"{TOKEN} {error}") from None
-        return cls(str(url).rstrip("/"), host, port, files, token)
+        return cls(str(url).rstrip("/"), endpoint.bare, endpoint.port, files, token)
 
     @property
     def tls(self) -> bool:
@@ -110,26 +110,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _address(url: Url) -> tuple[str, int]:
-    host, colon, port = url.hosts.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (
-        not is_host(bare)
-        or not colon
-        or (":" in bare) is not host.startswith("[")
-        or not _is_port(port)
-        or "," in host
-    ):
-        raise BadUrl(
-            f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port"
-        )
-    return bare, int(port)
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
 
 
 def _token(text: str) -> str:
