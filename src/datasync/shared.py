@@ -70,10 +70,17 @@ class SharedConnection(Generic[C]):
         """The one for new requests, where it stands."""
         return self._current if self._current is not None and self._current.ready else None
 
-    async def replace(self, connection: C | None) -> None:
-        """Have new requests go over that one. The one before is closed once
-        nobody uses it any more."""
-        before, self._current = self._current, connection
+    async def reopen(self, opener: Callable[[], Awaitable[C]]) -> C:
+        """Have new requests go over what `opener` opens; never two of them at a time. The one
+        before is released first."""
+        await self.release()
+        connection = self._current = await opener()
+        return connection
+
+    async def release(self) -> None:
+        """Have no new request go over the one there is, which is closed once nobody uses it any
+        more."""
+        before, self._current = self._current, None
         if before is not None:
             await self._close_unused(before)
 

@@ -147,7 +147,7 @@ class Cluster:
             if endings := [turn.close() for turn in self._turns]:
                 await asyncio.wait(endings)
         finally:  # G12: if this is cancelled meanwhile, too
-            await self._shared.replace(None)
+            await self._shared.release()
 
     async def _over(self, link: Link, turn: Turn, use: Callable[[Turn], Awaitable[T]]) -> T:
         try:
@@ -171,12 +171,9 @@ class Cluster:
                 f"{member}: still no answer; check that the cluster is healthy"
             ) from None
         try:
-            link = self._shared.ready
-            if link is None:  # else somebody connected meanwhile
-                await self._shared.replace(None)
-                link = await self._connect(member, patience)
-                await self._shared.replace(link)
-            return link
+            if (link := self._shared.ready) is not None:  # somebody connected meanwhile
+                return link
+            return await self._shared.reopen(lambda: self._connect(member, patience))
         finally:
             self._connecting.release()
 

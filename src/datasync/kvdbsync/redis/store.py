@@ -222,15 +222,13 @@ class Shared:
     async def _open(self) -> Store:
         store = await self._still_good()
         if store is None:
-            await self._connection.replace(None)
             try:
                 async with asyncio.timeout(2 * self._timeout):
-                    store = await self._opener()
+                    store = await self._connection.reopen(self._opener)
             except TimeoutError:
                 raise Disconnected(
                     "still not connected; check that the server is healthy"
                 ) from None
-            await self._connection.replace(store)
         self._checked = asyncio.get_running_loop().time()
         return store
 
