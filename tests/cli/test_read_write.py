@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 import signal
-import subprocess
-
-import pytest
 
 from datasync import Capabilities
 from tests.helpers.command_line import Command, Shell
@@ -173,44 +169,6 @@ def test_capabilities_of_other_transports(cli: Command, plugin: None) -> None:
     }
     assert rows["plain"]["transactions"] is False
     assert rows["memory"]["transactions"] is True
-
-
-@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
-def test_completion_names_everything(cli: Command, name: str) -> None:
-    script = cli("completion", name).out
-    for word in ("watch", "mirror", "capabilities", "if-revision", "batch", "once"):
-        assert word in script
-
-
-def test_completion_in_bash(shell: Shell, tmp_path: pathlib.Path) -> None:
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("there is no bash here")
-    (tmp_path / "script").write_text(shell.run("completion", "bash").out)
-    (tmp_path / "net.yaml").touch()
-
-    def complete(*words: str) -> set[str]:
-        quoted = " ".join(f"'{word}'" for word in ("datasync", *words))
-        code = f"source ./script; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _datasync"
-        code += '; printf "%s\\n" "${COMPREPLY[@]}"'
-        done = subprocess.run(
-            [bash, "-eu", "-c", code], cwd=tmp_path, capture_output=True, check=False, timeout=60
-        )
-        assert done.stderr == b""
-        return set(done.stdout.decode().split())
-
-    assert complete("wat") == {"watch"}
-    assert complete("") >= {"watch", "get", "completion", "--version"}
-    assert complete("put", "--t") == {"--ttl"}
-    assert complete("--debug", "put", "--t") == {"--ttl"}
-    assert complete("load", "memory://", "net") == {"net.yaml"}
-    assert complete("get", "memory://", "net") == set()
-    assert complete("put", "--file", "net") == {"net.yaml"}
-    assert complete("load", "--format", "y") == {"yaml"}
-    assert complete("load", "--format", "=", "y") == {"yaml"}
-    assert complete("load", "--format", "=") == {"jsonl", "json", "yaml"}
-    assert complete("put", "--file", "=", "net") == {"net.yaml"}
-    assert complete("completion", "z") == {"zsh"}
 
 
 def test_watch_shows_a_source_that_was_lost(shell: Shell, tmp_path: pathlib.Path) -> None:

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from datasync.cli import backup, capabilities, demo, files, mirror, read, serve, status, write
-from datasync.cli.completion import with_completion
+from datasync.cli import (
+    backup,
+    capabilities,
+    completion,
+    demo,
+    files,
+    mirror,
+    read,
+    serve,
+    status,
+    write,
+)
 from datasync.cli.parser import Command, parse
 from datasync.errors import DataSyncError
 from datasync.terminal.process import errors_on_one_line, log_lines, prepare_streams
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: tuple[Command, ...] = with_completion(
-    [
-        *read.COMMANDS,
-        *write.COMMANDS,
-        *files.COMMANDS,
-        *backup.COMMANDS,
-        *mirror.COMMANDS,
-        *serve.COMMANDS,
-        *status.COMMANDS,
-        *capabilities.COMMANDS,
-        *demo.COMMANDS,
-    ]
+COMMANDS: tuple[Command, ...] = (
+    *read.COMMANDS,
+    *write.COMMANDS,
+    *files.COMMANDS,
+    *backup.COMMANDS,
+    *mirror.COMMANDS,
+    *serve.COMMANDS,
+    *status.COMMANDS,
+    *capabilities.COMMANDS,
+    *demo.COMMANDS,
+    *completion.COMMANDS,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code of the process: 0 done, 1 failed, 2 wrong usage."""
+    if "_ARGCOMPLETE" in os.environ:  # before anything that could print, read or connect
+        completion.complete(COMMANDS)
     words = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in words
     failed = 1

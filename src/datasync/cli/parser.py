@@ -14,8 +14,8 @@ from datasync.transports import no_url
 from datasync.version import __version__
 
 __all__ = [
+    "ENVIRONMENT",
     "Command",
-    "Parser",
     "Positional",
     "build_parser",
     "count",
@@ -76,8 +76,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
 
 
-def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]]:
-    """The parser of `datasync`, which prints its help, and that of each command."""
+def build_parser(
+    commands: Sequence[Command], *, completing: bool = False
+) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of `datasync`, which prints its help, and that of each command.
+
+    completing: positionals as a Tab is to see them, one after the other, also behind an option.
+    """
     top = Parser(
         prog="datasync",
         description="Read, watch, write, copy and compare the data of a source that datasync "
@@ -109,7 +114,11 @@ def build_parser(commands: Sequence[Command]) -> tuple[Parser, dict[str, Parser]
             # the last one takes all that is left: _place tells what is too many
             nargs = "*" if positional is command.positionals[-1] else "?"
             parser.add_argument(
-                positional.name, nargs=nargs, metavar=positional.metavar, help=positional.help
+                positional.name,
+                nargs=None if completing else nargs,
+                choices=positional.choices if completing else None,
+                metavar=positional.metavar,
+                help=positional.help,
             )
         command.options(parser)
         _debug(parser)
