@@ -5,6 +5,7 @@ and errors in one line without secrets.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ import tempfile
 import pytest
 
 from datasync.terminal import output
+from datasync.terminal.process import log_lines
 from tests.helpers.command_line import SECONDS, Command, Shell, eventually
 
 URL = "sqlite:///a.db"
@@ -308,3 +310,16 @@ def test_the_demo_is_run_where_there_is_one(cli: Command, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "datasync.demo", demo)
     assert cli("demo", "--fast", "x", "--debug").code == 7
     assert given == ["--fast", "x"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_the_log_says_of_a_watch_is_for_debugging(
+    capsys: pytest.CaptureFixture[str], debug: bool
+) -> None:
+    """A command tells in its own words what it could not apply."""
+    with log_lines(debug=debug):
+        logging.getLogger("datasync.watch").warning("source: CHANGE failed")
+        logging.getLogger("datasync.sqlite").warning("a warning")
+    said = capsys.readouterr().err
+    assert "a warning" in said
+    assert ("CHANGE failed" in said) is debug

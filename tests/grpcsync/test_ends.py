@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -29,6 +30,12 @@ from tests.helpers.servers import free_ports
 Run = Callable[[Coroutine[Any, Any, None]], None]
 COMMIT, WATCH = "/datasync.v1.DataSync/Commit", "/datasync.v1.DataSync/Watch"
 CHANGES = "/msg.DataMsgService/dataChanges"
+
+
+@pytest.fixture(autouse=True)
+def forgetful_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A record that is kept would keep the error of a handler, and all that it came through."""
+    caplog.set_level(logging.ERROR, "datasync.watch")
 
 
 def leaves_nothing(run: Run, main: Callable[[], Coroutine[Any, Any, None]], *kinds: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import sys
@@ -28,8 +27,6 @@ GRACE = 2.0
 
 def run() -> int:
     """Play it; returns the exit code. Ctrl-C ends it, and what it made is cleaned up."""
-    # what a part refuses is a step of the story, and shown there
-    logging.getLogger("datasync.watch").setLevel(logging.ERROR)
     return process.run(_play())
 
 

@@ -192,6 +192,8 @@ class LogLines(logging.Handler):
             and not self.follows
         ):
             return
+        if record.name == "datasync.watch" and not self._debug:
+            return  # the command says in its own words what it could not apply
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
         if hasattr(record, MARK):

@@ -156,7 +156,7 @@ def test_watches_get_a_resync_that_says_so(path: Path, tmp_path: Path, run: Run)
             other = SqliteSource(str(path))
             await other.backup(str(tmp_path / "backup.db"), ignore)
             await sync.put("a", b"2")
-            await sync.put("b", b"2")
+            await sync.put("b", b"2", confirm=True)
             await other.restore(str(tmp_path / "backup.db"), ignore)
             await until(lambda: isinstance(events[-1], datasync.ResyncEvent) and len(events) > 1)
             assert "history" in events[-1].reason
