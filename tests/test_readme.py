@@ -44,15 +44,15 @@ def test_continuous_integration_runs_the_test_command() -> None:
 
 
 def test_the_five_lines_print_what_another_process_writes(tmp_path: Path) -> None:
-    example = block("python", "DataSync")
+    example = block("python", "datasync.DataSync")
     assert len(example.splitlines()) == 5
     ast.parse(example)
-    expected = block("text", "PUT").splitlines()
+    expected = block("text", "ResyncEvent").splitlines()
     writes = [line.split() for line in block("sh", "datasync put").splitlines()]
     command = [sys.executable, "-u", "-c", RUN, example]
     with child(command, stdout=subprocess.PIPE, cwd=tmp_path) as reader:
         assert reader.stdout is not None
-        printed = []
+        printed = [reader.stdout.readline().strip()]
         for _, *arguments in writes:
             # one write at a time: two of them between two looks of the reader might be folded into
             # one event
