@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import datasync
-from datasync import DataSync
+from datasync import DataSync, DecodeError
 from datasync.testing import EXACT, FaultySource, run_simulated
 
 
@@ -65,6 +65,34 @@ def test_a_value_belongs_to_its_reader(run: Run) -> None:
             view["k"].items.append(2)
             dict(view)["k"].items.append(3)
             assert view["k"].items == [1]
+
+    run(main())
+
+
+def test_one_bad_value_does_not_hide_the_others(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            view = sync.view("a/", type=int)
+            await sync.put("a/1", b"1")
+            await sync.put("a/2", b"two")
+            revision = await sync.put("a/3", b"3")
+            assert revision is not None
+            await view.at_least(revision, timeout=60)
+
+            for read in (lambda: view["a/2"], lambda: [*view.values()], lambda: [*view.items()]):
+                with pytest.raises(DecodeError, match="a/2"):
+                    read()
+            assert dict(view.items(skip_undecodable=True)) == {"a/1": 1, "a/3": 3}
+            assert list(view.undecodable) == ["a/2"]
+            assert "a/2" in str(view.undecodable["a/2"])
+            assert (view.raw("a/2"), view.raw("a/3")) == (b"two", b"3")
+            for key in ("a/4", "b/1"):
+                with pytest.raises(KeyError):
+                    view.raw(key)
+            await sync.put("a/2", b"2", confirm=False)
+            await view.at_least(revision + 1, timeout=60)
+            assert view.undecodable == {}
+            assert dict(view.items()) == {"a/1": 1, "a/2": 2, "a/3": 3}
 
     run(main())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
-from datasync.errors import NotReady, UnsupportedOption, WatchClosed
+from datasync.errors import DecodeError, NotReady, UnsupportedOption, WatchClosed
 from datasync.events import Decode, Record
 from datasync.lifetime import Lifetime
 from datasync.syncbase.engine import Engine
@@ -22,11 +22,12 @@ T = TypeVar("T")
 class View(Mapping[str, T]):
     """The state as of now, key by key. Raises `NotReady` before the first complete snapshot.
 
-    Each read decodes the value again, so it belongs to the reader, who may change it.
+    Each read decodes the value again, so it belongs to the reader, who may change it. One that does
+    not decode raises `DecodeError`; `raw`, `undecodable` and `items(skip_undecodable=True)` are for
+    stores where some may not.
 
     A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a
-    `with` block) or
-    dropped: then what no other view or watch needs is forgotten.
+    `with` block) or dropped: then what no other view or watch needs is forgotten.
     """
 
     def __init__(
@@ -68,10 +69,7 @@ class View(Mapping[str, T]):
         self.close()
 
     def __getitem__(self, key: str) -> T:
-        record = self._find(key)
-        if record is None:
-            raise KeyError(key)
-        return self._decode(key, record.raw)
+        return self._decode(key, self._record(key).raw)
 
     def __iter__(self) -> Iterator[str]:
         """The keys as of now, in order."""
@@ -85,12 +83,26 @@ class View(Mapping[str, T]):
     def __contains__(self, key: object) -> bool:
         return self._find(key) is not None
 
+    def items(self, *, skip_undecodable: bool = False) -> ItemsView[str, T]:
+        """The pairs.
+
+        skip_undecodable: those as of now whose values decode, instead of a `DecodeError` from the
+            first that does not; default False.
+        """
+        return self._decoded()[0].items() if skip_undecodable else super().items()
+
+    @property
+    def undecodable(self) -> Mapping[str, DecodeError]:
+        """The keys whose values do not decode now, each with its error."""
+        return self._decoded()[1]
+
+    def raw(self, key: str) -> bytes:
+        """The value of `key` as it is stored; raises `KeyError`."""
+        return self._record(key).raw
+
     def revision(self, key: str) -> int:
         """The revision of the value of `key`; raises `KeyError`."""
-        record = self._find(key)
-        if record is None:
-            raise KeyError(key)
-        return record.revision
+        return self._record(key).revision
 
     async def at_least(self, revision: int, timeout: float | None = None) -> None:
         """Wait until the view contains `revision` of the source written to,
@@ -121,6 +133,24 @@ class View(Mapping[str, T]):
             if isinstance(key, str) and key.startswith(self._prefix)
             else None
         )
+
+    def _record(self, key: str) -> Record:
+        record = self._find(key)
+        if record is None:
+            raise KeyError(key)
+        return record
+
+    def _decoded(self) -> tuple[dict[str, T], dict[str, DecodeError]]:
+        """What decodes now, and what does not."""
+        self._ready()
+        values: dict[str, T] = {}
+        errors: dict[str, DecodeError] = {}
+        for key, record in self._engine.items(self._prefix):
+            try:
+                values[key] = self._decode(key, record.raw)
+            except DecodeError as error:
+                errors[key] = error
+        return values, errors
 
     def _ready(self) -> None:
         self._check_open()
