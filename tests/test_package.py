@@ -93,3 +93,29 @@ def test_the_wheel_works_with_nothing_but_msgspec(tmp_path: Path) -> None:
         version,
     ]
     assert "memory" in call(tmp_path / "env" / "bin" / "datasync", "capabilities", cwd=tmp_path)
+
+
+def test_it_works_where_posix_is_not(tmp_path: Path) -> None:
+    """As on Windows, as far as that can be played here: no fork, and none of these modules."""
+    code = """
+import os, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+del os.register_at_fork, os.fork
+import asyncio, datasync
+
+async def main(url):
+    async with datasync.DataSync(url) as sync:
+        watch = sync.watch("all", "")
+        await sync.put("a", b"1")
+        async for event in watch:
+            print(event.changes[0].key)
+            break
+
+for url in ("memory://", "sqlite:///a.db"):
+    asyncio.run(main(url))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("a\na\n", 0), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 
 __all__ = ["stop_signals"]
@@ -16,7 +17,8 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     &`): Ctrl-C is meant for the script and what it waits for, and ends neither a watch
     nor an agent that runs beside it.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # the loops of Windows handle none: there Ctrl-C cancels the main task, which ends it as well
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         return ()
     signals = (signal.SIGINT, signal.SIGTERM)
     return tuple(number for number in signals if signal.getsignal(number) is not signal.SIG_IGN)

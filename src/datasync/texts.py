@@ -11,7 +11,11 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["in_one_line", "logger", "printable", "traceback_of"]
+__all__ = ["ADVICE", "in_one_line", "logger", "printable", "traceback_of"]
+
+ADVICE = "datasync_advice"
+"""An attribute of records that advise on what is installed: a command that ends at once, which
+somebody types often, leaves them out."""
 
 
 def printable(text: str) -> str:

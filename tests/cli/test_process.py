@@ -18,6 +18,7 @@ import pytest
 
 from datasync.terminal import output
 from datasync.terminal.process import log_lines
+from datasync.texts import ADVICE
 from tests.helpers.command_line import SECONDS, Command, Shell, eventually
 
 URL = "sqlite:///a.db"
@@ -323,3 +324,13 @@ def test_what_the_log_says_of_a_watch_is_for_debugging(
     said = capsys.readouterr().err
     assert "a warning" in said
     assert ("CHANGE failed" in said) is debug
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_advice_is_for_commands_that_go_on(
+    capsys: pytest.CaptureFixture[str], follows: bool
+) -> None:
+    with log_lines(debug=False) as lines:
+        lines.follows = follows
+        logging.getLogger("datasync.sqlite").warning("has a defect", extra={ADVICE: True})
+    assert ("has a defect" in capsys.readouterr().err) is follows

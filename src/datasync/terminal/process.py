@@ -18,7 +18,7 @@ from datasync.errors import DataSyncError, UsageError
 from datasync.skipped_keys import MARK
 from datasync.stopping import stop_signals
 from datasync.terminal.output import many, redact
-from datasync.texts import printable, traceback_of
+from datasync.texts import ADVICE, printable, traceback_of
 
 __all__ = [
     "BROKEN_PIPE",
@@ -191,6 +191,8 @@ class LogLines(logging.Handler):
             and record.levelno == logging.WARNING
             and not self.follows
         ):
+            return
+        if hasattr(record, ADVICE) and not self.follows:
             return
         if record.name == "datasync.watch" and not self._debug:
             return  # the command says in its own words what it could not apply

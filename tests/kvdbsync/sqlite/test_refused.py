@@ -379,6 +379,6 @@ for name in ("a", "b"):
     await other.aclose()
 """
     out = finish(process(path, "sqlite3", body))
-    assert out.count("can lose commits") == 1
+    assert out.count("has a rare defect") == 1
     assert "3.40.1" in out
     assert "pip install 'datasync[sqlite]'" in out

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from datasync.errors import BadStore, BadValue, DataSyncError, Disconnected, MissingExtra
-from datasync.texts import logger
+from datasync.texts import ADVICE, logger
 
 __all__ = [
     "Connection",
@@ -366,11 +366,11 @@ def warn_of_defects(library: Driver) -> None:
         return
     _warned = True
     log.warning(
-        "SQLite %s (of %s) can lose commits when a write and a reset of the WAL race; fixed in "
-        "3.51.3, 3.50.7 and "
-        "3.44.6, which pip install 'datasync[sqlite]' brings",
+        "SQLite %s (of %s) has a rare defect: a commit can be lost where several processes write; "
+        "for a version without it: pip install 'datasync[sqlite]'",
         ".".join(map(str, library.version)),
         library.name,
+        extra={ADVICE: True},
     )
 
 
