@@ -44,6 +44,14 @@ def test_status(cli: Command, tmp_path: Path) -> None:
             "keys",
         ]
         assert "    config/acl/web: port 443 is used by the management plane" in lines
+        checked = cli("status", url, "--check")
+        assert (checked.code, checked.err) == (1, "")
+        troubles = checked.out.splitlines()
+        assert "netlink: no buffer space available (ENOBUFS)" in troubles[0]
+        assert troubles[0].startswith("routes: for ")
+        assert (
+            troubles[-1] == "access-lists: config/acl/web: port 443 is used by the management plane"
+        )
         told = cli("status", url, "--json")
         [record] = [json.loads(line) for line in told.out.splitlines()]
         assert [watch["state"] for watch in record["watches"]] == [
@@ -54,10 +62,14 @@ def test_status(cli: Command, tmp_path: Path) -> None:
         ]
     finally:
         agent.end()
-    gone = cli("status", url)
-    assert (gone.code, gone.out) == (1, "")
+    for options in ([], ["--check"]):
+        gone = cli("status", url, *options)
+        assert (gone.code, gone.out) == (1, "")
     assert "connection refused" in gone.err
     assert gone.err.count("\n") == 1
+    both = cli("status", url, "--check", "--json")
+    assert both.code == 2
+    assert "not allowed with argument" in both.err
     wrong = cli("status", "memory://")
     assert (wrong.code, wrong.err) == (
         2,
@@ -118,3 +130,33 @@ def test_it_needs_its_extra(shell: Shell) -> None:
         result = shell.run("status", url, python=without)
         assert result.code == 2
         assert "install it with: pip install 'datasync[rest]'" in result.error
+
+
+def test_the_exit_code_of_a_check_tells_the_health(shell: Shell) -> None:
+    def picture(
+        *, ready: bool = True, source: str = "following", watch: str = "following"
+    ) -> bytes:
+        shown = json.loads(foreign("it"))
+        shown["ready"] = ready
+        shown["sources"][0] |= {"state": source, "error": None}
+        shown["watches"][0] |= {"state": watch, "failing": None}
+        return json.dumps(shown).encode()
+
+    async def checked(body: bytes) -> Result:
+        headers = {"content-type": "application/json", "datasync-answer": str(len(body))}
+        async with answering(200, body, headers) as url:
+            return await asyncio.to_thread(shell.run, "status", url, "--check")
+
+    for body, code, said in (
+        (picture(), 0, "it: all well\n"),
+        (picture(watch="unattended"), 0, "it: all well\n"),
+        (picture(ready=False), 1, "not ready: the state is not complete yet\n"),
+        (picture(source="lost"), 1, "it: lost\n"),
+        (picture(watch="overdue"), 1, "it: overdue\n"),
+        (picture(source="loading", watch="waiting"), 1, "it: loading\nit: waiting\n"),
+    ):
+        result = asyncio.run(checked(body))
+        assert (result.code, result.out, result.err) == (code, said, "")
+    nasty = asyncio.run(checked(foreign(NASTY)))
+    assert nasty.code == 1
+    assert nasty.out.replace("\n", "").isprintable()

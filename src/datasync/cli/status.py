@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from datasync import open_url
-from datasync.cli.parser import Command, Positional, json_option
+from datasync.cli.parser import Command, Positional
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError, UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
@@ -17,6 +17,9 @@ from datasync.terminal.output import Output, json_line, many
 from datasync.terminal.process import run
 from datasync.texts import printable
 from datasync.transports import load
+
+if TYPE_CHECKING:
+    from datasync.restsync._overview import Overview
 
 __all__ = ["COMMANDS"]
 
@@ -39,10 +42,12 @@ def _status(options: argparse.Namespace) -> int:
         finally:
             await source.aclose()
         try:
+            if options.check:
+                return _check(_overview(data))
             if options.json:
                 sys.stdout.buffer.write(json_line(msgspec.json.format(data, indent=-1)) + b"\n")
             else:
-                _show(data)
+                _show(_overview(data))
         except UNDECODABLE as error:
             raise DataSyncError(
                 f"{source.name}: its status is not understood ({error}); ask one of this version"
@@ -52,11 +57,36 @@ def _status(options: argparse.Namespace) -> int:
     return run(work())
 
 
-def _show(data: bytes) -> None:
+def _overview(data: bytes) -> Overview:
     from datasync.restsync._overview import Overview
 
     # a foreign server may have sent it
-    output, now = Output(), msgspec.convert(_printable(msgspec.json.decode(data)), type=Overview)
+    return msgspec.convert(_printable(msgspec.json.decode(data)), type=Overview)
+
+
+def _check(now: Overview) -> int:
+    """One line for each trouble, or that there is none; the exit code says the same."""
+    troubles = [] if now.ready else ["not ready: the state is not complete yet"]
+    for source in now.sources:
+        if source.state != "following":
+            why = f": {source.error}" if source.error else ""
+            troubles.append(f"{source.name}: {source.state}{why}")
+    for watch in now.watches:
+        if watch.failing is not None:
+            troubles += [
+                f"{watch.name}: {line.strip()}" for line in _failing(now.now, watch.failing)
+            ]
+        elif watch.state in ("waiting", "overdue"):
+            troubles.append(f"{watch.name}: {watch.state}")
+
+    output = Output()
+    for line in troubles or [f"{now.name}: all well"]:
+        output.line(line)
+    return 1 if troubles else 0
+
+
+def _show(now: Overview) -> None:
+    output = Output()
     values = now.rate.values[-3:]
     facts = [
         many(now.keys, "key"),
@@ -164,15 +194,26 @@ def _span(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print it as one JSON object")
+    shown.add_argument(
+        "--check",
+        action="store_true",
+        help="print only what is wrong; exit code 0: nothing, 1: something, or no answer",
+    )
+
+
 COMMANDS = (
     Command(
         "status",
         "show the status of an agent: its sources, its watches, and what fails",
         (Positional("url", "URL", "the agent, for example http://127.0.0.1:9191"),),
-        json_option,
+        _options,
         _status,
         """
 datasync status http://127.0.0.1:9191
+datasync status http://127.0.0.1:9191 --check || echo "look after it"
 datasync status http://127.0.0.1:9191 --json | jq '.watches[] | select(.failing)'
 """,
         urls=1,
