@@ -16,6 +16,7 @@ from datasync.errors import (
     BadValue,
     NotApplied,
     PartialWrite,
+    UnsupportedOption,
     UsageError,
     WatchClosed,
 )
@@ -108,6 +109,8 @@ class Writer:
             raise UsageError(
                 f"confirm must be True, False or a positive number of seconds, got {confirm!r}"
             )
+        if confirm is not False:
+            self._check_confirmable()
         for source in self._restricted:
             check_options(source, operations)
         if len(self.targets) > 1:
@@ -118,6 +121,20 @@ class Writer:
             if confirm is False
             else self._confirmed(source, layer, operations, confirm)
         )
+
+    def _check_confirmable(self) -> None:
+        """G10: before anything is written, for "unwatched" would be a guess: watches elsewhere may
+        have applied it. Raises `UnsupportedOption`.
+        """
+        if self._engine.has_watches:
+            return
+        for source, _ in self.targets:
+            if not (source.capabilities.reply or source.forwards_verdicts):
+                raise UnsupportedOption(
+                    f"{source.name} carries no verdicts, and there is no watch here to ask; leave "
+                    "confirm out, write where the watches are, or have the agent listen "
+                    "(grpc://, rest://)"
+                )
 
     async def _to_all(self, operations: Sequence[Operation], confirm: bool | float) -> Committed:
         done: list[str] = []

@@ -282,6 +282,11 @@ class Engine:
         self.widen_now()
         return covers(scope)
 
+    @property
+    def has_watches(self) -> bool:
+        """Whether any watch is registered."""
+        return bool(self._core.subscribers)
+
     def widen_now(self) -> None:
         """Let sources in this process bring what was registered in this turn of the loop."""
         for feed in self._feeds:
