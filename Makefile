@@ -6,7 +6,7 @@
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo setup test test-all check-long coverage package lint format docs bench chaos fuzz lock clean venv
+.PHONY: help demo setup test test-all check-long coverage package lint format docs site bench chaos fuzz lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
@@ -17,7 +17,8 @@ help:
 	@echo "make package  the wheel and the sdist from a clean tree, and the wheel with each extra alone"
 	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
-	@echo "make docs     bring the generated tables of the docs up to date, then check links and code"
+	@echo "make docs     bring the generated tables of the docs up to date, check links and code, build the site"
+	@echo "make site     build the documentation site alone: build/docs/index.html"
 	@echo "make bench    benchmarks, as JSON lines"
 	@echo "make chaos    a real server, broken in every way that a seed draws: ARGS=\"etcd:// --minutes 10\""
 	@echo "make fuzz     what is hostile, through one door: ARGS=\"files --minutes 10\""
@@ -64,7 +65,12 @@ format: venv
 
 docs: venv
 	.venv/bin/python tools/tables.py
-	.venv/bin/pytest -q tests/test_docs.py tests/test_readme.py tests/test_from_go.py
+	.venv/bin/pytest -q tests/test_docs.py tests/test_readme.py tests/test_from_go.py \
+		tests/test_site_examples.py
+	@tools/site
+
+site:
+	@tools/site
 
 bench: venv
 	@.venv/bin/python -m bench $(ARGS)
