@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pathlib
 import re
+import stat
+import tempfile
 
 import pytest
 from hypothesis import example, given, settings
@@ -347,6 +350,204 @@ def test_a_dump_that_fails_leaves_no_file(cli: Command, tmp_path: pathlib.Path) 
         )
     assert cli("dump", "sqlite:///a.db", "-o", "").code == 2
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_new_file_is_for_its_owner_alone(cli: Command, tmp_path: pathlib.Path) -> None:
+    cli("put", "sqlite:///a.db", "k", "v")
+    before = os.umask(0)
+    try:
+        assert cli("dump", "sqlite:///a.db", "-o", "a.jsonl").code == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_there_keeps_its_mode_owner_and_link(
+    cli: Command, tmp_path: pathlib.Path
+) -> None:
+    cli("put", "sqlite:///a.db", "k", "v")
+    target = tmp_path / "folder" / "real.jsonl"
+    target.parent.mkdir()
+    target.write_text("before")
+    target.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(target, 12345, 23456)
+    before = target.stat()
+    (tmp_path / "second.jsonl").symlink_to("folder/real.jsonl")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "second.jsonl")
+
+    assert cli("dump", "sqlite:///a.db", "-o", "link.jsonl").code == 0
+
+    assert target.read_text() == '{"key":"k","value":"v"}\n'
+    after = target.stat()
+    assert after.st_ino != before.st_ino  # replaced, not written over
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    assert (tmp_path / "link.jsonl").readlink() == tmp_path / "second.jsonl"
+    assert (tmp_path / "second.jsonl").readlink() == pathlib.Path("folder/real.jsonl")
+    assert [path.name for path in target.parent.iterdir()] == ["real.jsonl"]
+
+
+def test_a_link_to_nothing_stays_and_what_it_names_is_made(
+    cli: Command, tmp_path: pathlib.Path
+) -> None:
+    cli("put", "sqlite:///a.db", "k", "v")
+    (tmp_path / "link.jsonl").symlink_to("new.jsonl")
+    assert cli("dump", "sqlite:///a.db", "-o", "link.jsonl").code == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "new.jsonl").read_text() == '{"key":"k","value":"v"}\n'
+    (tmp_path / "round.jsonl").symlink_to("round.jsonl")
+    result = cli("dump", "sqlite:///a.db", "-o", "round.jsonl")
+    assert result.code == 1
+    assert result.error.startswith("round.jsonl: Too many levels of symbolic links; name")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else_is_not_taken_from_them(shell: Shell) -> None:
+    # the folders of pytest are closed to other users
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o777)
+        (folder / "theirs").write_text("before")
+        result = shell.run(
+            python=(
+                "-c",
+                (
+                    "import os; from datasync.cli.output_file import output_file\n"
+                    "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
+                    f"with output_file('{folder}/theirs') as (file, complete): complete()"
+                ),
+            )
+        )
+        assert result.code == 1
+        assert "theirs belongs to another user or group" in result.err
+        assert [path.name for path in folder.iterdir()] == ["theirs"]
+        assert (folder / "theirs").read_text() == "before"
+
+
+def test_a_dump_goes_through_what_is_not_a_regular_file(
+    shell: Shell, tmp_path: pathlib.Path
+) -> None:
+    shell.run("put", "sqlite:///a.db", "k", "v")
+    line = '{"key":"k","value":"v"}\n'
+    dump = ("dump", "sqlite:///a.db", "--format", "jsonl", "-o")
+
+    null = os.stat(os.devnull)
+    (tmp_path / "null").symlink_to(os.devnull)
+    for name in (os.devnull, "null"):
+        assert shell.run(*dump, name).code == 0
+        after = os.stat(os.devnull)
+        assert (after.st_ino, after.st_mode, after.st_rdev) == (
+            null.st_ino,
+            null.st_mode,
+            null.st_rdev,
+        )
+
+    os.mkfifo(tmp_path / "fifo")
+    writing = shell.start(*dump, "fifo")
+    with (tmp_path / "fifo").open("rb") as fifo:
+        assert fifo.read().decode() == line
+    assert writing.wait() == 0
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+    assert shell.run(*dump, "-").out == line
+    assert shell.run(*dump, "/dev/stdout").out == line
+    # others may write to the same file, before and behind
+    with (tmp_path / "all").open("wb") as file:
+        for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+            file.write(b"between\n")
+            file.flush()
+            assert shell.run(*dump, name, stdout=file).code == 0
+            file.seek(0, os.SEEK_END)
+    assert (tmp_path / "all").read_text() == f"between\n{line}" * 3
+    reading, write_end = os.pipe()
+    with open(reading) as pipe:
+        result = shell.run(*dump, f"/dev/fd/{write_end}", pass_fds=[write_end])
+        os.close(write_end)
+        assert (result.code, pipe.read()) == (0, line)
+    result = shell.run(*dump, "/dev/fd/77")
+    assert (result.code, result.error) == (
+        1,
+        "/dev/fd/77: Bad file descriptor; name a file that can be written",
+    )
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_dump_that_waits_for_the_reader_of_a_fifo_can_be_ended(
+    shell: Shell, tmp_path: pathlib.Path
+) -> None:
+    shell.run("put", "sqlite:///a.db", "k", "v")
+    os.mkfifo(tmp_path / "fifo")
+    tells = (
+        "-c",
+        (
+            "import sys; from datasync.cli import main\n"
+            "def hook(event, args):\n"
+            "    if event == 'open' and args[0] == 'fifo': print('opens it', flush=True)\n"
+            "sys.addaudithook(hook); sys.exit(main())"
+        ),
+    )
+    dump = shell.start("dump", "sqlite:///a.db", "--format", "json", "-o", "fifo", python=tells)
+    dump.wait_for("opens it")
+    assert dump.end() == 130
+
+
+def test_a_device_that_is_full_is_told(shell: Shell) -> None:
+    shell.run("put", "sqlite:///a.db", "k", "v")
+    result = shell.run("dump", "sqlite:///a.db", "--format", "json", "-o", "/dev/full")
+    assert (result.code, result.error) == (
+        1,
+        "/dev/full: No space left on device; name a file that can be written",
+    )
+
+
+def test_a_resync_of_nothing_is_asked_for(cli: Command, tmp_path: pathlib.Path) -> None:
+    cli("put", "sqlite:///a.db", "k", "v")
+    for name, text in (("a.jsonl", ""), ("a.json", "{}"), ("a.yaml", "# nothing\n")):
+        (tmp_path / name).write_text(text)
+        result = cli("load", "sqlite:///a.db", name, "--resync")
+        assert (result.code, result.error) == (
+            2,
+            (
+                f"{name} holds no keys, and --resync would delete everything; nothing was written; "
+                "add --allow-empty if that is what you want"
+            ),
+        )
+        # then it is for the source to say
+        result = cli("load", "sqlite:///a.db", name, "--resync", "--allow-empty")
+        assert (result.code, "takes no RESYNC" in result.error) == (2, True)
+    assert cli("ls", "sqlite:///a.db").out == "k\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "URL", "k"),
+        ("ls", "URL"),
+        ("watch", "URL"),
+        ("dump", "URL"),
+        ("dump", "URL", "-o", "out.json"),
+        ("diff", "URL", "a.json"),
+        ("diff", "a.json", "URL"),
+        ("mirror", "URL", "sqlite:///other.db"),
+        ("mirror", "URL", "sqlite:///other.db", "--once"),
+        ("backup", "URL", "out.db"),
+        ("status", "URL"),
+        ("capabilities", "URL"),
+        ("del", "URL", "k"),
+        ("load", "URL", "a.json", "--resync"),
+    ],
+)
+def test_a_misspelt_store_is_not_made(
+    cli: Command, tmp_path: pathlib.Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.json").write_text('{"k": 1}')
+    result = cli(*(word.replace("URL", "sqlite:///typo.db") for word in words))
+    assert result.code == {"capabilities": 0, "diff": 2, "status": 2}.get(words[0], 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_a_long_dump_can_be_ended(shell: Shell, tmp_path: pathlib.Path) -> None:

@@ -393,5 +393,11 @@ def test_the_command_line_pushes(run: Run, tmp_path: Path) -> None:
                 "config/bad/d",
             ]
             assert sorted(one.state) == ["config/a", "config/b"]
+            file.write_text("")
+            assert (await datasync("load", url, "--resync", str(file)))[0] == 2
+            assert sorted(one.state) == ["config/a", "config/b"]
+            code, out, err = await datasync("load", url, "--resync", "--allow-empty", str(file))
+            assert (code, out[:22], err) == (0, "sent a RESYNC of 0 key", "")
+            assert not one.state
 
     run(main())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
-import pathlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from datasync import DataSync, Source, Verdict, open_url
 from datasync.checks import check_key, check_prefix
 from datasync.cli.formats import FORMATS, BadFile, Entry, File, format_of, opened, writer
+from datasync.cli.output_file import output_file
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.sources import connect, existing, hears_verdicts
 from datasync.errors import DataSyncError, NotApplied, UsageError
@@ -48,18 +45,29 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace everything that an agent has been sent before",
     )
+    parser.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="with --resync: also by a file without keys, which deletes everything",
+    )
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
 
 
 def _load(options: argparse.Namespace) -> int:
-    source = open_url(options.url)
+    # a RESYNC replaces what an agent holds: it never begins a store
+    source = existing(options.url) if options.resync else open_url(options.url)
     sync = connect(source, options)
     keys = KeySpace.of(options.label, options.prefix)
     with opened(options.file, options.format) as file:
         # everything is read and checked before the first write
         total = file.check(keys.check_key)
         if options.resync:
+            if not total and not options.allow_empty:
+                raise UsageError(
+                    f"{file.name} holds no keys, and --resync would delete everything; nothing was "
+                    "written; add --allow-empty if that is what you want"
+                )
             return run(_resync(sync, source, keys.root, file, total))
         batch = options.batch or min(_BATCH, source.capabilities.max_operations or _BATCH)
         return run(_write(sync, source, file, total, batch))
@@ -134,43 +142,26 @@ def _dump_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="F",
-        help="write this file, once all is read (default: standard output)",
+        default="-",
+        help="write this file, once all is read (default, and '-': standard output)",
     )
     _format_option(parser, "jsonl for standard output")
     source_options(parser)
 
 
 def _dump(options: argparse.Namespace) -> int:
-    async def work() -> int:
-        kind = options.format or format_of("-" if options.output is None else options.output)
+    kind = options.format or format_of(options.output)
+
+    async def work(file: BinaryIO, complete: Callable[[], None]) -> int:
         async with connect(existing(options.url), options) as sync:
-            with _target(options.output) as file, writer(file, kind) as write:
+            with writer(file, kind) as write:
                 async for kv in sync.list(options.under or ""):
                     write(kv.key, kv.raw)
+            complete()
         return 0
 
-    return run(work())
-
-
-@contextlib.contextmanager
-def _target(name: str | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that appears under its name only when it is complete."""
-    if name is None:
-        yield sys.stdout.buffer
-        return
-    path = pathlib.Path(name)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with part.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataSyncError(f"{name}: {error.strerror}; name a file that can be written") from None
+    with output_file(options.output) as (file, complete):
+        return run(work(file, complete))
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
