@@ -9,6 +9,7 @@ import pathlib
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given, settings
@@ -34,8 +35,35 @@ def written(items: dict[str, bytes], format: str) -> bytes:
     return file.getvalue()
 
 
+WORDS = st.sampled_from(
+    "no yes on ~ null true True 52:54:00:12:34:56 22:22 3.10 0o17 0x1F 1e3 1.5e3 08 +1 .5 -.5 1. "
+    "1_000 .inf .nan 2001-01-01 = << - ? : [ { # & * ! | > %".split()
+)
+
+
+def trees(text: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
+    return st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | text,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(text.map(lambda name: name[:99]), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+
+
+TREES = trees(WORDS | st.text(st.characters(exclude_categories=["Cs"])))
+# what stands in quotes in YAML as it does in JSON
+PLAIN = WORDS | st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1)
+PLAIN_TREES = st.dictionaries(PLAIN.map(lambda name: name[:99]), trees(PLAIN), max_size=4)
 VALUES = st.one_of(
     st.binary(),
+    WORDS.map(str.encode),
+    TREES.map(lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()),
     st.text().map(lambda text: text.encode(errors="ignore")),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -177,7 +205,9 @@ def test_the_text_of_a_number_is_kept() -> None:
         ("yaml", "a: 1\nb: [1,\nc: 2\n", 4, 1, "did not find expected"),
         ("yaml", "a: 1\n b: 2\n", 2, 3, "mapping values are not allowed"),
         ("yaml", "a: 1\nb: *x\n", 2, 4, "undefined alias"),
-        ("yaml", "a: 1\n---\nb: 2\n", 2, 1, "another document"),
+        ("yaml", "a: 1\n---\n- b\n", 3, 1, "expected a mapping"),
+        ("yaml", "a: 1\n---\na: 2\n", 3, 1, "the key 'a' is given twice, first in line 1"),
+        ("yaml", "a: 1\n---\nb: [\n", 4, 1, "did not find expected"),
         ("yaml", "a: 1\n\tb: 2\n", 2, 1, ""),
         ("yaml", "a: 1\nb: \x07\n", 2, 4, ""),
         ("yaml", "- a\n- b\n", 1, 1, "expected a mapping"),
@@ -185,16 +215,25 @@ def test_the_text_of_a_number_is_kept() -> None:
         ("yaml", "a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' is given twice, first in line 1"),
         ("yaml", "a: {x: 1,\n  x: 2}\n", 2, 3, "'x' is given twice"),
         ("yaml", "a: {7: 1}\n", 1, 5, "name of a member is not text"),
-        ("yaml", "a: 1\nb: 2001-01-01\n", 2, 4, "put it in quotes"),
-        ("yaml", "a: 1\nb: [2001-01-01]\n", 2, 4, "put it in quotes"),
         ("yaml", "a: 1\nb: &x [*x]\n", 2, 4, "contains itself"),
-        ("yaml", "a: 1\nb: .nan\n", 2, 4, "JSON"),
+        ("yaml", "a: 1\nb: .nan\n", 2, 4, ".nan is no number of JSON; put it in quotes"),
+        ("yaml", "a: 1\nb: [-.INF]\n", 2, 5, "-.INF is no number of JSON"),
+        ("yaml", "a: 1\nb: {<<: 1}\n", 2, 9, "<< takes mappings"),
+        ("yaml", "a: 1\nb: [!!binary AAA=]\n", 2, 5, "bytes within a value"),
+        ("yaml", "a: 1\nb: !!binary '?'\n", 2, 4, "not base64"),
         ("yaml", "a: 1\nb: !!float _\n", 2, 4, "not of the type that its tag names"),
         ("yaml", "a: 1\nb: !!int ''\n", 2, 4, "not of the type that its tag names"),
-        ("yaml", "a: 1\nb: [!!bool maybe]\n", 2, 4, "not of the type that its tag names"),
-        ("yaml", "a: 1\nb: !!timestamp soon\n", 2, 4, "not of the type that its tag names"),
-        ("yaml", "a: !!python/object:os.system {}\n", 1, 4, "could not determine a constructor"),
-        ("yaml", "a: 1\nb: " + "[" * 100_000, 2, 103, "nested too deeply"),
+        ("yaml", "a: 1\nb: [!!bool maybe]\n", 2, 5, "not of the type that its tag names"),
+        ("yaml", "a: 1\nb: !!timestamp 2001-01-01\n", 2, 4, "the tag '!!timestamp' means nothing"),
+        ("yaml", "a: 1\nb: !!set {x}\n", 2, 4, "the tag '!!set' means nothing here"),
+        (
+            "yaml",
+            "a: !!python/object:os.system {}\n",
+            1,
+            4,
+            "python/object:os.system' means nothing",
+        ),
+        ("yaml", "a: 1\nb: " + "[" * 100_000, 2, 104, "nested too deeply"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(
@@ -215,6 +254,185 @@ def test_a_byte_that_is_no_utf8_is_named_with_its_place() -> None:
     for kind in FORMATS:
         with pytest.raises(BadFile, match=r"line 2, column 3: byte 0xff is not UTF-8"):
             entries(b'{"key":"\xc3\xa4","value":1}\n\xc3\xa4 \xff', kind)
+
+
+def test_yaml_by_its_core_schema_changes_no_value() -> None:
+    document = b"""
+mac: 52:54:00:12:34:56
+time: 22:22
+version: 3.10
+answer: no
+empty:
+tilde: ~
+null: !!str null
+nothing: Null
+sure: True
+day: 2001-01-01
+zip: 01234
+hex: 0x1F
+grouped: 1_000
+large: 123456789012345678901234567890
+quoted: '3'
+tagged: !!str 4
+inner: {mac: 52:54:00:12:34:56, version: 3.10, large: 123456789012345678901234567890, no: no,
+  empty: , sure: TRUE, day: 2001-01-01T00:00:00Z, quoted: "3", base: !!int "5"}
+numbers: [-0, 1e400, 1E5, 0x1F, 0o17, +1, .5, -.5e-3, 1., 007, -00.50, 1_000, 0b1, 0X1]
+""".replace(b"null: !!str", b"'null': !!str")
+    assert entries(document, "yaml") == {
+        "mac": b"52:54:00:12:34:56",
+        "time": b"22:22",
+        "version": b"3.10",
+        "answer": b"no",
+        "empty": b"",
+        "tilde": b"null",
+        "null": b"null",
+        "nothing": b"null",
+        "sure": b"true",
+        "day": b"2001-01-01",
+        "zip": b"01234",
+        "hex": b"0x1F",
+        "grouped": b"1_000",
+        "large": b"123456789012345678901234567890",
+        "quoted": b"3",
+        "tagged": b"4",
+        "inner": (
+            b'{"mac":"52:54:00:12:34:56","version":3.10,"large":123456789012345678901234567890,'
+            b'"no":"no","empty":null,"sure":true,"day":"2001-01-01T00:00:00Z","quoted":"3",'
+            b'"base":5}'
+        ),
+        "numbers": (b'[-0,1e400,1E5,31,15,1,0.5,-0.5e-3,1.0,7,-0.50,"1_000","0b1","0X1"]'),
+    }
+
+
+def test_yaml_with_several_documents() -> None:
+    assert entries(b"a: 1\n---\n# nothing\n---\nb: &x [2]\nc: *x\n...\n---\n", "yaml") == {
+        "a": b"1",
+        "b": b"[2]",
+        "c": b"[2]",
+    }
+
+
+def test_what_is_merged_gives_way() -> None:
+    document = b"""
+x: &x {a: 1, b: 1}
+y: &y {b: 2, c: 2}
+z: {<<: [*x, *y], c: 3, d: 3}
+"""
+    assert entries(document, "yaml")["z"] == b'{"a":1,"b":1,"c":3,"d":3}'
+
+
+@given(items=PLAIN_TREES)
+@settings(max_examples=200, deadline=None)
+def test_json_is_yaml(items: dict[str, object]) -> None:
+    document = json.dumps(items, ensure_ascii=False).encode()
+    assert entries(document, "yaml") == entries(document, "json")
+
+
+@given(items=PLAIN_TREES)
+@settings(max_examples=100, deadline=None)
+def test_flat_is_flat_in_every_format(items: dict[str, object]) -> None:
+    def leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
+        if not isinstance(value, dict) or not value:
+            yield key, value
+            return
+        for name, inner in value.items():
+            yield from leaves(f"{key}\0{name}", inner)
+
+    expected = dict(leaf for key, value in items.items() for leaf in leaves(key, value))
+    document = json.dumps(items, ensure_ascii=False)
+    lines = "".join(
+        json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n"
+        for key, value in items.items()
+    )
+    for kind, text in (
+        ("json", document),
+        ("yaml", document),
+        ("jsonl", lines),
+    ):
+        file = File("f", io.BytesIO(text.encode()), kind, "\0")
+        assert file.check(lambda key: None) == len(expected)
+        assert {entry.key: entry.raw for entry in file} == {
+            key: (
+                value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            ).encode()
+            for key, value in expected.items()
+        }
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("depth", [1, 99, 100, 101, 102, 500, 3000])
+def test_what_is_nested_deeply_comes_back(format: str, depth: int) -> None:
+    items = {
+        "lists": b"[" * depth + b"]" * depth,
+        "objects": b'{"a":' * depth + b"1" + b"}" * depth,
+        "both": b'[{"a":' * depth + b'"["' + b"}]" * depth,
+    }
+    assert entries(written(items, format), format) == items
+
+
+def test_a_nested_file_is_flattened_or_told(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "net:\n  mtu: 1500\n  eth0: {up: yes, addresses: [10.0.0.1]}\n  none: {}\n  blank:\n"
+        "top: 1\n"
+    )
+    flat = (
+        '@1 net/blank  ""\n@1 net/eth0/addresses  ["10.0.0.1"]\n@1 net/eth0/up  yes\n'
+        "@1 net/mtu  1500\n@1 net/none  {}\n@1 top  1\n"
+    )
+    result = cli("load", "sqlite:///a.db", "a.yaml", "--flatten", "/")
+    assert (result.code, result.err) == (0, "")
+    assert cli("ls", "sqlite:///a.db", "-l").out == flat
+    assert cli("diff", "sqlite:///a.db", "a.yaml", "--flatten", "/").code == 0
+
+    result = cli("load", "sqlite:///b.db", "a.yaml")
+    assert (result.code, result.error) == (
+        0,
+        (
+            "1 key without a slash holds a mapping, loaded as one JSON object; --flatten / makes a key "
+            "of each leaf"
+        ),
+    )
+    assert cli("get", "sqlite:///b.db", "net").out == (
+        '{"mtu":1500,"eth0":{"up":"yes","addresses":["10.0.0.1"]},"none":{},"blank":null}\n'
+    )
+    # the names lead to a key that stands there too
+    (tmp_path / "b.json").write_text('{"a": {"b": 1},\n "a/b": 2}')
+    result = cli("load", "sqlite:///c.db", "b.json", "--flatten", "/")
+    assert result.error == (
+        "b.json, line 2, column 2: the key 'a/b' is given twice, first in line 1; nothing was "
+        "written"
+    )
+    assert cli("load", "sqlite:///c.db", "b.json", "--flatten", "").code == 2
+    (tmp_path / "deep.json").write_text('{"a":' * 103 + "1" + "}" * 103)
+    result = cli("load", "sqlite:///c.db", "deep.json", "--flatten", "/")
+    assert "deep.json, line 1, column 502: nested too deeply" in result.error
+    assert not (tmp_path / "c.db").exists()
+
+
+def test_merges_cannot_explode() -> None:
+    text = "a: &a {x: 1}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        text += f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}\n"
+    with pytest.raises(BadFile, match="aliases"):
+        entries(text.encode(), "yaml")
+
+
+def test_leaves_cannot_explode() -> None:
+    text = "a: &a {" + ", ".join(f"x{n}: 1" for n in range(100)) + "}\n"
+    for before, name in zip("abc", "bcd", strict=True):
+        text += f"{name}: &{name} {{{', '.join(f'y{n}: *{before}' for n in range(100))}}}\n"
+    file = File("f", io.BytesIO(text.encode()), "yaml", "/")
+    with pytest.raises(BadFile, match="aliases"):
+        file.check(lambda key: None)
+
+
+def test_a_chain_of_aliases_is_no_way_around_the_depth() -> None:
+    text = "k0: &k0 [x]\n" + "".join(f"k{n}: &k{n} [*k{n - 1}]\n" for n in range(1, 200))
+    with pytest.raises(BadFile, match="nested too deeply"):
+        entries(text.encode(), "yaml")
+    assert len(entries(text.encode().split(b"k100")[0], "yaml")) == 100
 
 
 def test_aliases_cannot_explode() -> None:

@@ -33,6 +33,21 @@ def _format_option(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _flatten_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--flatten",
+        type=_separator,
+        metavar="SEP",
+        help="make a key of each leaf of a nested file: with /, a: {b: 1} is the key a/b",
+    )
+
+
+def _separator(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("give what stands between two names, for example /")
+    return text
+
+
 def _load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
@@ -50,6 +65,7 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --resync: also by a file without keys, which deletes everything",
     )
+    _flatten_option(parser)
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
 
@@ -59,9 +75,14 @@ def _load(options: argparse.Namespace) -> int:
     source = existing(options.url) if options.resync else open_url(options.url)
     sync = connect(source, options)
     keys = KeySpace.of(options.label, options.prefix)
-    with opened(options.file, options.format) as file:
+    with opened(options.file, options.format, options.flatten) as file:
         # everything is read and checked before the first write
         total = file.check(keys.check_key)
+        if nested := file.nested():
+            complain(
+                f"{many(nested, 'key')} without a slash hold{'s' if nested == 1 else ''} a "
+                "mapping, loaded as one JSON object; --flatten / makes a key of each leaf"
+            )
         if options.resync:
             if not total and not options.allow_empty:
                 raise UsageError(
@@ -165,6 +186,7 @@ def _dump(options: argparse.Namespace) -> int:
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
+    _flatten_option(parser)
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
     json_option(parser)
@@ -177,7 +199,7 @@ def _diff(options: argparse.Namespace) -> int:
         raise UsageError("only one of the two can be standard input")
     # files first: they fail at once
     sides = {
-        name: _file_contents(name, options.format, under)
+        name: _file_contents(name, options.format, options.flatten, under)
         for name in (options.a, options.b)
         if "://" not in name
     }
@@ -194,9 +216,11 @@ def _diff(options: argparse.Namespace) -> int:
     return run(work())
 
 
-def _file_contents(name: str, format: str | None, under: str) -> dict[str, bytes]:
+def _file_contents(
+    name: str, format: str | None, flatten: str | None, under: str
+) -> dict[str, bytes]:
     wanted = Scopes([under])
-    with opened(name, format) as file:
+    with opened(name, format, flatten) as file:
         file.check(lambda key: check_key(key, rooted=False))
         return {entry.key: entry.raw for entry in file if entry.key in wanted}
 
@@ -237,6 +261,7 @@ COMMANDS = (
         """
 datasync load sqlite:///net.db net.yaml
 datasync load sqlite:///net.db big.jsonl --batch 100000
+datasync load sqlite:///net.db nested.yaml --flatten /
 datasync dump sqlite:///a.db | datasync load sqlite:///b.db -
 """,
         urls=1,

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from datasync.cli.jsonfile import BYTES, BadFile, Entry, json_entries, json_lines
+from datasync.cli.jsonfile import BYTES, DEEPEST, BadFile, Entry, json_entries, json_lines
 from datasync.errors import BadKey, DataSyncError, UsageError
 from datasync.terminal.output import json_line
 from datasync.terminal.process import standard_input
@@ -39,10 +39,14 @@ def format_of(name: str) -> str:
 
 
 class File:
-    """A file of keys and values; iterating yields its entries. `check` it first."""
+    """A file of keys and values; iterating yields its entries. `check` it first.
 
-    def __init__(self, name: str, file: BinaryIO, format: str) -> None:
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own.
+    """
+
+    def __init__(self, name: str, file: BinaryIO, format: str, flatten: str | None = None) -> None:
         self.name = name
+        self._flatten = flatten
         self._file = file
         self._format = format
         self._kept: list[Entry] | None = None
@@ -76,12 +80,19 @@ class File:
     def _read(self) -> Iterator[Entry]:
         self._file.seek(0)
         if self._format == "jsonl":
-            return json_lines(self.name, self._file)
+            return json_lines(self.name, self._file, self._flatten)
         if self._format == "json":
-            return json_entries(self.name, self._file.read())
+            return json_entries(self.name, self._file.read(), self._flatten)
         from datasync.cli.yamlfile import yaml_entries  # only here: it needs an extra
 
-        return yaml_entries(self.name, self._file.read())
+        return yaml_entries(self.name, self._file.read(), self._flatten)
+
+    def nested(self) -> int:
+        """How many top-level names look like parts of a nested document: they hold mappings, and
+        no slash. None do in JSON lines, which name each key."""
+        if self._flatten is not None:
+            return 0
+        return sum(entry.mapping and "/" not in entry.key for entry in self._kept or ())
 
 
 def readable(name: str) -> BinaryIO:
@@ -93,8 +104,9 @@ def readable(name: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def opened(name: str, format: str | None) -> Iterator[File]:
-    """The file of that name, "-" for standard input; its format by its name unless given."""
+def opened(name: str, format: str | None, flatten: str | None = None) -> Iterator[File]:
+    """The file of that name, "-" for standard input; its format by its name unless given.
+    flatten: as for `File`."""
     kind = format or format_of(name)
     with contextlib.ExitStack() as stack:
         file = standard_input() if name == "-" else stack.enter_context(readable(name))
@@ -104,7 +116,7 @@ def opened(name: str, format: str | None) -> Iterator[File]:
             while data := os.read(file.fileno(), 1 << 16):  # Ctrl-C takes effect between two reads
                 copy.write(data)
             file = copy
-        yield File("standard input" if name == "-" else name, file, kind)
+        yield File("standard input" if name == "-" else name, file, kind, flatten)
 
 
 @contextlib.contextmanager
@@ -164,7 +176,25 @@ def _structure(raw: bytes) -> Any:
         )
     except (ValueError, RecursionError):
         return _NONE
-    return value if same and not (isinstance(value, dict) and value.keys() == {BYTES}) else _NONE
+    if not same or (isinstance(value, dict) and value.keys() == {BYTES}) or _too_deep(value):
+        return _NONE
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether there are more than `DEEPEST` lists and objects within each other."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _text_or_base64(raw: bytes) -> str | dict[str, str]:

@@ -21,6 +21,7 @@ from datasync.errors import DataSyncError
 
 __all__ = [
     "BYTES",
+    "DEEPEST",
     "BadFile",
     "Entry",
     "decoded_base64",
@@ -32,6 +33,10 @@ __all__ = [
 
 BYTES = "$base64"
 """The only member of an object that stands for bytes which are not text."""
+
+DEEPEST = 100
+"""How many lists and objects within each other `dump` writes as a structure, which the reader of
+each format takes; what is deeper is written as a text."""
 
 _KEY_MEMBER = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*')
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -50,12 +55,18 @@ class BadFile(DataSyncError):
 
 
 class Entry(NamedTuple):
-    """One key with its value, and where the key stands in the file."""
+    """One key with its value, where the key stands in the file, and whether the value is a
+    mapping there."""
 
     key: str
     raw: bytes
     line: int
     column: int
+    mapping: bool = False
+
+
+Member = tuple[str, int, int, int, Any]
+"""The name of a member, where it stands, where its value begins and ends, and the value."""
 
 
 class _Number(str):
@@ -101,16 +112,22 @@ def document(name: str, data: bytes) -> str:
         raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
 
 
-def json_entries(name: str, data: bytes) -> Iterator[Entry]:
-    """The entries of a JSON file that is one mapping of keys to values. Raises `BadFile`."""
+def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
+    """The entries of a JSON file that is one mapping of keys to values.
+
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
+    `BadFile`.
+    """
     text = document(name, data)
     line, start, seen = 1, 0, 0  # the line that begins at `start`, counted on from entry to entry
 
     try:
-        for key, at, begin, end, value in _object(text, 0, "a mapping of keys to values"):
-            line += text.count("\n", seen, at)
-            start, seen = text.rfind("\n", 0, at) + 1, at
-            yield Entry(key, _raw(text, begin, end, value), line, at - start + 1)
+        for member in _object(text, 0, "a mapping of keys to values"):
+            for key, at, begin, end, value in _leaves(text, member, flatten):
+                line += text.count("\n", seen, at)
+                start, seen = text.rfind("\n", 0, at) + 1, at
+                raw = _raw(text, begin, end, value)
+                yield Entry(key, raw, line, at - start + 1, _is_mapping(value))
     except _Problem as wrong:
         before = text[: wrong.offset]
         raise BadFile(
@@ -118,11 +135,11 @@ def json_entries(name: str, data: bytes) -> Iterator[Entry]:
         ) from None
 
 
-def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
+def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) -> Iterator[Entry]:
     """The entries of a file with one {"key": ..., "value": ...} on each line;
     empty lines count for nothing.
 
-    Reads one line at a time. Raises `BadFile`.
+    Reads one line at a time. flatten: as for `json_entries`. Raises `BadFile`.
     """
     for number, data in enumerate(lines, 1):
         if (entry := _plain_line(number, data)) is not None:
@@ -148,8 +165,9 @@ def json_lines(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
             _, place, _, key = found["key"]
             if type(key) is not str:
                 raise _Problem("the key is not text", place)
-            _, begin, end, value = found["value"]
-            yield Entry(key, _raw(text, begin, end, value), number, place + 1)
+            given = (key, place, *found["value"][1:])
+            for leaf, at, begin, end, value in _leaves(text, given, flatten):
+                yield Entry(leaf, _raw(text, begin, end, value), number, at + 1)
         except _Problem as wrong:
             raise BadFile(name, number, wrong.offset + 1, wrong.problem) from None
 
@@ -176,9 +194,26 @@ def _plain_line(number: int, data: bytes) -> Entry | None:
     return Entry(line.key, line.value.encode(), number, len(data[: place.end()].decode()) + 1)
 
 
-def _object(text: str, at: int, expected: str) -> Iterator[tuple[str, int, int, int, Any]]:
-    """(name, where it stands, where its value begins and ends, the value) of each
-    member of the object in `text`."""
+def _is_mapping(value: Any) -> bool:
+    """Whether it has members, and is not bytes."""
+    return isinstance(value, dict) and bool(value) and value.keys() != {BYTES}
+
+
+def _leaves(text: str, member: Member, flatten: str | None, depth: int = 0) -> Iterator[Member]:
+    """The member itself, or with `flatten` the leaves below it, named by the way to them."""
+    name, at, begin, end, value = member
+    if flatten is None or not _is_mapping(value):
+        yield member
+        return
+    if depth == DEEPEST:
+        raise _Problem("nested too deeply", at)
+    for inner, place, first, last, below in _object(text[begin:end], 0, "an object"):
+        leaf = (name + flatten + inner, begin + place, begin + first, begin + last, below)
+        yield from _leaves(text, leaf, flatten, depth + 1)
+
+
+def _object(text: str, at: int, expected: str) -> Iterator[Member]:
+    """The members of the object in `text`."""
     at = _skip(text, at)
     if text[at : at + 1] != "{":
         raise _Problem(f"expected {expected}", at)

@@ -1,14 +1,27 @@
-"""Files of keys and values as YAML: one mapping, read with the place of every
-mistake (needs the extra `cli`)."""
+"""Files of keys and values as YAML: mappings, read with the place of every mistake (needs the
+extra `cli`).
+
+A plain scalar is what the core schema of YAML 1.2 makes of it, and no more: `no`, `22:22` and
+`2001-01-01` are texts. The values are written from the nodes that PyYAML composes, never from
+Python's numbers: nothing is rounded.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
-from datasync.cli.jsonfile import BYTES, BadFile, Entry, decoded_base64, document, text_bytes
+from datasync.cli.jsonfile import (
+    BYTES,
+    DEEPEST,
+    BadFile,
+    Entry,
+    decoded_base64,
+    document,
+    text_bytes,
+)
 from datasync.errors import MissingExtra
 
 try:
@@ -21,13 +34,61 @@ except ModuleNotFoundError:
 
 __all__ = ["yaml_entries", "yaml_line"]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_TEXT = "tag:yaml.org,2002:str"
-_MERGE = "tag:yaml.org,2002:merge"
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_STANDARD = "tag:yaml.org,2002:"
+_TEXT, _NULL, _BOOL, _INT, _FLOAT, _BINARY, _MERGE, _LIST, _MAPPING = (
+    _STANDARD + kind
+    for kind in ("str", "null", "bool", "int", "float", "binary", "merge", "seq", "map")
+)
+_CORE = {
+    _NULL: (re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
+    _BOOL: (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")),
+    _INT: (
+        re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
+        list("-+0123456789"),
+    ),
+    _FLOAT: (
+        re.compile(
+            r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+        ),
+        list("-+.0123456789"),
+    ),
+}
+"""What a plain scalar may be beside a text (YAML 1.2.2, 10.3.2), and its first characters."""
+_DECIMAL = re.compile(r"([-+]?)0*([0-9]*)(?:(\.)([0-9]*))?([eE][-+]?[0-9]+)?\Z")
 _MOST_NODES = 1_000_000
-_DEEPEST = 100
+_DEEPEST = DEEPEST + 1  # the mapping that is the document is a level too
 _INDENTED = re.compile(rf"^[ \-?:]{{{_DEEPEST + 1}}}", re.MULTILINE)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Resolves by the core schema of YAML 1.2, not by the types of 1.1; beside it only `<<`."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]
+    """Puts in quotes what readers of either version would not take for a text."""
+
+
+for _tag, (_pattern, _first) in _CORE.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
+
+
+def _represent_float(dumper: Any, value: float) -> Any:
+    text = repr(value)  # as JSON has it: its text is what comes back
+    return dumper.represent_scalar(dumper.resolve(yaml.ScalarNode, text, (True, False)), text)
+
+
+_Dumper.add_representer(float, _represent_float)
+
+
+Members = dict[str, tuple[Any, Any]]
+"""The nodes of the name and the value of each member of a mapping."""
 
 
 class _Wrong(Exception):
@@ -38,24 +99,27 @@ class _Wrong(Exception):
         self.problem, self.mark = problem, mark
 
 
-def yaml_entries(name: str, data: bytes) -> Iterator[Entry]:
-    """The entries of a YAML file that is one mapping of keys to values; reads
-    it whole. Raises `BadFile`."""
+def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
+    """The entries of a YAML file whose documents are mappings of keys to values.
+
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
+    `BadFile`.
+    """
     text = document(name, data)
     loader = _Loader(text)
     try:
         try:
             _check_depth(text)
-            root = loader.get_single_node()
-            if root is None:
-                return
-            if not isinstance(root, yaml.MappingNode):
-                raise _Wrong("expected a mapping of keys to values", root.start_mark)
-            for key, value in root.value:
-                if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
-                    raise _Wrong("the key is not text; put it in quotes", key.start_mark)
-                mark = key.start_mark
-                yield Entry(key.value, _raw(loader, value), mark.line + 1, mark.column + 1)
+            while loader.check_node():
+                root = loader.get_node()
+                if root.tag == _NULL and not root.value:
+                    continue  # a document without anything
+                if not isinstance(root, yaml.MappingNode):
+                    raise _Wrong("expected a mapping of keys to values", root.start_mark)
+                for key, value in root.value:
+                    if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
+                        raise _Wrong("the key is not text; put it in quotes", key.start_mark)
+                    yield from _Value().entries(key.value, key.start_mark, value, flatten)
         finally:
             loader.dispose()
     except _Wrong as wrong:
@@ -89,67 +153,155 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _raw(loader: Any, node: Any) -> bytes:
-    """The bytes to store for the value of a node: a text as it is, anything
-    else as compact JSON."""
-    mark = node.start_mark
-    if not isinstance(node, yaml.ScalarNode):
-        _check_members(node, (), [_MOST_NODES])
-    try:
-        value = loader.construct_object(node, deep=True)
-        if isinstance(value, bytes):  # !!binary
-            return value
-        if isinstance(value, str):
-            return text_bytes(value)
-        if isinstance(value, dict) and value.keys() == {BYTES}:
-            return decoded_base64(value[BYTES])
-        return text_bytes(
-            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        )
-    except yaml.MarkedYAMLError:
-        raise
-    except TypeError as error:
-        # json names the type: a date, a set, bytes below the top
-        kind = str(error).split(" ")[3] if str(error).startswith("Object of type") else "this"
-        raise _Wrong(
-            f"a value of the type {kind} cannot be written as JSON; put it in quotes", mark
-        ) from None
-    except ValueError as error:
-        raise _Wrong(str(error), mark) from None
-    except (LookupError, AttributeError, ArithmeticError):  # which is how the library says it
-        raise _Wrong(
-            "a value is not of the type that its tag names; leave out the tag", mark
-        ) from None
+class _Value:
+    """The value of one key, written as JSON with its aliases written out: no more than
+    `_MOST_NODES` parts, no deeper than `DEEPEST`, and nothing that contains itself."""
 
+    def __init__(self) -> None:
+        self._left = _MOST_NODES
 
-def _check_members(node: Any, above: tuple[Any, ...], left: list[int]) -> None:
-    """Refuse what JSON cannot hold: member names that are not text or are given
-    twice, a value that contains itself.
+    def entries(
+        self, key: str, mark: Any, node: Any, flatten: str | None, above: tuple[Any, ...] = ()
+    ) -> Iterator[Entry]:
+        members = self._members(node, above) if isinstance(node, yaml.MappingNode) else {}
+        mapping = bool(members) and members.keys() != {BYTES}
+        if mapping and flatten is not None:
+            for name, (place, value) in members.items():
+                yield from self.entries(
+                    key + flatten + name, place.start_mark, value, flatten, (*above, node)
+                )
+            return
 
-    Every alias counts as what it stands for; `left` is how many nodes may still come.
-    """
-    left[0] -= 1
-    if left[0] < 0:
-        raise _Wrong(
-            f"the value has more than {_MOST_NODES:,} parts with its aliases written out",
-            node.start_mark,
-        )
-    if node in above:
-        raise _Wrong("the value contains itself", node.start_mark)
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_members(item, (*above, node), left)
-    elif isinstance(node, yaml.MappingNode):
-        names = set()
+        try:
+            raw = self._raw(node, members, above)
+        except ValueError as error:
+            raise _Wrong(str(error), node.start_mark) from None
+        yield Entry(key, raw, mark.line + 1, mark.column + 1, mapping)
+
+    def _raw(self, node: Any, members: Members, above: tuple[Any, ...]) -> bytes:
+        """The bytes to store: a text or a number as it stands, anything else as compact JSON.
+        Raises `ValueError`."""
+        if isinstance(node, yaml.ScalarNode):
+            self._count(node)
+            if node.tag == _BINARY:
+                return decoded_base64("".join(node.value.split()))
+            json_text = self._scalar(node)
+            as_it_stands = node.tag in (_TEXT, _INT, _FLOAT) or not node.value
+            return text_bytes(node.value if as_it_stands else json_text)
+
+        if members.keys() == {BYTES}:
+            _, encoded = members[BYTES]
+            return decoded_base64(encoded.value if encoded.tag == _TEXT else None)
+        parts: list[str] = []
+        if isinstance(node, yaml.MappingNode):
+            self._write_members(members, (*above, node), parts)
+        else:
+            self._write(node, above, parts)
+        return text_bytes("".join(parts))
+
+    def _write(self, node: Any, above: tuple[Any, ...], parts: list[str]) -> None:
+        if isinstance(node, yaml.ScalarNode):
+            self._count(node)
+            parts.append(self._scalar(node))
+        elif isinstance(node, yaml.MappingNode):
+            self._write_members(self._members(node, above), (*above, node), parts)
+        else:
+            self._enter(node, above, _LIST)
+            parts.append("[")
+            for index, item in enumerate(node.value):
+                parts.append("," if index else "")
+                self._write(item, (*above, node), parts)
+            parts.append("]")
+
+    def _write_members(self, members: Members, above: tuple[Any, ...], parts: list[str]) -> None:
+        parts.append("{")
+        for index, (name, (_, value)) in enumerate(members.items()):
+            parts.append(f"{',' if index else ''}{json.dumps(name, ensure_ascii=False)}:")
+            self._write(value, above, parts)
+        parts.append("}")
+
+    def _scalar(self, node: Any) -> str:
+        """A scalar as JSON."""
+        text = node.value
+        if node.tag == _TEXT:
+            return json.dumps(text, ensure_ascii=False)
+        if node.tag == _BINARY:
+            raise _Wrong(
+                f'bytes within a value cannot be written as JSON; write a text, or {{"{BYTES}": '
+                "...} as the whole value",
+                node.start_mark,
+            )
+        if node.tag not in _CORE:
+            raise _unknown_tag(node)
+        if not _CORE[node.tag][0].match(text):
+            raise _Wrong(
+                "a value is not of the type that its tag names; leave out the tag", node.start_mark
+            )
+        if node.tag == _NULL:
+            return "null"
+        if node.tag == _BOOL:
+            return str(text.lower())
+        number = _json_number(text)
+        if number is None:
+            raise _Wrong(f"{text} is no number of JSON; put it in quotes", node.start_mark)
+        return number
+
+    def _members(self, node: Any, above: tuple[Any, ...]) -> Members:
+        """What `<<` merges gives way to what the mapping itself has, and to what was merged
+        before it."""
+        self._enter(node, above, _MAPPING)
+        own: Members = {}
+        merged: Members = {}
         for key, value in node.value:
             if key.tag == _MERGE:
+                for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(other, yaml.MappingNode):
+                        raise _Wrong("<< takes mappings", other.start_mark)
+                    for name, member in self._members(other, (*above, node)).items():
+                        self._count(other)
+                        merged.setdefault(name, member)
                 continue
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
                 raise _Wrong("the name of a member is not text; put it in quotes", key.start_mark)
-            if key.value in names:
+            if key.value in own:
                 raise _Wrong(f"{key.value!r} is given twice in one mapping", key.start_mark)
-            names.add(key.value)
-            _check_members(value, (*above, node), left)
+            own[key.value] = (key, value)
+        return merged | own
+
+    def _enter(self, node: Any, above: tuple[Any, ...], tag: str) -> None:
+        """Refuse what JSON cannot hold, or no memory."""
+        self._count(node)
+        if node.tag != tag:
+            raise _unknown_tag(node)
+        if node in above:
+            raise _Wrong("the value contains itself", node.start_mark)
+        if len(above) >= DEEPEST:
+            raise _Wrong("nested too deeply", node.start_mark)
+
+    def _count(self, node: Any) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _Wrong(
+                f"the value has more than {_MOST_NODES:,} parts with its aliases written out",
+                node.start_mark,
+            )
+
+
+def _unknown_tag(node: Any) -> _Wrong:
+    tag = str(node.tag).replace(_STANDARD, "!!")
+    return _Wrong(f"the tag {tag!r} means nothing here; leave it out", node.start_mark)
+
+
+def _json_number(text: str) -> str | None:
+    """The same number as JSON spells it, digit by digit; None for infinity and NaN."""
+    if text[:2] in ("0o", "0x"):
+        return str(int(text, 0))
+    decimal = _DECIMAL.match(text)
+    if decimal is None:
+        return None
+    sign, whole, dot, fraction, exponent = decimal.groups()
+    behind = f".{fraction or '0'}" if dot else ""
+    return f"{sign.replace('+', '')}{whole or '0'}{behind}{exponent or ''}"
 
 
 def yaml_line(key: str, value: Any) -> str:

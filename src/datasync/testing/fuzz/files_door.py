@@ -26,7 +26,8 @@ _TOKENS = [
     b"!!set ", b"!!int ", b"!!float ", b"? ", b"- ", b"---\n", b"...\n", b"|\n", b">\n",
     b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'", b"\xc2\x85",
     b"[" * 3000, b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60",
-    b"!!omap ", b"!<x> ", b"!!merge ",
+    b"!!omap ", b"!<x> ", b"!!merge ", b"- " * 200, b"+.5e-7", b"007", b"!!null ", b".inf",
+    b"0x" + b"f" * 5000,
 ]  # fmt: skip
 _WORDS = [
     "",
@@ -53,7 +54,8 @@ async def door() -> AsyncIterator[Door]:
     async def case(rng: random.Random) -> str:
         kind = rng.choice(FORMATS)
         data = _drawn(rng, kind)
-        return _read(mutated(rng, data, _TOKENS) if rng.random() < 0.95 else data, kind)
+        data = mutated(rng, data, _TOKENS) if rng.random() < 0.95 else data
+        return _read(data, kind, rng.choice([None, "/"]))
 
     async def works() -> None:
         for kind, data in (
@@ -67,9 +69,9 @@ async def door() -> AsyncIterator[Door]:
     yield Door(case, works)
 
 
-def _read(data: bytes, format: str) -> str:
+def _read(data: bytes, format: str, flatten: str | None) -> str:
     with typed(BadFile) as outcome:
-        entries = _entries(data, format)
+        entries = _entries(data, format, flatten)
         for other in FORMATS:
             written = io.BytesIO()
             with writer(written, other) as write:
@@ -80,8 +82,8 @@ def _read(data: bytes, format: str) -> str:
     return f"{format}: {outcome.name}"
 
 
-def _entries(data: bytes, format: str) -> dict[str, bytes]:
-    file = File("f", io.BytesIO(data), format)
+def _entries(data: bytes, format: str, flatten: str | None = None) -> dict[str, bytes]:
+    file = File("f", io.BytesIO(data), format, flatten)
     file.check(lambda key: check_key(key, rooted=False))
     return {entry.key: entry.raw for entry in file}
 
