@@ -106,8 +106,8 @@ def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     `BadFile`.
     """
     text = document(name, data)
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         try:
             _check_depth(text)
             while loader.check_node():
