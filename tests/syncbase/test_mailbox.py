@@ -27,7 +27,7 @@ def group(
 def box(limit: int = 10) -> Mailbox:
     """One whose watch has accepted something."""
     made = Mailbox(limit)
-    made.fresh = False
+    made.never_accepted = False
     return made
 
 
@@ -52,7 +52,7 @@ def test_beyond_its_limit_it_folds_and_ends_at_the_newest_value() -> None:
     waiting = box(limit=2)
     waiting.add(group(1, ("a", A1, A2)))
     waiting.add(group(2, ("a", A2, A3), ("b", None, A3)))
-    assert waiting.behind == {"a": A1, "b": None}
+    assert waiting.folded == {"a": A1, "b": None}
     batch = waiting.take({"a": A4, "b": A3}, decode)
     assert [
         (change.key, change.prev and change.prev.raw, change.raw) for change in batch.changes
@@ -66,7 +66,7 @@ def test_beyond_its_limit_it_folds_and_ends_at_the_newest_value() -> None:
 def test_one_commit_larger_than_the_limit_stays_whole() -> None:
     waiting = box(limit=1)
     waiting.add(group(1, ("a", None, A1), ("b", None, A1)))
-    assert waiting.behind is None
+    assert waiting.folded is None
     assert len(waiting.take({}, decode).changes) == 2
 
 
@@ -91,7 +91,7 @@ def test_a_fresh_one_counts_every_key_as_new() -> None:
     waiting = Mailbox(10)
     waiting.add(group(1, ("a", A1, A2)))
     waiting.fold()
-    assert waiting.behind == {}
+    assert waiting.folded == {}
 
 
 def test_what_was_not_accepted_is_folded_with_what_came_behind_it() -> None:
@@ -99,8 +99,8 @@ def test_what_was_not_accepted_is_folded_with_what_came_behind_it() -> None:
     waiting.add(group(1, ("a", A1, A2)))
     out = waiting.take({}, decode)
     waiting.add(group(2, ("a", A2, A3)))
-    waiting.give_back(out.changes, out, dirty=True)
-    assert (waiting.behind, waiting.dirty) == ({"a": A1}, {"a": A1})
+    waiting.requeue(out.changes, out, dirty=True)
+    assert (waiting.folded, waiting.dirty) == ({"a": A1}, {"a": A1})
     again = waiting.take({"a": A3}, decode)
     assert (again.commits, again.last_seq) == (2, 2)
     assert [(change.prev and change.prev.raw, change.raw) for change in again.changes] == [
@@ -113,7 +113,7 @@ def test_what_was_never_delivered_still_holds_up_dependent_watches() -> None:
     waiting.add(group(1, ("a", A1, A2)))
     out = waiting.take({}, decode)
     assert waiting.first_seq == math.inf
-    waiting.give_back(out.changes, out, dirty=False)
+    waiting.requeue(out.changes, out, dirty=False)
     assert (waiting.first_seq, waiting.dirty) == (1, {})
 
 
@@ -169,9 +169,9 @@ def test_answering_what_waits_leaves_it_waiting() -> None:
 def test_a_resync_may_answer_a_publisher_too() -> None:
     waiting, heard = box(), Verdicts()
     tally = Tally((heard,), expected=2)
-    waiting.owe(Vote(tally), 5, 7, "store")
+    waiting.add_pending_vote(Vote(tally), 5, 7, "store")
     tally.close()
-    before, batch = waiting.take_fold()
+    before, batch = waiting.take_for_resync()
     assert (before, batch.changes, batch.revision) == ({}, [], 7)
     batch.answer(Verdict.ACCEPTED, {})
     assert heard.words == ["accepted"]

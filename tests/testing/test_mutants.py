@@ -89,8 +89,8 @@ MISTAKES = [
     Mistake(
         "a fold that keeps the last prev, not the first",
         "syncbase/mailbox.py",
-        "behind.setdefault(key, old)",
-        "behind[key] = old",
+        "folded.setdefault(key, old)",
+        "folded[key] = old",
     ),
     Mistake(
         "an ack counted twice",
@@ -120,8 +120,8 @@ MISTAKES = [
     Mistake(
         "a retry that forgets the backlog",
         "syncbase/mailbox.py",
-        "        self.fold()\n        behind = self.behind\n",
-        "        self.groups.clear()\n        self.fold()\n        behind = self.behind\n",
+        "        self.fold()\n        folded = self.folded\n",
+        "        self.groups.clear()\n        self.fold()\n        folded = self.folded\n",
     ),
     Mistake(
         "a failed event is never brought again",

@@ -183,7 +183,9 @@ class Confirmer:
         for sub, mine in owed.items():
             if sub.mailbox or sub.resync_reason is not None:
                 tally.expected += 1
-                sub.mailbox.owe(Vote(tally, mine), self._delivery.seq, *self._delivery.newest)
+                sub.mailbox.add_pending_vote(
+                    Vote(tally, mine), self._delivery.seq, *self._delivery.newest
+                )
                 if sub.is_overdue:
                     sub.mailbox.overdue()
             elif sub.outstanding is not None and not sub.outstanding.answered:

@@ -115,12 +115,12 @@ class Core:
     def add_scope(self, sub: Subscriber, scope: str) -> None:
         """Widen a watch, which is resynced as a whole."""
         self.delivery.need_resync(sub, "prefix added")
-        behind = sub.mailbox.behind
-        assert behind is not None
-        if not sub.mailbox.fresh:
+        folded = sub.mailbox.folded
+        assert folded is not None
+        if not sub.mailbox.never_accepted:
             for key, _ in self.mirror.under(scope):
                 if key not in sub.scopes:
-                    behind.setdefault(key, None)
+                    folded.setdefault(key, None)
         sub.scopes.add(scope)
         self._router.add(scope, sub)
         sub.registered = self._register([scope])
@@ -131,15 +131,15 @@ class Core:
         to be pumped.
         """
         self.delivery.need_resync(sub, "prefix removed")
-        behind = sub.mailbox.behind
-        assert behind is not None
+        folded = sub.mailbox.folded
+        assert folded is not None
         sub.scopes.remove(scope)
         self._wanted = None
         self._router.remove(scope, sub)
-        if not sub.mailbox.fresh:
+        if not sub.mailbox.never_accepted:
             for key, record in self.mirror.under(scope):
                 if key not in sub.scopes:
-                    behind.setdefault(key, record)
+                    folded.setdefault(key, record)
 
     def hold(self, scope: str) -> int:
         """Keep a scope in the mirror though no watch needs it (for views).
@@ -448,12 +448,12 @@ class Core:
             self.delivery.need_resync(sub, reason)
         for diff in diffs:
             for sub in self._router.match(diff[0]):
-                if not sub.mailbox.fresh and sub.mailbox.behind is not None:
-                    sub.mailbox.behind.setdefault(diff[0], diff[1])
+                if not sub.mailbox.never_accepted and sub.mailbox.folded is not None:
+                    sub.mailbox.folded.setdefault(diff[0], diff[1])
         if tally is not None:
             for sub in self.subscribers:
                 tally.expected += 1
-                sub.mailbox.owe(Vote(tally), self.delivery.seq, *self.delivery.newest)
+                sub.mailbox.add_pending_vote(Vote(tally), self.delivery.seq, *self.delivery.newest)
                 if sub.is_overdue:
                     sub.mailbox.overdue()
         self.delivery.start_round(self.subscribers)

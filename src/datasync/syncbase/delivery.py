@@ -302,13 +302,13 @@ class Delivery:
         return True
 
     def _prepare_resync(self, sub: Subscriber, reason: str) -> None:
-        fresh, dirty = sub.mailbox.fresh, sub.mailbox.dirty
-        before, batch = sub.mailbox.take_fold()
+        never_accepted, dirty = sub.mailbox.never_accepted, sub.mailbox.dirty
+        before, batch = sub.mailbox.take_for_resync()
         scopes = {scope: self._mirror.under(scope) for scope in sub.scopes.in_order()}
         changed: dict[str, Record | None] | None = None
-        if not fresh or dirty:
+        if not never_accepted or dirty:
             changed = {}
-            if fresh:  # then only dirty keys were ever delivered, and in vain
+            if never_accepted:  # then only dirty keys were ever delivered, and in vain
                 changed.update(dict.fromkeys(key for items in scopes.values() for key, _ in items))
             records = self._mirror.records
             for key, old in before.items():
@@ -318,7 +318,7 @@ class Delivery:
             changed.update(dirty)
         revision, source = self.newest
         sub.enter(Progress.RESYNCING)
-        sub.mailbox.fresh = False  # what comes from now on follows this RESYNC
+        sub.mailbox.never_accepted = False  # what comes from now on follows this RESYNC
         sub.stats.resynced_at = self.clock()
         event = make_resync(
             scopes,
@@ -331,7 +331,7 @@ class Delivery:
             report=sub.report,
             ticket=sub,
         )
-        sub.outstanding = Outstanding(event, batch, base=before, was_fresh=fresh)
+        sub.outstanding = Outstanding(event, batch, base=before, was_never_accepted=never_accepted)
 
     def _deliver(self, sub: Subscriber, out: Outstanding) -> None:
         out.receive()
@@ -420,7 +420,7 @@ class Delivery:
 
     def _withdraw(self, sub: Subscriber, out: Outstanding, *, dirty: bool) -> None:
         """Put an event that was not accepted back into the mailbox."""
-        out.give_back(sub.mailbox, dirty=dirty)
+        out.requeue(sub.mailbox, dirty=dirty)
         event = out.event
         if isinstance(event, ResyncEvent) and (
             sub.progress is Progress.RESYNCING or event.reason == NEW_HISTORY

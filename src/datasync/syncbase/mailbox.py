@@ -2,7 +2,7 @@
 or folded beyond its limit.
 
 Two forms. *Commits*: each waits as it came, and its records chain, so that what a change replaced
-is its `prev`. *Folded* (`behind` is a dict): only the record before the first change of each key is
+is its `prev`. *Folded* (`folded` is a dict): only the record before the first change of each key is
 kept; the new value is that of the mirror when the fold is taken. A fold thus always ends at the
 newest position, and costs memory by key.
 """
@@ -96,19 +96,19 @@ class Mailbox:
         "_last",
         "_size",
         "_votes",
-        "behind",
         "dirty",
-        "fresh",
+        "folded",
         "groups",
         "limit",
+        "never_accepted",
     )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.groups: deque[Group] = deque()
-        self.behind: dict[str, Record | None] | None = None
+        self.folded: dict[str, Record | None] | None = None
         self.dirty: dict[str, Record | None] = {}
-        self.fresh = True
+        self.never_accepted = True
         """Nothing was ever accepted: the state before is empty, whatever the key."""
         self._size = 0
         # up to that commit, all that wait have been answered as far as it counts
@@ -120,11 +120,11 @@ class Mailbox:
         self._last: tuple[int, int, str] = (0, 0, "")
 
     def __bool__(self) -> bool:
-        return bool(self.groups) or self.behind is not None
+        return bool(self.groups) or self.folded is not None
 
     def __len__(self) -> int:
         """The number of changes that wait."""
-        return self._size if self.behind is None else len(self.behind)
+        return self._size if self.folded is None else len(self.folded)
 
     @property
     def first_seq(self) -> float:
@@ -136,7 +136,7 @@ class Mailbox:
     def add(self, group: Group) -> None:
         """Take in one commit; fold everything when that exceeds the limit."""
         self.groups.append(group)
-        if self.behind is not None:
+        if self.folded is not None:
             self.fold()
             return
         self._size += len(group.diffs)
@@ -145,15 +145,15 @@ class Mailbox:
 
     def fold(self) -> None:
         """Turn the waiting commits into the folded form, or add them to it."""
-        behind = self.behind
-        if behind is None:
-            behind = self.behind = {}
+        folded = self.folded
+        if folded is None:
+            folded = self.folded = {}
         if self.groups:
             self._first_seq = min(self._first_seq, self.groups[0].seq)
         for group in self.groups:
             if self._votes:
                 self._votes.overwritten([diff[0] for diff in group.diffs])
-            self._fold_in(group, behind)
+            self._fold_in(group, folded)
         self.groups.clear()
         self._size = 0
 
@@ -164,36 +164,36 @@ class Mailbox:
         overwritten.
         """
         self.fold()
-        assert self.behind is not None
+        assert self.folded is not None
         self._first_seq = min(self._first_seq, group.seq)
-        self._fold_in(group, self.behind)
+        self._fold_in(group, self.folded)
 
-    def _fold_in(self, group: Group, behind: dict[str, Record | None]) -> None:
-        if not self.fresh:
+    def _fold_in(self, group: Group, folded: dict[str, Record | None]) -> None:
+        if not self.never_accepted:
             for key, old, _ in group.diffs:
-                behind.setdefault(key, old)
+                folded.setdefault(key, old)
         if group.tally is not None:
             self._votes.add(Vote(group.tally, {diff[0] for diff in group.diffs}))
         self._commits += 1
         self._last = (group.seq, group.revision, group.source)
 
-    def owe(self, vote: Vote, seq: int, revision: int, source: str) -> None:
+    def add_pending_vote(self, vote: Vote, seq: int, revision: int, source: str) -> None:
         """Let the outcome of the next event be the answer to `vote` as well."""
         self.fold()
         self._votes.add(vote)
         self._last = (seq, revision, source)
 
-    def give_back(self, changes: Sequence[Change[Any]], batch: Batch, *, dirty: bool) -> None:
+    def requeue(self, changes: Sequence[Change[Any]], batch: Batch, *, dirty: bool) -> None:
         """Fold an event that was not accepted (`dirty`), or never delivered,
         with all that came behind it.
         """
         self.fold()
-        behind = self.behind
-        assert behind is not None
+        folded = self.folded
+        assert folded is not None
         for change in changes:
             if dirty:
                 self.dirty.setdefault(change.key, change._old)
-            behind[change.key] = change._old
+            folded[change.key] = change._old
         if not dirty:
             self._first_seq = min(self._first_seq, batch.first_seq)
         if self._last[0] < batch.last_seq:
@@ -206,11 +206,11 @@ class Mailbox:
 
     def take(self, records: Mapping[str, Record], decode: Decode[Any]) -> Batch:
         """The next commit, or the whole fold, as changes; empty where nothing differs after all."""
-        if self.behind is None:
+        if self.folded is None:
             return self._take_commit(decode)
         changes: list[Change[Any]] = []
         newest, dirty = self._last[1], self.dirty
-        for key, before in self.behind.items():
+        for key, before in self.folded.items():
             new, old = records.get(key), before
             if key in dirty:
                 old = dirty[key]
@@ -219,20 +219,20 @@ class Mailbox:
             changes.append(Change(key, newest if new is None else new.revision, new, old, decode))
         return self._close_fold(changes)
 
-    def take_fold(self) -> tuple[dict[str, Record | None], Batch]:
+    def take_for_resync(self) -> tuple[dict[str, Record | None], Batch]:
         """What a RESYNC makes up for: the record before, by key, of all that changed since,
         and a batch of nothing.
         """
         self.fold()
-        assert self.behind is not None
-        return self.behind, self._close_fold([])
+        assert self.folded is not None
+        return self.folded, self._close_fold([])
 
     def _close_fold(self, changes: list[Change[Any]]) -> Batch:
         seq, revision, source = self._last
         batch = Batch(
             changes, self._commits, None, self._votes.take(), self._first_seq, seq, revision, source
         )
-        self.behind, self._commits, self._first_seq = None, 0, math.inf
+        self.folded, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
     def overdue(self) -> None:
@@ -256,7 +256,7 @@ class Mailbox:
                 tally.close()
         self.groups.clear()
         self.dirty.clear()
-        self.behind, self._first_seq = None, math.inf
+        self.folded, self._first_seq = None, math.inf
 
     def _take_commit(self, decode: Decode[Any]) -> Batch:
         group, dirty = self.groups.popleft(), self.dirty

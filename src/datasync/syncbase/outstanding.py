@@ -58,7 +58,7 @@ class Outstanding(msgspec.Struct, eq=False):
     """The event with those keys, where there are any."""
     base: Mapping[str, Record | None] = MappingProxyType({})
     """Of a RESYNC: the record before, by key, of what it changes."""
-    was_fresh: bool = False
+    was_never_accepted: bool = False
     """Of a RESYNC: the watch had accepted nothing before."""
 
     def receive(self) -> None:
@@ -138,23 +138,23 @@ class Outstanding(msgspec.Struct, eq=False):
         for key in refused:
             if key in were_dirty:
                 box.dirty[key] = were_dirty[key]
-            elif self.was_fresh or key in self.base:
+            elif self.was_never_accepted or key in self.base:
                 box.dirty[key] = self.base.get(key)
             else:
                 box.dirty[key] = shown.get(key)
 
-    def give_back(self, box: Mailbox, *, dirty: bool) -> None:
+    def requeue(self, box: Mailbox, *, dirty: bool) -> None:
         """Put what was not accepted back into the mailbox, folded with all that came behind it.
 
         dirty: it was delivered, so that the handler may have applied any part of it.
         """
-        box.give_back(self.batch.changes, self.batch, dirty=dirty)
+        box.requeue(self.batch.changes, self.batch, dirty=dirty)
         if isinstance(self.event, ResyncEvent):
-            assert box.behind is not None
-            if self.was_fresh:
-                box.fresh = True
-                box.behind.clear()
-            box.behind.update(self.base)
+            assert box.folded is not None
+            if self.was_never_accepted:
+                box.never_accepted = True
+                box.folded.clear()
+            box.folded.update(self.base)
             if dirty:
                 for change in self._whole_resync()._make_changes():
                     box.dirty.setdefault(change.key, change._old)
