@@ -465,6 +465,7 @@ def test_writes_that_are_refused_or_unknown_leave_nothing() -> None:
             proxied(server) as (proxy, url),
             DataSync(url, **QUICK) as sync,
         ):
+            sync.watch("beside", "b/")  # somebody has to be there to be asked
 
             async def refused(number: int) -> None:
                 await sync.put(f"a/{number}", b"x" * 10_000, confirm=True)

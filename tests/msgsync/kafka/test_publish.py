@@ -112,6 +112,7 @@ def test_closing_while_the_broker_hangs_ends_in_time(server: KafkaServer, group:
         async with server.proxy() as proxy:
             sync = DataSync(f"kafka://127.0.0.1:{proxy.port}/{topic}?timeout=30{group}", **QUICK)
             view = sync.view("")
+            sync.watch("beside", "b/")  # somebody has to be there to be asked
             await sync.start()
             await view.at_least(0)
             await sync.put("a/1", b"1")
