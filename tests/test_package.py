@@ -108,9 +108,10 @@ async def main(url):
     async with datasync.DataSync(url) as sync:
         watch = sync.watch("all", "")
         await sync.put("a", b"1")
-        async for event in watch:
-            print(event.changes[0].key)
-            break
+        async for event in watch:  # the RESYNC may be of the moment before
+            if event.changes:
+                print(event.changes[0].key)
+                break
 
 for url in ("memory://", "sqlite:///a.db"):
     asyncio.run(main(url))
