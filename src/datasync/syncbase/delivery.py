@@ -377,11 +377,13 @@ class Delivery:
         if refused and not sub.refused:
             sub.trouble.begin(self._wall())
         out.accept(sub.mailbox, sub.refused, refused)
-        sub.trouble.refusals = sub.trouble.refusals + bool(refused) if sub.refused else 0
         if refused:
+            sub.trouble.refusals += 1
             watchlog.refused(sub, out.event, refused)
-        elif not (was_well or sub.refused):
-            watchlog.accepted(sub)
+        elif not sub.refused:
+            sub.trouble.refusals = 0
+            if not was_well:
+                watchlog.accepted(sub)
 
         event, keys = out.event, len(out.batch.changes)
         if isinstance(event, ResyncEvent):

@@ -7,6 +7,7 @@ its attribute `watch`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,15 +27,9 @@ def failed(sub: Subscriber, event: Event[Any], error: BaseException) -> None:
     """It was given `event`, and has failed `Trouble.failures` times in a row by now."""
     times = sub.trouble.failures
     if _is_told(times):
-        log.warning(
-            "%s: %s failed (try %d): %s",
-            sub.name,
-            _shown(event),
-            times,
-            in_one_line(error),
-            exc_info=error if times == 1 else None,
-            extra={"watch": sub.name},
-        )
+        told = error if times == 1 else None
+        text = f"{_shown(event)} failed (try {times}): {in_one_line(error)}"
+        _say(logging.WARNING, sub, text, told)
 
 
 def refused(sub: Subscriber, event: Event[Any], reasons: Mapping[str, str]) -> None:
@@ -42,19 +37,12 @@ def refused(sub: Subscriber, event: Event[Any], reasons: Mapping[str, str]) -> N
     if _is_told(sub.trouble.refusals):
         named = "; ".join(f"{key}: {reasons[key]}" for key in sorted(reasons)[:_NAMED])
         more = f"; and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
-        log.warning(
-            "%s: %s, refused: %s%s",
-            sub.name,
-            _shown(event),
-            named,
-            more,
-            extra={"watch": sub.name},
-        )
+        _say(logging.WARNING, sub, f"{_shown(event)}, refused: {named}{more}")
 
 
 def accepted(sub: Subscriber) -> None:
     """It was in trouble, and nothing of it is left."""
-    log.info("%s: applied all of it again", sub.name, extra={"watch": sub.name})
+    _say(logging.INFO, sub, "applied all of it again")
 
 
 def overdue(sub: Subscriber) -> None:
@@ -62,25 +50,20 @@ def overdue(sub: Subscriber) -> None:
     spec, out = sub.spec, sub.outstanding
     if out is not None and sub.is_out:
         seconds = spec.resync_timeout if isinstance(out.event, ResyncEvent) else spec.ack_timeout
-        log.warning(
-            "%s: %s, no report within %g s; nobody waits for it any longer",
-            sub.name,
-            _shown(out.event),
-            seconds,
-            extra={"watch": sub.name},
-        )
+        text = f"no report within {seconds:g} s; nobody waits for it any longer"
+        _say(logging.WARNING, sub, f"{_shown(out.event)}, {text}")
     elif not sub.runner.is_stream:
-        log.warning(
-            "%s: its handler has reported, and has not returned within %g s",
-            sub.name,
-            spec.ack_timeout,
-            extra={"watch": sub.name},
-        )
+        text = f"its handler has reported, and has not returned within {spec.ack_timeout:g} s"
+        _say(logging.WARNING, sub, text)
 
 
 def reported_late(sub: Subscriber) -> None:
     """It was overdue, and has reported."""
-    log.info("%s: reported, late", sub.name, extra={"watch": sub.name})
+    _say(logging.INFO, sub, "reported, late")
+
+
+def _say(level: int, sub: Subscriber, text: str, error: BaseException | None = None) -> None:
+    log.log(level, "%s: %s", sub.name, text, exc_info=error, extra={"watch": sub.name})
 
 
 def _is_told(times: int) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "errors_on_one_line",
     "log_lines",
     "prepare_streams",
+    "records_to",
     "run",
     "standard_input",
 ]
@@ -222,16 +223,21 @@ class LogLines(logging.Handler):
 def log_lines(*, debug: bool) -> Iterator[LogLines]:
     """Warnings of datasync, and what the event loop complains of, go to
     standard error while this lasts."""
-    handler = LogLines(debug)
+    with contextlib.closing(LogLines(debug)) as handler, records_to(handler):
+        yield handler
+
+
+@contextlib.contextmanager
+def records_to(handler: logging.Handler) -> Iterator[None]:
+    """What datasync and the event loop log goes to `handler` alone while this lasts."""
     loggers = [logging.getLogger(name) for name in ("datasync", "asyncio")]
     before = [logger.propagate for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
     try:
-        yield handler
+        yield
     finally:
         for logger, propagate in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.propagate = propagate
-        handler.close()

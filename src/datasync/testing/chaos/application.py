@@ -10,26 +10,12 @@ from typing import Any, NamedTuple
 from datasync.errors import DataSyncError, Disconnected, NotApplied, OutcomeUnknown
 from datasync.source import Source
 from datasync.sync import DataSync
+from datasync.testing.simulation.schedule import KEYS, PREFIXES
 from datasync.testing.simulation.world import BAD, Actor, HandlerActor, StreamActor
 from datasync.testing.trace.recorder import Recorder
 
 __all__ = ["Acknowledged", "Application"]
 
-PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
-KEYS = [
-    "a/1",
-    "a/2",
-    "a/b/1",
-    "a/b/2",
-    "a/b/c/1",
-    "a/b/c/2",
-    "d/1",
-    "d/2",
-    "d/x/1",
-    "e/1",
-    "f/1",
-    "top",
-]
 _MOST_WATCHES = 9
 _UNDER_WAY = 20
 _ACK_TIMEOUT, _RESYNC_TIMEOUT = 2.0, 4.0

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from datasync.options import Backoff
 from datasync.sync import DataSync
+from datasync.terminal.process import records_to
 from datasync.testing.chaos.application import Application
 from datasync.testing.chaos.judge import judge
 from datasync.testing.chaos.schedule import Step
@@ -51,17 +52,8 @@ async def play(store: Store, schedule: Sequence[Step], seed: int) -> Outcome:
 def _quiet_log() -> Iterator[list[str]]:
     """The engine warns of every fault; here they are meant. What it did not expect is kept."""
     handler = _Unexpected(logging.ERROR)
-    loggers = [logging.getLogger(name) for name in ("datasync", "asyncio")]
-    before = [logger.propagate for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
-    try:
+    with records_to(handler):
         yield handler.said
-    finally:
-        for logger, propagate in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.propagate = propagate
 
 
 class _Unexpected(logging.Handler):

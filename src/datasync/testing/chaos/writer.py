@@ -11,7 +11,7 @@ import sys
 
 from datasync.errors import DataSyncError
 from datasync.sync import DataSync
-from datasync.testing.chaos.application import KEYS
+from datasync.testing.simulation.schedule import KEYS
 
 __all__ = ["main"]
 

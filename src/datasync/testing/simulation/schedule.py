@@ -38,10 +38,10 @@ from datasync.testing.trace.recorder import Recorder
 from datasync.testing.trace.records import Record
 from datasync.view import View
 
-__all__ = ["PROFILES", "simulate"]
+__all__ = ["KEYS", "PREFIXES", "PROFILES", "simulate"]
 
-_PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
-_KEYS = [
+PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
+KEYS = [
     "a/1",
     "a/2",
     "a/b/1",
@@ -125,9 +125,9 @@ class _Run:
         self._crowded = rng.random() < 0.2
         """Watches come and go all the time, most of them trouble, and are written to at once."""
         # where all is known, none brings a snapshot
-        self._prefixes = _PREFIXES[1:] if self._crowded else _PREFIXES
+        self._prefixes = PREFIXES[1:] if self._crowded else PREFIXES
         self._view: View[bytes] | None = None
-        self._scope = rng.choice(_PREFIXES)
+        self._scope = rng.choice(PREFIXES)
         self._single = all(source.capabilities.transactions for source in self._sources)
 
     def _make_sources(self, profile: str) -> list[FaultySource]:
@@ -224,7 +224,7 @@ class _Run:
 
     def _change(self, source: FaultySource) -> tuple[str, bytes | None]:
         rng = self._rng
-        key = rng.choice(_KEYS)
+        key = rng.choice(KEYS)
         kind = rng.random()
         if kind < 0.2:
             return key, None
@@ -261,7 +261,7 @@ class _Run:
             for scope in actor.scopes
             if scope not in before.get(actor.name, ())
         )
-        keys = [key for key in _KEYS if key in added]
+        keys = [key for key in KEYS if key in added]
         if keys:
             self._value += 1
             changes: dict[str, bytes | None] = {self._rng.choice(keys): _value(self._value)}
@@ -272,7 +272,7 @@ class _Run:
         if not self._alive:
             return
         source, actor = self._sources[-1], self._rng.choice(self._alive)
-        keys = [key for key in _KEYS if key in Scopes(actor.scopes)]
+        keys = [key for key in KEYS if key in Scopes(actor.scopes)]
         for key in self._rng.sample(keys, min(len(keys), 2)):
             self._value += 1
             self._start_publishing(source, {key: _value(self._value)})
@@ -414,7 +414,7 @@ class _Run:
         rng = self._rng
         self._named += 1
         prefixes = rng.sample(self._prefixes, rng.choice([1, 1, 2]))
-        keys = rng.sample(_KEYS, 1) if rng.random() < 0.2 else []
+        keys = rng.sample(KEYS, 1) if rng.random() < 0.2 else []
         others = [actor.name for actor in self._alive]
         kind = StreamActor if rng.random() < 0.3 else HandlerActor
         actor = kind(
