@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import enum
 import subprocess
 import sys
 import textwrap
-from typing import Any
+import uuid
+from typing import Annotated, Any, Literal, NewType
 
 import msgspec
 import pydantic
@@ -57,7 +60,8 @@ VALUES: list[tuple[Any, Any, bytes]] = [
     (Checked, Checked(port=5), b'{"port":5}'),
     (dict, {"b": 1, "a": [None, True]}, b'{"a":[null,true],"b":1}'),
     (list, [1, "a"], b'[1,"a"]'),
-    (str, "text", b'"text"'),
+    (str, 'text "\u00e4"', 'text "\u00e4"'.encode()),
+    (str, "", b""),
     (int, 5, b"5"),
     (float, 1.5, b"1.5"),
     (bool, True, b"true"),
@@ -128,8 +132,12 @@ def test_a_codec_is_made_once() -> None:
 
 
 def test_content_types() -> None:
-    found = [codec_for(type_).content_type for type_ in (bytes, Route, Peer, Interface)]
-    assert found == ["application/octet-stream", *["application/json"] * 3]
+    found = [codec_for(type_).content_type for type_ in (bytes, str, Route, Peer, Interface)]
+    assert found == [
+        "application/octet-stream",
+        "text/plain; charset=utf-8",
+        *["application/json"] * 3,
+    ]
     assert codec_for(Interface, "proto").content_type == "application/x-protobuf"
 
 
@@ -148,6 +156,64 @@ def test_types_without_a_class_of_their_own() -> None:
     anything: Codec[Any] = codec_for(Any)
     assert anything.decode("k", b"[1]") == [1]
     assert codec_for(Route | None).decode("k", b"null") is None  # type: ignore[arg-type]
+
+
+Name = NewType("Name", str)
+
+
+class Level(enum.StrEnum):
+    LOW = "low"
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        str | None,
+        str | int,
+        list[int] | str,
+        Literal["a", "b"],
+        Literal[1, "a"],
+        Literal["a"] | None,
+        Name,
+        Name | None,
+        Annotated[str, "a comment"],
+        Annotated[str, msgspec.Meta(max_length=5)],
+        Annotated[str, msgspec.Meta(title="A title")],
+        Annotated[Name | int, "a comment"],
+    ],
+    ids=str,
+)
+def test_a_type_that_may_be_text_and_is_not_str_itself_is_refused(type_: Any) -> None:
+    with pytest.raises(BadValue, match="may be text alone.*use str and check it in the handler"):
+        codec_for(type_)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "raw"),
+    [
+        (Level, Level.LOW, b'"low"'),
+        (Colour | None, Colour.RED, b'"red"'),
+        (Literal[1, 2], 2, b"2"),
+        (list[str], ["edge"], b'["edge"]'),
+        (dict[str, str | None], {"a": "edge"}, b'{"a":"edge"}'),
+        (tuple[Name, ...], ("edge",), b'["edge"]'),
+        (
+            datetime.datetime,
+            datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+            b'"2026-01-02T03:04:05Z"',
+        ),
+        (datetime.timedelta, datetime.timedelta(seconds=90), b'"PT90S"'),
+        (uuid.UUID, uuid.UUID(int=1), b'"00000000-0000-0000-0000-000000000001"'),
+        (decimal.Decimal, decimal.Decimal("1.10"), b'"1.10"'),
+        (set[int], {3}, b"[3]"),
+    ],
+    ids=str,
+)
+def test_what_only_contains_text_or_is_written_as_text_stays_json(
+    type_: Any, value: Any, raw: bytes
+) -> None:
+    assert encode("k", value, "json") == codec_for(type_).encode(value) == raw
+    assert codec_for(type_).decode("k", raw) == value
 
 
 class Opaque:
@@ -172,6 +238,7 @@ def test_types_that_no_codec_serves(type_: Any) -> None:
         ({1: {2: object()}}, "object"),
         (Route("n", hops=[Opaque()]), "Opaque"),  # type: ignore[list-item]
         (Old(), "required"),
+        ("a\ud800", "character 1 is half of a surrogate pair; store text"),
     ],
 )
 def test_values_that_cannot_be_stored(value: object, what: str) -> None:
@@ -205,6 +272,7 @@ def test_unknown_dialects(dialect: Any) -> None:
         (Host, b'{"name":"","ports":[1,"SECRET"]}', "Expected `int`, got `str` at $.ports[1]"),
         (dict[str, int], b'{"SECRET":"SECRET"}', "Expected `int`, got `str` at $[...]"),
         (int, b"SECRET", "it is not JSON"),
+        (str, b"SECRET\xff", "it is not UTF-8 (byte 6)"),
         (Peer, b"", "json invalid"),
         (Peer, b'{"peerName":"SECRET","port":"SECRET"}', "field 'port': int parsing"),
         (

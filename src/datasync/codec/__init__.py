@@ -1,9 +1,9 @@
 """Between values and the bytes that are stored: which codec serves which type.
 
-bytes are stored as they are. Protobuf messages are stored as JSON in the dialect of Go's
-`encoding/json`, or, with the dialect "proto", in their binary form. msgspec Structs, dataclasses,
-pydantic models and whatever else msgspec knows are stored as JSON. Neither protobuf nor pydantic is
-imported before one of their classes is asked for.
+bytes are stored as they are, text as its characters. Protobuf messages are stored as JSON in the
+dialect of Go's `encoding/json`, or, with the dialect "proto", in their binary form. msgspec
+Structs, dataclasses, pydantic models and whatever else msgspec knows are stored as JSON. Neither
+protobuf nor pydantic is imported before one of their classes is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TypeVar, cast
 
-from datasync.codec.plain import Bytes, JsonValues, PydanticValues
+from datasync.codec.plain import Bytes, JsonValues, PydanticValues, Text
 from datasync.codec.shared import OfType
 from datasync.errors import BadValue, MissingExtra, UsageError
 
@@ -77,6 +77,8 @@ def encode(key: str, value: object, dialect: str) -> bytes:
 def _make(type_: Any, dialect: str) -> Codec[Any]:
     if type_ is bytes:
         return Bytes()
+    if type_ is str:
+        return Text()
     if type_ in (bytearray, memoryview):
         raise BadValue(f"values cannot be read as {type_.__name__}; use bytes")
     if _is_message(type_):

@@ -1,4 +1,4 @@
-"""Everything but protobuf: bytes as they are, the types that msgspec knows
+"""Everything but protobuf: bytes and text as they are, the types that msgspec knows
 as JSON, and pydantic's."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from datasync.codec.shared import UNDECODABLE, OfType
 from datasync.errors import BadValue, DecodeError
 
-__all__ = ["Bytes", "JsonValues", "PydanticValues"]
+__all__ = ["Bytes", "JsonValues", "PydanticValues", "Text"]
 
 T = TypeVar("T")
 
@@ -38,23 +38,53 @@ class Bytes:
         return raw
 
 
+class Text:
+    """Text, stored as its characters in UTF-8, as the command line and REST store it."""
+
+    content_type = "text/plain; charset=utf-8"
+
+    def encode(self, value: str) -> bytes:
+        """The characters of `value`. Raises `BadValue`."""
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise BadValue(
+                f"character {error.start} is half of a surrogate pair; store text that UTF-8 can "
+                "hold, or bytes"
+            ) from None
+
+    def decode(self, key: str, raw: bytes) -> str:
+        """The characters that `raw` holds. Raises `DecodeError`."""
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError(key, f"it is not UTF-8 (byte {error.start})") from None
+
+
 class JsonValues(OfType, Generic[T]):
     """JSON of any type that msgspec reads: Structs, dataclasses,
-    TypedDicts, dict, list, str, int, ..."""
+    TypedDicts, dict, list, int, ... but not text alone."""
 
     content_type = "application/json"
 
     def __init__(self, type_: Any) -> None:
         super().__init__(type_)
         try:
-            known = not isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.CustomType)
+            info = msgspec.inspect.type_info(type_)
+            known = not isinstance(info, msgspec.inspect.CustomType)
             self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
         except (TypeError, ValueError):
             known = False
         if not known:
             raise BadValue(
-                f"there is no codec for {type_!r}; use bytes, a protobuf message, msgspec.Struct, "
-                "dataclass or model"
+                f"there is no codec for {type_!r}; use bytes, str, a protobuf message, "
+                "msgspec.Struct, dataclass or model"
+            )
+        if _may_be_text(info):
+            raise BadValue(
+                f"{type_!r} may be text alone, which is stored as its characters and not as JSON, "
+                "so nobody could tell the two apart; use str and check it in the handler, or make "
+                "it a field of a class"
             )
         self._encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -84,6 +114,20 @@ class JsonValues(OfType, Generic[T]):
             raise DecodeError(key, "it is not JSON" if raw else "it is empty") from None
         except Exception as error:  # of a __post_init__; its text may quote the value
             raise DecodeError(key, f"its type raises {type(error).__name__}") from None
+
+
+def _may_be_text(info: msgspec.inspect.Type) -> bool:
+    """Whether a str is among the values of the type."""
+    match info:
+        case msgspec.inspect.StrType():
+            return True
+        case msgspec.inspect.LiteralType(values=values):
+            return any(isinstance(value, str) for value in values)
+        case msgspec.inspect.UnionType(types=types):
+            return any(map(_may_be_text, types))
+        case msgspec.inspect.Metadata(type=inner):
+            return _may_be_text(inner)
+    return False
 
 
 def _check_numbers(value: Any, written: Any) -> None:
