@@ -184,7 +184,7 @@ class Level(enum.StrEnum):
     ids=str,
 )
 def test_a_type_that_may_be_text_and_is_not_str_itself_is_refused(type_: Any) -> None:
-    with pytest.raises(BadValue, match="may be text alone.*use str and check it in the handler"):
+    with pytest.raises(BadValue, match=r"may be text alone.*use str and check it in the handler"):
         codec_for(type_)
 
 
