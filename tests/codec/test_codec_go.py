@@ -22,6 +22,7 @@ from tests.helpers.codec.go_reader import go_reader
 from tests.helpers.codec.messages import bits, messages
 from tests.helpers.codec.protos.go2_pb2 import Old
 from tests.helpers.codec.protos.go3_pb2 import Whole
+from tests.helpers.codec.protos.modern_pb2 import Interface, Names, Scalars
 
 HERE = Path(__file__).parents[1] / "helpers" / "codec" / "go"
 WRITTEN = sorted((HERE / "written").glob("*.json"))
@@ -118,8 +119,8 @@ def test_names_as_go_makes_them(name: str, expected: str) -> None:
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.one_of(messages(Whole), messages(Old)), min_size=40, max_size=60))
-def test_go_reads_what_is_written(made: list[Message]) -> None:
+@given(st.lists(st.one_of(messages(Whole), messages(Old)), min_size=40, max_size=60), st.booleans())
+def test_go_reads_what_is_written(made: list[Message], in_capitals: bool) -> None:
     program = go_reader()
     sent, lines = [], []
     for message in made:
@@ -129,6 +130,9 @@ def test_go_reads_what_is_written(made: list[Message]) -> None:
         # Go knows no infinities, and its proto.Marshal of that time takes -0 for 0
         if not message.IsInitialized() or any(odd in raw for odd in (b"NaN", b"Infinity", b"-0.0")):
             continue
+        if in_capitals:
+            raw = json.dumps({key.upper(): item for key, item in json.loads(raw).items()}).encode()
+            assert bits(codec_for(type(message)).decode("k", raw)) == bits(message)
         sent.append(message)
         lines.append(b'{"type":"%s","json":%s}\n' % (type(message).__name__.encode(), raw))
     out = subprocess.run(
@@ -139,3 +143,26 @@ def test_go_reads_what_is_written(made: list[Message]) -> None:
     for message, answer in zip(sent, answers, strict=True):
         assert not answer.startswith(b"error"), answer
         assert bits(type(message).FromString(base64.b64decode(answer))) == bits(message)
+
+
+@pytest.mark.parametrize(
+    ("cls", "text", "message"),
+    [
+        (Interface, '{"NAME":"eth0","Mtu":9000}', Interface(name="eth0", mtu=9000)),
+        (Interface, '{"Phys_Address":"a","unknown":{"MTU":1}}', Interface(phys_address="a")),
+        (Interface, '{"physaddress":"a"}', Interface()),  # Go knows no JSON names
+        (Names, '{"NESTED_NAMES":{"SNAKE_case_name":"a"}}', Names(nested_names={"snake_case_name": "a"})),
+        (Scalars, '{"LEVEL":"LEVEL_LOW","I32":null}', Scalars(level=1)),
+        (Scalars, '{"TEXT":"\\":","I32":5}', Scalars(text='":', i32=5)),
+    ],
+)  # fmt: skip
+def test_names_that_differ_in_case_alone_are_read_as_go_does(
+    cls: type[Message], text: str, message: Message
+) -> None:
+    assert codec_for(cls).decode("k", text.encode()) == message
+
+
+@pytest.mark.parametrize("text", ['{"mtu":1,"MTU":2}', '{"MTU":1,"Mtu":2}', '{"MTU":null,"mtu":2}'])
+def test_a_field_that_is_given_in_two_cases_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError, match="'mtu' is given twice"):
+        codec_for(Interface).decode("k", text.encode())

@@ -3,10 +3,10 @@ compiled once for each descriptor.
 
 `compile_message` makes a function that walks a parsed JSON object once and turns it, in place, into
 keyword arguments for the message class: sub-messages stay dicts, which the class takes as they are.
-It knows the usual forms: names as in the .proto or their JSON names, and the values that Go, this
-package or protobuf's own JSON write. On anything else it raises `Unusual`, and the caller reads the
-text again with protobuf's own, slower reader, which decides. So whatever is accepted here must mean
-the same there; nothing has to be rejected here for the right reason.
+It knows the usual forms: names as in the .proto, in any case, or their JSON names, and the values
+that Go, this package or protobuf's own JSON write. On anything else it raises `Unusual`, and the
+caller reads the text again with protobuf's own, slower reader, which decides. So whatever is
+accepted here must mean the same there; nothing has to be rejected here for the right reason.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from datasync.codec.wellknown import (
     TREES,
     enum_of,
     fit_float32,
+    folded,
     go_name,
     is_map,
     is_plain_struct,
@@ -114,12 +115,13 @@ class _Rest:
     """Deals with the keys of an object that are not plainly a field with a usual value.
 
     Those are members of oneofs (two must not be set), JSON names that differ from the name in the
-    .proto (both must not be given), nulls, unknown keys, and oneofs as Go writes them:
-    `{"Choice": {"Member": value}}`.
+    .proto (both must not be given), names that differ in case alone, nulls, unknown keys, and
+    oneofs as Go writes them: `{"Choice": {"Member": value}}`.
     """
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.fields: dict[str, tuple[FieldDescriptor, type | None, Convert]] = {}
+        self._folded = {name: field.name for name, field in folded(descriptor).items()}
         known = resolve(descriptor)
         self._go_oneofs = {
             go_name(name): {go_name(field.name): field.name for field in fields}
@@ -134,12 +136,15 @@ class _Rest:
             if key not in self.fields:
                 members = self._go_oneofs.get(key)
                 member = go_member(value, members) if members is not None else None
-                if member is None:
+                if member is not None:
+                    sizes.append(1)
+                    (value,) = value.values()
+                    key = member
+                elif (name := self._folded.get(key.lower())) is not None:
+                    key = name
+                else:
                     self._skip(key, value, sizes)
                     continue
-                sizes.append(1)
-                (value,) = value.values()
-                key = member
             field, as_is, converter = self.fields[key]
             if field.name in js:
                 raise Unusual
@@ -210,14 +215,19 @@ def _well_known(descriptor: Descriptor, plans: dict[str, Convert]) -> Convert:
     reader, for this value alone."""
     has_plain_form = is_plain_struct(descriptor)
     is_any = descriptor.full_name == "google.protobuf.Any"
+    is_mask = descriptor.full_name == "google.protobuf.FieldMask"
     plain = (
         _ordinary(descriptor, plans, descriptor.full_name + " (plain)") if has_plain_form else None
     )
     cls = GetMessageClass(descriptor)
 
     def convert(value: Any, depth: int, sizes: list[int]) -> Any:
-        if plain is not None and type(value) is dict and not (is_any and "@type" in value):
+        if plain is not None and type(value) is dict:
+            if is_any and "@type" in value:
+                raise Unusual
             return plain(value, depth, sizes)
+        if is_mask and type(value) is not str:  # protobuf's reader takes `[]` and 0, too
+            raise Unusual
         sizes.append(_members(value, _UNREAD_DEPTH))
         return ParseDict(
             value, cls(), ignore_unknown_fields=True, max_recursion_depth=MAX_DEPTH - depth

@@ -2,9 +2,12 @@
 by protobuf's own JSON reader.
 
 It decides what is valid, with additions that protobuf itself would refuse or drop, but Go
-writes: well-known types as plain messages, oneofs as `{"Choice": {"Member": value}}`, and the
-largest 32-bit float, rounded up. The first are replaced by their zero value, and filled in
-after protobuf has read the rest.
+writes or reads: well-known types as plain messages, oneofs as `{"Choice": {"Member": value}}`, the
+largest 32-bit float, rounded up, and names that differ in case alone. The first are replaced by
+their zero value, and filled in after protobuf has read the rest.
+
+What protobuf's reader takes for nothing, though it stands for something that is not known here, is
+invalid: the unknown name of an enum, and what is not an object where a message is wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -22,7 +25,9 @@ from datasync.codec.protobuf_decode import go_member
 from datasync.codec.wellknown import (
     MAX_DEPTH,
     TREES,
+    enum_of,
     fit_float32,
+    folded,
     go_name,
     is_map,
     is_plain_struct,
@@ -81,8 +86,7 @@ def read(cls: type[Message], raw: bytes, plain: Plain) -> Message:
         try:
             target.CopyFrom(plain(target.DESCRIPTOR, value))
         except Exception:
-            where = ".".join(field.name for field, _ in path)
-            raise Invalid(f"field {where!r} takes {target.DESCRIPTOR.full_name}") from None
+            raise Invalid(f"field {_named(path)!r} takes {target.DESCRIPTOR.full_name}") from None
     return goal
 
 
@@ -113,29 +117,39 @@ def _without_go_forms(
     if len(path) >= MAX_DEPTH:
         raise Invalid(f"it nests more than {MAX_DEPTH} messages")
     name = descriptor.full_name
-    if type(value) is not dict or name in TREES:
+    if name in TREES:
         return value
     if is_plain_struct(descriptor):
+        if type(value) is not dict:
+            if name == "google.protobuf.FieldMask" and type(value) is not str:
+                raise Invalid(f"field {_named(path)!r} takes {name}")
+            return value
         if name == "google.protobuf.Any" and "@type" in value:
+            _check_packed(value, descriptor, path)
             return value
         found.append((path, value))
         return _ZEROS.get(name, 0)
-    value = _without_go_oneofs(value, descriptor)
+    if type(value) is not dict:
+        raise Invalid(
+            f"field {_named(path)!r} takes an object"
+            if path
+            else f"it is not a JSON object, as {name} is"
+        )
+    value = _with_own_names(_without_go_oneofs(value, descriptor), descriptor)
     known = resolve(descriptor)
     for key, content in value.items():
         field = known.get(key) or _extension(descriptor, key)
         if field is None or content is None:
             continue
         if field.message_type is None:
-            if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
-                value[key] = (
-                    [*map(fit_float32, content)] if type(content) is list else fit_float32(content)
-                )
+            many, where = type(content) is list, (*path, (field, None))
+            scalars = [_scalar(field, item, where) for item in (content if many else [content])]
+            value[key] = scalars if many else scalars[0]
         elif is_map(field) and type(content) is dict:
-            inner = key_and_value(field)[1].message_type
+            each, where = key_and_value(field)[1], (*path, (field, None))
+            inner = each.message_type
             if inner is None:
-                if key_and_value(field)[1].cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
-                    value[key] = {at: fit_float32(item) for at, item in content.items()}
+                value[key] = {at: _scalar(each, item, where) for at, item in content.items()}
             else:
                 value[key] = {
                     at: _without_go_forms(item, inner, (*path, (field, index)), found)
@@ -150,6 +164,54 @@ def _without_go_forms(
             value[key] = _without_go_forms(
                 content, field.message_type, (*path, (field, None)), found
             )
+    return value
+
+
+def _named(path: Path) -> str:
+    return ".".join(field.name for field, _ in path)
+
+
+def _scalar(field: FieldDescriptor, value: Any, path: Path) -> Any:
+    """One value of a field, as protobuf's reader takes it."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
+        return fit_float32(value)
+    if field.enum_type is not None and type(value) is str and not _names(enum_of(field), value):
+        raise Invalid(f"field {_named(path)!r} takes {field.enum_type.full_name}")
+    return value
+
+
+def _names(enum: EnumDescriptor, text: str) -> bool:
+    """Whether the text is the name of a value, or its number, which protobuf's reader takes."""
+    if text in enum.values_by_name:
+        return True
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_packed(value: dict[str, Any], descriptor: Descriptor, path: Path) -> None:
+    """Raise `Invalid` for what an Any must not hold; the rest protobuf's reader decides."""
+    content: Any = {key: item for key, item in value.items() if key != "@type"}
+    try:
+        inner = descriptor.file.pool.FindMessageTypeByName(str(value["@type"]).rpartition("/")[2])
+    except KeyError:
+        return
+    if inner.full_name in TREES or is_plain_struct(inner):
+        content = content.get("value")
+    if content is not None:
+        _without_go_forms(content, inner, path, [])
+
+
+def _with_own_names(value: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+    """Keys that differ from the name of a field in case alone are that name."""
+    known, fields = resolve(descriptor), folded(descriptor)
+    for key in [key for key in value if key not in known]:
+        if (field := fields.get(key.lower())) is not None:
+            if field.name in value:
+                raise Invalid(f"field {field.name!r} is given twice")
+            value[field.name] = value.pop(key)
     return value
 
 

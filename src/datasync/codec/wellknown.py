@@ -21,6 +21,7 @@ __all__ = [
     "TREES",
     "enum_of",
     "fit_float32",
+    "folded",
     "go_name",
     "is_map",
     "is_plain_struct",
@@ -106,6 +107,12 @@ def resolve(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
     keys = {field.name: field for field in descriptor.fields}
     keys.update((field.json_name, field) for field in descriptor.fields)
     return keys
+
+
+def folded(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    """The fields by their names in lower case: where no key is exactly one, Go's encoding/json
+    takes one that differs in case alone, and of several fields the first."""
+    return {field.name.lower(): field for field in reversed(descriptor.fields)}
 
 
 def fit_float32(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any, cast
@@ -262,7 +263,11 @@ def _more(draw: st.DrawFn, tree: Pairs, descriptor: Descriptor) -> Pairs:
 
 
 def _names(descriptor: Descriptor) -> st.SearchStrategy[str]:
-    known = [name for field in descriptor.fields for name in (field.name, field.json_name)]
+    known = [
+        name
+        for field in descriptor.fields
+        for name in (field.name, field.json_name, field.name.upper(), go_name(field.name))
+    ]
     odd = [
         "",
         "unknown",
@@ -277,11 +282,85 @@ def _names(descriptor: Descriptor) -> st.SearchStrategy[str]:
 
 
 def reference(cls: type[Message], raw: bytes) -> bytes | None:
-    """What protobuf's own reader makes of it; None for an error."""
+    """What protobuf's own reader makes of it, behind the rules that are ours; None for an error."""
     try:
+        with contextlib.suppress(RecursionError):  # nothing of ours lies so deep
+            whole = json.loads(
+                raw.decode(),
+                object_pairs_hook=Pairs,
+                parse_int=Raw,
+                parse_float=Raw,
+                parse_constant=Raw,
+            )
+            renamed = ours(whole, cast(Descriptor, cls.DESCRIPTOR))
+            raw = raw if renamed == whole else text(renamed).encode("utf-8", "surrogatepass")
         return bits(json_format.Parse(raw, cls(), ignore_unknown_fields=True))
     except Exception:  # it lets several types through
         return None
+
+
+def ours(value: Any, descriptor: Descriptor) -> Any:
+    """Names in another case are those of the fields, as in Go; `ValueError` for the unknown name
+    of an enum, and for what is not an object where a message is wanted: protobuf drops them."""
+    name = descriptor.full_name
+    if name in TREES:
+        return value
+    if is_plain_struct(descriptor):
+        if name == "google.protobuf.FieldMask" and not isinstance(value, str | Pairs):
+            raise ValueError(name)
+        if name == "google.protobuf.Any" and isinstance(value, Pairs):
+            return packed(value, descriptor)
+        return value
+    if not isinstance(value, Pairs):
+        raise ValueError(name)
+    known = resolve(descriptor)
+    found = Pairs()
+    for key, item in value:
+        if key not in known:
+            alike = [field.name for field in descriptor.fields if field.name.lower() == key.lower()]
+            key = alike[0] if alike else key
+        field = known.get(key)
+        if key.startswith("["):
+            with contextlib.suppress(KeyError):
+                field = descriptor.file.pool.FindExtensionByName(key[1:-1])
+        found.append((key, item if field is None or item is None else ours_of(field, item)))
+    return found
+
+
+def ours_of(field: FieldDescriptor, value: Any) -> Any:
+    """The same for the value of a field."""
+    if is_map(field):
+        each = key_and_value(field)[1]
+        if isinstance(value, Pairs):
+            return Pairs((key, ours_one(each, item)) for key, item in value)
+        return value
+    if is_repeated(field) and isinstance(value, list) and not isinstance(value, Pairs):
+        return [ours_one(field, item) for item in value]
+    return value if is_repeated(field) else ours_one(field, value)
+
+
+def ours_one(field: FieldDescriptor, value: Any) -> Any:
+    """The same for one value of it."""
+    if field.message_type is not None:
+        return ours(value, message_of(field))
+    if isinstance(value, str) and (enum := field.enum_type) is not None:
+        assert value in enum.values_by_name or isinstance(int(value), int)
+    return value
+
+
+def packed(value: Pairs, descriptor: Descriptor) -> Pairs:
+    """The same for an Any, in which the names stay as they are."""
+    content = dict(value)
+    if "@type" in content:
+        with contextlib.suppress(KeyError):
+            inner = descriptor.file.pool.FindMessageTypeByName(
+                str(content["@type"]).rpartition("/")[2]
+            )
+            rest = Pairs((key, item) for key, item in value if key != "@type")
+            known = inner.full_name in TREES or is_plain_struct(inner)
+            if not known or content.get("value") is not None:
+                ours(content["value"] if known else rest, inner)
+    return value
 
 
 def decoded(cls: type[Message], raw: bytes) -> bytes | None:
