@@ -79,7 +79,7 @@ async def main(url: str) -> None:
             }
             for change in event.changes:
                 state = refused.get(change.key, "in force" if change.value else "gone")
-                await sync.put(change.key.replace("config/", "status/", 1), state.encode())
+                await sync.put(change.key.replace("config/", "status/", 1), state)
             event.done(datasync.Refused(refused) if refused else None)
 
 

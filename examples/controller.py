@@ -21,23 +21,35 @@ ROUTES = {"10.0.0.0": "eth0", "10.9.0.0": "eth9"}
 
 async def main(url: str) -> None:
     async with datasync.DataSync(url, label="vpp1") as sync:
-        state = sync.watch("state", "status/route/")
-        txn = sync.txn().put("config/interface/eth0", Interface(mtu=9000))
-        for destination, interface in ROUTES.items():
-            txn.put(f"config/route/{destination}", Route(interface))
-        print("configured at revision", await txn.commit(), flush=True)
+        before = {kv.key: kv.value async for kv in sync.list("config/route/", Route)}
+        wanted = {f"config/route/{name}": Route(interface) for name, interface in ROUTES.items()}
+        state = sync.watch("state", "status/route/", type=str)
 
+        txn = sync.txn().put("config/interface/eth0", Interface(mtu=9000))
+        for key, route in wanted.items():
+            txn.put(key, route)
+        committed = await txn.commit()
+        assert committed is not None  # every store that two processes share counts revisions
+        print("configured at revision", committed, flush=True)
+
+        # The agent speaks of what this has changed. A status from before is about another value.
+        awaited = {key for key, route in wanted.items() if before.get(key) != route}
         known: dict[str, str] = {}
         async with asyncio.timeout(30):
             async for event in state:
                 for change in event.changes:
-                    known[change.key.removeprefix("status/route/")] = (change.value or b"").decode()
-                if known.keys() >= ROUTES.keys():
+                    key = change.key.replace("status/", "config/", 1)
+                    if change.value is not None:
+                        known[key] = change.value
+                    if change.revision > committed:
+                        awaited.discard(key)
+                if not awaited:
                     break
-        for destination, what in sorted(known.items()):
-            print("route", destination, what, flush=True)
-            if what != "in force":
-                await sync.delete(f"config/route/{destination}")
+
+        for key in sorted(wanted):
+            print("route", key.removeprefix("config/route/"), known.get(key), flush=True)
+            if known.get(key) != "in force":
+                await sync.delete(key)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from datasync import DataSync
 from tests.helpers.servers import child
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -19,6 +21,13 @@ def command(example: str, url: str) -> list[str]:
 
 def test_the_controller_configures_the_agent_from_another_process(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/agent.db"
+
+    async def leave_a_status_of_before() -> None:
+        async with DataSync(url, label="vpp1") as sync:
+            await sync.put("status/route/10.0.0.0", "no interface eth0")
+            await sync.put("status/route/10.9.0.0", "in force")
+
+    asyncio.run(leave_a_status_of_before())
     with child(command("agent.py", url), stdout=subprocess.PIPE, cwd=tmp_path) as agent:
         assert agent.stdout is not None
         lines = [agent.stdout.readline().strip()]

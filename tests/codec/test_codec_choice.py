@@ -172,7 +172,6 @@ class Level(enum.StrEnum):
         str | int,
         list[int] | str,
         Literal["a", "b"],
-        Literal[1, "a"],
         Literal["a"] | None,
         Name,
         Name | None,
