@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from datasync.cli.jsonfile import BYTES, DEEPEST, BadFile, Entry, json_entries, json_lines
+from datasync.documents.entries import BYTES, DEEPEST, BadFile, Entry
+from datasync.documents.jsonfile import json_entries, json_lines
 from datasync.errors import BadKey, DataSyncError, UsageError
 from datasync.terminal.output import json_line
 from datasync.terminal.process import standard_input
@@ -83,7 +84,7 @@ class File:
             return json_lines(self.name, self._file, self._flatten)
         if self._format == "json":
             return json_entries(self.name, self._file.read(), self._flatten)
-        from datasync.cli.yamlfile import yaml_entries  # only here: it needs an extra
+        from datasync.documents.yamlfile import yaml_entries  # only here: it needs an extra
 
         return yaml_entries(self.name, self._file.read(), self._flatten)
 
@@ -145,7 +146,7 @@ def writer(file: BinaryIO, format: str) -> Iterator[Write]:
         yield write
         file.write(b"{}\n" if behind == b"{\n" else b"\n}\n")
     else:
-        from datasync.cli.yamlfile import yaml_line
+        from datasync.documents.yamlfile import yaml_line
 
         empty = True
 

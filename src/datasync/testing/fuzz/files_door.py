@@ -13,7 +13,7 @@ from typing import Any
 
 from datasync.checks import check_key
 from datasync.cli.formats import FORMATS, File, writer
-from datasync.cli.jsonfile import BadFile
+from datasync.documents.entries import BadFile
 from datasync.testing.fuzz.door import Door, Finding, mutated, typed
 
 __all__ = ["door"]

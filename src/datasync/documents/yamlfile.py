@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from datasync.cli.jsonfile import (
+from datasync.documents.entries import (
     BYTES,
     DEEPEST,
     BadFile,

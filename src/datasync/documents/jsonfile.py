@@ -7,62 +7,29 @@ its parts: nothing is rounded or reordered on the way into the store.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
 from datasync.codec.shared import UNDECODABLE
-from datasync.errors import DataSyncError
+from datasync.documents.entries import (
+    BYTES,
+    DEEPEST,
+    BadFile,
+    Entry,
+    decoded_base64,
+    document,
+    text_bytes,
+)
 
-__all__ = [
-    "BYTES",
-    "DEEPEST",
-    "BadFile",
-    "Entry",
-    "decoded_base64",
-    "document",
-    "json_entries",
-    "json_lines",
-    "text_bytes",
-]
-
-BYTES = "$base64"
-"""The only member of an object that stands for bytes which are not text."""
-
-DEEPEST = 100
-"""How many lists and objects within each other `dump` writes as a structure, which the reader of
-each format takes; what is deeper is written as a text."""
+__all__ = ["json_entries", "json_lines"]
 
 _KEY_MEMBER = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*')
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING_OR_BLANK = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
-
-
-class BadFile(DataSyncError):
-    """A file that does not parse; the message names the file, the line and the column."""
-
-    def __init__(self, name: str, line: int, column: int, problem: str) -> None:
-        super().__init__(f"{name}, line {line}, column {column}: {problem}; nothing was written")
-        self.name, self.line, self.column, self.problem = name, line, column, problem
-
-    def __reduce__(self) -> tuple[type[BadFile], tuple[str, int, int, str]]:
-        return type(self), (self.name, self.line, self.column, self.problem)
-
-
-class Entry(NamedTuple):
-    """One key with its value, where the key stands in the file, and whether the value is a
-    mapping there."""
-
-    key: str
-    raw: bytes
-    line: int
-    column: int
-    mapping: bool = False
 
 
 Member = tuple[str, int, int, int, Any]
@@ -99,17 +66,6 @@ def _no_constant(text: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_members, parse_float=_Number, parse_int=_Number, parse_constant=_no_constant
 )
-
-
-def document(name: str, data: bytes) -> str:
-    """The text of a file in UTF-8, without a byte order mark. Raises `BadFile`."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
-        raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
 
 
 def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
@@ -271,21 +227,3 @@ def _raw(text: str, begin: int, end: int, value: Any) -> bytes:
         return text_bytes(_STRING_OR_BLANK.sub(r"\1", text[begin:end]))
     except ValueError as error:
         raise _Problem(str(error), begin) from None
-
-
-def text_bytes(text: str) -> bytes:
-    """The UTF-8 of a text. Raises `ValueError` for half a surrogate pair."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{text[error.start]!a} is half a character and has no UTF-8") from None
-
-
-def decoded_base64(text: Any) -> bytes:
-    """The bytes of {"$base64": text}. Raises `ValueError`."""
-    if type(text) is not str:
-        raise ValueError(f'"{BYTES}" takes a text in base64')
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, UnicodeEncodeError, ValueError) as error:
-        raise ValueError(f'the text of "{BYTES}" is not base64: {error}') from None
