@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from datasync import DataSync, Source, Verdict, open_url
 from datasync.checks import check_key, check_prefix
-from datasync.cli.formats import FORMATS, BadFile, Entry, File, format_of, opened, writer
+from datasync.cli.formats import (
+    FORMATS,
+    READ_FORMATS,
+    BadFile,
+    Entry,
+    Loadable,
+    format_named,
+    opened,
+    writer,
+)
 from datasync.cli.output_file import output_file
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.sources import connect, existing, hears_verdicts
@@ -25,10 +34,12 @@ __all__ = ["COMMANDS"]
 _BATCH = 1000
 
 
-def _format_option(parser: argparse.ArgumentParser, default: str) -> None:
+def _format_option(
+    parser: argparse.ArgumentParser, default: str, formats: Sequence[str] = READ_FORMATS
+) -> None:
     parser.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=formats,
         help=f"the format (default: by the end of the file's name, {default})",
     )
 
@@ -77,7 +88,10 @@ def _load(options: argparse.Namespace) -> int:
     keys = KeySpace.of(options.label, options.prefix)
     with opened(options.file, options.format, options.flatten) as file:
         # everything is read and checked before the first write
-        total = file.check(keys.check_key)
+        try:
+            total = file.check(keys.check_key)
+        except BadFile as error:
+            raise DataSyncError(f"{error}; nothing was written") from None
         if nested := file.nested():
             complain(
                 f"{many(nested, 'key')} without a slash hold{'s' if nested == 1 else ''} a "
@@ -94,7 +108,7 @@ def _load(options: argparse.Namespace) -> int:
         return run(_write(sync, source, file, total, batch))
 
 
-async def _resync(sync: DataSync, source: Source, root: str, file: File, total: int) -> int:
+async def _resync(sync: DataSync, source: Source, root: str, file: Loadable, total: int) -> int:
     async with sync:
         committed = await source.replace((root + entry.key, entry.raw) for entry in file)
         result = await committed.verdict()
@@ -104,7 +118,7 @@ async def _resync(sync: DataSync, source: Source, root: str, file: File, total: 
     return 0
 
 
-async def _write(sync: DataSync, source: Source, file: File, total: int, batch: int) -> int:
+async def _write(sync: DataSync, source: Source, file: Loadable, total: int, batch: int) -> int:
     transactions = source.capabilities.transactions
     done = commits = 0
     revision = None
@@ -166,12 +180,14 @@ def _dump_options(parser: argparse.ArgumentParser) -> None:
         default="-",
         help="write this file, once all is read (default, and '-': standard output)",
     )
-    _format_option(parser, "jsonl for standard output")
+    _format_option(parser, "jsonl for standard output", FORMATS)
     source_options(parser)
 
 
 def _dump(options: argparse.Namespace) -> int:
-    kind = options.format or format_of(options.output)
+    kind = options.format or format_named(options.output)
+    if kind not in FORMATS:
+        raise UsageError(f"{kind} files are read, not written; add --format {'|'.join(FORMATS)}")
 
     async def work(file: BinaryIO, complete: Callable[[], None]) -> int:
         async with connect(existing(options.url), options) as sync:
@@ -249,7 +265,10 @@ def _show_difference(output: Output, a: Mapping[str, bytes], b: Mapping[str, byt
 
 
 _URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
-_FILE_NAMES = "*.jsonl (a line for each key), *.json or *.yaml (a mapping)"
+_FILE_NAMES = (
+    "*.jsonl (a line for each key), *.json, *.yaml or *.toml (a mapping), *.env, or a directory of "
+    "such files"
+)
 
 COMMANDS = (
     Command(
@@ -262,6 +281,7 @@ COMMANDS = (
 datasync load sqlite:///net.db net.yaml
 datasync load sqlite:///net.db big.jsonl --batch 100000
 datasync load sqlite:///net.db nested.yaml --flatten /
+datasync load sqlite:///net.db /etc/agent/
 datasync dump sqlite:///a.db | datasync load sqlite:///b.db -
 """,
         urls=1,

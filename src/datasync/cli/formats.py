@@ -1,4 +1,4 @@
-"""The formats of `load` and `dump` as one interface: JSON lines, JSON and YAML."""
+"""What `load` reads and `dump` writes as one interface: files of each format, and directories."""
 
 from __future__ import annotations
 
@@ -8,35 +8,50 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import msgspec
 
-from datasync.documents.entries import BYTES, DEEPEST, BadFile, Entry
-from datasync.documents.jsonfile import json_entries, json_lines
-from datasync.errors import BadKey, DataSyncError, UsageError
+from datasync.documents import FORMATS as READ_FORMATS
+from datasync.documents import BadFile, Entry, checked, entries, format_of
+from datasync.documents.directory import Found, documents_in
+from datasync.documents.entries import BYTES, DEEPEST
+from datasync.documents.jsonfile import json_lines
+from datasync.errors import DataSyncError, UsageError
 from datasync.terminal.output import json_line
 from datasync.terminal.process import standard_input
 
-__all__ = ["FORMATS", "BadFile", "Entry", "File", "format_of", "opened", "readable", "writer"]
+__all__ = [
+    "FORMATS",
+    "READ_FORMATS",
+    "BadFile",
+    "Directory",
+    "Entry",
+    "File",
+    "Loadable",
+    "format_named",
+    "opened",
+    "readable",
+    "writer",
+]
 
 FORMATS = ("jsonl", "json", "yaml")
-_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+"""Those that `dump` writes; `load` reads more."""
 
 Write = Callable[[str, bytes], object]
 
 
-def format_of(name: str) -> str:
+def format_named(name: str) -> str:
     """The format that the name of a file tells; "-" is JSON lines. Raises `UsageError`."""
     if name == "-":
         return "jsonl"
-    ending = pathlib.PurePath(name).suffix.lower()
-    if ending not in _ENDINGS:
+    kind = format_of(name)
+    if kind is None:
         raise UsageError(
-            f"the name {name!r} does not tell the format; add --format {'|'.join(FORMATS)}"
+            f"the name {name!r} does not tell the format; add --format {'|'.join(READ_FORMATS)}"
         )
-    return _ENDINGS[ending]
+    return kind
 
 
 class File:
@@ -58,22 +73,13 @@ class File:
         Raises `BadFile` for what does not parse, a key that `check_key`
         rejects, and a key that stands twice.
         """
-        lines: dict[str, int] = {}
-        entries: Iterator[Entry] | list[Entry] = self._read()
-        if self._format != "jsonl":
+        entries = checked(self.name, self._read(), check_key)
+        if self._format == "jsonl":
             # a mapping is parsed as a whole anyway; only JSON lines are worth a second
             # reading instead of the memory
-            entries = self._kept = list(entries)
-        for entry in entries:
-            if entry.key in lines:
-                problem = f"the key {entry.key!r} is given twice, first in line {lines[entry.key]}"
-                raise BadFile(self.name, entry.line, entry.column, problem)
-            try:
-                check_key(entry.key)
-            except BadKey as error:
-                raise BadFile(self.name, entry.line, entry.column, str(error)) from None
-            lines[entry.key] = entry.line
-        return len(lines)
+            return sum(1 for _ in entries)
+        self._kept = list(entries)
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[Entry]:
         return self._read() if self._kept is None else iter(self._kept)
@@ -82,18 +88,70 @@ class File:
         self._file.seek(0)
         if self._format == "jsonl":
             return json_lines(self.name, self._file, self._flatten)
-        if self._format == "json":
-            return json_entries(self.name, self._file.read(), self._flatten)
-        from datasync.documents.yamlfile import yaml_entries  # only here: it needs an extra
-
-        return yaml_entries(self.name, self._file.read(), self._flatten)
+        return entries(self._format, self.name, self._file.read(), self._flatten)
 
     def nested(self) -> int:
         """How many top-level names look like parts of a nested document: they hold mappings, and
         no slash. None do in JSON lines, which name each key."""
         if self._flatten is not None:
             return 0
-        return sum(entry.mapping and "/" not in entry.key for entry in self._kept or ())
+        return _nested(self._kept or ())
+
+
+class Directory:
+    """A directory of such files, in one; what `File` has. The keys of `net.yaml` begin with
+    `net/`."""
+
+    def __init__(self, name: str, flatten: str | None = None) -> None:
+        self.name = name
+        self._flatten = flatten
+        self._kept: list[Entry] = []
+        self._nested = 0
+
+    def check(self, check_key: Callable[[str], None]) -> int:
+        """As `File.check`; a key of two files is a mistake of the second one."""
+        owners: dict[str, str] = {}
+        for path, _, kind, prefix in _documents(self.name):
+            with readable(path) as file:
+                read = list(entries(kind, path, file.read(), self._flatten))
+            if self._flatten is None:
+                self._nested += _nested(read)
+            placed = (entry._replace(key=prefix + entry.key) for entry in read)
+            for entry in checked(path, placed, check_key):
+                if entry.key in owners:
+                    problem = f"the key {entry.key!r} is given by {owners[entry.key]} too"
+                    raise BadFile(path, entry.line, entry.column, problem)
+                owners[entry.key] = path
+                self._kept.append(entry)
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._kept)
+
+    def nested(self) -> int:
+        """As `File.nested`."""
+        return self._nested
+
+
+Loadable = File | Directory
+"""What `opened` opens."""
+
+
+def _nested(entries: Iterable[Entry]) -> int:
+    return sum(entry.mapping and "/" not in entry.key for entry in entries)
+
+
+def _documents(directory: str) -> list[Found]:
+    try:
+        found, _ = documents_in(directory)
+    except OSError as error:
+        raise DataSyncError(f"{error.filename}: {error.strerror}") from None
+    if not found:
+        raise UsageError(
+            f"{directory} holds no file of a format that is known; end the names in .yaml, .json, "
+            ".jsonl, .toml or .env"
+        )
+    return found
 
 
 def readable(name: str) -> BinaryIO:
@@ -105,10 +163,19 @@ def readable(name: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def opened(name: str, format: str | None, flatten: str | None = None) -> Iterator[File]:
-    """The file of that name, "-" for standard input; its format by its name unless given.
-    flatten: as for `File`."""
-    kind = format or format_of(name)
+def opened(name: str, format: str | None, flatten: str | None = None) -> Iterator[Loadable]:
+    """The file or directory of that name, "-" for standard input; the format by the name of the
+    file unless given. flatten: as for `File`."""
+    if name != "-" and os.path.isdir(name):
+        if format is not None:
+            raise UsageError(
+                f"{name} is a directory, in which the name of each file tells its format; leave "
+                "out --format"
+            )
+        yield Directory(name, flatten)
+        return
+
+    kind = format or format_named(name)
     with contextlib.ExitStack() as stack:
         file = standard_input() if name == "-" else stack.enter_context(readable(name))
         if name == "-" or not file.seekable():

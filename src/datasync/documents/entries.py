@@ -23,7 +23,7 @@ class BadFile(DataSyncError):
     """A file that does not parse; the message names the file, the line and the column."""
 
     def __init__(self, name: str, line: int, column: int, problem: str) -> None:
-        super().__init__(f"{name}, line {line}, column {column}: {problem}; nothing was written")
+        super().__init__(f"{name}, line {line}, column {column}: {problem}")
         self.name, self.line, self.column, self.problem = name, line, column, problem
 
     def __reduce__(self) -> tuple[type[BadFile], tuple[str, int, int, str]]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from datasync.checks import check_key
-from datasync.cli.formats import FORMATS, File, writer
+from datasync.cli.formats import FORMATS, READ_FORMATS, File, writer
 from datasync.documents.entries import BadFile
 from datasync.testing.fuzz.door import Door, Finding, mutated, typed
 
@@ -27,7 +27,8 @@ _TOKENS = [
     b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'", b"\xc2\x85",
     b"[" * 3000, b"{a: " * 300, b"!!timestamp 9999-99-99", b"2001-01-01", b"0o17", b"1:60",
     b"!!omap ", b"!<x> ", b"!!merge ", b"- " * 200, b"+.5e-7", b"007", b"!!null ", b".inf",
-    b"0x" + b"f" * 5000,
+    b"0x" + b"f" * 5000, b"[[a]]\n", b"[a.b]\n", b"=", b"'''", b"a.b.c=", b"1979-05-27 07:32:00Z",
+    b"export ", b"[a." + b"a." * 300,
 ]  # fmt: skip
 _WORDS = [
     "",
@@ -52,7 +53,7 @@ async def door() -> AsyncIterator[Door]:
     """Needs nothing."""
 
     async def case(rng: random.Random) -> str:
-        kind = rng.choice(FORMATS)
+        kind = rng.choice(READ_FORMATS)
         data = _drawn(rng, kind)
         data = mutated(rng, data, _TOKENS) if rng.random() < 0.95 else data
         return _read(data, kind, rng.choice([None, "/"]))
@@ -62,6 +63,8 @@ async def door() -> AsyncIterator[Door]:
             ("json", b'{"k": 1}'),
             ("yaml", b"k: 1\n"),
             ("jsonl", b'{"key": "k", "value": 1}\n'),
+            ("toml", b"k = 1\n"),
+            ("env", b"k=1\n"),
         ):
             if _entries(data, kind) != {"k": b"1"}:
                 raise Finding(f"a good file is not read: {kind}")
@@ -95,6 +98,12 @@ def _drawn(rng: random.Random, format: str) -> bytes:
             json.dumps({"key": key, "value": value}).encode() + b"\n"
             for key, value in items.items()
         )
+    if format in ("toml", "env"):
+        sign = " = " if format == "toml" else "="
+        return "".join(
+            f"{json.dumps(key) if format == 'toml' else key}{sign}{json.dumps(value)}\n"
+            for key, value in items.items()
+        ).encode()
     text = json.dumps(items, ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 1]))
     if format == "yaml" and rng.random() < 0.8:
         text = "".join(
