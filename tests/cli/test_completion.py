@@ -79,7 +79,7 @@ def test_commands_options_and_choices(tab: Tab) -> None:
     assert tab("datasync --debug put --t") == {"--ttl"}
     assert tab("datasync put memory:// key --json --t") == {"--ttl"}
     assert tab("datasync load --format y") == {"yaml"}
-    assert tab("datasync load --format ") == {"jsonl", "json", "yaml"}
+    assert tab("datasync load --format ") == {"jsonl", "json", "yaml", "toml", "env"}
     assert tab("datasync completion z") == {"zsh"}
 
 
@@ -89,7 +89,7 @@ def test_the_value_of_an_option_behind_an_equals_sign(tab: Tab) -> None:
         return {word.rpartition("=")[2] for word in tab(line)}
 
     assert values("datasync load --format=y") == {"yaml"}
-    assert values("datasync load --format=") == {"jsonl", "json", "yaml"}
+    assert values("datasync load --format=") == {"jsonl", "json", "yaml", "toml", "env"}
     assert values("datasync put --file=net.") == {"net.yaml"}
 
 

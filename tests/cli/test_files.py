@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datasync.cli.formats import FORMATS, BadFile, File, writer
+from datasync.cli.formats import FORMATS, BadFile, File, Keys, writer
 from tests.helpers.command_line import Command, Shell, eventually
 
 
@@ -349,7 +349,7 @@ def test_flat_is_flat_in_every_format(items: dict[str, object]) -> None:
         ("yaml", document),
         ("jsonl", lines),
     ):
-        file = File("f", io.BytesIO(text.encode()), kind, "\0")
+        file = File("f", io.BytesIO(text.encode()), kind, Keys("\0"))
         assert file.check(lambda key: None) == len(expected)
         assert {entry.key: entry.raw for entry in file} == {
             key: (
@@ -423,7 +423,7 @@ def test_leaves_cannot_explode() -> None:
     text = "a: &a {" + ", ".join(f"x{n}: 1" for n in range(100)) + "}\n"
     for before, name in zip("abc", "bcd", strict=True):
         text += f"{name}: &{name} {{{', '.join(f'y{n}: *{before}' for n in range(100))}}}\n"
-    file = File("f", io.BytesIO(text.encode()), "yaml", "/")
+    file = File("f", io.BytesIO(text.encode()), "yaml", Keys("/"))
     with pytest.raises(BadFile, match="aliases"):
         file.check(lambda key: None)
 
@@ -860,3 +860,52 @@ def test_a_text_that_is_no_utf8_is_told_with_its_place(format: str) -> None:
     }[format]
     with pytest.raises(BadFile, match=r"line 1, column \d+: byte 0xff is not UTF-8"):
         entries(data, format)
+
+
+def test_records_are_loaded_under_the_keys_that_they_hold(
+    cli: Command, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "in.yaml").write_text("name: eth0\nmtu: 1500\n---\nname: eth1\n")
+    template = "config/interface/{name}"
+    assert cli("load", "sqlite:///a.db", "in.yaml", "--key-from", template).code == 0
+    assert cli("ls", "sqlite:///a.db", "-l").out == (
+        '@1 config/interface/eth0  {"name":"eth0","mtu":1500}\n'
+        '@1 config/interface/eth1  {"name":"eth1"}\n'
+    )
+    assert cli("diff", "sqlite:///a.db", "in.yaml", "--key-from", template).code == 0
+
+    (tmp_path / "in.jsonl").write_text('{"name":"eth0"}\n{"name":"eth0"}\n')
+    result = cli("load", "sqlite:///a.db", "in.jsonl", "--key-from", "name")
+    assert result.code == 1
+    assert "line 2, column 1: the key 'eth0' is given twice, first in line 1" in result.error
+
+    (tmp_path / "agents").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "agents" / f"{name}.toml").write_text(f'label = "{name}"\n')
+    assert cli("load", "sqlite:///b.db", "agents", "--key-from", "agents/{label}").code == 0
+    assert cli("ls", "sqlite:///b.db").out == "agents/one\nagents/two\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--key-from", ""], "name a member"),
+        (["--key-from", "{a"], "a brace has no partner"),
+        (["--key-from", "a", "--flatten", "/"], "not allowed with"),
+    ],
+)
+def test_key_from_says_what_it_takes(cli: Command, words: list[str], problem: str) -> None:
+    result = cli("load", "sqlite:///a.db", "in.jsonl", *words)
+    assert result.code == 2
+    assert problem in result.error
+
+
+def test_what_our_own_commands_print_is_loaded(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "logo").write_bytes(b"\x89PNG")
+    cli("put", "sqlite:///a.db", "config/mtu", "1500")
+    cli("put", "sqlite:///a.db", "config/logo", "--file", "logo")
+    listed = cli("ls", "sqlite:///a.db", "-l", "--json").out
+    assert '"value_base64"' in listed
+    (tmp_path / "listed.jsonl").write_text(listed)
+    assert cli("load", "sqlite:///b.db", "listed.jsonl").code == 0
+    assert cli("diff", "sqlite:///a.db", "sqlite:///b.db").code == 0

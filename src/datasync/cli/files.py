@@ -14,6 +14,7 @@ from datasync.cli.formats import (
     READ_FORMATS,
     BadFile,
     Entry,
+    Keys,
     Loadable,
     format_named,
     opened,
@@ -22,6 +23,7 @@ from datasync.cli.formats import (
 from datasync.cli.output_file import output_file
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
 from datasync.cli.sources import connect, existing, hears_verdicts
+from datasync.documents import KeyTemplate
 from datasync.errors import DataSyncError, NotApplied, UsageError
 from datasync.keyspace import KeySpace
 from datasync.scopes import Scopes
@@ -44,12 +46,20 @@ def _format_option(
     )
 
 
-def _flatten_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _keys_options(parser: argparse.ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--flatten",
         type=_separator,
         metavar="SEP",
         help="make a key of each leaf of a nested file: with /, a: {b: 1} is the key a/b",
+    )
+    either.add_argument(
+        "--key-from",
+        type=_template,
+        metavar="NAME",
+        help="the file holds records (a list, several documents, JSON lines), and this member of "
+        "each is its key; or a text with such members, like config/{kind}/{metadata.name}",
     )
 
 
@@ -57,6 +67,17 @@ def _separator(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("give what stands between two names, for example /")
     return text
+
+
+def _template(text: str) -> KeyTemplate:
+    try:
+        return KeyTemplate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _keys(options: argparse.Namespace) -> Keys:
+    return Keys(options.flatten, options.key_from)
 
 
 def _load_options(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +97,7 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --resync: also by a file without keys, which deletes everything",
     )
-    _flatten_option(parser)
+    _keys_options(parser)
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
 
@@ -86,7 +107,7 @@ def _load(options: argparse.Namespace) -> int:
     source = existing(options.url) if options.resync else open_url(options.url)
     sync = connect(source, options)
     keys = KeySpace.of(options.label, options.prefix)
-    with opened(options.file, options.format, options.flatten) as file:
+    with opened(options.file, options.format, _keys(options)) as file:
         # everything is read and checked before the first write
         try:
             total = file.check(keys.check_key)
@@ -202,7 +223,7 @@ def _dump(options: argparse.Namespace) -> int:
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
-    _flatten_option(parser)
+    _keys_options(parser)
     _format_option(parser, "jsonl for standard input")
     source_options(parser)
     json_option(parser)
@@ -215,7 +236,7 @@ def _diff(options: argparse.Namespace) -> int:
         raise UsageError("only one of the two can be standard input")
     # files first: they fail at once
     sides = {
-        name: _file_contents(name, options.format, options.flatten, under)
+        name: _file_contents(name, options.format, _keys(options), under)
         for name in (options.a, options.b)
         if "://" not in name
     }
@@ -232,11 +253,9 @@ def _diff(options: argparse.Namespace) -> int:
     return run(work())
 
 
-def _file_contents(
-    name: str, format: str | None, flatten: str | None, under: str
-) -> dict[str, bytes]:
+def _file_contents(name: str, format: str | None, keys: Keys, under: str) -> dict[str, bytes]:
     wanted = Scopes([under])
-    with opened(name, format, flatten) as file:
+    with opened(name, format, keys) as file:
         file.check(lambda key: check_key(key, rooted=False))
         return {entry.key: entry.raw for entry in file if entry.key in wanted}
 
@@ -281,7 +300,10 @@ COMMANDS = (
 datasync load sqlite:///net.db net.yaml
 datasync load sqlite:///net.db big.jsonl --batch 100000
 datasync load sqlite:///net.db nested.yaml --flatten /
+datasync load sqlite:///net.db interfaces.json --key-from config/interface/{name}
 datasync load sqlite:///net.db /etc/agent/
+etcdctl get --prefix config/ -w json | datasync load sqlite:///net.db -
+consul kv export config/ | datasync load sqlite:///net.db - --format json
 datasync dump sqlite:///a.db | datasync load sqlite:///b.db -
 """,
         urls=1,

@@ -9,15 +9,24 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
 from datasync.documents import FORMATS as READ_FORMATS
-from datasync.documents import BadFile, Entry, checked, entries, format_of
+from datasync.documents import (
+    BadFile,
+    Entry,
+    KeyTemplate,
+    checked,
+    entries,
+    format_of,
+    keyed,
+    records,
+)
 from datasync.documents.directory import Found, documents_in
 from datasync.documents.entries import BYTES, DEEPEST
-from datasync.documents.jsonfile import json_lines
+from datasync.documents.jsonfile import json_line_records, json_lines
 from datasync.errors import DataSyncError, UsageError
 from datasync.terminal.output import json_line
 from datasync.terminal.process import standard_input
@@ -29,6 +38,7 @@ __all__ = [
     "Directory",
     "Entry",
     "File",
+    "Keys",
     "Loadable",
     "format_named",
     "opened",
@@ -54,15 +64,45 @@ def format_named(name: str) -> str:
     return kind
 
 
-class File:
-    """A file of keys and values; iterating yields its entries. `check` it first.
+class Keys(NamedTuple):
+    """What the entries of a file are; by default each name at the top is the key of one.
 
     flatten: what joins the names that lead to a leaf, which then is an entry of its own.
+    template: how the key of a record is made, which then is an entry of its own.
     """
 
-    def __init__(self, name: str, file: BinaryIO, format: str, flatten: str | None = None) -> None:
+    flatten: str | None = None
+    template: KeyTemplate | None = None
+
+    def entries(self, format: str, name: str, data: bytes) -> Iterator[Entry]:
+        """The entries of a document. Raises `BadFile`."""
+        if self.template is not None:
+            return keyed(name, records(format, name, data), self.template)
+        return entries(format, name, data, self.flatten)
+
+    def entries_of_lines(self, name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
+        """The same of JSON lines, of which no more than one is held at a time."""
+        if self.template is not None:
+            return keyed(name, json_line_records(name, lines), self.template)
+        return json_lines(name, lines, self.flatten)
+
+    def nested(self, entries: Iterable[Entry]) -> int:
+        """How many names at the top look like parts of a nested document: they hold mappings, and
+        no slash."""
+        if self != _BY_NAME:
+            return 0
+        return sum(entry.mapping and "/" not in entry.key for entry in entries)
+
+
+_BY_NAME = Keys()
+
+
+class File:
+    """A file of keys and values; iterating yields its entries. `check` it first."""
+
+    def __init__(self, name: str, file: BinaryIO, format: str, keys: Keys = _BY_NAME) -> None:
         self.name = name
-        self._flatten = flatten
+        self._keys = keys
         self._file = file
         self._format = format
         self._kept: list[Entry] | None = None
@@ -87,24 +127,21 @@ class File:
     def _read(self) -> Iterator[Entry]:
         self._file.seek(0)
         if self._format == "jsonl":
-            return json_lines(self.name, self._file, self._flatten)
-        return entries(self._format, self.name, self._file.read(), self._flatten)
+            return self._keys.entries_of_lines(self.name, self._file)
+        return self._keys.entries(self._format, self.name, self._file.read())
 
     def nested(self) -> int:
-        """How many top-level names look like parts of a nested document: they hold mappings, and
-        no slash. None do in JSON lines, which name each key."""
-        if self._flatten is not None:
-            return 0
-        return _nested(self._kept or ())
+        """As `Keys.nested`. None do in JSON lines, which name each key."""
+        return self._keys.nested(self._kept or ())
 
 
 class Directory:
     """A directory of such files, in one; what `File` has. The keys of `net.yaml` begin with
     `net/`."""
 
-    def __init__(self, name: str, flatten: str | None = None) -> None:
+    def __init__(self, name: str, keys: Keys = _BY_NAME) -> None:
         self.name = name
-        self._flatten = flatten
+        self._keys = keys
         self._kept: list[Entry] = []
         self._nested = 0
 
@@ -113,10 +150,10 @@ class Directory:
         owners: dict[str, str] = {}
         for path, _, kind, prefix in _documents(self.name):
             with readable(path) as file:
-                read = list(entries(kind, path, file.read(), self._flatten))
-            if self._flatten is None:
-                self._nested += _nested(read)
-            placed = (entry._replace(key=prefix + entry.key) for entry in read)
+                read = list(self._keys.entries(kind, path, file.read()))
+            self._nested += self._keys.nested(read)
+            before = prefix if self._keys.template is None else ""
+            placed = (entry._replace(key=before + entry.key) for entry in read)
             for entry in checked(path, placed, check_key):
                 if entry.key in owners:
                     problem = f"the key {entry.key!r} is given by {owners[entry.key]} too"
@@ -129,16 +166,12 @@ class Directory:
         return iter(self._kept)
 
     def nested(self) -> int:
-        """As `File.nested`."""
+        """As `Keys.nested`."""
         return self._nested
 
 
 Loadable = File | Directory
 """What `opened` opens."""
-
-
-def _nested(entries: Iterable[Entry]) -> int:
-    return sum(entry.mapping and "/" not in entry.key for entry in entries)
 
 
 def _documents(directory: str) -> list[Found]:
@@ -163,16 +196,16 @@ def readable(name: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def opened(name: str, format: str | None, flatten: str | None = None) -> Iterator[Loadable]:
+def opened(name: str, format: str | None, keys: Keys = _BY_NAME) -> Iterator[Loadable]:
     """The file or directory of that name, "-" for standard input; the format by the name of the
-    file unless given. flatten: as for `File`."""
+    file unless given."""
     if name != "-" and os.path.isdir(name):
         if format is not None:
             raise UsageError(
                 f"{name} is a directory, in which the name of each file tells its format; leave "
                 "out --format"
             )
-        yield Directory(name, flatten)
+        yield Directory(name, keys)
         return
 
     kind = format or format_named(name)
@@ -184,7 +217,7 @@ def opened(name: str, format: str | None, flatten: str | None = None) -> Iterato
             while data := os.read(file.fileno(), 1 << 16):  # Ctrl-C takes effect between two reads
                 copy.write(data)
             file = copy
-        yield File("standard input" if name == "-" else name, file, kind, flatten)
+        yield File("standard input" if name == "-" else name, file, kind, keys)
 
 
 @contextlib.contextmanager

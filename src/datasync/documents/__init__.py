@@ -8,9 +8,21 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 from datasync.documents.entries import BadFile, Entry
+from datasync.documents.records import KeyTemplate, Record, keyed
 from datasync.errors import BadKey
 
-__all__ = ["FORMATS", "BadFile", "Entry", "checked", "entries", "format_of"]
+__all__ = [
+    "FORMATS",
+    "BadFile",
+    "Entry",
+    "KeyTemplate",
+    "Record",
+    "checked",
+    "entries",
+    "format_of",
+    "keyed",
+    "records",
+]
 
 FORMATS = ("jsonl", "json", "yaml", "toml", "env")
 
@@ -40,7 +52,20 @@ def entries(format: str, name: str, data: bytes, flatten: str | None = None) -> 
 
     Raises `BadFile`, and `MissingExtra` where a package is missing that reads the format.
     """
-    return _reader(format)(name, data, flatten)
+    reader, _ = _readers(format)
+    return reader(name, data, flatten)
+
+
+def records(format: str, name: str, data: bytes) -> Iterator[Record]:
+    """The values of a document of one of `FORMATS` that have their keys in them: the elements of a
+    list, the documents of a file of several, its lines; or all of it.
+
+    name: how errors call it.
+
+    Raises `BadFile` and `MissingExtra`, as `entries` does.
+    """
+    _, reader = _readers(format)
+    return reader(name, data)
 
 
 def checked(name: str, given: Iterable[Entry], check_key: Callable[[str], None]) -> Iterator[Entry]:
@@ -59,26 +84,34 @@ def checked(name: str, given: Iterable[Entry], check_key: Callable[[str], None])
         yield entry
 
 
-def _reader(format: str) -> Callable[[str, bytes, str | None], Iterator[Entry]]:
+_Readers = tuple[
+    Callable[[str, bytes, str | None], Iterator[Entry]], Callable[[str, bytes], Iterator[Record]]
+]
+
+
+def _readers(format: str) -> _Readers:
     # each only where it is asked for: YAML needs an extra, and none costs those who read another
     match format:
         case "jsonl":
-            from datasync.documents.jsonfile import json_lines
+            from datasync.documents.jsonfile import json_line_records, json_lines
 
-            return lambda name, data, flatten: json_lines(name, io.BytesIO(data), flatten)
+            return (
+                lambda name, data, flatten: json_lines(name, io.BytesIO(data), flatten),
+                lambda name, data: json_line_records(name, io.BytesIO(data)),
+            )
         case "json":
-            from datasync.documents.jsonfile import json_entries
+            from datasync.documents.jsonfile import json_entries, json_records
 
-            return json_entries
+            return json_entries, json_records
         case "yaml":
-            from datasync.documents.yamlfile import yaml_entries
+            from datasync.documents.yamlfile import yaml_entries, yaml_records
 
-            return yaml_entries
+            return yaml_entries, yaml_records
         case "toml":
-            from datasync.documents.tomlfile import toml_entries
+            from datasync.documents.tomlfile import toml_entries, toml_records
 
-            return toml_entries
+            return toml_entries, toml_records
         case _:
-            from datasync.documents.envfile import env_entries
+            from datasync.documents.envfile import env_entries, env_records
 
-            return env_entries
+            return env_entries, env_records

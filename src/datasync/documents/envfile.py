@@ -6,12 +6,14 @@ its place, where the libraries for such files skip it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 from datasync.documents.entries import BadFile, Entry, document, text_bytes
+from datasync.documents.records import Record
 
-__all__ = ["env_entries"]
+__all__ = ["env_entries", "env_records"]
 
 _NAME = re.compile(r"(?:export[ \t]+)?([^\s=#'\"]+)[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n\f]|#[^\n]*)*")
@@ -44,6 +46,12 @@ def env_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[
         except ValueError as error:
             raise BadFile(name, line, begin - text.rfind("\n", 0, begin), str(error)) from None
         yield Entry(found[1], text_bytes(value), line, column + found.start(1) - found.start())
+
+
+def env_records(name: str, data: bytes) -> Iterator[Record]:
+    """A `.env` file as one record, of texts. Raises `BadFile`."""
+    members = {entry.key: entry.raw.decode() for entry in env_entries(name, data)}
+    yield Record(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode(), 1, 1)
 
 
 def _value(text: str, at: int) -> tuple[str, int]:

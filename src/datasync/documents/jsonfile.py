@@ -1,5 +1,5 @@
-"""Files of keys and values as JSON (one mapping) or JSON lines, read with
-the place of every mistake.
+"""Files of keys and values as JSON (one mapping, or an export of another program) or JSON lines,
+read with the place of every mistake.
 
 The text of a number, list or object is kept as it stands in the file, without the blanks between
 its parts: nothing is rounded or reordered on the way into the store.
@@ -24,13 +24,19 @@ from datasync.documents.entries import (
     document,
     text_bytes,
 )
+from datasync.documents.exports import exported
+from datasync.documents.records import Record
 
-__all__ = ["json_entries", "json_lines"]
+__all__ = ["json_entries", "json_line_records", "json_lines", "json_records"]
 
+_ETCD_LINE = b'{"header"'
 _KEY_MEMBER = re.compile(rb'"key"[ \t\r\n]*:[ \t\r\n]*')
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING_OR_BLANK = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\r\n]+')
 
+
+_OF_A_LINE = ("key", "value", "value_base64", "revision")
+"""What a line may hold: the last two as the commands write them with `--json`."""
 
 Member = tuple[str, int, int, int, Any]
 """The name of a member, where it stands, where its value begins and ends, and the value."""
@@ -48,6 +54,26 @@ class _Problem(Exception):
     def __init__(self, problem: str, offset: int) -> None:
         super().__init__(problem)
         self.problem, self.offset = problem, offset
+
+    def in_file(self, name: str, text: str) -> BadFile:
+        """The error of the file of that name, which holds the text."""
+        return BadFile(name, *_Place(text).of(self.offset), self.problem)
+
+
+class _Place:
+    """Lines and columns of a text, counted on from one offset to the next."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._line, self._start, self._seen = 1, 0, 0  # the line that begins at `start`
+
+    def of(self, at: int) -> tuple[int, int]:
+        """The line and the column of an offset, which is never before the last one."""
+        self._line += self._text.count("\n", self._seen, at)
+        # to look no further back keeps a file on one line from costing its length for each entry
+        self._start = max(self._start, self._text.rfind("\n", self._seen, at) + 1)
+        self._seen = at
+        return self._line, at - self._start + 1
 
 
 def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -75,20 +101,47 @@ def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     `BadFile`.
     """
     text = document(name, data)
-    line, start, seen = 1, 0, 0  # the line that begins at `start`, counted on from entry to entry
+    if (others := exported(name, text.encode())) is not None:
+        yield from others
+        return
 
+    place = _Place(text)
     try:
         for member in _object(text, 0, "a mapping of keys to values"):
             for key, at, begin, end, value in _leaves(text, member, flatten):
-                line += text.count("\n", seen, at)
-                start, seen = text.rfind("\n", 0, at) + 1, at
                 raw = _raw(text, begin, end, value)
-                yield Entry(key, raw, line, at - start + 1, _is_mapping(value))
+                yield Entry(key, raw, *place.of(at), _is_mapping(value))
     except _Problem as wrong:
-        before = text[: wrong.offset]
-        raise BadFile(
-            name, before.count("\n") + 1, wrong.offset - before.rfind("\n"), wrong.problem
-        ) from None
+        raise wrong.in_file(name, text) from None
+
+
+def json_records(name: str, data: bytes) -> Iterator[Record]:
+    """The elements of a JSON file that is a list, or the one object that it is. Raises
+    `BadFile`."""
+    text = document(name, data)
+    place = _Place(text)
+    try:
+        begin = _skip(text, 0)
+        value, end = _value(text, begin)
+        if _skip(text, end) < len(text):
+            raise _Problem("there is something after the end", _skip(text, end))
+        elements = _elements(text, begin) if isinstance(value, list) else [(begin, end, value)]
+        for first, last, element in elements:
+            yield Record(_raw(text, first, last, element), *place.of(first))
+    except _Problem as wrong:
+        raise wrong.in_file(name, text) from None
+
+
+def json_line_records(name: str, lines: Iterable[bytes]) -> Iterator[Record]:
+    """The values of a file with one on each line; empty lines count for nothing. Raises
+    `BadFile`."""
+    for number, data in enumerate(lines, 1):
+        if data.strip():
+            try:
+                for record in json_records(name, data.rstrip(b"\r\n")):
+                    yield record._replace(line=number)
+            except BadFile as error:
+                raise BadFile(name, number, error.column, error.problem) from None
 
 
 def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) -> Iterator[Entry]:
@@ -103,6 +156,9 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
             continue
         if not data.strip():
             continue
+        if data.startswith(_ETCD_LINE) and (others := exported(name, data, number)) is not None:
+            yield from others
+            continue
         try:
             text = document(name, data).rstrip("\r\n")
         except BadFile as error:
@@ -110,11 +166,16 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
         found: dict[str, tuple[int, int, int, Any]] = {}
         try:
             for member, at, begin, end, value in _object(text, 0, '{"key": ..., "value": ...}'):
-                if member not in ("key", "value"):
+                if member not in _OF_A_LINE:
                     raise _Problem(f'a line has the members "key" and "value", not {member!r}', at)
                 if member in found:
                     raise _Problem(f"{member!r} is given twice in one object", at)
                 found[member] = (at, begin, end, value)
+            if "value_base64" in found:
+                at, begin, end, value = found["value_base64"]
+                if "value" in found:
+                    raise _Problem('"value" is given too', at)
+                found["value"] = (at, begin, end, {BYTES: value})
             for member in ("key", "value"):
                 if member not in found:
                     raise _Problem(f'the member "{member}" is missing', len(text))
@@ -131,6 +192,7 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     key: str
     value: str
+    revision: int = 0
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -198,6 +260,16 @@ def _object(text: str, at: int, expected: str) -> Iterator[Member]:
     at = _skip(text, at)
     if at < len(text):
         raise _Problem("there is something after the end", at)
+
+
+def _elements(text: str, at: int) -> Iterator[tuple[int, int, Any]]:
+    """Where each element of the list in `text` begins and ends, and the element."""
+    at = _skip(text, at + 1)
+    while text[at] != "]":
+        value, end = _value(text, at)
+        yield at, end, value
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
 
 
 def _value(text: str, at: int) -> tuple[Any, int]:

@@ -22,8 +22,9 @@ from datasync.documents.entries import (
     document,
     text_bytes,
 )
+from datasync.documents.records import Record
 
-__all__ = ["toml_entries"]
+__all__ = ["toml_entries", "toml_records"]
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
@@ -41,20 +42,30 @@ def toml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     `BadFile`.
     """
     text = document(name, data)
-    try:
-        table = tomllib.loads(text, parse_float=_Float)
-    except tomllib.TOMLDecodeError as error:
-        raise _bad(name, text, str(error)) from None
-    except RecursionError:
-        raise BadFile(name, 1, 1, "nested too deeply") from None
-
-    for key, value in table.items():
+    for key, value in _table(name, text).items():
         line, column = _place(text, key)
         try:
             for leaf, inner in _leaves(key, value, flatten):
                 yield Entry(leaf, _raw(inner), line, column, _is_mapping(inner))
         except ValueError as error:
             raise BadFile(name, line, column, str(error)) from None
+
+
+def toml_records(name: str, data: bytes) -> Iterator[Record]:
+    """A TOML file as one record. Raises `BadFile`."""
+    try:
+        yield Record(_raw(_table(name, document(name, data))), 1, 1)
+    except ValueError as error:
+        raise BadFile(name, 1, 1, str(error)) from None
+
+
+def _table(name: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=_Float)
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(name, text, str(error)) from None
+    except RecursionError:
+        raise BadFile(name, 1, 1, "nested too deeply") from None
 
 
 def _bad(name: str, text: str, message: str) -> BadFile:

@@ -8,6 +8,7 @@ Python's numbers: nothing is rounded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from datasync.documents.entries import (
     document,
     text_bytes,
 )
+from datasync.documents.records import Record
 from datasync.errors import MissingExtra
 
 try:
@@ -32,7 +34,7 @@ except ModuleNotFoundError:
         "or JSON lines"
     ) from None
 
-__all__ = ["yaml_entries", "yaml_line"]
+__all__ = ["yaml_entries", "yaml_line", "yaml_records"]
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -105,35 +107,58 @@ def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
     `BadFile`.
     """
+    for root in _roots(name, data):
+        with _places(name):
+            if not isinstance(root, yaml.MappingNode):
+                raise _Wrong("expected a mapping of keys to values", root.start_mark)
+            for key, value in root.value:
+                if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
+                    raise _Wrong("the key is not text; put it in quotes", key.start_mark)
+                yield from _Value().entries(key.value, key.start_mark, value, flatten)
+
+
+def yaml_records(name: str, data: bytes) -> Iterator[Record]:
+    """The documents of a YAML file, and of one that is a list, its elements. Raises `BadFile`."""
+    for root in _roots(name, data):
+        for node in root.value if isinstance(root, yaml.SequenceNode) else [root]:
+            with _places(name):
+                (entry,) = _Value().entries("", node.start_mark, node, None)
+            yield Record(entry.raw, entry.line, entry.column)
+
+
+def _roots(name: str, data: bytes) -> Iterator[Any]:
+    """The documents of a file, without those that hold nothing. Raises `BadFile`."""
     text = document(name, data)
     try:
-        loader = _Loader(text)
-        try:
-            _check_depth(text)
-            while loader.check_node():
-                root = loader.get_node()
-                if root.tag == _NULL and not root.value:
-                    continue  # a document without anything
-                if not isinstance(root, yaml.MappingNode):
-                    raise _Wrong("expected a mapping of keys to values", root.start_mark)
-                for key, value in root.value:
-                    if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
-                        raise _Wrong("the key is not text; put it in quotes", key.start_mark)
-                    yield from _Value().entries(key.value, key.start_mark, value, flatten)
-        finally:
-            loader.dispose()
-    except _Wrong as wrong:
-        raise BadFile(name, wrong.mark.line + 1, wrong.mark.column + 1, wrong.problem) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise BadFile(name, line, column, error.problem or "is not YAML") from None
+        with _places(name):
+            loader = _Loader(text)
+            try:
+                _check_depth(text)
+                while loader.check_node():
+                    root = loader.get_node()
+                    if root.tag != _NULL or root.value:
+                        yield root
+            finally:
+                loader.dispose()
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         problem = "a character that YAML does not allow"
         raise BadFile(
             name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem
         ) from None
+
+
+@contextlib.contextmanager
+def _places(name: str) -> Iterator[None]:
+    """What is wrong within the block is told with its place in the file of that name."""
+    try:
+        yield
+    except _Wrong as wrong:
+        raise BadFile(name, wrong.mark.line + 1, wrong.mark.column + 1, wrong.problem) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise BadFile(name, line, column, error.problem or "is not YAML") from None
     except RecursionError:
         raise BadFile(name, 1, 1, "nested too deeply") from None
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from datasync import BadStore, BadValue, Conflict, DataSync, Op, UnsupportedOption
+from datasync.documents import entries
 from datasync.testing.contract import eventually
 from tests.helpers.etcd.etcd_server import NEW, EtcdServer, etcd_server, versions
 from tests.helpers.etcd.load import watched
@@ -237,5 +238,21 @@ def test_a_deletion_of_nothing_is_confirmed_while_others_write(version: str) -> 
             assert await sync.delete("mine/none", confirm=60) is False
             assert await sync.delete("mine/", prefix=True, confirm=60) is False
             assert time.monotonic() - began < 3
+
+    asyncio.run(main())
+
+
+@versions
+def test_what_etcdctl_prints_is_loaded(version: str) -> None:
+    async def main() -> None:
+        pairs = {"config/mtu": b"1500", "config/empty": b"", "config/logo": b"\x89PNG\n"}
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            for key, value in pairs.items():
+                await sync.put(key, value)
+            for words, expected in ((["--prefix", "config/"], pairs), (["nothing"], {})):
+                printed = (await server.ctl("get", *words, "-w", "json")).encode()
+                for kind in ("json", "jsonl"):
+                    found = entries(kind, "f", printed)
+                    assert {entry.key: entry.raw for entry in found} == expected
 
     asyncio.run(main())

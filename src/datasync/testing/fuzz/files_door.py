@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from datasync.checks import check_key
-from datasync.cli.formats import FORMATS, READ_FORMATS, File, writer
-from datasync.documents.entries import BadFile
+from datasync.cli.formats import FORMATS, READ_FORMATS, File, Keys, writer
+from datasync.documents import BadFile, KeyTemplate
 from datasync.testing.fuzz.door import Door, Finding, mutated, typed
 
 __all__ = ["door"]
@@ -21,7 +21,8 @@ __all__ = ["door"]
 _TOKENS = [
     b'"', b"\\", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]", b":", b",", b"\n", b"\r\n", b"\t",
     b"null", b"NaN", b"-", b"1e999", b"9" * 5000, b'"key":', b'"value":',
-    b'{"$base64":', b"\xef\xbb\xbf", b"\xff\xfe",
+    b'{"$base64":', b'{"header":{"cluster_id":1},"kvs":[', b'[{"key":"a","flags":0,"value":"',
+    b"\xef\xbb\xbf", b"\xff\xfe",
     b"\xed\xa0\x80", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"!!python/object:os.system ",
     b"!!set ", b"!!int ", b"!!float ", b"? ", b"- ", b"---\n", b"...\n", b"|\n", b">\n",
     b"%YAML 9.9\n", b"%TAG ! x\n", b"#", b"'", b"\xc2\x85",
@@ -48,6 +49,9 @@ _WORDS = [
 ]
 
 
+_KEYS = [Keys(), Keys(flatten="/"), Keys(template=KeyTemplate("a/{key}"))]
+
+
 @contextlib.asynccontextmanager
 async def door() -> AsyncIterator[Door]:
     """Needs nothing."""
@@ -56,7 +60,7 @@ async def door() -> AsyncIterator[Door]:
         kind = rng.choice(READ_FORMATS)
         data = _drawn(rng, kind)
         data = mutated(rng, data, _TOKENS) if rng.random() < 0.95 else data
-        return _read(data, kind, rng.choice([None, "/"]))
+        return _read(data, kind, rng.choice(_KEYS))
 
     async def works() -> None:
         for kind, data in (
@@ -72,9 +76,9 @@ async def door() -> AsyncIterator[Door]:
     yield Door(case, works)
 
 
-def _read(data: bytes, format: str, flatten: str | None) -> str:
+def _read(data: bytes, format: str, keys: Keys) -> str:
     with typed(BadFile) as outcome:
-        entries = _entries(data, format, flatten)
+        entries = _entries(data, format, keys)
         for other in FORMATS:
             written = io.BytesIO()
             with writer(written, other) as write:
@@ -85,8 +89,8 @@ def _read(data: bytes, format: str, flatten: str | None) -> str:
     return f"{format}: {outcome.name}"
 
 
-def _entries(data: bytes, format: str, flatten: str | None = None) -> dict[str, bytes]:
-    file = File("f", io.BytesIO(data), format, flatten)
+def _entries(data: bytes, format: str, keys: Keys = Keys()) -> dict[str, bytes]:  # noqa: B008
+    file = File("f", io.BytesIO(data), format, keys)
     file.check(lambda key: check_key(key, rooted=False))
     return {entry.key: entry.raw for entry in file}
 
