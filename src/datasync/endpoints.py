@@ -171,21 +171,21 @@ def endpoints(url: Url, port: int) -> list[Endpoint]:
     return found
 
 
-def address(url: Url) -> Endpoint:
-    """The one host of the URL, with its port. Raises `BadUrl`."""
-    if (endpoint := _endpoint(url.hosts, None)) is None:
+def address(url: Url, *, any_port: bool = False) -> Endpoint:
+    """The one host of the URL, with its port, which may be 0 with `any_port`. Raises `BadUrl`."""
+    if (endpoint := _endpoint(url.hosts, None, least=0 if any_port else 1)) is None:
         raise BadUrl(
             f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port"
         )
     return endpoint
 
 
-def _endpoint(text: str, default: int | None) -> Endpoint | None:
+def _endpoint(text: str, default: int | None, least: int = 1) -> Endpoint | None:
     """A host with its port, or with the default one; None where the text is not that."""
     if (found := _HOST_AND_PORT.fullmatch(text)) is None:
         return None
-    host, port = found["host"], int(found["port"] or default or 0)
-    return Endpoint(host, port) if _is_host(host.strip("[]")) and 0 < port < 65536 else None
+    host, port = found["host"], int(found["port"] or default or -1)
+    return Endpoint(host, port) if _is_host(host.strip("[]")) and least <= port < 65536 else None
 
 
 def _is_host(name: str) -> bool:

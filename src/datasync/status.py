@@ -13,6 +13,7 @@ __all__ = [
     "LayerState",
     "SourceStatus",
     "Status",
+    "StatusAddress",
     "WatchState",
     "WatchStatus",
     "joined",
@@ -22,6 +23,8 @@ __all__ = [
 class LayerState(enum.Enum):
     """Where the session of a source stands."""
 
+    NOT_STARTED = "not started"
+    """`start` has not been called."""
     CONNECTING = "connecting"
     LOADING = "loading"
     """Connected; the snapshot is not complete."""
@@ -54,7 +57,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     """A source.
 
     state: a `LayerState` value.
-    since: when it came to that state, in seconds since the epoch.
+    since: when it came to that state, in seconds since the epoch; 0 before the start.
     revision: the newest one taken over; 0 where the source has none.
     error: the last error; None while connected.
     reconnects: successful reconnects.
@@ -127,6 +130,17 @@ class Status(msgspec.Struct, frozen=True):
 
     sources: list[SourceStatus]
     watches: list[WatchStatus]
+
+
+class StatusAddress(msgspec.Struct, frozen=True):
+    """Where `DataSync.serve_status` listens.
+
+    url: that of the page, for a browser, `datasync status` and Prometheus (`/metrics`).
+    health: that of the probes; None where none was asked for.
+    """
+
+    url: str
+    health: str | None
 
 
 def joined(statuses: Iterable[Callable[[], Status]]) -> Status:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -23,14 +24,20 @@ from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options, WatchOptio
 from datasync.reading import Reader
 from datasync.shared import closed_on_error
 from datasync.source import Operation, Source
-from datasync.status import Status
+from datasync.status import Status, StatusAddress
 from datasync.stopping import stop_signals
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import runner_for
 from datasync.syncbase.subscriber import Spec, Subscriber
+from datasync.transports import load
 from datasync.view import View
 from datasync.watch import Watch, Watches, scopes_of
 from datasync.writing import Txn, Writer
+
+if TYPE_CHECKING:
+    from datasync.restsync.app import RestApp
+    from datasync.restsync.status_page import StatusPage
+    from datasync.serving.known import Known
 
 __all__ = ["DataSync"]
 
@@ -115,6 +122,7 @@ class DataSync:
         self._sources = [source for source, _, _ in opened]
         self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
+        self._pages = AsyncExitStack()
 
     def __repr__(self) -> str:
         where = [repr(layer.name) for layer in self._layers]
@@ -150,6 +158,8 @@ class DataSync:
                 await close_sources(self._sources, self._options.close_timeout)
             await self._engine.handlers_ended()
         finally:
+            # the last, so that the probes answer as long as anything ends
+            await self._pages.aclose()
             self._life.stop()
 
     async def __aenter__(self) -> Self:
@@ -330,6 +340,47 @@ class DataSync:
         """Where everything stands, as plain data; also after the end."""
         return self._engine.status()
 
+    async def serve_status(
+        self, address: str, *, health: str | None = None, writable: bool = False
+    ) -> StatusAddress:
+        """Serve the status page, the metrics (`/metrics`) and the keys that are known here, until
+        `aclose`. Returns where; it may be called before the start.
+
+        address: host:port, on this machine alone, where port 0 is any that is free; or
+            http://host:port?token=... for others, or https:// with `cert=`, `key=` and `ca=` or
+            `token=`, as docs/rest.md has it.
+        health: host:port for probes alone, open to anybody: `/healthz` is 200 while the event loop
+            answers, `/readyz` once `ready` would return, else 503. By default there is none.
+        writable: let requests write, as `put` does; by default they only read.
+
+        Raises `BadUrl`, `UsageError`, `BadStore` where nothing can listen there, `MissingExtra`.
+        """
+        self._life.check_open()
+        serve = load("datasync.restsync.status_page:serve", "rest", "the status page")
+        pages = AsyncExitStack()
+        served: StatusAddress = await serve(
+            self._known(writable=writable), self.status, lambda: self._engine.is_ready,
+            self._life.check_open, pages, address, health,
+        )  # fmt: skip
+        if self._life.closed:  # meanwhile
+            await pages.aclose()
+        self._life.check_open()
+        self._pages.push_async_callback(pages.aclose)
+        return served
+
+    def status_app(self, *, writable: bool = False) -> RestApp:
+        """The same as an ASGI application, to be mounted in one that says who may come.
+
+        writable: as for `serve_status`.
+
+        Raises `MissingExtra`.
+        """
+        self._life.check_open()
+        make = load("datasync.restsync.status_page:StatusPage", "rest", "the status page")
+        page: StatusPage = make(self._known(writable=writable), self.status, self._life.check_open)
+        self._pages.push_async_callback(page.aclose)
+        return page.app
+
     # -- writing and reading -----------------------------------------------------------------------
 
     async def put(
@@ -456,6 +507,13 @@ class DataSync:
         self._watches[name] = watch
         self._engine.add(sub)
         return watch
+
+    def _known(self, *, writable: bool) -> Known:
+        make = load("datasync.serving.known:Known", "rest", "the status page")
+        known: Known = make(
+            self._engine, self._sources, self._writer.commit_for_others if writable else None
+        )
+        return known
 
     def _forget(self, watch: Watch[Any]) -> None:
         """It has been closed: nothing here leads to it any more (G9)."""

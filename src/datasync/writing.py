@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from datasync.capabilities import Capabilities
 from datasync.checks import check_operations, check_options
 from datasync.codec import codec_for, encode
@@ -121,6 +123,16 @@ class Writer:
             if confirm is False
             else self._confirmed(source, layer, operations, confirm)
         )
+
+    async def commit_for_others(self, operations: Sequence[Operation], reply: bool) -> Committed:
+        """Do what others ask for, with the verdict in the result where they want it."""
+        if not reply:
+            return await self.commit(operations, False)
+        try:
+            committed, result = await self.commit(operations, True), Result(Verdict.ACCEPTED)
+        except NotApplied as error:  # written all the same
+            committed, result = Committed(error.revision), Result(error.verdict, error.reasons)
+        return msgspec.structs.replace(committed, result=result)
 
     def _check_confirmable(self) -> None:
         """G10: before anything is written, for "unwatched" would be a guess: watches elsewhere may

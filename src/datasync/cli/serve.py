@@ -16,7 +16,7 @@ from datasync.errors import UsageError
 from datasync.keyspace import KeySpace
 from datasync.terminal.output import Output
 from datasync.terminal.process import run
-from datasync.transports import Url, load
+from datasync.transports import load
 
 if TYPE_CHECKING:
     from datasync.serving.access import Access
@@ -65,10 +65,7 @@ def _access(address: str, scheme: str) -> Access:
     # here, as the hub: no other command need wait for them
     from datasync.serving.access import Access
 
-    url = Url(address if "://" in address else f"{scheme}://{address}")
-    if url.scheme not in (scheme, f"{scheme}s"):
-        raise UsageError(f"--{scheme} takes host:port, {scheme}:// or {scheme}s://, not {url}")
-    access = url.made(lambda given: Access.of_url(given, tls=given.scheme.endswith("s")))
+    access = Access.to_listen(address, scheme, f"--{scheme}")
     access.check_bind()
     return access
 

@@ -23,7 +23,7 @@ from datasync.source import Committed, Item, Operation, Session, Source
 from datasync.status import Status, joined
 from datasync.transports import Url
 
-__all__ = ["RestSource", "app_for", "from_url", "serve_app", "serving"]
+__all__ = ["RestSource", "app_for", "from_url", "listen", "serve_app", "serving"]
 
 
 def from_url(url: Url) -> RestSource:
@@ -157,9 +157,15 @@ async def serve_app(app: RestApp, access: Access) -> Listener:
     """Serve the application where `access` says. Raises `BadStore` where
     nothing can listen, `BadUrl`."""
     access.check_bind()
+    return await listen(app, access, stalled=app.limits.stalled)
+
+
+async def listen(app: Any, access: Access, **options: Any) -> Listener:
+    """Serve any application there. Who may reach it is for the caller to see to; `options` are
+    those of `Listener`. Raises `BadStore`."""
     context = None if access.files is None else access.files.server_context()
     await check_free(access.name, access.host, access.port)
-    listener = Listener(app, context, stalled=app.limits.stalled)
+    listener = Listener(app, context, **options)
     try:
         await listener.start(access.host, access.port)
     except (OSError, UnicodeError) as error:

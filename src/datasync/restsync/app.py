@@ -34,6 +34,7 @@ log = logger("datasync.rest")
 Handler = Callable[[Exchange], Awaitable[None]]
 
 Admits = Callable[[str | None], bool]
+Wake = Callable[[], Awaitable[None]]
 
 _PAGE = "/page/"
 _KINDS = {
@@ -65,6 +66,7 @@ class RestApp:
     without it, everybody is let in.
     local: answer only what is addressed to an IP address or to localhost, so that no page of a
     foreign site reaches it under a name of its own.
+    wake: called before each answer, for a hub that is started by the first request.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class RestApp:
         status: StatusOf | None = None,
         admits: Admits | None = None,
         local: bool = False,
+        wake: Wake | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         self._hub = hub
         self._status = status
         self._admits = admits
         self._local = local
+        self._wake = wake
         self._host = b""
         self.limits = limits
         self._unsent = Answers(limits.unsent, limits.stalled)
@@ -125,6 +129,8 @@ class RestApp:
             if path is None:
                 raise _nothing_here()
             _check_page(exchange)
+            if self._wake is not None:
+                await self._wake()
             if path.startswith(KEY):
                 self._let_in(exchange)
                 await self._keys.key(exchange, path)

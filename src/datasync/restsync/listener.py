@@ -60,6 +60,8 @@ class Listener:
         self._stalled = stalled
         self._state = ServerState()
         self._acceptor: Acceptor | None = None
+        self.port = 0
+        """Where it listens; 0 before the start."""
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which is a free one where 0 was asked for. Raises `OSError`."""
@@ -76,7 +78,8 @@ class Listener:
             sockets, lambda: _Protocol(self._config, self._state, loop, self._stalled), self._tls
         )
         await self._acceptor.start()
-        return int(sockets[0].getsockname()[1])
+        self.port = int(sockets[0].getsockname()[1])
+        return self.port
 
     async def aclose(self) -> None:
         """Take nothing more, let requests end within a short time, and cut what remains."""

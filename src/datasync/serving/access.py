@@ -10,7 +10,7 @@ import os
 import msgspec
 
 from datasync.endpoints import Endpoint, TlsFiles, address, tls_of
-from datasync.errors import BadUrl
+from datasync.errors import BadUrl, UsageError
 from datasync.transports import Url, shown_host
 
 __all__ = ["TOKEN", "WANTS_TOKEN", "Access"]
@@ -38,9 +38,21 @@ class Access(msgspec.Struct, frozen=True):
     token: str | None = None
 
     @classmethod
-    def of_url(cls, url: Url, *, tls: bool) -> Access:
+    def to_listen(cls, text: str, scheme: str, what: str) -> Access:
+        """That of an address to listen on: host:port, where port 0 is any that is free, or a URL of
+        `scheme`, with TLS where an s follows; `what` takes it. Raises `BadUrl`, `UsageError`."""
+        if not isinstance(text, str):
+            raise UsageError(f"{what} takes host:port, not {type(text).__name__}")
+        url = Url(text if "://" in text else f"{scheme}://{text}")
+        if url.scheme not in (scheme, f"{scheme}s"):
+            raise UsageError(f"{what} takes host:port, {scheme}:// or {scheme}s://, not {url}")
+        tls = url.scheme.endswith("s")
+        return url.made(lambda given: cls.of_url(given, tls=tls, any_port=True))
+
+    @classmethod
+    def of_url(cls, url: Url, *, tls: bool, any_port: bool = False) -> Access:
         """Take the address and the options ca=, cert=, key= and token= out
-        of a URL. Raises `BadUrl`."""
+        of a URL; with `any_port` its port may be 0. Raises `BadUrl`."""
         if url.path.strip("/"):
             raise BadUrl(
                 f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
@@ -51,7 +63,7 @@ class Access(msgspec.Struct, frozen=True):
                 f"{url.scheme}://{shown_host(url.hosts)}: users and passwords have no meaning "
                 "here; give ?token="
             )
-        endpoint = address(url)
+        endpoint = address(url, any_port=any_port)
         protocol, plus, role = url.scheme.partition("+")
         files = tls_of(url, f"{protocol}s{plus}{role}://", spoken=tls)
         token = url.option("token", _token, None)

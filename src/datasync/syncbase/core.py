@@ -21,7 +21,7 @@ from datasync.scopes import Scopes
 from datasync.syncbase.confirmer import Confirmer
 from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
-from datasync.syncbase.effects import Request
+from datasync.syncbase.effects import Onlooker, Request
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
 from datasync.syncbase.mirror import Diff, Mirror
@@ -59,6 +59,8 @@ class Core:
 
         The engine sees to it at once, even while it carries out effects.
         """
+        self.onlookers: list[Onlooker] = []
+        """Hear what becomes known, and have no say in it: a status page."""
         self._resync_always = options.recovery == "resync"
         self._router: Router[Subscriber] = Router()
         self.confirmer = Confirmer(self.layers, self.mirror, self._router, self.delivery)
@@ -300,6 +302,8 @@ class Core:
         self._distribute(diffs, same, revision, layer.name, tally)
         if tally is not None:
             tally.close()
+        for onlooker in self.onlookers:
+            onlooker.committed((*diffs, *same), revision)
 
     def _distribute(
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None
@@ -420,6 +424,8 @@ class Core:
             self.confirmer.overtake(layer)
         if layer.covers_more:
             self.narrow()
+        for onlooker in self.onlookers:
+            onlooker.replaced()
 
     def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""
@@ -490,6 +496,8 @@ class Core:
         if scopes != layer.complete:
             layer.complete = scopes
             self.mirror.prune(layer.index, scopes)
+            for onlooker in self.onlookers:
+                onlooker.replaced()
 
     def _register(self, scopes: Iterable[str]) -> int:
         """Ask for what is new to a source, and how it stands now.

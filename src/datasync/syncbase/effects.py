@@ -1,15 +1,19 @@
-"""What the core asks of the engine, in order. It carries them out when the core has returned."""
+"""What the core asks of the engine, in order, which carries it out when the core has returned; and
+what it tells those who only look on.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from datasync.events import Event
+from datasync.syncbase.mirror import Diff
 from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["Effect", "Request"]
+__all__ = ["Effect", "Onlooker", "Request"]
 
 
 class Request(msgspec.Struct, gc=False):
@@ -21,6 +25,16 @@ class Request(msgspec.Struct, gc=False):
 
     layer: int
     wider: bool
+
+
+class Onlooker(Protocol):
+    """Hears of what becomes known, behind the watches, and has no say in it."""
+
+    def committed(self, diffs: Sequence[Diff], revision: int) -> None:
+        """One commit is known: each key with its records before and after."""
+
+    def replaced(self) -> None:
+        """A snapshot is known, or something was forgotten: all may be different now."""
 
 
 Effect = tuple[Subscriber, Event[Any]]

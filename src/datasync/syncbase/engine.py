@@ -23,8 +23,9 @@ from datasync.source import Source
 from datasync.status import Status
 from datasync.syncbase.confirm import Write
 from datasync.syncbase.core import Core, Layer
+from datasync.syncbase.effects import Onlooker
 from datasync.syncbase.feed import Feed
-from datasync.syncbase.picture import status_of
+from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import logger
 
@@ -243,12 +244,20 @@ class Engine:
 
         await self.wait_until(lambda: core.started and all_accepted() and core.views_filled)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready` would return at once."""
+        core = self._core
+        return core.started and not self.awaited() and core.views_filled
+
     def awaited(self) -> list[str]:
         """The names of the watches that `ready` waits for."""
         return [sub.name for sub in self._core.subscribers if _is_awaited(sub)]
 
     def status(self) -> Status:
         """Where everything stands, as plain data."""
+        if not self._feeds:
+            return not_started(self.layers, self._core.subscribers, closed=self.closed)
         return status_of(self._feeds, self._core.subscribers)
 
     # -- what is known -----------------------------------------------------------------------------
@@ -299,6 +308,26 @@ class Engine:
     def items(self, scope: str) -> list[tuple[str, Record]]:
         """What is known of a scope, in key order."""
         return self._core.mirror.under(scope)
+
+    @property
+    def started(self) -> bool:
+        """Whether the first state of all layers that the start waits for is known."""
+        return self._core.started
+
+    def look_on(self, onlooker: Onlooker) -> None:
+        """Let somebody hear of all that becomes known from now on."""
+        self._core.onlookers.append(onlooker)
+
+    def look_away(self, onlooker: Onlooker) -> None:
+        """Undo `look_on`, which has been called."""
+        self._core.onlookers.remove(onlooker)
+
+    async def fresh(self) -> None:
+        """Wait until all that was committed before is in the core, as far as watches and views
+        want it, of the sources that are followed.
+        """
+        for feed in self._feeds:
+            await feed.caught_up()
 
     # -- what runners say --------------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datasync.status import Failing, SourceStatus, Status, WatchState, WatchStatus
+from datasync.status import Failing, LayerState, SourceStatus, Status, WatchState, WatchStatus
 from datasync.syncbase.feed import Feed
+from datasync.syncbase.layer import Layer
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import printable
 
-__all__ = ["status_of"]
+__all__ = ["not_started", "status_of"]
 
 
 def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
@@ -24,6 +25,15 @@ def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
             feed.reconnects,
         )
         for feed in feeds
+    ]
+    return Status(sources, [_watch(sub) for sub in subs])
+
+
+def not_started(layers: Iterable[Layer], subs: Iterable[Subscriber], *, closed: bool) -> Status:
+    """The picture before there are any feeds, or where there never were any."""
+    state = LayerState.CLOSED if closed else LayerState.NOT_STARTED
+    sources = [
+        SourceStatus(printable(layer.name), state.value, 0.0, 0, None, 0) for layer in layers
     ]
     return Status(sources, [_watch(sub) for sub in subs])
 
