@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 __all__ = [
+    "LATENCIES",
     "Failing",
     "LastResync",
+    "Latency",
     "LayerState",
     "SourceStatus",
     "Status",
@@ -18,6 +20,10 @@ __all__ = [
     "WatchStatus",
     "joined",
 ]
+
+
+LATENCIES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds: the upper bounds of the steps in which `Latency` counts."""
 
 
 class LayerState(enum.Enum):
@@ -101,6 +107,19 @@ class Failing(msgspec.Struct, frozen=True):
     keys: dict[str, str]
 
 
+class Latency(msgspec.Struct, frozen=True):
+    """How long a handler, or the reader of a stream, took for its events, from the delivery to the
+    report.
+
+    total: seconds of all together.
+    counts: events for each of `LATENCIES` that took up to so long and longer than the one before,
+        and last those that took longer than all of them.
+    """
+
+    total: float
+    counts: list[int]
+
+
 class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A watch.
 
@@ -112,6 +131,9 @@ class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     resync: the last RESYNC that it accepted; None before the first.
     failing: what it could not apply; None if there is nothing.
     more_scopes: scopes that are not listed; 0 except where a server shows it.
+    failures: tries of events that have failed, in all.
+    accepted: when it last accepted an event, in seconds since the epoch; None before the first.
+    latency: how long its events took; None before the first.
     """
 
     name: str
@@ -123,6 +145,9 @@ class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     resync: LastResync | None
     failing: Failing | None
     more_scopes: int = 0
+    failures: int = 0
+    accepted: float | None = None
+    latency: Latency | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

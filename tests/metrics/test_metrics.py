@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import re
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,21 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from datasync import Backoff, ChangeEvent, DataSync, MissingExtra
+from datasync import Backoff, ChangeEvent, DataSync, MissingExtra, Refused
 from datasync.metrics import FAMILIES, Family
 from datasync.metrics.otel import observe
 from datasync.metrics.prometheus import StatusCollector
-from datasync.status import LastResync, SourceStatus, Status, WatchStatus
+from datasync.status import (
+    LATENCIES,
+    LastResync,
+    Latency,
+    SourceStatus,
+    Status,
+    WatchState,
+    WatchStatus,
+)
 from datasync.testing.contract.waiting import eventually
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -61,6 +72,8 @@ def test_the_prometheus_client_reads_all_data_syncs_of_the_process(run: Run) -> 
             assert f'datasync_watch_backlog_changes{{watch="bad{number}"}} 2.0' in lines
             assert f'datasync_watch_failing{{watch="bad{number}"}} 1.0' in lines
             assert f'datasync_watch_failing{{watch="good{number}"}} 0.0' in lines
+            assert f'datasync_watch_failures_total{{watch="bad{number}"}} 1.0' in lines
+            assert f'datasync_watch_failures_total{{watch="good{number}"}} 0.0' in lines
 
     run(main())
 
@@ -72,7 +85,15 @@ def test_the_document_has_all_of_them() -> None:
         LastResync("start", 0.1, 1, 0.0),
         SourceStatus("memory://", "following", 0.0, 0, None, 0),
     )
-    now = Status([source], [WatchStatus("name", [""], "following", 0, 0, 0, watch, None)])
+    latency = Latency(0.1, [1] * (len(LATENCIES) + 1))
+    now = Status(
+        [source],
+        [
+            WatchStatus(
+                "name", [""], "following", 0, 0, 0, watch, None, accepted=1.0, latency=latency
+            )
+        ],
+    )
     known = [
         (one.name, one.kind, ", ".join(f"`{label}`" for label in _labels(one, now)))
         for one in FAMILIES
@@ -112,10 +133,101 @@ def test_open_telemetry_collects_them_as_observable_instruments(run: Run) -> Non
             for metric in metrics
             for point in metric.data.data_points
         }
-        assert len(metrics) == len(FAMILIES)
+        assert len(metrics) == len(FAMILIES) + 2  # the histogram is three
+        assert values["datasync.watch.failures", "bad"] == 1
+        assert values["datasync.watch.handler_seconds.count", "bad"] == 2
         assert values["datasync.watch.changes", "good"] == 2
         assert values["datasync.watch.backlog_changes", "bad"] == 2
         assert values["datasync.watch.failing", "bad"] == 1
         assert values["datasync.source.up", "None"] == 1
+
+    run(main())
+
+
+def parsed(sync: DataSync) -> dict[str, float]:
+    """What the Prometheus client tells of the one watch, by name and bound."""
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(sync.status))
+    return {
+        sample.name + sample.labels.get("le", ""): sample.value
+        for family in text_string_to_metric_families(generate_latest(registry).decode())
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("kind", ["async", "thread", "stream"])
+def test_how_long_events_took_is_counted_by_steps(run: Run, kind: str) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            go = threading.Event()
+
+            async def waits(event: Any) -> None:
+                await asyncio.to_thread(go.wait)
+
+            if kind == "stream":
+                watch = sync.watch("it", "")
+
+                async def read() -> None:
+                    async for event in watch:
+                        await waits(event)
+
+                reader = asyncio.ensure_future(read())
+            elif kind == "async":
+                sync.watcher("", name="it")(waits)
+            else:
+
+                def blocks(event: Any) -> None:
+                    go.wait()
+
+                sync.watcher("", name="it")(blocks)
+
+            began = asyncio.get_running_loop().time()
+            await eventually(lambda: sync.watches["it"].state is WatchState.RESYNCING)
+            assert "datasync_watch_handler_seconds_count" not in parsed(sync)
+            assert "datasync_watch_last_accepted_age_seconds" not in parsed(sync)
+            await asyncio.sleep(0.06)
+            go.set()
+            await sync.ready(60)
+            took = asyncio.get_running_loop().time() - began
+
+            found = parsed(sync)
+            assert 0.06 <= found["datasync_watch_handler_seconds_sum"] <= took
+            assert found["datasync_watch_handler_seconds_bucket0.05"] == 0
+            assert found["datasync_watch_handler_seconds_bucket+Inf"] == 1
+            assert found["datasync_watch_handler_seconds_count"] == 1
+            assert 0 <= found["datasync_watch_last_accepted_age_seconds"] < 60
+
+            await sync.put("a", b"1")
+            await eventually(lambda: parsed(sync)["datasync_watch_handler_seconds_count"] == 2)
+            if kind == "stream":
+                reader.cancel()
+
+    run(main())
+
+
+def test_refused_keys_and_failures_are_counted(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://", retry=Backoff(initial=0.001, maximum=0.001)) as sync:
+            tries = 0
+
+            @sync.watcher("")
+            async def picky(event: Any) -> None:
+                nonlocal tries
+                if isinstance(event, ChangeEvent):
+                    tries += 1
+                    if tries < 3:
+                        raise RuntimeError("not yet")
+                    raise Refused({change.key: "no" for change in event.changes})
+
+            await sync.ready(60)
+            before = parsed(sync)
+            await sync.txn().put("a", b"1").put("b", b"1").commit()
+            await eventually(lambda: tries == 3)
+            after = parsed(sync)
+            assert before["datasync_watch_refused_keys"] == 0
+            assert after["datasync_watch_refused_keys"] == 2
+            assert after["datasync_watch_failures_total"] == 2
+            # a refusal is an acceptance of all else
+            assert after["datasync_watch_handler_seconds_count"] == 4
 
     run(main())

@@ -6,20 +6,22 @@ A key is never a label: their number has no bound.
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, TypeVar
 
 import msgspec
 
-from datasync.status import SourceStatus, Status, WatchStatus
+from datasync.status import LATENCIES, Latency, SourceStatus, Status, WatchStatus
 
-__all__ = ["FAMILIES", "Family", "Labels", "Sample", "distinct"]
+__all__ = ["FAMILIES", "Family", "Labels", "Sample", "distinct", "parts"]
 
 T = TypeVar("T", SourceStatus, WatchStatus)
 
 Labels = Mapping[str, str]
-Sample = tuple[Labels, float]
+Sample = tuple[Labels, float | Latency]
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -27,7 +29,7 @@ class Family(msgspec.Struct, frozen=True):
     and its values at one moment."""
 
     name: str
-    kind: Literal["gauge", "counter"]
+    kind: Literal["gauge", "counter", "histogram"]
     about: str
     samples: Callable[[Status], Iterable[Sample]]
 
@@ -78,6 +80,41 @@ FAMILIES = (
         lambda now: (({"watch": watch.name}, watch.changes) for watch in now.watches),
     ),
     Family(
+        "datasync_watch_failures_total",
+        "counter",
+        "Tries of events that the watch has failed.",
+        lambda now: (({"watch": watch.name}, watch.failures) for watch in now.watches),
+    ),
+    Family(
+        "datasync_watch_refused_keys",
+        "gauge",
+        "Keys whose last value the watch has refused.",
+        lambda now: (
+            ({"watch": watch.name}, 0 if watch.failing is None else len(watch.failing.keys))
+            for watch in now.watches
+        ),
+    ),
+    Family(
+        "datasync_watch_handler_seconds",
+        "histogram",
+        "Time from the delivery of an event to the report on it.",
+        lambda now: (
+            ({"watch": watch.name}, watch.latency)
+            for watch in now.watches
+            if watch.latency is not None
+        ),
+    ),
+    Family(
+        "datasync_watch_last_accepted_age_seconds",
+        "gauge",
+        "Time since the watch last accepted an event.",
+        lambda now: (
+            ({"watch": watch.name}, max(0.0, time.time() - watch.accepted))
+            for watch in now.watches
+            if watch.accepted is not None
+        ),
+    ),
+    Family(
         "datasync_watch_last_resync_duration_seconds",
         "gauge",
         "Duration of the last RESYNC of the watch.",
@@ -98,6 +135,21 @@ FAMILIES = (
         ),
     ),
 )
+
+
+def parts(family: Family, now: Status) -> Iterator[tuple[str, Labels, float]]:
+    """The values of a family, each with what is to be added to its name: of a histogram one for
+    each bound (the label `le`), which counts all below it too, their sum and their number."""
+    for labels, value in family.samples(now):
+        if not isinstance(value, Latency):
+            yield "", labels, float(value)
+            continue
+        bounds = [*map(str, LATENCIES), "+Inf"]
+        counts = list(itertools.accumulate(value.counts))
+        for bound, count in zip(bounds, counts, strict=True):
+            yield "_bucket", {**labels, "le": bound}, float(count)
+        yield "_count", labels, float(counts[-1])
+        yield "_sum", labels, value.total
 
 
 def distinct(now: Status) -> Status:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES, Family, distinct
+from datasync.metrics import FAMILIES, Family, distinct, parts
 from datasync.status import Status, joined
 
 try:
@@ -25,24 +25,31 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
     collects: `observe(sync.status)`.
 
     The names are those of Prometheus with dots after the first two words and no `_total`:
-    `datasync.watch.backlog_changes`. One call takes all DataSyncs of the process; a name
-    that is used twice gets a number.
+    `datasync.watch.backlog_changes`. What has been counted in a histogram is three counters, for
+    there are no histograms that are observed: `.bucket` with `le`, `.count` and `.sum`. One call
+    takes all DataSyncs of the process; a name that is used twice gets a number.
     """
     meter = meter or get_meter("datasync")
     for family in FAMILIES:
         create = (
-            meter.create_observable_counter
-            if family.kind == "counter"
-            else meter.create_observable_gauge
+            meter.create_observable_gauge
+            if family.kind == "gauge"
+            else meter.create_observable_counter
         )
         name = family.name.removesuffix("_total").replace("_", ".", 2)
-        create(name, callbacks=[partial(_observations, family, statuses)], description=family.about)
+        for suffix in ("_bucket", "_count", "_sum") if family.kind == "histogram" else ("",):
+            create(
+                name + suffix.replace("_", "."),
+                callbacks=[partial(_observations, family, suffix, statuses)],
+                description=family.about,
+            )
 
 
 def _observations(
-    family: Family, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
+    family: Family, suffix: str, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
 ) -> Iterable[Observation]:
     return [
-        Observation(float(value), dict(labels))
-        for labels, value in family.samples(distinct(joined(statuses)))
+        Observation(value, dict(labels))
+        for part, labels, value in parts(family, distinct(joined(statuses)))
+        if part == suffix
     ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES, distinct
+from datasync.metrics import FAMILIES, distinct, parts
 from datasync.status import Status, joined
 
 try:
@@ -24,8 +24,8 @@ def families(status: Status) -> Iterator[Metric]:
     """The metrics of one status, with their values."""
     now = distinct(status)
     for family, metric in zip(FAMILIES, _described(), strict=True):
-        for labels, value in family.samples(now):
-            metric.add_sample(family.name, dict(labels), float(value))
+        for suffix, labels, value in parts(family, now):
+            metric.add_sample(family.name + suffix, dict(labels), value)
         yield metric
 
 

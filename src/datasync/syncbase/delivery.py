@@ -127,6 +127,7 @@ class Delivery:
             stats = sub.stats
             stats.events += 1
             stats.changes += len(batch.changes)
+            stats.settle(self.clock(), accepted=True)
             if batch.tally is not None or batch.votes:
                 batch.answer(Verdict.ACCEPTED, NO_REASONS)
             if sub.dependents:
@@ -394,6 +395,7 @@ class Delivery:
             sub.stats.last_resync = LastResync(event.reason, took, keys, self._wall())
         sub.stats.changes += keys
 
+        sub.stats.settle(self.clock(), accepted=True)
         out.batch.answer(Verdict.REFUSED if refused else Verdict.ACCEPTED, refused)
         sub.outstanding = None
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
@@ -401,6 +403,7 @@ class Delivery:
     def _fail(self, sub: Subscriber, out: Outstanding, error: BaseException) -> None:
         sub.fast = False
         out.batch.answer(Verdict.FAILED, NO_REASONS)
+        sub.stats.settle(self.clock(), accepted=False)
         trouble = sub.trouble
         trouble.fail(in_one_line(error), self._wall())
         watchlog.failed(sub, out.event, error)

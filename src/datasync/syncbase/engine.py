@@ -258,7 +258,8 @@ class Engine:
         """Where everything stands, as plain data."""
         if not self._feeds:
             return not_started(self.layers, self._core.subscribers, closed=self.closed)
-        return status_of(self._feeds, self._core.subscribers)
+        # from the clock to Unix time
+        return status_of(self._feeds, self._core.subscribers, self._wall() - self._now())
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -468,6 +469,7 @@ class Engine:
             while effects:
                 sub, event = effects.popleft()
                 if sub.has(event):  # it may have been closed meanwhile
+                    sub.stats.given_at = delivery.clock()
                     try:
                         sub.runner.deliver(event)
                     # G8: not of the handler; its event must not be left out for ever

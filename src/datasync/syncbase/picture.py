@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datasync.status import Failing, LayerState, SourceStatus, Status, WatchState, WatchStatus
+from datasync.status import (
+    Failing,
+    Latency,
+    LayerState,
+    SourceStatus,
+    Status,
+    WatchState,
+    WatchStatus,
+)
 from datasync.syncbase.feed import Feed
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.subscriber import Subscriber
@@ -13,8 +21,8 @@ from datasync.texts import printable
 __all__ = ["not_started", "status_of"]
 
 
-def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
-    """Take the picture."""
+def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber], epoch: float) -> Status:
+    """Take the picture; `epoch` is what has to be added to the clock to have Unix time."""
     sources = [
         SourceStatus(
             printable(feed.layer.name),
@@ -26,7 +34,7 @@ def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber]) -> Status:
         )
         for feed in feeds
     ]
-    return Status(sources, [_watch(sub) for sub in subs])
+    return Status(sources, [_watch(sub, epoch) for sub in subs])
 
 
 def not_started(layers: Iterable[Layer], subs: Iterable[Subscriber], *, closed: bool) -> Status:
@@ -35,19 +43,25 @@ def not_started(layers: Iterable[Layer], subs: Iterable[Subscriber], *, closed: 
     sources = [
         SourceStatus(printable(layer.name), state.value, 0.0, 0, None, 0) for layer in layers
     ]
-    return Status(sources, [_watch(sub) for sub in subs])
+    return Status(sources, [_watch(sub, 0.0) for sub in subs])
 
 
-def _watch(sub: Subscriber) -> WatchStatus:
+def _watch(sub: Subscriber, epoch: float) -> WatchStatus:
+    stats = sub.stats
+    accepted = None if stats.accepted_at is None else stats.accepted_at + epoch
+    latency = Latency(stats.seconds, [*stats.latencies]) if any(stats.latencies) else None
     return WatchStatus(
         printable(sub.name),
         sub.scopes.in_order(),
         sub.state.value,
         len(sub.mailbox),
-        sub.stats.events,
-        sub.stats.changes,
-        sub.stats.last_resync,
+        stats.events,
+        stats.changes,
+        stats.last_resync,
         _failing(sub),
+        failures=stats.failures,
+        accepted=accepted,
+        latency=latency,
     )
 
 

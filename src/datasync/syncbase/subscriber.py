@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 from datasync.events import Decode, Event, Report, ResyncEvent
 from datasync.options import Backoff
 from datasync.scopes import WatchScopes
-from datasync.status import LastResync, WatchState
+from datasync.status import LATENCIES, LastResync, WatchState
 from datasync.syncbase.mailbox import Mailbox
 from datasync.syncbase.outstanding import Outstanding, Stage
 
@@ -176,16 +177,39 @@ class Trouble(msgspec.Struct):
         self.why, self.attempt, self.failures = None, 1, 0
 
 
+_STEPS = [0] * (len(LATENCIES) + 1)
+
+
 class Stats(msgspec.Struct):
-    """What `status()` counts."""
+    """What `status()` counts; times are by the clock."""
 
     events: int = 0
     """Those it has reported on."""
     changes: int = 0
     """Those it has accepted."""
     resynced_at: float = 0.0
-    """When its latest RESYNC was made, by the clock."""
+    """When its latest RESYNC was made."""
     last_resync: LastResync | None = None
+    failures: int = 0
+    """Tries that have failed."""
+    given_at: float = 0.0
+    """When its latest event was handed over."""
+    accepted_at: float | None = None
+    """When it accepted one last."""
+    seconds: float = 0.0
+    """What its events took, from there to the report."""
+    latencies: list[int] = msgspec.field(default_factory=_STEPS.copy)
+    """The same counted by step, see `Latency`."""
+
+    def settle(self, now: float, *, accepted: bool) -> None:
+        """An event has an outcome."""
+        took = now - self.given_at
+        self.seconds += took
+        self.latencies[bisect_left(LATENCIES, took)] += 1
+        if accepted:
+            self.accepted_at = now
+        else:
+            self.failures += 1
 
 
 class Subscriber:
