@@ -381,6 +381,21 @@ class DataSync:
         self._pages.push_async_callback(page.aclose)
         return page.app
 
+    def trace(self, provider: Any = None) -> None:
+        """Make spans of OpenTelemetry from now on: one for each write, and one for each event, from
+        its delivery to the verdict, within the trace of the write that brought it.
+
+        provider: the tracer provider; by default the global one.
+
+        Raises `MissingExtra`; `UsageError` the second time.
+        """
+        self._life.check_open()
+        if self._writer.tracing is not None:
+            raise UsageError("this DataSync is traced already; call trace() once")
+        tracing = load("datasync.tracing:Tracing", "otel", "trace()")(provider)
+        self._engine.trace(tracing)
+        self._writer.tracing = tracing
+
     # -- writing and reading -----------------------------------------------------------------------
 
     async def put(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -40,6 +40,9 @@ from datasync.source import (
 from datasync.syncbase.engine import UNCONFIRMED, Engine
 from datasync.syncbase.layer import Layer
 
+if TYPE_CHECKING:
+    from datasync.tracing import Tracing
+
 __all__ = ["Txn", "Writer"]
 
 
@@ -60,6 +63,7 @@ class Writer:
         ]
         self._keys = keys
         self._options = options
+        self.tracing: Tracing | None = None
 
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
@@ -115,6 +119,13 @@ class Writer:
             self._check_confirmable()
         for source in self._restricted:
             check_options(source, operations)
+        if self.tracing is not None:
+            return self._traced(self.tracing, operations, confirm)
+        return self._committed(operations, confirm)
+
+    def _committed(
+        self, operations: Sequence[Operation], confirm: bool | float
+    ) -> Awaitable[Committed]:
         if len(self.targets) > 1:
             return self._to_all(operations, confirm)
         source, layer = self.targets[0]
@@ -123,6 +134,15 @@ class Writer:
             if confirm is False
             else self._confirmed(source, layer, operations, confirm)
         )
+
+    async def _traced(
+        self, tracing: Tracing, operations: Sequence[Operation], confirm: bool | float
+    ) -> Committed:
+        names = [layer.name for _, layer in self.targets]
+        with tracing.writing(operations, names, confirm=confirm is not False) as done:
+            committed = await self._committed(operations, confirm)
+            done(committed)
+        return committed
 
     async def commit_for_others(self, operations: Sequence[Operation], reply: bool) -> Committed:
         """Do what others ask for, with the verdict in the result where they want it."""

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from datasync import traceparent
 from datasync.certificates import explained
 from datasync.codec.shared import UNDECODABLE
 from datasync.connecting import foreign, hung_up, no_answer, not_connected, too_large
@@ -169,7 +170,9 @@ class Calls:
         Raises `OutcomeUnknown`, `Unauthorized`, `Disconnected`.
         """
         try:
-            return await self._take(lane, method, path, body, JSON, wait)
+            trace = traceparent.carried()
+            headers = JSON if trace is None else JSON | {traceparent.HEADER: trace}
+            return await self._take(lane, method, path, body, headers, wait)
         except (_Broken, AnswerTooLarge) as error:
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from datasync.checks import check_operations, check_options, check_prefix
@@ -27,6 +28,7 @@ from datasync.restsync._requests import (
 )
 from datasync.serving.cursors import Cursors
 from datasync.source import Check, Committed, Delete, Item, Operation, Put, Result, Source
+from datasync.traceparent import carrying
 
 __all__ = ["Keys"]
 
@@ -190,7 +192,9 @@ class Keys:
         items = read_state(await exchange.body(self._limits.state), self._limits)
         self._begin()
         try:
-            await self._told(exchange, patience, await self._source.replace(items))
+            with _trace(exchange):
+                committed = await self._source.replace(items)
+            await self._told(exchange, patience, committed)
         finally:
             self.writing -= 1
 
@@ -217,11 +221,12 @@ class Keys:
         check_options(self._source, operations)
         self._begin()
         try:
-            committed = await self._source.commit(
-                operations,
-                reply=patience is not None
-                and (self._source.capabilities.reply or self._source.forwards_verdicts),
-            )
+            with _trace(exchange):
+                committed = await self._source.commit(
+                    operations,
+                    reply=patience is not None
+                    and (self._source.capabilities.reply or self._source.forwards_verdicts),
+                )
             await self._told(exchange, patience, committed)
         except Conflict as conflict:
             if b"if-match" in exchange.headers or b"if-none-match" in exchange.headers:
@@ -265,6 +270,12 @@ class Keys:
         if given in (None, "true"):
             return self._limits.verdict_time
         return number(query, "confirm", 0, 0.001, self._limits.verdict_time)
+
+
+def _trace(exchange: Exchange) -> AbstractContextManager[None]:
+    """The trace that the client says its write belongs to."""
+    given = exchange.headers.get(b"traceparent")
+    return carrying(None if given is None else given.decode("latin-1"))
 
 
 def _checked(prefix: str) -> str:

@@ -15,7 +15,7 @@ from datasync.outcome import Verdict
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
-from datasync.syncbase.effects import Effect
+from datasync.syncbase.effects import Effect, Tracing
 from datasync.syncbase.mailbox import Batch
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.outstanding import NO_REASONS, Outstanding, Stage
@@ -59,6 +59,7 @@ class Delivery:
         self._covered = coverage.holds
         self._known = coverage.knows
         self._out_of_reach = coverage.misses
+        self.tracing: Tracing | None = None
         self.timers = Timers()  # when `tick` wants to be called
 
     # -- what the engine calls ---------------------------------------------------------------------
@@ -128,6 +129,8 @@ class Delivery:
             stats.events += 1
             stats.changes += len(batch.changes)
             stats.settle(self.clock(), accepted=True)
+            if self.tracing is not None:
+                self.tracing.settled(sub.name, Verdict.ACCEPTED, NO_REASONS, None)
             if batch.tally is not None or batch.votes:
                 batch.answer(Verdict.ACCEPTED, NO_REASONS)
             if sub.dependents:
@@ -216,6 +219,8 @@ class Delivery:
         Nothing here leads to it any more (G9).
         """
         sub.enter(Progress.CLOSED)
+        if self.tracing is not None:
+            self.tracing.closed(sub.name)
         sub.skip(Skipped.NO)
         if sub.outstanding is not None:
             sub.outstanding.batch.abandon()
@@ -396,7 +401,10 @@ class Delivery:
         sub.stats.changes += keys
 
         sub.stats.settle(self.clock(), accepted=True)
-        out.batch.answer(Verdict.REFUSED if refused else Verdict.ACCEPTED, refused)
+        verdict = Verdict.REFUSED if refused else Verdict.ACCEPTED
+        if self.tracing is not None:
+            self.tracing.settled(sub.name, verdict, refused, None)
+        out.batch.answer(verdict, refused)
         sub.outstanding = None
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
 
@@ -404,6 +412,8 @@ class Delivery:
         sub.fast = False
         out.batch.answer(Verdict.FAILED, NO_REASONS)
         sub.stats.settle(self.clock(), accepted=False)
+        if self.tracing is not None:
+            self.tracing.settled(sub.name, Verdict.FAILED, NO_REASONS, error)
         trouble = sub.trouble
         trouble.fail(in_one_line(error), self._wall())
         watchlog.failed(sub, out.event, error)
@@ -444,6 +454,8 @@ class Delivery:
     def _pass_by(self, sub: Subscriber) -> None:
         """The handler is overdue, or nobody reads the stream: nobody waits for it any longer."""
         watchlog.overdue(sub)
+        if self.tracing is not None:
+            self.tracing.overdue(sub.name)
         unread = sub.runner.is_stream and not sub.is_out
         sub.skip(Skipped.READER if unread else Skipped.HANDLER)
         sub.trouble.begin(self._wall())

@@ -4,16 +4,18 @@ what it tells those who only look on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import Context
 from typing import Any, Protocol
 
 import msgspec
 
 from datasync.events import Event
+from datasync.outcome import Verdict
 from datasync.syncbase.mirror import Diff
 from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["Effect", "Onlooker", "Request"]
+__all__ = ["Effect", "Onlooker", "Request", "Tracing"]
 
 
 class Request(msgspec.Struct, gc=False):
@@ -35,6 +37,23 @@ class Onlooker(Protocol):
 
     def replaced(self) -> None:
         """A snapshot is known, or something was forgotten: all may be different now."""
+
+
+class Tracing(Onlooker, Protocol):
+    """Hears of each event that is handed over what became of it, too; `datasync.tracing` documents
+    each method.
+    """
+
+    def given(self, watch: str, event: Event[Any], within: Context) -> Context: ...
+    def settled(
+        self,
+        watch: str,
+        verdict: Verdict,
+        reasons: Mapping[str, str],
+        error: BaseException | None,
+    ) -> None: ...
+    def overdue(self, watch: str) -> None: ...
+    def closed(self, watch: str) -> None: ...
 
 
 Effect = tuple[Subscriber, Event[Any]]

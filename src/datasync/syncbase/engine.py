@@ -23,7 +23,7 @@ from datasync.source import Source
 from datasync.status import Status
 from datasync.syncbase.confirm import Write
 from datasync.syncbase.core import Core, Layer
-from datasync.syncbase.effects import Onlooker
+from datasync.syncbase.effects import Onlooker, Tracing
 from datasync.syncbase.feed import Feed
 from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
@@ -323,6 +323,11 @@ class Engine:
         """Undo `look_on`, which has been called."""
         self._core.onlookers.remove(onlooker)
 
+    def trace(self, tracing: Tracing) -> None:
+        """Let it hear of all that becomes known, is handed over and is reported from now on."""
+        self._core.delivery.tracing = tracing
+        self.look_on(tracing)
+
     async def fresh(self) -> None:
         """Wait until all that was committed before is in the core, as far as watches and views
         want it, of the sources that are followed.
@@ -463,7 +468,7 @@ class Engine:
         if self._draining:
             return
         delivery = self._core.delivery
-        effects = delivery.effects
+        effects, tracing = delivery.effects, delivery.tracing
         self._draining = True
         try:
             while effects:
@@ -471,7 +476,11 @@ class Engine:
                 if sub.has(event):  # it may have been closed meanwhile
                     sub.stats.given_at = delivery.clock()
                     try:
-                        sub.runner.deliver(event)
+                        runner = sub.runner
+                        if tracing is None:
+                            runner.deliver(event)
+                        else:
+                            runner.deliver(event, tracing.given(sub.name, event, runner.context))
                     # G8: not of the handler; its event must not be left out for ever
                     except Exception as error:
                         log.exception("%s: unexpected error in handing over an event", sub.name)

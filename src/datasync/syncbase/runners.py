@@ -50,6 +50,8 @@ class Runner(abc.ABC):
         self._desk = desk
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
+        self.context = contextvars.Context()
+        """What the application runs in, unless `deliver` is told otherwise."""
 
     def start(self) -> None:
         """Called in the loop, when the DataSync starts or the watch is added to a running one."""
@@ -57,8 +59,8 @@ class Runner(abc.ABC):
         self._thread_id = threading.get_ident()
 
     @abc.abstractmethod
-    def deliver(self, event: Event[Any]) -> None:
-        """Give the event to the application."""
+    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
+        """Give the event to the application, to be handled in this context."""
 
     @abc.abstractmethod
     def stop(self) -> asyncio.Future[None] | None:
@@ -87,20 +89,20 @@ class AsyncRunner(Runner):
     ) -> None:
         super().__init__(sub, desk)
         self._handler = handler
-        self._context = contextvars.copy_context()
+        self.context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         super().start()
         self._desk.ask(self._sub)
 
-    def deliver(self, event: Event[Any]) -> None:
+    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
         assert self._loop is not None
         try:
             task: asyncio.Task[None] = asyncio.Task(
                 self._handler(event) if _EAGER else self._unless_closed(event),  # type: ignore[arg-type]
                 loop=self._loop,
-                context=self._context,
+                context=context or self.context,
                 **_EAGER,
             )
         # by a plain wrapper around the handler, or see `_is_for_the_loop`
@@ -165,7 +167,8 @@ class ThreadRunner(Runner):
     def __init__(self, sub: Subscriber, desk: Desk, handler: Callable[[Event[Any]], None]) -> None:
         super().__init__(sub, desk)
         self._handler = handler
-        self._queue: queue.SimpleQueue[Event[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Event[Any], contextvars.Context] | None]
+        self._queue = queue.SimpleQueue()
         self._ended: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -175,16 +178,17 @@ class ThreadRunner(Runner):
         threading.Thread(target=self._work, name=f"datasync {self._sub.name}", daemon=True).start()
         self._desk.ask(self._sub)
 
-    def deliver(self, event: Event[Any]) -> None:
-        self._queue.put(event)
+    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
+        self._queue.put((event, context or self.context))
 
     def _work(self) -> None:
-        while (event := self._queue.get()) is not None:
+        while (given := self._queue.get()) is not None:
+            event, context = given
             if self._sub.closed:
                 continue
             error: BaseException | None = None
             try:
-                returned: object = self._handler(event)
+                returned: object = context.run(self._handler, event)
                 if inspect.isawaitable(returned):
                     if inspect.iscoroutine(returned):
                         returned.close()
@@ -242,7 +246,7 @@ class StreamRunner(Runner):
             )
         return self._generation
 
-    def deliver(self, event: Event[Any]) -> None:
+    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
         self._arrived = event
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
