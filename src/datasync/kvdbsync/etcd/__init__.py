@@ -18,11 +18,12 @@ from datasync.errors import BadUrl, DataSyncError
 from datasync.kvdbsync.etcd.channel import RANGE, Access, Link
 from datasync.kvdbsync.etcd.cluster import Cluster
 from datasync.kvdbsync.etcd.history import Position
-from datasync.kvdbsync.etcd.keys import Range, items_of, range_of
+from datasync.kvdbsync.etcd.keys import items_of, range_of
 from datasync.kvdbsync.etcd.leases import Leases
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 from datasync.kvdbsync.etcd.session import EtcdSession
 from datasync.kvdbsync.etcd.snapshot import read_page
+from datasync.kvdbsync.etcd.stride import Stride
 from datasync.kvdbsync.etcd.txn import delete_raw, revoke, write
 from datasync.kvdbsync.etcd.versions import advice
 from datasync.shared import SharedSource
@@ -109,17 +110,17 @@ class EtcdSource(SharedSource):
     async def page(
         self, prefix: str, token: Any | None, limit: int, *, keys_only: bool = False
     ) -> tuple[Sequence[Item], Any | None]:
-        start, end = range_of(prefix)
-        revision, start, limit = token or (0, start, limit)
-        page, limit = await self._cluster.shared(
-            lambda turn: read_page(turn, Range(start, end), limit, revision, keys_only=keys_only)
-        )
-        following = (
-            (revision or page.header.revision, page.kvs[-1].key + b"\0", limit)
-            if page.more
-            else None
-        )
-        return items_of(page.kvs), following
+        revision, left, limit = token or (0, Stride(*range_of(prefix)), limit)
+        while True:
+            read = partial(
+                read_page, range_=left.asked, limit=limit, revision=revision, keys_only=keys_only
+            )
+            page, limit = await self._cluster.shared(read)
+            revision, left = revision or page.header.revision, left.behind(page, limit)
+            if left is None:
+                return items_of(page.kvs), None
+            if page.kvs:
+                return items_of(page.kvs), (revision, left, limit)
 
     async def _close(self) -> None:
         await self._cluster.aclose()

@@ -11,10 +11,10 @@ from datasync.skipped_keys import SkippedKeys
 from datasync.source import Item
 from datasync.texts import logger
 
-__all__ = ["Range", "cover", "items_of", "range_of", "text_of"]
+__all__ = ["OPEN_END", "Range", "cover", "end_of", "items_of", "range_of", "text_of"]
 
 _FIRST = b"\0"
-_OPEN_END = b"\0"
+OPEN_END = b"\0"
 """As a range end: no end."""
 
 
@@ -30,13 +30,13 @@ def range_of(scope: str) -> Range:
     start = scope.encode()
     if not is_prefix(scope):
         return Range(start, b"")
-    return Range(start or _FIRST, _end(start))
+    return Range(start or _FIRST, end_of(start))
 
 
-def _end(prefix: bytes) -> bytes:
+def end_of(prefix: bytes) -> bytes:
     """The first key behind all that start with `prefix`."""
     stem = prefix.rstrip(b"\xff")
-    return stem[:-1] + bytes([stem[-1] + 1]) if stem else _OPEN_END
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else OPEN_END
 
 
 def cover(scopes: Sequence[str]) -> Range:
@@ -45,7 +45,7 @@ def cover(scopes: Sequence[str]) -> Range:
         return range_of(scopes[0])
     ranges = [range_of(scope) for scope in scopes]
     ends = [end or key + b"\0" for key, end in ranges]
-    return Range(min(key for key, _ in ranges), _OPEN_END if _OPEN_END in ends else max(ends))
+    return Range(min(key for key, _ in ranges), OPEN_END if OPEN_END in ends else max(ends))
 
 
 _skipped = SkippedKeys(logger("datasync.etcd"))

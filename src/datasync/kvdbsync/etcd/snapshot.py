@@ -21,6 +21,7 @@ from datasync.kvdbsync.etcd.cluster import Turn
 from datasync.kvdbsync.etcd.errors import AnswerTooSlow, not_etcd
 from datasync.kvdbsync.etcd.keys import Range, items_of, range_of
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
+from datasync.kvdbsync.etcd.stride import Stride
 from datasync.kvdbsync.etcd.watch import Changes
 from datasync.source import Frame, Item, Scopes, SnapshotBegin, SnapshotChunk
 
@@ -84,7 +85,7 @@ class _Pages:
         self.revision = 0
         """That of the newest page."""
         self._link = link
-        self._left = deque(ranges)
+        self._left = deque(Stride(*range_) for range_ in ranges)
         self._together = _TOGETHER
         self._limit = _FIRST
         self._tries = _TRIES
@@ -93,17 +94,17 @@ class _Pages:
     async def read(self) -> list[pb.KeyValue]:
         """The next page; there is one where any range is left."""
         began = time.monotonic()
-        found = await self._ask()
+        found, limit = await self._ask()
         kvs: list[pb.KeyValue] = []
-        rest: list[Range] = []
+        rest: list[Stride] = []
         for response in found:
-            range_ = self._left.popleft()
-            _check_more(response, range_, self._link.endpoint)
+            asked = self._left.popleft()
+            _check_more(response, asked.asked, self._link.endpoint)
             kvs += response.kvs
-            if response.more:
-                rest.append(Range(response.kvs[-1].key + b"\0", range_.end))
+            if (left := asked.behind(response, limit)) is not None:
+                rest.append(left)
         self._left.extendleft(reversed(rest))
-        if rest:
+        if any(response.more for response in found):  # else it tells little of larger ones
             self._adapt(kvs, time.monotonic() - began)
         return kvs
 
@@ -126,16 +127,17 @@ class _Pages:
                 following.cancel()
                 await asyncio.wait([following])
 
-    async def _ask(self) -> list[pb.RangeResponse]:
-        """What the first ranges that are left have, as many of them as fit."""
+    async def _ask(self) -> tuple[list[pb.RangeResponse], int]:
+        """What the first ranges that are left have, as many of them as fit, and how many keys of
+        each may have come."""
         while True:
             some = list(itertools.islice(self._left, self._together))
             each = -(-self._limit // len(some))
             try:
                 self.revision, found = await self._link.ask_together(
                     [
-                        pb.RangeRequest(key=range_.key, range_end=range_.end, limit=each)
-                        for range_ in some
+                        pb.RangeRequest(key=key, range_end=end, limit=each)
+                        for key, end in (stride.asked for stride in some)
                     ]
                 )
             except (AnswerTooLarge, AnswerTooSlow) as error:
@@ -147,7 +149,7 @@ class _Pages:
                 self._limit = max(1, self._limit // 8)
                 self._together = min(self._together, self._limit)
             else:
-                return found
+                return found, each
 
     def _adapt(self, kvs: Sequence[pb.KeyValue], took: float) -> None:
         sample = kvs[:: len(kvs) // _SAMPLE + 1]
