@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
 
 import msgspec
 import pydantic
@@ -94,6 +94,89 @@ def test_numbers_that_json_lacks_are_refused(type_: Any, bad: float) -> None:
     raw = b'{"number":null,"inner":{"null":[1.0]}}'
     assert encode("k", type_(inner={"null": [1.0]}), "json") == raw
     assert codec_for(type_).decode("k", raw) == type_(inner={"null": [1.0]})
+
+
+class Pair(NamedTuple):
+    first: int
+    second: float | None
+
+
+class Options(TypedDict, total=False):
+    weight: Annotated[float | None, msgspec.Meta(title="Weight")]
+
+
+class Chain(msgspec.Struct):
+    name: str | None = None
+    following: Chain | None = None
+    options: Options | None = None
+
+
+class Unknown(msgspec.Struct):
+    name: str | None = None
+    anything: Any = None
+
+
+class Open(pydantic.BaseModel, extra="allow"):
+    name: str | None = None
+
+
+class OwnForm(pydantic.BaseModel):
+    name: str | None = None
+
+    @pydantic.field_serializer("name")
+    def number(self, _: str | None) -> float:
+        return float("nan")
+
+
+class Counted(pydantic.BaseModel):
+    name: str | None = None
+
+    @pydantic.computed_field
+    def number(self) -> float:
+        return float("nan")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Pair(1, NAN),
+        Chain(following=Chain(options={"weight": NAN})),
+        Unknown(anything={"a": [NAN]}),
+        {"a": [None, NAN]},
+        [NAN],
+        Open(name=None, weight=NAN),  # type: ignore[call-arg]
+        OwnForm(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_number_that_json_lacks_is_found_wherever_a_type_may_hold_one(value: object) -> None:
+    with pytest.raises(BadValue, match="JSON has no nan"):
+        encode("k", value, "json")
+
+
+def test_a_value_without_floats_costs_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: object) -> None:
+        raise AssertionError("nothing in these types is a float")
+
+    monkeypatch.setattr("datasync.codec.plain._check_numbers", looked)
+    assert encode("k", Plain(), "json") == b'{"name":null,"inner":null,"at":null,"routes":{}}'
+    assert encode("k", PlainModel(), "json") == b'{"name":null,"inner":null,"at":null}'
+
+
+class Plain(msgspec.Struct):
+    name: str | None = None
+    inner: Plain | None = None
+    at: datetime.datetime | None = None
+    routes: dict[str, list[Route | None]] = {}
+
+
+class PlainModel(pydantic.BaseModel):
+    name: str | None = None
+    inner: PlainModel | None = None
+    at: datetime.datetime | None = None
 
 
 def test_a_number_alone_that_json_lacks_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from datasync.codec.floats import may_hold_floats, model_may_hold_floats
 from datasync.codec.shared import UNDECODABLE, OfType
 from datasync.errors import BadValue, DecodeError
 
@@ -87,6 +88,7 @@ class JsonValues(OfType, Generic[T]):
                 "it a field of a class"
             )
         self._encode = msgspec.json.Encoder(order="deterministic").encode
+        self._with_floats = may_hold_floats(info)
 
     def encode(self, value: T) -> bytes:
         """The JSON of `value`. Raises `BadValue`."""
@@ -95,7 +97,7 @@ class JsonValues(OfType, Generic[T]):
                 raw = self._encode(value)
             except TypeError:  # msgspec sorts only keys that are text
                 raw = self._encode(msgspec.to_builtins(value, str_keys=True))
-            if b"null" in raw:
+            if self._with_floats and b"null" in raw:
                 _check_numbers(
                     msgspec.to_builtins(value, str_keys=True, order="deterministic"),
                     json.loads(raw),
@@ -134,13 +136,19 @@ def _check_numbers(value: Any, written: Any) -> None:
     """Raise `ValueError` where a number in `value` was written as null, which nobody
     would read back as that number."""
     if type(value) is dict and type(written) is dict:
-        for key, item in value.items():
-            _check_numbers(item, written.get(key))
-    elif type(value) is list and type(written) is list:
+        if all(key in written for key in value):
+            written = {key: written[key] for key in value}
+        # else in the order in which pydantic wrote them: its keys are text by now
+        for item, its in zip(value.values(), written.values(), strict=False):
+            _check_numbers(item, its)
+    elif isinstance(value, _LISTS) and type(written) is list:
         for item, its in zip(value, written, strict=False):
             _check_numbers(item, its)
     elif type(value) is float and written is None:
         raise ValueError(f"JSON has no {value!r}")
+
+
+_LISTS = (list, tuple, set, frozenset)
 
 
 def _reason(text: str) -> str:
@@ -163,15 +171,15 @@ class PydanticValues(OfType, Generic[T]):
         super().__init__(type_)
         self._adapter: TypeAdapter[T] = TypeAdapter(type_)
         self._invalid = ValidationError
+        self._with_floats = model_may_hold_floats(self._adapter.core_schema)
 
     def encode(self, value: T) -> bytes:
         """The JSON of `value`. Raises `BadValue`."""
         try:
-            raw = self._adapter.dump_json(value, by_alias=True, round_trip=True)
-            if b"null" in raw:
-                python = self._adapter.dump_python(
-                    value, mode="json", by_alias=True, round_trip=True
-                )
+            raw = self._adapter.serializer.to_json(value, by_alias=True, round_trip=True)
+            if self._with_floats and b"null" in raw:
+                # mode="json" makes None of such numbers where the type says nothing of them
+                python = self._adapter.dump_python(value, by_alias=True, round_trip=True)
                 _check_numbers(python, json.loads(raw))
         except (TypeError, ValueError, RecursionError) as error:
             raise BadValue(f"{error}; store what pydantic can write as JSON") from None
