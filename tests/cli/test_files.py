@@ -204,7 +204,7 @@ def test_the_text_of_a_number_is_kept() -> None:
         ("jsonl", '["a", 1]', 1, 1, "expected {"),
         ("yaml", "a: 1\nb: [1,\nc: 2\n", 4, 1, "did not find expected"),
         ("yaml", "a: 1\n b: 2\n", 2, 3, "mapping values are not allowed"),
-        ("yaml", "a: 1\nb: *x\n", 2, 4, "undefined alias"),
+        ("yaml", "a: 1\nb: *x\n", 2, 4, "not defined before it"),
         ("yaml", "a: 1\n---\n- b\n", 3, 1, "expected a mapping"),
         ("yaml", "a: 1\n---\na: 2\n", 3, 1, "the key 'a' is given twice, first in line 1"),
         ("yaml", "a: 1\n---\nb: [\n", 4, 1, ""),

@@ -2,8 +2,8 @@
 extra `cli`).
 
 A plain scalar is what the core schema of YAML 1.2 makes of it, and no more: `no`, `22:22` and
-`2001-01-01` are texts. The values are written from the nodes that PyYAML composes, never from
-Python's numbers: nothing is rounded.
+`2001-01-01` are texts. The values are written from what PyYAML parses, never from Python's
+numbers: nothing is rounded.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from datasync.documents.entries import (
     BYTES,
@@ -38,6 +38,7 @@ __all__ = ["yaml_entries", "yaml_line", "yaml_records"]
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 _STANDARD = "tag:yaml.org,2002:"
 _TEXT, _NULL, _BOOL, _INT, _FLOAT, _BINARY, _MERGE, _LIST, _MAPPING = (
     _STANDARD + kind
@@ -62,13 +63,11 @@ _CORE = {
 _DECIMAL = re.compile(r"([-+]?)0*([0-9]*)(?:(\.)([0-9]*))?([eE][-+]?[0-9]+)?\Z")
 _MOST_NODES = 1_000_000
 _DEEPEST = DEEPEST + 1  # the mapping that is the document is a level too
-_INDENTED = re.compile(rf"^[ \-?:]{{{_DEEPEST + 1}}}", re.MULTILINE)
 
 
-class _Loader(_SafeLoader):  # type: ignore[misc]
-    """Resolves by the core schema of YAML 1.2, not by the types of 1.1; beside it only `<<`."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+_PLAIN = {tag: pattern for tag, (pattern, _) in _CORE.items()} | {_MERGE: re.compile(r"<<\Z")}
+"""The core schema, and beside it only `<<`."""
+_BY_FIRST: dict[str, list[str]] = {"<": [_MERGE]}
 
 
 class _Dumper(_SafeDumper):  # type: ignore[misc]
@@ -76,9 +75,9 @@ class _Dumper(_SafeDumper):  # type: ignore[misc]
 
 
 for _tag, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
-_Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
+    for _letter in _first:
+        _BY_FIRST.setdefault(_letter, []).append(_tag)
 
 
 def _represent_float(dumper: Any, value: float) -> Any:
@@ -112,7 +111,7 @@ def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
             if not isinstance(root, yaml.MappingNode):
                 raise _Wrong("expected a mapping of keys to values", root.start_mark)
             for key, value in root.value:
-                if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
+                if not isinstance(key, yaml.ScalarEvent) or key.tag != _TEXT:
                     raise _Wrong("the key is not text; put it in quotes", key.start_mark)
                 yield from _Value().entries(key.value, key.start_mark, value, flatten)
 
@@ -131,13 +130,13 @@ def _roots(name: str, data: bytes) -> Iterator[Any]:
     text = document(name, data)
     try:
         with _places(name):
-            loader = _Loader(text)
+            loader = _SafeLoader(text)
             try:
-                _check_depth(text)
-                while loader.check_node():
-                    root = loader.get_node()
-                    if root.tag != _NULL or root.value:
-                        yield root
+                while (event := loader.get_event()) is not None:
+                    if isinstance(event, yaml.DocumentStartEvent):
+                        root = _Composer(loader.get_event).node(loader.get_event(), 0)
+                        if root.tag != _NULL or root.value:
+                            yield root
             finally:
                 loader.dispose()
     except yaml.reader.ReaderError as error:
@@ -146,6 +145,70 @@ def _roots(name: str, data: bytes) -> Iterator[Any]:
         raise BadFile(
             name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem
         ) from None
+
+
+class _Composer:
+    """Makes the nodes of one document of what the parser reads.
+
+    PyYAML's own, which asks its resolver for each scalar, takes twice the time; and libyaml's makes
+    them by recursion, of any depth.
+    """
+
+    def __init__(self, next_event: Callable[[], Any]) -> None:
+        self._next = next_event
+        self._anchored: dict[str, Any] = {}
+
+    def node(self, event: Any, depth: int) -> Any:
+        """The node that begins with the event."""
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            event.tag = _tag_of(event)  # and so it is a node, without the making of one
+            if event.anchor is not None:
+                self._anchored[event.anchor] = event
+            return event
+
+        if kind is yaml.AliasEvent:
+            if event.anchor not in self._anchored:
+                raise _Wrong(
+                    f"the anchor {event.anchor!r} of an alias is not defined before it",
+                    event.start_mark,
+                )
+            return self._anchored[event.anchor]
+
+        if depth == _DEEPEST:
+            raise _Wrong("nested too deeply", event.start_mark)
+        parts: list[Any] = []
+        if kind is yaml.MappingStartEvent:
+            node: Any = yaml.MappingNode(_explicit(event) or _MAPPING, parts, event.start_mark)
+        else:
+            node = yaml.SequenceNode(_explicit(event) or _LIST, parts, event.start_mark)
+        if event.anchor is not None:  # before what lies in it, which may refer to it
+            self._anchored[event.anchor] = node
+        while not isinstance(inner := self._next(), yaml.CollectionEndEvent):
+            part = self.node(inner, depth + 1)
+            if kind is yaml.MappingStartEvent:
+                parts.append((part, self.node(self._next(), depth + 1)))
+            else:
+                parts.append(part)
+        return node
+
+
+def _explicit(event: Any) -> str | None:
+    """The tag that is written there."""
+    return None if event.tag in (None, "!") else str(event.tag)
+
+
+def _tag_of(event: Any) -> str:
+    """That of a scalar: without one, a plain one is what the core schema makes of it."""
+    if (tag := _explicit(event)) is not None:
+        return tag
+    if not event.implicit[0]:
+        return _TEXT
+    text = event.value
+    for tag in _BY_FIRST.get(text[:1], ()):
+        if _PLAIN[tag].match(text):
+            return tag
+    return _TEXT
 
 
 @contextlib.contextmanager
@@ -161,21 +224,6 @@ def _places(name: str) -> Iterator[None]:
         raise BadFile(name, line, column, error.problem or "is not YAML") from None
     except RecursionError:
         raise BadFile(name, 1, 1, "nested too deeply") from None
-
-
-def _check_depth(text: str) -> None:
-    """Refuse what is nested so deeply that libyaml, which builds its nodes by
-    recursion, would end the process."""
-    if text.count("[") + text.count("{") <= _DEEPEST and not _INDENTED.search(text):
-        return  # each level takes a bracket, or a column
-    depth = 0
-    for event in yaml.parse(text, _Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEEPEST:
-                raise _Wrong("nested too deeply", event.start_mark)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
 
 
 class _Value:
@@ -206,7 +254,7 @@ class _Value:
     def _raw(self, node: Any, members: Members, above: tuple[Any, ...]) -> bytes:
         """The bytes to store: a text or a number as it stands, anything else as compact JSON.
         Raises `ValueError`."""
-        if isinstance(node, yaml.ScalarNode):
+        if isinstance(node, yaml.ScalarEvent):
             self._count(node)
             if node.tag == _BINARY:
                 return decoded_base64("".join(node.value.split()))
@@ -225,7 +273,7 @@ class _Value:
         return text_bytes("".join(parts))
 
     def _write(self, node: Any, above: tuple[Any, ...], parts: list[str]) -> None:
-        if isinstance(node, yaml.ScalarNode):
+        if isinstance(node, yaml.ScalarEvent):
             self._count(node)
             parts.append(self._scalar(node))
         elif isinstance(node, yaml.MappingNode):
@@ -241,7 +289,7 @@ class _Value:
     def _write_members(self, members: Members, above: tuple[Any, ...], parts: list[str]) -> None:
         parts.append("{")
         for index, (name, (_, value)) in enumerate(members.items()):
-            parts.append(f"{',' if index else ''}{json.dumps(name, ensure_ascii=False)}:")
+            parts.append(f"{',' if index else ''}{_quoted(name)}:")
             self._write(value, above, parts)
         parts.append("}")
 
@@ -249,7 +297,7 @@ class _Value:
         """A scalar as JSON."""
         text = node.value
         if node.tag == _TEXT:
-            return json.dumps(text, ensure_ascii=False)
+            return _quoted(text)
         if node.tag == _BINARY:
             raise _Wrong(
                 f'bytes within a value cannot be written as JSON; write a text, or {{"{BYTES}": '
@@ -286,7 +334,7 @@ class _Value:
                         self._count(other)
                         merged.setdefault(name, member)
                 continue
-            if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
+            if not isinstance(key, yaml.ScalarEvent) or key.tag != _TEXT:
                 raise _Wrong("the name of a member is not text; put it in quotes", key.start_mark)
             if key.value in own:
                 raise _Wrong(f"{key.value!r} is given twice in one mapping", key.start_mark)
