@@ -233,7 +233,9 @@ def test_status_health_and_metrics(run: Run) -> None:
                 True,
                 1,
             )
-            assert status["remote"] == [{"scopes": [""], "behind": 0}]
+            [remote] = status["remote"]
+            assert remote.pop("peer").startswith("127.0.0.1:")
+            assert remote == {"scopes": [""], "behind": 0}
             assert [source["state"] for source in status["sources"]] == ["following"]
             assert [watch["name"] for watch in status["watches"]] == ["probe", 'a "quoted"\\nname']
             assert status["watches"][0]["events"] == 3

@@ -42,6 +42,8 @@ __all__ = [
 
 CAPABILITIES = "datasync-capabilities"
 """The header that tells what the source can promise."""
+_PAGE = b"datasync-page"
+"""The header by which the status page says that a stream is its own: it is not a remote watcher."""
 BEGIN, CHUNK, END, COMMIT, PROGRESS = (
     "snapshot-begin",
     "snapshot-chunk",
@@ -221,15 +223,15 @@ class Events:
             return self._of_query(exchange)
         exchange.query()
         needs_json(exchange)
-        return await self._of_body(await exchange.body(_REQUEST))
+        return await self._of_body(exchange, await exchange.body(_REQUEST))
 
-    async def _of_body(self, body: bytes) -> tuple[Subscription[bytes], float]:
+    async def _of_body(self, exchange: Exchange, body: bytes) -> tuple[Subscription[bytes], float]:
         """What a DataSync asks for: any number of scopes, and to be told where it cannot go on."""
         asked = decode(_requests, body)
         if asked.resume is not None:
             await self._hub.prove(asked.resume)
         return self._hub.subscribe(
-            asked.scopes, asked.resume, asked.added, encode=self._encode
+            asked.scopes, asked.resume, asked.added, encode=self._encode, peer=_peer(exchange)
         ), _HEARTBEAT
 
     def _of_query(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
@@ -244,18 +246,30 @@ class Events:
                     400, "BadKey", f"{key!r} is not a single key; a prefix goes into prefix="
                 )
         scopes = list(dict.fromkeys([*prefixes, *keys])) or [""]
+        peer, shown = _peer(exchange), _PAGE not in exchange.headers
         begin = query.one("from")
         if begin not in (None, "now", "snapshot"):
             raise Problem(400, "BadQuery", f"from= takes now or snapshot, not {begin!r}")
         last = header_text(exchange.headers, b"last-event-id")
         if last:
             try:
-                return self._hub.subscribe(scopes, last, encode=self._encode), beat
+                return self._hub.subscribe(
+                    scopes, last, encode=self._encode, peer=peer, shown=shown
+                ), beat
             except HistoryLost:
                 # a client that comes back has missed something, whatever it asked for at first
                 begin = "snapshot"
         now = self._hub.log.position(self._hub.log.seq) if begin == "now" else None
-        return self._hub.subscribe(scopes, now, encode=self._encode), beat
+        return self._hub.subscribe(scopes, now, encode=self._encode, peer=peer, shown=shown), beat
+
+
+def _peer(exchange: Exchange) -> str:
+    """The address of the client, as far as the server knows it."""
+    client = exchange.scope.get("client")
+    if not client:
+        return ""
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Stream:

@@ -6,10 +6,11 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from datasync.serving.hub import Hub
+from datasync.serving.hub import Hub, Subscription
 from datasync.status import SourceStatus, Status, WatchStatus
 from datasync.texts import printable
 from datasync.version import __version__
@@ -37,11 +38,13 @@ class RemoteWatcher(msgspec.Struct, frozen=True, omit_defaults=True):
     behind (None: at a snapshot).
 
     more_scopes: how many prefixes and keys are not listed.
+    peer: the address that it comes from; empty where the server does not know it.
     """
 
     scopes: list[str]
     behind: int | None
     more_scopes: int = 0
+    peer: str = ""
 
 
 class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,9 +52,9 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: the source that is served.
     keys: how many it holds.
-    watchers: remote watchers, of which `remote` has those that are furthest behind. The watches are
-    in their resync order; where there are too many to list, those that fail are listed first, and
-    `more_watches` tells how many are not.
+    watchers: remote watchers, without the status pages that are open, of which `remote` has those
+    that are furthest behind. The watches are in their resync order; where there are too many to
+    list, those that fail are listed first, and `more_watches` tells how many are not.
     """
 
     name: str
@@ -75,9 +78,11 @@ def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool =
     now = time.time()
     shown = Status(hub_sources(hub), []) if status is None else status()
     listed = shown.watches if whole else _listed(shown.watches)
+    watchers = hub.remote_watchers
     return Overview(
         printable(hub.source.name), __version__, now, started, hub.ready, hub.keys, hub.revision,
-        len(hub.watchers), _furthest_behind(hub), Rate(*hub.pulse.rates()), shown.sources,
+        len(watchers), _furthest_behind(watchers), Rate(*hub.pulse.rates()),
+        [_cut_source(source) for source in shown.sources],
         [_cut(watch) for watch in listed], len(shown.watches) - len(listed),
     )  # fmt: skip
 
@@ -107,6 +112,11 @@ def _cut(watch: WatchStatus) -> WatchStatus:
     )
 
 
+def _cut_source(source: SourceStatus) -> SourceStatus:
+    error = None if source.error is None else _short(source.error)
+    return msgspec.structs.replace(source, name=_short(source.name), error=error)
+
+
 def _first(scopes: list[str]) -> tuple[list[str], int]:
     """Those that are listed, and how many are not."""
     return list(map(_short, scopes[:_SCOPES])), max(0, len(scopes) - _SCOPES)
@@ -116,10 +126,12 @@ def _short(text: str) -> str:
     return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
 
 
-def _furthest_behind(hub: Hub) -> list[RemoteWatcher]:
-    first = heapq.nsmallest(_SHOWN, hub.watchers, key=lambda one: (-(one.behind or 0), one.scopes))
+def _furthest_behind(watchers: list[Subscription[Any]]) -> list[RemoteWatcher]:
+    first = heapq.nsmallest(
+        _SHOWN, watchers, key=lambda one: (-(one.behind or 0), one.scopes, one.peer)
+    )
     return [
-        RemoteWatcher(scopes, one.behind, more)
+        RemoteWatcher(scopes, one.behind, more, one.peer)
         for one in first
         for scopes, more in [_first(one.scopes)]
     ]

@@ -166,6 +166,11 @@ class Hub:
         return len(self._items)
 
     @property
+    def remote_watchers(self) -> list[Subscription[Any]]:
+        """Those that a status shows."""
+        return [watcher for watcher in self.watchers if watcher.shown]
+
+    @property
     def feed(self) -> Feed | None:
         """Where the session stands: its state, since when, and the last error."""
         return self._feed
@@ -177,14 +182,18 @@ class Hub:
         added: Sequence[str] = (),
         *,
         encode: Encode[T],
+        peer: str = "",
+        shown: bool = True,
     ) -> Subscription[T]:
         """Watch `scopes`, from a snapshot on, or behind `resume`, the position of an earlier frame.
 
-        With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. Raises
-        `HistoryLost` where it cannot be told what was missed.
+        With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. peer: who it
+        is, as a status names it. shown: whether a status counts it; False for the status page's own
+        stream. Raises `HistoryLost` where it cannot be told what was missed.
         """
         seq = None if resume is None else self.log.seq_of(resume)
-        return Subscription(self, Scopes(scopes), seq, Scopes(added) if added else None, encode)
+        scoped = Scopes(added) if added else None
+        return Subscription(self, Scopes(scopes), seq, scoped, encode, peer, shown)
 
     async def prove(self, resume: str) -> None:
         """G3: a watcher of an earlier run of this server is told where the
@@ -392,8 +401,17 @@ class Subscription(AsyncIterator[list[T]]):
     """
 
     def __init__(
-        self, hub: Hub, scopes: Scopes, seq: int | None, added: Scopes | None, encode: Encode[T]
+        self,
+        hub: Hub,
+        scopes: Scopes,
+        seq: int | None,
+        added: Scopes | None,
+        encode: Encode[T],
+        peer: str,
+        shown: bool,
     ) -> None:
+        self.peer = peer
+        self.shown = shown
         self._hub = hub
         self._scopes = scopes
         self._seq = seq

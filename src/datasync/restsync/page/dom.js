@@ -1,4 +1,4 @@
-// Making elements, and numbers and times as a person reads them.
+// Making elements and keeping them up to date, and numbers and times as a person reads them.
 
 /** An element; text becomes text, never markup. */
 export function make(tag, properties = {}, ...children) {
@@ -56,8 +56,27 @@ export function span(seconds) {
   return `${Math.floor(hours / 24)} days`;
 }
 
-/** How long ago, in words that do not flicker. */
-export const ago = (seconds) => (seconds < 2 ? "just now" : seconds < 10 ? "seconds ago" : `${span(seconds)} ago`);
+/** How long something has lasted, in whole seconds: it is shown each second. */
+export const lasting = (seconds) => (seconds < 1 ? "under 1 s" : seconds < 100 ? `${Math.floor(seconds)} s` : span(seconds));
+
+const FORMS = {
+  for: (seconds) => `for ${lasting(seconds)}`,
+  ago: (seconds) => (seconds < 2 ? "just now" : seconds < 10 ? "seconds ago" : `${lasting(seconds)} ago`),
+};
+let present = 0;
+
+/** How long ago a moment was (Unix time), as "for 3 min" or as "3 min ago"; it goes on with `pass`. */
+export function since(moment, form) {
+  return make("span", { "data-since": moment, "data-form": form }, FORMS[form](present - moment));
+}
+
+/** It is `now`: bring all that `since` made up to date, in place. */
+export function pass(now) {
+  present = now;
+  for (const element of document.querySelectorAll("[data-since]")) {
+    set(element, FORMS[element.dataset.form](now - Number(element.dataset.since)));
+  }
+}
 
 /** The time of day. */
 export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
@@ -67,8 +86,48 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Set a text only where it differs, so that selections and readers are left alone. */
 export function say(id, text) {
-  const element = document.getElementById(id);
-  if (element.textContent !== text) element.textContent = text;
+  set(document.getElementById(id), text);
+}
+
+const settled = new WeakMap();
+
+/** Have a list show `entries`, each {key, data, build}. An element stays as long as its `data` is the same, with the
+ * focus and the marked text that may be in it; one in which somebody has marked text stays as it is until then. */
+export function settle(list, entries) {
+  const before = settled.get(list) ?? new Map();
+  const after = new Map();
+  for (const { key, data, build } of entries) {
+    const mark = JSON.stringify(data);
+    const known = before.get(key);
+    if (known && (known.mark === mark || isMarked(known.element))) {
+      after.set(key, known);
+      continue;
+    }
+    const element = build();
+    after.set(key, { mark, element });
+    if (!known) continue;
+    const focused = known.element.contains(document.activeElement);
+    const itself = known.element === document.activeElement;
+    known.element.replaceWith(element);
+    if (focused) (itself ? element : element.querySelector("a, button") ?? element).focus({ preventScroll: true });
+  }
+  for (const [key, { element }] of before) if (!after.has(key)) element.remove();
+  let index = 0;
+  for (const { element } of after.values()) {
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+    index++;
+  }
+  settled.set(list, after);
+}
+
+/** Whether somebody has marked text there, perhaps to copy it: it should stand still. */
+function isMarked(element) {
+  const selection = document.getSelection();
+  return selection?.type === "Range" && selection.containsNode(element, true);
 }

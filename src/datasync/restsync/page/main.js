@@ -1,16 +1,19 @@
 // The page: asks the agent how it is, every second, and shows it.
 
 import { Refused, json } from "./api.js";
-import { clock, count, rate, say, span } from "./dom.js";
-import { changed, refresh } from "./keys.js";
+import { showTotal } from "./browser.js";
+import { followChanges } from "./changes.js";
+import { clock, count, fill, lasting, make, pass, rate, say } from "./dom.js";
+import { fragment } from "./fragment.js";
+import { judge } from "./judge.js";
+import { refresh } from "./keys.js";
 import { plot } from "./plot.js";
+import { showRows } from "./rows.js";
 import { toggle } from "./tail.js";
-import { judge, showSources, showWatches } from "./watches.js";
+import { reread } from "./value.js";
 
 const EVERY = 1000;
 let answered = 0;
-let last = "";
-let seen = null;
 let timer = 0;
 
 async function look() {
@@ -19,7 +22,7 @@ async function look() {
   try {
     const status = await json("v1/status", { signal: AbortSignal.timeout(5000) });
     answered = Date.now();
-    show(status);
+    show(judge(status));
   } catch (error) {
     silent(error);
   }
@@ -27,42 +30,42 @@ async function look() {
 }
 
 function show(status) {
-  const [tone, head, line] = judge(status);
-  headline(tone, head, line, status.name);
+  pass(status.now);
+  headline(status, status.name);
   say("name", status.name);
-  say("figure-keys", count(status.keys));
-  say("figure-revision", status.revision ? count(status.revision) : "–");
-  const recent = status.rate.values.slice(-3);
-  say("figure-rate", rate(recent.reduce((sum, value) => sum + value, 0) / recent.length));
-  say("figure-watchers", count(status.watchers));
+  figures(status);
   say("fresh", "live");
   document.body.dataset.stale = false;
   document.getElementById("pulse").className = "pulse on";
   say("version", `datasync ${status.version}`);
-  say("since", `up for ${span(status.now - status.started)}`);
-  plot(status.rate);
-  const { now, ...lasting } = status;
-  // a source without revisions tells by its rate alone that something has changed
-  const mark = `${status.revision} ${status.keys} ${status.rate.values.at(-1) ? status.rate.until : ""}`;
-  if (seen !== null && seen !== mark) changed();
-  seen = mark;
-  const parts = JSON.stringify([lasting.sources, lasting.watches, lasting.remote, tone, Math.floor(now / 5)]);
-  if (parts === last || isSelected("watches") || isSelected("sources")) return;
-  last = parts;
-  showSources(status);
-  showWatches(status);
+  say("since", `up for ${lasting(status.now - status.started)}`);
+  plot(status.rate, status.ready ? status.started : null);
+  showTotal(status.ready ? status.keys : null);
+  showRows(status);
 }
 
-/** Whether somebody has marked text there, perhaps to copy it: it should stand still. */
-function isSelected(id) {
-  const selection = document.getSelection();
-  return selection?.type === "Range" && selection.containsNode(document.getElementById(id), true);
+/** In numbers, as far as there are any: an agent that has no state yet has no zeros to show. */
+function figures({ ready, keys, revision, rate: { values }, watchers, sources }) {
+  const recent = values.slice(-3);
+  say("figure-keys", ready ? count(keys) : "–");
+  say("figure-revision", revision ? count(revision) : "–");
+  say("figure-rate", ready ? rate(recent.reduce((sum, value) => sum + value, 0) / recent.length) : "–");
+  say("figure-watchers", sources.length ? count(watchers) : "–");
 }
 
-function headline(tone, head, line, name = "") {
+let announced = "";
+
+/** Say how it stands; aloud only when that is something else than before. */
+function headline({ tone, head, line, target }, name = "") {
   document.getElementById("verdict").dataset.tone = tone;
   document.getElementById("sign").setAttribute("href", `#sign-${tone}`);
-  say("headline", head);
+  const link = target && fragment(target.trouble.kind, target.name);
+  if (announced !== `${head} ${link}`) {
+    announced = `${head} ${link}`;
+    const isFocused = document.getElementById("headline").contains(document.activeElement);
+    fill(document.getElementById("headline"), link ? make("a", { href: link }, head) : head);
+    if (isFocused) document.querySelector("#headline a")?.focus();
+  }
   say("subline", line);
   document.title = [...(tone === "good" ? [] : [head]), name.replace(/^\w+:\/\//, ""), "datasync"].filter(Boolean).join(" · ");
 }
@@ -74,8 +77,8 @@ function silent(error) {
   say("fresh", refused ? "no status" : "no answer");
   const head = refused ? "The agent does not say how it is" : "The agent does not answer";
   const parts = refused ? [`${error.status}: ${error.message}`] : [];
-  if (answered) parts.push(`for ${span((Date.now() - answered) / 1000)}; what is below is what it said at ${clock(answered / 1000)}`);
-  headline("bad", head, parts.join("; "), document.getElementById("name").textContent);
+  if (answered) parts.push(`for ${lasting((Date.now() - answered) / 1000)}; what is below is what it said at ${clock(answered / 1000)}`);
+  headline({ tone: "bad", head, line: parts.join("; "), target: null }, document.getElementById("name").textContent);
 }
 
 const focus = (id) => {
@@ -85,12 +88,18 @@ const focus = (id) => {
   element.select?.();
 };
 
+function toWatches() {
+  const [first] = ["watches", "remote", "sources-card"].map((id) => document.getElementById(id)).filter((one) => !one.hidden);
+  first?.focus();
+  first?.scrollIntoView();
+}
+
 const SHORTCUTS = {
-  "/": () => focus("keys-prefix"),
-  t: () => focus("tail-prefix"),
-  w: () => { focus("watches"); document.getElementById("watches").scrollIntoView(); },
+  "/": () => focus("keys-find"),
+  t: () => focus("tail-find"),
+  w: toWatches,
   p: toggle,
-  r: refresh,
+  r: () => { refresh(); reread(); },
   "?": () => document.getElementById("help").showModal(),
 };
 
@@ -109,3 +118,4 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => { if (!document.hidden && timer !== null) look(); });
 document.getElementById("help-button").addEventListener("click", SHORTCUTS["?"]);
 look();
+followChanges();

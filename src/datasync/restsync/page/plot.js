@@ -1,4 +1,4 @@
-// The rate of changes over the last minutes.
+// The rate of changes over the last minutes, from when the agent has been there.
 
 import { clock, draw, fill, make, rate } from "./dom.js";
 
@@ -6,9 +6,11 @@ const box = document.getElementById("plot");
 let shown = null;
 let pointed = null;
 
-/** Draw `values`, changes a second in steps of `step` seconds, the last of which ended at `until`. */
-export function plot({ step, until, values }) {
-  shown = { step, until, values };
+/** Draw `values`, changes a second in steps of `step` seconds, the last of which ended at `until`. What is older than
+ * `started` is no rate of zero: nobody was there to count. */
+export function plot({ step, until, values }, started) {
+  const lived = started === null ? 0 : Math.max(0, Math.min(values.length, Math.ceil((until - started) / step)));
+  shown = { step, until, values, begin: values.length - lived };
   render();
 }
 
@@ -20,13 +22,14 @@ function ceiling(highest) {
 
 function render() {
   if (!shown) return;
-  const { step, until, values } = shown;
+  const { step, until, values, begin } = shown;
   const style = getComputedStyle(box);
   const width = box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
   const height = box.clientHeight - parseFloat(style.paddingBottom);
   const [left, bottom] = [44, 20];
   const [w, h] = [Math.max(10, width - left), height - bottom - 6];
-  const top = ceiling(Math.max(...values));
+  const highest = Math.max(0, ...values.slice(begin));
+  const top = ceiling(highest);
   const x = (index) => left + (w * index) / (values.length - 1);
   const y = (value) => 6 + h * (1 - value / top);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
@@ -41,17 +44,22 @@ function render() {
     const anchor = ["start", "middle", "end"][part * 2];
     svg.append(draw("text", { x: left + w * part, y: height - 2, "text-anchor": anchor }, text));
   }
-  const line = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  svg.append(draw("path", { class: "area", d: `${line}L${width} ${y(0)}L${left} ${y(0)}Z` }));
-  svg.append(draw("path", { class: "rate", d: line }));
+  const points = values.map((value, index) => `${x(index).toFixed(1)} ${y(value).toFixed(1)}`).slice(begin);
+  if (points.length) {
+    const line = `M${points.join("L")}`;
+    svg.append(draw("path", { class: "area", d: `${line}L${width} ${y(0)}L${x(begin)} ${y(0)}Z` }));
+    svg.append(draw("path", { class: "rate", d: line }));
+  }
   const note = document.getElementById("plot-note");
-  if (pointed !== null) {
-    const index = Math.min(values.length - 1, Math.max(0, pointed));
+  if (!points.length) {
+    note.textContent = "nothing to count yet";
+  } else if (pointed !== null) {
+    const index = Math.min(values.length - 1, Math.max(begin, pointed));
     svg.append(draw("line", { class: "at", x1: x(index), x2: x(index), y1: 6, y2: y(0) }));
     svg.append(draw("circle", { class: "dot", cx: x(index), cy: y(values[index]), r: 4.5 }));
     note.textContent = `${clock(until - (values.length - 1 - index) * step)}: ${rate(values[index])} a second`;
   } else {
-    note.textContent = `last ${minutes} minutes, highest ${rate(Math.max(...values))}`;
+    note.textContent = `last ${minutes} minutes, highest ${rate(highest)}`;
   }
   box.setAttribute("aria-label", `Rate of changes, ${note.textContent}`);
   fill(box, svg);
@@ -76,7 +84,7 @@ box.addEventListener("keydown", (event) => {
   const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!move || !shown) return;
   event.preventDefault();
-  pointed = Math.min(shown.values.length - 1, Math.max(0, (pointed ?? shown.values.length - 1) + move));
+  pointed = Math.min(shown.values.length - 1, Math.max(shown.begin, (pointed ?? shown.values.length - 1) + move));
   render();
 });
 new ResizeObserver(render).observe(box);
