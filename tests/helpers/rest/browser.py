@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.remote_connection import RemoteConnection
 
 from tests.helpers.servers import require
@@ -29,12 +31,17 @@ class Browser:
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
-    def look(self, *, width: int = 1440, height: int = 1000, dark: bool = False) -> None:
-        """Be a screen of that size, with that preference of colours."""
+    def look(
+        self, *, width: int = 1440, height: int = 1000, dark: bool = False, still: bool = False
+    ) -> None:
+        """Be a screen of that size, with that preference of colours, and of motion."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
+        ]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, url: str) -> None:
         """Go there."""
@@ -63,9 +70,17 @@ class Browser:
             entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"
         ]
 
+    def click(self, selector: str) -> None:
+        """Click on the first element that fits."""
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
     def shot(self, path: Path) -> None:
-        """A picture of what is seen."""
-        self.driver.save_screenshot(str(path))
+        """A picture of what is seen, without scroll bars, as WebP."""
+        self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+        made = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"format": "webp", "quality": 80}
+        )
+        path.write_bytes(base64.b64decode(made["data"]))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 // The browser of keys: a tree, or what was searched for, of which only what can be seen is drawn.
 
-import { clock, count, make, say } from "./dom.js";
+import { clock, count, make, plain, say } from "./dom.js";
 import { onPointed, point } from "./fragment.js";
 import { known, onKeys, refresh } from "./keys.js";
 import { firstOpen, folders, rows as treeRows, search } from "./tree.js";
@@ -58,7 +58,7 @@ function arrange() {
   at = id === undefined ? -1 : rows.findIndex((row) => row.id === id);
   if (at >= 0 && wanted !== null) {
     wanted = null;
-    bringIntoSight();
+    bringIntoSight(box.clientHeight / 2);
     follow();
   }
   showCount();
@@ -100,11 +100,11 @@ const signature = (index) => [rows[index].id, rows[index].isOpen, rows[index].to
 
 function entry({ key, prefix, name, level, isOpen: opened, from, to, place, of }, index, row) {
   const element = make("div", {
-    class: prefix === undefined ? "entry" : "entry folder", role: "treeitem", id: `key-${index}`, title: key ?? prefix, "data-key": key,
+    class: prefix === undefined ? "entry" : "entry folder", role: "treeitem", id: `key-${index}`, title: plain(key ?? prefix), "data-key": key,
     "aria-level": level, "aria-posinset": place, "aria-setsize": of, "aria-expanded": prefix === undefined ? null : String(opened),
   });
   if (prefix !== undefined) element.append(make("span", { class: "twist", "aria-hidden": "true" }));
-  element.append(...(field.value ? hit(name) : [make("span", { class: "label" }, name || "(no name)")]));
+  element.append(...(field.value ? hit(name) : [make("span", { class: "label" }, plain(name) || "(no name)")]));
   if (prefix !== undefined) element.append(make("span", { class: "holds" }, count(to - from)));
   element.style.setProperty("--level", Math.min(level, DEEP) - 1);
   element.style.top = `${index * row}px`;
@@ -117,7 +117,7 @@ function hit(key) {
   const text = field.value;
   const begin = (text === text.toLowerCase() ? key.toLowerCase() : key).indexOf(text);
   const front = begin > 60 ? `…${key.slice(begin - 30, begin)}` : key.slice(0, begin);
-  return [make("span", { class: "label" }, front, make("mark", {}, key.slice(begin, begin + text.length)), key.slice(begin + text.length))];
+  return [make("span", { class: "label" }, plain(front), make("mark", {}, plain(key.slice(begin, begin + text.length))), plain(key.slice(begin + text.length)))];
 }
 
 function select(index) {
@@ -129,11 +129,12 @@ function select(index) {
   following = setTimeout(follow, 60); // a key that is held down goes by many
 }
 
-function bringIntoSight() {
+/** Scroll to the highlight, as far as it has to be, and then so far that as much of its surroundings is seen. */
+function bringIntoSight(around = 0) {
   const row = height();
   if (parseFloat(run.style.height) < rows.length * row) run.style.height = `${rows.length * row}px`;
-  if (at * row < box.scrollTop) box.scrollTop = at * row;
-  else if ((at + 1) * row > box.scrollTop + box.clientHeight) box.scrollTop = (at + 1) * row - box.clientHeight;
+  if (at * row < box.scrollTop) box.scrollTop = at * row - around;
+  else if ((at + 1) * row > box.scrollTop + box.clientHeight) box.scrollTop = (at + 1) * row - box.clientHeight + around;
 }
 
 /** The pane shows what is highlighted, and so does the address. */

@@ -2,20 +2,21 @@
 
 import { compact, structure } from "./json.js";
 
-const LARGE = 16 << 10; // signs of a value beyond which only its size is told
+const LARGE = 16 << 10; // signs of a value beyond which it is not taken apart
 const MOST = 200; // differences
+const CELLS = 40_000; // pairs of lines, or items, that are compared
 
-/** The differences, each {path, from, to}, where null is: not there. The path is empty for the whole value. */
+/** The differences, each {path, from, to}, where null is: not there. The path is empty for the whole value; one with
+ * `same` says that there is none that counts. */
 export function differences(before, after) {
-  if (Math.max(before.length, after.length) > LARGE) return [{ path: "", from: sized(before), to: sized(after) }];
+  if (before === after) return [{ path: "", from: null, to: null, same: true }];
+  if (Math.max(before.length, after.length) > LARGE) return [{ path: "", from: before, to: after }];
   const [one, other] = [structure(before), structure(after)];
   const found = [];
   if (one !== null && other !== null && typeof one !== "string" && typeof other !== "string") members(one, other, "", found);
   else lines(before, after, found);
   return found.length ? found : [{ path: "", from: null, to: null, same: true }];
 }
-
-const sized = (text) => `${text.length.toLocaleString("en")} characters`;
 
 function members(one, other, path, found) {
   if (found.length >= MOST) return;
@@ -32,39 +33,67 @@ function members(one, other, path, found) {
   }
 }
 
-/** Items have no names: those at both ends that are the same go together, and so do as many as there are between. */
+/** Items have no names: those that are the same in the same order go together, and so do as many as there are between. */
 function items(one, other, path, found) {
-  const [begin, end] = ends(one.map(compact), other.map(compact));
-  const [left, right] = [one.slice(begin, one.length - end), other.slice(begin, other.length - end)];
-  if (left.length === right.length) {
-    left.forEach((item, index) => members(item, right[index], `${path}[${begin + index}]`, found));
-    return;
+  for (const [left, right] of apart(one.map(compact), other.map(compact))) {
+    if (left.length === right.length) {
+      left.forEach((index, at) => members(one[index], other[right[at]], `${path}[${right[at]}]`, found));
+      continue;
+    }
+    for (const index of left) found.push({ path: `${path}[${index}]`, from: compact(one[index]), to: null });
+    for (const index of right) found.push({ path: `${path}[${index}]`, from: null, to: compact(other[index]) });
   }
-  left.forEach((item, index) => found.push({ path: `${path}[${begin + index}]`, from: compact(item), to: null }));
-  right.forEach((item, index) => found.push({ path: `${path}[${begin + index}]`, from: null, to: compact(item) }));
 }
 
 function lines(before, after, found) {
   const [one, other] = [before.split("\n"), after.split("\n")];
-  if (one.length === 1 && other.length === 1) {
+  if (one.length === 1 || other.length === 1) {
     if (before !== after) found.push({ path: "", from: before, to: after });
     return;
   }
-  const [begin, end] = ends(one, other);
-  const [left, right] = [one.slice(begin, one.length - end), other.slice(begin, other.length - end)];
-  for (let index = 0; index < Math.max(left.length, right.length); index++) {
-    found.push({ path: `line ${begin + index + 1}`, from: left[index] ?? null, to: right[index] ?? null });
+  for (const [left, right] of apart(one, other)) {
+    if (left.length === right.length) {
+      left.forEach((index, at) => found.push({ path: `line ${right[at] + 1}`, from: one[index], to: other[right[at]] }));
+      continue;
+    }
+    for (const index of left) found.push({ path: `line ${index + 1}`, from: one[index], to: null });
+    for (const index of right) found.push({ path: `line ${index + 1}`, from: null, to: other[index] });
   }
 }
 
-/** How many are the same from the start, and how many of the others from the end. */
-function ends(one, other) {
+/** Where two lists of texts differ: the places on both sides between what they have in common, in order. */
+function apart(one, other) {
   const most = Math.min(one.length, other.length);
   let begin = 0;
   while (begin < most && one[begin] === other[begin]) begin++;
   let end = 0;
   while (end < most - begin && one[one.length - 1 - end] === other[other.length - 1 - end]) end++;
-  return [begin, end];
+  const [height, width] = [one.length - end - begin, other.length - end - begin];
+  const span = (from, to) => Array.from({ length: to - from }, (_, at) => begin + from + at);
+  if (height * width > CELLS) return [[span(0, height), span(0, width)]];
+
+  // the longest common subsequence: how much of it lies behind each pair of places
+  const common = Array.from({ length: height + 1 }, () => new Uint16Array(width + 1));
+  for (let row = height - 1; row >= 0; row--) {
+    for (let column = width - 1; column >= 0; column--) {
+      common[row][column] = one[begin + row] === other[begin + column]
+        ? common[row + 1][column + 1] + 1
+        : Math.max(common[row + 1][column], common[row][column + 1]);
+    }
+  }
+  const found = [];
+  let [row, column, top, left] = [0, 0, 0, 0];
+  while (row < height && column < width) {
+    if (one[begin + row] !== other[begin + column]) {
+      if (common[row + 1][column] >= common[row][column + 1]) row++;
+      else column++;
+      continue;
+    }
+    if (row > top || column > left) found.push([span(top, row), span(left, column)]);
+    [top, left] = [++row, ++column];
+  }
+  if (height > top || width > left) found.push([span(top, height), span(left, width)]);
+  return found;
 }
 
 const join = (path, name) => {

@@ -78,6 +78,10 @@ export function pass(now) {
   }
 }
 
+/** A text in which nothing hides: signs that cannot be seen, or turn others around, as escapes; line ends stay. */
+export const plain = (text) => text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
+  (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** The time of day. */
 export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB");
 

@@ -3,7 +3,7 @@
 import { isReadable, packedSize } from "./binary.js";
 import { onChanges } from "./changes.js";
 import { differences } from "./diff.js";
-import { clock, count, fill, make } from "./dom.js";
+import { clock, count, fill, make, plain } from "./dom.js";
 import { fragment } from "./fragment.js";
 
 const KEEP = 300; // changes
@@ -34,7 +34,7 @@ function line(change, index, revision, at) {
   return make("div", { class: `change ${kind}${index ? "" : " first"}` },
     make("span", { class: "op", title: word, "aria-hidden": "true" }, sign),
     make("span", { class: "key" }, make("span", { class: "visually-hidden" }, `${word} `),
-      make("a", { href: fragment("key", change.key), title: "Show this key" }, change.key)),
+      make("a", { href: fragment("key", change.key), title: plain(change.key) }, plain(change.key))),
     make("span", { class: "at" }, index ? "" : `${revision ? `@${revision} · ` : ""}${at}`),
     what(kind, before, after));
 }
@@ -49,7 +49,7 @@ function value(change, name) {
 }
 
 const told = (value) => (value.text === undefined ? `binary, ${count(value.size)} bytes` : value.text === "" ? "(empty)" : short(value.text));
-const short = (text) => (text.length > LONG ? `${text.slice(0, LONG)}…` : text);
+const short = (text) => plain(text.length > LONG ? `${text.slice(0, LONG)}…` : text);
 
 function what(kind, before, after) {
   const box = make("div", { class: "what" });
@@ -73,7 +73,7 @@ function difference({ path, from, to, same }) {
 function step(path, from, to) {
   const sign = from === null ? "+ " : to === null ? "− " : "";
   return make("p", {},
-    path ? make("span", { class: "path" }, `${sign}${path} `) : null,
+    path ? make("span", { class: "path" }, plain(`${sign}${path} `)) : null,
     from === null ? null : make("del", {}, from === "" ? "(empty)" : short(from)),
     from === null || to === null ? null : make("span", { class: "to" }, " → "),
     to === null ? null : make("ins", {}, to === "" ? "(empty)" : short(to)));

@@ -4,7 +4,7 @@ import { valueOf } from "./api.js";
 import { base64, hex, isReadable } from "./binary.js";
 import { onChanges } from "./changes.js";
 import { copyButton } from "./copy.js";
-import { count, fill, make, many } from "./dom.js";
+import { count, fill, make, many, plain } from "./dom.js";
 import { fragment } from "./fragment.js";
 import { colour, isJson, laidOut } from "./json.js";
 
@@ -35,7 +35,7 @@ export function reread() {
 const linkButton = (name) => copyButton("Copy link", () => location.href.replace(/#.*/s, "") + fragment("key", name));
 
 function about(name, note, ...buttons) {
-  return make("div", { class: "about" }, make("p", { class: "key" }, name), make("p", { class: "note" }, note),
+  return make("div", { class: "about" }, make("p", { class: "key" }, plain(name)), make("p", { class: "note" }, note),
     make("div", { class: "buttons" }, ...buttons));
 }
 
@@ -61,7 +61,7 @@ async function read(key) {
 /** What the bytes are, how they look, how many of them are shown, and what gives all of them for the clipboard. */
 function rendered(bytes) {
   const text = readable(bytes);
-  if (text === null) return ["binary", make("pre", {}, hex(bytes.subarray(0, BINARY))), BINARY, () => base64(bytes)];
+  if (text === null) return ["binary", make("pre", { class: "hex" }, hex(bytes.subarray(0, BINARY))), BINARY, () => base64(bytes)];
   const pre = textBox(text);
   const whole = () => (bytes.length > TEXT ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes) : text);
   const json = bytes.length <= TEXT && isJson(text);
