@@ -178,7 +178,7 @@ def test_each_watch_in_trouble_is_named_and_the_headline_leads_to_its_row(run: R
 
         # what is said aloud is only that which is new
         aloud = "return [...document.querySelectorAll('[role=status], [aria-live=polite]')].map((e) => e.id)"
-        assert seen.js(aloud) == ["headline", "keys-fault"]
+        assert seen.js(aloud) == ["aloud", "keys-fault"]
 
     def follow(host: PageHost, seen: Browser) -> None:
         wait(lambda: seen.js(MARKED) == ["watch x & y"])
@@ -186,7 +186,7 @@ def test_each_watch_in_trouble_is_named_and_the_headline_leads_to_its_row(run: R
 
     async def main() -> None:
         source = FaultySource({"config/a": b"1"}, name="store")
-        sync = DataSync(source, ack_timeout=0.2)
+        sync = DataSync(source, ack_timeout=0.3, resync_timeout=0.3)
         for number in range(30):
             sync.watcher(f"other/{number}/", name=f"other {number}")(accepts)
         sync.watcher("config/", name="x & y", retries=1000)(fails)

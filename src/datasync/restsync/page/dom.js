@@ -109,7 +109,7 @@ export function settle(list, entries) {
   for (const { key, data, build } of entries) {
     const mark = JSON.stringify(data);
     const known = before.get(key);
-    if (known && (known.mark === mark || isMarked(known.element))) {
+    if (known && (known.mark === mark || isSelected(known.element))) {
       after.set(key, known);
       continue;
     }
@@ -131,7 +131,7 @@ export function settle(list, entries) {
 }
 
 /** Whether somebody has marked text there, perhaps to copy it: it should stand still. */
-function isMarked(element) {
+function isSelected(element) {
   const selection = document.getSelection();
   return selection?.type === "Range" && selection.containsNode(element, true);
 }

@@ -63,6 +63,7 @@ function headline({ tone, head, line, target }, name = "") {
   if (announced !== `${head} ${link}`) {
     announced = `${head} ${link}`;
     const isFocused = document.getElementById("headline").contains(document.activeElement);
+    say("aloud", head);
     fill(document.getElementById("headline"), link ? make("a", { href: link }, head) : head);
     if (isFocused) document.querySelector("#headline a")?.focus();
   }
