@@ -99,5 +99,6 @@ function following({ watches, more_watches }) {
   if (!watches.length || more_watches) return "";
   const well = watches.filter((watch) => watch.state === "following").length;
   const all = count(watches.length);
-  return `${well === watches.length ? `all ${all}` : `${count(well)} of ${all}`} watch${watches.length === 1 ? " follows" : "es follow"}`;
+  if (watches.length === 1) return well ? "1 watch follows" : "0 of 1 watch follows";
+  return `${well === watches.length ? `all ${all}` : `${count(well)} of ${all}`} watches follow`;
 }
