@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -118,5 +119,63 @@ def test_a_view_over_a_store_of_this_process_can_be_read_in_the_turn_it_is_made_
         async with datasync.DataSync("memory://") as sync:
             await sync.put("a/1", b"1")
             assert dict(sync.view("a/")) == {"a/1": b"1"}
+
+    run(main())
+
+
+def test_a_view_is_read_closed_and_dropped_in_other_threads(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            await sync.put("a/1", b"1")
+            view, late = sync.view("a/"), sync.view("b/")
+            await sync.ready(60)
+
+            def use() -> None:
+                assert (dict(view.items()), [*view.values()]) == ({"a/1": b"1"}, [b"1"])
+                assert (view["a/1"], view.get("a/2"), len(view)) == (b"1", None, 1)
+                late.close()
+                with pytest.raises(datasync.WatchClosed):
+                    len(late)
+
+            await asyncio.to_thread(use)
+            with pytest.raises(datasync.WrongLoop):
+                await asyncio.to_thread(asyncio.run, view.at_least(0))
+        with pytest.raises(datasync.WatchClosed):
+            await asyncio.to_thread(len, view)
+
+    run(main())
+
+
+def test_what_a_thread_closes_is_no_longer_waited_for() -> None:
+    async def main() -> None:
+        source = FaultySource({"a/1": b"1"}, delay=5.0)
+        async with DataSync(source) as sync:
+            await sync.ready(60)
+            view = sync.view("b/")
+            thread = threading.Thread(target=view.close)
+            thread.start()
+            thread.join()
+            await sync.ready(1.0)  # less than the source takes for what the view asked for
+
+    run_simulated(main())
+
+
+def test_each_loop_over_a_view_is_of_one_moment(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            await sync.txn().put("a", b"1").put("b", b"1").commit()
+            view = sync.view("")
+            for loop in (view.items, view.values):
+                pairs, seen = loop(), []
+                for one in pairs:
+                    seen.append(one)
+                    await sync.txn().put("a", b"2").delete("b").commit()
+                await sync.txn().put("a", b"1").put("b", b"1").commit()
+                assert seen == [*pairs]
+                assert len(seen) == 2
+            pairs, values = view.items(), view.values()
+            assert ("a", b"1") in pairs
+            assert b"1" in values
+            assert len(pairs) == len(values) == 2
 
     run(main())

@@ -1,5 +1,5 @@
 """Where and when a DataSync can be used: in the event loop and process that it was started in,
-until it is closed.
+until it is closed; views also in other threads of that process.
 """
 
 from __future__ import annotations
@@ -65,23 +65,37 @@ class Lifetime:
         be used here and now.
         """
         if self._loop is None:
-            raise UsageError("the DataSync is not started; use it inside `async with sync:`")
+            raise UsageError(
+                "the DataSync is not started; use it inside `async with sync:` (in "
+                "datasync.blocking `with sync:`)"
+            )
         self.check_open()
 
     def check_open(self) -> None:
         """The same, for what can be done before the start as well."""
+        if self.closed:
+            raise _closed()
         if self._loop is not None and (
             asyncio._get_running_loop() is not self._loop or self._fork != _forks
         ):
             self._check_place()
+
+    def check_anywhere(self) -> None:
+        """The same, for what can be done in any thread of the process as well."""
+        self.check_process()
         if self.closed:
-            raise WatchClosed("the DataSync has been closed; make a new one")
+            raise _closed()
+
+    def check_process(self) -> None:
+        """Raise `Forked` unless it can be used in this process."""
+        if self._loop is not None and self._fork != _forks:
+            raise Forked(
+                "this DataSync was started before the fork, in the parent process; make a new one "
+                "here, or start it only after the fork"
+            )
 
     def _check_place(self) -> None:
-        if self._fork != _forks:
-            raise Forked(
-                "this DataSync belongs to the parent process; make a new one after the fork"
-            )
+        self.check_process()
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
@@ -92,3 +106,7 @@ class Lifetime:
                 "asyncio.run_coroutine_threadsafe (coroutines) or its loop's call_soon_threadsafe, "
                 "or make a new one"
             )
+
+
+def _closed() -> WatchClosed:
+    return WatchClosed("the DataSync has been closed; make a new one")

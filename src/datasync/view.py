@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -25,6 +25,10 @@ class View(Mapping[str, T]):
     Each read decodes the value again, so it belongs to the reader, who may change it. One that does
     not decode raises `DecodeError`; `raw`, `undecodable` and `items(skip_undecodable=True)` are for
     stores where some may not.
+
+    Any thread of the process may read it. Each read, and each loop over its keys, `values()` or
+    `items()`, shows the state between two transactions, never half of one. `dict(view)` makes many
+    reads: in other threads than the loop's write `dict(view.items())`.
 
     A view keeps what is under its prefix in memory, until it is closed (`close`, or the end of a
     `with` block) or dropped: then what no other view or watch needs is forgotten.
@@ -73,23 +77,25 @@ class View(Mapping[str, T]):
 
     def __iter__(self) -> Iterator[str]:
         """The keys as of now, in order."""
-        self._ready()
-        return iter([key for key, _ in self._engine.items(self._prefix)])
+        return iter([key for key, _ in self._records()])
 
     def __len__(self) -> int:
-        self._ready()
-        return len(self._engine.items(self._prefix))
+        return len(self._records())
 
     def __contains__(self, key: object) -> bool:
         return self._find(key) is not None
 
     def items(self, *, skip_undecodable: bool = False) -> ItemsView[str, T]:
-        """The pairs.
+        """The pairs; each loop over them shows those of one moment.
 
         skip_undecodable: those as of now whose values decode, instead of a `DecodeError` from the
             first that does not; default False.
         """
-        return self._decoded()[0].items() if skip_undecodable else super().items()
+        return self._decoded()[0].items() if skip_undecodable else _Items(self)
+
+    def values(self) -> ValuesView[T]:
+        """The values; each loop over them shows those of one moment."""
+        return _Values(self)
 
     @property
     def undecodable(self) -> Mapping[str, DecodeError]:
@@ -140,12 +146,19 @@ class View(Mapping[str, T]):
             raise KeyError(key)
         return record
 
+    def _records(self) -> list[tuple[str, Record]]:
+        self._ready()
+        return self._engine.items(self._prefix)
+
+    def _pairs(self) -> Iterator[tuple[str, T]]:
+        """Those of one moment, each decoded as one comes to it."""
+        return ((key, self._decode(key, record.raw)) for key, record in self._records())
+
     def _decoded(self) -> tuple[dict[str, T], dict[str, DecodeError]]:
         """What decodes now, and what does not."""
-        self._ready()
         values: dict[str, T] = {}
         errors: dict[str, DecodeError] = {}
-        for key, record in self._engine.items(self._prefix):
+        for key, record in self._records():
             try:
                 values[key] = self._decode(key, record.raw)
             except DecodeError as error:
@@ -154,10 +167,10 @@ class View(Mapping[str, T]):
 
     def _ready(self) -> None:
         self._check_open()
-        self._life.check_open()
+        self._life.check_anywhere()
         if not self._engine.knows(self._prefix):
             raise NotReady(
-                f"nothing is known under {self._prefix!r} yet; wait for `await sync.ready()` first"
+                f"nothing is known under {self._prefix!r} yet; wait for `sync.ready()` first"
             )
 
     def _check_open(self) -> None:
@@ -166,3 +179,21 @@ class View(Mapping[str, T]):
 
     def __repr__(self) -> str:
         return f"View({self._prefix!r})"
+
+
+class _Items(ItemsView[str, T]):
+    """The pairs of a view; of `ItemsView` itself each value would be of a moment of its own."""
+
+    _mapping: View[T]
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        return self._mapping._pairs()
+
+
+class _Values(ValuesView[T]):
+    """The values of a view, in the same way."""
+
+    _mapping: View[T]
+
+    def __iter__(self) -> Iterator[T]:
+        return (value for _, value in self._mapping._pairs())

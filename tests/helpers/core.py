@@ -5,6 +5,7 @@ what it asks of the engine comes out.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,14 @@ class Bench:
             Layer(index, name, capabilities, optional=name in optional)
             for index, name in enumerate(layers or ("store",))
         ]
-        self.core = Core(made, options, lambda: self.now, lambda: self.now, random.Random(1))
+        self.core = Core(
+            made,
+            options,
+            lambda: self.now,
+            lambda: self.now,
+            random.Random(1),
+            threading.RLock(),
+        )
         self.delivery = self.core.delivery
         self.layer = made[0]
         self.revision = 0

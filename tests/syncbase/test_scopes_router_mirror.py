@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import tracemalloc
 from typing import Any
 
@@ -98,7 +99,7 @@ def merged(layers: list[dict[str, bytes]]) -> dict[str, bytes]:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
     rng = random.Random(seed)
-    mirror = Mirror([f"layer {index}" for index in range(count)])
+    mirror = Mirror([f"layer {index}" for index in range(count)], threading.RLock())
     model: list[dict[str, bytes]] = [{} for _ in range(count)]
     universe = [f"{directory}/{name}" for directory in ("a", "b", "a/b") for name in range(4)] + [
         "top"
@@ -145,7 +146,7 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
 
 
 def test_records_name_their_layer_and_cost_no_more_for_it() -> None:
-    mirror = Mirror(["low", "high"])
+    mirror = Mirror(["low", "high"], threading.RLock())
     mirror.apply(0, [("a", b"1"), ("b", b"1")], 1)
     mirror.apply(1, [("a", b"2")], 7)
     assert mirror.records["a"].source == "high"
@@ -154,7 +155,7 @@ def test_records_name_their_layer_and_cost_no_more_for_it() -> None:
 
 
 def test_prune_forgets_what_lies_outside() -> None:
-    mirror = Mirror(["only"])
+    mirror = Mirror(["only"], threading.RLock())
     mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
     mirror.prune(0, Scopes(["a/"]))
     assert [key for key, _ in mirror.under("")] == ["a/1"]
@@ -200,10 +201,38 @@ def test_what_was_found_for_directories_is_bounded_in_bytes() -> None:
 
 
 def test_a_key_that_is_not_text_is_refused_before_anything_is_taken_over() -> None:
-    mirror = Mirror(["only"])
+    mirror = Mirror(["only"], threading.RLock())
     wrong: list[Any] = [("a", b"1", 1), (b"b", b"1", 1)]
     with pytest.raises(TypeError, match=r"the key b'b' is of type bytes"):
         mirror.apply(0, [item[:2] for item in wrong], 1)
     assert mirror.records == {}
     with pytest.raises(TypeError, match=r"the key b'b' is of type bytes"):
         mirror.stage(0, {}, wrong)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_other_threads_read_the_mirror_between_two_commits(layers: int) -> None:
+    mirror = Mirror([f"layer {index}" for index in range(layers)], threading.RLock())
+    mirror.apply(0, [("a", b"old"), ("b", b"old")], 1)
+    read: list[tuple[bytes, ...]] = []
+
+    def look() -> None:
+        one, under = mirror.get("a"), mirror.under("")
+        assert one is not None
+        read.append((one.raw, *(record.raw for _, record in under)))
+
+    thread = threading.Thread(target=look)
+
+    class Records(dict[str, Record]):
+        """Another thread reads when half of a commit has been taken over."""
+
+        def __setitem__(self, key: str, record: Record) -> None:
+            super().__setitem__(key, record)
+            if key == "a":
+                thread.start()
+                thread.join(0.2)  # it would be done by then, were it not kept out
+
+    mirror.records = Records(mirror.records)
+    mirror.apply(0, [("a", b"new"), ("b", b"new")], 2)
+    thread.join()
+    assert read == [(b"new", b"new", b"new")]

@@ -24,7 +24,7 @@ from datasync.syncbase.delivery import NEW_HISTORY, Delivery
 from datasync.syncbase.effects import Onlooker, Request
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
-from datasync.syncbase.mirror import Diff, Mirror
+from datasync.syncbase.mirror import Diff, Lock, Mirror
 from datasync.syncbase.router import Router
 from datasync.syncbase.subscriber import Subscriber
 
@@ -44,9 +44,10 @@ class Core:
         clock: Callable[[], float],
         wall: Callable[[], float],
         rng: random.Random,
+        lock: Lock,
     ) -> None:
         self.layers = list(layers)
-        self.mirror = Mirror([layer.name for layer in layers])
+        self.mirror = Mirror([layer.name for layer in layers], lock)
         self.subscribers: dict[Subscriber, None] = {}
         """In the order of registration."""
         self.coverage = Coverage(self.layers)

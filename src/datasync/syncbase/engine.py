@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ class Engine:
             Layer(index, name, source.capabilities, optional=optional)
             for index, (source, name, optional) in enumerate(sources)
         ]
-        self._core = Core(self.layers, options, self._now, wall, self._rng)
+        lock = threading.RLock()  # reentrant, for a signal handler may read a view, too
+        self._core = Core(self.layers, options, self._now, wall, self._rng, lock)
         self._requests = self._core.requests
         self._timers = self._core.delivery.timers.heap
         self._feeds: list[Feed] = []
@@ -75,6 +77,7 @@ class Engine:
         self._narrowed: dict[Subscriber, None] = {}
         self._narrowing: asyncio.Handle | None = None
         self._narrow_at = -math.inf
+        self._released: deque[str] = deque()  # by threads that are not the loop's, too
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
@@ -91,6 +94,7 @@ class Engine:
         """
         self._loop = asyncio.get_running_loop()
         self._core.delivery.clock = self._loop.time
+        self._take_released()
         for sub in list(self._core.subscribers):
             sub.runner.start()
         self.drain()
@@ -215,14 +219,21 @@ class Engine:
 
     def _narrow(self) -> None:
         assert self._loop is not None
+        self._narrowing = None  # first: what another thread releases from now on is seen to later
+        if self.closed:
+            return
+        self._take_released()
         began = self._now()
         if began < self._narrow_at:
             self._narrowing = self._loop.call_at(self._narrow_at, self._narrow)
             return
-        self._narrowing = None
         self._core.narrow()
         self._narrow_at = began + _NARROW_PAUSE * (self._now() - began)
         self.drain()
+
+    def _take_released(self) -> None:
+        while self._released:
+            self._core.release(self._released.popleft())
 
     async def ready(self) -> None:
         """Wait until every handler, and every stream that somebody iterates,
@@ -275,7 +286,7 @@ class Engine:
 
     def release(self, scope: str) -> None:
         """Undo one `hold`. Safe from any thread, for views may be dropped anywhere."""
-        self._core.release(scope)
+        self._released.append(scope)
         self._narrow_soon()
 
     def covers(self, scope: str, registered: int = 0) -> bool:
@@ -285,10 +296,14 @@ class Engine:
         return self._core.coverage.covers(scope, registered)
 
     def knows(self, scope: str) -> bool:
-        """Whether all of a scope is known, as far as this process alone can bring it about."""
+        """Whether all of a scope is known; in the loop, also where this process alone can bring
+        that about now. Safe from any thread.
+        """
         covers = self._core.coverage.covers
         if covers(scope):
             return True
+        if self._loop is None or asyncio._get_running_loop() is not self._loop:
+            return False
         self.widen_now()
         return covers(scope)
 
@@ -303,11 +318,11 @@ class Engine:
             feed.widen_now()
 
     def read(self, key: str) -> Record | None:
-        """What is known of a key."""
-        return self._core.mirror.records.get(key)
+        """What is known of a key. Safe from any thread."""
+        return self._core.mirror.get(key)
 
     def items(self, scope: str) -> list[tuple[str, Record]]:
-        """What is known of a scope, in key order."""
+        """What is known of a scope, in key order. Safe from any thread."""
         return self._core.mirror.under(scope)
 
     @property

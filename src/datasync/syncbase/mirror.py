@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from datasync.events import Record, record_type
 from datasync.ordered import OrderedKeys
 from datasync.scopes import Scopes, is_prefix
 
-__all__ = ["Diff", "Mirror"]
+__all__ = ["Diff", "Lock", "Mirror"]
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
+
+
+class Lock(Protocol):
+    """A reentrant lock, of the engine: the core knows no threads itself."""
+
+    def acquire(self) -> object: ...
+    def release(self) -> object: ...
+    def __enter__(self) -> object: ...
+    def __exit__(self, *error: Any) -> object: ...
 
 
 class Mirror:
@@ -19,11 +29,15 @@ class Mirror:
 
     `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to
     it.
+
+    Only the loop's own thread changes it. Others may call `get` and `under`: `lock` keeps them out
+    while a commit is half done (G4, G12).
     """
 
-    __slots__ = ("_layers", "_order", "_types", "records")
+    __slots__ = ("_layers", "_lock", "_order", "_types", "records")
 
-    def __init__(self, sources: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], lock: Lock) -> None:
+        self._lock = lock
         self._types = [record_type(name) for name in sources]
         self._layers: list[dict[str, Record]] = [{} for _ in sources]
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
@@ -56,27 +70,32 @@ class Mirror:
             )
         diffs: list[Diff] = []
         same: list[Diff] = []
-        records, make, fresh = self.records, self._types[layer], self._order.fresh
-        for key, raw in changes:
-            old = records.get(key)
-            if raw is None:
+        # the hot path: here `with` would take several times as long as the two calls
+        self._lock.acquire()
+        try:
+            records, make, fresh = self.records, self._types[layer], self._order.fresh
+            for key, raw in changes:
+                old = records.get(key)
+                if raw is None:
+                    if old is None:
+                        same.append((key, None, None))
+                    else:
+                        del records[key]
+                        diffs.append((key, old, None))
+                    continue
+                new = records[key] = make(raw, revision)
                 if old is None:
-                    same.append((key, None, None))
+                    diffs.append((key, None, new))
+                    if fresh is not None:
+                        fresh.append(key)
+                elif old.raw == raw:
+                    same.append((key, old, new))
                 else:
-                    del records[key]
-                    diffs.append((key, old, None))
-                continue
-            new = records[key] = make(raw, revision)
-            if old is None:
-                diffs.append((key, None, new))
-                if fresh is not None:
-                    fresh.append(key)
-            elif old.raw == raw:
-                same.append((key, old, new))
-            else:
-                diffs.append((key, old, new))
-        if fresh:
-            self._order.trim()
+                    diffs.append((key, old, new))
+            if fresh:
+                self._order.trim()
+        finally:
+            self._lock.release()
         return diffs, same
 
     def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:
@@ -86,8 +105,9 @@ class Mirror:
         """
         mine = self._layers[layer]
         if not mine and len(self._layers) == 1:
-            self._layers[0] = self.records = snapshot
-            self._order.forget()
+            with self._lock:
+                self._layers[0] = self.records = snapshot
+                self._order.forget()
             return ((key, None, new) for key, new in snapshot.items())
         known = (key for scope in scopes.minimal() for key, _ in self.under(scope))
         changes: list[tuple[str, Record | None]] = [
@@ -99,19 +119,26 @@ class Mirror:
     def prune(self, layer: int, scopes: Scopes) -> None:
         """Drop what lies outside `scopes`: nobody watches it any more."""
         mine = self._layers[layer]
-        for key in [key for key in mine if key not in scopes]:
-            del mine[key]
-            self._merge(key)
-        self._order.forget()
+        with self._lock:
+            for key in [key for key in mine if key not in scopes]:
+                del mine[key]
+                self._merge(key)
+            self._order.forget()
+
+    def get(self, key: str) -> Record | None:
+        """The merged state of one key, between two commits."""
+        with self._lock:
+            return self.records.get(key)
 
     def under(self, scope: str) -> list[tuple[str, Record]]:
-        """The merged state under one prefix (or of one key), in key order."""
-        records = self.records
-        if not is_prefix(scope):
-            record = records.get(scope)
-            return [] if record is None else [(scope, record)]
-        keys = self._order.under(scope, records)
-        return list(zip(keys, map(records.__getitem__, keys), strict=True))
+        """The merged state under one prefix (or of one key), in key order, between two commits."""
+        with self._lock:
+            records = self.records
+            if not is_prefix(scope):
+                record = records.get(scope)
+                return [] if record is None else [(scope, record)]
+            keys = self._order.under(scope, records)
+            return list(zip(keys, map(records.__getitem__, keys), strict=True))
 
     def _apply_layered(
         self, layer: int, changes: Sequence[tuple[str, Record | None]]
@@ -119,24 +146,26 @@ class Mirror:
         mine = self._layers[layer]
         diffs: list[Diff] = []
         same: list[Diff] = []
-        alone, fresh = len(self._layers) == 1, self._order.fresh
-        for key, record in changes:
-            old = self.records.get(key)
-            if record is not None:
-                mine[key] = record
-            else:
-                mine.pop(key, None)
-            new = record if alone else self._merge(key)
-            if old is None:
-                (same if new is None else diffs).append((key, None, new))
-                if new is not None and fresh is not None:
-                    fresh.append(key)
-            elif new is None or old.raw != new.raw:
-                diffs.append((key, old, new))
-            else:
-                same.append((key, old, new))
-        if fresh:
-            self._order.trim()
+        alone = len(self._layers) == 1
+        with self._lock:
+            fresh = self._order.fresh
+            for key, record in changes:
+                old = self.records.get(key)
+                if record is not None:
+                    mine[key] = record
+                else:
+                    mine.pop(key, None)
+                new = record if alone else self._merge(key)
+                if old is None:
+                    (same if new is None else diffs).append((key, None, new))
+                    if new is not None and fresh is not None:
+                        fresh.append(key)
+                elif new is None or old.raw != new.raw:
+                    diffs.append((key, old, new))
+                else:
+                    same.append((key, old, new))
+            if fresh:
+                self._order.trim()
         return diffs, same
 
     def _merge(self, key: str) -> Record | None:

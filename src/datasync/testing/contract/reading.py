@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import msgspec
 import pytest
@@ -133,6 +134,34 @@ class Reading(Base):
                 await asyncio.sleep(0)
             with pytest.raises(WatchClosed):
                 await asyncio.wait_for(waiting, 60)
+
+    @scenario(writes=True)
+    async def test_g12_a_view_shows_whole_transactions_in_any_thread(self, store: Store) -> None:
+        keys = [f"a/{number}" for number in range(20)]
+        async with store.open() as sync:
+            view = sync.view("a/")
+            await fill(sync, dict.fromkeys(keys, b"0"), store.capabilities)
+            await sync.ready(60)
+            await eventually(lambda: len(view) == len(keys))
+            written = threading.Event()
+
+            def read() -> list[set[bytes]]:
+                seen = [set(view.values())]
+                while not written.is_set():
+                    seen.append({value for _, value in view.items()})
+                    assert list(view) == sorted(keys)
+                    assert view["a/1"].isdigit()
+                return seen
+
+            reading = asyncio.ensure_future(asyncio.to_thread(read))
+            for number in range(1, 21):
+                await fill(sync, dict.fromkeys(keys, b"%d" % number), store.capabilities)
+            written.set()
+            seen = await reading
+            if store.capabilities.atomic:
+                assert all(len(values) == 1 for values in seen), "a half of a transaction (G4)"
+                numbers = [int(value) for (value,) in seen]
+                assert numbers == sorted(numbers), "went back in time (G3)"
 
     @scenario()
     async def test_status_is_plain_data(self, store: Store) -> None:
