@@ -45,6 +45,14 @@ class Reader:
         self, prefix: str, kind: type[Any], *, keys_only: bool
     ) -> AsyncIterator[KeyVal[Any]]:
         """See `DataSync.list`."""
+        async for page in self.pages(prefix, kind, keys_only=keys_only):
+            for found in page:
+                yield found
+
+    async def pages(
+        self, prefix: str, kind: type[Any], *, keys_only: bool
+    ) -> AsyncIterator[Sequence[KeyVal[Any]]]:
+        """The same, page by page."""
         self._life.check()
         self._keys.check_prefix(prefix)
         decode = codec_for(kind, self._options.codec).decode
@@ -56,12 +64,10 @@ class Reader:
             token: Any = None
             while True:
                 items, token = await source.page(prefix, token, _PAGE, keys_only=keys_only)
-                for key, raw, revision in items:
-                    if several:
-                        if key in seen:
-                            continue
-                        seen.add(key)
-                    yield KeyVal(key, make(raw, revision), decode)
+                if several:
+                    items = [item for item in items if item[0] not in seen]
+                    seen.update(key for key, _, _ in items)
+                yield [KeyVal(key, make(raw, revision), decode) for key, raw, revision in items]
                 if token is None:
                     break
                 # a source may have the next page at hand; others want their turn

@@ -6,13 +6,14 @@ A `type: ignore` marks what must be an error: mypy complains about one that is n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import assert_type
 
 import msgspec
 import pydantic
 
 import datasync
+from datasync import blocking
 
 
 class Interface(msgspec.Struct):
@@ -98,3 +99,56 @@ async def writes_and_reads() -> None:
     assert_type(sync.status().watches[0].name, str)
     assert_type(sync.of_agent("vpp2"), datasync.DataSync)
     await sync.put("config/a", b"1", ttl="soon")  # type: ignore[arg-type]
+
+
+plain = blocking.DataSync("memory://", label="vpp1", write_to="memory://")
+blocking.DataSync("memory://", labels="vpp1")  # type: ignore[call-arg]
+
+
+def blocking_streams() -> None:
+    watch = plain.watch("interfaces", "config/interface/", type=Interface)
+    assert_type(watch, blocking.Watch[Interface])
+    assert_type((watch.name, watch.state), tuple[str, blocking.WatchState])
+    assert_type(plain.watch("raw", "config/", retries=3), blocking.Watch[bytes])
+    for event in watch:
+        assert_type(event, datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface])
+    watch.add_prefix("config/more/")
+    watch.add_prefix(1)  # type: ignore[arg-type]
+    plain.watch("wrong", "config/", ttl=3)  # type: ignore[call-overload]
+
+
+@plain.watcher("config/route/", type=Route, after=["interfaces"])
+def blocking_routes(event: blocking.Event[Route]) -> None:
+    raise blocking.Retry(after=1.5)
+
+
+@plain.watcher("config/acl/", type=Acl)  # type: ignore[arg-type]
+def blocking_wrong_type(event: blocking.Event[Route]) -> None: ...
+
+
+@plain.watcher("config/route/", type=Route)  # type: ignore[arg-type]
+async def blocking_async(event: blocking.Event[Route]) -> None: ...
+
+
+def blocking_writes_and_reads() -> None:
+    with plain as entered:
+        assert_type(entered, blocking.DataSync)
+    assert_type(plain.put("config/a", b"1", ttl=3, confirm=True), int | None)
+    assert_type(plain.delete("config/", prefix=True), bool)
+    txn = plain.txn().put("a", b"1").delete("b").if_revision("a", 0)
+    assert_type(txn, blocking.Txn)
+    assert_type(txn.commit(confirm=2.5), int | None)
+    assert_type(plain.get("config/a"), datasync.KeyVal[bytes] | None)
+    assert_type(plain.get("config/a", type=Interface), datasync.KeyVal[Interface] | None)
+    assert_type(plain.list("config/", type=Interface), Iterator[datasync.KeyVal[Interface]])
+    view = plain.view("config/interface/", type=Interface)
+    assert_type(view["config/interface/eth0"], Interface)
+    assert_type(dict(view.items()), dict[str, Interface])
+    assert_type(view.raw("config/interface/eth0"), bytes)
+    as_mapping: Mapping[str, Interface] = view
+    view["config/interface/eth0"] = as_mapping["config/interface/eth1"]  # type: ignore[index]
+    view.at_least(1, timeout=2.0)
+    assert_type(plain.status().watches[0].name, str)
+    assert_type(plain.of_agent("vpp2"), blocking.DataSync)
+    plain.ready(timeout=10)
+    plain.put("config/a", b"1", ttl="soon")  # type: ignore[arg-type]

@@ -21,7 +21,15 @@ from datasync.errors import UsageError, WatchClosed
 from datasync.events import Event
 from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["AsyncRunner", "Desk", "Runner", "StreamRunner", "ThreadRunner", "runner_for"]
+__all__ = [
+    "AsyncRunner",
+    "Desk",
+    "Runner",
+    "StreamRunner",
+    "ThreadRunner",
+    "is_async",
+    "runner_for",
+]
 
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -299,11 +307,12 @@ def runner_for(
     """The runner of a watch: of its handler, or where it has none of a stream."""
     if handler is None:
         return StreamRunner(sub, desk)
-    kind: Callable[..., Runner] = AsyncRunner if _is_async(handler) else ThreadRunner
+    kind: Callable[..., Runner] = AsyncRunner if is_async(handler) else ThreadRunner
     return kind(sub, desk, handler)
 
 
-def _is_async(handler: Callable[..., Any]) -> bool:
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Whether calling the handler gives a coroutine, as far as one can see."""
     call = getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__ is a handler too
     # and a decorator's async wrapper around such an object too
     return any(map(inspect.iscoroutinefunction, (handler, inspect.unwrap(handler), call)))

@@ -1,0 +1,200 @@
+"""An event loop in a thread of its own, for threads that have none.
+
+There is one in a process, which ends with its last user: sources that several DataSyncs share, as
+`memory://name` or those of `of_agent`, belong to one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from datasync.errors import WatchClosed, WrongLoop
+from datasync.texts import logger
+
+__all__ = ["LoopThread"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logger("datasync")
+
+_JOIN_TIMEOUT = 5.0
+"""Seconds that the thread has to end once nobody uses it."""
+
+
+class LoopThread:
+    """The loop and its thread. Get it with `used`, which ends them with the last user.
+
+    The thread is a daemon: a program that ends without closing ends all the same.
+    """
+
+    _lock: ClassVar[threading.RLock] = threading.RLock()
+    """Reentrant, as below: a signal handler may call while the main thread is in here."""
+    _current: ClassVar[LoopThread | None] = None
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._unused = asyncio.Event()
+        self._guard = threading.RLock()
+        self._ended = False
+        self._calls: set[_Call[Any]] = set()
+        self._thread = threading.Thread(target=self._work, name="datasync loop", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._runner.close()
+            raise
+
+    @classmethod
+    def use(cls) -> LoopThread:
+        """The one that runs, or a new one; to be given back with `release`."""
+        with cls._lock:
+            if cls._current is None:
+                cls._current = LoopThread()
+            cls._current._users += 1
+            return cls._current
+
+    @classmethod
+    @contextlib.contextmanager
+    def used(cls) -> Iterator[LoopThread]:
+        """The same, for the block."""
+        thread = cls.use()
+        try:
+            yield thread
+        finally:
+            thread.release()
+
+    def release(self) -> None:
+        """One user less. With the last one the loop ends, and its thread; waits for that, within
+        seconds.
+        """
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            LoopThread._current = None
+        self._loop.call_soon_threadsafe(self._unused.set)
+        self._thread.join(_JOIN_TIMEOUT)
+        if self._thread.is_alive():
+            log.warning("closed without %s, which does not end", self._thread)
+
+    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a plain function in the loop; returns once all has been done that it brought about
+        in the same turn. Where the loop has ended, it is called here.
+        """
+        if self._is_here or self._ended:
+            return function(*args, **kwargs)
+
+        async def within_a_turn() -> R:
+            result = function(*args, **kwargs)
+            await asyncio.sleep(0)
+            return result
+
+        return self.wait(within_a_turn)
+
+    def wait(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function in the loop, and wait for what it returns.
+
+        What interrupts the wait, as Ctrl-C does, cancels that, and is raised once it has ended.
+        Raises what it raises, `WrongLoop` in the loop's own thread, `WatchClosed` where the loop
+        ends.
+        """
+        if self._is_here:
+            raise WrongLoop(
+                "this call waits, and would stop the loop that it waits for; make it in another "
+                "thread: `await asyncio.to_thread(...)`"
+            )
+        call = _Call(lambda: function(*args, **kwargs))
+        try:
+            with self._guard:
+                if self._ended:
+                    raise _closed()
+                self._calls.add(call)
+                self._loop.call_soon_threadsafe(call.begin, self._loop)
+            return call.result()
+        except BaseException:
+            if not call.done():
+                self._cancel(call)
+            raise
+        finally:
+            self._calls.discard(call)
+            del call  # an error that it holds leads back here by its traceback
+
+    def _cancel(self, call: _Call[Any]) -> None:
+        """G12: what nobody waits for any more does not go on."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing goes on there
+            self._loop.call_soon_threadsafe(call.stop)
+            concurrent.futures.wait([call])
+
+    @property
+    def _is_here(self) -> bool:
+        return threading.get_ident() == self._thread.ident
+
+    def _work(self) -> None:
+        with self._runner as runner:
+            runner.run(self._unused.wait())
+            with self._guard:
+                self._ended = True
+        for call in tuple(self._calls):  # they came too late to be begun
+            call.fail(_closed())
+
+
+class _Call(concurrent.futures.Future[R]):
+    """One call of another thread, which waits for it. It is made in the context of that thread."""
+
+    def __init__(self, function: Callable[[], Awaitable[R]]) -> None:
+        super().__init__()
+        self._function = function
+        self._context = contextvars.copy_context()
+        self._caller = threading.current_thread().name
+        self._task: asyncio.Task[R] | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(
+            self._run(), name=f"datasync call from {self._caller}", context=self._context
+        )
+        self._task.add_done_callback(self._conclude)
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:  # interrupted before it was brought here
+            self.fail(_closed())
+
+    def fail(self, error: BaseException) -> None:
+        if not self.done():
+            self.set_exception(error)
+
+    async def _run(self) -> R:
+        return await self._function()
+
+    def _conclude(self, task: asyncio.Task[R]) -> None:
+        self._task = None
+        if task.cancelled():
+            self.fail(_closed())
+        elif (error := task.exception()) is not None:
+            self.fail(error)
+        elif not self.done():
+            self.set_result(task.result())
+
+
+def _closed() -> WatchClosed:
+    return WatchClosed("the DataSync has been closed; make a new one")
+
+
+def _forget() -> None:
+    """The thread is not there in a child process, and a lock may be held there for ever."""
+    LoopThread._lock, LoopThread._current = threading.RLock(), None
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget)
