@@ -42,7 +42,7 @@ from datasync.loop_thread import LoopThread
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, WatchOptions
 from datasync.outcome import Verdict
 from datasync.source import Source
-from datasync.status import Status, WatchState
+from datasync.status import Status, StatusAddress, WatchState
 from datasync.stopping import stop_signals
 from datasync.syncbase.runners import is_async
 from datasync.transports import open_url, schemes
@@ -88,24 +88,31 @@ _WORDS = (
 
 
 class _Home:
-    """Where the calls of one DataSync are made: in the loop, from its start on. Before that, and
+    """Where the calls of one DataSync are made: in the loop, once it needs one. Before that, and
     behind the end of the loop, plain functions are called at once.
     """
 
     def __init__(self, life: Lifetime) -> None:
         self.life = life
+        self._begun = False
         self._thread: LoopThread | None = None
         self._uses: list[LoopThread] = []
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Have a loop from now on. Raises `Forked`, and `UsageError` the second time."""
-        self.life.check_process()
+        """It starts. Raises `UsageError` the second time."""
         with self._lock:
-            if self._thread is not None:
+            if self._begun:
                 raise UsageError("a DataSync is started once; make a new one")
-            self._thread = LoopThread.use()
-            self._uses.append(self._thread)
+            self._begun = True
+
+    def need(self) -> None:
+        """Have a loop from now on. Raises `Forked`."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = LoopThread.use()
+                self._uses.append(self._thread)
+        self._thread.check_process()
 
     def end(self) -> None:
         """Need the loop no more. May be called twice."""
@@ -114,7 +121,6 @@ class _Home:
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """A plain function. Raises what it raises, `Forked`."""
-        self.life.check_process()
         if self._thread is None:
             return function(*args, **kwargs)
         return self._thread.call(function, *args, **kwargs)
@@ -123,7 +129,6 @@ class _Home:
         """One to be awaited. Raises what it raises, `Forked`, `WrongLoop`; `UsageError` before the
         start.
         """
-        self.life.check_process()
         if self._thread is None:
             self.life.check()  # raises
         assert self._thread is not None
@@ -207,7 +212,8 @@ class DataSync:
     It takes the same parameters. Any thread may use it, in the process that it is started in: `with
     sync:`. Handlers are plain functions, each in a thread of its own, and may call it as well.
     Ctrl-C ends a call that waits, and cancels what it waits for. A program that ends without
-    `close` closes it at its end.
+    `close` closes it at its end. For `status_app`, which lives in a loop of others, there is
+    `serve_status`.
     """
 
     @_like(aio.DataSync.__init__)
@@ -225,8 +231,8 @@ class DataSync:
 
     @_as(aio.DataSync.start)
     def start(self) -> None:
-        self._home.begin()  # before the start, for handlers are called during it
-        atexit.register(self._close_at_exit)
+        self._need_loop()
+        self._home.begin()
         try:
             self._home.wait(self._inner.start)
         except BaseException:
@@ -243,6 +249,10 @@ class DataSync:
         finally:
             self._home.end()
             atexit.unregister(self._close_at_exit)
+
+    def _need_loop(self) -> None:
+        self._home.need()
+        atexit.register(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
         with contextlib.suppress(Forked):
@@ -338,6 +348,15 @@ class DataSync:
         return View(self._home.call(self._inner.view, prefix, type), self._home)
 
     status = _calls(aio.DataSync.status)
+
+    @_as(aio.DataSync.serve_status)
+    def serve_status(
+        self, address: str, *, health: str | None = None, writable: bool = False
+    ) -> StatusAddress:
+        self._need_loop()  # it may be called before the start
+        return self._home.wait(self._inner.serve_status, address, health=health, writable=writable)
+
+    trace = _calls(aio.DataSync.trace)
 
     # -- writing and reading -----------------------------------------------------------------------
 

@@ -98,6 +98,13 @@ class WrongLoop(UsageError):
 class Forked(UsageError):
     """Used in a child process that inherited it by a fork."""
 
+    def __init__(
+        self,
+        message: str = "this DataSync was started before the fork, in the parent process; make a "
+        "new one here, or start it only after the fork",
+    ) -> None:
+        super().__init__(message)
+
 
 class NotReady(DataSyncError):
     """Read before the first complete RESYNC of the source."""

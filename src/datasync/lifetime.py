@@ -89,10 +89,7 @@ class Lifetime:
     def check_process(self) -> None:
         """Raise `Forked` unless it can be used in this process."""
         if self._loop is not None and self._fork != _forks:
-            raise Forked(
-                "this DataSync was started before the fork, in the parent process; make a new one "
-                "here, or start it only after the fork"
-            )
+            raise Forked
 
     def _check_place(self) -> None:
         self.check_process()

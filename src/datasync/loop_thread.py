@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-from datasync.errors import WatchClosed, WrongLoop
+from datasync.errors import Forked, WatchClosed, WrongLoop
 from datasync.texts import logger
 
 __all__ = ["LoopThread"]
@@ -41,6 +41,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._users = 0
+        self._process = os.getpid()
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._unused = asyncio.Event()
@@ -75,8 +76,9 @@ class LoopThread:
 
     def release(self) -> None:
         """One user less. With the last one the loop ends, and its thread; waits for that, within
-        seconds.
+        seconds. Raises `Forked`.
         """
+        self.check_process()
         with self._lock:
             self._users -= 1
             if self._users:
@@ -89,8 +91,10 @@ class LoopThread:
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function in the loop; returns once all has been done that it brought about
-        in the same turn. Where the loop has ended, it is called here.
+        in the same turn. Where the loop has ended, it is called here. Raises what it raises,
+        `Forked`.
         """
+        self.check_process()
         if self._is_here or self._ended:
             return function(*args, **kwargs)
 
@@ -105,9 +109,10 @@ class LoopThread:
         """Call a function in the loop, and wait for what it returns.
 
         What interrupts the wait, as Ctrl-C does, cancels that, and is raised once it has ended.
-        Raises what it raises, `WrongLoop` in the loop's own thread, `WatchClosed` where the loop
-        ends.
+        Raises what it raises, `WrongLoop` in the loop's own thread, `Forked`, `WatchClosed` where
+        the loop ends.
         """
+        self.check_process()
         if self._is_here:
             raise WrongLoop(
                 "this call waits, and would stop the loop that it waits for; make it in another "
@@ -134,6 +139,11 @@ class LoopThread:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing goes on there
             self._loop.call_soon_threadsafe(call.stop)
             concurrent.futures.wait([call])
+
+    def check_process(self) -> None:
+        """Raise `Forked` in another process than that of the thread."""
+        if self._process != os.getpid():
+            raise Forked
 
     @property
     def _is_here(self) -> bool:
