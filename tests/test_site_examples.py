@@ -1,15 +1,18 @@
 """The pages of the documentation site: their code runs, and prints what they show.
 
 A page is played from its top. A Python block that begins with the name of a file is saved under that name and started,
-pytest for a test; what it prints is the text blocks below. The blocks without such a name are the cells of a notebook:
-one process of the page runs them one after another. Shell blocks run beside it, and `console` blocks show what their
-commands print.
+pytest for a test; what it prints is the text blocks below. A server that a shell block starts runs in the same way, at
+ports that are free here. The blocks without such a name are the cells of a notebook: one process of the page runs them
+one after another. Shell blocks run beside it, and `console` blocks show what their commands print. A Dockerfile and the
+objects of Kubernetes are held against what runs at that point of the page.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,12 +22,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 import datasync
-from tests.helpers.servers import PATIENCE, child
+from tests.helpers.servers import PATIENCE, child, free_ports
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+
+PORTS = ["8000", "9191", "9192"]
+SERVERS = ("flask ", "gunicorn ", "uvicorn ")
+DOCKERFILE = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "ENV", "CMD"}
 
 # What a notebook does with its cells: one loop runs all of them, and they share their names
 CELLS = """
@@ -52,21 +60,26 @@ class Reader:
     def __init__(self, page: Path, directory: Path, stack: ExitStack) -> None:
         self.directory, self.stack = directory, stack
         self.cells = [text for kind, text in blocks(page) if kind == "python" and not named(text)]
+        self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         self.program: subprocess.Popen[str] | None = None
         self.serves = False  # the program runs until Ctrl-C
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.env = os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+        # gunicorn keeps a socket at home
+        self.env = os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "HOME": str(directory)}
 
     def start(self, code: str, *command: str) -> None:
-        self.end()
+        self.launch([sys.executable, *command])
         self.serves = any(text in code for text in ("sync.run(", "Event().wait(", "uvicorn.run("))
+
+    def serve(self, line: str) -> None:
+        program, *arguments = shlex.split(line)
+        self.launch([str(Path(sys.executable).parent / program), *arguments])
+        self.serves = True
+
+    def launch(self, command: list[str]) -> None:
+        self.end()
         self.program = self.stack.enter_context(
-            child(
-                [sys.executable, *command],
-                stdout=subprocess.PIPE,
-                cwd=self.directory,
-                env=self.env,
-            )
+            child(command, stdout=subprocess.PIPE, cwd=self.directory, env=self.env)
         )
 
     def end(self) -> None:
@@ -100,8 +113,37 @@ class Reader:
     def sh(self, text: str) -> None:
         if again := re.fullmatch(r"python (\w+\.py)\n", text):
             self.start((self.directory / again[1]).read_text(), again[1])
+        elif text.startswith(SERVERS):
+            self.serve(text)
         else:
             self.run(text)
+
+    def dockerfile(self, text: str) -> None:
+        """An image of what runs here."""
+        given = dict(line.split(maxsplit=1) for line in text.splitlines() if line)
+        assert set(given) <= DOCKERFILE
+        assert all((self.directory / file).exists() for file in given["COPY"].split()[:-1])
+        assert self.program is not None
+        assert isinstance(self.program.args, list)
+        # a list, so that signals reach it
+        assert json.loads(given["CMD"]) == ["python", *self.program.args[1:]]
+
+    def yaml(self, text: str) -> None:
+        """An object of Kubernetes, or some lines of a container, whose probes find what runs here."""
+        for one in yaml.safe_load_all(text):
+            containers = [one]
+            if "kind" in one:
+                assert {"apiVersion", "metadata", "spec"} <= set(one)
+                containers = one["spec"]["template"]["spec"]["containers"]
+            for container in containers:
+                ports = {port["containerPort"] for port in container.get("ports", ())}
+                probes = [
+                    container[name]["httpGet"] for name in container if name.endswith("Probe")
+                ]
+                assert len(probes) == 2
+                for probe in probes:
+                    assert probe["port"] in ports or not ports
+                    self.run(f"curl -sf http://127.0.0.1:{probe['port']}{probe['path']}", PATIENCE)
 
     def console(self, text: str) -> None:
         for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, flags=re.M):
@@ -129,7 +171,7 @@ class Reader:
 
 def named(text: str) -> str:
     """The file that a block is saved as; its first line says so."""
-    found = re.match(r"# (\w+\.py)\n", text)
+    found = re.match(r"# ([\w.]+\.py)\n", text)
     return found[1] if found else ""
 
 
@@ -142,7 +184,7 @@ def test_the_code_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Pat
         for kind, text in blocks(page):
             play = getattr(reader, kind, None)
             if play is not None:
-                play(text)
+                play(re.sub("|".join(PORTS), lambda port: reader.ports[port[0]], text))
                 played += 1
         reader.end()
     assert played

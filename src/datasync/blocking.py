@@ -147,6 +147,7 @@ def _as(method: Any) -> Callable[[F], F]:
             text = text.replace(word, plain)
         function.__doc__ = text
         function.__name__, function.__qualname__ = source.__name__, source.__qualname__
+        function.__annotations__ = {**source.__annotations__, "return": returned}
         # mypy knows no signature of a function that could be set
         setattr(function, "__signature__", signature.replace(return_annotation=returned))  # noqa: B010
         return function
