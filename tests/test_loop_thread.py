@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import traceback
 
@@ -38,6 +39,13 @@ def test_errors_come_back_with_their_way() -> None:
     way = [frame.name for frame in traceback.extract_tb(caught.tb)]
     assert way[0] == "test_errors_come_back_with_their_way"
     assert way[-1] == "fails"
+
+
+def test_what_ends_programs_ends_that_of_the_caller_alone() -> None:
+    with LoopThread.used() as loop:
+        with pytest.raises(SystemExit):
+            loop.call(sys.exit)
+        assert loop.wait(name_of_thread) == "datasync loop"
 
 
 def test_a_call_that_cannot_be_made_is_an_error_of_the_caller() -> None:

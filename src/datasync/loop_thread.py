@@ -150,12 +150,16 @@ class LoopThread:
         return threading.get_ident() == self._thread.ident
 
     def _work(self) -> None:
-        with self._runner as runner:
-            runner.run(self._unused.wait())
-            with self._guard:
-                self._ended = True
-        for call in tuple(self._calls):  # they came too late to be begun
-            call.fail(_closed())
+        try:
+            with self._runner as runner:
+                try:
+                    runner.run(self._unused.wait())
+                finally:
+                    with self._guard:
+                        self._ended = True
+        finally:
+            for call in tuple(self._calls):  # they came too late to be begun
+                call.fail(_closed())
 
 
 class _Call(concurrent.futures.Future[R]):
@@ -166,7 +170,7 @@ class _Call(concurrent.futures.Future[R]):
         self._function = function
         self._context = contextvars.copy_context()
         self._caller = threading.current_thread().name
-        self._task: asyncio.Task[R] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = loop.create_task(
@@ -184,17 +188,21 @@ class _Call(concurrent.futures.Future[R]):
         if not self.done():
             self.set_exception(error)
 
-    async def _run(self) -> R:
-        return await self._function()
+    async def _run(self) -> None:
+        try:
+            result = await self._function()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # also one that would end the loop: it is the caller's
+            self.fail(error)
+        else:
+            if not self.done():
+                self.set_result(result)
 
-    def _conclude(self, task: asyncio.Task[R]) -> None:
+    def _conclude(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
             self.fail(_closed())
-        elif (error := task.exception()) is not None:
-            self.fail(error)
-        elif not self.done():
-            self.set_result(task.result())
 
 
 def _closed() -> WatchClosed:
