@@ -219,3 +219,17 @@ def test_a_verdict_that_has_come_outlives_the_end(run: Run) -> None:
             assert await verdict == "accepted"
 
     run(main())
+
+
+def test_what_two_threads_release_as_it_closes_does_no_more(run: Run) -> None:
+    async def main() -> None:
+        async def handler(event: Event[Any]) -> None: ...
+
+        async with running(FaultySource(), handler) as (engine, _):
+            for scope in ("b/", "c/"):
+                engine.hold(scope)
+                engine._narrowing = None  # as the one sees it before the other has set it
+                engine.release(scope)
+        assert list(engine._released) == ["b/", "c/"]
+
+    run(main())
