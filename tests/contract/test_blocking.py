@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from datasync.kvdbsync.sqlite.driver import load_driver
 from datasync.testing.contract import ContractSuite, Store
 from datasync.testing.contract.scenario import scenario
+from tests.contract.test_sqlite import SqliteFile
 from tests.helpers.asyncio_face import BlockingStore
 
 pytestmark = pytest.mark.once
@@ -39,7 +41,15 @@ class TestSqlite(Suite):
     @contextlib.asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
         with tempfile.TemporaryDirectory() as directory:
-            yield BlockingStore(url=f"sqlite:///{directory}/store.db")
+            file = SqliteFile(directory, load_driver(None).name)
+            yield BlockingStore(
+                url=f"sqlite:///{file.link}/file.db",
+                direct=f"sqlite:///{file.real}/file.db",
+                lose=file.lose,
+                restore=file.restore,
+                empty=file.empty,
+                compact=file.compact,
+            )
 
 
 del ContractSuite, Suite  # so that they are not collected themselves
