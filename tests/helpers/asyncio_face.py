@@ -55,14 +55,22 @@ class Face(blocking.DataSync):
     async def aclose(self) -> None:
         closing = asyncio.ensure_future(in_thread(super().close))
         try:
-            while not (await asyncio.wait([closing], timeout=0.01))[0]:
-                for handling in tuple(self._handling):  # as closing cancels an async handler
-                    handling.cancel()
+            while not closing.done():
+                await self._cancel_handlers()
+                await asyncio.wait([closing], timeout=0.01)
+            await self._cancel_handlers()
         except asyncio.CancelledError:
             closing.cancel()
             await asyncio.wait([closing])
             raise
         await closing
+
+    async def _cancel_handlers(self) -> None:
+        """As closing cancels an async handler."""
+        for handling in tuple(self._handling):
+            handling.cancel()
+        for _ in range(3):  # for that to reach their tasks, and for these to end
+            await asyncio.sleep(0)
 
     async def __aenter__(self) -> Any:
         await self.start()
