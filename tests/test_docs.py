@@ -108,6 +108,7 @@ def test_the_map_names_every_file_of_the_engine_and_no_other() -> None:
         "terminal/",
         "testing/",
         "kvdbsync/etcd/",
+        "kvdbsync/files/",
         "kvdbsync/redis/",
         "kvdbsync/sqlite/",
         "msgsync/kafka/",

@@ -26,6 +26,7 @@ USES = {
     "protobuf": "import datasync.codec.protobuf",
     "cli": "import datasync.cli, datasync.documents.yamlfile; "
     "assert not datasync.cli.main(['completion', 'bash'])",
+    "files": "datasync.open_url('file:///etc/agent/'); import datasync.documents.yamlfile",
     "etcd": "datasync.open_url('etcd://127.0.0.1')",
     "grpc": "datasync.open_url('grpc+watch://127.0.0.1:1'); import datasync.grpcsync.server",
     "redis": "datasync.open_url('redis://127.0.0.1')",

@@ -18,7 +18,8 @@ GUARANTEES = Path(__file__).parent.parent / "docs" / "guarantees.md"
 BEGIN, END = "<!-- capabilities: begin -->\n", "<!-- capabilities: end -->\n"
 # Nothing is connected by opening a URL; this one only has to be well-formed
 REST_OF_URL = {
-    "memory": "", "sqlite": "/example.db", "etcd": "127.0.0.1:2379", "etcds": "127.0.0.1:2379",
+    "memory": "", "sqlite": "/example.db", "file": "/etc/agent/",
+    "etcd": "127.0.0.1:2379", "etcds": "127.0.0.1:2379",
     "redis": "127.0.0.1:6379", "rediss": "127.0.0.1:6379", "redis+sentinel": "127.0.0.1:26379/name",
     "redis+cluster": "127.0.0.1:6379", "kafka": "127.0.0.1/topic", "kafkas": "127.0.0.1/topic",
     "grpc": "127.0.0.1:9111", "grpcs": "127.0.0.1:9111",

@@ -31,6 +31,16 @@ class ForwardingSource(Source):
         """As `capabilities`."""
         return self._source.forwards_verdicts
 
+    @property
+    def relative(self) -> bool:  # type: ignore[override]
+        """As `capabilities`."""
+        return self._source.relative
+
+    @property
+    def trouble(self) -> str | None:  # type: ignore[override]
+        """As it is now."""
+        return self._source.trouble
+
     def attach(self, status: Callable[[], Any]) -> None:
         self._source.attach(status)
 

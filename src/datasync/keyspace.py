@@ -39,7 +39,7 @@ class KeySpace(msgspec.Struct, frozen=True):
 
     def seen(self, source: Source) -> Source:
         """A source as it is seen from here."""
-        return Rooted(source, self.root) if self.root else source
+        return Rooted(source, self.root) if self.root and not source.relative else source
 
     def check_key(self, key: str) -> None:
         """Raise `BadKey` unless `key` can name a value here."""

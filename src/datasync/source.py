@@ -289,6 +289,12 @@ class Source(abc.ABC):
     """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability
     `reply` is missing: those of the DataSyncs that follow this source are not among them, and are
     asked beside it. A source that stands for another may learn of it as of its capabilities."""
+    relative: bool = False
+    """Whether its keys are relative to the root of each DataSync that uses it, as those of files
+    are, instead of whole keys."""
+    trouble: str | None = None
+    """What is wrong with a part of it, though it is followed; None where nothing is. `status()` and
+    the pages show it."""
 
     def attach(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
         """Called as a DataSync starts with this source.

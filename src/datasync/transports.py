@@ -23,6 +23,7 @@ T = TypeVar("T")
 _BUILT_IN = {
     "memory": ("datasync.kvdbsync.memory:from_url", ""),
     "sqlite": ("datasync.kvdbsync.sqlite:from_url", ""),
+    "file": ("datasync.kvdbsync.files:from_url", "files"),
     "etcd": ("datasync.kvdbsync.etcd:from_url", "etcd"),
     "etcds": ("datasync.kvdbsync.etcd:from_url", "etcd"),
     "redis": ("datasync.kvdbsync.redis:from_url", "redis"),

@@ -73,7 +73,7 @@ class Feed:
     ) -> None:
         self.source = source
         self.layer = layer
-        self.error: str | None = None
+        self._error: str | None = None
         self.reconnects = 0
         self._core = core
         self._options = options
@@ -106,6 +106,11 @@ class Feed:
         if self._unproven and self._line is not None:
             return LayerState.LOADING
         return self._state
+
+    @property
+    def error(self) -> str | None:
+        """Why it is not connected, or else what is wrong with a part of the source."""
+        return self._error or self.source.trouble
 
     def registered(self, *, wider: bool) -> None:
         """Something was registered: see to it that it is followed (`wider`: perhaps it is not),
@@ -205,11 +210,11 @@ class Feed:
             what = "lost" if self._state is LayerState.FOLLOWING else "cannot be reached"
             log.warning("%s: %s: %s; trying again", self.source.name, what, text)
             self._enter(LayerState.LOST)
-        elif text != self.error:
+        elif text != self._error:
             log.warning("%s: by now: %s; trying again", self.source.name, text)
-        if text != self.error:  # once, not at every try
+        if text != self._error:  # once, not at every try
             self._say_unexpected(error)
-        self.error = text
+        self._error = text
 
     def _say_unexpected(self, error: Exception) -> None:
         """G8: what no source is to raise is a mistake somewhere, and has to be found."""
@@ -225,7 +230,7 @@ class Feed:
             log.info("%s: connected again", self.source.name)
             self.reconnects += 1
         self._enter(LayerState.FOLLOWING)
-        self.error = None
+        self._error = None
 
     async def _one_session(self) -> None:
         """Follow the source until it is lost; returns where a session has to end before the next
@@ -537,13 +542,13 @@ class Feed:
 
     async def _postpone(self, attempt: int, what: str, error: Exception) -> None:
         """Wait before the next try, and show why; what the session brings is taken meanwhile."""
-        self.error = why = f"{what}: {error}"
+        self._error = why = f"{what}: {error}"
         untrace(error)
         try:
             await asyncio.sleep(self._options.reconnect.delay(attempt, self._rng))
         finally:
-            if self.error == why:
-                self.error = None
+            if self._error == why:
+                self._error = None
 
     def _enter(self, state: LayerState) -> None:
         if state is not self._state:

@@ -16,7 +16,7 @@ import pytest
 
 from datasync.errors import BadStore, BadUrl, Disconnected, UnsupportedOption
 from datasync.kvdbsync.sqlite import SqliteSource
-from datasync.kvdbsync.sqlite.mounts import remote_kind
+from datasync.mounts import remote_kind
 from datasync.source import Put
 from datasync.transports import open_url
 from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, finish, line, process, put

@@ -25,11 +25,11 @@ from datasync.kvdbsync.sqlite.driver import (
     is_damage,
     warn_of_defects,
 )
-from datasync.kvdbsync.sqlite.mounts import mounts as _mounts
-from datasync.kvdbsync.sqlite.mounts import remote_kind
 from datasync.kvdbsync.sqlite.schema import damaged, require_schema, schema_version
 from datasync.kvdbsync.sqlite.store import prepare
 from datasync.kvdbsync.sqlite.wal import carry_over, refuse_foreign_wal
+from datasync.mounts import mounts as _mounts
+from datasync.mounts import remote_kind
 from datasync.texts import logger
 
 __all__ = ["OpenFile", "Settings", "after_fork", "registered"]

@@ -123,13 +123,15 @@ class Changes(Base):
                 await eventually(
                     lambda: len(probe.state) == MANY + 1 and probe.state["a/00000"] == b"2"
                 )
-                await eventually(lambda: probe.commits >= 3)
+                # who sees only the latest values may see the two as one
+                await eventually(lambda: probe.commits >= (3 if caps.every_value else 2))
         if caps.atomic:
             assert {len(event.changes) for event in probe.changes[1:]} == {MANY}
             assert all(
                 len({change.raw for change in event.changes}) == 1 for event in probe.changes[1:]
             )
-            assert sum(event.commits for event in probe.changes) == 3
+            if caps.every_value:
+                assert sum(event.commits for event in probe.changes) == 3
 
     @scenario()
     async def test_g4_a_dependent_watch_gets_its_part_afterwards(self, store: Store) -> None:
