@@ -26,6 +26,7 @@ from tests.helpers.servers import Announce
 PACKAGES = {
     "etcd": "etcd-server", "etcdctl": "etcd-client", "redis-server": "redis-server",
     "java": "default-jre-headless", "mvn": "maven",
+    "ed": "ed", "git": "git", "rsync": "rsync", "vim": "vim",
     "chromium": "chromium", "chromedriver": "chromium-driver", "openssl": "openssl",
     "curl": "curl",
 }  # fmt: skip

@@ -63,7 +63,9 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
     """Raise `UnsupportedOption` where the source lacks what the operations ask for."""
     can = source.capabilities
     if not can.writable:
-        raise UnsupportedOption(f"{source.name} takes no writes; write to the store behind it")
+        raise UnsupportedOption(
+            f"{source.name} takes no writes; make the change where its data comes from"
+        )
     writes = 0
     for operation in operations:
         if type(operation) is Put:

@@ -125,9 +125,12 @@ class Contents:
         if self._gone_since is None:
             self._gone_since = now
         if now - self._gone_since < self._settle:
-            return Look([], self._state, None, again=self._soon, settling=True)
+            return Look(
+                [], self._state, None,
+                again=self._soon, settling=True, directories=self._place.above(),
+            )  # fmt: skip
         why = f"{printable(str(error.filename or self._place.path))}: {error.strerror}"
-        return Look([], self._state, None, gone=why)
+        return Look([], self._state, None, gone=why, directories=self._place.above())
 
     def _settling(self, scan: Scan, now: float) -> Look:
         trouble = self._trouble(now, [])

@@ -102,7 +102,8 @@ class Follower:
 
     async def _listen_to(self, directories: dict[str, int]) -> None:
         """Hear of changes in these directories, which may be others than before."""
-        if not self._listens or not directories or directories == self._heard:
+        ended = self._listening is not None and self._listening.done()
+        if not self._listens or (directories == self._heard and not ended):
             return
         await self._listen_no_more()
         self._heard = directories
@@ -115,10 +116,11 @@ class Follower:
 
     async def _listen(self, directories: list[str]) -> None:
         try:
-            await _hear(directories, self._wake)
-        except (OSError, RuntimeError) as error:
-            # too many watches, or a directory that is gone again: the next look finds others
-            self._every = min(self._every, _POLL)
+            with contextlib.suppress(FileNotFoundError):
+                await _hear(directories, self._wake)
+            self._wake.set()  # one of them is gone: the next look finds what is there instead
+        except (OSError, RuntimeError) as error:  # too many of them, for example
+            self._listens, self._every = False, min(self._every, _POLL)
             log.info("%s: not told of changes (%s); looking every %g s",
                      self._name, error, self._every)  # fmt: skip
 
@@ -131,14 +133,19 @@ class Follower:
 
 
 async def _hear(directories: list[str], wake: asyncio.Event) -> None:
-    """Set the event at each change in these directories. Raises `OSError`, `RuntimeError`."""
+    """Set the event at each change in these directories, until one of them is removed: another one
+    in its place is not heard of. Raises `OSError`, `RuntimeError`."""
+    removed = asyncio.Event()
 
-    def heard(_: Change, __: str) -> bool:
+    def heard(change: Change, path: str) -> bool:
+        if change is Change.deleted and path in directories:
+            removed.set()
         wake.set()
         return False  # what is yielded is logged too, at each edit
 
     async for _ in awatch(
         *directories,
+        stop_event=removed,
         watch_filter=heard,
         debounce=_TOGETHER,
         recursive=False,

@@ -75,6 +75,13 @@ class Place:
             )
         return Found(self.path, name, kind, "")
 
+    def above(self) -> dict[str, int]:
+        """The directories in which something may bring back what is gone, each with its inode."""
+        directory = self.path
+        while directory != "/" and not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+        return _inodes([*_leading_to(self.path), directory])
+
     def blind(self) -> str | None:
         """The type of the file system, where not all of its changes are told."""
         path, lines = os.path.realpath(self.path), mounts()
