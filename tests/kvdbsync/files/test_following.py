@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from datasync import (
     open_url,
 )
 from datasync.kvdbsync.files import FilesSource
+from datasync.kvdbsync.files.place import Place, Scan
 from datasync.status import SourceStatus
 from datasync.testing.contract.waiting import eventually
 from tests.helpers.files import SECONDS, Followed, in_loop, replace, swapped
@@ -129,8 +131,10 @@ async def test_a_directory_that_is_gone_is_a_lost_source(etc: pathlib.Path) -> N
         with pytest.raises(Disconnected, match="No such file"):
             await files.sync.get("net/mtu")
 
-        etc.mkdir()
-        replace(etc / "net.yaml", "name: eth0\n")
+        new = etc.parent / "new"
+        new.mkdir()
+        (new / "net.yaml").write_text("name: eth0\n")
+        new.rename(etc)
         files.recorder.committed(files.name, {"net/mtu": None, "net/name": b"eth0"})
         files._wanted = {"net/name": b"eth0"}
         await eventually(lambda: files.state == files._wanted, SECONDS)
@@ -146,7 +150,7 @@ async def test_what_is_removed_and_made_again_at_once_was_never_gone(etc: pathli
         etc.mkdir()
         (etc / "net.yaml").write_text("mtu: 9000\n")
 
-    async with Followed(f"file://{etc}?settle=0.3").running({"net/mtu": b"1500"}) as files:
+    async with Followed(f"file://{etc}?settle=1").running({"net/mtu": b"1500"}) as files:
         await files.edit({"net/mtu": b"9000"}, remake)
         # the new directory is followed like the old one
         await files.edit({"net/mtu": b"1400"}, lambda: replace(etc / "net.yaml", "mtu: 1400\n"))
@@ -204,6 +208,28 @@ async def test_on_a_network_file_system_it_looks_every_second_and_says_so(
             f"file://{etc}: lies on nfs4, which does not tell of all changes; looking every 1 s"
         ]
         assert state == {"net/mtu": b"1500"}
+
+
+@in_loop
+async def test_a_file_system_that_hangs_is_a_lost_source(
+    etc: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    answers.set()
+    scan = Place.scan
+
+    def slowly(place: Place) -> Scan:
+        answers.wait()
+        return scan(place)
+
+    monkeypatch.setattr(Place, "scan", slowly)
+    pings = {"ping_interval": 0.05, "ping_timeout": 0.2, "connect_timeout": 0.2}
+    async with Followed(url(etc, "&poll=0.02"), **pings).running({"net/mtu": b"1500"}) as files:
+        answers.clear()
+        await eventually(lambda: source(files).state == "lost", SECONDS)
+        assert "no answer" in str(source(files).error)
+        answers.set()
+        await eventually(lambda: source(files).state == "following", SECONDS)
 
 
 @in_loop

@@ -29,7 +29,9 @@ def etc(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def followed(etc: pathlib.Path) -> Followed:
-    return Followed(f"file://{etc}/?settle=0.15")
+    return Followed(
+        f"file://{etc}/?settle=0.5"
+    )  # longer than a tool is kept waiting between two files
 
 
 def tool(*command: str | pathlib.Path, stdin: str = "") -> Callable[[], object]:
@@ -142,7 +144,7 @@ with open(sys.argv[1], "w") as file:
     for line in ("", "mtu: 9000\\n", "name: eth1\\n", "up: true\\n"):
         file.write(line)
         file.flush()
-        time.sleep(0.5)
+        time.sleep(1.0)
 """
     async with followed(etc).running(START) as files:
         edit = tool(sys.executable, "-c", program, etc / "net.yaml")

@@ -1,4 +1,4 @@
-"""file:// - files of configuration, followed as any other source (Go: kvdbsync/filedb).
+"""file:// - files of configuration, followed as any other source (Go, in later versions: filedb).
 
 `file:///etc/agent/[?at=config/&flatten=/&settle=0.2&poll=1]`, or one file: `file:///etc/agent.yaml`;
 docs/files.md has the whole of it.
@@ -120,7 +120,7 @@ class FilesSource(SharedSource):
         self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
     ) -> Session:
         await self._fresh()
-        session = FilesSession(scopes, lambda: self._state, self._fresh, self._left)
+        session = FilesSession(scopes, lambda: self._state, self._fresh, self._answered, self._left)
         self._sessions.append(session)
         return session
 
@@ -164,6 +164,10 @@ class FilesSource(SharedSource):
         await follower.fresh()
         if self._gone is not None:
             raise Disconnected(self._gone)
+
+    async def _answered(self) -> None:
+        if self._follower is not None:
+            await self._follower.answered()
 
     def _took(self, look: Look) -> None:
         """Hand on what a look brought."""

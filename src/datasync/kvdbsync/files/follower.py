@@ -53,6 +53,7 @@ class Follower:
         self._took = took
         self._failed = failed
         self._thread = ThreadPoolExecutor(1, "datasync-files")
+        self._looking: asyncio.Future[Look] | None = None
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._heard: dict[str, int] = {}
@@ -74,6 +75,11 @@ class Follower:
         self._wake.set()
         await waiter
 
+    async def answered(self) -> None:
+        """Return once the look that is going on has ended: where the file system hangs, never."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
+
     async def _run(self) -> None:
         waiting: list[asyncio.Future[None]] = []
         try:
@@ -81,7 +87,8 @@ class Follower:
                 self._wake.clear()
                 waiting += self._waiting
                 self._waiting = []
-                look = await self.loop.run_in_executor(self._thread, self._contents.look)
+                self._looking = self.loop.run_in_executor(self._thread, self._contents.look)
+                look = await self._looking
                 self._took(look)
                 if not look.settling:
                     _answer(waiting, None)

@@ -61,8 +61,9 @@ class Place:
         for document in found:
             status = _status(document.path)
             marks[document.path], changed[document.path] = mark_of(status), status.st_ctime
-            # where a link leads to, the file changes without a change beside the link
-            watched.append(os.path.dirname(os.path.realpath(document.path)))
+            if os.path.islink(document.path):
+                # where it leads to, the file changes without a change beside the link
+                watched.append(os.path.dirname(os.path.realpath(document.path)))
         return Scan({one.path: one for one in found}, marks, changed, _inodes(watched))
 
     def _alone(self) -> Found:

@@ -26,6 +26,7 @@ class FilesSession(PushSession):
 
     state: asked for what there is; None before the files were good for the first time.
     fresh: brings the state up to date; raises where the files are gone.
+    answered: returns once the file system has answered.
     closed: told that this one ends.
     """
 
@@ -34,11 +35,13 @@ class FilesSession(PushSession):
         scopes: Sequence[str],
         state: Callable[[], State | None],
         fresh: Callable[[], Awaitable[object]],
+        answered: Callable[[], Awaitable[object]],
         closed: Callable[[FilesSession], object],
     ) -> None:
         self._scopes = Scopes(scopes)
         self._state = state
         self._fresh = fresh
+        self._answered = answered
         self._closed = closed
         self._push: Callable[[Sequence[Frame]], None] | None = None
         self._outbox: deque[Sequence[Frame]] = deque()
@@ -90,6 +93,9 @@ class FilesSession(PushSession):
         await asyncio.shield(self._end)
         return
         yield  # an async generator that yields nothing
+
+    async def ping(self) -> None:
+        await self._answered()
 
     async def caught_up(self) -> None:
         await self._fresh()
