@@ -7,6 +7,7 @@ what belongs together comes together. What does not parse leaves the last good s
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -69,7 +70,8 @@ class _Pending(NamedTuple):
 
 
 class Contents:
-    """The state that the files of a place give. `look` does I/O, and is for one thread at a time.
+    """The state that the files of a place give. `look` does I/O, so it belongs in a
+    thread.
 
     place: which files.
     at: what stands before all keys.
@@ -91,9 +93,15 @@ class Contents:
         self._bad: dict[str, str] = {}
         self._conflict: str | None = None
         self._gone_since: float | None = None
+        self._turn = threading.Lock()
+        """Where a source is closed and opened again, the last look may still go on."""
 
     def look(self) -> Look:
         """See what has changed. Raises `BadStore`, `MissingExtra`."""
+        with self._turn:
+            return self._look()
+
+    def _look(self) -> Look:
         now = time.monotonic()
         try:
             scan = self._place.scan()

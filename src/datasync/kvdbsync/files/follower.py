@@ -115,6 +115,9 @@ class Follower:
         await self._listen_no_more()
         self._heard = directories
         self._listening = asyncio.ensure_future(self._listen(list(directories)))
+        # G2: what changed before it listens is for one more look
+        await asyncio.sleep(0)
+        self._wake.set()
 
     async def _listen_no_more(self) -> None:
         listening, self._listening = self._listening, None
