@@ -161,12 +161,12 @@ class Followed:
         """Follow within the block; then the trace is held against the guarantees."""
         items = [(key, raw, 0) for key, raw in at_start.items()]
         self.recorder.history_started(self.name, "", 0, items)
-        self._wanted = dict(at_start)
+        self.wanted = dict(at_start)
         async with self.sync:
             await self.sync.ready(SECONDS)
             assert self.state == at_start
             yield self
-            self.recorder.stored(self.name, self._wanted)
+            self.recorder.stored(self.name, self.wanted)
             self.recorder.quiet()
         violations = check(self.recorder.trace, latency=SECONDS)
         assert not violations, "; ".join(map(str, violations[:5]))
@@ -176,11 +176,11 @@ class Followed:
         self.recorder.committed(self.name, changes)
         for key, raw in changes.items():
             if raw is None:
-                self._wanted.pop(key)
+                self.wanted.pop(key)
             else:
-                self._wanted[key] = raw
+                self.wanted[key] = raw
         number = len(self.events)
         await asyncio.to_thread(edit)
-        await eventually(lambda: self.state == self._wanted, SECONDS)
+        await eventually(lambda: self.state == self.wanted, SECONDS)
         (event,) = self.events[number:]
         assert {change.key: change.raw for change in event.changes} == changes

@@ -136,8 +136,8 @@ async def test_a_directory_that_is_gone_is_a_lost_source(etc: pathlib.Path) -> N
         (new / "net.yaml").write_text("name: eth0\n")
         new.rename(etc)
         files.recorder.committed(files.name, {"net/mtu": None, "net/name": b"eth0"})
-        files._wanted = {"net/name": b"eth0"}
-        await eventually(lambda: files.state == files._wanted, SECONDS)
+        files.wanted = {"net/name": b"eth0"}
+        await eventually(lambda: files.state == files.wanted, SECONDS)
         assert len(files.events) == 2  # a RESYNC whose changes are what differs
         await eventually(lambda: source(files).state == "following", SECONDS)
 

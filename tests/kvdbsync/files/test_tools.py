@@ -3,16 +3,19 @@ trace of it all holds."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import pathlib
+import random
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 
-from tests.helpers.files import Followed, in_loop, swapped
+from datasync.testing.contract.waiting import eventually
+from tests.helpers.files import SECONDS, Followed, in_loop, swapped
 from tests.helpers.servers import require
 
 NET, DNS = "mtu: 1500\nname: eth0\n", 'server = "::1"\n'
@@ -181,3 +184,29 @@ async def test_a_link_to_another_version_of_the_whole_is_one_event(tmp_path: pat
         two = {"net/mtu": b"9000", "dns/server": b"::2"}
         await files.edit(two, lambda: lead("2"))
         await files.edit({"net/mtu": b"1500", "dns/server": b"::1"}, lambda: lead("1"))
+
+
+@in_loop
+async def test_no_swap_is_ever_seen_in_halves(tmp_path: pathlib.Path) -> None:
+    """While versions are swapped as fast as can be, what is seen is always of one version."""
+    names = [f"part{number}.yaml" for number in range(8)]
+
+    def version(number: int) -> dict[str, str]:
+        return dict.fromkeys(names, f"version: {number}\n")
+
+    swapped(tmp_path, version(0))
+    start = {f"{name.removesuffix('.yaml')}/version": b"0" for name in names}
+    files = Followed(f"file://{tmp_path}/?settle=0.005&poll=0.003")
+    rng = random.Random(1)
+    async with files.running(start):
+        for number in range(1, 120):
+            files.wanted = dict.fromkeys(start, b"%d" % number)
+            files.recorder.committed(files.name, files.wanted)
+            await asyncio.to_thread(swapped, tmp_path, version(number))
+            await asyncio.sleep(rng.random() * 0.04)
+            assert len(set(files.state.values())) == 1
+        await eventually(lambda: files.state == files.wanted, SECONDS)
+    assert len(files.events) > 3
+    for event in files.events:
+        assert {change.key for change in event.changes} == set(start)
+        assert len({change.raw for change in event.changes}) == 1

@@ -92,6 +92,8 @@ class Contents:
         """What each file gave when it was last good."""
         self._bad: dict[str, str] = {}
         self._conflict: str | None = None
+        self._said: str | None = None
+        """What was wrong when a look found all at rest."""
         self._gone_since: float | None = None
         self._turn = threading.Lock()
         """Where a source is closed and opened again, the last look may still go on."""
@@ -112,49 +114,41 @@ class Contents:
         self._note(scan, now)
         young = [path for path, one in self._pending.items() if now - one.since < self._settle]
         if self._are_waited_for(young, now):
-            return self._settling(scan, now)
+            return self._settling(scan.directories)
 
         read = {path: self._read(path) for path in self._pending if path not in young}
         being_written = [path for path, content in read.items() if content is _BEING_WRITTEN]
         waiting = young + being_written
-        if self._are_waited_for(being_written, now) or not self._still_looks_so(scan, waiting):
-            return self._settling(scan, now)
+        in_motion = bool(read) and not self._still_looks_so(scan, waiting)
+        if in_motion or self._are_waited_for(being_written, now):
+            return self._settling(scan.directories)
 
         for path, content in read.items():
             if content is not _BEING_WRITTEN:
                 self._take(path, scan, content)
         changes = self._merge(waiting)
         again = _AGAIN if waiting else None
-        trouble = self._trouble(now, waiting)
-        return Look(changes, self._state, trouble, again=again, directories=scan.directories)
+        self._said = self._trouble(now, waiting)
+        return Look(changes, self._state, self._said, again=again, directories=scan.directories)
 
     def _gone(self, now: float, error: OSError) -> Look:
         """Lost, unless it is back soon: some tools remove what they replace."""
         if self._gone_since is None:
             self._gone_since = now
         if now - self._gone_since < self._settle:
-            return Look(
-                [], self._state, None,
-                again=self._soon, settling=True, directories=self._place.above(),
-            )  # fmt: skip
+            return self._settling(self._place.above())
         why = f"{printable(str(error.filename or self._place.path))}: {error.strerror}"
-        return Look([], self._state, None, gone=why, directories=self._place.above())
+        return Look([], self._state, self._said, gone=why, directories=self._place.above())
 
-    def _settling(self, scan: Scan, now: float) -> Look:
-        trouble = self._trouble(now, [])
-        return Look(
-            [], self._state, trouble,
-            again=self._soon, settling=True, directories=scan.directories,
-        )  # fmt: skip
-
-    @property
-    def _soon(self) -> float:
-        """Seconds until something may have settled."""
-        return max(self._settle / 2, 0.005)
+    def _settling(self, directories: dict[str, int]) -> Look:
+        """Nothing yet: soon something may have settled."""
+        soon = max(self._settle / 2, 0.005)
+        return Look([], self._state, self._said, again=soon, settling=True, directories=directories)
 
     def _are_waited_for(self, paths: Iterable[str], now: float) -> bool:
         """Whether one of them is to hold up the others."""
-        return any(now - self._pending[path].first < _PATIENCE for path in paths)
+        patience = max(_PATIENCE, 2 * self._settle)
+        return any(now - self._pending[path].first < patience for path in paths)
 
     def _note(self, scan: Scan, now: float) -> None:
         """Bring `_pending` up to date."""
