@@ -16,7 +16,7 @@ from datasync.testing.fuzz.run import Found, attack
 
 pytestmark = pytest.mark.once
 
-CASES = {"url": 300, "files": 1000, "sqlite": 40, "rest": 150, "grpc": 120}
+CASES = {"url": 300, "files": 1000, "directory": 100, "sqlite": 40, "rest": 150, "grpc": 120}
 
 
 @pytest.mark.parametrize("door", CASES)

@@ -13,7 +13,7 @@ __all__ = ["DOORS", "door_of"]
 
 _SERVERS = ("rest", "grpc")
 _CLIENTS = ("redis", "etcd", "kafka", "http", "grpc+watch")
-DOORS = ("url", "files", "sqlite", *_SERVERS, *_CLIENTS)
+DOORS = ("url", "files", "directory", "sqlite", *_SERVERS, *_CLIENTS)
 
 
 def door_of(name: str) -> AbstractAsyncContextManager[Door]:
