@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.helpers.command_line import Command, Result, Shell
@@ -160,3 +162,76 @@ def test_the_exit_code_of_a_check_tells_the_health(shell: Shell) -> None:
     nasty = asyncio.run(checked(foreign(NASTY)))
     assert nasty.code == 1
     assert nasty.out.replace("\n", "").isprintable()
+
+
+@contextlib.contextmanager
+def page_agent(directory: Path) -> Iterator[tuple[str, Process]]:
+    """The agent of the status page in a process of its own, and its URL."""
+    [port] = free_ports(1)
+    program = Path(__file__).parents[1] / "helpers" / "rest" / "page_agent.py"
+    agent = Process([sys.executable, str(program), str(port), "3"], port, directory)
+    asyncio.run(agent.start())
+    try:
+        yield f"http://127.0.0.1:{port}", agent
+    finally:
+        agent.end()
+
+
+def put(url: str, key: str) -> None:
+    """Write one key, whatever becomes of it."""
+    request = urllib.request.Request(f"{url}/v1/keys/{key}?confirm=false", b"x", method="PUT")
+    urllib.request.urlopen(request, timeout=60).close()
+
+
+def test_watching_prints_a_line_for_each_change_where_nobody_looks(
+    shell: Shell, tmp_path: Path
+) -> None:
+    with page_agent(tmp_path) as (url, agent):
+        name = url.replace("http", "rest")
+        running = shell.start("status", url, "--watch")
+        running.wait_for(f"agent {name}: ready")
+        assert [line.partition(" ")[2] for line in running.out.decode().splitlines()] == [
+            f"{name}: following",
+            "interfaces: following",
+            "routes: following",
+            "access-lists: following",
+            "breaker: following",
+            f"agent {name}: ready",
+        ]
+        put(url, "config/break")
+        put(url, "config/acl/web")
+        running.wait_for(
+            "access-lists: following: refused; config/acl/web: port 443 is used by the management plane"
+        )
+        agent.end()
+        running.wait_for(f"agent {name}: no answer: ")
+        assert running.end() == 130
+        assert running.err == b""
+        text = running.out.decode()
+        assert text.count("access-lists: ") == 2
+        assert text.count("interfaces: ") == 1
+
+
+def test_watching_on_a_terminal_draws_one_picture_over_the_other(
+    shell: Shell, tmp_path: Path
+) -> None:
+    with page_agent(tmp_path) as (url, _):
+        put(url, "config/break")
+        put(url, "config/acl/web")
+        shown = shell.in_terminal("status", url, "--watch", until="port 443", LINES="30")
+        assert shown.startswith("\x1b[?1049h\x1b[?25l\x1b[H")
+        assert shown.endswith("\x1b[?25h\x1b[?1049l")
+        picture = shown.split("\x1b[H")[-1]
+        assert "access-lists" in picture
+        assert "and " not in picture
+        short = shell.in_terminal("status", url, "--watch", until="more lines", LINES="6")
+        rows = short.split("\x1b[H")[1].split("\x1b[J")[0].splitlines()
+        assert len(rows) == 5
+        assert "more lines; see: datasync status" in rows[-1]
+
+
+def test_watching_somebody_who_never_answers_ends_as_any_other_command(shell: Shell) -> None:
+    [port] = free_ports(1)
+    result = shell.run("status", f"http://127.0.0.1:{port}", "--watch")
+    assert (result.code, result.out) == (1, "")
+    assert "connection refused" in result.error

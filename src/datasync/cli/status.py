@@ -10,6 +10,7 @@ import msgspec
 
 from datasync import open_url
 from datasync.cli.parser import Command, Positional
+from datasync.cli.status_watch import follow
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError, UsageError
 from datasync.status import Failing, SourceStatus, WatchStatus
@@ -37,21 +38,26 @@ def _status(options: argparse.Namespace) -> int:
         source = open_url(options.url)
         if not isinstance(source, load("datasync.restsync.client:HttpSource", "rest", "status")):
             raise UsageError(f"status asks a server, not {source.name}; write http://host:port")
+
+        async def ask() -> Overview:
+            return _overview(await source.status())
+
         try:
-            data = await source.status()
-        finally:
-            await source.aclose()
-        try:
+            if options.watch:
+                return await follow(ask, _show)
             if options.check:
-                return _check(_overview(data))
+                return _check(await ask())
             if options.json:
-                sys.stdout.buffer.write(json_line(msgspec.json.format(data, indent=-1)) + b"\n")
+                data = msgspec.json.format(await source.status(), indent=-1)
+                sys.stdout.buffer.write(json_line(data) + b"\n")
             else:
-                _show(_overview(data))
+                _show(await ask(), Output())
         except UNDECODABLE as error:
             raise DataSyncError(
                 f"{source.name}: its status is not understood ({error}); ask one of this version"
             ) from None
+        finally:
+            await source.aclose()
         return 0
 
     return run(work())
@@ -85,8 +91,7 @@ def _check(now: Overview) -> int:
     return 1 if troubles else 0
 
 
-def _show(now: Overview) -> None:
-    output = Output()
+def _show(now: Overview, output: Output) -> None:
     values = now.rate.values[-3:]
     facts = [
         many(now.keys, "key"),
@@ -202,6 +207,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print only what is wrong; exit code 0: nothing, 1: something, or no answer",
     )
+    shown.add_argument(
+        "--watch",
+        action="store_true",
+        help="show it again and again until Ctrl-C; not on a terminal: print a line for each "
+        "change",
+    )
 
 
 COMMANDS = (
@@ -214,6 +225,7 @@ COMMANDS = (
         """
 datasync status http://127.0.0.1:9191
 datasync status http://127.0.0.1:9191 --check || echo "look after it"
+datasync status http://127.0.0.1:9191 --watch
 datasync status http://127.0.0.1:9191 --json | jq '.watches[] | select(.failing)'
 """,
         urls=1,
