@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 
-from datasync.endpoints import TlsFiles
+from datasync.endpoints import TlsFiles, is_loopback
 from datasync.errors import DataSyncError, Disconnected, Unauthorized
+from datasync.findings import Finding, Severity
 
 __all__ = [
     "BadCertificate",
     "certificate_problem",
     "client_not_accepted",
+    "encryption_findings",
     "explained",
     "server_not_accepted",
 ]
 
+_DAY = 86400.0
+_SOON = 21 * _DAY
+"""Seconds before the end of a certificate from which on it is worth a word."""
 _PATIENCE = 1.0
 """Seconds after which a server that says nothing has accepted the certificate."""
 _AUTHORITY = "name its authority with ?ca=file, or check ca= where it is given"
@@ -135,3 +141,60 @@ async def _handshake_problem(
     return client_not_accepted(
         "none was shown" if files.cert is None else "it hangs up behind the handshake"
     )
+
+
+async def encryption_findings(
+    host: str,
+    port: int,
+    files: TlsFiles | None,
+    *alpn: str,
+    secret: bool,
+    name: str | None = None,
+    timeout: float = 5.0,
+) -> list[Finding]:
+    """How long the certificate of a server is valid, or what goes to it in the clear.
+
+    secret: whether this side shows a password or a token.
+    alpn, name: as for `explained`.
+    timeout: seconds that the handshake may take.
+    """
+    server = f"{host}:{port}"
+    if files is None:
+        if not secret or is_loopback(host):
+            return []
+        return [
+            Finding(
+                "encryption",
+                Severity.WARNING,
+                f"the password or token goes to {server} in the clear",
+                "speak TLS, or reach it through a tunnel",
+            )
+        ]
+
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection(
+                host, port, ssl=files.context(*alpn), server_hostname=name or host
+            )
+    except (OSError, TimeoutError, Disconnected) as error:
+        why = certificate_problem(error) or str(error) or "no answer in time"
+        return [Finding("certificate", Severity.ERROR, f"{server}: {why}")]
+    try:
+        shown = writer.get_extra_info("peercert")
+    finally:
+        writer.transport.abort()
+
+    ends = ssl.cert_time_to_seconds(shown["notAfter"])
+    left = ends - time.time()
+    day = time.strftime("%Y-%m-%d", time.gmtime(ends))
+    if left > _SOON:
+        return [Finding("certificate", Severity.OK, f"that of {server} is valid until {day}")]
+    days = f"{left / _DAY:.0f} days" if left > 2 * _DAY else f"{left / 3600:.0f} hours"
+    return [
+        Finding(
+            "certificate",
+            Severity.WARNING,
+            f"that of {server} ends in {days}, on {day}",
+            "renew it; clients and servers of datasync read the files again by themselves",
+        )
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import re
 import ssl
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "TlsFiles",
     "address",
     "endpoints",
+    "is_loopback",
     "max_answer",
     "tls_files",
     "tls_of",
@@ -194,6 +196,16 @@ def _is_host(name: str) -> bool:
     try:
         return bool(name.encode("idna"))
     except UnicodeError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
         return False
 
 

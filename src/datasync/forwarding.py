@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
+from datasync.findings import Finding
 from datasync.source import Committed, Frame, Item, Operation, PushSession, Session, Source
 
 __all__ = ["ForwardingPush", "ForwardingSession", "ForwardingSource"]
@@ -65,6 +66,9 @@ class ForwardingSource(Source):
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
         return await self._source.replace(items)
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        return await self._source.diagnose(key)
 
     async def aclose(self) -> None:
         await self._source.aclose()

@@ -14,6 +14,7 @@ import msgspec
 
 from datasync.checks import check_key, check_prefix
 from datasync.errors import Conflict
+from datasync.findings import Finding
 from datasync.forwarding import ForwardingPush, ForwardingSession, ForwardingSource
 from datasync.skipped_keys import SkippedKeys
 from datasync.source import (
@@ -128,6 +129,9 @@ class Rooted(ForwardingSource):
             self._root + prefix, token, limit, keys_only=keys_only
         )
         return _cut_items(items, len(self._root), self._skip), following
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        return await self._source.diagnose(self._root + key)
 
     async def replace(self, items: Iterable[tuple[str, bytes]]) -> Committed:
         def whole() -> Iterator[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadKey, OutcomeUnknown, UnsupportedOption
+from datasync.findings import Finding
 from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.outcome import Reply, Result
 from datasync.scopes import Scopes
@@ -389,6 +390,17 @@ class Source(abc.ABC):
         raise UnsupportedOption(
             f"{self.name} takes no RESYNC: it is a store; write and delete its keys"
         )
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        """What this transport alone can find out of how its server is: version and known defects,
+        leave to write, settings, clock, certificate. Nothing is written, and what may not be asked
+        is not guessed.
+
+        key: one that nobody uses, for questions that need one.
+
+        Raises as `get` does.
+        """
+        return ()
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release by default
         """Release what the source itself holds. Each DataSync that uses it calls

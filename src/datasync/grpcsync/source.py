@@ -12,8 +12,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
+from datasync.certificates import encryption_findings
 from datasync.endpoints import max_answer
 from datasync.errors import Disconnected
+from datasync.findings import Finding
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync.client import Client, Stream
 from datasync.grpcsync.commits import Commits
@@ -93,6 +95,13 @@ class _Remote(Source):
             await self._commits.aclose()
         finally:
             await self._client.aclose()
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        await self._client.ping()
+        access = self._client.access
+        return await encryption_findings(
+            access.host, access.port, access.files, "h2", secret=access.token is not None
+        )
 
 
 class GrpcWatchSource(_Remote):

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from datasync.connecting import cannot_listen, check_free
+from datasync.endpoints import is_loopback
 from datasync.restsync._limits import Limits
 from datasync.restsync._mounted import only_worker, stop_signals
 from datasync.restsync._overview import StatusOf
 from datasync.restsync.app import RestApp
 from datasync.restsync.listener import Listener
-from datasync.serving.access import Access, is_loopback
+from datasync.serving.access import Access
 from datasync.serving.hub import Hub
 from datasync.serving.inbox import Inbox
 from datasync.source import Committed, Item, Operation, Session, Source

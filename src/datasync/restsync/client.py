@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -16,9 +17,11 @@ from urllib.parse import quote
 import msgspec
 
 from datasync.capabilities import Capabilities
+from datasync.certificates import encryption_findings
 from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import MAX_ANSWER, max_answer
 from datasync.errors import Disconnected, OutcomeUnknown
+from datasync.findings import Finding, Severity, clock_finding
 from datasync.outcome import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
@@ -29,6 +32,7 @@ from datasync.serving.access import Access
 from datasync.serving.followed import Followed
 from datasync.serving.hub import ASSUMED_CAPABILITIES
 from datasync.source import Committed, Item, Operation, Result, Session, Source
+from datasync.texts import printable
 from datasync.transports import Url, seconds
 
 __all__ = ["HttpSource", "from_url"]
@@ -49,6 +53,14 @@ def from_url(url: Url) -> HttpSource:
     return HttpSource(access, timeout, max_answer(url))
 
 
+class _Told(msgspec.Struct):
+    """What of a status is asked for here."""
+
+    version: str
+    now: float
+    ready: bool
+
+
 class HttpSource(Source):
     """The keys that a server of `datasync.restsync` holds.
 
@@ -61,6 +73,7 @@ class HttpSource(Source):
 
     def __init__(self, access: Access, timeout: float = 5.0, most: int = MAX_ANSWER) -> None:
         self.name = access.name
+        self._access = access
         self._most = most
         self._calls = Calls(access, timeout, most)
         self._writes: set[asyncio.Future[None]] = set()
@@ -146,6 +159,33 @@ class HttpSource(Source):
             raise Disconnected(
                 f"{self.name}: a value is not understood ({error}); check the server"
             ) from None
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        asked = time.time()
+        data, answered = await self.status(), time.time()
+        with contextlib.suppress(*UNDECODABLE):
+            said = msgspec.json.decode(data, type=_Told)
+            found = [
+                Finding("server", Severity.OK, f"datasync {printable(said.version)}"),
+                clock_finding(self.name, said.now, asked, answered),
+            ]
+            if not said.ready:
+                found.append(
+                    Finding(
+                        "state",
+                        Severity.WARNING,
+                        "the server has not got its whole state yet",
+                        "see: datasync status; an agent wants its first whole state",
+                    )
+                )
+            return [*found, *await self._encryption()]
+        raise Disconnected(f"{self.name}: its status is not understood; ask one of this version")
+
+    async def _encryption(self) -> list[Finding]:
+        access = self._access
+        return await encryption_findings(
+            access.host, access.port, access.files, secret=access.token is not None
+        )
 
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""

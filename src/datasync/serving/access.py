@@ -4,12 +4,11 @@ the same for every protocol."""
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 
 import msgspec
 
-from datasync.endpoints import Endpoint, TlsFiles, address, tls_of
+from datasync.endpoints import Endpoint, TlsFiles, address, is_loopback, tls_of
 from datasync.errors import BadUrl, UsageError
 from datasync.transports import Url, shown_host
 
@@ -112,16 +111,6 @@ class Access(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Access({self.name})"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token(text: str) -> str:

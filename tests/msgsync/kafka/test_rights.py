@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datasync import DataSync, Unauthorized
+from datasync import DataSync, Unauthorized, open_url
+from datasync.findings import Severity
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
 from tests.helpers.kafka.kafka_server import KafkaServer, java, run
@@ -112,3 +113,25 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
     with caplog.at_level(logging.INFO, "datasync"):
         asyncio.run(main())
     assert "s3cret" not in caplog.text
+
+
+def test_a_doctor_hears_what_a_user_may_do(strict: Strict) -> None:
+    async def permissions(topic: str) -> list[tuple[Severity, str]]:
+        source = open_url(strict.url_of(topic))
+        try:
+            found = await source.diagnose("datasync-doctor")
+        finally:
+            await source.aclose()
+        return [(one.severity, one.text) for one in found if one.about == "permissions"]
+
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(strict.inner, topic)
+        await strict.allow(topic, "Describe", "Write")
+        assert await permissions(topic) == [(Severity.ERROR, "may not read the topic")]
+        await strict.allow(topic, "Read", "DescribeConfigs")
+        assert await permissions(topic) == [(Severity.OK, "may read and write")]
+        await strict.allow(topic, "Write", change="--remove")
+        assert await permissions(topic) == [(Severity.WARNING, "may not write to the topic")]
+
+    asyncio.run(main())

@@ -15,8 +15,10 @@ from typing import Any
 from datasync.capabilities import Capabilities
 from datasync.endpoints import endpoints, max_answer, tls_of
 from datasync.errors import BadUrl, DataSyncError
+from datasync.findings import Finding
 from datasync.kvdbsync.etcd.channel import RANGE, Access, Link
 from datasync.kvdbsync.etcd.cluster import Cluster
+from datasync.kvdbsync.etcd.diagnosis import findings_of
 from datasync.kvdbsync.etcd.history import Position
 from datasync.kvdbsync.etcd.keys import items_of, range_of
 from datasync.kvdbsync.etcd.leases import Leases
@@ -121,6 +123,9 @@ class EtcdSource(SharedSource):
                 return items_of(page.kvs), None
             if page.kvs:
                 return items_of(page.kvs), (revision, left, limit)
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        return await findings_of(self._cluster, key)
 
     async def _close(self) -> None:
         await self._cluster.aclose()

@@ -141,6 +141,14 @@ class Cluster:
             if turn.closing is not None:
                 turn.closing.set_result(None)
 
+    async def members(self) -> list[Member]:
+        """All there are, as the names of the URL have it now. Raises `Disconnected`."""
+        return await self._members()
+
+    async def connect(self, member: Member) -> Link:
+        """A link of one's own to that member. Raises as `Link.connect` does."""
+        return await self._connect(member, self.access.timeout)
+
     async def aclose(self) -> None:
         """End all requests at once, and release the shared link; a later request opens another."""
         try:

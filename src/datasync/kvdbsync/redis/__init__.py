@@ -17,7 +17,9 @@ from typing import Any, cast
 from datasync.capabilities import Capabilities
 from datasync.endpoints import MAX_ANSWER, TlsFiles, endpoints, max_answer, tls_of
 from datasync.errors import AnswerTooLarge, BadUrl
+from datasync.findings import Finding
 from datasync.kvdbsync.redis.cluster import Cluster, Clustered
+from datasync.kvdbsync.redis.diagnosis import findings_of
 from datasync.kvdbsync.redis.errors import TopologyChanged
 from datasync.kvdbsync.redis.keys import pattern_of, texts_of
 from datasync.kvdbsync.redis.link import Access
@@ -150,6 +152,12 @@ class RedisSource(SharedSource):
 
         # on a new connection
         return await self._shared.use(read, again=(TopologyChanged, AnswerTooLarge))
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        async def ask(store: Store) -> list[Finding]:
+            return [finding for link in store.links for finding in await findings_of(link, key)]
+
+        return await self._shared.use(ask)
 
     async def _close(self) -> None:
         await self._shared.aclose()

@@ -36,7 +36,9 @@ from datasync.errors import (
     UnsupportedOption,
     WatchClosed,
 )
+from datasync.findings import Finding
 from datasync.kvdbsync.sqlite.backup import Report, back_up, check_backup, make_from, put_back
+from datasync.kvdbsync.sqlite.diagnosis import findings_of
 from datasync.kvdbsync.sqlite.driver import Connection, load_driver
 from datasync.kvdbsync.sqlite.file import SharedFile, acquire
 from datasync.kvdbsync.sqlite.opened import Settings
@@ -284,6 +286,10 @@ class SqliteSource(Source):
                 "directory"
             )
         return file
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        await self._open_file()
+        return await asyncio.to_thread(findings_of, self._path, self._library)
 
     async def aclose(self) -> None:
         """Close it at once for all who wait: for them nothing is begun any more."""

@@ -18,7 +18,9 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.endpoints import endpoints, max_answer, tls_of
 from datasync.errors import BadUrl, DataSyncError
+from datasync.findings import Finding
 from datasync.msgsync.kafka.cluster import Access, Cluster, Known
+from datasync.msgsync.kafka.diagnosis import findings_of
 from datasync.msgsync.kafka.group import Member
 from datasync.msgsync.kafka.publish import Message, Publisher
 from datasync.msgsync.kafka.records import State
@@ -167,6 +169,13 @@ class KafkaSource(SharedSource):
         if keys_only:
             page = [(key, b"", revision) for key, _, revision in page]
         return page, following
+
+    async def diagnose(self, key: str) -> Sequence[Finding]:
+        cluster = self._cluster()
+        try:
+            return await findings_of(cluster)
+        finally:
+            await cluster.aclose()
 
     async def _close(self) -> None:
         writer, self._writer = self._writer, None

@@ -117,11 +117,13 @@ class TopicMetadata(Request[_MetadataRequest]):
 
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, *, leave: bool = False) -> None:
+        """leave: also what this user may do with it."""
         self._topic = topic
+        self._leave = leave
 
     def build(self, request_struct_class: type[_MetadataRequest]) -> _MetadataRequest:
-        return request_struct_class([(_NO_ID, self._topic, {})], False, False, {})
+        return request_struct_class([(_NO_ID, self._topic, {})], False, self._leave, {})
 
 
 class FetchResponse(Response):

@@ -1,0 +1,181 @@
+"""doctor: what stands in the way of a source, and what to change there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+
+from datasync.cli.parser import Command, Positional, json_option, seconds, source_options
+from datasync.cli.sources import existing
+from datasync.errors import Conflict, DataSyncError, Disconnected, OutcomeUnknown, UsageError
+from datasync.findings import Finding, Severity
+from datasync.frames import SnapshotEnd
+from datasync.keyspace import KeySpace
+from datasync.source import Check, PushSession, Put, Source
+from datasync.terminal.output import Output
+from datasync.terminal.process import run
+from datasync.texts import printable
+from datasync.transports import Url
+
+__all__ = ["COMMANDS"]
+
+_KEY = "datasync-doctor"
+"""One that nobody uses: it is asked for, and never written."""
+_NEVER = (1 << 62) - 1
+"""A revision that no key has."""
+_CODES = {Severity.OK: 0, Severity.WARNING: 3, Severity.ERROR: 1}
+_COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red"}
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if Url(options.url).scheme in ("rest", "rests"):
+        raise UsageError(
+            f"{Url(options.url)} is an agent that listens; ask it as its clients do: "
+            "http://host:port"
+        )
+    source = KeySpace.of(options.label, options.prefix).seen(existing(options.url))
+
+    async def work() -> int:
+        worst = Severity.OK
+        try:
+            async for finding in _examined(source, options.timeout):
+                _tell(output, finding)
+                output.flush()
+                worst = max(worst, finding.severity, key=list(Severity).index)
+        finally:
+            await source.aclose()
+        return _CODES[worst]
+
+    output = Output(json=options.json)
+    return run(work())
+
+
+def _tell(output: Output, finding: Finding) -> None:
+    if output.json:
+        output.record(
+            about=finding.about,
+            severity=finding.severity.value,
+            text=finding.text,
+            advice=finding.advice,
+        )
+        return
+    mark = output.paint(f"{finding.severity.value:7}", _COLOURS[finding.severity])
+    output.line(f"{mark}  {finding.about}: {printable(finding.text)}")
+    if finding.advice:
+        output.line(f"{'':7}  -> {printable(finding.advice)}")
+
+
+async def _examined(source: Source, limit: float) -> AsyncIterator[Finding]:
+    """All findings, as they come; what comes behind a source that does not answer is left out."""
+    answers = await _tried("reachable", _read(source), limit)
+    yield answers
+    if answers.severity is Severity.ERROR:
+        return
+    yield await _tried("follow", _follow(source), limit)
+    yield await _tried("write", _write(source), limit)
+    try:
+        async with asyncio.timeout(limit):
+            for finding in await source.diagnose(_KEY):
+                yield finding
+    except TimeoutError:
+        yield _late("server", limit)
+    except DataSyncError as error:
+        yield _failed("server", error)
+
+
+async def _tried(about: str, work: Awaitable[Finding], limit: float) -> Finding:
+    """The one finding of a step, also where it fails."""
+    try:
+        async with asyncio.timeout(limit):
+            return await work
+    except TimeoutError:
+        return _late(about, limit)
+    except DataSyncError as error:
+        return _failed(about, error)
+
+
+def _late(about: str, limit: float) -> Finding:
+    return Finding(
+        about,
+        Severity.ERROR,
+        f"no answer within {limit:g} s",
+        "see how the server is, and what lies in between; --timeout waits for longer",
+    )
+
+
+def _failed(about: str, error: DataSyncError) -> Finding:
+    """What an error says, which names the way out behind its last semicolon."""
+    text, _, advice = str(error).rpartition("; ")
+    return Finding(about, Severity.ERROR, text or advice, advice if text else "")
+
+
+async def _read(source: Source) -> Finding:
+    began = time.monotonic()
+    await source.get(_KEY)
+    took = time.monotonic() - began
+    return Finding("reachable", Severity.OK, f"{source.name} answers, within {took * 1000:,.0f} ms")
+
+
+async def _follow(source: Source) -> Finding:
+    # an agent that is pushed to would begin to listen here: that it is there is all to be asked
+    scopes = [] if source.capabilities.reply else [_KEY]
+    session = await source.open(scopes)
+    try:
+        if isinstance(session, PushSession):  # in this process
+            return Finding("follow", Severity.OK, "may be read and followed")
+        async for frames in session:
+            if any(isinstance(frame, SnapshotEnd) for frame in frames):
+                break
+        else:
+            raise Disconnected(f"{source.name} ended the session; see its log")
+    finally:
+        await session.aclose()
+    return Finding("follow", Severity.OK, "may be read and followed")
+
+
+async def _write(source: Source) -> Finding:
+    can = source.capabilities
+    if not can.writable:
+        return Finding("write", Severity.OK, "takes no writes")
+    if not can.cas:
+        return Finding("write", Severity.OK, "cannot be tried without writing")
+    try:
+        # the condition never holds, so nothing is written; who may not write hears that instead
+        await source.commit([Check(_KEY, _NEVER), Put(_KEY, b"")])
+    except Conflict:
+        return Finding("write", Severity.OK, "may be written")
+    raise OutcomeUnknown(
+        f"{source.name} wrote {_KEY!r} though a condition did not hold; delete that key, and see "
+        "what stands before the server"
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    source_options(parser)
+    json_option(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=10.0,
+        help="for each step (default: 10)",
+    )
+
+
+COMMANDS = (
+    Command(
+        "doctor",
+        "examine a source: whether it answers, what is wrong with it, and what to change; "
+        "writes nothing",
+        (Positional("url", "URL", "the source, for example etcd://127.0.0.1:2379"),),
+        _options,
+        _doctor,
+        """
+datasync doctor etcds://10.0.0.1:2379?ca=ca.pem --label vpp1
+datasync doctor kafka://broker/config --json | jq 'select(.severity != "ok")'
+""",
+        urls=1,
+    ),
+)
