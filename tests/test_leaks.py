@@ -137,6 +137,25 @@ async def data_syncs() -> AsyncIterator[Once]:
 
 
 @asynccontextmanager
+async def status_pages() -> AsyncIterator[Once]:
+    """Each with a client that has asked for something, and is still connected at the end."""
+    async with running():
+
+        async def once(number: int) -> None:
+            async with DataSync("memory://leaks") as sync:
+                sync.watcher("a/", name="a")(ignore)
+                await sync.ready(60)
+                page = await sync.serve_status("127.0.0.1:0", health="127.0.0.1:0")
+                port = int(page.url.rpartition(":")[2])
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /v1/keys HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                assert b" 200 " in await reader.readline()
+            writer.transport.abort()
+
+        yield once
+
+
+@asynccontextmanager
 async def cursors_of_rest() -> AsyncIterator[Once]:
     async with served() as server:
         await server.source.commit([Put(f"a/{number}", b"1") for number in range(10)])
@@ -246,6 +265,7 @@ async def refused_by_etcd() -> AsyncIterator[Once]:
         # those that take more than a millisecond each
         (data_syncs, 500, True),
         (connections, 500, True),
+        (status_pages, 100, True),
         (cursors_of_rest, 300, True),
         (streams_of_rest, 200, True),
         (streams_of_grpc, 200, True),

@@ -91,7 +91,8 @@ def test_a_span_of_the_write_and_one_of_each_delivery_below_it(
                 reader.cancel()
 
         [resync] = spans.named("it RESYNC")
-        assert (attribute(resync, "reason"), attribute(resync, "keys")) == ("registered", 0)
+        assert attribute(resync, "reason") in ("start", "registered")
+        assert attribute(resync, "keys") == 0
         assert attribute(resync, "verdict") == "accepted"
         assert resync.parent is None
         [txn], [delete] = spans.named("datasync txn"), spans.named("datasync delete")
