@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Sequence
 
 from datasync.cli.parser import Command, Positional, json_option, seconds, source_options
 from datasync.cli.sources import existing
 from datasync.errors import Conflict, DataSyncError, Disconnected, OutcomeUnknown, UsageError
 from datasync.findings import Finding, Severity
-from datasync.frames import SnapshotEnd
 from datasync.keyspace import KeySpace
 from datasync.source import Check, PushSession, Put, Source
 from datasync.terminal.output import Output
@@ -25,6 +24,7 @@ _KEY = "datasync-doctor"
 """One that nobody uses: it is asked for, and never written."""
 _NEVER = (1 << 62) - 1
 """A revision that no key has."""
+_REACHABLE = "reachable"
 _CODES = {Severity.OK: 0, Severity.WARNING: 3, Severity.ERROR: 1}
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red"}
 
@@ -68,32 +68,20 @@ def _tell(output: Output, finding: Finding) -> None:
 
 
 async def _examined(source: Source, limit: float) -> AsyncIterator[Finding]:
-    """All findings, as they come; what comes behind a source that does not answer is left out."""
-    answers = await _tried("reachable", _read(source), limit)
-    yield answers
-    if answers.severity is Severity.ERROR:
-        return
-    yield await _tried("follow", _follow(source), limit)
-    yield await _tried("write", _write(source), limit)
-    try:
-        async with asyncio.timeout(limit):
-            for finding in await source.diagnose(_KEY):
-                yield finding
-    except TimeoutError:
-        yield _late("server", limit)
-    except DataSyncError as error:
-        yield _failed("server", error)
-
-
-async def _tried(about: str, work: Awaitable[Finding], limit: float) -> Finding:
-    """The one finding of a step, also where it fails."""
-    try:
-        async with asyncio.timeout(limit):
-            return await work
-    except TimeoutError:
-        return _late(about, limit)
-    except DataSyncError as error:
-        return _failed(about, error)
+    """All findings, as they come; those behind a source that cannot be reached are left out."""
+    for about, step in _STEPS.items():
+        reached = True
+        try:
+            async with asyncio.timeout(limit):
+                found = await step(source)
+        except TimeoutError:  # it may only have much to read, so the rest is asked all the same
+            found = [_late(about, limit)]
+        except DataSyncError as error:
+            found, reached = [_failed(about, error)], about != _REACHABLE
+        for finding in found:
+            yield finding
+        if not reached:
+            return
 
 
 def _late(about: str, limit: float) -> Finding:
@@ -111,45 +99,49 @@ def _failed(about: str, error: DataSyncError) -> Finding:
     return Finding(about, Severity.ERROR, text or advice, advice if text else "")
 
 
-async def _read(source: Source) -> Finding:
+async def _read(source: Source) -> Sequence[Finding]:
     began = time.monotonic()
     await source.get(_KEY)
-    took = time.monotonic() - began
-    return Finding("reachable", Severity.OK, f"{source.name} answers, within {took * 1000:,.0f} ms")
+    took = 1000 * (time.monotonic() - began)
+    return [Finding(_REACHABLE, Severity.OK, f"{source.name} answers, within {took:,.0f} ms")]
 
 
-async def _follow(source: Source) -> Finding:
+async def _server(source: Source) -> Sequence[Finding]:
+    return await source.diagnose(_KEY)
+
+
+async def _follow(source: Source) -> Sequence[Finding]:
     # an agent that is pushed to would begin to listen here: that it is there is all to be asked
     scopes = [] if source.capabilities.reply else [_KEY]
     session = await source.open(scopes)
     try:
-        if isinstance(session, PushSession):  # in this process
-            return Finding("follow", Severity.OK, "may be read and followed")
-        async for frames in session:
-            if any(isinstance(frame, SnapshotEnd) for frame in frames):
-                break
-        else:
-            raise Disconnected(f"{source.name} ended the session; see its log")
+        if not isinstance(session, PushSession):  # of which that would be all, in this process
+            await anext(aiter(session))  # it begins to bring something
+    except StopAsyncIteration:
+        raise Disconnected(f"{source.name} ended the session; see its log") from None
     finally:
         await session.aclose()
-    return Finding("follow", Severity.OK, "may be read and followed")
+    return [Finding("follow", Severity.OK, "may be read and followed")]
 
 
-async def _write(source: Source) -> Finding:
+async def _write(source: Source) -> Sequence[Finding]:
     can = source.capabilities
     if not can.writable:
-        return Finding("write", Severity.OK, "takes no writes")
+        return [Finding("write", Severity.OK, "takes no writes")]
     if not can.cas:
-        return Finding("write", Severity.OK, "cannot be tried without writing")
+        return [Finding("write", Severity.OK, "cannot be tried without writing")]
     try:
         # the condition never holds, so nothing is written; who may not write hears that instead
         await source.commit([Check(_KEY, _NEVER), Put(_KEY, b"")])
     except Conflict:
-        return Finding("write", Severity.OK, "may be written")
+        return [Finding("write", Severity.OK, "may be written")]
     raise OutcomeUnknown(
         f"{source.name} wrote {_KEY!r} though a condition did not hold; delete that key, and see "
         "what stands before the server"
     )
+
+
+_STEPS = {_REACHABLE: _read, "follow": _follow, "write": _write, "server": _server}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

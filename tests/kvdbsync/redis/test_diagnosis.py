@@ -9,6 +9,7 @@ import pytest
 
 from datasync import open_url
 from datasync.findings import Finding, Severity, clock_finding
+from tests.helpers.redis.redis_groups import redis_cluster, watched_by_one
 from tests.helpers.redis.redis_server import redis_server
 
 pytestmark = pytest.mark.once
@@ -94,3 +95,19 @@ def test_clocks_that_differ_are_told() -> None:
     assert "600 s behind" in found.text
     # a slow answer is not a difference
     assert clock_finding("it", now + 5, now, now + 10).severity is Severity.OK
+
+
+def test_each_primary_of_a_cluster_and_the_one_behind_sentinels_are_asked() -> None:
+    async def main() -> None:
+        async with redis_cluster() as cluster:
+            found = await found_at(cluster.url())
+            ports = {member.port for member in cluster.members[:3]}
+            told = {int(one.text.split()[0].rpartition(":")[2]) for one in about(found, "server")}
+            assert told == ports
+        async with watched_by_one() as watchers:
+            found = await found_at(watchers.url())
+            [server] = about(found, "server")
+            primary = await watchers.primary()
+            assert server.text.startswith(f"127.0.0.1:{primary.port} runs Redis ")
+
+    asyncio.run(main())
