@@ -7,7 +7,7 @@ import shutil
 
 from datasync.findings import Finding, Severity, size_text
 from datasync.kvdbsync.sqlite.driver import Driver, is_defective
-from datasync.kvdbsync.sqlite.mounts import mounts, remote_kind
+from datasync.mounts import mounts, remote_kind
 
 __all__ = ["findings_of"]
 
