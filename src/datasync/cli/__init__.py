@@ -14,6 +14,7 @@ from datasync.cli import (
     files,
     mirror,
     read,
+    run,
     serve,
     status,
     write,
@@ -31,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     *backup.COMMANDS,
     *mirror.COMMANDS,
     *serve.COMMANDS,
+    *run.COMMANDS,
     *status.COMMANDS,
     *capabilities.COMMANDS,
     *demo.COMMANDS,
@@ -55,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, options = parse(COMMANDS, words)
         failed = command.failed
         lines.follows = command.follows and not getattr(options, "once", False)
+        if command.program:
+            lines.hear_program()
         return command.run(options)
 
     prepare_streams()

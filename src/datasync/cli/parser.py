@@ -46,7 +46,8 @@ class Command(NamedTuple):
     The first `urls` positionals are sources; with `url_last`, the last one is. An argument with
     "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL. With `files`,
     a file may stand in the place of a URL. `failed` is the exit code of a failure; `follows` says
-    that the command goes on when its source is lost. With `passes`, arguments that it does not know
+    that the command goes on when its source is lost, and `program` that it runs the program of
+    somebody else, whose log lines are worth showing. With `passes`, arguments that it does not know
     are for somebody else: `options.rest`.
     """
 
@@ -60,6 +61,7 @@ class Command(NamedTuple):
     files: bool = False
     failed: int = 1
     follows: bool = False
+    program: bool = False
     passes: bool = False
     url_last: bool = False
 

@@ -1,0 +1,64 @@
+"""run: an agent that is written as a module."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+
+from datasync.cli.agent import imported, sync_of
+from datasync.cli.parser import Command, Positional
+from datasync.cli.reload import reloading
+from datasync.terminal.process import run
+
+__all__ = ["COMMANDS"]
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.reload:
+        words = ["run", options.agent, *(["--debug"] if options.debug else [])]
+        return run(reloading(words))
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # what the agent prints is to be seen at once, in a journal as on a terminal
+        sys.stdout.reconfigure(line_buffering=True)
+    # before there is a loop: an import may take its time, or run one
+    found = imported(options.agent)
+
+    async def work() -> int:
+        sync = await sync_of(found, options.agent)
+        await sync.run(signals=False)
+        return 0
+
+    return run(work())
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start it again whenever a Python file below the current directory changes",
+    )
+
+
+COMMANDS = (
+    Command(
+        "run",
+        "run an agent that is written as a module, until a signal or sync.stop()",
+        (
+            Positional(
+                "agent",
+                "MODULE:NAME",
+                "a DataSync, or a function that makes one; MODULE alone means MODULE:sync",
+            ),
+        ),
+        _options,
+        _run,
+        """
+datasync run agent:sync
+datasync run agent:make_sync --reload     # for development
+datasync run package.agent                # package.agent:sync
+""",
+        program=True,
+    ),
+)
