@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from datasync.cli import (
+    apply,
     backup,
     capabilities,
     completion,
@@ -29,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     *read.COMMANDS,
     *write.COMMANDS,
     *files.COMMANDS,
+    *apply.COMMANDS,
     *backup.COMMANDS,
     *mirror.COMMANDS,
     *serve.COMMANDS,
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "standard output is closed; send it somewhere, for example to /dev/null"
             )
         command, options = parse(COMMANDS, words)
-        failed = command.failed
+        # as of `diff`: a dry run compares
+        failed = 2 if getattr(options, "dry_run", False) else command.failed
         lines.follows = command.follows and not getattr(options, "once", False)
         if command.program:
             lines.hear_program()

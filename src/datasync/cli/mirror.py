@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from datasync import Capabilities, ChangeEvent, DataSync, Event, ResyncEvent, Watch, open_url
 from datasync.checks import check_prefix
+from datasync.cli.batches import KeyWrite, write_together
 from datasync.cli.parser import Command, Positional, source_options
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
@@ -32,8 +33,6 @@ _FEW = 100
 _LOOK = 0.25
 """How often, in seconds, the connections are looked at for what is to be told."""
 
-Pairs = Iterable[tuple[str, bytes | None]]
-
 
 class _Target:
     """DST as the mirror writes to it."""
@@ -48,26 +47,16 @@ class _Target:
         """Make DST hold exactly `wanted`, whatever it holds now; how many
         keys were written, and deleted."""
         present = {kv.key: kv.raw async for kv in self.sync.list(self._under)}
-        writes = [(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
-        extra = [(key, None) for key in present if key not in wanted]
-        both: list[tuple[str, bytes | None]] = [*writes, *extra]
+        writes = [KeyWrite(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
+        extra = [KeyWrite(key, None) for key in present if key not in wanted]
+        both = [*writes, *extra]
         for at in range(0, len(both), self._batch):
             await self.write(both[at : at + self._batch])
         return len(writes), len(extra)
 
-    async def write(self, pairs: Pairs) -> None:
+    async def write(self, writes: Iterable[KeyWrite]) -> None:
         """Store each value, delete each key that has none: together, where DST has transactions."""
-        if not self._transactions:
-            for key, raw in pairs:
-                await (self.sync.delete(key) if raw is None else self.sync.put(key, raw))
-            return
-        txn = self.sync.txn()
-        for key, raw in pairs:
-            if raw is None:
-                txn.delete(key)
-            else:
-                txn.put(key, raw)
-        await txn.commit()
+        await write_together(self.sync, writes, transactions=self._transactions)
 
 
 class _Mirror:
@@ -116,11 +105,11 @@ class _Mirror:
         wanted = self._wanted
         assert wanted is not None
         changes = (
-            [(change.key, change.raw) for change in event.changes]
+            [KeyWrite(change.key, change.raw) for change in event.changes]
             if isinstance(event, ChangeEvent)
             else []
         )
-        for key, raw in changes:
+        for key, raw, _ in changes:
             if raw is None:
                 wanted.pop(key, None)
             else:
@@ -154,11 +143,11 @@ class _Mirror:
         for key in suspect:
             found = await self._target.sync.get(key)
             if (None if found is None else found.raw) != wanted.get(key):
-                wrong.append((key, wanted.get(key)))
+                wrong.append(KeyWrite(key, wanted.get(key)))
         if not wrong:
             return ""
         await self._target.write(wrong)
-        return f"put right in DST: {printable(wrong[0][0])}" + (
+        return f"put right in DST: {printable(wrong[0].key)}" + (
             f" and {len(wrong) - 1:,} more" if wrong[1:] else ""
         )
 
