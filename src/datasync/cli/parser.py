@@ -47,7 +47,8 @@ class Command(NamedTuple):
     "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL. With `files`,
     a file may stand in the place of a URL. `failed` is the exit code of a failure; `follows` says
     that the command goes on when its source is lost, and `program` that it runs the program of
-    somebody else, whose log lines are worth showing. With `passes`, arguments that it does not know
+    somebody else, whose log lines are worth showing. With `runs`, what follows "--" is a program to
+    run, with its arguments: `options.command`. With `passes`, arguments that it does not know
     are for somebody else: `options.rest`.
     """
 
@@ -62,6 +63,7 @@ class Command(NamedTuple):
     failed: int = 1
     follows: bool = False
     program: bool = False
+    runs: bool = False
     passes: bool = False
     url_last: bool = False
 
@@ -69,10 +71,13 @@ class Command(NamedTuple):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as an exception."""
 
+    takes_dashed = True
+    """What starts with a dash, but is not an option, may follow "--"."""
+
     def error(self, message: str) -> NoReturn:
         dashed = (
             " (put what starts with a dash, but is not an option, after --)"
-            if "unrecognized" in message
+            if "unrecognized" in message and self.takes_dashed
             else ""
         )
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
@@ -123,6 +128,7 @@ def build_parser(
                 help=positional.help,
             )
         command.options(parser)
+        parser.takes_dashed = not command.runs
         _debug(parser)
     return top, parsers
 
@@ -155,6 +161,10 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
         words[: len(words) - len(literal) - 1] if "--" in words else words
     )
     options.debug = general.debug or options.debug
+    if command.runs:
+        if "--" in words and not literal:
+            parsers[name].error("a program to run is missing behind --")
+        options.command, literal = literal, []
     _place(parsers[name], command, options, literal)
     return command, options
 
@@ -266,4 +276,4 @@ def _shape(command: Command) -> list[str]:
             else False
         )
         shapes.append(f"[{shape}]" if optional or not positional.required else shape)
-    return shapes
+    return [*shapes, *(["[-- COMMAND ...]"] if command.runs else [])]
