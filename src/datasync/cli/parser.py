@@ -44,12 +44,12 @@ class Command(NamedTuple):
     """One command of `datasync`.
 
     The first `urls` positionals are sources; with `url_last`, the last one is. An argument with
-    "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL. With `files`,
-    a file may stand in the place of a URL. `failed` is the exit code of a failure; `follows` says
-    that the command goes on when its source is lost, and `program` that it runs the program of
-    somebody else, whose log lines are worth showing. With `runs`, what follows "--" is a program to
-    run, with its arguments: `options.command`. With `passes`, arguments that it does not know
-    are for somebody else: `options.rest`.
+    "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL or a context.
+    With `files`, a file may stand in the place of a URL. `failed` is the exit code of a failure;
+    `follows` says that the command goes on when its source is lost, and `program` that it runs the
+    program of somebody else, whose log lines are worth showing. With `runs`, what follows "--" is a
+    program to run, with its arguments: `options.command`. With `passes`, arguments that it does not
+    know are for somebody else: `options.rest`.
     """
 
     name: str
@@ -94,10 +94,11 @@ def build_parser(
         prog="datasync",
         description="Read, watch, write, copy and compare the data of a source that datasync "
         "can follow.",
-        epilog="A URL names a source, for example sqlite:///file.db. It may come from the "
-        "environment\n"
-        f"variable {ENVIRONMENT}; then leave it out: only an argument with '://' in it is a "
-        "URL.\n\n"
+        epilog="A URL names a source, for example sqlite:///file.db. It may come from --context, "
+        "the\n"
+        f"environment variable {ENVIRONMENT} or the config file; then leave it out: only an "
+        "argument\n"
+        "with '://' in it is a URL.\n\n"
         "exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -128,6 +129,10 @@ def build_parser(
                 help=positional.help,
             )
         command.options(parser)
+        if command.urls:
+            parser.add_argument(
+                "--context", metavar="NAME", help="the source of this name in the config file"
+            )
         parser.takes_dashed = not command.runs
         _debug(parser)
     return top, parsers
@@ -186,13 +191,16 @@ def _place(
     sources: list[str] = []
     while words and len(sources) < command.urls and (command.files or "://" in words[0]):
         sources.append(words.pop(0))
-    default = os.environ.get(ENVIRONMENT, "")
-    borrowed = len(sources) == command.urls - 1 and bool(default)
-    if borrowed:
-        sources.insert(0, default)
+    borrowed = ""
+    if len(sources) == command.urls - 1:
+        borrowed, default = _default_source(options)
+        if borrowed:
+            sources.insert(0, default)
+    elif command.urls and len(sources) == command.urls and options.context is not None:
+        raise UsageError("a URL is given, so that --context is not used; leave out one of them")
     if len(sources) < command.urls:
         what = no_url(words[0]) if words else "a source is missing"
-        unset = "" if default else f", and {ENVIRONMENT} is not set"
+        unset = "" if os.environ.get(ENVIRONMENT) else f", and {ENVIRONMENT} is not set"
         raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
     for positional, source in zip(positionals, sources, strict=False):
         setattr(options, positional.name, source)
@@ -211,11 +219,27 @@ def _place(
             )
     if words:
         hint = (
-            f" (the source is {ENVIRONMENT}: only an argument with '://' is a URL)"
-            if borrowed
-            else ""
+            f" (the source is {borrowed}: only an argument with '://' is a URL)" if borrowed else ""
         )
         parser.error(f"unexpected argument {words[0]!r}{hint}")
+
+
+def _default_source(options: argparse.Namespace) -> tuple[str, str]:
+    """The source of a command that none is given for: where it comes from, and its URL; "" where
+    there is none. --context comes first, then the environment, then the context of the config."""
+    from_environment = os.environ.get(ENVIRONMENT, "")
+    if options.context is None and from_environment:
+        return ENVIRONMENT, from_environment
+
+    from datasync.cli.config import chosen_context  # a command that is given its URL reads no file
+
+    chosen = chosen_context(options.context)
+    if chosen is None:
+        return "", ""
+    name, context = chosen
+    if getattr(options, "label", "") is None and options.prefix is None:
+        options.label, options.prefix = context.label, context.prefix
+    return f"the context {name!r}", context.full_url()
 
 
 def source_options(parser: argparse.ArgumentParser) -> None:
