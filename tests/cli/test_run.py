@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.helpers.command_line import Command, Shell
+from tests.helpers.command_line import Command, Shell, eventually
 
 AGENT = """
 import datasync
@@ -128,8 +128,26 @@ def test_what_is_wrong_with_the_words_or_the_module_is_one_line(
     assert "decoder.py" in shell.run("run", "breaks:sync", "--debug").err  # the whole traceback
 
 
+@pytest.mark.usefixtures("agent")
+def test_its_status_page(shell: Shell) -> None:
+    running = shell.start("run", "agent:make", "--status", "127.0.0.1:0")
+    running.wait_for("status page on http://127.0.0.1:", err=True)
+    running.wait_for("applied\n")
+    url = running.err.decode().split()[-1]
+    eventually(lambda: shell.run("status", url, "--check").code == 0, "it is ready")
+    taken = shell.run("run", "agent:sync", "--status", url)
+    assert taken.code == 1
+    assert "127.0.0.1" in taken.error
+    assert running.end() == 130
+
+    refused = shell.run("run", "agent:sync", "--status", "0.0.0.0:0")
+    assert refused.code == 2
+    assert "needs a token" in refused.error
+
+
 def test_reload(shell: Shell, agent: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    running = shell.start("run", "agent:sync", "--reload")
+    running = shell.start("run", "agent:sync", "--reload", "--status", "127.0.0.1:0")
+    running.wait_for("status page on http://127.0.0.1:", err=True)
     running.wait_for("applied\n")
     agent.write_text(AGENT.replace('"applied"', '"used"'))
     running.wait_for("agent.py changed; starting again", err=True)

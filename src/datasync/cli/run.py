@@ -9,7 +9,7 @@ import sys
 from datasync.cli.agent import imported, sync_of
 from datasync.cli.parser import Command, Positional
 from datasync.cli.reload import reloading
-from datasync.terminal.process import run
+from datasync.terminal.process import complain, run
 
 __all__ = ["COMMANDS"]
 
@@ -17,6 +17,8 @@ __all__ = ["COMMANDS"]
 def _run(options: argparse.Namespace) -> int:
     if options.reload:
         words = ["run", options.agent, *(["--debug"] if options.debug else [])]
+        if options.status is not None:
+            words.append(f"--status={options.status}")
         return run(reloading(words))
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -27,6 +29,9 @@ def _run(options: argparse.Namespace) -> int:
 
     async def work() -> int:
         sync = await sync_of(found, options.agent)
+        if options.status is not None:
+            served = await sync.serve_status(options.status)
+            complain(f"status page on {served.url}")  # standard output is the agent's
         await sync.run(signals=False)
         return 0
 
@@ -38,6 +43,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--reload",
         action="store_true",
         help="start it again whenever a Python file below the current directory changes",
+    )
+    parser.add_argument(
+        "--status",
+        metavar="ADDR",
+        help="host:port to serve its status page and metrics on, or http(s)://host:port?token=...",
     )
 
 
@@ -57,6 +67,7 @@ COMMANDS = (
         """
 datasync run agent:sync
 datasync run agent:make_sync --reload     # for development
+datasync run agent:sync --status 127.0.0.1:9191
 datasync run package.agent                # package.agent:sync
 """,
         program=True,
