@@ -126,13 +126,14 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
     )
     file_options(parser)
     source_options(parser)
+    json_option(parser)
 
 
 def _load(options: argparse.Namespace) -> int:
     # a RESYNC replaces what an agent holds: it never begins a store
     source = existing(options.url) if options.resync else open_url(options.url)
     sync = connect(source, options)
-    keys = KeySpace.of(options.label, options.prefix)
+    keys, output = KeySpace.of(options.label, options.prefix), Output(options.json)
     # everything is read and checked before the first write
     with checked(options, keys.check_key) as (file, total):
         if options.resync:
@@ -141,26 +142,34 @@ def _load(options: argparse.Namespace) -> int:
                     f"{file.name} holds no keys, and --resync would delete everything; nothing was "
                     "written; add --allow-empty if that is what you want"
                 )
-            return run(_resync(sync, source, keys.root, file, total))
-        return run(_write(sync, source, file, total, options.batch))
+            return run(_resync(sync, source, keys.root, file, total, output))
+        return run(_write(sync, source, file, total, options.batch, output))
 
 
-async def _resync(sync: DataSync, source: Source, root: str, file: Loadable, total: int) -> int:
+async def _resync(
+    sync: DataSync, source: Source, root: str, file: Loadable, total: int, output: Output
+) -> int:
     async with sync:
         committed = await source.replace((root + entry.key, entry.raw) for entry in file)
         result = await committed.verdict()
     if result.verdict is not Verdict.ACCEPTED:
         raise NotApplied(result.verdict, result.reasons, committed.revision)
-    Output().line(f"sent a RESYNC of {many(total, 'key')}, revision {committed.revision}")
+    if output.json:
+        output.record(op="resync", keys=total, revision=committed.revision)
+    else:
+        output.line(f"sent a RESYNC of {many(total, 'key')}, revision {committed.revision}")
     return 0
 
 
 async def _write(
-    sync: DataSync, source: Source, file: Loadable, total: int, size: int | None
+    sync: DataSync, source: Source, file: Loadable, total: int, size: int | None, output: Output
 ) -> int:
     async with sync:
         written = await write_batches(sync, source, _writes(file), total, size, "load it again")
-    Output().line(f"loaded {written}")
+    if output.json:
+        output.record(op="load", **written.members())
+    else:
+        output.line(f"loaded {written}")
     return 0
 
 

@@ -254,7 +254,7 @@ def source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
-    """--json, for the commands that read."""
+    """--json, for scripts."""
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
