@@ -24,7 +24,8 @@ USES = {
     "": "datasync.open_url('memory://')",
     "sqlite": "datasync.open_url('sqlite:///it.db'); import apsw",
     "protobuf": "import datasync.codec.protobuf",
-    "cli": "import datasync.cli.templates, datasync.documents.yamlfile, watchfiles; "
+    "cli": "import datasync.cli.templates, datasync.documents.yamlfile; "
+    "import datasync.terminal.pretty, watchfiles; "
     "assert not datasync.cli.main(['completion', 'bash'])",
     "etcd": "datasync.open_url('etcd://127.0.0.1')",
     "grpc": "datasync.open_url('grpc+watch://127.0.0.1:1'); import datasync.grpcsync.server",

@@ -839,7 +839,8 @@ def test_a_load_of_30_000_lines(shell: Shell, tmp_path: pathlib.Path) -> None:
     seen = shell.in_terminal("load", "sqlite:///a.db", "big.jsonl")
     assert "loaded 30,000 keys in 30 transactions, revision 30" in seen
     assert "of 30,000 keys, " in seen  # the bar
-    assert "[####" in seen
+    assert "━━━━" in seen
+    assert seen.rindex("\x1b[2K") > seen.rindex("of 30,000 keys")  # and it leaves nothing behind
     result = shell.run("ls", "sqlite:///a.db", "-l")
     assert result.out.count("\n") == 30_000
     assert '@30 config/k029999  {"mtu":29999}\n' in result.out

@@ -14,7 +14,11 @@ __all__ = ["Difference", "differences", "show_difference"]
 
 Path = tuple[str, ...]
 
-_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+_MARKS = {
+    "added": ("+", "green"),
+    "removed": ("-", "red"),
+    "changed": ("~", "yellow"),
+}
 
 
 class Difference(NamedTuple):

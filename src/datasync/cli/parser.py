@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -82,6 +83,21 @@ class Parser(argparse.ArgumentParser):
         )
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
 
+    def format_help(self) -> str:
+        """The help, for the width of the terminal; only examples stay as they are."""
+        self.description, self.epilog = _wrapped(self.description), _wrapped(self.epilog)
+        return super().format_help()
+
+
+def _wrapped(text: str | None) -> str:
+    import textwrap  # here, for commands that only run are not to wait for it
+
+    width = max(20, shutil.get_terminal_size().columns - 2)  # as argparse has it for options
+    return "\n".join(
+        line if line.startswith(" ") else textwrap.fill(line, width)
+        for line in (text or "").splitlines()
+    )
+
 
 def build_parser(
     commands: Sequence[Command], *, completing: bool = False
@@ -95,10 +111,8 @@ def build_parser(
         description="Read, watch, write, copy and compare the data of a source that datasync "
         "can follow.",
         epilog="A URL names a source, for example sqlite:///file.db. It may come from --context, "
-        "the\n"
-        f"environment variable {ENVIRONMENT} or the config file; then leave it out: only an "
-        "argument\n"
-        "with '://' in it is a URL.\n\n"
+        f"the environment variable {ENVIRONMENT} or the config file; then leave it out: only an "
+        "argument with '://' in it is a URL.\n\n"
         "exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
