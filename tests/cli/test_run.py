@@ -38,6 +38,9 @@ def number():
     return 1
 
 
+number.inner = 5
+
+
 def fails():
     return datasync.DataSync("nosuch://")
 """
@@ -72,6 +75,29 @@ def test_what_may_be_named_and_that_it_may_end_itself(shell: Shell, name: str) -
     shell.run("put", "sqlite:///a.db", "config/stop", "1")
     assert running.wait() == 0
     assert running.err == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None])
+def test_an_agent_without_asyncio(
+    shell: Shell, agent: pathlib.Path, tmp_path: pathlib.Path, number: signal.Signals | None
+) -> None:
+    agent.write_text(
+        AGENT.replace("import datasync\n", "import datasync.blocking as datasync\n").replace(
+            "async def", "def"
+        )
+    )
+    running = shell.start("run", "agent:make", "--status", "127.0.0.1:0")
+    running.wait_for("status page on http://127.0.0.1:", err=True)
+    running.wait_for("applied\n")
+    shell.run("put", "sqlite:///a.db", "config/mtu", "1500")
+    running.wait_for("applied config/mtu\n")
+    if number is None:
+        shell.run("put", "sqlite:///a.db", "config/stop", "1")
+        assert running.wait() == 0
+    else:
+        assert running.end(number) == 128 + number
+        assert not (tmp_path / "a.db-wal").exists()  # the store was closed, by its last user
+    assert running.err.count(b"\n") == 1
 
 
 @pytest.mark.usefixtures("agent")
@@ -110,11 +136,12 @@ def test_what_is_wrong_with_the_words_or_the_module_is_one_line(
         (2, "there is no module 'nope'", "nope:sync"),
         (2, "there is no module 'agent.x'", "agent.x:sync"),
         (2, "there is no 'x' in agent; did you mean agent:sync?", "agent:x"),
+        (2, "there is no 'x' in agent; name a DataSync of that module", "agent:number.inner.x"),
         (2, "for example agent:sync", "agent.py:sync"),
         (2, "for example pkg.agent:sync", "pkg/agent.py:sync"),
         (2, "does not name an agent", "agent:a b"),
         (2, "agent:number is of type int", "agent:number"),
-        (1, "agent.py, line 29: BadUrl: unknown scheme 'nosuch'", "agent:fails"),
+        (1, "agent.py, line 32: BadUrl: unknown scheme 'nosuch'", "agent:fails"),
         (1, "syntax.py, line 2: SyntaxError: '(' was never closed", "syntax:sync"),
         (1, "needs.py, line 2: ModuleNotFoundError: No module named 'there_is", "needs:sync"),
         (1, "breaks.py, line 3: JSONDecodeError", "breaks:sync"),

@@ -11,10 +11,14 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from datasync import DataSync
 from datasync.errors import DataSyncError, UsageError
 from datasync.texts import in_one_line, printable
+
+if TYPE_CHECKING:
+    from datasync.blocking import DataSync as BlockingDataSync
 
 __all__ = ["imported", "sync_of"]
 
@@ -85,14 +89,15 @@ def _short(file: str) -> str:
 
 
 def _others(found: object, words: re.Match[str]) -> str:
-    names = [name for name, value in vars(found).items() if isinstance(value, DataSync)]
-    if not isinstance(found, ModuleType) or not names:
-        return "; name a DataSync of that module, or a function that makes one"
-    return f"; did you mean {words['module']}:{names[0]}?"
+    members = vars(found) if isinstance(found, ModuleType) else {}
+    names = [name for name, value in members.items() if isinstance(value, _faces())]
+    if names:
+        return f"; did you mean {words['module']}:{names[0]}?"
+    return "; name a DataSync of that module, or a function that makes one"
 
 
-async def sync_of(found: object, target: str) -> DataSync:
-    """The DataSync that was found, or that the function which was found makes.
+async def sync_of(found: object, target: str) -> DataSync | BlockingDataSync:
+    """The DataSync that was found, or that the function which was found makes, of either face.
 
     Raises `UsageError` for anything else, `DataSyncError` for what the function raises.
     """
@@ -104,9 +109,14 @@ async def sync_of(found: object, target: str) -> DataSync:
                 found = await found
         except Exception as error:
             raise _failure(error, module) from error
-    if not isinstance(found, DataSync):
+    if not isinstance(found, _faces()):
         raise UsageError(
             f"{printable(target)} is of type {type(found).__name__}; name a DataSync, or a "
             "function without arguments that makes one"
         )
     return found
+
+
+def _faces() -> tuple[type[DataSync | BlockingDataSync], ...]:
+    blocking = sys.modules.get("datasync.blocking")  # which those who made one have imported
+    return (DataSync,) if blocking is None else (DataSync, blocking.DataSync)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import sys
+from typing import TYPE_CHECKING
 
+from datasync import DataSync
 from datasync.cli.agent import imported, sync_of
 from datasync.cli.parser import Command, Positional
 from datasync.cli.reload import reloading
+from datasync.status import StatusAddress
 from datasync.terminal.process import complain, run
+
+if TYPE_CHECKING:
+    from datasync.blocking import DataSync as BlockingDataSync
 
 __all__ = ["COMMANDS"]
 
@@ -29,13 +36,32 @@ def _run(options: argparse.Namespace) -> int:
 
     async def work() -> int:
         sync = await sync_of(found, options.agent)
-        if options.status is not None:
-            served = await sync.serve_status(options.status)
-            complain(f"status page on {served.url}")  # standard output is the agent's
-        await sync.run(signals=False)
+        if isinstance(sync, DataSync):
+            await _run_agent(sync, options.status)
+        else:
+            await _run_blocking(sync, options.status)
         return 0
 
     return run(work())
+
+
+async def _run_agent(sync: DataSync, status: str | None) -> None:
+    if status is not None:
+        _tell_status(await sync.serve_status(status))
+    await sync.run(signals=False)
+
+
+async def _run_blocking(sync: BlockingDataSync, status: str | None) -> None:
+    try:
+        if status is not None:
+            _tell_status(await asyncio.to_thread(sync.serve_status, status))
+        await asyncio.to_thread(sync.run, signals=False)
+    finally:
+        sync.stop()  # its thread ends by itself then, and the end of the loop waits for that
+
+
+def _tell_status(served: StatusAddress) -> None:
+    complain(f"status page on {served.url}")  # standard output is the agent's
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
