@@ -15,7 +15,7 @@ USE = """
 import asyncio, importlib.util, sys
 import datasync
 
-extras = ["apsw", "orjson", "google.protobuf", "yaml", "argcomplete", "pydantic", "watchfiles"]
+extras = ["apsw", "orjson", "google.protobuf", "yaml", "argcomplete", "jinja2", "rich", "watchfiles", "pydantic"]
 present = [name for name in extras if name.split(".")[0] in sys.modules or importlib.util.find_spec(name.split(".")[0])]
 assert present == [], f"without extras these should not be there: {present}"
 

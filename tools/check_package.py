@@ -24,7 +24,8 @@ USES = {
     "": "datasync.open_url('memory://')",
     "sqlite": "datasync.open_url('sqlite:///it.db'); import apsw",
     "protobuf": "import datasync.codec.protobuf",
-    "cli": "import datasync.cli, datasync.documents.yamlfile; "
+    "cli": "import datasync.cli.templates, datasync.documents.yamlfile; "
+    "import datasync.terminal.pretty, watchfiles; "
     "assert not datasync.cli.main(['completion', 'bash'])",
     "files": "datasync.open_url('file:///etc/agent/'); import datasync.documents.yamlfile",
     "etcd": "datasync.open_url('etcd://127.0.0.1')",

@@ -272,11 +272,12 @@ class DataSync:
         self.close()
 
     @_as(aio.DataSync.run)
-    def run(self) -> None:
+    def run(self, *, signals: bool = True) -> None:
         def stop(number: int, frame: object) -> None:
             self.stop()
 
-        before = {number: signal.signal(number, stop) for number in stop_signals()}
+        handled = stop_signals() if signals else ()
+        before = {number: signal.signal(number, stop) for number in handled}
         try:
             with self, contextlib.suppress(WatchClosed):  # somebody else closes it
                 self._home.wait(self._inner._life.stopped)

@@ -174,21 +174,21 @@ class DataSync:
     ) -> None:
         await self.aclose()
 
-    async def run(self) -> None:
+    async def run(self, *, signals: bool = True) -> None:
         """Start, serve until SIGINT, SIGTERM, `stop` or `aclose`, and close.
 
-        A signal that the program was started to ignore stays ignored; outside the main thread all
-        are left to the program.
+        signals: False leaves SIGINT and SIGTERM to the program; default True. One that the program
+            was started to ignore stays ignored, and outside the main thread all are left to it.
         """
         loop = asyncio.get_running_loop()
-        signals = stop_signals()
-        for number in signals:
+        handled = stop_signals() if signals else ()
+        for number in handled:
             loop.add_signal_handler(number, self.stop)
         try:
             async with self:
                 await self._life.stopped()
         finally:
-            for number in signals:
+            for number in handled:
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:

@@ -32,6 +32,7 @@ def cli(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: An
     """Runs a command in this process, in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATASYNC_URL", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     def run(*words: str) -> Result:
         capfdbinary.readouterr()

@@ -125,6 +125,45 @@ def test_a_url_from_the_environment(tab: Tab) -> None:
     assert tab("datasync get net", DATASYNC_URL="memory://") == set()
 
 
+def test_schemes(tab: Tab) -> None:
+    def schemes(line: str, **env: str) -> set[str]:
+        """Bash takes the word apart at the colon, others may escape it."""
+        return {word.partition(":")[0].rstrip("\\") for word in tab(line, **env)}
+
+    assert schemes("datasync get sq") == {"sqlite"}
+    assert schemes("datasync mirror sqlite:///a.db redis+") >= {"redis+sentinel"}
+    assert schemes("datasync watch ") >= {"sqlite", "etcd", "http"}
+    assert schemes("datasync diff net.yaml e") >= {"etcd", "etcds"}
+
+
+def test_contexts(tab: Tab, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "config" / "datasync" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        '[contexts.lab]\nurl = "sqlite:///lab.db"\n[contexts.site]\nurl = "http://u:p@h"\n'
+    )  # which others may read: a Tab is not the place to say so
+    assert tab("datasync ls --context ") == {"lab", "site"}
+    assert tab("datasync load --context l") == {"lab"}
+    assert tab("datasync load --context lab net.") == {"net.yaml"}
+
+
+def test_keys(tab: Tab, shell: Shell, tmp_path: pathlib.Path) -> None:
+    for key in ("config/mtu", "config/eth0/a", "config/eth0/b", "name", "é"):
+        shell.run("put", "sqlite:///a.db", key, "1")
+    url = "sqlite:///a.db"
+    assert tab(f"datasync get {url} ") >= {"config/", "name", "é"}
+    assert tab(f"datasync get {url} config/") == {"config/mtu", "config/eth0/"}
+    assert tab(f"datasync get {url} config/eth0/") == {"config/eth0/a", "config/eth0/b"}
+    assert tab(f"datasync ls {url} config/") == {"config/eth0/"}
+    assert tab(f"datasync watch {url} --prefix config/ e") == {"eth0/"}
+    assert tab(f"datasync get --prefix config/ {url} m") == {"mtu"}
+    assert tab("datasync get na", DATASYNC_URL=url) == {"name"}
+    assert tab("datasync get sqlite:///missing.db na") == set()
+    assert not (tmp_path / "missing.db").exists()
+    assert tab("datasync get etcd://127.0.0.1:1 na") == set()
+    assert tab("datasync get rest://127.0.0.1:0 na") == set()
+
+
 def test_without_the_extra(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "argcomplete", None)
     result = cli("completion", "bash")

@@ -801,6 +801,13 @@ def test_a_load_that_is_ended_says_how_far_it_came(shell: Shell, tmp_path: pathl
     assert 0 <= held - int(said[1].replace(",", "")) <= 10
 
 
+def test_a_load_for_scripts(cli: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1, "b": 2, "c": 3}')
+    assert cli("load", "sqlite:///a.db", "a.json", "--json", "--batch", "2").out == (
+        '{"op":"load","keys":3,"transactions":2,"revision":2}\n'
+    )
+
+
 def test_missing_files(cli: Command) -> None:
     result = cli("load", "sqlite:///a.db", "missing.json")
     assert (result.code, result.error) == (
@@ -832,7 +839,8 @@ def test_a_load_of_30_000_lines(shell: Shell, tmp_path: pathlib.Path) -> None:
     seen = shell.in_terminal("load", "sqlite:///a.db", "big.jsonl")
     assert "loaded 30,000 keys in 30 transactions, revision 30" in seen
     assert "of 30,000 keys, " in seen  # the bar
-    assert "[####" in seen
+    assert "━━━━" in seen
+    assert seen.rindex("\x1b[2K") > seen.rindex("of 30,000 keys")  # and it leaves nothing behind
     result = shell.run("ls", "sqlite:///a.db", "-l")
     assert result.out.count("\n") == 30_000
     assert '@30 config/k029999  {"mtu":29999}\n' in result.out

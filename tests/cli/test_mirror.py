@@ -164,6 +164,24 @@ def test_the_target_lost_and_back(shell: Shell, tmp_path: pathlib.Path) -> None:
     assert mirror.end() == 130
 
 
+def test_for_scripts(shell: Shell, tmp_path: pathlib.Path) -> None:
+    shell.run("put", SRC, "k", "1")
+    shell.run("put", "sqlite:///backup.db", "foreign", "x")
+    once = shell.run("mirror", SRC, DST, "--once", "--json")
+    assert once.out == '{"op":"copied","keys":1,"written":1,"deleted":0}\n'
+    mirror = shell.start("mirror", SRC, DST, "--json")
+    mirror.wait_for('{"op":"in_step","keys":1,"written":0,"deleted":0}\n')
+    shell.run("put", DST, "other", "1")
+    mirror.wait_for('{"op":"put_right","keys":["other"]}\n')
+    take_away(tmp_path / "dst.db")
+    mirror.wait_for("dst.db is gone", err=True)
+    for path in tmp_path.glob("backup.db*"):
+        path.rename(tmp_path / path.name.replace("backup", "dst"))
+    mirror.wait_for('{"op":"in_step","keys":1,"written":1,"deleted":1}\n')
+    mirror.wait_for('{"op":"connected","source":"sqlite:///dst.db"}\n')
+    assert mirror.end() == 130
+
+
 def test_the_source_lost_and_back(shell: Shell, tmp_path: pathlib.Path) -> None:
     shell.run("put", SRC, "k", "1")
     shell.run("put", "sqlite:///backup.db", "restored", "x")

@@ -380,7 +380,10 @@ def test_the_command_line_pushes(run: Run, tmp_path: Path) -> None:
                 "",
             )
             assert sorted(one.state) == ["config/a", "config/b"]
-            assert await datasync("put", url, "config/c", "3") == (0, "2\n", "")
+            assert (await datasync("load", url, "--resync", "--json", str(file)))[1] == (
+                '{"op":"resync","keys":2,"revision":2}\n'
+            )
+            assert await datasync("put", url, "config/c", "3") == (0, "3\n", "")
             code, _, err = await datasync("put", url, "config/bad/d", "4")
             assert code == 1
             assert err.count("\n") == 1

@@ -103,6 +103,7 @@ class Shell:
             if name not in ("DATASYNC_URL", "NO_COLOR", "FORCE_COLOR")
         }
         self.env["TERM"] = "xterm"
+        self.env["XDG_CONFIG_HOME"] = str(folder / "config")
 
     def start(
         self, *words: str | bytes, python: tuple[str, ...] = ("-m", "datasync"), **options: Any

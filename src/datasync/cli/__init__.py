@@ -7,14 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from datasync.cli import (
+    apply,
     backup,
     capabilities,
     completion,
+    contexts,
     demo,
     doctor,
     files,
     mirror,
     read,
+    render,
+    run,
     serve,
     status,
     write,
@@ -29,11 +33,15 @@ COMMANDS: tuple[Command, ...] = (
     *read.COMMANDS,
     *write.COMMANDS,
     *files.COMMANDS,
+    *apply.COMMANDS,
     *backup.COMMANDS,
+    *render.COMMANDS,
     *mirror.COMMANDS,
     *serve.COMMANDS,
+    *run.COMMANDS,
     *status.COMMANDS,
     *doctor.COMMANDS,
+    *contexts.COMMANDS,
     *capabilities.COMMANDS,
     *demo.COMMANDS,
     *completion.COMMANDS,
@@ -55,8 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "standard output is closed; send it somewhere, for example to /dev/null"
             )
         command, options = parse(COMMANDS, words)
-        failed = command.failed
+        # as of `diff`: a dry run compares
+        failed = 2 if getattr(options, "dry_run", False) else command.failed
         lines.follows = command.follows and not getattr(options, "once", False)
+        if command.program:
+            lines.hear_program()
         return command.run(options)
 
     prepare_streams()

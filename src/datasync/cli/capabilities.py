@@ -9,7 +9,7 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.cli.parser import Command, Positional, json_option
 from datasync.errors import BadUrl, DataSyncError
-from datasync.terminal.output import Output
+from datasync.terminal.output import Cell, Output
 from datasync.transports import open_url, schemes
 
 __all__ = ["COMMANDS"]
@@ -49,21 +49,22 @@ def _run(options: argparse.Namespace) -> int:
             )
         return 0
     fields = [field.name for field in msgspec.structs.fields(Capabilities)]
-    width = max(map(len, names))
-    output.line("  ".join(["".ljust(width), *fields]))
+    known_rows = [
+        [name, *(_cell(getattr(row, field)) for field in fields)]
+        for name, row in zip(names, rows.values(), strict=True)
+        if not isinstance(row, str)
+    ]
+    output.table(["", *fields], known_rows)
     for name, row in zip(names, rows.values(), strict=True):
         if isinstance(row, str):
-            output.line(f"{name.ljust(width)}  {row}")
-            continue
-        cells = [_cell(output, getattr(row, field), len(field)) for field in fields]
-        output.line("  ".join([name.ljust(width), *cells]).rstrip())
+            output.line(f"{name}  {row}")
     return 0
 
 
-def _cell(output: Output, value: bool | int | str | None, width: int) -> str:
+def _cell(value: bool | int | str | None) -> Cell:
     if not isinstance(value, bool):
-        return ("any" if value is None else str(value)).ljust(width)
-    return output.paint(("yes" if value else "no").ljust(width), "green" if value else "yellow")
+        return "any" if value is None else str(value)
+    return ("yes", "green") if value else ("no", "yellow")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

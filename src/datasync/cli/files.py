@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from datasync import DataSync, Source, Verdict, open_url
 from datasync.checks import check_key, check_prefix
+from datasync.cli.batches import BATCH, KeyWrite, write_batches
+from datasync.cli.difference import differences, show_difference
 from datasync.cli.formats import (
     FORMATS,
     READ_FORMATS,
     BadFile,
-    Entry,
     Keys,
     Loadable,
     format_named,
@@ -22,18 +23,15 @@ from datasync.cli.formats import (
 )
 from datasync.cli.output_file import output_file
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
-from datasync.cli.sources import connect, existing, hears_verdicts
+from datasync.cli.sources import connect, existing
 from datasync.documents import KeyTemplate
 from datasync.errors import DataSyncError, NotApplied, UsageError
 from datasync.keyspace import KeySpace
 from datasync.scopes import Scopes
-from datasync.terminal.output import Output, Progress, fields, many, shown
+from datasync.terminal.output import Output, many
 from datasync.terminal.process import complain, run
-from datasync.texts import printable
 
-__all__ = ["COMMANDS"]
-
-_BATCH = 1000
+__all__ = ["COMMANDS", "FILE_NAMES", "batch_option", "checked", "file_options"]
 
 
 def _format_option(
@@ -80,13 +78,42 @@ def _keys(options: argparse.Namespace) -> Keys:
     return Keys(options.flatten, options.key_from)
 
 
-def _load_options(parser: argparse.ArgumentParser) -> None:
+def batch_option(parser: argparse.ArgumentParser) -> None:
+    """--batch, for the commands that write a file."""
     parser.add_argument(
         "--batch",
         type=count,
         metavar="N",
-        help=f"keys per transaction (default: {_BATCH}, or as many as the source takes)",
+        help=f"keys per transaction (default: {BATCH}, or as many as the source takes)",
     )
+
+
+def file_options(parser: argparse.ArgumentParser) -> None:
+    """What tells how a file is read."""
+    _keys_options(parser)
+    _format_option(parser, "jsonl for standard input")
+
+
+@contextlib.contextmanager
+def checked(
+    options: argparse.Namespace, check_key: Callable[[str], None]
+) -> Iterator[tuple[Loadable, int]]:
+    """The file that is to be written, all of it read and checked, and how many keys it has."""
+    with opened(options.file, options.format, _keys(options)) as file:
+        try:
+            total = file.check(check_key)
+        except BadFile as error:
+            raise DataSyncError(f"{error}; nothing was written") from None
+        if nested := file.nested():
+            complain(
+                f"{many(nested, 'key')} without a slash hold{'s' if nested == 1 else ''} a "
+                "mapping, loaded as one JSON object; --flatten / makes a key of each leaf"
+            )
+        yield file, total
+
+
+def _load_options(parser: argparse.ArgumentParser) -> None:
+    batch_option(parser)
     parser.add_argument(
         "--resync",
         action="store_true",
@@ -97,100 +124,61 @@ def _load_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --resync: also by a file without keys, which deletes everything",
     )
-    _keys_options(parser)
-    _format_option(parser, "jsonl for standard input")
+    file_options(parser)
     source_options(parser)
+    json_option(parser)
 
 
 def _load(options: argparse.Namespace) -> int:
     # a RESYNC replaces what an agent holds: it never begins a store
     source = existing(options.url) if options.resync else open_url(options.url)
     sync = connect(source, options)
-    keys = KeySpace.of(options.label, options.prefix)
-    with opened(options.file, options.format, _keys(options)) as file:
-        # everything is read and checked before the first write
-        try:
-            total = file.check(keys.check_key)
-        except BadFile as error:
-            raise DataSyncError(f"{error}; nothing was written") from None
-        if nested := file.nested():
-            complain(
-                f"{many(nested, 'key')} without a slash hold{'s' if nested == 1 else ''} a "
-                "mapping, loaded as one JSON object; --flatten / makes a key of each leaf"
-            )
+    keys, output = KeySpace.of(options.label, options.prefix), Output(options.json)
+    # everything is read and checked before the first write
+    with checked(options, keys.check_key) as (file, total):
         if options.resync:
             if not total and not options.allow_empty:
                 raise UsageError(
                     f"{file.name} holds no keys, and --resync would delete everything; nothing was "
                     "written; add --allow-empty if that is what you want"
                 )
-            return run(_resync(sync, source, keys.root, file, total))
-        batch = options.batch or min(_BATCH, source.capabilities.max_operations or _BATCH)
-        return run(_write(sync, source, file, total, batch))
+            return run(_resync(sync, source, keys.root, file, total, output))
+        return run(_write(sync, source, file, total, options.batch, output))
 
 
-async def _resync(sync: DataSync, source: Source, root: str, file: Loadable, total: int) -> int:
+async def _resync(
+    sync: DataSync, source: Source, root: str, file: Loadable, total: int, output: Output
+) -> int:
     async with sync:
         committed = await source.replace((root + entry.key, entry.raw) for entry in file)
         result = await committed.verdict()
     if result.verdict is not Verdict.ACCEPTED:
         raise NotApplied(result.verdict, result.reasons, committed.revision)
-    Output().line(f"sent a RESYNC of {many(total, 'key')}, revision {committed.revision}")
+    if output.json:
+        output.record(op="resync", keys=total, revision=committed.revision)
+    else:
+        output.line(f"sent a RESYNC of {many(total, 'key')}, revision {committed.revision}")
     return 0
 
 
-async def _write(sync: DataSync, source: Source, file: Loadable, total: int, batch: int) -> int:
-    transactions = source.capabilities.transactions
-    done = commits = 0
-    revision = None
+async def _write(
+    sync: DataSync, source: Source, file: Loadable, total: int, size: int | None, output: Output
+) -> int:
     async with sync:
-        confirm = hears_verdicts(source)
-        try:
-            with Progress("keys", total) as progress:
-                if not transactions:
-                    complain(f"{source.name} has no transactions: the keys are written one by one")
-                    batch = 1
-                for entries in _batches(file, batch):
-                    if transactions:
-                        txn = sync.txn()
-                        for entry in entries:
-                            txn.put(entry.key, entry.raw)
-                        revision = await txn.commit(confirm=confirm)
-                    else:
-                        revision = await sync.put(entries[0].key, entries[0].raw, confirm=confirm)
-                    done, commits = done + len(entries), commits + 1
-                    progress.update(done)
-        except asyncio.CancelledError:
-            if done:
-                complain(f"ended early; at least {_so_far(done, total)}; load it again")
-            raise
-        except BadFile:
-            raise DataSyncError(
-                f"{file.name} was changed while it was read; {_so_far(done, total)}; load it again"
-            ) from None
-        except DataSyncError as error:
-            if done:
-                raise DataSyncError(f"{error} ({_so_far(done, total)}; load it again)") from error
-            raise
-    unit = "transaction" if transactions else "write"
-    at = "" if revision is None else f", revision {revision}"
-    Output().line(f"loaded {many(done, 'key')} in {many(commits, unit)}{at}")
+        written = await write_batches(sync, source, _writes(file), total, size, "load it again")
+    if output.json:
+        output.record(op="load", **written.members())
+    else:
+        output.line(f"loaded {written}")
     return 0
 
 
-def _so_far(done: int, total: int) -> str:
-    return f"{done:,} of {total:,} keys were written before"
-
-
-def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _writes(file: Loadable) -> Iterator[KeyWrite]:
+    try:
+        for entry in file:
+            yield KeyWrite(entry.key, entry.raw)
+    except BadFile:
+        raise DataSyncError(f"{file.name} was changed while it was read; load it again") from None
 
 
 def _dump_options(parser: argparse.ArgumentParser) -> None:
@@ -223,8 +211,7 @@ def _dump(options: argparse.Namespace) -> int:
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
-    _keys_options(parser)
-    _format_option(parser, "jsonl for standard input")
+    file_options(parser)
     source_options(parser)
     json_option(parser)
 
@@ -246,9 +233,11 @@ def _diff(options: argparse.Namespace) -> int:
             if url not in sides:
                 async with connect(existing(url), options) as sync:
                     sides[url] = {kv.key: kv.raw async for kv in sync.list(under)}
-        return (
-            1 if _show_difference(Output(options.json), sides[options.a], sides[options.b]) else 0
-        )
+        output, different = Output(options.json), 0
+        for difference in differences(sides[options.a], sides[options.b]):
+            show_difference(output, difference)
+            different = 1
+        return different
 
     return run(work())
 
@@ -260,31 +249,8 @@ def _file_contents(name: str, format: str | None, keys: Keys, under: str) -> dic
         return {entry.key: entry.raw for entry in file if entry.key in wanted}
 
 
-def _show_difference(output: Output, a: Mapping[str, bytes], b: Mapping[str, bytes]) -> bool:
-    """Whether there is one."""
-    different = False
-    for key in sorted(a.keys() | b.keys()):
-        old, new = a.get(key), b.get(key)
-        if old == new:
-            continue
-        different = True
-        if output.json:
-            op = "added" if old is None else "removed" if new is None else "changed"
-            values = ({} if new is None else fields("value", new)) | (
-                {} if old is None else fields("prev", old)
-            )
-            output.record(op=op, key=key, **values)
-        elif old is None:
-            output.line(output.paint(f"+ {printable(key)}  {shown(new or b'')}", "green"))
-        elif new is None:
-            output.line(output.paint(f"- {printable(key)}  {shown(old)}", "red"))
-        else:
-            output.line(output.paint(f"~ {printable(key)}  {shown(old)} -> {shown(new)}", "yellow"))
-    return different
-
-
 _URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
-_FILE_NAMES = (
+FILE_NAMES = (
     "*.jsonl (a line for each key), *.json, *.yaml or *.toml (a mapping), *.env, or a directory of "
     "such files"
 )
@@ -293,7 +259,7 @@ COMMANDS = (
     Command(
         "load",
         "write the keys of a file into a source, in atomic batches",
-        (_URL, Positional("file", "FILE", f"{_FILE_NAMES}; '-' is standard input")),
+        (_URL, Positional("file", "FILE", f"{FILE_NAMES}; '-' is standard input")),
         _load_options,
         _load,
         """
@@ -325,7 +291,7 @@ datasync dump sqlite:///net.db config/ -o net.yaml
         "compare two sources, or a source and a file; exit code 0: equal, 1: different, 2: could "
         "not be compared",
         (
-            Positional("a", "A", f"a URL, or a file: {_FILE_NAMES}"),
+            Positional("a", "A", f"a URL, or a file: {FILE_NAMES}"),
             Positional("b", "B", "the same; shown is what changes on the way from A to B"),
             Positional("under", "PREFIX", "only the keys under this prefix", required=False),
         ),

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from datasync import Capabilities, ChangeEvent, DataSync, Event, ResyncEvent, Watch, open_url
 from datasync.checks import check_prefix
-from datasync.cli.parser import Command, Positional, source_options
+from datasync.cli.batches import KeyWrite, write_together
+from datasync.cli.parser import Command, Positional, json_option, source_options
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
 from datasync.kvdbsync.memory import MemorySource
@@ -32,8 +34,6 @@ _FEW = 100
 _LOOK = 0.25
 """How often, in seconds, the connections are looked at for what is to be told."""
 
-Pairs = Iterable[tuple[str, bytes | None]]
-
 
 class _Target:
     """DST as the mirror writes to it."""
@@ -48,26 +48,31 @@ class _Target:
         """Make DST hold exactly `wanted`, whatever it holds now; how many
         keys were written, and deleted."""
         present = {kv.key: kv.raw async for kv in self.sync.list(self._under)}
-        writes = [(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
-        extra = [(key, None) for key in present if key not in wanted]
-        both: list[tuple[str, bytes | None]] = [*writes, *extra]
+        writes = [KeyWrite(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
+        extra = [KeyWrite(key, None) for key in present if key not in wanted]
+        both = [*writes, *extra]
         for at in range(0, len(both), self._batch):
             await self.write(both[at : at + self._batch])
         return len(writes), len(extra)
 
-    async def write(self, pairs: Pairs) -> None:
+    async def write(self, writes: Iterable[KeyWrite]) -> None:
         """Store each value, delete each key that has none: together, where DST has transactions."""
-        if not self._transactions:
-            for key, raw in pairs:
-                await (self.sync.delete(key) if raw is None else self.sync.put(key, raw))
-            return
-        txn = self.sync.txn()
-        for key, raw in pairs:
-            if raw is None:
-                txn.delete(key)
-            else:
-                txn.put(key, raw)
-        await txn.commit()
+        await write_together(self.sync, writes, transactions=self._transactions)
+
+
+class _News(NamedTuple):
+    """What is told of a mirror: to a person, and to a script."""
+
+    text: str
+    members: dict[str, Any]
+
+    def say(self, output: Output) -> None:
+        """Print it."""
+        if output.json:
+            output.record(**self.members)
+        else:
+            output.line(redact(self.text))
+        output.flush()
 
 
 class _Mirror:
@@ -89,7 +94,7 @@ class _Mirror:
             tasks.create_task(self._tell_reconnects())
 
     async def _follow(
-        self, events: Watch[bytes], handle: Callable[[Event[bytes]], Awaitable[str]]
+        self, events: Watch[bytes], handle: Callable[[Event[bytes]], Awaitable[_News | None]]
     ) -> None:
         async for event in events:
             try:
@@ -103,12 +108,12 @@ class _Mirror:
             else:
                 # not above: that nobody can be told is not the fault of DST, and trying again does
                 # not help
-                if news:
-                    self._say(news)
+                if news is not None:
+                    news.say(self._output)
 
     # Each of these returns what is to be told, if anything.
 
-    async def _take(self, event: Event[bytes]) -> str:
+    async def _take(self, event: Event[bytes]) -> _News | None:
         """An event of SRC."""
         if isinstance(event, ResyncEvent):
             self._wanted = {kv.key: kv.raw for values in event.values.values() for kv in values}
@@ -116,11 +121,11 @@ class _Mirror:
         wanted = self._wanted
         assert wanted is not None
         changes = (
-            [(change.key, change.raw) for change in event.changes]
+            [KeyWrite(change.key, change.raw) for change in event.changes]
             if isinstance(event, ChangeEvent)
             else []
         )
-        for key, raw in changes:
+        for key, raw, _ in changes:
             if raw is None:
                 wanted.pop(key, None)
             else:
@@ -128,13 +133,13 @@ class _Mirror:
         if not self._in_step:
             return await self._bring_in_step()
         await self._target.write(changes)
-        return ""
+        return None
 
-    async def _check(self, event: Event[bytes]) -> str:
+    async def _check(self, event: Event[bytes]) -> _News | None:
         """An event of DST: mostly the echo of what was written here."""
         wanted = self._wanted
         if wanted is None:
-            return ""
+            return None
         if not self._in_step:
             return await self._bring_in_step()
         if isinstance(event, ChangeEvent):
@@ -144,9 +149,9 @@ class _Mirror:
             return await self._put_right(wanted, suspect)
         if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
             return await self._bring_in_step()
-        return ""
+        return None
 
-    async def _put_right(self, wanted: dict[str, bytes], suspect: Sequence[str]) -> str:
+    async def _put_right(self, wanted: dict[str, bytes], suspect: Sequence[str]) -> _News | None:
         """Look up again what seemed to differ: it may be the echo of an older write."""
         if len(suspect) > _FEW:
             return await self._bring_in_step()
@@ -154,23 +159,24 @@ class _Mirror:
         for key in suspect:
             found = await self._target.sync.get(key)
             if (None if found is None else found.raw) != wanted.get(key):
-                wrong.append((key, wanted.get(key)))
+                wrong.append(KeyWrite(key, wanted.get(key)))
         if not wrong:
-            return ""
+            return None
         await self._target.write(wrong)
-        return f"put right in DST: {printable(wrong[0][0])}" + (
-            f" and {len(wrong) - 1:,} more" if wrong[1:] else ""
+        keys = [write.key for write in wrong]
+        more = f" and {len(keys) - 1:,} more" if keys[1:] else ""
+        return _News(
+            f"put right in DST: {printable(keys[0])}{more}", {"op": "put_right", "keys": keys}
         )
 
-    async def _bring_in_step(self) -> str:
+    async def _bring_in_step(self) -> _News | None:
         assert self._wanted is not None
         written, deleted = await self._target.match(self._wanted)
         known = self._in_step and not (written or deleted)
         self._in_step, self._failing = True, False
         if known:
-            return ""
-        keys = many(len(self._wanted), "key")
-        return f"in step: {keys}, {written:,} written, {deleted:,} deleted"
+            return None
+        return _in_step("in step", len(self._wanted), written, deleted)
 
     async def _tell_reconnects(self) -> None:
         """What is lost is told by a warning of the engine; here what came back."""
@@ -181,11 +187,17 @@ class _Mirror:
                 status = sync.status().sources[0]
                 if status.reconnects != known[index] and status.error is None:
                     known[index] = status.reconnects
-                    self._say(f"{status.name}: connected again")
+                    _News(
+                        f"{status.name}: connected again",
+                        {"op": "connected", "source": redact(status.name)},
+                    ).say(self._output)
 
-    def _say(self, text: str) -> None:
-        self._output.line(redact(text))
-        self._output.flush()
+
+def _in_step(what: str, keys: int, written: int, deleted: int) -> _News:
+    return _News(
+        f"{what}: {many(keys, 'key')}, {written:,} written, {deleted:,} deleted",
+        {"op": what.replace(" ", "_"), "keys": keys, "written": written, "deleted": deleted},
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -200,7 +212,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{target.name} takes no writes; name another DST")
     under = options.under or ""
     check_prefix(under)
-    output = Output()
+    output = Output(options.json)
 
     async def work() -> int:
         if not target.capabilities.transactions:
@@ -210,9 +222,7 @@ def _run(options: argparse.Namespace) -> int:
             async with connect(source, options) as origin, into.sync:
                 wanted = {kv.key: kv.raw async for kv in origin.list(under)}
                 written, deleted = await into.match(wanted)
-            output.line(
-                f"copied: {many(len(wanted), 'key')}, {written:,} written, {deleted:,} deleted"
-            )
+            _in_step("copied", len(wanted), written, deleted).say(output)
         else:
             await _Mirror(connect(source, options), into, under, output).run()
         return 0
@@ -223,6 +233,7 @@ def _run(options: argparse.Namespace) -> int:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="copy the current state, and stop")
     source_options(parser)
+    json_option(parser)
 
 
 COMMANDS = (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -44,10 +45,12 @@ class Command(NamedTuple):
     """One command of `datasync`.
 
     The first `urls` positionals are sources; with `url_last`, the last one is. An argument with
-    "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL. With `files`,
-    a file may stand in the place of a URL. `failed` is the exit code of a failure; `follows` says
-    that the command goes on when its source is lost. With `passes`, arguments that it does not know
-    are for somebody else: `options.rest`.
+    "://" in it is a URL; with one too few of them the first comes from DATASYNC_URL or a context.
+    With `files`, a file may stand in the place of a URL. `failed` is the exit code of a failure;
+    `follows` says that the command goes on when its source is lost, and `program` that it runs the
+    program of somebody else, whose log lines are worth showing. With `runs`, what follows "--" is a
+    program to run, with its arguments: `options.command`. With `passes`, arguments that it does not
+    know are for somebody else: `options.rest`.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Command(NamedTuple):
     files: bool = False
     failed: int = 1
     follows: bool = False
+    program: bool = False
+    runs: bool = False
     passes: bool = False
     url_last: bool = False
 
@@ -67,13 +72,31 @@ class Command(NamedTuple):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as an exception."""
 
+    takes_dashed = True
+    """What starts with a dash, but is not an option, may follow "--"."""
+
     def error(self, message: str) -> NoReturn:
         dashed = (
             " (put what starts with a dash, but is not an option, after --)"
-            if "unrecognized" in message
+            if "unrecognized" in message and self.takes_dashed
             else ""
         )
         raise UsageError(f"{message}{dashed}; see: {self.prog} --help")
+
+    def format_help(self) -> str:
+        """The help, for the width of the terminal; only examples stay as they are."""
+        self.description, self.epilog = _wrapped(self.description), _wrapped(self.epilog)
+        return super().format_help()
+
+
+def _wrapped(text: str | None) -> str:
+    import textwrap  # here, for commands that only run are not to wait for it
+
+    width = max(20, shutil.get_terminal_size().columns - 2)  # as argparse has it for options
+    return "\n".join(
+        line if line.startswith(" ") else textwrap.fill(line, width)
+        for line in (text or "").splitlines()
+    )
 
 
 def build_parser(
@@ -87,10 +110,9 @@ def build_parser(
         prog="datasync",
         description="Read, watch, write, copy and compare the data of a source that datasync "
         "can follow.",
-        epilog="A URL names a source, for example sqlite:///file.db. It may come from the "
-        "environment\n"
-        f"variable {ENVIRONMENT}; then leave it out: only an argument with '://' in it is a "
-        "URL.\n\n"
+        epilog="A URL names a source, for example sqlite:///file.db. It may come from --context, "
+        f"the environment variable {ENVIRONMENT} or the config file; then leave it out: only an "
+        "argument with '://' in it is a URL.\n\n"
         "exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -121,6 +143,11 @@ def build_parser(
                 help=positional.help,
             )
         command.options(parser)
+        if command.urls:
+            parser.add_argument(
+                "--context", metavar="NAME", help="the source of this name in the config file"
+            )
+        parser.takes_dashed = not command.runs
         _debug(parser)
     return top, parsers
 
@@ -153,6 +180,10 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
         words[: len(words) - len(literal) - 1] if "--" in words else words
     )
     options.debug = general.debug or options.debug
+    if command.runs:
+        if "--" in words and not literal:
+            parsers[name].error("a program to run is missing behind --")
+        options.command, literal = literal, []
     _place(parsers[name], command, options, literal)
     return command, options
 
@@ -174,13 +205,16 @@ def _place(
     sources: list[str] = []
     while words and len(sources) < command.urls and (command.files or "://" in words[0]):
         sources.append(words.pop(0))
-    default = os.environ.get(ENVIRONMENT, "")
-    borrowed = len(sources) == command.urls - 1 and bool(default)
-    if borrowed:
-        sources.insert(0, default)
+    borrowed = ""
+    if len(sources) == command.urls - 1:
+        borrowed, default = _default_source(options)
+        if borrowed:
+            sources.insert(0, default)
+    elif command.urls and len(sources) == command.urls and options.context is not None:
+        raise UsageError("a URL is given, so that --context is not used; leave out one of them")
     if len(sources) < command.urls:
         what = no_url(words[0]) if words else "a source is missing"
-        unset = "" if default else f", and {ENVIRONMENT} is not set"
+        unset = "" if os.environ.get(ENVIRONMENT) else f", and {ENVIRONMENT} is not set"
         raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
     for positional, source in zip(positionals, sources, strict=False):
         setattr(options, positional.name, source)
@@ -199,11 +233,27 @@ def _place(
             )
     if words:
         hint = (
-            f" (the source is {ENVIRONMENT}: only an argument with '://' is a URL)"
-            if borrowed
-            else ""
+            f" (the source is {borrowed}: only an argument with '://' is a URL)" if borrowed else ""
         )
         parser.error(f"unexpected argument {words[0]!r}{hint}")
+
+
+def _default_source(options: argparse.Namespace) -> tuple[str, str]:
+    """The source of a command that none is given for: where it comes from, and its URL; "" where
+    there is none. --context comes first, then the environment, then the context of the config."""
+    from_environment = os.environ.get(ENVIRONMENT, "")
+    if options.context is None and from_environment:
+        return ENVIRONMENT, from_environment
+
+    from datasync.cli.config import chosen_context  # a command that is given its URL reads no file
+
+    chosen = chosen_context(options.context)
+    if chosen is None:
+        return "", ""
+    name, context = chosen
+    if getattr(options, "label", "") is None and options.prefix is None:
+        options.label, options.prefix = context.label, context.prefix
+    return f"the context {name!r}", context.full_url()
 
 
 def source_options(parser: argparse.ArgumentParser) -> None:
@@ -218,7 +268,7 @@ def source_options(parser: argparse.ArgumentParser) -> None:
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
-    """--json, for the commands that read."""
+    """--json, for scripts."""
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
@@ -264,4 +314,4 @@ def _shape(command: Command) -> list[str]:
             else False
         )
         shapes.append(f"[{shape}]" if optional or not positional.required else shape)
-    return shapes
+    return [*shapes, *(["[-- COMMAND ...]"] if command.runs else [])]

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from datasync import Change, Event, Op, ResyncEvent
+import msgspec
+
+from datasync import Change, Event, Op, Refused, ResyncEvent
 from datasync.cli.parser import Command, Positional, count, json_option, source_options
+from datasync.cli.programs import check_program, ending, run_program
 from datasync.cli.sources import connect, existing
 from datasync.errors import DataSyncError, UsageError
 from datasync.terminal.output import Output, fields, many, shown
-from datasync.terminal.process import run
+from datasync.terminal.process import complain, run
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
+
+REFUSED = 65
+"""The exit code of a program that refuses an event for good: EX_DATAERR of sysexits.h."""
+_PROGRAM_TIMEOUT = 30.0
+"""Seconds that a program has for a CHANGE before it is overdue: it has to start first."""
 
 
 def _watch_options(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +35,18 @@ def _watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _watch(options: argparse.Namespace) -> int:
+    async def show(event: Event[bytes]) -> bool:
+        _show_event(output, event)
+        output.flush()
+        return True
+
     async def work() -> int:
         left = options.count
         sync = connect(existing(options.url), options)
-        events = sync.watch("watch", *(options.under or [""]))
+        events = sync.watch("watch", *(options.under or [""]), ack_timeout=ack_timeout)
         async with sync:
             async for event in events:
-                _show_event(output, event)
-                output.flush()
-                if left is not None:
+                if await take(event) and left is not None:
                     left -= 1
                     if left == 0:
                         event.done()
@@ -42,7 +54,62 @@ def _watch(options: argparse.Namespace) -> int:
         return 0
 
     output = Output(options.json)
+    take: Callable[[Event[bytes]], Awaitable[bool]] = show
+    ack_timeout = None
+    if options.command:
+        if options.json:
+            raise UsageError("COMMAND is given JSON in any case; leave out --json")
+        check_program(options.command[0])
+        take, ack_timeout = _Handler(options.command).take, _PROGRAM_TIMEOUT
     return run(work())
+
+
+class _Handler:
+    """A program that is run for each event, and whose exit code is the verdict."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._name = printable(command[0])
+        self._said = ""
+
+    async def take(self, event: Event[bytes]) -> bool:
+        """Whether the event is settled: it is not brought again."""
+        given = msgspec.json.encode(_event_record(event)) + b"\n"
+        try:
+            code = await run_program(self._command, given)
+            outcome = ending(code)
+        except OSError as error:
+            code, outcome = 1, f"cannot be run: {error.strerror}"
+        if code == 0:
+            if self._said:
+                complain(f"{self._name} succeeded again")
+            self._said = ""
+            return True
+
+        outcome = f"{self._name} {outcome}"
+        if code == REFUSED:
+            complain(f"{outcome}: refused")
+            event.done(Refused(outcome))
+            return True
+        if outcome != self._said:  # while it stays like that it is said once
+            complain(f"{outcome}; trying again")
+        self._said = outcome
+        event.done(DataSyncError(outcome))
+        return False
+
+
+def _event_record(event: Event[bytes]) -> dict[str, Any]:
+    """An event as one JSON object."""
+    record: dict[str, Any] = {"op": "change", "revision": event.revision}
+    if isinstance(event, ResyncEvent):
+        pairs = {kv.key: kv for values in event.values.values() for kv in values}
+        record = {"op": "resync", "reason": event.reason, "revision": event.revision}
+        record["values"] = [
+            {"key": key, **fields("value", pairs[key].raw), "revision": pairs[key].revision}
+            for key in sorted(pairs)
+        ]
+    record["changes"] = [_record(change) for change in event.changes]
+    return record
 
 
 def _show_event(output: Output, event: Event[bytes]) -> None:
@@ -154,7 +221,7 @@ _URL = Positional("url", "URL", "the source, for example sqlite:///file.db")
 COMMANDS = (
     Command(
         "watch",
-        "show what a source holds, then every change as it comes",
+        "show what a source holds, then every change as it comes; or run COMMAND for each event",
         (
             _URL,
             Positional(
@@ -172,9 +239,11 @@ datasync watch sqlite:///net.db
 datasync watch sqlite:///net.db config/interface/ config/route/
 datasync watch sqlite:///net.db --json | jq .key
 datasync watch sqlite:///net.db --count 1        # what is there now
+datasync watch sqlite:///net.db config/ -- ./apply.py   # once for each event
 """,
         urls=1,
         follows=True,
+        runs=True,
     ),
     Command(
         "get",

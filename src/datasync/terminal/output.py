@@ -7,20 +7,21 @@ import base64
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from types import ModuleType
+from typing import Any
 
 import msgspec
 
 from datasync.texts import printable
 
-__all__ = ["Output", "Progress", "fields", "json_line", "many", "redact", "shown"]
+__all__ = ["Cell", "Output", "Progress", "fields", "json_line", "many", "redact", "shown"]
 
-_COLOURS = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2"}
-_ERASE = "\r\x1b[K"
+Cell = str | tuple[str, str]
+"""What stands in a table, in a colour or not."""
+
 # user:password@ in a URL, up to the last @ of the word; and its query, which may hold a token
 _PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
 _QUERY = re.compile(r"(\w://[^\s?'\"]*\?)[^\s'\"]+")
@@ -75,22 +76,36 @@ def many(number: int, unit: str) -> str:
 
 
 class Output:
-    """Standard output, as lines for a person or (`json`) as one object a line for a script."""
+    """Standard output, as lines for a person or (`json`) as one object a line for a script.
+
+    Colours and tables that fit come from rich, on a terminal where it is installed.
+    """
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
         self.terminal = sys.stdout.isatty()
-        self._colours = (
-            self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
 
     def paint(self, text: str, colour: str) -> str:
-        """`text` in a colour, on a terminal that wants it."""
-        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self._colours else text
+        """`text` in a colour, or dim, on a terminal that wants it."""
+        if not (self.terminal and _wants_colours()) or (pretty := _pretty()) is None:
+            return text
+        before, after = pretty.codes(colour)
+        return f"{before}{text}{after}"
 
     def line(self, text: str) -> None:
         """Print one line; buffered until `flush`."""
         sys.stdout.write(text + "\n")
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Print a table; on a terminal it fits the width."""
+        pretty = _pretty() if self.terminal and os.environ.get("TERM") != "dumb" else None
+        if pretty is not None:
+            pretty.show_table(head, rows, colours=_wants_colours())
+            return
+        texts = [head, *([_text_of(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        for row in texts:
+            self.line("  ".join(map(str.ljust, row, widths)).rstrip())
 
     def record(self, **members: Any) -> None:
         """Print one JSON object, in UTF-8 whatever the locale; buffered until `flush`."""
@@ -102,40 +117,55 @@ class Output:
 
 
 class Progress:
-    """A bar on standard error while it is a terminal; otherwise nothing.
+    """A bar on standard error while that is a terminal and rich is installed; otherwise nothing.
     Used as a context manager."""
 
-    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self, what: str, total: int) -> None:
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        pretty = _pretty() if terminal else None
+        self._bar = None if pretty is None else pretty.Bar()
         self._what = what
         self._total = total
         self._began = time.monotonic()
         self._next = 0.0
-        self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
 
     def __enter__(self) -> Progress:
-        self.update(0)
+        if self._bar is not None:
+            self._bar.start()
+            self.update(0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            self._stream.write(_ERASE)
-            self._stream.flush()
+        if self._bar is not None:
+            self._bar.stop()
 
     def update(self, done: int, total: int | None = None) -> None:
         """Show that `done` of the total (which may only be known by now) are done;
         at most ten times a second."""
         self._total = self._total if total is None else total
         now = time.monotonic()
-        if not self._terminal or (now < self._next and done < self._total):
+        if self._bar is None or (now < self._next and done < self._total):
             return
         self._next = now + 0.1
-        share = done / self._total if self._total else 1.0
-        text = (
-            f" {share:4.0%}  {done:,} of {self._total:,} {self._what}, "
-            f"{done / max(now - self._began, 1e-3):,.0f}/s"
+        rate = done / max(now - self._began, 1e-3)
+        self._bar.show(
+            done, self._total, f"{done:,} of {self._total:,} {self._what}, {rate:,.0f}/s"
         )
-        width = max(0, min(40, shutil.get_terminal_size().columns - len(text) - 3))
-        bar = "#" * round(width * share)
-        self._stream.write(f"{_ERASE}[{bar:<{width}}]{text}")
-        self._stream.flush()
+
+
+def _wants_colours() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _pretty() -> ModuleType | None:
+    """What rich does for a terminal; None where it is not installed. Loaded where a terminal is to
+    be shown something: it takes longer than most commands."""
+    try:
+        from datasync.terminal import pretty
+    except ModuleNotFoundError:
+        return None
+    return pretty
+
+
+def _text_of(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
+_LOGGERS = ("datasync", "asyncio")
 
 
 def prepare_streams() -> None:
@@ -183,10 +184,13 @@ class LogLines(logging.Handler):
     def __init__(self, debug: bool) -> None:
         super().__init__(logging.WARNING)
         self.follows = False
+        self._program = False
         self._debug = debug
         self._skipped: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._program and self._has_own_handlers():
+            return
         if (
             record.name == "datasync.feed"
             and record.levelno == logging.WARNING
@@ -195,7 +199,8 @@ class LogLines(logging.Handler):
             return
         if hasattr(record, ADVICE) and not self.follows:
             return
-        if record.name == "datasync.watch" and not self._debug:
+        of_program = record.name == "datasync.watch" and self._program
+        if record.name == "datasync.watch" and not (self._debug or of_program):
             return  # the command says in its own words what it could not apply
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
@@ -207,8 +212,22 @@ class LogLines(logging.Handler):
         if error is not None and str(error) not in text:
             text += f": {type(error).__name__}: {error}"
         complain(text)
-        if error is not None and self._debug:
+        if error is not None and (self._debug or of_program):
             sys.stderr.write(redact(traceback_of(error)))
+
+    def hear_program(self) -> None:
+        """The command runs a program of somebody else: its handlers are heard, with
+        tracebacks. Where it sets up logging itself, the records are left to that."""
+        self.follows = self._program = True
+        for name in _LOGGERS:
+            logging.getLogger(name).propagate = True
+
+    def _has_own_handlers(self) -> bool:
+        return any(
+            handler is not self
+            for logger in (logging.getLogger(), logging.getLogger("datasync"))
+            for handler in logger.handlers
+        )
 
     def close(self) -> None:
         """Say what a command that has ended has skipped."""
@@ -230,7 +249,7 @@ def log_lines(*, debug: bool) -> Iterator[LogLines]:
 @contextlib.contextmanager
 def records_to(handler: logging.Handler) -> Iterator[None]:
     """What datasync and the event loop log goes to `handler` alone while this lasts."""
-    loggers = [logging.getLogger(name) for name in ("datasync", "asyncio")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.propagate for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
