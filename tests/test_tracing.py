@@ -61,6 +61,7 @@ def test_a_span_of_the_write_and_one_of_each_delivery_below_it(
         url = "memory://" if store == "memory" else f"sqlite:///{tmp_path}/a.db"
         async with DataSync(url, prefix="net/") as sync:
             sync.trace(spans.provider)
+            await sync.ready(60)  # else the RESYNC may be that of the start
             seen: list[int] = []
 
             def note() -> None:
