@@ -11,7 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasync import DataSync
+from datasync.testing.contract import eventually
 from tests.helpers.command_line import Command, Result, Shell
+from tests.helpers.files import replace
 from tests.helpers.rest.gateways import answering
 from tests.helpers.servers import Process, free_ports
 
@@ -235,3 +238,23 @@ def test_watching_somebody_who_never_answers_ends_as_any_other_command(shell: Sh
     result = shell.run("status", f"http://127.0.0.1:{port}", "--watch")
     assert (result.code, result.out) == (1, "")
     assert "connection refused" in result.error
+
+
+def test_a_check_names_the_file_that_does_not_parse(shell: Shell, tmp_path: Path) -> None:
+    directory = tmp_path / "agent"
+    directory.mkdir()
+    replace(directory / "net.yaml", "mtu: 1500")
+
+    async def main() -> None:
+        async with DataSync(f"file://{directory}/") as sync:
+            sync.watcher("net/", name="net")(lambda event: None)
+            served = await sync.serve_status("127.0.0.1:0")
+            await sync.ready(60)
+            assert (await asyncio.to_thread(shell.run, "status", served.url, "--check")).code == 0
+            replace(directory / "net.yaml", "mtu: [")
+            await eventually(lambda: sync.status().sources[0].error)
+            checked = await asyncio.to_thread(shell.run, "status", served.url, "--check")
+            assert checked.code == 1
+            assert "net.yaml, line 2" in checked.out
+
+    asyncio.run(main())

@@ -36,7 +36,7 @@ def copies(seen: Browser, button: int, wanted: str) -> None:
 
     def pasted() -> object:
         seen.js("const f = document.getElementById('tail-find'); f.focus(); f.value = ''")
-        seen.press(Keys.CONTROL, "v")
+        seen.press("v", holding=Keys.CONTROL)
         return seen.js(PASTED)
 
     wait(lambda: pasted() == wanted)
@@ -98,8 +98,8 @@ def test_any_part_of_a_name_is_found(tmp_path: Path) -> None:
         seen.press("route")  # in small letters: whatever the case
         wait(lambda: seen.text("#keys-count") == "41 of 103")
         assert names(seen)[0] == "config/Route-Map"
-        seen.press(Keys.CONTROL, "a")
-        seen.press(Keys.NULL, "Route")
+        seen.press("a", holding=Keys.CONTROL)
+        seen.press("Route")
         wait(lambda: seen.text("#keys-count") == "1 of 103")
         assert seen.text("#keys mark") == "Route"
         seen.press("s")

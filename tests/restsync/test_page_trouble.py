@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.request
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from datasync.errors import Disconnected
 from datasync.restsync import RestSource
 from datasync.restsync.agent import serve_app
 from datasync.testing import FaultySource
+from tests.helpers.files import replace
 from tests.helpers.rest.browser import Browser
 from tests.helpers.rest.page_host import PageHost, page_host, seen_by
 from tests.helpers.rest.served import access_of
@@ -247,3 +249,28 @@ async def refuses(event: Any) -> None:
 
 async def hangs(event: Any) -> None:
     await asyncio.Event().wait()
+
+
+def test_what_is_wrong_with_a_part_of_a_source_is_a_fault(run: Run, tmp_path: Path) -> None:
+    replace(tmp_path / "net.yaml", "mtu: 1500")
+
+    async def main() -> None:
+        async with DataSync(f"file://{tmp_path}/") as sync:
+            sync.watcher("net/", name="net")(accepts)
+            served = await sync.serve_status("127.0.0.1:0")
+
+            def look(seen: Browser) -> None:
+                wait(lambda: seen.text("#headline") == "All is in step")
+                replace(tmp_path / "net.yaml", "mtu: 9000\nmtu: [")
+                wait(lambda: seen.text("#headline") == "The source has a fault")
+                assert "net.yaml, line 3" in seen.text("#trouble")
+                assert "the last state stands meanwhile" in seen.text("#subline")
+                assert seen.text("#sources .badge").endswith("fault")
+                assert not seen.js(CONTRAST)
+                replace(tmp_path / "net.yaml", "mtu: 9000")
+                wait(lambda: seen.text("#headline") == "All is in step")
+                assert not seen.js(SHOWN, "trouble")
+
+            await asyncio.to_thread(seen_by, int(served.url.rpartition(":")[2]), look)
+
+    run(main())

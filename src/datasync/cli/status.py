@@ -77,6 +77,8 @@ def _check(now: Overview) -> int:
         if source.state != "following":
             why = f": {source.error}" if source.error else ""
             troubles.append(f"{source.name}: {source.state}{why}")
+        elif source.error:  # of a part of it: a file that does not parse
+            troubles.append(f"{source.name}: {source.error}")
     for watch in now.watches:
         if watch.failing is not None:
             troubles += [

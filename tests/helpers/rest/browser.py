@@ -56,9 +56,16 @@ class Browser:
         found = self.js("return document.querySelector(arguments[0])?.innerText", selector)
         return str(found or "")
 
-    def press(self, *keys: str) -> None:
-        """Press keys, wherever the focus is."""
-        self.driver.switch_to.active_element.send_keys(*keys)
+    def press(self, *keys: str, holding: str | None = None) -> None:
+        """Press keys, wherever the focus is, while another is held down."""
+        # not to an element: the page may make another one in between
+        actions = webdriver.ActionChains(self.driver)
+        if holding is not None:
+            actions.key_down(holding)
+        actions.send_keys(*keys)
+        if holding is not None:
+            actions.key_up(holding)
+        actions.perform()
 
     def focus(self) -> str:
         """The id of the element that has the focus."""

@@ -3,7 +3,7 @@
 
 import { count, lasting, many } from "./dom.js";
 
-const SOURCE = { connecting: "work", loading: "work", following: "good", lost: "bad", closed: "idle" };
+const SOURCE = { "not started": "idle", connecting: "work", loading: "work", following: "good", lost: "bad", closed: "idle" };
 const WATCH = { waiting: "work", resyncing: "work", following: "good", failing: "bad", overdue: "warn", unattended: "idle", closed: "idle" };
 const WORDS = { unattended: "nobody reads" };
 const GRAVITY = ["idle", "good", "work", "warn", "bad"];
@@ -25,9 +25,14 @@ function noteBacklogs({ watches, now }) {
 /** A source with its tone, its word and its trouble. */
 function judgeSource(source, alone) {
   const tone = SOURCE[source.state] ?? "idle";
-  const said = alone ? "The source is lost" : `${source.name} is lost`;
-  const trouble = source.state === "lost" && { kind: "source", said, since: source.since, why: source.error ?? "" };
-  return { ...source, tone, word: source.state, trouble: trouble || null };
+  const it = alone ? "The source" : source.name;
+  const judged = (tone, word, said, since) =>
+    ({ ...source, tone, word, trouble: { kind: "source", said: `${it} ${said}`, since, why: source.error ?? "" } });
+
+  if (source.state === "lost") return judged("bad", "lost", "is lost", source.since);
+  // it is followed, but for a part of it: a file that does not parse
+  if (source.state === "following" && source.error) return judged("warn", "fault", "has a fault", null);
+  return { ...source, tone, word: source.state, trouble: null };
 }
 
 /** A watch with its tone, its word and its trouble. */
@@ -75,7 +80,7 @@ function headline(status) {
     return { tone: first.tone, head, line: [...since, ...stands, following(status)].filter(Boolean).join("; "), target: first };
   }
   const still = (tone, head, line) => ({ tone, head, line, target: null });
-  if (!sources.length) return still("idle", "Not started", "the agent has not started yet");
+  if (sources.every((source) => source.state === "not started")) return still("idle", "Not started", "the agent has not started yet");
   if (sources.every((source) => source.state === "closed")) return still("idle", "Stopped", "nothing is followed any more");
   if (!ready) return still("work", "Not ready", `${name} has not brought its whole state yet`);
   const busy = [...sources, ...watches].filter((one) => one.tone === "work").length;
@@ -89,7 +94,9 @@ function headline(status) {
 function together(some) {
   if (some.length === 1) return some[0].trouble.said;
   const [{ trouble: { kind } }] = some;
-  if (kind === "source") return `${count(some.length)} sources are lost`;
+  if (kind === "source") {
+    return `${count(some.length)} sources ${some.every((one) => one.state === "lost") ? "are lost" : "have faults"}`;
+  }
   const said = some.every((one) => one.word === "behind") ? "behind" : "failing";
   return `${count(some.length)} watches are ${said}`;
 }
