@@ -1,69 +1,97 @@
-"""The keys of a dict in order, so that what lies under a prefix is found
+"""The keys of a dict in order, so that what lies under a prefix is found and counted
 without a look at the rest."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Container, Iterator, Mapping
 
 __all__ = ["OrderedKeys"]
 
-_FEW = 64  # keys; so few are put in one by one
-_FRESH_LIMIT = 4096
+_FEW = 64  # keys; so few are put in, and taken out, one by one
+_TOUCHED_LIMIT = 4096
 
 
 class OrderedKeys:
-    """Sorted on first use; from then on, keys that are added to the dict
-    have to be added to `fresh` too.
-
-    Of those that are deleted nothing need be said: each is passed once.
+    """Sorted on first use; from then on, keys that are added to the dict, or deleted from it, have
+    to be added to `touched` too.
     """
 
-    __slots__ = ("_index", "fresh")
+    __slots__ = ("_index", "_lent", "touched")
 
     def __init__(self) -> None:
         self._index: list[str] = []
-        self.fresh: list[str] | None = None
-        """Keys that have come since; None while there is no order, which then need not be kept."""
+        self._lent = False
+        """Whether somebody iterates over the index: it is copied before it changes."""
+        self.touched: list[str] | None = None
+        """Keys that have come or gone since; None while there is no order, which then need not be
+        kept."""
 
     def under(self, prefix: str, keys: Mapping[str, object]) -> list[str]:
         """Those of `keys` that start with `prefix`, in order."""
         index = self._sorted(keys)
-        if not prefix and len(index) == len(keys):
-            return index[:]
+        return index[_span(index, prefix)]
 
-        start, end = bisect_left(index, prefix), _end(index, prefix)
-        found = index[start:end]
-        if len(index) > len(keys):
-            found = [key for key in found if key in keys]
-            if len(found) < end - start:
-                index[start:end] = found
-        return found
+    def count(self, prefix: str, keys: Mapping[str, object]) -> int:
+        """How many of `keys` start with `prefix`."""
+        span = _span(self._sorted(keys), prefix)
+        return span.stop - span.start
+
+    def each(self, prefix: str, keys: Mapping[str, object]) -> Iterator[str]:
+        """Those that `under` finds, as they are now, without a copy of them."""
+        index = self._sorted(keys)
+        span = _span(index, prefix)
+        self._lent = True
+        return map(index.__getitem__, range(span.start, span.stop))
 
     def trim(self) -> None:
-        """Give up the order where so many keys have come that to sort all of them
+        """Give up the order where so many keys have come or gone that to sort all of them
         again costs no more for each."""
-        if self.fresh is not None and len(self.fresh) > max(_FRESH_LIMIT, len(self._index)):
+        if self.touched is not None and len(self.touched) > max(_TOUCHED_LIMIT, len(self._index)):
             self.forget()
 
     def forget(self) -> None:
         """The keys are others now."""
-        self._index, self.fresh = [], None
+        self._index, self._lent, self.touched = [], False, None
 
     def _sorted(self, keys: Mapping[str, object]) -> list[str]:
-        index, fresh = self._index, self.fresh
-        if fresh is None or len(index) > 2 * len(keys) + _FRESH_LIMIT:
-            index = self._index = sorted(keys)
-        elif len(fresh) > _FEW:
-            new = [key for key in set(fresh) if not _holds(index, key)]
-            index += sorted(new)
-            index.sort()  # which merges two sorted parts
-        elif fresh:
-            for key in fresh:
-                if not _holds(index, key):
-                    insort(index, key)
-        self.fresh = []
-        return index
+        touched = self.touched
+        if touched is None:
+            self._index, self._lent = sorted(keys), False
+        elif touched:
+            if self._lent:
+                self._index, self._lent = self._index[:], False
+            if len(touched) > _FEW:
+                _settle(self._index, {*touched}, keys)
+            else:
+                for key in touched:
+                    _settle_one(self._index, key, keys)
+        self.touched = []
+        return self._index
+
+
+def _settle(index: list[str], touched: set[str], keys: Container[str]) -> None:
+    """Bring the index up to date for many keys."""
+    gone = [key for key in touched if key not in keys]
+    if gone:
+        # those of a prefix lie together: no more is looked at than lies between them
+        start, end = bisect_left(index, min(gone)), bisect_left(index, max(gone)) + 1
+        index[start:end] = [key for key in index[start:end] if key not in touched or key in keys]
+
+    new = [key for key in touched if key in keys and not _holds(index, key)]
+    if new:
+        index += sorted(new)
+        index.sort()  # which merges two sorted parts
+
+
+def _settle_one(index: list[str], key: str, keys: Container[str]) -> None:
+    at = bisect_left(index, key)
+    held = at < len(index) and index[at] == key
+    if key in keys:
+        if not held:
+            index.insert(at, key)
+    elif held:
+        del index[at]
 
 
 def _holds(index: list[str], key: str) -> bool:
@@ -71,7 +99,8 @@ def _holds(index: list[str], key: str) -> bool:
     return at < len(index) and index[at] == key
 
 
-def _end(index: list[str], prefix: str) -> int:
-    """Where the keys that start with `prefix` end."""
+def _span(index: list[str], prefix: str) -> slice[int, int, None]:
+    """Where the keys that start with `prefix` are."""
     stem = prefix.rstrip("\U0010ffff")
-    return bisect_left(index, stem[:-1] + chr(ord(stem[-1]) + 1)) if stem else len(index)
+    end = bisect_left(index, stem[:-1] + chr(ord(stem[-1]) + 1)) if stem else len(index)
+    return slice(bisect_left(index, prefix), end)

@@ -77,10 +77,12 @@ class View(Mapping[str, T]):
 
     def __iter__(self) -> Iterator[str]:
         """The keys as of now, in order."""
-        return iter([key for key, _ in self._records()])
+        self._ready()
+        return self._engine.keys(self._prefix)
 
     def __len__(self) -> int:
-        return len(self._records())
+        self._ready()
+        return self._engine.count(self._prefix)
 
     def __contains__(self, key: object) -> bool:
         return self._find(key) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,26 +16,32 @@ LETTERS = ["a", "b", "/", "0", "\ud7ff", "\ue000", "\U0010ffff"]
 def test_what_is_under_a_prefix(seed: int) -> None:
     rng = random.Random(seed)
     order, keys = OrderedKeys(), dict[str, int]()
+    lent: list[tuple[Iterator[str], list[str]]] = []
 
     def text(longest: int) -> str:
         return "".join(rng.choices(LETTERS, k=rng.randint(0, longest)))
 
     for _ in range(60):
         for key in {text(5) for _ in range(rng.choice([1, 3, 200]))}:
-            if key not in keys and order.fresh is not None:
-                order.fresh.append(key)
+            if key not in keys and order.touched is not None:
+                order.touched.append(key)
             keys[key] = 1
         for key in rng.sample(sorted(keys), k=rng.randint(0, len(keys))):
             del keys[key]
+            if order.touched is not None:
+                order.touched.append(key)
         if rng.random() < 0.1:
             order.forget()
         order.trim()
 
         for _ in range(rng.randint(0, 4)):
             prefix = text(2)
-            assert order.under(prefix, keys) == sorted(
-                key for key in keys if key.startswith(prefix)
-            )
+            found = sorted(key for key in keys if key.startswith(prefix))
+            lent.append((order.each(prefix, keys), found))
+            assert order.under(prefix, keys) == found
+            assert order.count(prefix, keys) == len(found)
+    for each, found in lent:  # what has come and gone since does not show
+        assert list(each) == found
 
 
 def test_the_order_is_given_up_where_many_keys_come_and_nobody_asks() -> None:
@@ -42,8 +49,32 @@ def test_the_order_is_given_up_where_many_keys_come_and_nobody_asks() -> None:
     assert order.under("a/", keys) == ["a/1"]
     for number in range(10_000):
         keys[f"b/{number}"] = 1
-        if order.fresh is not None:
-            order.fresh.append(f"b/{number}")
+        if order.touched is not None:
+            order.touched.append(f"b/{number}")
         order.trim()
-    assert order.fresh is None
+    assert order.touched is None
     assert order.under("b/", keys) == sorted(f"b/{number}" for number in range(10_000))
+
+
+def test_to_count_and_to_begin_costs_no_look_at_all_of_them() -> None:
+    class Keys(dict[str, int]):
+        looks = 0
+
+        def __contains__(self, key: object) -> bool:
+            self.looks += 1
+            return super().__contains__(key)
+
+        def __iter__(self) -> Iterator[str]:
+            self.looks += len(self)
+            return super().__iter__()
+
+    order, keys = OrderedKeys(), Keys({f"a/{number:06}": 1 for number in range(100_000)})
+    assert order.count("a/", keys) == 100_000
+    assert order.touched is not None
+    keys.looks = 0
+    for number in range(50):
+        del keys[f"a/{number:06}"]
+        order.touched.append(f"a/{number:06}")
+    assert order.count("a/", keys) == 99_950
+    assert next(order.each("a/", keys)) == "a/000050"
+    assert keys.looks == 50

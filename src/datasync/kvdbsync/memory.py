@@ -158,8 +158,8 @@ class MemorySource(Source):
         for operation in operations:
             if type(operation) is Put:
                 key, raw = operation.key, operation.raw
-                if key not in items and self._order.fresh is not None:
-                    self._order.fresh.append(key)
+                if key not in items and self._order.touched is not None:
+                    self._order.touched.append(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
                 size += len(raw)
@@ -170,7 +170,7 @@ class MemorySource(Source):
         outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
-        if self._order.fresh:
+        if self._order.touched:
             self._order.trim()
         written = self._revision  # G10: handlers run within `_publish`, and may write as well
         if outcome is None:
@@ -245,6 +245,8 @@ class MemorySource(Source):
             keys = self._order.under(operation.key, self._items)
         else:
             keys = [operation.key] if operation.key in self._items else []
+        if self._order.touched is not None:
+            self._order.touched += keys
         for key in keys:
             del self._items[key]
             changes.append((key, None))

@@ -321,6 +321,14 @@ class Engine:
         """What is known of a key. Safe from any thread."""
         return self._core.mirror.get(key)
 
+    def count(self, prefix: str) -> int:
+        """How many keys are known under a prefix."""
+        return self._core.mirror.count(prefix)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Those keys, in order, as they are now."""
+        return self._core.mirror.keys(prefix)
+
     def items(self, scope: str) -> list[tuple[str, Record]]:
         """What is known of a scope, in key order. Safe from any thread."""
         return self._core.mirror.under(scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from datasync.events import Record, record_type
@@ -73,7 +73,7 @@ class Mirror:
         # the hot path: here `with` would take several times as long as the two calls
         self._lock.acquire()
         try:
-            records, make, fresh = self.records, self._types[layer], self._order.fresh
+            records, make, touched = self.records, self._types[layer], self._order.touched
             for key, raw in changes:
                 old = records.get(key)
                 if raw is None:
@@ -82,17 +82,19 @@ class Mirror:
                     else:
                         del records[key]
                         diffs.append((key, old, None))
+                        if touched is not None:
+                            touched.append(key)
                     continue
                 new = records[key] = make(raw, revision)
                 if old is None:
                     diffs.append((key, None, new))
-                    if fresh is not None:
-                        fresh.append(key)
+                    if touched is not None:
+                        touched.append(key)
                 elif old.raw == raw:
                     same.append((key, old, new))
                 else:
                     diffs.append((key, old, new))
-            if fresh:
+            if touched:
                 self._order.trim()
         finally:
             self._lock.release()
@@ -140,6 +142,16 @@ class Mirror:
             keys = self._order.under(scope, records)
             return list(zip(keys, map(records.__getitem__, keys), strict=True))
 
+    def count(self, prefix: str) -> int:
+        """How many keys there are under a prefix, between two commits."""
+        with self._lock:
+            return self._order.count(prefix, self.records)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Those keys, in order, as they are now."""
+        with self._lock:
+            return self._order.each(prefix, self.records)
+
     def _apply_layered(
         self, layer: int, changes: Sequence[tuple[str, Record | None]]
     ) -> tuple[list[Diff], list[Diff]]:
@@ -148,7 +160,7 @@ class Mirror:
         same: list[Diff] = []
         alone = len(self._layers) == 1
         with self._lock:
-            fresh = self._order.fresh
+            touched = self._order.touched
             for key, record in changes:
                 old = self.records.get(key)
                 if record is not None:
@@ -156,15 +168,15 @@ class Mirror:
                 else:
                     mine.pop(key, None)
                 new = record if alone else self._merge(key)
+                if touched is not None and (old is None) is not (new is None):
+                    touched.append(key)
                 if old is None:
                     (same if new is None else diffs).append((key, None, new))
-                    if new is not None and fresh is not None:
-                        fresh.append(key)
                 elif new is None or old.raw != new.raw:
                     diffs.append((key, old, new))
                 else:
                     same.append((key, old, new))
-            if fresh:
+            if touched:
                 self._order.trim()
         return diffs, same
 

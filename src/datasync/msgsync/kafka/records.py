@@ -223,7 +223,7 @@ def text_of(key: bytes | None, report: Report) -> str | None:
 
 def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: Report) -> None:
     """Bring the state up to date; of other keys than `wanted` nothing is kept."""
-    fresh = state.order.fresh
+    touched = state.order.touched
     for revision, records in found:
         for offset, raw_key, value in records:
             try:
@@ -237,11 +237,11 @@ def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: R
                 continue
             if wanted is not None and key not in wanted:
                 continue
+            if touched is not None and (key in state) is (value is None):
+                touched.append(key)
             if value is None:
                 state.pop(key, None)
             else:
-                if fresh is not None and key not in state:
-                    fresh.append(key)
                 state[key] = (key, value, offset if revision is None else revision)
-    if fresh:
+    if touched:
         state.order.trim()
