@@ -13,7 +13,7 @@ invalid: the unknown name of an enum, and what is not an object where a message 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -42,6 +42,8 @@ __all__ = ["Invalid", "read"]
 Path = tuple[tuple[FieldDescriptor, Any], ...]
 """From a message to one inside it: fields, each with the index or key in it
 (None for a singular field)."""
+Fields = Mapping[str, FieldDescriptor]
+"""Those of a message by the keys that name them, as `resolve` has them."""
 Plain = Callable[[Descriptor, Any], Message]
 """Makes a well-known type of its plain form."""
 
@@ -135,8 +137,8 @@ def _without_go_forms(
             if path
             else f"it is not a JSON object, as {name} is"
         )
-    value = _with_own_names(_without_go_oneofs(value, descriptor), descriptor)
     known = resolve(descriptor)
+    value = _with_own_names(_without_go_oneofs(value, descriptor, known), descriptor, known)
     for key, content in value.items():
         field = known.get(key) or _extension(descriptor, key)
         if field is None or content is None:
@@ -204,10 +206,11 @@ def _check_packed(value: dict[str, Any], descriptor: Descriptor, path: Path) -> 
         _without_go_forms(content, inner, path, [])
 
 
-def _with_own_names(value: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+def _with_own_names(value: dict[str, Any], descriptor: Descriptor, known: Fields) -> dict[str, Any]:
     """Keys that differ from the name of a field in case alone are that name."""
-    known, fields = resolve(descriptor), folded(descriptor)
-    for key in [key for key in value if key not in known]:
+    unknown = [key for key in value if key not in known]
+    fields = folded(descriptor) if unknown else {}
+    for key in unknown:
         if (field := fields.get(key.lower())) is not None:
             if field.name in value:
                 raise Invalid(f"field {field.name!r} is given twice")
@@ -215,9 +218,10 @@ def _with_own_names(value: dict[str, Any], descriptor: Descriptor) -> dict[str, 
     return value
 
 
-def _without_go_oneofs(value: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
+def _without_go_oneofs(
+    value: dict[str, Any], descriptor: Descriptor, known: Fields
+) -> dict[str, Any]:
     value = dict(value)
-    known = resolve(descriptor)
     for name, fields in true_oneofs(descriptor):
         key = go_name(name)
         if key in value and key not in known:

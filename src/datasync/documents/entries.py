@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from datasync.errors import DataSyncError
 
-__all__ = ["BYTES", "DEEPEST", "BadFile", "Entry", "decoded_base64", "document", "text_bytes"]
+__all__ = [
+    "BYTES",
+    "DEEPEST",
+    "BadFile",
+    "Entry",
+    "decoded_base64",
+    "document",
+    "is_mapping",
+    "text_bytes",
+]
 
 BYTES = "$base64"
 """The only member of an object that stands for bytes which are not text."""
@@ -50,6 +59,11 @@ def document(name: str, data: bytes) -> str:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         raise BadFile(name, line, column, f"byte 0x{data[error.start]:02x} is not UTF-8") from None
+
+
+def is_mapping(value: Any) -> bool:
+    """Whether it has members, and is not bytes."""
+    return isinstance(value, dict) and bool(value) and value.keys() != {BYTES}
 
 
 def text_bytes(text: str) -> bytes:

@@ -22,6 +22,7 @@ from datasync.documents.entries import (
     Entry,
     decoded_base64,
     document,
+    is_mapping,
     text_bytes,
 )
 from datasync.documents.exports import exported
@@ -110,7 +111,7 @@ def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
         for member in _object(text, 0, "a mapping of keys to values"):
             for key, at, begin, end, value in _leaves(text, member, flatten):
                 raw = _raw(text, begin, end, value)
-                yield Entry(key, raw, *place.of(at), _is_mapping(value))
+                yield Entry(key, raw, *place.of(at), is_mapping(value))
     except _Problem as wrong:
         raise wrong.in_file(name, text) from None
 
@@ -212,15 +213,10 @@ def _plain_line(number: int, data: bytes) -> Entry | None:
     return Entry(line.key, line.value.encode(), number, len(data[: place.end()].decode()) + 1)
 
 
-def _is_mapping(value: Any) -> bool:
-    """Whether it has members, and is not bytes."""
-    return isinstance(value, dict) and bool(value) and value.keys() != {BYTES}
-
-
 def _leaves(text: str, member: Member, flatten: str | None, depth: int = 0) -> Iterator[Member]:
     """The member itself, or with `flatten` the leaves below it, named by the way to them."""
     name, at, begin, end, value = member
-    if flatten is None or not _is_mapping(value):
+    if flatten is None or not is_mapping(value):
         yield member
         return
     if depth == DEEPEST:

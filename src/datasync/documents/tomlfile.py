@@ -20,6 +20,7 @@ from datasync.documents.entries import (
     Entry,
     decoded_base64,
     document,
+    is_mapping,
     text_bytes,
 )
 from datasync.documents.records import Record
@@ -46,7 +47,7 @@ def toml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
         line, column = _place(text, key)
         try:
             for leaf, inner in _leaves(key, value, flatten):
-                yield Entry(leaf, _raw(inner), line, column, _is_mapping(inner))
+                yield Entry(leaf, _raw(inner), line, column, is_mapping(inner))
         except ValueError as error:
             raise BadFile(name, line, column, str(error)) from None
 
@@ -92,12 +93,8 @@ def _place(text: str, key: str) -> tuple[int, int]:
     return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and value.keys() != {BYTES}
-
-
 def _leaves(key: str, value: Any, flatten: str | None, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if flatten is None or not _is_mapping(value):
+    if flatten is None or not is_mapping(value):
         yield key, value
         return
     if depth == DEEPEST:

@@ -122,9 +122,8 @@ class _KnownSession(PushSession):
             self._send([Commit(None, revision, changes)])
 
     def replaced(self) -> None:
-        if (
-            self._due is None
-        ):  # snapshots of several layers, and what they make superfluous, come together
+        # snapshots of several layers, and what they make superfluous, come together
+        if self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._show)
 
     def _show(self) -> None:
