@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -148,7 +148,7 @@ class View(Mapping[str, T]):
             raise KeyError(key)
         return record
 
-    def _records(self) -> list[tuple[str, Record]]:
+    def _records(self) -> Sequence[tuple[str, Record]]:
         self._ready()
         return self._engine.items(self._prefix)
 

@@ -143,6 +143,8 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
             under = mirror.under(scope)
             assert [key for key, _ in under] == sorted(key for key in after if lies_in(key, scope))
             assert all(record is mirror.records[key] for key, record in under)
+            assert [*under] == [under[at] for at in range(len(under))]
+            assert [*under[1:3]] == [*under][1:3]
 
 
 def test_records_name_their_layer_and_cost_no_more_for_it() -> None:

@@ -26,6 +26,7 @@ from datasync.syncbase.confirm import Write
 from datasync.syncbase.core import Core, Layer
 from datasync.syncbase.effects import Onlooker, Tracing
 from datasync.syncbase.feed import Feed
+from datasync.syncbase.mirror import Pairs
 from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import logger
@@ -329,7 +330,7 @@ class Engine:
         """Those keys, in order, as they are now."""
         return self._core.mirror.keys(prefix)
 
-    def items(self, scope: str) -> list[tuple[str, Record]]:
+    def items(self, scope: str) -> Pairs:
         """What is known of a scope, in key order. Safe from any thread."""
         return self._core.mirror.under(scope)
 

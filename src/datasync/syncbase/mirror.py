@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from datasync.events import Record, record_type
 from datasync.ordered import OrderedKeys
 from datasync.scopes import Scopes, is_prefix
 
-__all__ = ["Diff", "Lock", "Mirror"]
+__all__ = ["Diff", "Lock", "Mirror", "Pairs"]
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
@@ -22,6 +22,32 @@ class Lock(Protocol):
     def release(self) -> object: ...
     def __enter__(self) -> object: ...
     def __exit__(self, *error: Any) -> object: ...
+
+
+class Pairs(Sequence[tuple[str, Record]]):
+    """Keys with their records, in two columns: where a tuple for each of a million is kept, the
+    garbage collector looks at all of them over and over while they are made."""
+
+    __slots__ = ("_names", "_records")
+
+    def __init__(self, names: Sequence[str], records: Sequence[Record]) -> None:
+        self._names = names
+        self._records = records
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        return zip(self._names, self._records, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, Record]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, Record] | Pairs:
+        if isinstance(index, slice):
+            return Pairs(self._names[index], self._records[index])
+        return self._names[index], self._records[index]
 
 
 class Mirror:
@@ -132,15 +158,15 @@ class Mirror:
         with self._lock:
             return self.records.get(key)
 
-    def under(self, scope: str) -> list[tuple[str, Record]]:
+    def under(self, scope: str) -> Pairs:
         """The merged state under one prefix (or of one key), in key order, between two commits."""
         with self._lock:
             records = self.records
-            if not is_prefix(scope):
-                record = records.get(scope)
-                return [] if record is None else [(scope, record)]
-            keys = self._order.under(scope, records)
-            return list(zip(keys, map(records.__getitem__, keys), strict=True))
+            if is_prefix(scope):
+                names = self._order.under(scope, records)
+            else:
+                names = [scope] if scope in records else []
+            return Pairs(names, [*map(records.__getitem__, names)])
 
     def count(self, prefix: str) -> int:
         """How many keys there are under a prefix, between two commits."""
