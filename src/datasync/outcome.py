@@ -46,6 +46,7 @@ Listener = Callable[[Result], None]
 _NO_REASONS: Mapping[str, str] = {}
 # by value, for the hash of an enum member is slow. UNWATCHED stays only where no watch votes at all
 _WORSE = {"unwatched": 0, "accepted": 1, "refused": 2, "failed": 3, "overdue": 4}
+_UNWATCHED = Verdict.UNWATCHED
 _AGAIN = (Verdict.FAILED, Verdict.OVERDUE)
 _PLAIN = {verdict.value: Result(verdict) for verdict in Verdict}
 
@@ -73,7 +74,9 @@ class Tally(msgspec.Struct, gc=False):
 
     def vote(self, verdict: Verdict, reasons: Mapping[str, str] = _NO_REASONS) -> None:
         """The outcome at one of the watches."""
-        if verdict is not self._verdict:
+        if self._verdict is _UNWATCHED:
+            self._verdict = verdict
+        elif verdict is not self._verdict:
             self.note(verdict)
         if reasons:
             if self._reasons is None:

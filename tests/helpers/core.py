@@ -110,7 +110,7 @@ class Bench:
 
     def event(self, sub: Subscriber) -> Event[Any] | None:
         """What was delivered to the watch and is open; the handler now has it."""
-        self._delivered += [event for _, event in self.core.effects]
+        self._delivered += self.core.effects
         self.core.effects.clear()
         event = next((event for event in self._delivered if sub.has(event)), None)
         if event is not None and sub.deadline is None:

@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -77,10 +78,10 @@ def test_an_unexpected_error_in_handing_over_is_said_and_the_event_comes_again(
 
         deliver = AsyncRunner.deliver
 
-        def broken(self: AsyncRunner, event: Event[Any]) -> None:
+        def broken(self: AsyncRunner, event: Event[Any], context: Context) -> None:
             if event.attempt == 1:
                 raise RuntimeError("of the engine")
-            deliver(self, event)
+            deliver(self, event, context)
 
         monkeypatch.setattr(AsyncRunner, "deliver", broken)
         async with running(FaultySource(), handler):

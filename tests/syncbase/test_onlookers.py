@@ -111,11 +111,11 @@ def test_the_fast_way_tells_too() -> None:
 )
 def test_what_took_so_long_is_counted_in_its_step(took: float, step: int) -> None:
     stats = Stats(given_at=0.0)
-    stats.settle(took, accepted=True)
+    stats.settle(took, 3)
     assert stats.latencies == [int(at == step) for at in range(len(LATENCIES) + 1)]
-    assert (stats.failures, stats.accepted_at) == (0, took)
-    stats.settle(took, accepted=False)
-    assert (sum(stats.latencies), stats.failures) == (2, 1)
+    assert (stats.failures, stats.accepted_at, stats.changes) == (0, took, 3)
+    stats.settle(took, None)
+    assert (stats.events, stats.failures, stats.changes) == (2, 1, 3)
     assert stats.seconds == pytest.approx(2 * took)
 
 

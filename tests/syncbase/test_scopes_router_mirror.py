@@ -216,6 +216,7 @@ def test_a_key_that_is_not_text_is_refused_before_anything_is_taken_over() -> No
 def test_other_threads_read_the_mirror_between_two_commits(layers: int) -> None:
     mirror = Mirror([f"layer {index}" for index in range(layers)], threading.RLock())
     mirror.apply(0, [("a", b"old"), ("b", b"old")], 1)
+    mirror.share()
     read: list[tuple[bytes, ...]] = []
 
     def look() -> None:

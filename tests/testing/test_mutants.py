@@ -95,8 +95,8 @@ MISTAKES = [
     Mistake(
         "an ack counted twice",
         "syncbase/mailbox.py",
-        "            self.tally.vote(verdict, reasons)\n            self.tally = None\n",
-        "            self.tally.vote(verdict, reasons)\n            self.tally.vote(verdict, reasons)\n"
+        "            tally.vote(verdict, reasons)\n            self.tally = None\n",
+        "            tally.vote(verdict, reasons)\n            tally.vote(verdict, reasons)\n"
         "            self.tally = None\n",
     ),
     Mistake(
@@ -360,8 +360,8 @@ MISTAKES = [
     Mistake(
         "a report is waited for though it has come",
         "syncbase/delivery.py",
-        "        sub.stats.events += 1\n        self._stop_waiting(sub)\n",
-        "        sub.stats.events += 1\n",
+        "        self._stop_waiting(sub)\n        if sub.skipped is Skipped.HANDLER:\n",
+        "        if sub.skipped is Skipped.HANDLER:\n",
         start=350,
     ),
     Mistake(

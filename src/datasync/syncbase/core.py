@@ -149,6 +149,7 @@ class Core:
 
         Returns what `covers` wants to know.
         """
+        self.mirror.share()
         self._held_scopes[scope] += 1
         return self._register([scope])
 
@@ -303,8 +304,9 @@ class Core:
         self._distribute(diffs, same, revision, layer.name, tally)
         if tally is not None:
             tally.close()
-        for onlooker in self.onlookers:
-            onlooker.committed((*diffs, *same), revision)
+        if self.onlookers:
+            for onlooker in self.onlookers:
+                onlooker.committed((*diffs, *same), revision)
 
     def _distribute(
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None

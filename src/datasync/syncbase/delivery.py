@@ -15,7 +15,7 @@ from datasync.outcome import Verdict
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
-from datasync.syncbase.effects import Effect, Tracing
+from datasync.syncbase.effects import Tracing
 from datasync.syncbase.mailbox import Batch
 from datasync.syncbase.mirror import Mirror
 from datasync.syncbase.outstanding import NO_REASONS, Outstanding, Stage
@@ -32,6 +32,7 @@ log = logger("datasync")
 NEW_HISTORY = "new history: the store was emptied, restored or replaced"
 
 _OUT = Stage.OUT
+_ACCEPTED = Verdict.ACCEPTED
 
 
 class Delivery:
@@ -45,7 +46,8 @@ class Delivery:
         rng: random.Random,
         coverage: Coverage,
     ) -> None:
-        self.effects: deque[Effect] = deque()
+        self.effects: deque[Event[Any]] = deque()
+        """What it asks of the engine: each of these is to be given to its watch."""
         self.rounds: Rounds[Subscriber] = Rounds()
         self.newest: tuple[int, str] = (0, "")
         """Revision and source of what was taken over last."""
@@ -105,13 +107,17 @@ class Delivery:
         Without an error that accepts the event, unless it is deferred.
         """
         sub: Subscriber = event._ticket
-        if error is not None or not event._deferred:
-            out = sub.outstanding
-            if out is not None and out.event is event and out.stage is _OUT:
-                sub.idle = True
-                self.report(event, error)
-                return
-        self.ask(sub)
+        out = sub.outstanding
+        if (
+            out is not None
+            and out.event is event
+            and out.stage is _OUT
+            and (error is not None or not event._deferred)
+        ):
+            sub.idle = True
+            self._take_report(sub, out, error)
+        else:
+            self.ask(sub)
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """What the handler says of the event.
@@ -122,17 +128,16 @@ class Delivery:
         out = sub.outstanding
         if out is None or out.event is not event or out.stage is not _OUT:
             return
+        self._take_report(sub, out, error)
+
+    def _take_report(self, sub: Subscriber, out: Outstanding, error: BaseException | None) -> None:
         if error is None and sub.fast:  # what follows boils down to this
             batch = out.batch
             sub.outstanding = sub.deadline = None
-            stats = sub.stats
-            stats.events += 1
-            stats.changes += len(batch.changes)
-            stats.settle(self.clock(), accepted=True)
+            sub.stats.settle(self.clock(), len(batch.changes))
             if self.tracing is not None:
                 self.tracing.settled(sub.name, Verdict.ACCEPTED, NO_REASONS, None)
-            if batch.tally is not None or batch.votes:
-                batch.answer(Verdict.ACCEPTED, NO_REASONS)
+            batch.answer(_ACCEPTED, NO_REASONS)
             if sub.dependents:
                 self._pump_dependents(sub)
             return
@@ -142,7 +147,7 @@ class Delivery:
             # G8: an error that is not what its class says, say; the event must not be left out for
             # ever
             log.exception("%s: unexpected error in taking a report", sub.name)
-            if not sub.has(event):
+            if not sub.has(out.event):
                 raise
             self._fail(sub, out, unexpected)
         self.pump(sub)
@@ -279,7 +284,7 @@ class Delivery:
         )
         sub.outstanding = Outstanding(event, batch, _OUT)
         sub.idle = False
-        self.effects.append((sub, event))
+        self.effects.append(event)
 
     # -- within ------------------------------------------------------------------------------------
 
@@ -344,7 +349,7 @@ class Delivery:
         sub.idle = False
         sub.skip(Skipped.NO)
         sub.deadline = None
-        self.effects.append((sub, out.event))
+        self.effects.append(out.event)
 
     def _expect(self, sub: Subscriber) -> None:
         """Wait only so long for somebody to read, or for a source that is lost."""
@@ -398,9 +403,7 @@ class Delivery:
             keys = sum(map(len, event.values.values()))
             took = self.clock() - sub.stats.resynced_at
             sub.stats.last_resync = LastResync(event.reason, took, keys, self._wall())
-        sub.stats.changes += keys
-
-        sub.stats.settle(self.clock(), accepted=True)
+        sub.stats.settle(self.clock(), keys)
         verdict = Verdict.REFUSED if refused else Verdict.ACCEPTED
         if self.tracing is not None:
             self.tracing.settled(sub.name, verdict, refused, None)
@@ -411,7 +414,7 @@ class Delivery:
     def _fail(self, sub: Subscriber, out: Outstanding, error: BaseException) -> None:
         sub.fast = False
         out.batch.answer(Verdict.FAILED, NO_REASONS)
-        sub.stats.settle(self.clock(), accepted=False)
+        sub.stats.settle(self.clock(), None)
         if self.tracing is not None:
             self.tracing.settled(sub.name, Verdict.FAILED, NO_REASONS, error)
         trouble = sub.trouble
@@ -468,7 +471,6 @@ class Delivery:
 
     def _settle(self, sub: Subscriber, *, its_turn: bool) -> None:
         """The event has an outcome: let the round and the dependent watches go on."""
-        sub.stats.events += 1
         self._stop_waiting(sub)
         if sub.skipped is Skipped.HANDLER:
             watchlog.reported_late(sub)

@@ -1,5 +1,5 @@
-"""What the core asks of the engine, in order, which carries it out when the core has returned; and
-what it tells those who only look on.
+"""What the core asks of the engine, besides giving events to watches; and what it tells those who
+only look on.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import msgspec
 from datasync.events import Event
 from datasync.outcome import Verdict
 from datasync.syncbase.mirror import Diff
-from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["Effect", "Onlooker", "Request", "Tracing"]
+__all__ = ["Onlooker", "Request", "Tracing"]
 
 
 class Request(msgspec.Struct, gc=False):
@@ -54,7 +53,3 @@ class Tracing(Onlooker, Protocol):
     ) -> None: ...
     def overdue(self, watch: str) -> None: ...
     def closed(self, watch: str) -> None: ...
-
-
-Effect = tuple[Subscriber, Event[Any]]
-"""This watch is to be given this event: its handler, or who waits in its stream."""

@@ -27,6 +27,7 @@ from datasync.syncbase.core import Core, Layer
 from datasync.syncbase.effects import Onlooker, Tracing
 from datasync.syncbase.feed import Feed
 from datasync.syncbase.mirror import Pairs
+from datasync.syncbase.outstanding import Stage
 from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import logger
@@ -37,6 +38,7 @@ UNCONFIRMED = "closed before the watches reported; the write itself stands"
 
 log = logger("datasync")
 
+_OUT = Stage.OUT
 _NOTHING = Scopes()
 _NARROW_PAUSE = 10
 """How many times as long as it took, what is needed no more is not forgotten again."""
@@ -67,6 +69,7 @@ class Engine:
         ]
         lock = threading.RLock()  # reentrant, for a signal handler may read a view, too
         self._core = Core(self.layers, options, self._now, wall, self._rng, lock)
+        self._delivery = self._core.delivery
         self._requests = self._core.requests
         self._timers = self._core.delivery.timers.heap
         self._feeds: list[Feed] = []
@@ -94,7 +97,7 @@ class Engine:
         Raises what makes no sense to retry.
         """
         self._loop = asyncio.get_running_loop()
-        self._core.delivery.clock = self._loop.time
+        self._delivery.clock = _clock_of(self._loop)
         self._take_released()
         for sub in list(self._core.subscribers):
             sub.runner.start()
@@ -363,19 +366,19 @@ class Engine:
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """A handler reports on its event."""
-        self._core.delivery.report(event, error)
+        self._delivery.report(event, error)
         if not self._draining:
             self.drain()
 
     def finished(self, event: Event[Any], error: BaseException | None) -> None:
         """A handler has returned, or raised."""
-        self._core.delivery.finished(event, error)
+        self._delivery.finished(event, error)
         if not self._draining:
             self.drain()
 
     def ask(self, sub: Subscriber) -> None:
         """A handler is idle, or somebody waits in a stream."""
-        self._core.delivery.ask(sub)
+        self._delivery.ask(sub)
         if not self._draining:
             self.drain()
 
@@ -491,27 +494,30 @@ class Engine:
                 self._feeds[request.layer].registered(wider=request.wider)
         if self._draining:
             return
-        delivery = self._core.delivery
+        delivery = self._delivery
         effects, tracing = delivery.effects, delivery.tracing
         self._draining = True
         try:
             while effects:
-                sub, event = effects.popleft()
-                if sub.has(event):  # it may have been closed meanwhile
-                    sub.stats.given_at = delivery.clock()
-                    try:
-                        runner = sub.runner
-                        if tracing is None:
-                            runner.deliver(event)
-                        else:
-                            runner.deliver(event, tracing.given(sub.name, event, runner.context))
-                    # G8: not of the handler; its event must not be left out for ever
-                    except Exception as error:
-                        log.exception("%s: unexpected error in handing over an event", sub.name)
-                        delivery.report(event, error)
-                        delivery.ask(sub)  # no handler has it, so none will
-                    if sub.has(event):
-                        delivery.delivered(sub, event)
+                event = effects.popleft()
+                sub: Subscriber = event._ticket
+                out = sub.outstanding
+                if out is None or out.event is not event or out.stage is not _OUT:
+                    continue  # it was closed meanwhile
+                sub.stats.given_at = delivery.clock()
+                try:
+                    runner = sub.runner
+                    context = runner.context
+                    if tracing is not None:
+                        context = tracing.given(sub.name, event, context)
+                    runner.deliver(event, context)
+                # G8: not of the handler; its event must not be left out for ever
+                except Exception as error:
+                    log.exception("%s: unexpected error in handing over an event", sub.name)
+                    delivery.report(event, error)
+                    delivery.ask(sub)  # no handler has it, so none will
+                if sub.outstanding is out and sub.has(event):
+                    delivery.delivered(sub, event)
         finally:
             self._draining = False
         timers = self._timers
@@ -550,6 +556,12 @@ class Engine:
     def _now(self) -> float:
         assert self._loop is not None
         return self._loop.time()
+
+
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Its clock. Those of asyncio itself go by this one, which is asked with a call less."""
+    its_own = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+    return time.monotonic if its_own else loop.time
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

@@ -42,8 +42,9 @@ class Batch(msgspec.Struct):
         """Settle what it owes, which it then owes no more,
         save to a tally that waits for a final outcome.
         """
-        if self.tally is not None and self.tally.counts(verdict):
-            self.tally.vote(verdict, reasons)
+        tally = self.tally
+        if tally is not None and (not tally.final or tally.counts(verdict)):
+            tally.vote(verdict, reasons)
             self.tally = None
         if self.votes:
             self.votes = [vote for vote in self.votes if not vote.cast(verdict, reasons)]

@@ -50,24 +50,41 @@ class Pairs(Sequence[tuple[str, Record]]):
         return self._names[index], self._records[index]
 
 
+class _Unshared:
+    """The lock of a mirror that no other thread reads."""
+
+    def acquire(self) -> None: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+_UNSHARED = _Unshared()
+
+
 class Mirror:
     """The state of each source (layer), merged: of two layers with the same key the later one wins.
 
     `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to
     it.
 
-    Only the loop's own thread changes it. Others may call `get` and `under`: `lock` keeps them out
-    while a commit is half done (G4, G12).
+    Only the loop's own thread changes it. Others may call `get`, `under`, `count` and `keys` once
+    it is shared: from then on `lock` keeps them out while a commit is half done (G4, G12).
     """
 
-    __slots__ = ("_layers", "_lock", "_order", "_types", "records")
+    __slots__ = ("_layers", "_lock", "_order", "_shared_lock", "_types", "records")
 
     def __init__(self, sources: Sequence[str], lock: Lock) -> None:
-        self._lock = lock
+        self._lock: Lock = _UNSHARED
+        self._shared_lock = lock
         self._types = [record_type(name) for name in sources]
         self._layers: list[dict[str, Record]] = [{} for _ in sources]
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
         self._order = OrderedKeys()
+
+    def share(self) -> None:
+        """Let other threads read, too; called where none of the methods below is under way."""
+        self._lock = self._shared_lock
 
     def stage(
         self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]
@@ -97,7 +114,9 @@ class Mirror:
         diffs: list[Diff] = []
         same: list[Diff] = []
         # the hot path: here `with` would take several times as long as the two calls
-        self._lock.acquire()
+        lock = self._lock
+        if lock is not _UNSHARED:
+            lock.acquire()
         try:
             records, make, touched = self.records, self._types[layer], self._order.touched
             for key, raw in changes:
@@ -123,7 +142,8 @@ class Mirror:
             if touched:
                 self._order.trim()
         finally:
-            self._lock.release()
+            if lock is not _UNSHARED:
+                lock.release()
         return diffs, same
 
     def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:

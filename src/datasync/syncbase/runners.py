@@ -31,7 +31,7 @@ __all__ = [
     "runner_for",
 ]
 
-_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_EAGER = sys.version_info >= (3, 12)
 
 
 class Desk(Protocol):
@@ -59,7 +59,7 @@ class Runner(abc.ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         self.context = contextvars.Context()
-        """What the application runs in, unless `deliver` is told otherwise."""
+        """What the application is to run in."""
 
     def start(self) -> None:
         """Called in the loop, when the DataSync starts or the watch is added to a running one."""
@@ -67,7 +67,7 @@ class Runner(abc.ABC):
         self._thread_id = threading.get_ident()
 
     @abc.abstractmethod
-    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
+    def deliver(self, event: Event[Any], context: contextvars.Context) -> None:
         """Give the event to the application, to be handled in this context."""
 
     @abc.abstractmethod
@@ -104,19 +104,23 @@ class AsyncRunner(Runner):
         super().start()
         self._desk.ask(self._sub)
 
-    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
-        assert self._loop is not None
+    def deliver(self, event: Event[Any], context: contextvars.Context) -> None:
         try:
-            task: asyncio.Task[None] = asyncio.Task(
-                self._handler(event) if _EAGER else self._unless_closed(event),  # type: ignore[arg-type]
-                loop=self._loop,
-                context=context or self.context,
-                **_EAGER,
-            )
+            task: asyncio.Task[None]
+            if _EAGER:
+                task = asyncio.Task(  # type: ignore[call-arg]
+                    self._handler(event),  # type: ignore[arg-type]
+                    loop=self._loop,
+                    context=context,
+                    eager_start=True,
+                )
+            else:  # pragma: no cover - before Python 3.12
+                task = asyncio.Task(self._unless_closed(event), loop=self._loop, context=context)
         # by a plain wrapper around the handler, or see `_is_for_the_loop`
         except BaseException as error:
             self._desk.finished(event, error)
             if _is_for_the_loop(error):
+                assert self._loop is not None
                 self._loop.call_soon(_raise, error)
             return
         if task.done():
@@ -186,8 +190,8 @@ class ThreadRunner(Runner):
         threading.Thread(target=self._work, name=f"datasync {self._sub.name}", daemon=True).start()
         self._desk.ask(self._sub)
 
-    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
-        self._queue.put((event, context or self.context))
+    def deliver(self, event: Event[Any], context: contextvars.Context) -> None:
+        self._queue.put((event, context))
 
     def _work(self) -> None:
         while (given := self._queue.get()) is not None:
@@ -254,7 +258,7 @@ class StreamRunner(Runner):
             )
         return self._generation
 
-    def deliver(self, event: Event[Any], context: contextvars.Context | None = None) -> None:
+    def deliver(self, event: Event[Any], context: contextvars.Context) -> None:
         self._arrived = event
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

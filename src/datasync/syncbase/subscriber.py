@@ -178,13 +178,12 @@ class Trouble(msgspec.Struct):
 
 
 _STEPS = [0] * (len(LATENCIES) + 1)
+_QUICK = LATENCIES[0]
 
 
 class Stats(msgspec.Struct):
     """What `status()` counts; times are by the clock."""
 
-    events: int = 0
-    """Those it has reported on."""
     changes: int = 0
     """Those it has accepted."""
     resynced_at: float = 0.0
@@ -201,15 +200,22 @@ class Stats(msgspec.Struct):
     latencies: list[int] = msgspec.field(default_factory=_STEPS.copy)
     """The same counted by step, see `Latency`."""
 
-    def settle(self, now: float, *, accepted: bool) -> None:
-        """An event has an outcome."""
+    @property
+    def events(self) -> int:
+        """Those it has reported on."""
+        return sum(self.latencies)
+
+    def settle(self, now: float, changes: int | None) -> None:
+        """An event has an outcome: so many changes are accepted, or (None) it has failed."""
         took = now - self.given_at
         self.seconds += took
-        self.latencies[bisect_left(LATENCIES, took)] += 1
-        if accepted:
-            self.accepted_at = now
-        else:
+        # most are as quick as that, and need no search
+        self.latencies[0 if took <= _QUICK else bisect_left(LATENCIES, took)] += 1
+        if changes is None:
             self.failures += 1
+        else:
+            self.accepted_at = now
+            self.changes += changes
 
 
 class Subscriber:
