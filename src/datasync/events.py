@@ -83,9 +83,10 @@ class KeyVal(msgspec.Struct, Generic[T], gc=False, eq=False):
     def value(self) -> T:
         """The decoded value. Raises `DecodeError` if the bytes are not a
         value of the watch's type."""
-        if self._value is _UNREAD:
-            self._value = self._decode(self.key, self._record.raw)
-        return cast(T, self._value)
+        value: T = self._value
+        if value is _UNREAD:
+            value = self._value = self._decode(self.key, self._record.raw)
+        return value
 
     @property
     def raw(self) -> bytes:
@@ -128,9 +129,11 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
     @property
     def value(self) -> T | None:
         """The new value, decoded on first use; None for a delete. Raises `DecodeError`."""
-        if self._value is _UNREAD:
-            self._value = None if self._new is None else self._decode(self.key, self._new.raw)
-        return cast("T | None", self._value)
+        value: T | None = self._value
+        if value is _UNREAD:
+            value = None if self._new is None else self._decode(self.key, self._new.raw)
+            self._value = value
+        return value
 
     @property
     def raw(self) -> bytes | None:
@@ -140,9 +143,11 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
     @property
     def prev(self) -> KeyVal[T] | None:
         """The value before, as this watch last accepted it; None if it accepted none."""
-        if self._prev is _UNREAD:
-            self._prev = None if self._old is None else KeyVal(self.key, self._old, self._decode)
-        return cast("KeyVal[T] | None", self._prev)
+        prev: KeyVal[T] | None = self._prev
+        if prev is _UNREAD:
+            prev = None if self._old is None else KeyVal(self.key, self._old, self._decode)
+            self._prev = prev
+        return prev
 
     @property
     def source(self) -> str:

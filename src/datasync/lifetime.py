@@ -64,12 +64,13 @@ class Lifetime:
         """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can
         be used here and now.
         """
-        if self._loop is None:
-            raise UsageError(
-                "the DataSync is not started; use it inside `async with sync:` (in "
-                "datasync.blocking `with sync:`)"
-            )
-        self.check_open()
+        if (
+            self._loop is None
+            or self.closed
+            or asyncio._get_running_loop() is not self._loop
+            or self._fork != _forks
+        ):
+            self._refuse()
 
     def check_open(self) -> None:
         """The same, for what can be done before the start as well."""
@@ -90,6 +91,14 @@ class Lifetime:
         """Raise `Forked` unless it can be used in this process."""
         if self._loop is not None and self._fork != _forks:
             raise Forked
+
+    def _refuse(self) -> None:
+        if self._loop is None:
+            raise UsageError(
+                "the DataSync is not started; use it inside `async with sync:` (in "
+                "datasync.blocking `with sync:`)"
+            )
+        self.check_open()
 
     def _check_place(self) -> None:
         self.check_process()

@@ -6,10 +6,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping
 
-__all__ = ["OrderedKeys"]
+__all__ = ["TOUCHED_LIMIT", "OrderedKeys"]
 
 _FEW = 64  # keys; so few are put in, and taken out, one by one
-_TOUCHED_LIMIT = 4096
+TOUCHED_LIMIT = 4096
+"""So many keys may have come and gone before `trim` has anything to do."""
 
 
 class OrderedKeys:
@@ -47,7 +48,7 @@ class OrderedKeys:
     def trim(self) -> None:
         """Give up the order where so many keys have come or gone that to sort all of them
         again costs no more for each."""
-        if self.touched is not None and len(self.touched) > max(_TOUCHED_LIMIT, len(self._index)):
+        if self.touched is not None and len(self.touched) > max(TOUCHED_LIMIT, len(self._index)):
             self.forget()
 
     def forget(self) -> None:

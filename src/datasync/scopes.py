@@ -138,9 +138,11 @@ class Scopes:
         few = self._few
         if few is None:
             kept = [change for change in changes if change[0] in self]
-        else:
-            kept = [change for change in changes if change[0].startswith(few)]
-        return changes if len(kept) == len(changes) else kept
+            return changes if len(kept) == len(changes) else kept
+        for change in changes:
+            if not change[0].startswith(few):
+                return [change for change in changes if change[0].startswith(few)]
+        return changes
 
     @property
     def names(self) -> frozenset[str]:

@@ -250,28 +250,26 @@ class Soon:
     """Calls that wait for the end of this turn of the loop, or for `now` where
     somebody cannot wait so long."""
 
-    __slots__ = ("_calls", "_loop")
+    __slots__ = ("_loop", "waiting")
 
     def __init__(self) -> None:
-        self._calls: list[Callable[[], None]] = []
+        self.waiting: list[Callable[[], None]] = []
+        """Those that wait."""
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._calls)
 
     def call(self, call: Callable[[], None]) -> None:
         """Call this, behind those that wait already."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._calls.clear()  # the loop that they were to be called in has ended
+            self.waiting.clear()  # the loop that they were to be called in has ended
         self._loop = loop
-        if not self._calls:
+        if not self.waiting:
             loop.call_soon(self.now)
-        self._calls.append(call)
+        self.waiting.append(call)
 
     def now(self) -> None:
         """Call all that wait."""
-        calls, self._calls = self._calls, []
+        calls, self.waiting = self.waiting, []
         for call in calls:
             call()
 

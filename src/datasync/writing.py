@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.checks import check_operations, check_options
+from datasync.checks import check_key, check_operations, check_options
 from datasync.codec import codec_for, encode
 from datasync.errors import (
     BadKey,
@@ -62,12 +62,13 @@ class Writer:
             source for source, _ in targets if not _takes_everything(source.capabilities)
         ]
         self._keys = keys
+        self._rooted = bool(keys.root)
         self._options = options
         self.tracing: Tracing | None = None
 
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
-        self._keys.check_key(key)
+        check_key(key, self._rooted)
         if ttl is not None and not _is_time(ttl):
             raise BadValue(f"the ttl of {key!r} must be a positive number of seconds, got {ttl!r}")
         if type(value) is bytes:  # the hot path
@@ -111,14 +112,11 @@ class Writer:
             raise UsageError(
                 "several sources and no write_to=; name the source that takes the writes"
             )
-        if confirm is not True and confirm is not False and not _is_time(confirm):
-            raise UsageError(
-                f"confirm must be True, False or a positive number of seconds, got {confirm!r}"
-            )
         if confirm is not False:
-            self._check_confirmable()
-        for source in self._restricted:
-            check_options(source, operations)
+            self._check_confirmable(confirm)
+        if self._restricted:
+            for source in self._restricted:
+                check_options(source, operations)
         if self.tracing is not None:
             return self._traced(self.tracing, operations, confirm)
         return self._committed(operations, confirm)
@@ -154,14 +152,18 @@ class Writer:
             committed, result = Committed(error.revision), Result(error.verdict, error.reasons)
         return msgspec.structs.replace(committed, result=result)
 
-    def _check_confirmable(self) -> None:
+    def _check_confirmable(self, confirm: bool | float) -> None:
         """G10: before anything is written, for "unwatched" would be a guess: watches elsewhere may
-        have applied it. Raises `UnsupportedOption`.
+        have applied it. Raises `UnsupportedOption`, `UsageError`.
         """
-        if self._engine.has_watches:
-            return
+        if confirm is not True and not _is_time(confirm):
+            raise UsageError(
+                f"confirm must be True, False or a positive number of seconds, got {confirm!r}"
+            )
         for source, _ in self.targets:
-            if not (source.capabilities.reply or source.forwards_verdicts):
+            if not (
+                source.capabilities.reply or source.forwards_verdicts or self._engine.has_watches
+            ):
                 raise UnsupportedOption(
                     f"{source.name} carries no verdicts, and there is no watch here to ask; leave "
                     "confirm out, write where the watches are, or have the agent listen "
@@ -199,18 +201,24 @@ class Writer:
     async def _confirmed(
         self, source: Source, layer: Layer, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
-        self._engine.widen_now()
-        reply, writes = source.capabilities.reply, {}
-        if not reply:
+        if layer.widening:
+            self._engine.widen_now()
+        if not source.capabilities.reply:
             writes = self._writes(operations)
-        elif not self._engine.follows(layer):
+        elif self._engine.follows(layer):
+            writes = None
+        else:
             # G7: the reply cannot tell of the watches that the source has not heard of yet
-            writes = self._writes(operations)
-            writes = {key: writes[key] for key in self._engine.unfollowed(layer, writes)}
-        if reply and not writes:
+            known = self._writes(operations)
+            writes = {key: known[key] for key in self._engine.unfollowed(layer, known)} or None
+
+        if writes is None:
             committed = await source.commit(operations, reply=True)
             assert committed.result is not None
-            result = await self._in_time(committed.result, self._deadline(confirm))
+            if isinstance(committed.result, Result):
+                result = committed.result
+            else:
+                result = await self._in_time(committed.result, self._deadline(confirm))
         else:
             committed, result = await self._asked(source, layer, operations, writes, confirm)
         if result.verdict is not Verdict.ACCEPTED:
@@ -268,10 +276,8 @@ class Writer:
         limit = self._engine.patience if confirm is True else float(confirm)
         return asyncio.get_running_loop().time() + limit
 
-    async def _in_time(self, verdict: Result | asyncio.Future[Result], deadline: float) -> Result:
+    async def _in_time(self, verdict: asyncio.Future[Result], deadline: float) -> Result:
         """The verdict; OVERDUE if it does not come in time."""
-        if isinstance(verdict, Result):
-            return verdict
         if verdict.done():
             return verdict.result()
         with self._engine.awaiting(verdict):

@@ -13,7 +13,7 @@ import msgspec
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
-from datasync.ordered import OrderedKeys
+from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
 from datasync.outcome import Tally
 from datasync.scopes import is_prefix
 from datasync.source import (
@@ -142,7 +142,7 @@ class MemorySource(Source):
                 await asyncio.sleep(0)
 
     def _commit(self, operations: Sequence[Operation], reply: bool) -> Committed:
-        if self.widenings:
+        if self.widenings.waiting:
             self.widenings.now()
         items = self._items
         for operation in operations:
@@ -169,7 +169,8 @@ class MemorySource(Source):
         outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
-        if self._order.touched:
+        touched = self._order.touched
+        if touched and len(touched) > TOUCHED_LIMIT:
             self._order.trim()
         written = self._revision  # G10: handlers run within `_publish`, and may write as well
         if outcome is None:
@@ -178,7 +179,7 @@ class MemorySource(Source):
             return Committed(written, existed)
 
         # G7: who watches a key that is deleted in vain accepts that, too
-        if not all(existed):
+        if False in existed:
             deleted = (operation.key for operation in operations if type(operation) is Delete)
             vain = [(key, None) for key, found in zip(deleted, existed, strict=True) if not found]
             changes = [*changes, *vain]
@@ -401,7 +402,7 @@ class MemorySession(PushSession):
     def __init__(self, source: MemorySource, scopes: Scopes, due: Iterable[Part]) -> None:
         self.scopes = scopes
         self._source = source
-        self._due = deque(map(self._cut, due))
+        self._due = deque(part if isinstance(part, Snapshot) else self._cut(part) for part in due)
         self._sink: Callable[[Sequence[Frame]], None] | None = None
         self._push: Callable[[Sequence[Frame]], None] | None = None
         """The sink, while nothing is due that has to come first."""
@@ -425,15 +426,16 @@ class MemorySession(PushSession):
 
     def push(self, part: Part) -> None:
         """Bring what has just come about, as far as it concerns the scopes."""
-        part = self._cut(part)
-        if self._push is not None and not isinstance(part, Snapshot):
-            self._push(part)
-            return
-        self._due.append(part)
-        if self._push is not None:
-            self._push = None
-            self._level.clear()
-            self._bring()
+        if isinstance(part, Snapshot):
+            self._due.append(part)
+            if self._push is not None:
+                self._push = None
+                self._level.clear()
+                self._bring()
+        elif self._push is not None:
+            self._push(self._cut(part))
+        else:
+            self._due.append(self._cut(part))
 
     def _bring(self) -> None:
         """Push what is due, and what handlers write meanwhile, up to the next long snapshot."""
@@ -448,11 +450,12 @@ class MemorySession(PushSession):
         self._push = self._sink
         self._level.set()
 
-    def _cut(self, part: Part) -> Part:
+    def _cut(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Leave out what lies outside the scopes."""
-        if isinstance(part, Snapshot):
-            return part
-        return [self._cut_frame(frame) for frame in part]
+        for frame in frames:
+            if type(frame) is Commit and self.scopes.keep(frame.changes) is not frame.changes:
+                return [self._cut_frame(frame) for frame in frames]
+        return frames
 
     def _cut_frame(self, frame: Frame) -> Frame:
         if type(frame) is not Commit:

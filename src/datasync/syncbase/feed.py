@@ -140,8 +140,17 @@ class Feed:
 
     @property
     def is_following(self) -> bool:
-        """A session is open, and has brought its snapshot where it began with one."""
-        return self._line is not None and self.state is LayerState.FOLLOWING
+        """A session is open, and has brought its snapshot where it began with one:
+        it is LOADING neither, see `state`.
+        """
+        layer = self.layer
+        return (
+            self._line is not None
+            and self._state is LayerState.FOLLOWING
+            and layer.ready
+            and layer.staging is None
+            and not self._unproven
+        )
 
     async def caught_up(self) -> bool:
         """Wait until all that was committed before is in the core, as far as the source can tell.

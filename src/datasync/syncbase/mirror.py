@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, overload
 
 from datasync.events import Record, record_type
-from datasync.ordered import OrderedKeys
+from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
 from datasync.scopes import Scopes, is_prefix
 
 __all__ = ["Diff", "Lock", "Mirror", "Pairs"]
@@ -139,7 +139,7 @@ class Mirror:
                     same.append((key, old, new))
                 else:
                     diffs.append((key, old, new))
-            if touched:
+            if touched and len(touched) > TOUCHED_LIMIT:
                 self._order.trim()
         finally:
             if lock is not _UNSHARED:

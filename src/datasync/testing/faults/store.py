@@ -219,7 +219,7 @@ class FaultyStore:
         `reply` is called with the verdict of the watches behind it, where the source has `reply`.
         Where it is not `atomic`, each key is a commit of its own.
         """
-        if self.widenings:
+        if self.widenings.waiting:
             self.widenings.now()
         groups = (
             [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
