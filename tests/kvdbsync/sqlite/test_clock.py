@@ -171,7 +171,7 @@ def test_a_store_from_before_this_clock_existed(make: Make, run: Run, path: Path
         assert file is not None
         assert file.writer is not None
         writer: Any = file.writer
-        await until(lambda: writer._clock._anchor)
+        await until(lambda: writer._committer.clock._anchor)
         await source.aclose()
         source = make()
         await source.get("k")
@@ -217,7 +217,7 @@ def test_a_restored_backup_keeps_what_is_left(
             expires = await file.follower.call(
                 lambda connection: connection.all("SELECT expires FROM kv")[0][0]
             )
-            assert 900 < expires - writer._clock.now() <= 1000
+            assert 900 < expires - writer._committer.clock.now() <= 1000
             await each.aclose()
 
     run(main())

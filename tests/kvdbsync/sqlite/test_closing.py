@@ -123,7 +123,7 @@ def test_a_commit_that_hangs_is_told_as_unknown(make: Make, run: Run, path: Path
         file = source._file
         assert file is not None
         writer: Any = file.writer
-        statement = writer._connection.run
+        statement = writer._committer._connection.run
         hangs, goes_on = threading.Event(), threading.Event()
 
         def hanging(sql: str, args: Any = ()) -> Any:
@@ -132,7 +132,7 @@ def test_a_commit_that_hangs_is_told_as_unknown(make: Make, run: Run, path: Path
                 goes_on.wait(DEADLINE)
             return statement(sql, args)
 
-        writer._connection.run = hanging
+        writer._committer._connection.run = hanging
         begun = asyncio.create_task(source.commit([Put("begun", b"v")]))
         await until(hangs.is_set)
         behind = asyncio.create_task(source.commit([Put("behind", b"v")]))

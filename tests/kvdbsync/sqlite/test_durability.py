@@ -214,7 +214,7 @@ def test_a_file_that_changes_during_a_commit(
         file = source._file
         assert file is not None
         writer: Any = file.writer
-        statement = writer._connection.run
+        statement = writer._committer._connection.run
 
         def run_then_change(sql: str, args: Any = ()) -> Any:
             done = statement(sql, args)
@@ -225,7 +225,7 @@ def test_a_file_that_changes_during_a_commit(
                     os.rename(tmp_path / "other", f"{path}{suffix}")
             return done
 
-        writer._connection.run = run_then_change
+        writer._committer._connection.run = run_then_change
         with pytest.raises(
             OutcomeUnknown if moment == "COMMIT" else Disconnected, match=f"{change}|gone"
         ):

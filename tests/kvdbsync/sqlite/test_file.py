@@ -106,7 +106,7 @@ def begun(source: SqliteSource) -> Callable[[], bool]:
     file = source._file
     assert file is not None
     assert file.writer is not None
-    connection: Any = file.writer._connection
+    connection: Any = file.writer._committer._connection
     asked: list[str] = []
     run = connection.run
 

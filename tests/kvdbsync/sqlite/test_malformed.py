@@ -224,7 +224,7 @@ def test_damage_is_shown(path: Path, run: Run) -> None:
             assert file is not None
             assert file.writer is not None
             writer: Any = file.writer
-            writer._connection.run("UPDATE log SET nonce = 'x'")
+            writer._committer._connection.run("UPDATE log SET nonce = 'x'")
             file.follower.wake()
             await until(lambda: "datasync restore" in str(sync.status().sources[0].error))
             assert sync.status().sources[0].state == "lost"

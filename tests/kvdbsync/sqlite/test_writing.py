@@ -21,7 +21,7 @@ from datasync.errors import (
     WatchClosed,
 )
 from datasync.kvdbsync.sqlite import SqliteSource
-from datasync.kvdbsync.sqlite import writer as _sqlite_writer
+from datasync.kvdbsync.sqlite.committer import Committer
 from datasync.source import Check, Committed, Delete, Operation, Put
 from tests.helpers.sqlite.sqlite_tools import DEADLINE, copy, put, stored, until
 
@@ -102,13 +102,13 @@ def test_concurrent_callers_share_a_commit(
     make: Make, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: list[int] = []
-    write = _sqlite_writer.Writer._write
+    apply = Committer.apply
 
-    def counting(self: _sqlite_writer.Writer, jobs: list[Any]) -> None:
+    def counting(self: Committer, jobs: Any, *, prune: bool) -> Any:
         groups.append(len(jobs))
-        write(self, jobs)
+        return apply(self, jobs, prune=prune)
 
-    monkeypatch.setattr(_sqlite_writer.Writer, "_write", counting)
+    monkeypatch.setattr(Committer, "apply", counting)
 
     async def main() -> None:
         source = make()
@@ -307,7 +307,7 @@ def test_a_full_disk_is_said_and_undone(make: Make, run: Run) -> None:
         file = source._file
         assert file is not None
         writer: Any = file.writer
-        writer._connection.all("PRAGMA max_page_count=40")
+        writer._committer._connection.all("PRAGMA max_page_count=40")
         outcomes = await asyncio.gather(
             source.commit([Put("small", b"s")]),
             source.commit([Put("big", b"x" * 1_000_000)]),
@@ -319,7 +319,7 @@ def test_a_full_disk_is_said_and_undone(make: Make, run: Run) -> None:
         assert "space" in str(outcomes[1])
         assert isinstance(outcomes[2], Committed)
         assert set(await stored(source)) == {"k", "small", "small too"}
-        writer._connection.all("PRAGMA max_page_count=100000")
+        writer._committer._connection.all("PRAGMA max_page_count=100000")
         await put(source, big=b"x" * 1_000_000)
         await source.aclose()
 
@@ -337,7 +337,7 @@ def test_a_transaction_that_cannot_be_ended_is_answered(make: Make, run: Run) ->
         file = source._file
         assert file is not None
         writer: Any = file.writer
-        connection = writer._connection
+        connection = writer._committer._connection
         statement = connection.run
 
         def failing(sql: str, args: Any = ()) -> Any:
@@ -364,7 +364,7 @@ def test_sync_is_that_of_the_writer(make: Make, run: Run, sync: str, level: int)
         file = source._file
         assert file is not None
         writer: Any = file.writer
-        assert writer._connection.all("PRAGMA synchronous") == [(level,)]
+        assert writer._committer._connection.all("PRAGMA synchronous") == [(level,)]
         await source.aclose()
 
     run(main())

@@ -41,6 +41,7 @@ from datasync.kvdbsync.sqlite.backup import Report, back_up, check_backup, make_
 from datasync.kvdbsync.sqlite.diagnosis import findings_of
 from datasync.kvdbsync.sqlite.driver import Connection, load_driver
 from datasync.kvdbsync.sqlite.file import SharedFile, acquire
+from datasync.kvdbsync.sqlite.jobs import Job
 from datasync.kvdbsync.sqlite.opened import Settings
 from datasync.kvdbsync.sqlite.reader import read_apart
 from datasync.kvdbsync.sqlite.rows import one, under
@@ -53,9 +54,8 @@ from datasync.kvdbsync.sqlite.store import (
     may_come_from,
     size_and_revision,
 )
-from datasync.kvdbsync.sqlite.writer import Job
 from datasync.skipped_keys import SkippedKeys
-from datasync.source import Committed, Held, Item, Operation, Put, Session, Source, held
+from datasync.source import Committed, Delete, Held, Item, Operation, Put, Session, Source, held
 from datasync.texts import logger
 from datasync.transports import Url, boolean
 
@@ -186,24 +186,24 @@ class SqliteSource(Source):
             raise UnsupportedOption(
                 f"{self.name} was opened with ?immutable=1; leave that out to write"
             )
-        for operation in operations:
-            _validate(operation)
-        return await self._write(operations)
+        return await self._write(operations, sum(map(_validated_size, operations)))
 
     async def delete_raw(self, key: bytes) -> bool:
         with contextlib.suppress(BadKey):
             if await super().delete_raw(key):
                 # an ordinary key, whose end is shown to those who watch it
                 return True
-        return (await self._write([DeleteRaw(key)])).existed[0]
+        return (await self._write([DeleteRaw(key)], math.inf)).existed[0]
 
-    async def _write(self, operations: Sequence[Operation | DeleteRaw]) -> Committed:
+    async def _write(self, operations: Sequence[Operation | DeleteRaw], size: float) -> Committed:
         closes = self._closes
         file = await self._open_for_writing()
         assert file.writer is not None
         if closes != self._closes:  # G12: while this was about to go on
             raise self._closed()
-        job = file.writer.submit(operations)
+        job = file.writer.submit(operations, size)
+        if job.future.done():
+            return job.future.result()
         self._jobs.add(job)
         try:
             return await job.future
@@ -391,23 +391,22 @@ class SqliteSource(Source):
             raise BadStore(f"{self._path} is empty, so it is not a store; name the file to be read")
 
 
-def _validate(operation: Operation) -> None:
-    """Find whatever SQLite would refuse, so that nobody else's transaction fails with it."""
+def _validated_size(operation: Operation) -> float:
+    """Find whatever SQLite would refuse, so that nobody else's transaction fails with it. How many
+    bytes it writes; infinity where it deletes what is under a prefix."""
     _validate_key(operation.key, empty=not isinstance(operation, Put))
-    if isinstance(operation, Put):
-        if not isinstance(operation.raw, bytes):
-            raise BadValue(
-                f"the value of {operation.key!r} is {type(operation.raw).__name__}; encode it "
-                "to bytes"
-            )
-        if len(operation.raw) > _MAX_VALUE:
-            raise BadValue(
-                f"the value of {operation.key!r} has more than {_MAX_VALUE} bytes; split it"
-            )
-        if operation.ttl is not None and not 0 < operation.ttl < math.inf:
-            raise BadValue(
-                f"the TTL of {operation.key!r} is {operation.ttl!r}; give seconds above 0"
-            )
+    if not isinstance(operation, Put):
+        return math.inf if isinstance(operation, Delete) and operation.prefix else 0
+    if not isinstance(operation.raw, bytes):
+        raise BadValue(
+            f"the value of {operation.key!r} is {type(operation.raw).__name__}; encode it to bytes"
+        )
+    size = len(operation.raw)
+    if size > _MAX_VALUE:
+        raise BadValue(f"the value of {operation.key!r} has more than {_MAX_VALUE} bytes; split it")
+    if operation.ttl is not None and not 0 < operation.ttl < math.inf:
+        raise BadValue(f"the TTL of {operation.key!r} is {operation.ttl!r}; give seconds above 0")
+    return size
 
 
 def _validate_key(key: str, *, empty: bool = False) -> None:

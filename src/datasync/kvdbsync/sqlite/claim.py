@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import NamedTuple
 
 from datasync.kvdbsync.sqlite.bell import LENGTH, bell_path, open_bell
@@ -21,7 +22,7 @@ try:
 except ImportError:  # no file of an open store can be replaced or removed there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Claim", "Files", "identity"]
+__all__ = ["Claim", "Files", "Names", "identity", "is_settled", "names_in"]
 
 Identity = tuple[int, int]
 
@@ -37,6 +38,34 @@ def identity(path: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+_TICK = 0.02
+"""Seconds within which two changes of a directory may leave it with the same time."""
+_COARSE = 1_000_000
+"""Nanoseconds in which no file system counts that is to tell one change from the next."""
+
+Names = tuple[int, int, int, int]
+"""What stays the same while no name in a directory comes to lead to another file."""
+
+
+def names_in(directory: str) -> Names | None:
+    """How the names in a directory are now; None where that cannot be told.
+
+    Never the same for longer than a second: a mount on a file changes no directory.
+    """
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns, int(time.monotonic())
+
+
+def is_settled(names: Names) -> bool:
+    """Whether the next change will be seen in them: not where the directory has just been
+    changed, nor where its time counts in coarse steps, or is that when it was made."""
+    changed = names[2]
+    return os.name == "posix" and changed % _COARSE > 0 and time.time() - changed / 1e9 > 2 * _TICK
 
 
 class Files(NamedTuple):

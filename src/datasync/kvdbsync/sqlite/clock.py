@@ -23,6 +23,7 @@ _JUMP = 0.5
 Small ones are the work of NTP."""
 _FOREVER = 1e11
 """Seconds: some three thousand years."""
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 _ROW = "SELECT value FROM {schema}.meta WHERE name = 'clock'"
 
 
@@ -55,15 +56,23 @@ class Clock:
         """The time of the store, in seconds."""
         return _running() + (0.0 if self._anchor is None else self._anchor.offset)
 
-    def is_set(self, connection: Connection) -> bool:
-        """Whether it goes right, and the store knows all that others must
-        know of it; else `anchor` it."""
+    def goes(self, connection: Connection) -> bool:
+        """Whether it goes right; else `anchor` it."""
         if self._anchor is None:
             kept = Anchor.of(connection)
             if kept is None or kept.boot != _boot():
                 return False
             self._anchor = kept
-        return abs(self.now() - time.time() - self._anchor.drift) <= _JUMP
+        return True
+
+    def is_set(self, connection: Connection) -> bool:
+        """Whether it goes right, and the store knows all that others must
+        know of it; else `anchor` it."""
+        return (
+            self.goes(connection)
+            and self._anchor is not None
+            and abs(self.now() - time.time() - self._anchor.drift) <= _JUMP
+        )
 
     def anchor(self, connection: Connection) -> None:
         """Set it, and write that down in the transaction that is open."""
@@ -94,8 +103,7 @@ def shift(connection: Connection) -> float:
 def _running() -> float:
     """Seconds since some moment that is the same for all processes, until
     the machine is started again."""
-    boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 @functools.cache

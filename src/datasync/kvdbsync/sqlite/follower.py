@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from datasync.errors import Disconnected, HistoryLost
 from datasync.frames import Frame
@@ -27,7 +27,7 @@ from datasync.kvdbsync.sqlite.opened import OpenFile
 from datasync.kvdbsync.sqlite.rows import Ranges
 from datasync.kvdbsync.sqlite.store import Batch, Position, changes_behind
 
-__all__ = ["Follower", "Tail", "settle"]
+__all__ = ["Follower", "Tail"]
 
 T = TypeVar("T")
 
@@ -315,23 +315,3 @@ class Follower:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._file.disconnect(connection)
-
-
-def settle(
-    loop: asyncio.AbstractEventLoop, outcomes: Sequence[tuple[asyncio.Future[Any], Any]]
-) -> None:
-    """Give the futures of a loop their results or errors, from another thread."""
-    try:
-        loop.call_soon_threadsafe(_settle, outcomes)
-    except RuntimeError:  # nobody waits any more: the loop was closed
-        return
-
-
-def _settle(outcomes: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in outcomes:
-        if future.done():
-            continue  # its caller was cancelled
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)

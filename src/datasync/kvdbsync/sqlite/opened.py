@@ -16,7 +16,7 @@ from typing import NamedTuple
 from datasync.errors import BadStore, DataSyncError, Disconnected
 from datasync.kvdbsync.sqlite.access import make_private, mode_of
 from datasync.kvdbsync.sqlite.bell import CommitNotifier
-from datasync.kvdbsync.sqlite.claim import Claim, Files, identity
+from datasync.kvdbsync.sqlite.claim import Claim, Files, Names, identity, is_settled, names_in
 from datasync.kvdbsync.sqlite.driver import (
     Connection,
     Driver,
@@ -64,6 +64,9 @@ class OpenFile:
         self.files: Files | None = None
         """Those that are open: the first connection's, and so those of all."""
         self._claim = Claim(path)
+        self._directory = os.path.dirname(path) or "."
+        self._names: Names | None = None
+        """The names beside it when those of the three files were looked at last."""
         self._connections: list[Connection] = []
         self._create = create
         self._schema: int | None = None
@@ -285,8 +288,14 @@ class OpenFile:
         An unlinked file would go on taking commits that nobody else ever
         sees, and so would an unlinked WAL.
         """
-        if self.lost is None and (why := self._changed()):
-            self._lose(why)
+        # most often one look at the directory tells that all three names lead to the same
+        # files as when they were looked at last
+        names = names_in(self._directory)
+        if self.lost is None and (names is None or names != self._names):
+            if why := self._changed():
+                self._lose(why)
+            elif names is not None and is_settled(names):
+                self._names = names
         if self.lost is not None:
             raise self.closing()
 

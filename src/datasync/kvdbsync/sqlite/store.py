@@ -292,87 +292,114 @@ def _lost(connection: Connection, position: Position) -> HistoryLost:
 
 
 class Transactions:
-    """Applies transactions inside one SQLite transaction, which the caller begins and commits."""
+    """Applies transactions by one connection, inside SQLite transactions that the caller begins
+    and commits: `begin` each, then `apply` or `expire`, and `finish` before the COMMIT.
+
+    Rows are kept back until `finish`, or until a statement has to see them: that spares most of
+    the statements of a group.
+    """
 
     def __init__(self, connection: Connection, keep: int, keep_bytes: int = KEEP_BYTES) -> None:
         self._connection = connection
         self._keep = keep
         self._keep_bytes = keep_bytes
-        self._before = self._head = head(connection)
-        self._nonce = _nonce()
+        self._version: int | None = None
+        self._before = self._head = Head(0, 0, 0)
+        self._nonce = 0
+        self._rows: list[tuple[str, bytes, int, float | None]] = []
+        self._entries: list[tuple[int, int, int, bytes]] = []
+        # written by this connection since it pruned last: revisions, and bytes
+        self._unpruned = [0, 0]
         self.soonest = math.inf
-        """When the first of the keys written here expires."""
-
-    @property
-    def revision(self) -> int:
-        return self._head.revision
+        """When the first of the keys written since `begin` expires."""
 
     @property
     def changed(self) -> bool:
+        """Whether there is anything to commit."""
         return self._head is not self._before
+
+    def begin(self) -> bool:
+        """Begin where the store stands. Whether others have written since the last time, so that
+        nothing that was found out about the store then is certain any more."""
+        # that of the PRAGMA stays the same for what this connection writes
+        version = self._connection.all("PRAGMA data_version")[0][0]
+        others: bool = version != self._version
+        if others:
+            self._head = head(self._connection)
+            self._nonce = _nonce()
+            self._version = version
+        self._before = self._head
+        self.soonest = math.inf
+        return others
+
+    def forget(self) -> None:
+        """Know nothing of the store any more: what was begun is undone, or may be."""
+        self._version = None
+        self._rows.clear()
+        self._entries.clear()
 
     def apply(self, operations: Sequence[Operation | DeleteRaw], now: float) -> Committed:
         """Do one transaction as one revision. Raises `Conflict` before anything of it is done."""
-        revision = self._head.revision + 1
-        changes: dict[str, bytes | None] = {}
-        existed: list[bool] = []
-        rows: list[tuple[str, bytes, int, float | None]] = []
         for operation in operations:
             if type(operation) is Check:
+                self._store()
                 found = self._connection.all(
                     "SELECT revision FROM kv WHERE key = ?", (operation.key,)
                 )
                 if (found[0][0] if found else 0) != operation.revision:
                     raise Conflict(operation.key, operation.revision)
+
+        revision = self._head.revision + 1
+        changes: dict[str, bytes | None] = {}
+        existed: list[bool] = []
         for operation in operations:
             if type(operation) is Put:
                 expires = None
                 if operation.ttl is not None:
                     expires = now + operation.ttl
                     self.soonest = min(self.soonest, expires)
-                rows.append((operation.key, operation.raw, revision, expires))
+                self._rows.append((operation.key, operation.raw, revision, expires))
                 changes[operation.key] = operation.raw
             elif type(operation) is Delete:
-                # the order of the operations counts where a deleted prefix covers a key that is put
-                self._store(rows)
-                if operation.prefix:
-                    keys, gone = delete_under(self._connection, operation.key)
-                else:
-                    keys, gone = (
-                        [operation.key],
-                        self._connection.run("DELETE FROM kv WHERE key = ?", (operation.key,)),
-                    )
+                keys, gone = self._delete(operation)
                 existed.append(gone > 0)
                 changes.update(dict.fromkeys(keys if gone else ()))
             elif type(operation) is DeleteRaw:
-                existed.append(
-                    self._connection.run(
-                        "DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)
-                    )
-                    > 0
+                self._store()
+                gone = self._connection.run(
+                    "DELETE FROM kv WHERE CAST(key AS BLOB) = ?", (operation.key,)
                 )
-        self._store(rows)
+                existed.append(gone > 0)
+
         if changes or any(existed):
             # what was never shown goes without a change, but not without a revision
             self._log(revision, changes)
         return Committed(self._head.revision, existed)
 
-    def _store(self, rows: list[tuple[str, bytes, int, float | None]]) -> None:
-        if len(rows) == 1:
-            self._connection.run("REPLACE INTO kv VALUES(?, ?, ?, ?)", rows[0])
-        elif rows:
-            self._connection.many("REPLACE INTO kv VALUES(?, ?, ?, ?)", rows)
-        rows.clear()
+    def _delete(self, operation: Delete) -> tuple[list[str], int]:
+        # the order of the operations counts where a deleted prefix covers a key that is put
+        self._store()
+        if operation.prefix:
+            return delete_under(self._connection, operation.key)
+        return [operation.key], self._connection.run(
+            "DELETE FROM kv WHERE key = ?", (operation.key,)
+        )
 
-    def expire(self, now: float) -> bool:
-        """Delete some of what has expired, as one transaction of its own;
-        whether there was anything."""
+    def expire(self, now: float) -> None:
+        """Delete some of what has expired, as one transaction of its own."""
         due = " WHERE key IN (SELECT key FROM kv WHERE expires <= ? ORDER BY expires LIMIT ?)"
         keys = shown_keys(self._connection, due, (now, _EXPIRE_STEP))
         gone = self._connection.run(f"DELETE FROM kv{due}", (now, _EXPIRE_STEP))  # noqa: S608 - no text of a user
         if gone:
             self._log(self._head.revision + 1, dict.fromkeys(keys))
-        return gone > 0
+
+    def finish(self) -> None:
+        """Have all of it written: nothing but the COMMIT is left to do."""
+        self._store()
+        _write(self._connection, "INSERT INTO log VALUES(?, ?, ?, ?)", self._entries)
+
+    def _store(self) -> None:
+        _write(self._connection, "REPLACE INTO kv VALUES(?, ?, ?, ?)", self._rows)
 
     def _log(self, revision: int, changes: dict[str, bytes | None]) -> None:
         blob = _encode(list(changes.items()))
@@ -380,7 +407,9 @@ class Transactions:
         # new random number each time
         self._nonce = self._nonce + 1 & _NONCE_MASK
         self._head = Head(revision, self._nonce, self._head.total + len(blob))
-        self._connection.run("INSERT INTO log VALUES(?, ?, ?, ?)", (*self._head, blob))
+        self._entries.append((*self._head, blob))
+        self._unpruned[0] += 1
+        self._unpruned[1] += len(blob)
 
     def prune(self) -> bool:
         """Delete what the log need not keep, a little for every so many revisions
@@ -388,16 +417,26 @@ class Transactions:
 
         Whether it was time for that.
         """
-        before, now = self._before, self._head
-        if (
-            before.revision // _PRUNE_EVERY == now.revision // _PRUNE_EVERY
-            and before.total // _PRUNE_EVERY_BYTES == now.total // _PRUNE_EVERY_BYTES
-        ):
+        now = self._head
+        revisions, size = self._unpruned
+        if (now.revision - revisions) // _PRUNE_EVERY == now.revision // _PRUNE_EVERY and (
+            now.total - size
+        ) // _PRUNE_EVERY_BYTES == now.total // _PRUNE_EVERY_BYTES:
             return False
-        step = 2 * (now.revision - before.revision) + _PRUNE_STEP
+        self._unpruned = [0, 0]
+        step = 2 * revisions + _PRUNE_STEP
         oldest = (now.revision - self._keep, now.total - self._keep_bytes)
         self._connection.run(_PRUNE, (step, *oldest, now.revision))
         return True
+
+
+def _write(connection: Connection, statement: str, rows: list[Any]) -> None:
+    """Run the statement for each of the rows, which are done with then."""
+    if len(rows) == 1:
+        connection.run(statement, rows[0])
+    elif rows:
+        connection.many(statement, rows)
+    rows.clear()
 
 
 def next_expiry(connection: Connection) -> float:

@@ -1,8 +1,8 @@
-"""The thread that writes to a file for the whole process: group commits, expiry and the bell.
+"""What writes to a file for the whole process: group commits, expiry and the bell.
 
-All transactions that wait when it is free go into one SQLite transaction, each with a revision of
-its own, so they share one COMMIT. A Conflict is found before its transaction has written
-anything, so it needs no savepoint.
+All transactions that one turn of the loop brings, or that wait when the thread is free, are one
+group. `pace.py` says whether it is written within the loop or by the thread; never by both at a
+time, and in the order in which they came.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
 
-from datasync.errors import Conflict, DataSyncError, OutcomeUnknown, WatchClosed
-from datasync.kvdbsync.sqlite.clock import Clock
+from datasync.errors import DataSyncError
+from datasync.kvdbsync.sqlite.committer import Committer, Outcome
 from datasync.kvdbsync.sqlite.driver import Connection, surely_undone
-from datasync.kvdbsync.sqlite.follower import settle
+from datasync.kvdbsync.sqlite.jobs import Job, answer, settle
 from datasync.kvdbsync.sqlite.opened import OpenFile
-from datasync.kvdbsync.sqlite.store import DeleteRaw, Transactions, next_expiry
-from datasync.source import Committed, Operation
+from datasync.kvdbsync.sqlite.pace import Pace
+from datasync.kvdbsync.sqlite.store import DeleteRaw
+from datasync.source import Operation
 
-__all__ = ["Job", "Writer"]
+__all__ = ["Writer"]
 
 _GROUP = 4_096
 """Operations after which a group takes no further transaction, so that others
@@ -40,66 +40,9 @@ should that process have died."""
 _WAL_LIMIT = 64 << 20
 
 
-class Job:
-    """One transaction that somebody waits for. Its `future` is done after the
-    COMMIT, or once it was withdrawn."""
-
-    __slots__ = ("_begun", "_lock", "_withdrawn", "future", "loop", "operations")
-
-    def __init__(
-        self,
-        operations: Sequence[Operation | DeleteRaw],
-        loop: asyncio.AbstractEventLoop,
-        lock: threading.Lock,
-    ) -> None:
-        self.operations = operations
-        self.loop = loop
-        self.future: asyncio.Future[Committed] = loop.create_future()
-        self._lock = lock
-        self._begun = self._withdrawn = False
-
-    def begin(self) -> bool:
-        """In the writer's thread: False if nobody wants it any more; else it can
-        only be withdrawn as begun."""
-        with self._lock:
-            self._begun = not (self._withdrawn or self.future.cancelled())
-            return self._begun
-
-    @property
-    def wanted(self) -> bool:
-        """Whether it is still to be done."""
-        return not (self._withdrawn or self.future.cancelled())
-
-    def undone(self) -> None:
-        """In the writer's thread: it was rolled back."""
-        with self._lock:
-            self._begun = False
-
-    def withdraw(self, what: str) -> bool:
-        """In its loop: whether it is being carried out. Otherwise it never will be,
-        and who waits hears so now."""
-        with self._lock:
-            self._withdrawn = True
-            begun = self._begun
-        if not begun and not self.future.done():
-            self.future.set_exception(
-                WatchClosed(f"{what} was closed, nothing was written; open it again")
-            )
-        return begun
-
-    def give_up(self, what: str) -> None:
-        """In its loop: have nobody wait for it any longer."""
-        if not self.future.done():
-            self.future.set_exception(
-                OutcomeUnknown(
-                    f"{what} was closed while it wrote; read it again to see whether the write "
-                    "is there"
-                )
-            )
-
-
 class Writer:
-    """One thread with one connection to write by. `ended` is done when it has ended.
+    """One connection to write by, and the thread that writes by it what the
+    loop does not. `ended` is done when it has ended.
 
     `committed` is called behind each COMMIT, with whether the bell rang.
     """
@@ -107,11 +50,14 @@ class Writer:
     def __init__(self, file: OpenFile, committed: Callable[[bool], None]) -> None:
         self.ended: Future[None] = Future()
         self._file = file
-        self._committed = committed
+        self._committer = Committer(file, committed)
+        self._pace = Pace()
+        self._turn = threading.Lock()
+        """Held by who uses the connection. The loop never waits for it."""
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._handed_over = 0
+        """How many jobs are the thread's; none overtakes them."""
         self._collected: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-        self._connection: Connection | None = None
-        self._clock = Clock()
         self._due = -math.inf
         self._stopping = False
         self._begins = threading.Lock()
@@ -122,55 +68,102 @@ class Writer:
 
     def owns(self, connection: Connection) -> bool:
         """Whether it is the one that this writes by."""
-        return connection is self._connection
+        return self._committer.owns(connection)
 
     def stop(self) -> None:
         self._stopping = True
         self._queue.put(None)
 
-    def submit(self, operations: Sequence[Operation | DeleteRaw]) -> Job:
-        """Do one transaction."""
+    # in the loop
+
+    def submit(self, operations: Sequence[Operation | DeleteRaw], size: float) -> Job:
+        """Do one transaction, which writes so many bytes; perhaps it is done on return."""
         loop = asyncio.get_running_loop()
-        job = Job(operations, loop, self._begins)
+        job = Job(operations, size, loop, self._begins)
         collected = self._collected.get(loop)
         if collected is None:
-            # handed over at the end of this turn of the loop: the tasks that one
-            # COMMIT woke write together again
+            if self._pace.fits_now(job) and self._write_within_loop([job]):
+                return job
+            # at the end of this turn of the loop: the tasks that one COMMIT woke
+            # write together again
             self._collected[loop] = collected = []
-            loop.call_soon(self._hand_over, loop)
+            loop.call_soon(self._end_turn, loop)
         collected.append(job)
         return job
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         jobs = self._collected.pop(loop)
-        if self._stopping:
-            self._answer([(job, self._file.closing()) for job in jobs])
-        else:
-            self._queue.put(jobs)
-            if self.ended.done():
-                self._refuse_rest()
+        self._pace.turned(len(jobs))
+        if not (self._pace.fits(jobs) and self._write_within_loop(jobs)):
+            self._hand_over(jobs)
 
-    def _refuse_rest(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._answer(
-                    [(job, self._file.closing()) for job in self._queue.get_nowait() or ()]
-                )
+    def _hand_over(self, jobs: list[Job]) -> None:
+        if self._stopping:
+            settle([(job, self._file.closing()) for job in jobs])
+            return
+        with self._begins:
+            self._handed_over += len(jobs)
+        self._queue.put(jobs)
+        if self.ended.done():
+            self._refuse_rest()
+
+    def _write_within_loop(self, jobs: list[Job]) -> bool:
+        """Whether it was done; otherwise nothing was, and it is the thread's."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            free = not (self._handed_over or self._stopping) and self._committer.is_open
+            done = free and self._write_at_once(jobs)
+        except BaseException as error:  # Ctrl-C, anywhere in there
+            self._committer.roll_back(error)
+            raise
+        finally:
+            self._turn.release()
+        return done
+
+    def _write_at_once(self, jobs: list[Job]) -> bool:
+        committer = self._committer
+        start = time.perf_counter()
+        try:
+            # this connection never waits: what others have locked is left to the thread
+            committer.open(checkpoints=False).run("BEGIN IMMEDIATE")
+            outcomes = committer.apply(jobs, prune=False)
+        except Exception as error:
+            self._undo(jobs, error)
+            self._pace.failed()
+            return False
+
+        settle(committer.commit(outcomes))
+        now = time.perf_counter()
+        self._pace.took_within_loop(jobs, now - start, now)
+        if committer.soonest < self._due:
+            self._due = committer.soonest
+            self._queue.put([])  # the thread is to wake up by then
+        return True
+
+    # in the thread
 
     def _run(self) -> None:
         waiting: collections.deque[Job] = collections.deque()
         try:
             while self._fill(waiting) or waiting:
-                if self._clock.now() >= self._due:
-                    self._expire()
+                if self._committer.clock.now() >= self._due:
+                    with self._turn:
+                        self._expire()
                 if waiting:
-                    self._write(self._group(waiting))
+                    self._write_group(self._group(waiting))
         finally:
-            self._close()
-            self._file.notifier.close()
+            with self._turn:
+                self._committer.close()
+                self._file.notifier.close()
             self.ended.set_result(None)
             # what was handed over while the end was decided must not wait for ever
             self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                answer([(job, self._file.closing()) for job in self._queue.get_nowait() or ()])
 
     def _fill(self, waiting: collections.deque[Job]) -> bool:
         """Take all that was handed over, waiting for it if need be; False once it is to stop."""
@@ -178,7 +171,7 @@ class Writer:
         if not waiting:
             try:
                 jobs = handed_over.get(
-                    timeout=min(_TICK, max(0.001, self._due - self._clock.now()))
+                    timeout=min(_TICK, max(0.001, self._due - self._committer.clock.now()))
                 )
             except queue.Empty:
                 # another process may have written a TTL since
@@ -202,77 +195,42 @@ class Writer:
         size = 0
         while waiting and size < _GROUP:
             job = waiting.popleft()
-            if job.wanted:
-                jobs.append(job)
-                size += len(job.operations)
+            jobs.append(job)
+            size += len(job.operations)
         return jobs
 
-    def _write(self, jobs: list[Job]) -> None:
-        outcomes: list[tuple[Job, Committed | Exception]] = []
-        connection = None
-        try:
-            connection = self._open()
-            self._begin(connection, self._file.settings.lock_timeout, jobs)
-            self._file.check_schema(connection)
-            # G12: what was not begun when its source was closed never is
-            jobs = [job for job in jobs if job.begin()]
-            transactions = Transactions(connection, self._file.settings.keep)
-            anchored = self._anchor(connection)
-            now = self._clock.now()
-            for job in jobs:
-                try:
-                    outcomes.append((job, transactions.apply(job.operations, now)))
-                except Conflict as conflict:
-                    outcomes.append((job, conflict))
-            pruned = transactions.prune()
-            self._file.check()
-            if not (transactions.changed or anchored):
-                connection.run("ROLLBACK")
-        except Exception as error:
-            self._roll_back(connection, error)
-            for job in jobs:
-                job.undone()
-            if len(jobs) > 1 and self._may_be_of_one(error):
-                for job in jobs:
-                    self._write([job])
-            else:
-                self._answer([(job, self._file.explain(error)) for job in jobs])
-            return
-        if transactions.changed or anchored:
-            if (failed := self._commit(connection)) is not None:
-                outcomes = [
-                    (job, outcome if isinstance(outcome, Conflict) else failed)
-                    for job, outcome in outcomes
-                ]
-            else:
-                self._due = min(self._due, transactions.soonest)
-        self._answer(outcomes)
+    def _write_group(self, jobs: list[Job]) -> None:
+        with self._turn:
+            start = time.perf_counter()
+            outcomes = self._write(jobs)
+            now = time.perf_counter()
+            self._pace.took_in_thread(now - start, now)
+            pruned = self._committer.pruned
+            with self._begins:
+                self._handed_over -= len(jobs)
+        answer(outcomes)
         if pruned:
-            self._bound_the_wal(connection)
+            with self._turn:
+                self._bound_the_wal()
 
-    def _commit(self, connection: Connection) -> Exception | None:
-        """Send the COMMIT; what became of it if it did not succeed."""
-        file = self._file
+    def _write(self, jobs: list[Job]) -> list[Outcome]:
+        committer = self._committer
         try:
-            connection.run("COMMIT")
+            connection = committer.open(checkpoints=True)
+            self._begin(connection, self._file.settings.lock_timeout, jobs)
+            outcomes = committer.apply(jobs, prune=True)
         except Exception as error:
-            undone = isinstance(error, file.library.error) and surely_undone(
-                file.library.code(error)
-            )
-            self._roll_back(connection, error)
-            if undone:
-                return file.explain(error)
-            return OutcomeUnknown(
-                f"{file.path}: the commit failed half-way ({error}); read it again to see if it "
-                "is there"
-            )
-        try:
-            file.check()
-        except DataSyncError:
-            return OutcomeUnknown(f"{file.lost}; read it again to see whether the write is there")
-        finally:
-            self._committed(file.notifier.notify())
-        return None
+            self._undo(jobs, error)
+            if len(jobs) > 1 and self._may_be_of_one(error):
+                return [outcome for job in jobs for outcome in self._write([job])]
+            return [(job, self._file.explain(error)) for job in jobs]
+        self._due = min(self._due, committer.soonest)
+        return committer.commit(outcomes)
+
+    def _undo(self, jobs: Sequence[Job], error: Exception) -> None:
+        self._committer.roll_back(error)
+        for job in jobs:
+            job.undone()
 
     def _may_be_of_one(self, error: Exception) -> bool:
         """Whether a smaller transaction might succeed where the group failed."""
@@ -305,78 +263,26 @@ class Writer:
 
     def _expire(self) -> None:
         """Delete what has expired, some of it at a time, and see when to do so next."""
-        connection = None
+        committer = self._committer
         try:
             self._file.check()
-            connection = self._open()
+            connection = committer.open(checkpoints=True)
             self._file.notifier.open()
             self._file.renew_claim()
-            if (
-                self._clock.is_set(connection)
-                and (due := next_expiry(connection)) > self._clock.now()
-            ):
-                self._due = min(due, self._clock.now() + _TICK)
-                return
-            self._begin(connection, _TICK)
-            self._file.check_schema(connection)
-            transactions = Transactions(connection, self._file.settings.keep)
-            anchored = self._anchor(connection)
-            transactions.expire(self._clock.now())
-            transactions.prune()
-            if not (transactions.changed or anchored):
-                connection.run("ROLLBACK")
-            else:
-                self._commit(connection)
-            self._due = min(next_expiry(connection), self._clock.now() + _TICK)
+            due = committer.next_expiry()
+            if due is None or due <= committer.clock.now():
+                self._begin(connection, _TICK)
+                committer.expire()
+                due = committer.next_expiry()
+            soon = committer.clock.now() + _TICK
+            self._due = soon if due is None else min(due, soon)
         except Exception as error:
-            self._roll_back(connection, error)
-            self._due = self._clock.now() + _TICK
+            committer.roll_back(error)
+            self._due = committer.clock.now() + _TICK
 
-    def _anchor(self, connection: Connection) -> bool:
-        """See to it that the clock of the store is set; whether that was written
-        down, and so is to be committed."""
-        if self._clock.is_set(connection):
-            return False
-        self._clock.anchor(connection)
-        return True
-
-    def _bound_the_wal(self, connection: Connection) -> None:
+    def _bound_the_wal(self) -> None:
         # it is reset when a writer finds no reader in it; many short
         # readers may prevent that for long
         with contextlib.suppress(OSError, self._file.library.error):
             if os.stat(f"{self._file.path}-wal").st_size > _WAL_LIMIT:
-                connection.all("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._file.connect(write=True)
-        return self._connection
-
-    def _roll_back(self, connection: Connection | None, error: Exception) -> None:
-        library = self._file.library
-        self._clock = Clock()  # perhaps it was set in what is undone now
-        if connection is not None:
-            try:
-                if connection.in_transaction():
-                    connection.run("ROLLBACK")
-            except library.error:
-                self._close()
-        if (
-            isinstance(error, library.error)
-            and library.code(error) != sqlite3.SQLITE_BUSY
-            and not surely_undone(library.code(error))
-        ):
-            self._close()
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._file.disconnect(connection)
-
-    @staticmethod
-    def _answer(outcomes: Sequence[tuple[Job, Any]]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Committed], Any]]] = {}
-        for job, outcome in outcomes:
-            by_loop.setdefault(job.loop, []).append((job.future, outcome))
-        for loop, pairs in by_loop.items():
-            settle(loop, pairs)
+                self._committer.open(checkpoints=True).all("PRAGMA wal_checkpoint(TRUNCATE)")
