@@ -1,4 +1,4 @@
-"""etcd: loading, following, latency and memory,
+"""etcd: loading, following, latency, memory and many puts at once,
 each beside a plain grpc.aio client that does the same work.
 
 Starts a server of its own on free loopback ports; the writers are processes of their own.
@@ -10,16 +10,18 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc.aio
 
-from bench.beside import Figures, figures, rated, reached
+from bench.beside import Figures, figures, in_turns, rated, reached
+from datasync import DataSync
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 from datasync.testing.chaos.ports import free_ports
 
@@ -176,6 +178,42 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
     await raw.aclose()
 
 
+def _puts(port: int, quick: bool) -> Iterator[Figures]:
+    at_once, rounds, value = 1_000, 1 if quick else 5, b"x" * 200
+
+    async def seconds(put: Callable[[str, bytes], Awaitable[Any]]) -> float:
+        async def go() -> None:
+            await asyncio.gather(*(put(f"put/{number:05}", value) for number in range(at_once)))
+
+        await go()
+        began = time.perf_counter()
+        for _ in range(rounds):
+            await go()
+        return time.perf_counter() - began
+
+    async def raw() -> float:
+        client = Raw(port)
+
+        async def put(key: str, value: bytes) -> Any:
+            return await client.put(pb.PutRequest(key=key.encode(), value=value))
+
+        try:
+            return await seconds(put)
+        finally:
+            await client.aclose()
+
+    async def ours() -> float:
+        async with DataSync(f"etcd://127.0.0.1:{port}") as sync:
+            return await seconds(sync.put)
+
+    raw_s, ours_s = map(statistics.median, in_turns(raw, ours, 1 if quick else 7))
+    yield {
+        "what": "puts at once", "at_once": at_once,
+        "raw_per_s": round(rounds * at_once / raw_s),
+        "datasync_per_s": round(rounds * at_once / ours_s), "ratio": round(ours_s / raw_s, 3),
+    }  # fmt: skip
+
+
 def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
     keys = 1_000 if quick else 100_000
@@ -187,6 +225,7 @@ def run(quick: bool) -> Iterator[Figures]:
         yield from figures(
             url, lambda: Raw(port), "bench.bench_etcd", port, keys=keys, follow=follow, quick=quick
         )
+        yield from _puts(port, quick)
 
 
 if __name__ == "__main__":

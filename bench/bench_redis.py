@@ -1,5 +1,6 @@
 """Redis: loading, following, latency and memory, each beside redis-py (with hiredis)
-that does the same work.
+that does the same work; many puts at once beside valkey-glide where that is installed
+(`pip install valkey-glide`), else beside a pipeline of redis-py.
 
 Starts a server of its own on a free loopback port; the writers are processes of their own.
 """
@@ -8,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import importlib.util
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import redis.asyncio
 
-from bench.beside import Figures, figures, rated, reached
+from bench.beside import Figures, figures, in_turns, rated, reached
+from datasync import DataSync
 from datasync.testing.chaos.ports import free_ports
 
 COUNT = 5_000
@@ -169,6 +174,59 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
     await writer.wait_closed()
 
 
+@contextlib.asynccontextmanager
+async def _putting(port: int) -> AsyncIterator[Callable[[Sequence[str], bytes], Awaitable[Any]]]:
+    """Stores a value under many keys at once, with the client that there is."""
+    if importlib.util.find_spec("glide") is not None:
+        glide: Any = importlib.import_module("glide")
+        config = glide.GlideClientConfiguration(
+            [glide.NodeAddress("127.0.0.1", port)], request_timeout=60_000
+        )
+        client = await glide.GlideClient.create(config)
+        yield lambda keys, value: asyncio.gather(*(client.set(key, value) for key in keys))
+        await client.close()
+        return
+    async with redis.asyncio.Redis(port=port, protocol=3) as plain:
+
+        async def pipelined(keys: Sequence[str], value: bytes) -> None:
+            pipeline = plain.pipeline(transaction=False)
+            for key in keys:
+                pipeline.set(key, value)
+            await pipeline.execute()
+
+        yield pipelined
+
+
+def _puts(port: int, quick: bool) -> Iterator[Figures]:
+    at_once, rounds, value = 1_000, 1 if quick else 20, b"x" * 200
+    keys = [f"put/{number:05}" for number in range(at_once)]
+
+    async def seconds(put: Callable[[Sequence[str], bytes], Awaitable[Any]]) -> float:
+        await put(keys, value)
+        began = time.perf_counter()
+        for _ in range(rounds):
+            await put(keys, value)
+        return time.perf_counter() - began
+
+    async def raw() -> float:
+        async with _putting(port) as put:
+            return await seconds(put)
+
+    async def ours() -> float:
+        async with DataSync(f"redis://127.0.0.1:{port}") as sync:
+            return await seconds(
+                lambda keys, value: asyncio.gather(*(sync.put(key, value) for key in keys))
+            )
+
+    raw_s, ours_s = map(statistics.median, in_turns(raw, ours, 1 if quick else 5))
+    beside = "valkey-glide" if importlib.util.find_spec("glide") is not None else "redis-py"
+    yield {
+        "what": "puts at once", "at_once": at_once, "beside": beside,
+        "raw_per_s": round(rounds * at_once / raw_s),
+        "datasync_per_s": round(rounds * at_once / ours_s), "ratio": round(ours_s / raw_s, 3),
+    }  # fmt: skip
+
+
 def run(quick: bool) -> Iterator[Figures]:
     """The figures, one dict a line."""
     keys = 1_000 if quick else 100_000
@@ -178,6 +236,7 @@ def run(quick: bool) -> Iterator[Figures]:
         yield from figures(
             url, lambda: Raw(port), "bench.bench_redis", port, keys=keys, follow=follow, quick=quick
         )
+        yield from _puts(port, quick)
 
 
 if __name__ == "__main__":

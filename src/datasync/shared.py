@@ -81,8 +81,8 @@ class SharedConnection(Generic[C]):
         """Have no new request go over the one there is, which is closed once nobody uses it any
         more."""
         before, self._current = self._current, None
-        if before is not None:
-            await self._close_unused(before)
+        if before is not None and not self._users[before]:
+            await before.aclose()
 
     async def use(self, connection: C, request: Callable[[C], Awaitable[T]]) -> T:
         """The result of a request over that connection; where it fails, no
@@ -96,7 +96,10 @@ class SharedConnection(Generic[C]):
             raise
         finally:
             self._users[connection] -= 1
-            await self._close_unused(connection)
+            if not self._users[connection]:
+                del self._users[connection]
+                if connection is not self._current:
+                    await connection.aclose()
 
     async def aclose(self) -> None:
         """Close all at once."""
@@ -106,9 +109,3 @@ class SharedConnection(Generic[C]):
             # G12: each, though one of them is cancelled
             for one in open_ones:
                 closing.push_async_callback(one.aclose)
-
-    async def _close_unused(self, connection: C) -> None:
-        if not self._users[connection]:
-            del self._users[connection]
-            if connection is not self._current:
-                await connection.aclose()

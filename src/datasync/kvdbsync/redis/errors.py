@@ -14,6 +14,7 @@ __all__ = [
     "SLOTS",
     "Moved",
     "TopologyChanged",
+    "ends_connection",
     "moved",
     "of_loss",
     "of_reply",
@@ -108,6 +109,12 @@ def moved(error: Exception) -> Moved | None:
 def told(error: Exception) -> str:
     """The text of an error reply, as far as a line has room for it."""
     return str(error)[:_LONGEST]
+
+
+def ends_connection(error: Exception) -> bool:
+    """Whether the server closes the connection behind this reply: it cannot tell any more where
+    a command begins."""
+    return str(error).startswith("ERR Protocol error")
 
 
 def of_reply(error: Exception, address: str, login: str = LOGIN) -> DataSyncError:

@@ -12,7 +12,7 @@ import asyncio
 import copy
 import dataclasses
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -49,12 +49,14 @@ class Access:
 
 
 class _Asked:
-    """Commands that were sent together, and their replies so far."""
+    """Commands that go together, and their replies so far. unsent: their bytes, until they are
+    handed over to the transport."""
 
-    __slots__ = ("future", "replies", "wanted")
+    __slots__ = ("future", "replies", "unsent", "wanted")
 
-    def __init__(self, wanted: int, future: asyncio.Future[list[Any]]) -> None:
+    def __init__(self, wanted: int, unsent: bytes, future: asyncio.Future[list[Any]]) -> None:
         self.wanted = wanted
+        self.unsent = unsent
         self.future = future
         self.replies: list[Any] = []
 
@@ -76,14 +78,21 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._replies = Replies(self.address, access.max_answer)
         self._asked: deque[_Asked] = deque()
+        """What was sent and is not answered."""
+        self._corked: list[_Asked] = []
+        """What is sent at the end of this turn of the loop."""
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard: asyncio.Future[None] | None = None
         self._spoke = 0.0
+        self._awaited = 0
+        """How many wait for an answer."""
+        self._watch: asyncio.TimerHandle | None = None
+        """Looks whether the server gets on with its answers; one for all who wait."""
+        self._answered = 0.0
+        """When the server last answered, or somebody began to wait."""
         self._came = 0
-        """Bytes that have come."""
-        self._answered = 0
-        """How often all that was sent together has been answered."""
+        """Bytes that have come since, or since the last look."""
         self._pinged = 0.0
         self._transacts = False
 
@@ -144,19 +153,39 @@ class Link(asyncio.Protocol):
         return _said(self.hello, b"role")
 
     def send(self, *commands: Command) -> asyncio.Future[list[Any]]:
-        """Send commands at once; the future holds their replies, errors among them,
+        """Send commands together; the future holds their replies, errors among them,
         or fails with `Disconnected`."""
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not self.ready or self._transport is None:
-            future.set_exception(
-                self.error or Disconnected(f"{self.address}: the connection is closed; try again")
-            )
-            future.exception()  # nobody need fetch it
-            return future
-        self._asked.append(_Asked(len(commands), future))
+        return self._send(commands).future
+
+    def _send(self, commands: Sequence[Command]) -> _Asked:
+        """At once where nothing is on its way, else with all that this turn of the loop sends."""
         pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # typed as a tuple of one
-        self._transport.write(b"".join(map(pack, commands)))
-        return future
+        packed = b"".join(map(pack, commands)) if len(commands) > 1 else pack(commands[0])
+        asked = _Asked(len(commands), packed, self._loop.create_future())
+        self._corked.append(asked)
+        if not self._asked and len(self._corked) == 1:
+            self._flush()
+        elif len(self._corked) == 1:
+            self._loop.call_soon(self._flush)
+        return asked
+
+    def _flush(self) -> None:
+        """Send what waits for the end of the turn; what cannot be sent any more fails."""
+        corked, self._corked = self._corked, []
+        if self.ready and self._transport is not None:
+            self._asked.extend(corked)
+            packed = [asked.unsent for asked in corked]
+            for asked in corked:
+                asked.unsent = b""
+            self._transport.write(b"".join(packed))
+            return
+        for asked in corked:
+            if not asked.future.done():
+                asked.future.set_exception(
+                    self.error
+                    or Disconnected(f"{self.address}: the connection is closed; try again")
+                )
+                asked.future.exception()  # nobody need fetch it
 
     async def ask(self, *commands: Command) -> list[Any]:
         """The replies to commands that change nothing. Raises what
@@ -173,14 +202,15 @@ class Link(asyncio.Protocol):
     async def tell(self, *commands: Command) -> list[Any]:
         """The replies to commands that change something, errors among them. Raises `Disconnected`
         where they were not sent, `OutcomeUnknown` where they were."""
-        if not self.ready:
-            raise self.error or Disconnected(
-                f"{self.address}: the connection is closed; nothing was written, try again"
-            )
+        asked = self._send(commands)
         try:
-            return await self.answered(self.send(*commands))
+            return await self.answered(asked.future)
         except (Disconnected, Unauthorized) as error:
+            if asked.unsent:  # G10: surely not done
+                raise
             raise errors.unknown(error) from None
+        finally:
+            del asked  # G9: its error knows this frame
 
     async def may_transact(self) -> None:
         """See once that MULTI and EXEC may be used: behind a MULTI that is refused, all else is
@@ -193,22 +223,31 @@ class Link(asyncio.Protocol):
         """Wait as long as the server gets on with its answers. All that was sent together has
         the time of one answer, and more only as its bytes come; it begins again with each
         answer to what was sent before."""
-        limit = patience = self.access.timeout
-        while not replies.done():
-            answered, came = self._answered, self._came
-            await asyncio.wait((replies,), timeout=patience)
-            patience = (
-                limit if self._answered > answered else min(limit, (self._came - came) / SLOWEST)
-            )
-            if not patience and not replies.done():
-                # nobody can tell which of the later ones would still be done
-                self.fail(f"no answer within {limit:g} s; check that the server is healthy")
-                assert self.error is not None
-                raise self.error
+        self._awaited += 1
+        if self._awaited == 1:
+            self._answered, self._came = self._loop.time(), 0
+            if self._watch is None:
+                self._watch = self._loop.call_later(self.access.timeout, self._look)
         try:
-            return replies.result()
+            return await replies
         finally:
+            self._awaited -= 1
             del replies  # G9: their error knows this frame, which would keep the write
+
+    def _look(self) -> None:
+        """End the connection of a server that does not get on; nobody can tell which of
+        the later commands would still be done."""
+        self._watch = None
+        if not self._awaited:
+            return
+        limit = self.access.timeout
+        patience = self._answered + limit - self._loop.time()
+        if patience <= 0:
+            patience, self._came = min(limit, self._came / SLOWEST), 0
+        if patience:
+            self._watch = self._loop.call_later(patience, self._look)
+        else:
+            self.fail(f"no answer within {limit:g} s; check that the server is healthy")
 
     async def ping(self) -> None:
         """Return as soon as the server says anything. Raises `Disconnected` when it is gone, or has
@@ -273,9 +312,12 @@ class Link(asyncio.Protocol):
                     first.replies.append(reply)
                     if len(first.replies) == first.wanted:
                         asked.popleft()
-                        self._answered += 1
+                        self._answered, self._came = self._spoke, 0
                         if not first.future.done():
                             first.future.set_result(first.replies)
+                    if isinstance(reply, ReplyError) and errors.ends_connection(reply):
+                        self.fail(errors.told(reply))  # at once: nothing more is sent over it
+                        break
         except Disconnected as error:
             self._end(error)
 
@@ -291,6 +333,9 @@ class Link(asyncio.Protocol):
                 each.future.exception()  # nobody need fetch it
         if self._heard is not None and not self._heard.done():
             self._heard.set_result(None)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if not self._ended.done():
             self._ended.set_result(None)
         lost, self.lost, self.pushed = self.lost, None, None  # G9: they refer to the owner of this

@@ -88,6 +88,7 @@ class Plan:
         single = [_command(operation) for operation in operations if not _is_of_prefix(operation)]
         if prefixes:  # no other operation lies below one of them
             single.append(("EVAL", _DELETE_PREFIXES, 0, scan_pattern(prefixes) or "*", *prefixes))
+        self._deletes_prefixes = bool(prefixes)
         self._transacts = len(single) > 1
         self.commands = [("MULTI",), *single, ("EXEC",)] if self._transacts else single
 
@@ -119,29 +120,33 @@ class Plan:
                 raise OutcomeUnknown(
                     f"{address}: {result}; read the keys to see which were written"
                 )
-        single = iter(results)
-        by_prefix = iter(results[-1] if results and isinstance(results[-1], list) else ())
-        done: list[Any] = [
-            next(by_prefix if _is_of_prefix(operation) else single, None)
-            for operation in self.operations
-        ]
-        if not all(map(_is_answer, done, self.operations)):
+        done = self._by_operation(results) if self._deletes_prefixes else results
+        if len(done) != len(self.operations) or not all(map(_is_answer, done, self.operations)):
             raise OutcomeUnknown(
                 f"{address}: it does not answer as Redis does; read the keys to see what "
                 "was written"
             )
         pairs = zip(self.operations, done, strict=True)
         return Committed(
-            None, [result > 0 for operation, result in pairs if isinstance(operation, Delete)]
+            None, [result > 0 for operation, result in pairs if type(operation) is Delete]
         )
+
+    def _by_operation(self, results: Sequence[Any]) -> list[Any]:
+        """The results in the order of the operations; all deletes of prefixes share the last."""
+        single = iter(results)
+        by_prefix = iter(results[-1] if results and isinstance(results[-1], list) else ())
+        return [
+            next(by_prefix if _is_of_prefix(operation) else single, None)
+            for operation in self.operations
+        ]
 
 
 def _is_answer(result: Any, operation: Operation) -> bool:
-    return isinstance(result, int) if isinstance(operation, Delete) else bool(result == b"OK")
+    return isinstance(result, int) if type(operation) is Delete else bool(result == b"OK")
 
 
 def _is_of_prefix(operation: Operation) -> bool:
-    return isinstance(operation, Delete) and operation.prefix
+    return type(operation) is Delete and operation.prefix
 
 
 def _command(operation: Operation) -> Command:

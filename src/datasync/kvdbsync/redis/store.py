@@ -175,11 +175,11 @@ class Shared:
         closes = self._closes
         try:
             try:
-                return await self._connection.use(await self._ready(), request)
+                return await self._connection.use(self._trusted or await self._ready(), request)
             except again:
                 if closes != self._closes:
                     raise
-                return await self._connection.use(await self._ready(), request)
+                return await self._connection.use(self._trusted or await self._ready(), request)
         except Disconnected:
             if closes != self._closes:  # G12: nothing was sent
                 raise WatchClosed(
@@ -200,12 +200,15 @@ class Shared:
         finally:  # G12: if this is cancelled meanwhile, too
             await self._connection.aclose()
 
+    @property
+    def _trusted(self) -> Store | None:
+        """The store, where it was known to be good a moment ago."""
+        fresh = asyncio.get_running_loop().time() - self._checked <= _TRUSTED
+        return self._connection.ready if fresh else None
+
     async def _ready(self) -> Store:
         """The store, once it is known to be good or was reopened; all who wait for
         it at a time share the try."""
-        store = self._connection.ready
-        if store is not None and asyncio.get_running_loop().time() - self._checked <= _TRUSTED:
-            return store
         opening = self._opening
         if opening is None or opening.done():
             opening = self._opening = asyncio.ensure_future(self._open())
