@@ -7,10 +7,36 @@ import asyncio
 import pytest
 
 from datasync import DataSync, Disconnected
+from datasync.kvdbsync.etcd.cluster import _Slots
 from datasync.testing.contract import eventually
 from tests.helpers.etcd.etcd_server import EtcdServer, cluster_of_three, versions
 from tests.helpers.etcd.load import judge, watched
 from tests.helpers.load import QUICK, equal, writing
+
+
+def test_a_slot_that_is_free_goes_to_who_has_waited_longest() -> None:
+    async def main() -> None:
+        slots, order = _Slots(1), list[int]()
+        gate = asyncio.Event()
+
+        async def use(number: int) -> None:
+            async with slots:
+                order.append(number)
+                await gate.wait()
+
+        tasks = [asyncio.create_task(use(number)) for number in range(6)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()  # while it waits
+        gate.set()
+        await asyncio.wait(tasks[:2])
+        tasks[2].cancel()  # its turn has come, and it has not begun
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert order in ([0, 3, 4, 5], [0, 2, 3, 4, 5])
+        assert isinstance(results[1], asyncio.CancelledError)
+        async with asyncio.timeout(10), slots:  # none is lost
+            pass
+
+    asyncio.run(main())
 
 
 def url_of(members: list[EtcdServer]) -> str:

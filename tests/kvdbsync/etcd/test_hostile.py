@@ -75,6 +75,29 @@ _TXNS = {
     "refused for nothing": pb.TxnResponse(header=_HEADER).SerializeToString(),
     "too much": b"\x1a\x00" * _MIB,
 }
+_PUTS = {
+    "garbage": _GARBAGE,
+    "nothing": b"",
+    "without a revision": pb.PutResponse(
+        header=pb.ResponseHeader(cluster_id=1)
+    ).SerializeToString(),
+    "too much": b"\x0a\x00" * _MIB,
+}
+
+
+@pytest.mark.parametrize("answer", _PUTS)
+def test_a_put_whose_answer_is_not_understood_is_unknown(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with fake(Put=lambda _: _PUTS[answer]) as url, asyncio.timeout(60):
+            source = open_url(url)
+            with pytest.raises(OutcomeUnknown, match="read the key"):
+                await source.commit([Put("a", b"1")])
+            await source.aclose()
+
+    asyncio.run(main())
+    assert not logged(caplog)  # who answers in bad faith does not fill the log
 
 
 @pytest.mark.parametrize("answer", _TXNS)
@@ -85,7 +108,7 @@ def test_a_transaction_whose_answer_is_not_understood_is_unknown(
         async with fake(Txn=lambda _: _TXNS[answer]) as url, asyncio.timeout(60):
             source = open_url(url)
             writes: list[list[Operation]] = [
-                [Put("a", b"1")], [Put("a", b"1"), Delete("b")], [Check("a", 1), Put("a", b"1")],
+                [Delete("a")], [Put("a", b"1"), Delete("b")], [Check("a", 1), Put("a", b"1")],
             ]  # fmt: skip
             for operations in writes:
                 with pytest.raises(OutcomeUnknown, match="read the key"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+import urllib.request
 
 import pytest
 
@@ -31,6 +33,38 @@ def test_more_operations_than_the_server_takes_name_the_limit(version: str) -> N
             await txn.commit()
             await eventually(lambda: probe.changes)
             assert [len(event.changes) for event in probe.changes] == [128]
+
+    asyncio.run(main())
+
+
+def calls(server: EtcdServer, method: str) -> int:
+    """How many calls of this method have reached the server."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=20) as metrics:
+        pattern = rb'grpc_server_started_total\{grpc_method="%b".*\} (\S+)' % method.encode()
+        return sum(int(float(count)) for count in re.findall(pattern, metrics.read()))
+
+
+@versions
+def test_a_value_by_itself_is_put_and_needs_no_transaction(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            before = {method: calls(server, method) for method in ("Put", "Txn")}
+            revisions = await asyncio.gather(*(sync.put(f"a/{n}", b"1") for n in range(1_000)))
+            after = {method: calls(server, method) for method in ("Put", "Txn")}
+            assert after["Put"] - before["Put"] == 1_000
+            assert after["Txn"] == before["Txn"]
+            assert len(set(revisions)) == 1_000  # each is a change of its own
+
+    asyncio.run(main())
+
+
+@versions
+def test_a_value_by_itself_that_is_too_large_names_its_key(version: str) -> None:
+    async def main() -> None:
+        async with etcd_server(version) as server, DataSync(server.url) as sync:
+            with pytest.raises(BadValue, match=r"'a/large'.*--max-request-bytes"):
+                await sync.put("a/large", b"x" * (2 << 20))
+            assert await server.everything() == {}
 
     asyncio.run(main())
 

@@ -95,10 +95,11 @@ class EtcdSource(SharedSource):
         committed, freed = await self._cluster.shared(
             lambda turn: write(turn, operations, self._leases)
         )
-        with contextlib.suppress(DataSyncError):  # it is written; leases end by themselves, too
-            await asyncio.gather(
-                *(self._cluster.shared(partial(revoke, lease=lease)) for lease in freed)
-            )
+        if freed:
+            with contextlib.suppress(DataSyncError):  # it is written; leases end by themselves, too
+                await asyncio.gather(
+                    *(self._cluster.shared(partial(revoke, lease=lease)) for lease in freed)
+                )
         return committed
 
     async def delete_raw(self, key: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
@@ -24,8 +24,8 @@ from datasync.kvdbsync.etcd.errors import TooManyOperations
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 
 __all__ = [
-    "LEASE_GRANT", "LEASE_REVOKE", "RANGE", "STATUS", "TXN", "Access", "Call", "Link", "Member",
-    "Stream",
+    "LEASE_GRANT", "LEASE_REVOKE", "PUT", "RANGE", "STATUS", "TXN", "Access", "Call", "Link",
+    "Member", "Stream",
 ]  # fmt: skip
 
 Q = TypeVar("Q", bound=Message)
@@ -49,6 +49,7 @@ class Call(Generic[Q, A]):
 
 
 RANGE: Call[pb.RangeRequest, pb.RangeResponse] = Call("/etcdserverpb.KV/Range", pb.RangeResponse)
+PUT: Call[pb.PutRequest, pb.PutResponse] = Call("/etcdserverpb.KV/Put", pb.PutResponse)
 TXN: Call[pb.TxnRequest, pb.TxnResponse] = Call("/etcdserverpb.KV/Txn", pb.TxnResponse)
 LEASE_GRANT: Call[pb.LeaseGrantRequest, pb.LeaseGrantResponse] = Call(
     "/etcdserverpb.Lease/LeaseGrant", pb.LeaseGrantResponse
@@ -63,6 +64,8 @@ _AUTHENTICATE: Call[pb.AuthenticateRequest, pb.AuthenticateResponse] = Call(
     "/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse
 )
 _WATCH = "/etcdserverpb.Watch/Watch"
+# a member that lost its leader says so instead of waiting, and ends its watch streams
+_HAS_LEADER = grpc.aio.Metadata(("hasleader", "true"))
 
 
 class Member(NamedTuple):
@@ -123,10 +126,8 @@ class Access:
         return self._user is not None
 
     async def token(self, link: Link, stale: str | None = None) -> str:
-        """The token to call with, "" for none; a new one where it is still the
+        """The token of the user to call with, "" for none; a new one where it is still the
         `stale` one. Raises as `Link.ask`."""
-        if self._user is None:
-            return ""
         if self._token is None or self._token == stale:
             async with self._renewing:
                 if self._token is None or self._token == stale:
@@ -235,30 +236,37 @@ class Link:
 
     async def watch(self) -> Stream:
         """A stream for watches. Reading it, and writing to it, raises `AioRpcError`."""
-        token = await self.access.token(self)
+        token = await self.access.token(self) if self.access.has_user else ""
         rpc: Any = self._open().stream_stream(
             _WATCH, request_serializer=_serialize, response_deserializer=parsed(pb.WatchResponse)
         )
         stream: Stream = rpc(metadata=_metadata(token))
         return stream
 
-    async def call(self, call: Call[Q, A], request: Q, token: str, timeout: float) -> A:
-        """Make one call, once."""
-        if call.path not in self._rpcs:
-            self._rpcs[call.path] = self._open().unary_unary(
+    def call(
+        self, call: Call[Q, A], request: Q, token: str, timeout: float
+    ) -> Coroutine[Any, Any, A | None]:
+        """Make one call, once; None where the answer is not one of etcd's."""
+        rpc = self._rpcs.get(call.path)
+        if rpc is None:
+            rpc = self._rpcs[call.path] = self._open().unary_unary(
                 call.path, request_serializer=_serialize, response_deserializer=parsed(call.answer)
             )
-        answer: A = await await_detached(
-            self._rpcs[call.path](request, timeout=timeout, metadata=_metadata(token))
-        )
-        return answer
+        return await_detached(rpc(request, timeout=timeout, metadata=_metadata(token)))
 
-    async def _with_token(self, call: Call[Q, A], request: Q, timeout: float) -> A:
+    def _with_token(
+        self, call: Call[Q, A], request: Q, timeout: float
+    ) -> Coroutine[Any, Any, A | None]:
+        if self.access.has_user:
+            return self._as_user(call, request, timeout)
+        return self.call(call, request, "", timeout)
+
+    async def _as_user(self, call: Call[Q, A], request: Q, timeout: float) -> A | None:
         token = await self.access.token(self)
         try:
             return await self.call(call, request, token, timeout)
         except grpc.aio.AioRpcError as error:
-            if not self.access.has_user or not errors.is_stale_token(error):
+            if not errors.is_stale_token(error):
                 raise
         # refused for its token alone: surely not done
         return await self.call(call, request, await self.access.token(self, token), timeout)
@@ -280,7 +288,5 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _metadata(token: str) -> Sequence[tuple[str, str]]:
-    # hasleader: a member that lost its leader says so instead of waiting,
-    # and ends its watch streams
-    return (("hasleader", "true"), ("token", token)) if token else (("hasleader", "true"),)
+def _metadata(token: str) -> grpc.aio.Metadata:
+    return grpc.aio.Metadata(*_HAS_LEADER, ("token", token)) if token else _HAS_LEADER

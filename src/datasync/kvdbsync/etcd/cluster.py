@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -33,6 +34,41 @@ _KNOWN_FOR = 1.0
 _IN_FLIGHT = 200
 """Requests sent and not answered. More are done no sooner: they share the time that each has to be
 answered in, and a server rejects everybody's beyond some thousand."""
+
+
+class _Slots:
+    """So many at a time; one that is free again goes to who has waited longest. As
+    `asyncio.Semaphore`, which looks through all that it has woken in this turn of the loop each
+    time that it wakes another.
+    """
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was its turn already
+                self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else it was given up
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class Turn:
@@ -99,7 +135,7 @@ class Cluster:
         self._next: Member | None = None
         self._shared: SharedConnection[Link] = SharedConnection()
         self._connecting = asyncio.Lock()
-        self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
+        self._in_flight = _Slots(_IN_FLIGHT)
         self._turns: set[Turn] = set()
 
     async def dedicated(self, use: Callable[[Link], Awaitable[T]]) -> T:

@@ -1,4 +1,5 @@
-"""Writes: one etcd transaction for all operations, leases for what has a TTL."""
+"""Writes: one etcd transaction for all operations, leases for what has a TTL. A value by itself
+is put, which costs the server half of what a transaction does."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from datasync.errors import (
     UnsupportedOption,
     WatchClosed,
 )
-from datasync.kvdbsync.etcd.channel import LEASE_GRANT, LEASE_REVOKE, TXN
+from datasync.kvdbsync.etcd.channel import LEASE_GRANT, LEASE_REVOKE, PUT, TXN
 from datasync.kvdbsync.etcd.cluster import Turn
 from datasync.kvdbsync.etcd.errors import (
     LeaseEnded,
@@ -59,7 +60,11 @@ async def _write(
                     raise not_etcd(turn.endpoint)
                 leases[seconds] = lease
     try:
-        committed = await _transact(turn, operations, leases)
+        match operations:
+            case [Put(key, raw)]:
+                committed = await _put(turn, key, raw, next(iter(leases.values()), 0))
+            case _:
+                committed = await _transact(turn, operations, leases)
     except DataSyncError as error:
         if not isinstance(error, OutcomeUnknown | WatchClosed):
             # else the key may hang on it, or nothing may be sent
@@ -107,6 +112,17 @@ def _whole_seconds(key: str, ttl: float) -> int:
     return seconds
 
 
+async def _put(turn: Turn, key: str, raw: bytes, lease: int) -> Committed:
+    request = pb.PutRequest(key=key.encode(), value=raw, lease=lease)
+    try:
+        answer = await turn.tell(PUT, request)
+    except RequestTooLarge:
+        raise _too_large(turn, request, key) from None
+    if not answer.header.revision:
+        raise unknown(turn.endpoint)
+    return Committed(answer.header.revision)
+
+
 async def _transact(
     turn: Turn, operations: Sequence[Operation], leases: dict[int, int]
 ) -> Committed:
@@ -140,12 +156,7 @@ async def _transact(
         largest = max(
             operations, key=lambda operation: len(operation.raw) if type(operation) is Put else 0
         )
-        raise BadValue(
-            f"{request.ByteSize()} bytes are more than {turn.endpoint} takes in one write (the "
-            "largest value is that of"
-            f" {largest.key!r}); raise the server's --max-request-bytes (1.5 MiB unless set), or "
-            "store less"
-        ) from None
+        raise _too_large(turn, request, largest.key) from None
     if not answer.succeeded:
         raise _conflict(checks, answer, turn.endpoint)
     if len(answer.responses) != len(request.success):
@@ -156,6 +167,14 @@ async def _transact(
         if response.WhichOneof("response") == "response_delete_range"
     ]
     return Committed(answer.header.revision, existed)
+
+
+def _too_large(turn: Turn, request: pb.PutRequest | pb.TxnRequest, largest: str) -> BadValue:
+    return BadValue(
+        f"{request.ByteSize()} bytes are more than {turn.endpoint} takes in one write (the "
+        f"largest value is that of {largest!r}); raise the server's --max-request-bytes (1.5 MiB "
+        "unless set), or store less"
+    )
 
 
 def _conflict(checks: Sequence[Check], answer: pb.TxnResponse, endpoint: str) -> DataSyncError:
