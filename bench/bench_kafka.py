@@ -1,5 +1,6 @@
 """Kafka: loading, publishing, following and latency,
-each beside aiokafka's plain client that does the same work.
+each beside aiokafka's plain client that does the same work; publishing also beside
+confluent-kafka where that is installed (`pip install confluent-kafka`).
 
 Starts a broker of its own on free loopback ports, as the tests do; the writers are processes of
 their own.
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import importlib.util
 import statistics
 import sys
 import time
@@ -158,13 +161,38 @@ def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
                         )
                 return time.perf_counter() - began
 
-        first, second = in_turns(raw, ours, 1 if quick else 3)
-        raw_s, ours_s = statistics.median(first), statistics.median(second)
-        yield {
-            "what": "publish with acknowledgement", "at_once": at_once, "messages": count,
-            "raw_per_s": round(count / raw_s), "datasync_per_s": round(count / ours_s),
-            "ratio": round(ours_s / raw_s, 3),
-        }  # fmt: skip
+        async def confluent(at_once: int = at_once, count: int = count) -> float:
+            aio: Any = importlib.import_module("confluent_kafka.aio")
+            client = aio.AIOProducer(
+                {"bootstrap.servers": f"127.0.0.1:{server.port}", "enable.idempotence": True}
+            )
+            await client.flush()
+            began = time.perf_counter()
+            for start in range(0, count, at_once):
+                sent = await asyncio.gather(
+                    *(
+                        client.produce(TOPIC, value=value, key=b"put/%05d" % (start + n))
+                        for n in range(at_once)
+                    )
+                )
+                await client.flush()
+                await asyncio.gather(*sent)
+            took = time.perf_counter() - began
+            await client.close()
+            return took
+
+        others = {"aiokafka": raw}
+        if importlib.util.find_spec("confluent_kafka") is not None:
+            others["confluent-kafka"] = confluent
+        for beside, other in others.items():
+            first, second = in_turns(other, ours, 1 if quick else 3)
+            raw_s, ours_s = statistics.median(first), statistics.median(second)
+            yield {
+                "what": "publish with acknowledgement", "at_once": at_once, "messages": count,
+                "beside": beside,
+                "raw_per_s": round(count / raw_s), "datasync_per_s": round(count / ours_s),
+                "ratio": round(ours_s / raw_s, 3),
+            }  # fmt: skip
 
 
 def run(quick: bool) -> Iterator[Figures]:

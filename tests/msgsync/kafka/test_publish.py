@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from datasync import DataSync, Disconnected, OutcomeUnknown, WatchClosed
-from datasync.msgsync.kafka.cluster import Access, Cluster
+from datasync.msgsync.kafka.cluster import Access, Cluster, Topic
 from datasync.msgsync.kafka.errors import ValueTooLarge
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.contract import eventually
@@ -67,6 +69,34 @@ def test_many_who_begin_at_once_ask_once_where_the_topic_is(server: KafkaServer)
             before = proxy.frames
             await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(1000)))
             assert proxy.frames - before < 100
+
+    asyncio.run(main())
+
+
+def test_many_at_once_are_one_request_and_one_look_at_the_topic(
+    server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = 0, Cluster.topic
+
+    def counted(cluster: Cluster, **how: bool) -> Coroutine[Any, Any, Topic]:
+        nonlocal looks
+        looks += 1
+        return look(cluster, **how)
+
+    monkeypatch.setattr(Cluster, "topic", counted)
+
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(server.port, topic)
+        async with (
+            server.proxy() as proxy,
+            DataSync(f"kafka://127.0.0.1:{proxy.port}/{topic}?timeout=20") as sync,
+        ):
+            await sync.put("a/0", b"0")
+            frames, looked = proxy.frames, looks
+            await asyncio.gather(*(sync.put(f"a/{number}", b"1") for number in range(1000)))
+            assert proxy.frames - frames < 20
+            assert 0 < looks - looked < 20  # a batch each, not a message each
 
     asyncio.run(main())
 

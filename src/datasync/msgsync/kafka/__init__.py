@@ -219,6 +219,10 @@ class KafkaSource(SharedSource):
             log.warning("%s", text)
 
 
+_NOTHING = State()
+"""What need be known of the topic to write to it."""
+
+
 class _Writer:
     """What writes and reads of one source share: connections, the producers and the table."""
 
@@ -235,7 +239,7 @@ class _Writer:
         state = (
             await self.table.now()
             if any(type(operation) is Delete for operation in operations)
-            else State()
+            else _NOTHING
         )
         prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
         deleted = iter(state.deleted_by(prefixes) if prefixes else ())

@@ -222,6 +222,12 @@ class Cluster:
 
     # -- the topic ---------------------------------------------------------------------------------
 
+    @property
+    def recent(self) -> Topic | None:
+        """Where the topic was when it was looked up, unless that is long ago."""
+        recently = asyncio.get_running_loop().time() - self._found_at <= _TOPIC_AGE
+        return self._topic if recently else None
+
     async def topic(self, *, fresh: bool = False, create: bool = True) -> Topic:
         """Where the topic is. Makes it where that is asked for, here and in the URL.
 

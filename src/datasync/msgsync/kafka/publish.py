@@ -138,7 +138,9 @@ class Publisher:
     async def put(self, message: Message) -> int:
         """Publish, and return the offset. Raises `Disconnected` (surely not done),
         `OutcomeUnknown`, `Unauthorized`, `BadStore`, `ValueTooLarge`."""
-        topic = await self._cluster.retrying(self._cluster.topic)
+        topic = self._cluster.recent
+        if topic is None:
+            topic = await self._cluster.retrying(self._cluster.topic)
         message.done = asyncio.get_running_loop().create_future()
         partition = partition_of(message.key, len(topic.leaders))
         lane = self._lanes.setdefault(partition, _Lane(partition))
