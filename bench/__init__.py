@@ -1,3 +1,4 @@
-"""Benchmarks: each module `bench_*.py` has `run(quick) -> Iterator[dict]`,
-whose dicts are the figures.
+"""Benchmarks: each module `bench_NAME.py` has `run(quick) -> Iterator[Row]`.
+
+What only the processor bounds may be named in its `COUNTED`, too; see `bench.instructions`.
 """

@@ -15,6 +15,7 @@ import pydantic
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
+from bench.rows import Row
 from datasync.codec import codec_for
 
 _FIELDS: dict[str, list[tuple[Any, ...]]] = {
@@ -100,52 +101,48 @@ class InterfaceModel(pydantic.BaseModel):
 
 
 def _beside(
-    what: str, ours: Callable[[], object], plain: Callable[[], object], *, quick: bool
-) -> dict[str, object]:
+    what: str, by: str, ours: Callable[[], object], plain: Callable[[], object], *, quick: bool
+) -> Row:
     """One line: both in turns, so that what else the machine does meets both."""
     number, rounds = (200, 3) if quick else (5_000, 15)
     best = [float("inf"), float("inf")]
     for _ in range(rounds):
         for at, call in enumerate((ours, plain)):
             best[at] = min(best[at], timeit.timeit(call, number=number) / number * 1e6)
-    return {
-        "what": what,
-        "ours": round(best[0], 2),
-        "plain": round(best[1], 2),
-        "ratio": round(best[1] / best[0], 2),
-    }
+    return Row(what=what, unit="µs", ours=best[0], beside={by: best[1]})
 
 
-def _protobuf(cls: Any, content: dict[str, Any], *, quick: bool) -> Iterator[dict[str, object]]:
+def _protobuf(cls: Any, content: dict[str, Any], *, quick: bool) -> Iterator[Row]:
     codec, binary = codec_for(cls), codec_for(cls, "proto")
     raw = json.dumps(content, separators=(",", ":")).encode()
     message = json_format.Parse(raw, cls())
     assert codec.decode("k", raw) == message
     stored = message.SerializeToString()
     yield _beside(
-        f"protobuf, JSON of {len(raw)} bytes: decode / json_format",
+        f"protobuf, JSON of {len(raw)} bytes: decode",
+        "json_format",
         lambda: codec.decode("k", raw),
         lambda: json_format.Parse(raw, cls(), ignore_unknown_fields=True),
         quick=quick,
     )
     yield _beside(
-        f"protobuf, JSON of {len(raw)} bytes: encode / json_format",
+        f"protobuf, JSON of {len(raw)} bytes: encode",
+        "json_format",
         lambda: codec.encode(message),
         lambda: json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None),
         quick=quick,
     )
     yield _beside(
-        f"protobuf, binary of {len(stored)} bytes: decode / FromString",
+        f"protobuf, binary of {len(stored)} bytes: decode",
+        "FromString",
         lambda: binary.decode("k", stored),
         lambda: cls.FromString(stored),
         quick=quick,
     )
 
 
-def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Lines of `ours` and `plain` in microseconds, and their `ratio`:
-    how many times faster ours is.
-    """
+def run(quick: bool) -> Iterator[Row]:
+    """The rows: microseconds a call."""
     small, large = _classes()
     yield from _protobuf(small, _interface(0), quick=quick)
     yield from _protobuf(
@@ -159,32 +156,31 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
     )
     made = decoder.decode(raw)
     yield _beside(
-        "Struct: decode / msgspec",
+        "Struct: decode",
+        "msgspec",
         lambda: struct.decode("k", raw),
         lambda: decoder.decode(raw),
         quick=quick,
     )
     yield _beside(
-        "Struct: encode / msgspec",
+        "Struct: encode",
+        "msgspec",
         lambda: struct.encode(made),
         lambda: encoder.encode(made),
         quick=quick,
     )
     model, plain = codec_for(InterfaceModel), InterfaceModel.model_validate_json(raw)
     yield _beside(
-        "pydantic: decode / model_validate_json",
+        "pydantic: decode",
+        "model_validate_json",
         lambda: model.decode("k", raw),
         lambda: InterfaceModel.model_validate_json(raw),
         quick=quick,
     )
     yield _beside(
-        "pydantic: encode / model_dump_json",
+        "pydantic: encode",
+        "model_dump_json",
         lambda: model.encode(plain),
         plain.model_dump_json,
         quick=quick,
     )
-
-
-if __name__ == "__main__":
-    for line in run(quick=False):
-        print(json.dumps({"bench": "codec", **line}))

@@ -2,8 +2,7 @@
 
 Beside each figure stands the plainest loop that does the same without the library, in the same run
 and in turn with ours, the best of several rounds each: a dict of the values, an object with the
-previous and the new value for each change, and a call of the handler. `ratio` is plain to ours: 3
-means that ours takes three times as long.
+previous and the new value for each change, and a call of the handler.
 
 Nothing here waits for anything but the processor, so time is that of this thread on the processor:
 other work on the machine counts as little as possible. Only the slow watch beside a fast one is
@@ -14,15 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
+from bench.instructions import Work
+from bench.rows import Row
 from datasync import ChangeEvent, DataSync, ResyncEvent, Txn
 
-Figures = dict[str, object]
+
+class Interface(msgspec.Struct):
+    """What the values are decoded to where they are."""
+
+    name: str
+    mtu: int
+
+
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 Pairs = Sequence[tuple[str, bytes]]
 Measure = Callable[[], Awaitable[float]]
@@ -30,7 +41,7 @@ Measure = Callable[[], Awaitable[float]]
 _KEYS = 10_000
 
 
-def run(quick: bool) -> Iterator[Figures]:
+def run(quick: bool) -> Iterator[Row]:
     """All figures."""
     changes, rounds = (_KEYS, 2) if quick else (100_000, 5)
     for confirm in (True, False):
@@ -122,14 +133,16 @@ async def _timed(work: Awaitable[None]) -> float:
     return time.thread_time() - start
 
 
-def _row(what: str, count: int, ours: float, plain: float, **more: object) -> Figures:
-    return {
-        "what": what, **more, "changes_a_second": round(count / ours),
-        "plain_a_second": round(count / plain), "ratio": round(ours / plain, 2),
-    }  # fmt: skip
+def _row(
+    what: str, count: int, ours: float, plain: float, also: dict[str, float], **case: str | int
+) -> Row:
+    return Row(
+        what=what, unit="changes/s", ours=count / ours, beside={"plain loop": count / plain},
+        case=case, also=also,
+    )  # fmt: skip
 
 
-async def _singles(count: int, rounds: int, *, confirm: bool) -> Figures:
+async def _singles(count: int, rounds: int, *, confirm: bool) -> Row:
     """One key a transaction, with or without waiting for the verdict."""
     pairs, handler, plain = _pairs(count), Handler(), Plain()
     again = [(key, value + b"!") for key, value in pairs]
@@ -155,7 +168,7 @@ async def _singles(count: int, rounds: int, *, confirm: bool) -> Figures:
             lambda: _timed(_twice(theirs, pairs, again)),
         )
         assert handler.commits == plain.revision == 2 * count * rounds
-    return _row("transactions of 1", 2 * count, best, floor, confirm=confirm)
+    return _row("transactions of 1", 2 * count, best, floor, {}, confirm=confirm)
 
 
 async def _twice(work: Callable[[Pairs], Awaitable[None]], pairs: Pairs, again: Pairs) -> None:
@@ -163,7 +176,7 @@ async def _twice(work: Callable[[Pairs], Awaitable[None]], pairs: Pairs, again: 
     await work(again)
 
 
-async def _transactions(size: int, count: int, rounds: int) -> Figures:
+async def _transactions(size: int, count: int, rounds: int) -> Row:
     """Many keys a transaction; beside it the part that is spent on putting the
     transaction together.
     """
@@ -194,8 +207,10 @@ async def _transactions(size: int, count: int, rounds: int) -> Figures:
         best, floor = await _best(rounds, measure, lambda: _timed(theirs()))
         assert handler.changes == plain.changes == len(pairs) * rounds
     dispatch = best - min(making[1:])
-    row = _row(f"transactions of {size}", len(pairs), best, floor, confirm=True)
-    return {**row, "without_making_the_transaction": round(len(pairs) / dispatch)}
+    return _row(
+        f"transactions of {size}", len(pairs), best, floor,
+        {"without making the transaction, changes/s": len(pairs) / dispatch}, confirm=True,
+    )  # fmt: skip
 
 
 def _txn(sync: DataSync, pairs: Pairs) -> Txn:
@@ -205,7 +220,7 @@ def _txn(sync: DataSync, pairs: Pairs) -> Txn:
     return txn
 
 
-def _many_watches(steps: int, count: int, rounds: int) -> Iterator[Figures]:
+def _many_watches(steps: int, count: int, rounds: int) -> Iterator[Row]:
     """One key a transaction to one of many watches, each on a prefix of its own;
     always over the same keys.
     """
@@ -215,9 +230,9 @@ def _many_watches(steps: int, count: int, rounds: int) -> Iterator[Figures]:
             ours, plain = asyncio.run(_watches(watches, count, rounds, shuffled))
             one.setdefault(shuffled, ours)
             yield _row(
-                "watches on prefixes of their own", count, ours, plain, watches=watches,
-                order="shuffled" if shuffled else "in turn",
-                cost_against_one_watch=round(ours / one[shuffled], 2),
+                "watches on prefixes of their own", count, ours, plain,
+                {"cost against one watch": ours / one[shuffled]},
+                watches=watches, order="shuffled" if shuffled else "in turn",
             )  # fmt: skip
 
 
@@ -251,7 +266,7 @@ async def _watches(watches: int, count: int, rounds: int, shuffled: bool) -> tup
     return best, floor
 
 
-async def _slow_beside_fast(count: int) -> Figures:
+async def _slow_beside_fast(count: int) -> Row:
     """A fast watch alone, beside another fast one, and beside one that sleeps 10 ms an event;
     all on the same keys.
     """
@@ -266,14 +281,14 @@ async def _slow_beside_fast(count: int) -> Figures:
         slow = SlowHandler()
         taken, waiting = await _fast(pairs, backlog, slow)
         beside_slow, highest = min(beside_slow, taken), max(highest, waiting)
-    return {
-        "what": "a fast watch beside one that sleeps 10 ms an event", "changes": count,
-        "keys": keys, "alone_a_second": round(count / alone),
-        "beside_a_fast_one_a_second": round(count / beside_fast),
-        "beside_the_slow_one_a_second": round(count / beside_slow),
-        "ratio": round(beside_slow / alone, 2), "backlog_limit": backlog,
-        "slow_backlog_at_most": highest, "slow_events": slow.events, "slow_commits": slow.commits,
-    }  # fmt: skip
+    return Row(
+        what="a fast watch beside one that sleeps 10 ms an event", unit="changes/s",
+        ours=count / beside_slow,
+        beside={"alone": count / alone, "beside a fast one": count / beside_fast},
+        case={"changes": count, "keys": keys, "backlog": backlog},
+        also={"slow one's backlog at most": highest, "its events": slow.events,
+              "its commits": slow.commits},
+    )  # fmt: skip
 
 
 class SlowHandler:
@@ -321,3 +336,64 @@ async def _fast(
             while isinstance(other, SlowHandler) and other.values != dict(pairs):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     return taken, highest
+
+
+# -- instructions ----------------------------------------------------------------------------------
+
+
+def _ring(watches: int) -> list[tuple[str, bytes]]:
+    """Writes to go round in, so that making them does not count; no value twice in a row."""
+    size = max(100, watches)
+    return [
+        (f"config/part{number % watches}/{number % size}", b'{"name":"eth0","mtu":%d}' % number)
+        for number in range(2 * size)
+    ]
+
+
+def _counting(*, watches: int = 1, confirm: bool = True) -> Work:
+    """One key a transaction, to one of the watches in turn."""
+
+    def work(times: int) -> None:
+        asyncio.run(
+            _put(itertools.islice(itertools.cycle(_ring(watches)), times), watches, confirm)
+        )
+
+    return work
+
+
+async def _put(pairs: Iterable[tuple[str, bytes]], watches: int, confirm: bool) -> None:
+    sync = DataSync("memory://")
+    due = seen = 0
+
+    async def handler(event: ResyncEvent[Interface] | ChangeEvent[Interface]) -> None:
+        nonlocal seen
+        for change in event.changes:
+            assert change.value is not None
+            seen += 1
+
+    for number in range(watches):
+        sync.watcher(f"config/part{number}/", type=Interface, name=str(number))(handler)
+    async with sync:
+        await sync.ready(600)
+        for key, value in pairs:
+            await sync.put(key, value, confirm=confirm)
+            due += 1
+        while seen < due:  # noqa: ASYNC110 - an event for each change would count, too
+            await asyncio.sleep(0)
+
+
+def _plain_loop(times: int) -> None:
+    async def work() -> None:
+        plain = Plain()
+        for pair in itertools.islice(itertools.cycle(_ring(1)), times):
+            await plain.commit((pair,), plain.handle)
+
+    asyncio.run(work())
+
+
+COUNTED: dict[str, Work] = {
+    "one change, decoded, verdict awaited": _counting(),
+    "one change, decoded, verdict not awaited": _counting(confirm=False),
+    "one change, decoded, verdict awaited, 1,000 watches": _counting(watches=1_000),
+    "one change, plain loop": _plain_loop,
+}

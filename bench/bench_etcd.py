@@ -20,7 +20,8 @@ from typing import Any
 
 import grpc.aio
 
-from bench.beside import Figures, figures, in_turns, rated, reached
+from bench.beside import RAW, figures, in_turns, rated, reached
+from bench.rows import Row
 from datasync import DataSync
 from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 from datasync.testing.chaos.ports import free_ports
@@ -178,7 +179,7 @@ async def _write(port: int, count: int, batch: int, rate: float) -> None:
     await raw.aclose()
 
 
-def _puts(port: int, quick: bool) -> Iterator[Figures]:
+def _puts(port: int, quick: bool) -> Iterator[Row]:
     at_once, rounds, value = 1_000, 1 if quick else 5, b"x" * 200
 
     async def seconds(put: Callable[[str, bytes], Awaitable[Any]]) -> float:
@@ -207,15 +208,15 @@ def _puts(port: int, quick: bool) -> Iterator[Figures]:
             return await seconds(sync.put)
 
     raw_s, ours_s = map(statistics.median, in_turns(raw, ours, 1 if quick else 7))
-    yield {
-        "what": "puts at once", "at_once": at_once,
-        "raw_per_s": round(rounds * at_once / raw_s),
-        "datasync_per_s": round(rounds * at_once / ours_s), "ratio": round(ours_s / raw_s, 3),
-    }  # fmt: skip
+    count = rounds * at_once
+    yield Row(
+        what="puts at once", unit="puts/s", ours=count / ours_s, beside={RAW: count / raw_s},
+        case={"at once": at_once},
+    )  # fmt: skip
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
     keys = 1_000 if quick else 100_000
     # what it thinks of the server's version is no news here
     logging.getLogger("datasync").setLevel(logging.ERROR)

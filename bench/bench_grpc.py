@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc.aio
 
+from bench.rows import Row
 from datasync import DataSync
 from datasync.grpcsync import datasync_pb2 as pb
 from datasync.grpcsync import msg_pb2 as msg
@@ -29,8 +30,7 @@ from datasync.serving.hub import Hub
 from datasync.source import Put
 from datasync.testing.chaos.ports import free_ports
 
-Figures = dict[str, object]
-
+BARE = "bare server"
 VALUE = bytes(190)
 BATCH = 1000
 _CHANGES, _COMMIT, _WATCH = (
@@ -279,43 +279,36 @@ def _both(raw: Any, ours: Any, times: int) -> tuple[float, float]:
     )
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
     times = 1 if quick else 5
     servers: dict[str, Any] = {"raw": bare, "ours": agent}
     for what, kind, count, unit in (
-        ("one change a message", "one", 500 if quick else 10_000, "changes_a_second"),
+        ("one change a message", "one", 500 if quick else 10_000, "changes/s"),
         (
             "a thousand changes a message",
             "batched",
             5_000 if quick else 300_000,
-            "changes_a_second",
+            "changes/s",
         ),
-        ("round trip", "trips", 100 if quick else 3_000, "p50_ms"),
+        ("round trip", "trips", 100 if quick else 3_000, "ms"),
     ):
         raw, ours = _both(
             lambda kind=kind, count=count: _pushed(kind, count, servers["raw"]),
             lambda kind=kind, count=count: _pushed(kind, count, servers["ours"]),
             times,
         )
-        ratio = ours / raw if unit == "p50_ms" else raw / ours
-        digits = 3 if unit == "p50_ms" else None
-        yield {
-            "what": what, f"raw_{unit}": round(raw, digits),
-            f"datasync_{unit}": round(ours, digits),
-            "times_raw": round(ratio, 2),
-        }  # fmt: skip
+        yield Row(what=what, unit=unit, ours=ours, beside={BARE: raw})
     watchers, changes = (20, 50) if quick else (1000, 300)
     raw, ours = _both(
         lambda: _fanned_out(watchers, changes, ours=False),
         lambda: _fanned_out(watchers, changes, ours=True),
         times,
     )
-    yield {
-        "what": "fan-out", "watchers": watchers, "changes": changes,
-        "raw_deliveries_a_second": round(raw), "datasync_deliveries_a_second": round(ours),
-        "times_raw": round(raw / ours, 2),
-    }  # fmt: skip
+    yield Row(
+        what="fan-out", unit="deliveries/s", ours=ours, beside={BARE: raw},
+        case={"watchers": watchers, "changes": changes},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

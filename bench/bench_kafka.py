@@ -15,12 +15,13 @@ import importlib.util
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.beside import Figures, figures, in_turns, rated
+from bench.beside import RAW, figures, in_turns, rated
+from bench.rows import Row
 from datasync import DataSync
 from datasync.testing.chaos import kafka_topics as topics
 from tests.helpers.kafka.kafka_server import KafkaServer
@@ -131,7 +132,7 @@ async def _write(port: int, count: int, rate: float) -> None:
         await asyncio.gather(*waiting)
 
 
-def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
+def _publish(server: KafkaServer, quick: bool) -> Iterator[Row]:
     value = b"x" * 200
     for at_once, count in ((1, 50 if quick else 3_000), (2_000, 2_000 if quick else 100_000)):
 
@@ -181,22 +182,23 @@ def _publish(server: KafkaServer, quick: bool) -> Iterator[Figures]:
             await client.close()
             return took
 
-        others = {"aiokafka": raw}
+        others: dict[str, Callable[[], Awaitable[float]]] = {RAW: raw}
         if importlib.util.find_spec("confluent_kafka") is not None:
             others["confluent-kafka"] = confluent
-        for beside, other in others.items():
+        found, beside = [], {}
+        for name, other in others.items():
             first, second = in_turns(other, ours, 1 if quick else 3)
-            raw_s, ours_s = statistics.median(first), statistics.median(second)
-            yield {
-                "what": "publish with acknowledgement", "at_once": at_once, "messages": count,
-                "beside": beside,
-                "raw_per_s": round(count / raw_s), "datasync_per_s": round(count / ours_s),
-                "ratio": round(ours_s / raw_s, 3),
-            }  # fmt: skip
+            beside[name] = count / statistics.median(first)
+            found += second
+        yield Row(
+            what="publish with acknowledgement", unit="messages/s",
+            ours=count / statistics.median(found), beside=beside,
+            case={"at once": at_once, "messages": count},
+        )  # fmt: skip
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
     keys = 1_000 if quick else 100_000
     with started(KafkaServer) as server:
         asyncio.run(topics.make(server.port, TOPIC))

@@ -22,7 +22,8 @@ from typing import Any
 
 import redis.asyncio
 
-from bench.beside import Figures, figures, in_turns, rated, reached
+from bench.beside import figures, in_turns, rated, reached
+from bench.rows import Row
 from datasync import DataSync
 from datasync.testing.chaos.ports import free_ports
 
@@ -197,7 +198,7 @@ async def _putting(port: int) -> AsyncIterator[Callable[[Sequence[str], bytes], 
         yield pipelined
 
 
-def _puts(port: int, quick: bool) -> Iterator[Figures]:
+def _puts(port: int, quick: bool) -> Iterator[Row]:
     at_once, rounds, value = 1_000, 1 if quick else 20, b"x" * 200
     keys = [f"put/{number:05}" for number in range(at_once)]
 
@@ -220,15 +221,15 @@ def _puts(port: int, quick: bool) -> Iterator[Figures]:
 
     raw_s, ours_s = map(statistics.median, in_turns(raw, ours, 1 if quick else 5))
     beside = "valkey-glide" if importlib.util.find_spec("glide") is not None else "redis-py"
-    yield {
-        "what": "puts at once", "at_once": at_once, "beside": beside,
-        "raw_per_s": round(rounds * at_once / raw_s),
-        "datasync_per_s": round(rounds * at_once / ours_s), "ratio": round(ours_s / raw_s, 3),
-    }  # fmt: skip
+    count = rounds * at_once
+    yield Row(
+        what="puts at once", unit="puts/s", ours=count / ours_s, beside={beside: count / raw_s},
+        case={"at once": at_once},
+    )  # fmt: skip
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
     keys = 1_000 if quick else 100_000
     with _server() as port:
         follow = {1: 200, 100: 2_000} if quick else {1: 10_000, 100: 300_000}

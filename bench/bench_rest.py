@@ -16,12 +16,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from bench.beside import reached
+from bench.rows import Row
 from datasync.cli.serve import allow_many_connections
 from datasync.restsync.listener import Listener
 from datasync.testing.chaos.ports import free_ports
 
-Figures = dict[str, object]
-
+BARE = "bare server"
 CONNECTIONS = 16
 VALUE = b'{"name":"eth0"}'.ljust(190)
 
@@ -183,7 +183,7 @@ def _client(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _puts(quick: bool) -> Iterator[Figures]:
+def _puts(quick: bool) -> Iterator[Row]:
     count = 300 if quick else 40_000
     rates: list[list[float]] = [[], []]
     with _both() as ports:
@@ -192,14 +192,13 @@ def _puts(quick: bool) -> Iterator[Figures]:
                 out, _ = _client("put", port, count).communicate()
                 found.append(count / float(out))
     raw, ours = map(statistics.median, rates)
-    yield {
-        "what": "puts", "connections": CONNECTIONS, "value_bytes": len(VALUE),
-        "bare_puts_per_s": round(raw), "datasync_puts_per_s": round(ours),
-        "ratio": round(raw / ours, 3),
-    }  # fmt: skip
+    yield Row(
+        what="puts", unit="puts/s", ours=ours, beside={BARE: raw},
+        case={"connections": CONNECTIONS, "bytes a value": len(VALUE)},
+    )  # fmt: skip
 
 
-def _fan_out(quick: bool) -> Iterator[Figures]:
+def _fan_out(quick: bool) -> Iterator[Row]:
     watchers, changes = (20, 20) if quick else (1_000, 200)
     seconds: list[list[float]] = [[], []]
     with _both() as ports:
@@ -214,15 +213,14 @@ def _fan_out(quick: bool) -> Iterator[Figures]:
                 follower.stdout.close()
     raw, ours = (statistics.median(found) for found in seconds)
     deliveries = watchers * changes
-    yield {
-        "what": "fan-out", "watchers": watchers, "changes": changes,
-        "bare_deliveries_per_s": round(deliveries / raw),
-        "datasync_deliveries_per_s": round(deliveries / ours), "ratio": round(ours / raw, 3),
-    }  # fmt: skip
+    yield Row(
+        what="fan-out", unit="deliveries/s", ours=deliveries / ours,
+        beside={BARE: deliveries / raw}, case={"watchers": watchers, "changes": changes},
+    )  # fmt: skip
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
     yield from _puts(quick)
     yield from _fan_out(quick)
 

@@ -3,8 +3,8 @@ and what a key costs in memory.
 
 The source hands out a snapshot in chunks of 1,000, sorted or in random order. The plain loop beside
 it, in the same run and in turn with ours, puts the chunks into a dict of (value, revision), sorts
-the keys, makes a list of the pairs and calls the handler; `ratio` is plain to ours. Time is that of
-this thread on the processor, for nothing waits.
+the keys, makes a list of the pairs and calls the handler. Time is that of this thread on the
+processor, for nothing waits.
 
 Memory is measured in a process of its own. All keys and values exist before; what is counted is
 what comes on top of them, revisions included: by tracemalloc (blocks in use), and again without it
@@ -26,6 +26,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
+from bench.rows import Row
 from datasync import Capabilities, ChangeEvent, DataSync, ResyncEvent
 from datasync.source import (
     Committed,
@@ -39,22 +40,26 @@ from datasync.source import (
     Source,
 )
 
-Figures = dict[str, object]
 Event = ResyncEvent[bytes] | ChangeEvent[bytes]
 
 _CHUNK = 1_000
 
 
-def run(quick: bool) -> Iterator[Figures]:
+def run(quick: bool) -> Iterator[Row]:
     """All figures."""
     count, rounds = (4_000, 3) if quick else (100_000, 5)
     for order in ("sorted", "random"):
         keys, values = _data(count, order)
         for reads in (False, True):
             yield _compare(keys, values, rounds, order, reads=reads)
-    for what in ("plain", "1", "10"):
+    for watches in (1, 10):
         for by in ("tracemalloc", "resident"):
-            yield _memory_apart(count, what, by)
+            plain, ours = (_memory_apart(count, what, by) for what in ("plain", str(watches)))
+            yield Row(
+                what="memory beside key and value", unit="B/key", ours=ours,
+                beside={"dict of (value, revision)": plain},
+                case={"watches": watches, "keys": count, "by": by},
+            )  # fmt: skip
 
 
 class Snapshot(Source):
@@ -165,38 +170,31 @@ def _plain(keys: Sequence[str], values: Sequence[bytes], *, reads: bool) -> floa
 
 def _compare(
     keys: Sequence[str], values: Sequence[bytes], rounds: int, order: str, *, reads: bool
-) -> Figures:
+) -> Row:
     ours = plain = float("inf")
     for _ in range(rounds):
         gc.collect()
         ours = min(ours, asyncio.run(_ours(keys, values, _read if reads else _count)))
         gc.collect()
         plain = min(plain, _plain(keys, values, reads=reads))
-    return {
-        "what": "RESYNC", "keys": len(keys), "order": order,
-        "handler": "reads every pair" if reads else "counts",
-        "keys_a_second": round(len(keys) / ours), "plain_a_second": round(len(keys) / plain),
-        "ratio": round(ours / plain, 2),
-    }  # fmt: skip
+    return Row(
+        what="RESYNC", unit="keys/s", ours=len(keys) / ours,
+        beside={"plain loop": len(keys) / plain},
+        case={"keys": len(keys), "order": order,
+              "handler": "reads every pair" if reads else "counts"},
+    )  # fmt: skip
 
 
-def _memory_apart(count: int, what: str, by: str) -> Figures:
-    """The figure of a process of its own."""
+def _memory_apart(count: int, what: str, by: str) -> float:
+    """Bytes a key, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.bench_resync", str(count), what, by],
         capture_output=True,
         text=True,
         check=True,
     )
-    mirror = (
-        "a dict of (value, revision)"
-        if what == "plain"
-        else f"a DataSync with {what} watch{'es' * (what != '1')}"
-    )
-    return {
-        "what": "memory beside key and value", "of": mirror, "keys": count, "by": by,
-        "bytes_a_key": round(json.loads(done.stdout) / count, 1),
-    }  # fmt: skip
+    bytes_in_all: int = json.loads(done.stdout)
+    return bytes_in_all / count
 
 
 def _resident() -> int:

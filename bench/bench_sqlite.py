@@ -1,8 +1,7 @@
 """SQLite: commits, snapshot, following, the way to another process, and what an idle agent costs.
 
 Beside each figure stands the plainest loop over the same library that does the same work on the
-same tables, in the same run and on files of their own. `ratio` is plain to ours for rates: 1.25
-means that ours takes 1.25 times as long.
+same tables, in the same run and on files of their own.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from typing import Any
 
 import msgspec
 
+from bench.rows import Row
 from datasync.errors import MissingExtra
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite.driver import Connection, load_driver
 from datasync.source import Commit, Put, SnapshotChunk, SnapshotEnd
 
-Figures = dict[str, object]
+PLAIN = "plain loop"
 VALUE = b"v" * 190
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]]).decode
@@ -35,7 +35,7 @@ def key(number: int) -> str:
     return f"/agent/config/interface/{number:06}"
 
 
-def run(quick: bool) -> Iterator[Figures]:
+def run(quick: bool) -> Iterator[Row]:
     """All figures, with each library that is installed."""
     for name in ("apsw", "sqlite3"):
         try:
@@ -52,9 +52,9 @@ def run(quick: bool) -> Iterator[Figures]:
             bench.seen,
         ):
             with tempfile.TemporaryDirectory() as directory:
-                yield {"library": name, **measure(Path(directory))}
+                yield measure(Path(directory))
         with tempfile.TemporaryDirectory() as directory:
-            yield {"library": name, **bench.idle(Path(directory))}
+            yield bench.idle(Path(directory))
 
 
 class Plain:
@@ -103,7 +103,7 @@ class Bench:
         self.quick = quick
         self.rounds = 1 if quick else 5
 
-    def single(self, directory: Path) -> Figures:
+    def single(self, directory: Path) -> Row:
         count = 200 if self.quick else 4_000
 
         async def ours(source: SqliteSource) -> None:
@@ -118,7 +118,7 @@ class Bench:
             directory, "commits of one key, one after the other", "commits/s", count, ours, plain
         )
 
-    def concurrent(self, directory: Path) -> Figures:
+    def concurrent(self, directory: Path) -> Row:
         turns = 5 if self.quick else 250
 
         async def ours(source: SqliteSource) -> None:
@@ -136,7 +136,7 @@ class Bench:
             directory, "commits of one key, 64 callers", "commits/s", 64 * turns, ours, plain
         )
 
-    def hundreds(self, directory: Path) -> Figures:
+    def hundreds(self, directory: Path) -> Row:
         count = 10 if self.quick else 300
 
         def pairs(number: int) -> list[tuple[str, bytes]]:
@@ -162,7 +162,7 @@ class Bench:
         count: int,
         ours: Callable[[SqliteSource], Any],
         plain: Callable[[Plain], None],
-    ) -> Figures:
+    ) -> Row:
         mine, theirs = [], []
         for turn in range(self.rounds):
             mine.append(count / asyncio.run(self._timed(directory / f"ours{turn}.db", ours)))
@@ -171,7 +171,7 @@ class Bench:
             plain(store)
             theirs.append(count / (time.perf_counter() - start))
             store.connection.close()
-        return rates(what, unit, mine, theirs)
+        return self._row(what, unit, mine, theirs)
 
     async def _timed(self, path: Path, work: Callable[[SqliteSource], Any]) -> float:
         source = SqliteSource(str(path), library=self.name)
@@ -182,7 +182,7 @@ class Bench:
         await source.aclose()
         return took
 
-    def snapshot(self, directory: Path) -> Figures:
+    def snapshot(self, directory: Path) -> Row:
         count = 2_000 if self.quick else 200_000
         path = directory / "store.db"
         asyncio.run(self._fill(path, count))
@@ -220,7 +220,7 @@ class Bench:
 
         return self._reads("snapshot", "keys/s", count, ours, plain)
 
-    def follow(self, directory: Path) -> Figures:
+    def follow(self, directory: Path) -> Row:
         count = 500 if self.quick else 50_000
         path = directory / "store.db"
         position = asyncio.run(self._fill(path, count, one_by_one=True))
@@ -276,14 +276,14 @@ class Bench:
 
     def _reads(
         self, what: str, unit: str, count: int, ours: Callable[[], Any], plain: Callable[[], float]
-    ) -> Figures:
+    ) -> Row:
         mine, theirs = [], []
         for _ in range(self.rounds):
             mine.append(count / asyncio.run(ours()))
             theirs.append(count / plain())
-        return rates(what, unit, mine, theirs)
+        return self._row(what, unit, mine, theirs)
 
-    def seen(self, directory: Path) -> Figures:
+    def seen(self, directory: Path) -> Row:
         """From the call of commit to the frame in another process; plain:
         a loop there that polls each millisecond.
         """
@@ -315,15 +315,12 @@ class Bench:
                 (after - before) / 1e6 for before, after in zip(sent, arrived, strict=True)
             )
         mine, theirs = figures["ours"], figures["plain"]
-        return {
-            "what": "commit to seen by another process",
-            "unit": "ms, median",
-            "ours": round(statistics.median(mine), 3),
-            "plain": round(statistics.median(theirs), 3),
-            "ratio": round(statistics.median(mine) / statistics.median(theirs), 2),
-            "ours_p99": round(mine[int(len(mine) * 0.99)], 3),
-            "plain_p99": round(theirs[int(len(theirs) * 0.99)], 3),
+        percentile_99 = {
+            "p99, ms": mine[int(len(mine) * 0.99)],
+            "its p99, ms": theirs[int(len(theirs) * 0.99)],
         }
+        row = self._row("commit to seen by another process", "ms", mine, theirs)
+        return msgspec.structs.replace(row, also=percentile_99)
 
     async def _paced(self, path: Path, count: int, reader: subprocess.Popen[str]) -> list[int]:
         source = SqliteSource(str(path), library=self.name)
@@ -338,7 +335,7 @@ class Bench:
         await source.aclose()
         return sent
 
-    def idle(self, directory: Path) -> Figures:
+    def idle(self, directory: Path) -> Row:
         """The processor time of a process that follows a file on which nothing happens."""
 
         async def main() -> float:
@@ -354,22 +351,16 @@ class Bench:
             await source.aclose()
             return share
 
-        return {
-            "what": "idle, with a session",
-            "unit": "% of a core",
-            "ours": round(100 * asyncio.run(main()), 3),
-        }
+        return Row(
+            what="idle, with a session", unit="% of a core", ours=100 * asyncio.run(main()),
+            case={"library": self.name},
+        )  # fmt: skip
 
-
-def rates(what: str, unit: str, mine: list[float], theirs: list[float]) -> Figures:
-    ours, plain = statistics.median(mine), statistics.median(theirs)
-    return {
-        "what": what,
-        "unit": unit,
-        "ours": round(ours),
-        "plain": round(plain),
-        "ratio": round(plain / ours, 2),
-    }
+    def _row(self, what: str, unit: str, mine: list[float], theirs: list[float]) -> Row:
+        return Row(
+            what=what, unit=unit, ours=statistics.median(mine),
+            beside={PLAIN: statistics.median(theirs)}, case={"library": self.name},
+        )  # fmt: skip
 
 
 READERS = {

@@ -19,12 +19,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, Protocol
 
 from bench.bench_codec import _classes, _interface
+from bench.rows import Row
 from datasync import DataSync, ResyncEvent
 from datasync.codec import codec_for
 
-__all__ = ["Figures", "Raw", "figures", "in_turns", "rated", "reached"]
+__all__ = ["Raw", "figures", "in_turns", "rated", "reached"]
 
-Figures = dict[str, object]
+RAW = "plain client"
 
 
 class Raw(Protocol):
@@ -78,7 +79,7 @@ def figures(
     keys: int,
     follow: Mapping[int, int],
     quick: bool,
-) -> Iterator[Figures]:
+) -> Iterator[Row]:
     """All figures of a store, filled with `keys` keys; `follow`: how many changes are followed,
     by size of batch.
     """
@@ -164,7 +165,7 @@ async def _run(work: Callable[[], Awaitable[Any]]) -> Any:
     return await work()
 
 
-def _load(store: Store, keys: int, times: int) -> Iterator[Figures]:
+def _load(store: Store, keys: int, times: int) -> Iterator[Row]:
     message, _ = _classes()
     decode = codec_for(message, "json").decode
     kinds: list[tuple[str, Any, Callable[[bytes], object], Callable[[Any], object]]] = [
@@ -178,11 +179,10 @@ def _load(store: Store, keys: int, times: int) -> Iterator[Figures]:
             times,
         )
         raw_s, ours_s = statistics.median(raw), statistics.median(ours)
-        yield {
-            "what": "load", "values": name, "keys": keys,
-            "raw_keys_per_s": round(keys / raw_s), "datasync_keys_per_s": round(keys / ours_s),
-            "ratio": round(ours_s / raw_s, 3),
-        }  # fmt: skip
+        yield Row(
+            what="load", unit="keys/s", ours=keys / ours_s, beside={RAW: keys / raw_s},
+            case={"values": name, "keys": keys},
+        )  # fmt: skip
 
 
 async def _follow_raw(
@@ -241,7 +241,7 @@ def _written(value: bytes) -> float:
     return int(value.split(b" ", 1)[0]) / 1e9
 
 
-def _follow(store: Store, follow: Mapping[int, int], times: int) -> Iterator[Figures]:
+def _follow(store: Store, follow: Mapping[int, int], times: int) -> Iterator[Row]:
     for batch, count in follow.items():
         raw, ours = in_turns(
             lambda b=batch, c=count: _follow_raw(store, c, b, 0, len),  # type: ignore[misc]
@@ -249,17 +249,16 @@ def _follow(store: Store, follow: Mapping[int, int], times: int) -> Iterator[Fig
             times,
         )
         raw_s, ours_s = statistics.median(raw), statistics.median(ours)
-        yield {
-            "what": "follow a writer at full speed", "keys_at_a_time": batch, "changes": count,
-            "raw_changes_per_s": round(count / raw_s),
-            "datasync_changes_per_s": round(count / ours_s), "ratio": round(ours_s / raw_s, 3),
-        }  # fmt: skip
+        yield Row(
+            what="follow a writer at full speed", unit="changes/s", ours=count / ours_s,
+            beside={RAW: count / raw_s}, case={"keys at a time": batch, "changes": count},
+        )  # fmt: skip
 
 
-def _latency(store: Store, quick: bool) -> Iterator[Figures]:
+def _latency(store: Store, quick: bool) -> Iterator[Row]:
     count, rate = (200 if quick else 2_000), 200.0
-    result: Figures = {"what": "latency put -> handler", "puts_per_s": round(rate)}
-    for name, follow in (("raw", _follow_raw), ("datasync", _follow_ours)):
+    found: list[list[float]] = []
+    for follow in (_follow_raw, _follow_ours):
         waits: list[float] = []
 
         def note(value: bytes, waits: list[float] = waits) -> None:
@@ -267,15 +266,16 @@ def _latency(store: Store, quick: bool) -> Iterator[Figures]:
 
         gc.collect()
         asyncio.run(follow(store, count, 1, rate, note))
-        waits.sort()
-        for share in (50, 99):
-            result[f"{name}_p{share}_ms"] = round(
-                waits[math.ceil(len(waits) * share / 100) - 1] * 1e3, 3
-            )
-    yield result
+        found.append(sorted(waits))
+    for share in (50, 99):
+        raw, ours = (waits[math.ceil(len(waits) * share / 100) - 1] * 1e3 for waits in found)
+        yield Row(
+            what="latency put → handler", unit="ms", ours=ours, beside={RAW: raw},
+            case={"percentile": share, "puts a second": round(rate)},
+        )  # fmt: skip
 
 
-def _memory(store: Store, keys: int) -> Iterator[Figures]:
+def _memory(store: Store, keys: int) -> Iterator[Row]:
     async def raw() -> Any:
         client = store.raw()
         tracemalloc.start()
@@ -304,8 +304,8 @@ def _memory(store: Store, keys: int) -> Iterator[Figures]:
         return size
 
     raw_bytes, payload = asyncio.run(raw())
-    yield {
-        "what": "memory", "keys": keys, "key_and_value_bytes": round(payload / keys),
-        "raw_bytes_a_key_beside": round((raw_bytes - payload) / keys),
-        "datasync_bytes_a_key_beside": round((asyncio.run(ours()) - payload) / keys),
-    }  # fmt: skip
+    yield Row(
+        what="memory beside key and value", unit="B/key",
+        ours=(asyncio.run(ours()) - payload) / keys, beside={RAW: (raw_bytes - payload) / keys},
+        case={"keys": keys}, also={"key and value, B": payload / keys},
+    )  # fmt: skip
