@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 # what a benchmark starts; each skips the test where it is missing
 SERVERS: dict[str, Callable[[], object]] = {
     "etcd": lambda: program(DEBIAN),
+    "tools": lambda: program(DEBIAN),
     "kafka": jars,
     "redis": redis_server.program,
 }
