@@ -6,7 +6,7 @@
 ARGS ?=
 export PYTHONS
 
-.PHONY: help demo setup test test-all check-long coverage package lint format docs site pictures bench chaos fuzz lock clean venv
+.PHONY: help demo setup test test-all check-long coverage package lint format docs site pictures bench performance chaos fuzz lock clean venv
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
@@ -20,7 +20,8 @@ help:
 	@echo "make docs     bring the generated tables of the docs up to date, check links and code, build the site"
 	@echo "make site     build the documentation site alone: build/docs/index.html"
 	@echo "make pictures take the pictures of the status page in Chromium: docs/rest-*.webp"
-	@echo "make bench    benchmarks, as JSON lines"
+	@echo "make bench    benchmarks, as JSON lines: ARGS=\"--runs 7 --compare HEAD~10 --only dispatch\""
+	@echo "make performance  write the tables and the plots of docs/performance.md from docs/performance.json"
 	@echo "make chaos    a real server, broken in every way that a seed draws: ARGS=\"etcd:// --minutes 10\""
 	@echo "make fuzz     what is hostile, through one door: ARGS=\"files --minutes 10\""
 	@echo "make format   let ruff lay out the code"
@@ -76,8 +77,13 @@ site:
 pictures: venv
 	@DATASYNC_PICTURES=docs .venv/bin/pytest -q tests/restsync/test_page_look.py
 
-bench: venv
-	@.venv/bin/python -m bench $(ARGS)
+bench:
+	@tools/venv bench
+	@.venv-bench/bin/python -m bench $(ARGS)
+
+performance:
+	@tools/venv bench
+	@.venv-bench/bin/python -m tools.performance
 
 chaos: venv
 	@.venv/bin/python -m datasync.testing.chaos $(or $(ARGS),sqlite://)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import pkgutil
+import signal
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -86,6 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
     130 when it was interrupted.
     """
     args = arguments(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(args)
     except (ValueError, OSError) as error:
@@ -120,7 +122,9 @@ def run(args: argparse.Namespace) -> int:
                 failed = True
                 continue
             if args.save:
-                found = Benchmark(revision=revision(), runs=args.runs, lines=list(now.values()))
+                found = Benchmark(
+                    revision=revision(), runs=args.runs, quick=args.quick, lines=list(now.values())
+                )
                 save(args.save, machine, {name: found})
             if args.compare:
                 compared += _compared(name, now, other, before, machine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import traceback
 
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--instructions", action="store_true")
     args = parser.parse_args()
+    # whatever it inherited: who started it ends it that way, and it ends its servers then
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
         benchmark = importlib.import_module(args.module)

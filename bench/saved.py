@@ -13,10 +13,14 @@ __all__ = ["Benchmark", "Saved", "load", "save"]
 
 
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines of one benchmark, and the revision that they are of."""
+    """The lines of one benchmark, and the revision that they are of.
+
+    quick: whether they are of small sizes, which show that it runs and not how fast
+    """
 
     revision: str
     runs: int
+    quick: bool
     lines: list[Line]
 
 

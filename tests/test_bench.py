@@ -223,14 +223,15 @@ def test_a_benchmark_that_fails_does_not_keep_the_others_from_running(project: P
     assert "broken, run 2" not in done.stderr
 
 
-def test_ctrl_c_ends_it_and_what_it_started(project: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_what_it_started(project: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "bench", "--quick", "--only", "endless"]
     options = {"cwd": project, "env": environment(project), "stderr": subprocess.PIPE}
     with child(command, **options) as process:
         assert process.stderr is not None
         while "begun" not in process.stderr.readline():
             pass
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         rest = process.stderr.read()
         assert process.wait(60) == 130
     assert rest == "interrupted\n"
