@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from datasync.capabilities import Capabilities
 from datasync.errors import Disconnected
-from datasync.serving.log import parts_of
+from datasync.serving.log import number_of, parts_of
 from datasync.source import Commit, Frame, Progress, SnapshotEnd
 
 __all__ = ["STREAM", "Followed"]
@@ -61,7 +61,7 @@ class Followed:
     async def reach(self, position: str) -> None:
         """Wait until it is at `position`, or behind it. Raises `Disconnected` when the stream ends,
         or where the position is not understood."""
-        if _number_of(position) is None:
+        if number_of(position) is None:
             raise Disconnected(
                 f"{self._name} tells of a position {position[:100]!r}, which this version does "
                 "not know;"
@@ -79,16 +79,10 @@ class Followed:
 
 def _reached(position: str, wanted: str) -> bool:
     """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
-    number, least = _number_of(position), _number_of(wanted)
+    number, least = number_of(position), number_of(wanted)
     return (
         parts_of(position)[0] == parts_of(wanted)[0]
         and number is not None
         and least is not None
         and number >= least
     )
-
-
-def _number_of(position: str) -> int | None:
-    """How far it is in its log; None where it is not of the form that is known."""
-    number = parts_of(position)[1]
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None

@@ -8,6 +8,7 @@ again. Each commit is encoded once for all watchers that want the same of it, in
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 import uuid
@@ -66,6 +67,8 @@ _BATCH = 256 << 10
 """Bytes of commits, about, that a watcher is given at a time."""
 _PROOFS = 8
 """Watchers of another run of the server whose history is proven at a time."""
+_PROVEN = 1024
+"""Positions that are known to be proven at most, and characters of one."""
 _IMAGES = 8
 """Snapshots that may be read at a time; the readers of the oldest begin
 again when there are more."""
@@ -87,6 +90,8 @@ class Hub:
         self.closed = False
         self.log = CommitLog(uuid.uuid4().hex)
         self.pulse = Pulse()
+        self.promised = self._promises
+        """What its watchers were told that they may rely on."""
         self._options = options
         self._changed = False
         self._histories = 0
@@ -99,6 +104,9 @@ class Hub:
         self._task: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
         self._proofs = asyncio.Semaphore(_PROOFS)
+        self._proven: set[str] = set()
+        """Positions of the source that the present session is known to have come after: those who
+        come back together mostly stood at the same ones, and share a proof."""
         self._bookmark: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -161,6 +169,10 @@ class Hub:
         return msgspec.structs.replace(self.source.capabilities, resume=True, reply=False)
 
     @property
+    def _promises(self) -> tuple[Capabilities, bool]:
+        return self.capabilities, self.source.forwards_verdicts
+
+    @property
     def keys(self) -> int:
         """How many keys it holds."""
         return len(self._items)
@@ -196,18 +208,25 @@ class Hub:
         return Subscription(self, Scopes(scopes), seq, scoped, encode, peer, shown)
 
     async def prove(self, resume: str) -> None:
-        """G3: a watcher of an earlier run of this server is told where the
-        source has another history by now.
+        """G3: a watcher of an earlier run of this server, or from before its source took another
+        snapshot, is told where the source has another history by now.
 
         Call it before `subscribe`, which tells the rest. Raises `HistoryLost`; `Disconnected` and
         the like where the source cannot tell now.
         """
-        position = self.log.foreign_position(resume)
-        if position is None:
+        text, proven = self.log.unproven(resume), self._proven
+        if not text or text in proven:
             return
+        async with self._proofs:
+            if text not in proven:
+                await self._prove(text)
+                if len(text) <= _PROVEN and len(proven) < _PROVEN:
+                    proven.add(text)
+
+    async def _prove(self, text: str) -> None:
         try:
-            async with self._proofs, asyncio.timeout(self._options.connect_timeout):
-                session = await self.source.open([], position)
+            async with asyncio.timeout(self._options.connect_timeout):
+                session = await self.source.open([], json.loads(text))
         except TimeoutError:
             raise Disconnected(f"{self.source.name} does not answer now") from None
         except HistoryLost as lost:
@@ -279,10 +298,15 @@ class Hub:
             watcher.answered(layer.fresh)
 
     def opened(self, layer: Layer, *, resumed: bool) -> None:
-        pass
+        """G10: a source that stands for another knows only now what that one can promise. Who was
+        told otherwise has to connect again, before anything of it is shown."""
+        if self._promises != self.promised:
+            self.promised = self._promises
+            self._wake_all()
 
     def lost(self, layer: Layer, error: Exception) -> None:
         self._staging = layer.staging = None
+        self._proven = set()  # not cleared: a proof that is under way tells of the session before
         if isinstance(error, HistoryLost):
             layer.position = None
             self._changed |= error.changed
@@ -417,6 +441,7 @@ class Subscription(AsyncIterator[list[T]]):
         self._seq = seq
         self._added = added
         self._encode = encode
+        self._promised = hub.promised
         self._told = (-1, 0)
         """What the last frame said: number of the commit, and revision. At first
         nothing, so that a bookmark comes."""
@@ -466,6 +491,8 @@ class Subscription(AsyncIterator[list[T]]):
             while True:
                 if hub.closed:
                     raise Disconnected(f"{hub.source.name} is not served any more")
+                if self._promised is not hub.promised:
+                    raise Disconnected(f"{hub.source.name} promises something else; connect again")
                 frames: Iterable[list[T]]
                 if not hub.ready or hub.fresh < self._asked:
                     frames = ()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from datasync.errors import HistoryLost
 from datasync.source import Commit, Frame, Item, Scopes, SnapshotBegin, SnapshotChunk, SnapshotEnd
 
-__all__ = ["CommitLog", "Encode", "Entry", "Image", "parts_of"]
+__all__ = ["CommitLog", "Encode", "Entry", "Image", "number_of", "parts_of"]
 
 T = TypeVar("T")
 Encode = Callable[[Frame], T]
@@ -82,6 +82,8 @@ class CommitLog:
         """The number of the newest commit."""
         self.floor = 0
         """Who has seen less than this cannot go on."""
+        self._begun = 0
+        """What is less than this was before the snapshot that the log begins behind."""
         self._history = history
         self._source_position = ""
         self._entries: list[Entry] = []
@@ -121,7 +123,7 @@ class CommitLog:
     def restart(self) -> None:
         """A snapshot takes the place of all that was before."""
         self.seq += 1
-        self.floor = self.seq
+        self.floor = self._begun = self.seq
         self._entries.clear()
         self._batches.clear()
         self._size = 0
@@ -133,27 +135,23 @@ class CommitLog:
 
     def seq_of(self, position: str) -> int:
         """The number in a position. Raises `HistoryLost` where one cannot go on behind it."""
-        history, number, _ = parts_of(position)
-        ours = (
-            history == self._history and number.isascii() and number.isdigit() and len(number) < 20
-        )
-        if not ours or int(number) > self.seq:
+        number = number_of(position)
+        if parts_of(position)[0] != self._history or number is None or number > self.seq:
             raise HistoryLost("the position belongs to another run of the server; take a snapshot")
-        if int(number) < self.floor:
+        if number < self.floor:
             raise HistoryLost(
                 "the server does not keep what came behind the position any more; take a snapshot"
             )
-        return int(number)
+        return number
 
-    def foreign_position(self, position: str) -> Any | None:
-        """Where the source stood, in a position of another log; None where that does not say."""
+    def unproven(self, position: str) -> str:
+        """Where the source stood, as text, in a position of another log, or from before the
+        snapshot that this one begins behind: the source may have another history since. "" where
+        that does not say, or nothing is to be proven."""
         history, _, of_source = parts_of(position)
-        if history == self._history:
-            return None
-        try:
-            return json.loads(of_source)
-        except (ValueError, RecursionError):
-            return None
+        number = number_of(position)
+        ours = history == self._history and (number is None or number >= self._begun)
+        return "" if ours else of_source
 
     def read(self, seq: int, limit: int | None = None) -> list[Entry]:
         """The entries behind `seq`, which is not below the floor: all, or
@@ -207,6 +205,12 @@ def parts_of(position: str) -> tuple[str, str, str]:
     history, _, rest = position.partition(".")
     number, _, of_source = rest.partition(".")
     return history, number, of_source
+
+
+def number_of(position: str) -> int | None:
+    """The number in a position; None where it is not of the form that is known."""
+    number = parts_of(position)[1]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
 
 
 class Image:
