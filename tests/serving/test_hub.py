@@ -16,7 +16,8 @@ import pytest
 from datasync import Backoff, Disconnected, HistoryLost
 from datasync.kvdbsync.memory import MemorySource
 from datasync.options import Options
-from datasync.serving.hub import Hub, Subscription
+from datasync.serving import images
+from datasync.serving.hub import Encode, Hub, Subscription
 from datasync.serving.log import CommitLog
 from datasync.source import (
     Commit,
@@ -48,9 +49,14 @@ class Follower:
     """A watcher that keeps what it is told."""
 
     def __init__(
-        self, hub: Hub, *scopes: str, resume: str | None = None, added: Sequence[str] = ()
+        self,
+        hub: Hub,
+        *scopes: str,
+        resume: str | None = None,
+        added: Sequence[str] = (),
+        encode: Encode[Frame] = plain,
     ) -> None:
-        self.subscription: Subscription[Frame] = hub.subscribe(scopes, resume, added, encode=plain)
+        self.subscription: Subscription[Frame] = hub.subscribe(scopes, resume, added, encode=encode)
         self.frames: MutableSequence[Frame] = []
         self.state: dict[str, bytes] = {}
         self.position = resume or ""
@@ -206,24 +212,145 @@ def test_one_that_does_not_read_delays_nobody_and_costs_nothing(run: Run) -> Non
     run(main())
 
 
-def test_a_snapshot_read_too_slowly_is_given_up(run: Run) -> None:
+def test_a_snapshot_read_too_slowly_is_given_up_where_others_wait(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_MOST", 1)
+    monkeypatch.setattr(images, "_PATIENCE", 0.2)
+
     async def main() -> None:
         source = MemorySource()
         await source.commit([Put(f"k{number}", b"") for number in range(5000)])
         async with Hub(source) as hub:
             slow = aiter(Follower(hub, "").subscription)
             await anext(slow)
-            await anext(slow)
-            others = []
-            for number in range(20):
-                await source.commit([Put("k", str(number).encode())])
-                others.append(aiter(Follower(hub, "").subscription))
-                await anext(others[-1])
-            with pytest.raises(Disconnected, match="too slowly"):
-                await anext(slow)
-            assert len(hub._images) <= 8
-            for other in others:
-                await other.aclose()  # type: ignore[attr-defined]
+            [image] = hub.images._held
+            await source.commit([Put("k", b"")])
+            other = Follower(hub, "")
+            async with following(other):
+                await eventually(lambda: image.revoked, 60)
+                assert not other.frames
+                with pytest.raises(Disconnected, match="too slowly"):
+                    await anext(slow)
+                await eventually(lambda: other.snapshots, 60)
+
+    run(main())
+
+
+def test_who_waits_for_a_snapshot_hears_of_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_MOST", 1)
+
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put("k", b"")])
+        async with Hub(source) as hub:
+            reading = aiter(Follower(hub, "").subscription)
+            await anext(reading)
+            await source.commit([Put("k", b"1")])
+            gone, waiting = (asyncio.create_task(Follower(hub, "").follow()) for _ in range(2))
+            await eventually(lambda: sum(map(len, hub.images._waiting.values())) == 2)
+            gone.cancel()
+            await asyncio.wait([gone])
+            await hub.aclose()
+            with pytest.raises(Disconnected, match="not served any more"):
+                await waiting
+
+    run(main())
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["all", "each its own keys"])
+def test_a_storm_of_snapshots_under_writes_is_bounded_and_starves_nobody(
+    run: Run, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """The ninth snapshot took the first one away from its readers, who asked for another one."""
+    watchers, keys, value = 300, 10, bytes(1000)
+    whole = 2 * watchers * keys * (100 + len("agent/000/0") + len(value))
+    most = 2 * whole if same else whole // 10
+    monkeypatch.setattr(images, "_MOST", most)
+    ends, held = 0, 0
+
+    async def main() -> None:
+        nonlocal ends, held
+
+        def encode(frame: Frame) -> Frame:
+            nonlocal ends, held
+            ends += isinstance(frame, SnapshotEnd)
+            held = max(held, sum(image.size for image in hub.images._held))
+            return frame
+
+        async def follow(number: int) -> dict[str, bytes]:
+            """At the pace of a client that makes the server wait."""
+            state: dict[str, bytes] = {}
+            async with contextlib.aclosing(hub.subscribe([scope(number)], encode=encode)) as frames:
+                async for [frame] in frames:
+                    if isinstance(frame, SnapshotChunk):
+                        state.update((key, raw) for key, raw, _ in frame.items)
+                    elif isinstance(frame, SnapshotEnd):
+                        break
+                    for _ in range(10):
+                        await asyncio.sleep(0)
+            return state
+
+        def scope(number: int) -> str:
+            return "" if same else f"agent/{number:03}/"
+
+        source = MemorySource()
+        names = [f"agent/{number:03}/{key}" for number in range(watchers) for key in range(keys)]
+        await source.commit([Put(name, value) for name in names])
+        async with Hub(source) as hub:
+            following = []
+            for number in range(watchers):
+                following.append(asyncio.create_task(follow(number)))
+                await source.commit([Put(names[0], bytes(number))])
+                await asyncio.sleep(0)
+            while not all(one.done() for one in following):
+                await source.commit([Put(names[0], b"")])
+                await asyncio.sleep(0)
+            for number, one in enumerate(following):
+                assert one.result().keys() == {
+                    name for name in names if name.startswith(scope(number))
+                }
+            assert not hub.images._waiting
+            assert 0 < held <= most
+            assert ends <= (watchers // 10 if same else watchers)
+
+    run(main())
+
+
+def test_a_snapshot_of_a_few_keys_costs_nothing_for_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each watcher had all keys looked at, to find its own."""
+    looked, encoded = 0, 0
+    keep = Scopes.keep
+
+    def keeping(self: Scopes, changes: Sequence[Any]) -> Sequence[Any]:
+        nonlocal looked
+        looked += len(changes)
+        return keep(self, changes)
+
+    def encode(frame: Frame) -> Frame:
+        nonlocal encoded
+        encoded += len(frame.items) if isinstance(frame, SnapshotChunk) else 0
+        return frame
+
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put(f"agent/{number % 500}/{number}", b"") for number in range(5000)])
+        async with Hub(source) as hub:
+            followers = [Follower(hub, f"agent/{number}/", encode=encode) for number in range(500)]
+            monkeypatch.setattr(Scopes, "keep", keeping)
+            async with following(*followers):
+                await eventually(lambda: all(one.snapshots for one in followers), 60)
+                await source.commit([Put("agent/7/0", b""), Delete("agent/8/8")])
+                late = [Follower(hub, f"agent/{number}/", encode=encode) for number in (7, 8)]
+                async with following(*late):
+                    await eventually(lambda: all(one.snapshots for one in late), 60)
+            assert [len(one.state) for one in late] == [11, 9]
+            assert encoded == 5000 + 11 + 9
+            assert looked <= 10 * len(followers)
 
     run(main())
 
@@ -232,14 +359,17 @@ def test_a_commit_is_encoded_once_for_all_that_want_the_same(run: Run) -> None:
     async def main() -> None:
         source = MemorySource()
         encoded: Counter[str] = Counter()
+        begun = 0
 
         def counting(frame: Frame) -> Frame:
             encoded[type(frame).__name__] += 1
             return frame
 
         async def follow(subscription: Subscription[Frame], wanted: int) -> None:
+            nonlocal begun
             commits = 0
             async for frames in subscription:
+                begun += any(type(frame) is SnapshotEnd for frame in frames)
                 commits += sum(type(frame) is Commit for frame in frames)
                 if commits == wanted:
                     return
@@ -248,10 +378,11 @@ def test_a_commit_is_encoded_once_for_all_that_want_the_same(run: Run) -> None:
         async with Hub(source) as hub, asyncio.TaskGroup() as group:
             for scopes in [[""], ["a/"], ["a/", "b/"]] * 20:
                 group.create_task(follow(hub.subscribe(scopes, encode=counting), 10))
-            await eventually(lambda: encoded["SnapshotEnd"] == 60)
+            await eventually(lambda: begun == 60)
             for number in range(10):
                 await source.commit([Put(f"a/{number}", b"new")])
         assert encoded["SnapshotChunk"] == 3
+        assert encoded["SnapshotEnd"] == 1
         assert encoded["Commit"] == 10
 
     run(main())

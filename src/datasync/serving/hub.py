@@ -12,8 +12,7 @@ import json
 import random
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -21,8 +20,11 @@ import msgspec
 from datasync.capabilities import Capabilities
 from datasync.errors import DataSyncError, Disconnected, HistoryLost
 from datasync.options import Options
+from datasync.ordered import OrderedKeys
 from datasync.outcome import Verdict
-from datasync.serving.log import CommitLog, Encode, Entry, Image
+from datasync.scopes import is_prefix
+from datasync.serving.images import Image, Images
+from datasync.serving.log import CommitLog, Encode, Entry
 from datasync.serving.pulse import Pulse
 from datasync.shared import closed_on_error
 from datasync.source import (
@@ -63,15 +65,13 @@ _BOOKMARK = 0.1
 """Seconds after which a watcher hears of commits that do not concern it,"""
 _BOOKMARKS_A_SECOND = 2000
 """and later where there are many watchers: so many at most."""
+_ALL = Scopes([""])
 _BATCH = 256 << 10
 """Bytes of commits, about, that a watcher is given at a time."""
 _PROOFS = 8
 """Watchers of another run of the server whose history is proven at a time."""
 _PROVEN = 1024
 """Positions that are known to be proven at most, and characters of one."""
-_IMAGES = 8
-"""Snapshots that may be read at a time; the readers of the oldest begin
-again when there are more."""
 
 
 class Hub:
@@ -89,6 +89,7 @@ class Hub:
         self.watchers: set[Subscription[Any]] = set()
         self.closed = False
         self.log = CommitLog(uuid.uuid4().hex)
+        self.images = Images()
         self.pulse = Pulse()
         self.promised = self._promises
         """What its watchers were told that they may rely on."""
@@ -98,7 +99,7 @@ class Hub:
         """How many histories the source has had that began without a name of their own."""
         self._items: dict[str, Item] = {}
         self._staging: dict[str, Item] | None = None
-        self._images: OrderedDict[int, Image] = OrderedDict()
+        self._order = OrderedKeys()
         self._layer = Layer(0, source.name, source.capabilities, optional=False)
         self._feed: Feed | None = None
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +131,7 @@ class Hub:
     async def aclose(self) -> None:
         """End the session and the source; watchers get `Disconnected`."""
         self.closed = True
+        self.images.close(self.ended)
         self._answered.set()
         self._wake_all()
         if self._bookmark is not None:
@@ -167,6 +169,11 @@ class Hub:
         """What watchers may rely on: the log lets them resume, and nobody
         asks them for a verdict."""
         return msgspec.structs.replace(self.source.capabilities, resume=True, reply=False)
+
+    @property
+    def ended(self) -> str:
+        """What watchers hear at the end."""
+        return f"{self.source.name} is not served any more"
 
     @property
     def _promises(self) -> tuple[Capabilities, bool]:
@@ -262,21 +269,32 @@ class Hub:
         asked = self.ask()
         while self.fresh < asked:
             if self.closed:
-                raise Disconnected(f"{self.source.name} is not served any more")
+                raise Disconnected(self.ended)
             await self._answered.wait()
         return self.log.position(self.log.seq) if self.ready else None
 
-    def image(self) -> Image:
-        """The state as of now, to be read at leisure."""
+    def covering(self, scopes: Scopes) -> Scopes:
+        """Watchers of everything share what is made for them, in whatever words they ask."""
+        items, order = self._items, self._order
+        count = sum(
+            order.count(scope, items) if is_prefix(scope) else scope in items
+            for scope in scopes.minimal()
+        )
+        return _ALL if count == len(items) else scopes
+
+    def image(self, scopes: Scopes) -> Image:
+        """The state of these scopes as of now. Looks at what lies in them alone, however much there
+        is beside it."""
+        items = self._items
+        found: list[Item] = []
+        for scope in scopes.minimal():
+            if is_prefix(scope):
+                found += [items[key] for key in self._order.under(scope, items)]
+            elif scope in items:
+                found.append(items[scope])
         seq = self.log.seq
-        image = self._images.get(seq)
-        if image is None:
-            end = SnapshotEnd(self.log.position(seq), self.revision, self.history)
-            image = Image(seq, sorted(self._items.values()), end)
-            self._images[seq] = image
-            while len(self._images) > _IMAGES:
-                self._images.popitem(last=False)[1].revoked = True
-        return image
+        end = SnapshotEnd(self.log.position(seq), self.revision, self.history)
+        return Image(seq, found, end)
 
     # -- what the feed brings ----------------------------------------------------------------------
 
@@ -339,6 +357,9 @@ class Hub:
                 del items[key]
             else:
                 items[key] = (key, raw, revision)
+        if self._order.touched is not None:
+            self._order.touched += [key for key, raw in changes if raw is None or key not in before]
+            self._order.trim()
         self._append(revision, changes, before)
         if frame.reply is not None:
             frame.reply(_UNWATCHED)  # remote watchers are not asked
@@ -358,7 +379,7 @@ class Hub:
         if changes:
             entry = self.log.append(revision, changes, before)
             self.pulse.add(len(changes))
-            self._forget_images()
+            self.images.forget()
             for watcher in list(self.watchers):
                 watcher.committed(entry)
         self._bookmark_soon()
@@ -367,6 +388,7 @@ class Hub:
         """A snapshot is complete: all watchers begin again with it, unless they
         have seen all that came before."""
         old, self._items, self._staging, layer.staging = self._items, items, None, None
+        self._order.forget()
         self._stand_at(layer, frame.position)
         if frame.same_history and layer.ready:
             changes: list[tuple[str, bytes | None]] = [
@@ -392,15 +414,10 @@ class Hub:
         history = f"{frame.history}+{self._histories}" if self._histories else frame.history
         self.revision, self.history = frame.revision, history
         self.log.restart()
-        self._forget_images()
+        self.images.forget()
         self._wake_all()
 
     # -- watchers ----------------------------------------------------------------------------------
-
-    def _forget_images(self) -> None:
-        """Keep only those that somebody reads, for nobody else will."""
-        for seq in [seq for seq, image in self._images.items() if not image.readers]:
-            del self._images[seq]
 
     def _bookmark_soon(self) -> None:
         if self._bookmark is None and self.watchers:
@@ -489,46 +506,51 @@ class Subscription(AsyncIterator[list[T]]):
         hub.watchers.add(self)
         try:
             while True:
-                if hub.closed:
-                    raise Disconnected(f"{hub.source.name} is not served any more")
-                if self._promised is not hub.promised:
-                    raise Disconnected(f"{hub.source.name} promises something else; connect again")
-                frames: Iterable[list[T]]
+                self._check()
                 if not hub.ready or hub.fresh < self._asked:
-                    frames = ()
+                    await self._wait()
                 elif self._seq is None or self._seq < log.floor:
-                    frames = self._snapshot(self._scopes, hub.image())
+                    async with hub.images.read(self._scopes, hub) as image:
+                        for some in self._snapshot(self._scopes, image):
+                            yield some
                 elif self._added is not None:
-                    frames = self._widened(self._seq, self._added, hub.image())
+                    async with hub.images.read(self._added, hub) as image:
+                        for some in self._widened(self._seq, self._added, image):
+                            yield some
                 else:
                     frames = self._behind(self._seq)
-                idle = True
-                for some in frames:
-                    idle = False
-                    if some:
-                        yield some
-                if idle:
-                    await self._wait()
+                    if frames is None:
+                        await self._wait()
+                    elif frames:
+                        yield frames
         finally:
             hub.watchers.discard(self)
 
-    def _behind(self, seq: int) -> Iterator[list[T]]:
-        """The next commits, and a bookmark where the last of them did not concern this watcher."""
+    def _check(self) -> None:
+        """Raise `Disconnected` where this cannot go on."""
+        if self._hub.closed:
+            raise Disconnected(self._hub.ended)
+        if self._promised is not self._hub.promised:
+            raise Disconnected(f"{self._hub.source.name} promises something else; connect again")
+
+    def _behind(self, seq: int) -> list[T] | None:
+        """The next commits, and a bookmark where the last of them did not concern this watcher;
+        None where there is nothing new."""
         hub, log = self._hub, self._hub.log
         entries = log.read(seq, _BATCH)
         self._seq = seq + len(entries)
         frames = self._encoded(seq, entries)
         if self._seq == log.seq and self._told != (log.seq, hub.revision):
             self._told = (log.seq, hub.revision)
-            frames = [*frames, self._encode(Progress(log.position(log.seq), hub.revision))]
-        if frames or entries:
-            yield frames
+            frames = [*frames, log.bookmark(hub.revision, self._encode)]
+        return frames if frames or entries else None
 
     def _snapshot(self, scopes: Scopes, image: Image) -> Iterator[list[T]]:
+        self._check()  # it may have waited for its turn
         for frame in image.encoded(scopes, self._encode):
             if image.revoked:
                 raise Disconnected(
-                    "the snapshot was read too slowly while others wanted newer ones; connect again"
+                    "the snapshot was read too slowly while others waited for theirs; connect again"
                 )
             yield [frame]
         self._seq, self._added = image.seq, None
@@ -536,7 +558,11 @@ class Subscription(AsyncIterator[list[T]]):
 
     def _widened(self, seq: int, added: Scopes, image: Image) -> Iterator[list[T]]:
         """All that is due up to the image, then a snapshot of the added scopes."""
-        yield self._encoded(seq, self._hub.log.read(seq))
+        if seq < self._hub.log.floor:
+            return  # by now, and all of it is due
+        due = self._encoded(seq, self._hub.log.between(seq, image.seq))
+        if due:
+            yield due
         yield from self._snapshot(added, image)
 
     def _encoded(self, seq: int, entries: Sequence[Entry]) -> list[T]:

@@ -1,16 +1,15 @@
-"""What a hub keeps for its watchers: the last commits and the state as of now,
-with the encoded forms of both."""
+"""What a hub keeps for its watchers: the last commits, with their encoded forms."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from datasync.errors import HistoryLost
-from datasync.source import Commit, Frame, Item, Scopes, SnapshotBegin, SnapshotChunk, SnapshotEnd
+from datasync.source import Commit, Frame, Progress, Scopes
 
-__all__ = ["CommitLog", "Encode", "Entry", "Image", "number_of", "parts_of"]
+__all__ = ["CommitLog", "Encode", "Entry", "number_of", "parts_of"]
 
 T = TypeVar("T")
 Encode = Callable[[Frame], T]
@@ -19,13 +18,11 @@ each form has one function."""
 
 _KEEP = 4096
 _KEEP_BYTES = 32 << 20
-_CHUNK = 1000
-_CHUNK_BYTES = 256 << 10
-"""Keys and bytes that fill a chunk of a snapshot: it is encoded in one go,
-while all others wait."""
 _FORMS = 8
-"""Encoded forms of a commit, or a chunk, that are kept; more differ in their scopes, and fewer
+"""Encoded forms of a commit that are kept; more differ in their scopes, and fewer
 would share them."""
+_BATCHES = 256
+"""Lists of what watchers read who stand at different positions, or want different things."""
 _NOTHING: Mapping[str, bytes] = {}
 _as_text = json.JSONEncoder(separators=(",", ":")).encode  # in ASCII, and on one line
 
@@ -89,6 +86,7 @@ class CommitLog:
         self._entries: list[Entry] = []
         self._size = 0
         self._batches: dict[object, Any] = {}
+        self._bookmarks: dict[object, tuple[Progress, Any]] = {}
 
     def append(
         self,
@@ -153,20 +151,29 @@ class CommitLog:
         ours = history == self._history and (number is None or number >= self._begun)
         return "" if ours else of_source
 
-    def read(self, seq: int, limit: int | None = None) -> list[Entry]:
-        """The entries behind `seq`, which is not below the floor: all, or
-        about `limit` bytes of them."""
-        start = seq - self.floor
-        if limit is None:
-            return self._entries[start:]
+    def read(self, seq: int, limit: int) -> list[Entry]:
+        """The next entries behind `seq`, which is not below the floor: about `limit` bytes of
+        them."""
         entries: list[Entry] = []
-        for index in range(start, len(self._entries)):
+        for index in range(seq - self.floor, len(self._entries)):
             entry = self._entries[index]
             entries.append(entry)
             limit -= entry.size + 32
             if limit <= 0:
                 break
         return entries
+
+    def between(self, seq: int, until: int) -> list[Entry]:
+        """All entries behind `seq`, which is not below the floor, up to `until`."""
+        return self._entries[seq - self.floor : until - self.floor]
+
+    def bookmark(self, revision: int, encode: Encode[T]) -> T:
+        """That nothing is missing up to now; encoded once for all."""
+        frame = Progress(self.position(self.seq), revision)
+        known: tuple[Progress, T] | None = self._bookmarks.get(encode)
+        if known is None or known[0] != frame:
+            known = self._bookmarks[encode] = frame, encode(frame)
+        return known[1]
 
     def encoded(
         self, seq: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
@@ -186,7 +193,9 @@ class CommitLog:
                 if frame is not None:
                     frames.append(frame)
                     last = (entry.seq, entry.frame.revision)
-            known = self._batches[form] = frames, last
+            known = frames, last
+            if len(self._batches) < _BATCHES:
+                self._batches[form] = known
         return known
 
     def _trim(self) -> None:
@@ -211,77 +220,3 @@ def number_of(position: str) -> int | None:
     """The number in a position; None where it is not of the form that is known."""
     number = parts_of(position)[1]
     return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
-
-
-class Image:
-    """The state at one position, as a snapshot that many may read, each at its own pace."""
-
-    def __init__(self, seq: int, items: Sequence[Item], end: SnapshotEnd) -> None:
-        self.seq = seq
-        self.readers = 0
-        self.revoked = False
-        """There are too many; its readers give up."""
-        self._items = items
-        self.revision = end.revision
-        self._end = end
-        self._chunks: list[_Chunk] = []
-        """Those that a reader has come to."""
-
-    def encoded(self, scopes: Scopes, encode: Encode[T]) -> Iterator[T]:
-        """The frames of a snapshot of `scopes`; made one after another, as they are asked for."""
-        self.readers += 1
-        try:
-            yield encode(SnapshotBegin(list(scopes)))
-            number = 0
-            while (chunk := self._chunk(number)) is not None:
-                number += 1
-                frame = chunk.encoded(self._items[chunk.start : chunk.end], scopes, encode)
-                if frame is not None:
-                    yield frame
-            yield encode(self._end)
-        finally:
-            self.readers -= 1
-
-    def _chunk(self, number: int) -> _Chunk | None:
-        """The same for all readers, so that they share its encoded forms; None behind the last."""
-        if number == len(self._chunks):
-            start = self._chunks[-1].end if self._chunks else 0
-            if start == len(self._items):
-                return None
-            self._chunks.append(_Chunk(start, _full(self._items, start)))
-        return self._chunks[number]
-
-
-class _Chunk:
-    """Some items of an image, encoded once for all who want the same of them."""
-
-    __slots__ = ("_encoded", "end", "start")
-
-    def __init__(self, start: int, end: int) -> None:
-        self.start = start
-        self.end = end
-        self._encoded: dict[object, Any] = {}
-
-    def encoded(self, items: Sequence[Item], scopes: Scopes, encode: Encode[T]) -> T | None:
-        """Those of `items`, which are its own, that lie in the scopes; None where nothing does."""
-        kept = scopes.keep(items)
-        if not kept:
-            return None
-        form: object = encode if kept is items else (encode, scopes)
-        known: T | None = self._encoded.get(form)
-        if known is None:
-            known = encode(SnapshotChunk(kept))
-            if len(self._encoded) < _FORMS:
-                self._encoded[form] = known
-        return known
-
-
-def _full(items: Sequence[Item], start: int) -> int:
-    """Where a chunk that begins at `start` ends; it holds one item at least."""
-    size = 0
-    for at in range(start, min(start + _CHUNK, len(items))):
-        key, raw, _ = items[at]
-        size += len(key) + len(raw)
-        if size > _CHUNK_BYTES and at > start:
-            return at
-    return min(start + _CHUNK, len(items))
