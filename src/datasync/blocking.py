@@ -297,6 +297,15 @@ class DataSync:
         self, name: str, *prefixes: str, type: type[T], **options: Unpack[WatchOptions]
     ) -> Watch[T]: ...
 
+    @overload
+    def watch(
+        self,
+        name: str,
+        *prefixes: str,
+        types: Mapping[str, type[T]],
+        **options: Unpack[WatchOptions],
+    ) -> Watch[T]: ...
+
     @_as(aio.DataSync.watch)
     def watch(self, name: str, *prefixes: str, **options: Any) -> Watch[Any]:
         inner = self._home.call(lambda: self._inner.watch(name, *prefixes, **options))
@@ -315,6 +324,15 @@ class DataSync:
         type: type[T],
         **options: Unpack[WatchOptions],
     ) -> Callable[[Handler[T]], Handler[T]]: ...
+
+    @overload
+    def watcher(
+        self,
+        *prefixes: str,
+        name: str | None = None,
+        types: Mapping[str, type[Any]],
+        **options: Unpack[WatchOptions],
+    ) -> Callable[[Handler[Any]], Handler[Any]]: ...
 
     @_as(aio.DataSync.watcher)
     def watcher(self, *prefixes: str, **options: Any) -> Callable[[Handler[Any]], Handler[Any]]:
@@ -345,9 +363,21 @@ class DataSync:
     @overload
     def view(self, prefix: str = "", type: type[T] = ...) -> View[T]: ...
 
+    @overload
+    def view(self, prefix: str = "", *, types: Mapping[str, type[T]]) -> View[T]: ...
+
     @_as(aio.DataSync.view)
-    def view(self, prefix: str = "", type: type[Any] = bytes) -> View[Any]:
-        return View(self._home.call(self._inner.view, prefix, type), self._home)
+    def view(
+        self,
+        prefix: str = "",
+        type: type[Any] = bytes,
+        *,
+        types: Mapping[str, type[Any]] | None = None,
+    ) -> View[Any]:
+        inner = self._home.call(
+            lambda: self._inner.view(prefix, type, types=types)  # type: ignore[call-overload]
+        )
+        return View(inner, self._home)
 
     status = _calls(aio.DataSync.status)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import msgspec
 
-from datasync.codec import codec_for
 from datasync.errors import (
     AlreadyRegistered,
     NotReady,
@@ -30,6 +29,7 @@ from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import runner_for
 from datasync.syncbase.subscriber import Spec, Subscriber
 from datasync.transports import load
+from datasync.value_types import ValueTypes, check_shown, outermost
 from datasync.view import View
 from datasync.watch import Watch, Watches, scopes_of
 from datasync.writing import Txn, Writer
@@ -208,8 +208,18 @@ class DataSync:
         self, name: str, *prefixes: str, type: type[T], **options: Unpack[WatchOptions]
     ) -> Watch[T]: ...
 
+    @overload
+    def watch(
+        self,
+        name: str,
+        *prefixes: str,
+        types: Mapping[str, type[T]],
+        **options: Unpack[WatchOptions],
+    ) -> Watch[T]: ...
+
     def watch(
         self, name: str, *prefixes: str, keys: Sequence[str] = (), type: type[Any] = bytes,
+        types: Mapping[str, type[Any]] | None = None,
         after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
         resync_timeout: float | None = None, retries: int | None = None,
         retry: Backoff | None = None,
@@ -220,6 +230,9 @@ class DataSync:
         prefixes: end in a slash; "" is everything.
         keys: single keys.
         type: what the values decode to; default bytes, as they are stored.
+        types: instead of `type`, what they decode to by prefix: that of the longest prefix counts,
+            and keys under none of them stay bytes. Where neither prefixes nor keys are given, these
+            prefixes are watched.
         after: names of watches, registered before, that settle their part of a transaction first.
         backlog, ack_timeout, resync_timeout, retries, retry: as for the `DataSync`, whose they are
             by default.
@@ -235,7 +248,7 @@ class DataSync:
             retries=retries,
             retry=retry,
         )
-        return self._register(name, prefixes, type, None, options)
+        return self._register(name, prefixes, type, types, None, options)
 
     @overload
     def watcher(
@@ -251,9 +264,18 @@ class DataSync:
         **options: Unpack[WatchOptions],
     ) -> Callable[[Handler[T]], Handler[T]]: ...
 
+    @overload
+    def watcher(
+        self,
+        *prefixes: str,
+        name: str | None = None,
+        types: Mapping[str, type[Any]],
+        **options: Unpack[WatchOptions],
+    ) -> Callable[[Handler[Any]], Handler[Any]]: ...
+
     def watcher(
         self, *prefixes: str, name: str | None = None, keys: Sequence[str] = (),
-        type: type[Any] = bytes,
+        type: type[Any] = bytes, types: Mapping[str, type[Any]] | None = None,
         after: Sequence[str] = (), backlog: int | None = None, ack_timeout: float | None = None,
         resync_timeout: float | None = None, retries: int | None = None,
         retry: Backoff | None = None,
@@ -284,6 +306,7 @@ class DataSync:
                 name or str(getattr(handler, "__name__", "handler")),
                 prefixes,
                 type,
+                types,
                 handler,
                 options,
             )
@@ -327,14 +350,29 @@ class DataSync:
     @overload
     def view(self, prefix: str = "", type: type[T] = ...) -> View[T]: ...
 
-    def view(self, prefix: str = "", type: type[Any] = bytes) -> View[Any]:
-        """The current state under `prefix`, as a live read-only mapping. Raises `BadPrefix`."""
+    @overload
+    def view(self, prefix: str = "", *, types: Mapping[str, type[T]]) -> View[T]: ...
+
+    def view(
+        self,
+        prefix: str = "",
+        type: type[Any] = bytes,
+        *,
+        types: Mapping[str, type[Any]] | None = None,
+    ) -> View[Any]:
+        """The current state under `prefix`, as a live read-only mapping.
+
+        type, types: what the values decode to, as for `watch`.
+
+        Raises `BadPrefix`, `UsageError`.
+        """
         self._keys.check_prefix(prefix)
         self._life.check_open()
+        values = ValueTypes.of(type, types, self._options.codec, self._keys)
+        check_shown(types or (), [prefix], "the view")
         registered = self._engine.hold(prefix)
         written = next((layer for _, layer in self._writer.targets), self._engine.layers[-1])
-        decode = codec_for(type, self._options.codec).decode
-        return View(self._engine, prefix, registered, decode, written, self._life)
+        return View(self._engine, prefix, registered, values.decode, written, self._life)
 
     def status(self) -> Status:
         """Where everything stands, as plain data; also after the end."""
@@ -494,6 +532,7 @@ class DataSync:
         name: str,
         prefixes: Sequence[str],
         kind: type[Any],
+        kinds: Mapping[str, type[Any]] | None,
         handler: Handler[Any] | None,
         given: WatchOptions,
     ) -> Watch[Any]:
@@ -503,22 +542,26 @@ class DataSync:
         if name in self._watches:
             raise AlreadyRegistered(f"there is a watch named {name!r} already; choose another name")
         options, after = self._options.of_watch(given), given["after"]
-        decode = codec_for(kind, options.codec).decode
+        types = ValueTypes.of(kind, kinds, options.codec, self._keys)
+        if kinds and not (prefixes or given["keys"]):
+            prefixes = outermost(kinds)
+        scopes = scopes_of(prefixes, given["keys"], self._keys)
+        check_shown(kinds or (), scopes, repr(name))
         sub = Subscriber(
             Spec(
                 name,
-                decode,
+                types.decode,
                 options.backlog,
                 options.ack_timeout,
                 options.resync_timeout,
                 options.retries,
                 options.retry,
             ),
-            scopes_of(prefixes, given["keys"], self._keys),
+            scopes,
             after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
         )
         sub.runner = runner_for(sub, self._engine, handler)
-        watch: Watch[Any] = Watch(self._engine, sub, self._life, self._keys, self._forget)
+        watch: Watch[Any] = Watch(self._engine, sub, types, self._life, self._keys, self._forget)
         self._watches[name] = watch
         self._engine.add(sub)
         return watch

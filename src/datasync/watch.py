@@ -23,6 +23,7 @@ from datasync.status import WatchState
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import Runner, StreamRunner
 from datasync.syncbase.subscriber import Subscriber
+from datasync.value_types import ValueTypes
 
 __all__ = ["Watch", "Watches", "scopes_of"]
 
@@ -42,12 +43,14 @@ class Watch(Generic[T]):
         self,
         engine: Engine,
         sub: Subscriber,
+        types: ValueTypes,
         life: Lifetime,
         keys: KeySpace,
         forget: Callable[[Watch[Any]], None],
     ) -> None:
         self._engine = engine
         self._sub = sub
+        self._types = types
         self._runner: Runner = sub.runner
         self._life = life
         self._keys = keys
@@ -63,12 +66,16 @@ class Watch(Generic[T]):
         """Where it stands."""
         return self._sub.state
 
-    def add_prefix(self, prefix: str) -> None:
+    def add_prefix(self, prefix: str, type: type[Any] | None = None) -> None:
         """Watch `prefix` as well.
 
         The whole watch is resynced; the event's `changes` are only what is new.
 
-        Raises `BadPrefix`, `AlreadyRegistered`, `WatchClosed`.
+        prefix: ends in a slash.
+        type: what the values under it decode to, from now on; by default what the watch was
+            registered with: the type of the longest prefix in `types=`, or `type=`.
+
+        Raises `BadPrefix`, `AlreadyRegistered`, `BadValue`, `WatchClosed`.
         """
         self._check_open()
         self._keys.check_prefix(prefix)
@@ -76,7 +83,9 @@ class Watch(Generic[T]):
             raise AlreadyRegistered(
                 f"{self.name!r} has the prefix {prefix!r} already; leave this call out"
             )
-        self._engine.widen(self._sub, prefix)
+        if type is not None:
+            self._types = self._types.adding({prefix: type})
+        self._engine.widen(self._sub, prefix, self._types.decode)
 
     def remove_prefix(self, prefix: str) -> None:
         """Watch `prefix` no more.

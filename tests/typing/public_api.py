@@ -62,6 +62,13 @@ def types_of_values() -> None:
     assert_type(sync.watch("raw", "config/"), datasync.Watch[bytes])
     assert_type(sync.watch("routes", "config/route/", type=Route), datasync.Watch[Route])
     assert_type(sync.watch("acls", keys=["config/acl"], type=Acl), datasync.Watch[Acl])
+    both: Mapping[str, type[Interface | Route]] = {"interface/": Interface, "route/": Route}
+    assert_type(sync.watch("net", types=both), datasync.Watch[Interface | Route])
+    assert_type(sync.watch("net", "route/", types={"route/": Route}), datasync.Watch[Route])
+    assert_type(sync.view("", types=both), datasync.View[Interface | Route])
+    sync.watch("acls", keys=["config/acl"]).add_prefix("config/acl/", type=Acl)
+    sync.watch("wrong", type=Route, types=both)  # type: ignore[call-overload]
+    sync.watch("wrong", types={"route/": "Route"})  # type: ignore[arg-type]
     sync.watch("wrong", "config/", type="Interface")  # type: ignore[call-overload]
     sync.watch("wrong", "config/", ttl=3)  # type: ignore[call-overload]
 
@@ -76,6 +83,10 @@ async def interfaces(
 @sync.watcher("config/route/", type=Route, after=["interfaces"])
 def routes(event: datasync.ResyncEvent[Route] | datasync.ChangeEvent[Route]) -> None:
     raise datasync.Retry(after=1.5)
+
+
+@sync.watcher(types={"config/interface/": Interface, "config/route/": Route})
+async def network(event: datasync.Event[Interface | Route]) -> None: ...
 
 
 @sync.watcher("config/acl/", type=Acl)  # type: ignore[arg-type]
@@ -114,6 +125,7 @@ def blocking_streams() -> None:
         assert_type(event, datasync.ResyncEvent[Interface] | datasync.ChangeEvent[Interface])
     watch.add_prefix("config/more/")
     watch.add_prefix(1)  # type: ignore[arg-type]
+    assert_type(plain.watch("r", types={"route/": Route}), blocking.Watch[Route])
     plain.watch("wrong", "config/", ttl=3)  # type: ignore[call-overload]
 
 

@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from datasync.errors import HistoryChanged, WatchClosed
-from datasync.events import Event, Record
+from datasync.events import Decode, Event, Record
 from datasync.options import Options
 from datasync.outcome import Listener
 from datasync.scopes import Scopes
@@ -181,8 +183,9 @@ class Engine:
             ending.add_done_callback(self._ending.discard)
         self.drain()
 
-    def widen(self, sub: Subscriber, scope: str) -> None:
-        """Let a watch see more."""
+    def widen(self, sub: Subscriber, scope: str, decode: Decode[Any]) -> None:
+        """Let a watch see more; events that are made from now on decode their values so."""
+        sub.spec = msgspec.structs.replace(sub.spec, decode=decode)
         self._core.add_scope(sub, scope)
         self.drain()
 
