@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datasync.events import Record
 from datasync.scopes import Scopes, is_prefix
-from datasync.syncbase.mirror import Mirror
+from datasync.syncbase.mirror import Mirror, Pairs
 from datasync.syncbase.router import Router
 
 MANY = ["x/", "y/", "z/", "xx/", "xy/", "xz/", "yx/", "yy/", "x"]
@@ -104,6 +104,7 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
     universe = [f"{directory}/{name}" for directory in ("a", "b", "a/b") for name in range(4)] + [
         "top"
     ]
+    held: list[tuple[Pairs, list[tuple[str, Record]]]] = []
     for revision in range(1, 60):
         index = rng.randrange(count)
         before = merged(model)
@@ -145,6 +146,10 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
             assert all(record is mirror.records[key] for key, record in under)
             assert [*under] == [under[at] for at in range(len(under))]
             assert [*under[1:3]] == [*under][1:3]
+            held.append((under, [*under]))
+        del held[: -rng.randrange(1, 12)]
+        for under, as_it_was in held:
+            assert [*under] == as_it_was  # G4: whatever changes meanwhile
 
 
 def test_records_name_their_layer_and_cost_no_more_for_it() -> None:
@@ -159,8 +164,39 @@ def test_records_name_their_layer_and_cost_no_more_for_it() -> None:
 def test_prune_forgets_what_lies_outside() -> None:
     mirror = Mirror(["only"], threading.RLock())
     mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
+    before = mirror.under("")
     mirror.prune(0, Scopes(["a/"]))
     assert [key for key, _ in mirror.under("")] == ["a/1"]
+    assert [key for key, _ in before] == ["a/1", "b/1"]
+
+
+def test_a_copy_of_pairs_holds_nothing_else() -> None:
+    mirror = Mirror(["only"], threading.RLock())
+    mirror.apply(0, [("a/1", b"1"), ("a/2", b"1"), ("b/secret", b"1")], 1)
+    pairs = mirror.under("a/")
+    names, records = pairs.__reduce__()[1]
+    assert [*zip(names, records, strict=True)] == [*pairs]
+
+
+def test_what_nobody_reads_any_more_is_not_copied() -> None:
+    mirror = Mirror(["only"], threading.RLock())
+    mirror.apply(0, [("a/1", b"1"), ("a/2", b"1")], 1)
+    mine = mirror.records
+    one, two = mirror.under("a/"), mirror.under("")
+    del one
+    del two
+    mirror.apply(0, [("a/1", b"2")], 2)
+    assert mirror.records is mine
+
+    few = mirror.under("a/1")
+    mirror.apply(0, [("a/1", b"3")], 3)
+    assert mirror.records is mine
+    assert [record.raw for _, record in few] == [b"2"]
+
+    most = mirror.under("a/")
+    mirror.apply(0, [("a/1", b"4")], 4)
+    assert mirror.records is not mine
+    assert [record.raw for _, record in most] == [b"3", b"1"]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -232,7 +232,10 @@ class MemorySource(Source):
         keys = [key for scope in scopes.minimal() for key in self._keys(scope)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
-        snapshot = Snapshot(scopes, keys, [*map(self._items.__getitem__, keys)], end)
+        # of a dict that is copied as a whole, a look at each key would take many times as long
+        most = 2 * len(keys) > len(self._items)
+        items = self._items.copy() if most else {key: self._items[key] for key in keys}
+        snapshot = Snapshot(scopes, keys, items, end)
         return snapshot if len(keys) > _STEP else [frame for step in snapshot for frame in step]
 
     def _keys(self, scope: str) -> Sequence[str]:
@@ -363,28 +366,26 @@ class Outcome(msgspec.Struct, gc=False):
 class Snapshot:
     """What there was at one revision, as frames, in steps that hold up nobody for long.
 
-    What is written meanwhile replaces values in the store, and none of those that are held here
-    (G4).
+    It has a dict of its own: of what is written meanwhile it shows nothing (G4).
     """
 
     def __init__(
         self,
         scopes: Scopes,
         keys: Sequence[str],
-        values: Sequence[tuple[bytes, int]],
+        items: Mapping[str, tuple[bytes, int]],
         end: SnapshotEnd,
     ) -> None:
         self._scopes = scopes
         self._keys = keys
-        self._values = values
+        self._items = items
         self._end = end
 
     def __iter__(self) -> Iterator[Sequence[Frame]]:
         yield (SnapshotBegin(list(self._scopes)),)
         for start in range(0, len(self._keys), _STEP):
-            end = start + _STEP
-            rows = zip(self._keys[start:end], self._values[start:end], strict=True)
-            yield (SnapshotChunk([(key, *value) for key, value in rows]),)
+            keys = self._keys[start : start + _STEP]
+            yield (SnapshotChunk([(key, *self._items[key]) for key in keys]),)
         yield (self._end,)
 
 

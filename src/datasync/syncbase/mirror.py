@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, overload
+from weakref import ref
 
 from datasync.events import Record, record_type
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
@@ -49,6 +51,34 @@ class Pairs(Sequence[tuple[str, Record]]):
             return Pairs(self._names[index], self._records[index])
         return self._names[index], self._records[index]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pairs, ([*self._names], [*self._records])  # a copy has nothing of what lies beside
+
+
+class _Lent(Sequence[Record]):
+    """The records of some keys of a state, each read as one comes to it."""
+
+    __slots__ = ("_names", "_read")
+
+    def __init__(self, names: Sequence[str], read: partial[Record]) -> None:
+        self._names = names
+        self._read = read
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._read, self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return _Lent(self._names[index], self._read)
+        return self._read(self._names[index])
+
 
 class _Unshared:
     """The lock of a mirror that no other thread reads."""
@@ -65,14 +95,15 @@ _UNSHARED = _Unshared()
 class Mirror:
     """The state of each source (layer), merged: of two layers with the same key the later one wins.
 
-    `records` is the merged state. It may be replaced by a new dict, so nobody keeps a reference to
-    it.
+    `records` is the merged state. Who reads most of it is lent it as it is: while that is in use,
+    the next change is made to a copy, for which a dict takes a small part of the time that a look
+    at each key does. So nobody else keeps a reference to it.
 
     Only the loop's own thread changes it. Others may call `get`, `under`, `count` and `keys` once
     it is shared: from then on `lock` keeps them out while a commit is half done (G4, G12).
     """
 
-    __slots__ = ("_layers", "_lock", "_order", "_shared_lock", "_types", "records")
+    __slots__ = ("_layers", "_lent", "_lock", "_order", "_shared_lock", "_types", "records")
 
     def __init__(self, sources: Sequence[str], lock: Lock) -> None:
         self._lock: Lock = _UNSHARED
@@ -81,6 +112,8 @@ class Mirror:
         self._layers: list[dict[str, Record]] = [{} for _ in sources]
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
         self._order = OrderedKeys()
+        self._lent: ref[partial[Record]] | None = None
+        """What those read by that have been lent `records` as it is now."""
 
     def share(self) -> None:
         """Let other threads read, too; called where none of the methods below is under way."""
@@ -118,6 +151,8 @@ class Mirror:
         if lock is not _UNSHARED:
             lock.acquire()
         try:
+            if self._lent is not None:
+                self._leave_lent()
             records, make, touched = self.records, self._types[layer], self._order.touched
             for key, raw in changes:
                 old = records.get(key)
@@ -155,6 +190,7 @@ class Mirror:
         if not mine and len(self._layers) == 1:
             with self._lock:
                 self._layers[0] = self.records = snapshot
+                self._lent = None
                 self._order.forget()
             return ((key, None, new) for key, new in snapshot.items())
         known = (key for scope in scopes.minimal() for key, _ in self.under(scope))
@@ -166,8 +202,9 @@ class Mirror:
 
     def prune(self, layer: int, scopes: Scopes) -> None:
         """Drop what lies outside `scopes`: nobody watches it any more."""
-        mine = self._layers[layer]
         with self._lock:
+            self._leave_lent()
+            mine = self._layers[layer]
             for key in [key for key in mine if key not in scopes]:
                 del mine[key]
                 self._merge(key)
@@ -186,7 +223,14 @@ class Mirror:
                 names = self._order.under(scope, records)
             else:
                 names = [scope] if scope in records else []
-            return Pairs(names, [*map(records.__getitem__, names)])
+            if 2 * len(names) <= len(records):
+                return Pairs(names, [*map(records.__getitem__, names)])
+            read = None if self._lent is None else self._lent()
+            if read is None:
+                # the method of a dict alone could not be asked whether it is still in use
+                read = partial(records.__getitem__)
+                self._lent = ref(read)
+            return Pairs(names, _Lent(names, read))
 
     def count(self, prefix: str) -> int:
         """How many keys there are under a prefix, between two commits."""
@@ -201,11 +245,12 @@ class Mirror:
     def _apply_layered(
         self, layer: int, changes: Sequence[tuple[str, Record | None]]
     ) -> tuple[list[Diff], list[Diff]]:
-        mine = self._layers[layer]
         diffs: list[Diff] = []
         same: list[Diff] = []
         alone = len(self._layers) == 1
         with self._lock:
+            self._leave_lent()
+            mine = self._layers[layer]
             touched = self._order.touched
             for key, record in changes:
                 old = self.records.get(key)
@@ -225,6 +270,14 @@ class Mirror:
             if touched:
                 self._order.trim()
         return diffs, same
+
+    def _leave_lent(self) -> None:
+        """Before a change: the state that is lent stays as it is, if it is still read (G4)."""
+        lent, self._lent = self._lent, None
+        if lent is not None and lent() is not None:
+            self.records = self.records.copy()
+            if len(self._layers) == 1:
+                self._layers[0] = self.records
 
     def _merge(self, key: str) -> Record | None:
         """Make the merged state of `key` that of the highest layer which has it."""
