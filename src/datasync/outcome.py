@@ -82,9 +82,17 @@ class Tally(msgspec.Struct, gc=False):
             if self._reasons is None:
                 self._reasons = {}
             self._reasons.update(reasons)
-        self.expected -= 1
-        if not self.expected:
-            self._finish()
+        left = self.expected = self.expected - 1
+        if left:
+            return
+        self.result = result = (
+            Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
+        )
+        for listener in self._listeners:
+            try:
+                listener(result)
+            except Exception:  # G8: a way back that is broken stops nobody else
+                log.exception("unexpected error in handing on a verdict")
 
     def counts(self, verdict: Verdict) -> bool:
         """Whether that outcome of an event is one to vote with."""
@@ -96,28 +104,13 @@ class Tally(msgspec.Struct, gc=False):
 
     def note(self, verdict: Verdict) -> None:
         """The outcome at a watch that nobody expected to vote."""
-        if (
-            self._verdict is Verdict.UNWATCHED
-            or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]
-        ):
+        if self._verdict is _UNWATCHED or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]:
             self._verdict = verdict
 
     def close(self) -> None:
         """Give up one open vote without an outcome: the watch is gone, or
         all votes are handed out."""
-        self.expected -= 1
-        if not self.expected:
-            self._finish()
-
-    def _finish(self) -> None:
-        self.result = (
-            Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
-        )
-        for listener in self._listeners:
-            try:
-                listener(self.result)
-            except Exception:  # G8: a way back that is broken stops nobody else
-                log.exception("unexpected error in handing on a verdict")
+        self.vote(_UNWATCHED)
 
 
 class Vote(msgspec.Struct, gc=False):

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Txn", "Writer"]
 
+_ACCEPTED = Verdict.ACCEPTED
+
 
 class Writer:
     """Writes to the chosen layers of one DataSync."""
@@ -119,26 +121,19 @@ class Writer:
                 check_options(source, operations)
         if self.tracing is not None:
             return self._traced(self.tracing, operations, confirm)
-        return self._committed(operations, confirm)
-
-    def _committed(
-        self, operations: Sequence[Operation], confirm: bool | float
-    ) -> Awaitable[Committed]:
         if len(self.targets) > 1:
             return self._to_all(operations, confirm)
         source, layer = self.targets[0]
-        return (
-            source.commit(operations)
-            if confirm is False
-            else self._confirmed(source, layer, operations, confirm)
-        )
+        if confirm is False:
+            return source.commit(operations)
+        return self._confirmed(source, layer, operations, confirm)
 
     async def _traced(
         self, tracing: Tracing, operations: Sequence[Operation], confirm: bool | float
     ) -> Committed:
         names = [layer.name for _, layer in self.targets]
         with tracing.writing(operations, names, confirm=confirm is not False) as done:
-            committed = await self._committed(operations, confirm)
+            committed = await self._to_all(operations, confirm)
             done(committed)
         return committed
 
@@ -221,7 +216,7 @@ class Writer:
                 result = await self._in_time(committed.result, self._deadline(confirm))
         else:
             committed, result = await self._asked(source, layer, operations, writes, confirm)
-        if result.verdict is not Verdict.ACCEPTED:
+        if result.verdict is not _ACCEPTED:
             raise NotApplied(result.verdict, result.reasons, committed.revision)
         return committed
 

@@ -110,7 +110,7 @@ def test_the_fast_way_tells_too() -> None:
     ("took", "step"), [(0.0, 0), (0.001, 0), (0.0011, 1), (2.0, 7), (30.0, 10), (31.0, 11)]
 )
 def test_what_took_so_long_is_counted_in_its_step(took: float, step: int) -> None:
-    stats = Stats(given_at=0.0)
+    stats = Stats()
     stats.settle(took, 3)
     assert stats.latencies == [int(at == step) for at in range(len(LATENCIES) + 1)]
     assert (stats.failures, stats.accepted_at, stats.changes) == (0, took, 3)

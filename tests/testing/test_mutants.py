@@ -161,10 +161,10 @@ MISTAKES = [
     ),
     Mistake(
         "a transaction is split where the watch is busy",
-        "syncbase/core.py",
-        "        box.add(Group(self.delivery.seq, revision, source, diffs, tally, mixed))\n",
+        "syncbase/delivery.py",
+        "        box.add(Group(self.seq, revision, source, diffs, tally, mixed))\n",
         "        for diff in diffs:\n"
-        "            box.add(Group(self.delivery.seq, revision, source, [diff], None, mixed))\n"
+        "            box.add(Group(self.seq, revision, source, [diff], None, mixed))\n"
         "        if tally is not None:\n            tally.close()\n",
     ),
     Mistake(

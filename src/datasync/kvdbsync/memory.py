@@ -161,11 +161,13 @@ class MemorySource(Source):
                     self._order.touched.append(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
-                size += len(raw)
+                size += _CHANGE_BYTES + len(raw)
                 if operation.ttl is not None or key in self._expiries:
                     self._expire_in(key, operation.ttl)
             elif type(operation) is Delete:
+                before = len(changes)
                 existed.append(self._delete(operation, changes))
+                size += _CHANGE_BYTES * (len(changes) - before)
         outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
@@ -258,12 +260,12 @@ class MemorySource(Source):
         return bool(keys)
 
     def _note(self, changes: Sequence[tuple[str, bytes | None]], size: int) -> None:
-        """Give changes whose values have `size` bytes the next revision."""
-        self._revision += 1
+        """Give changes that take `size` bytes the next revision."""
+        revision = self._revision = self._revision + 1
         log = self._log
-        log.append((self._revision, changes))
-        self._log_bytes += size + _CHANGE_BYTES * len(changes)
-        if len(log) >= _KEEP or self._log_bytes >= _KEEP_BYTES:
+        log.append((revision, changes))
+        total = self._log_bytes = self._log_bytes + size
+        if total >= _KEEP_BYTES or len(log) >= _KEEP:
             self._older, self._log, self._log_bytes = log, [], 0
 
     def _publish(
@@ -313,7 +315,7 @@ class MemorySource(Source):
         self.widenings.now()
         if self._items.pop(key, None) is not None:
             changes = [(key, None)]
-            self._note(changes, 0)
+            self._note(changes, _CHANGE_BYTES)
             self._publish(changes)
 
     def _clear_log(self) -> None:

@@ -23,7 +23,7 @@ from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.delivery import NEW_HISTORY, Delivery
 from datasync.syncbase.effects import Onlooker, Request
 from datasync.syncbase.layer import Layer
-from datasync.syncbase.mailbox import Group, batch_of
+from datasync.syncbase.mailbox import Group
 from datasync.syncbase.mirror import Diff, Lock, Mirror
 from datasync.syncbase.router import Router
 from datasync.syncbase.subscriber import Subscriber
@@ -260,7 +260,7 @@ class Core:
                 layer.revision = frame.revision
                 # G1: a RESYNC tells how far what it shows is known, also where the last commits did
                 # not concern us
-                self.delivery.newest = (layer.revision, layer.name)
+                self.delivery.latest = layer
             if layer.confirmations.active and layer.revisions:  # else it tells nothing of any key
                 self.confirmer.overtake(layer)
         else:
@@ -286,7 +286,7 @@ class Core:
         layer.position = frame.position
         if revision > layer.revision:
             layer.revision = revision
-        self.delivery.newest = (layer.revision, layer.name)
+        self.delivery.latest = layer
         tally = None
         if frame.reply is not None:
             tally = Tally((frame.reply,), final=frame.final)
@@ -302,8 +302,6 @@ class Core:
                 shown = keys if changes is frame.changes else [key for key, _ in changes]
                 layer.confirmations.committed(keys, tally, Scopes(shown), revision)
         self._distribute(diffs, same, revision, layer.name, tally)
-        if tally is not None:
-            tally.close()
         if self.onlookers:
             for onlooker in self.onlookers:
                 onlooker.committed((*diffs, *same), revision)
@@ -311,29 +309,36 @@ class Core:
     def _distribute(
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None
     ) -> None:
-        """Bring each watch its part of one commit."""
-        self.delivery.seq += 1
-        match = self._router.match
-        if len(diffs) == 1 and not same:
-            for sub in match(diffs[0][0]):
-                self._give(sub, diffs, revision, source, tally, mixed=False)
-            return
+        """Bring each watch its part of one commit; each has one vote."""
+        delivery, match = self.delivery, self._router.match
+        delivery.seq += 1
+        subs: tuple[Subscriber, ...] | None = None
+        for diff in diffs:
+            found = match(diff[0])
+            if found is not subs:
+                if subs is not None:
+                    break
+                subs = found
+        else:
+            if subs and not same:  # all of it concerns the same watches
+                if tally is not None:
+                    tally.expected += len(subs) - 1  # the last one casts the vote that is held
+                for sub in subs:
+                    delivery.give(sub, diffs, revision, source, tally)
+                return
+
         runs: list[tuple[tuple[Subscriber, ...], list[Diff]]] = []
         last: tuple[Subscriber, ...] | None = None
         for diff in diffs:
-            subs = match(diff[0])
-            if subs is not last:
-                last = subs
+            found = match(diff[0])
+            if found is not last:
+                last = found
                 run: list[Diff] = []
-                runs.append((subs, run))
+                runs.append((found, run))
             run.append(diff)
-        if len(runs) == 1 and not same:
-            for sub in runs[0][0]:
-                self._give(sub, runs[0][1], revision, source, tally, mixed=False)
-            return
         parts: dict[Subscriber, list[Diff]] = {}
-        for subs, run in runs:
-            for sub in subs:
+        for concerned, run in runs:
+            for sub in concerned:
                 parts.setdefault(sub, []).extend(run)
         mixed = set()
         for diff in same:
@@ -344,32 +349,12 @@ class Core:
                 if sub.outstanding is not None or sub.mailbox or diff[0] in sub.mailbox.dirty:
                     parts.setdefault(sub, []).append(diff)
                     mixed.add(sub)
-        for sub in sorted(parts, key=_by_order):
-            self._give(sub, parts[sub], revision, source, tally, mixed=sub in mixed)
-
-    def _give(
-        self,
-        sub: Subscriber,
-        diffs: list[Diff],
-        revision: int,
-        source: str,
-        tally: Tally | None,
-        *,
-        mixed: bool,
-    ) -> None:
         if tally is not None:
-            tally.expected += 1
-        if sub.fast and sub.idle and sub.outstanding is None:
-            self.delivery.deliver_now(
-                sub, batch_of(diffs, tally, self.delivery.seq, revision, source, sub.spec.decode)
-            )
-            return
-        sub.fast = False
-        box = sub.mailbox
-        box.add(Group(self.delivery.seq, revision, source, diffs, tally, mixed))
-        if sub.is_overdue:
-            box.overdue()
-        self.delivery.pump(sub)
+            tally.expected += len(parts)
+        for sub in sorted(parts, key=_by_order):
+            delivery.give(sub, parts[sub], revision, source, tally, mixed=sub in mixed)
+        if tally is not None:
+            tally.close()
 
     def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: dict[str, Record]) -> None:
         """A snapshot is complete: take it over, then begin a round or resync
@@ -407,7 +392,7 @@ class Core:
         )
         layer.ready, layer.lost, layer.fault, layer.loading = True, False, None, False
         layer.fresh = max(layer.fresh, layer.opened_at)
-        self.delivery.newest = (layer.revision, layer.name)
+        self.delivery.latest = layer
         tally = None
         if frame.reply is not None:
             tally = Tally((frame.reply,), final=frame.final)

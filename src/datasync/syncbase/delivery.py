@@ -11,13 +11,14 @@ from typing import Any
 
 from datasync.errors import DecodeError, Refused, Retry
 from datasync.events import ChangeEvent, Event, Record, ResyncEvent
-from datasync.outcome import Verdict
+from datasync.outcome import Tally, Verdict
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.effects import Tracing
-from datasync.syncbase.mailbox import Batch
-from datasync.syncbase.mirror import Mirror
+from datasync.syncbase.layer import Layer
+from datasync.syncbase.mailbox import Group, batch_of
+from datasync.syncbase.mirror import Diff, Mirror
 from datasync.syncbase.outstanding import NO_REASONS, Outstanding, Stage
 from datasync.syncbase.resync import make_resync
 from datasync.syncbase.rounds import Rounds
@@ -49,8 +50,8 @@ class Delivery:
         self.effects: deque[Event[Any]] = deque()
         """What it asks of the engine: each of these is to be given to its watch."""
         self.rounds: Rounds[Subscriber] = Rounds()
-        self.newest: tuple[int, str] = (0, "")
-        """Revision and source of what was taken over last."""
+        self.latest: Layer | None = None
+        """The one of which something was taken over last."""
         self.seq = 0
         """Counts what is taken over: commits, snapshots, rounds."""
         self.waiting: dict[Subscriber, None] = {}  # those whose RESYNC waits until more is known
@@ -63,6 +64,11 @@ class Delivery:
         self._out_of_reach = coverage.misses
         self.tracing: Tracing | None = None
         self.timers = Timers()  # when `tick` wants to be called
+
+    @property
+    def newest(self) -> tuple[int, str]:
+        """Revision and source of what was taken over last."""
+        return (0, "") if self.latest is None else (self.latest.revision, self.latest.name)
 
     # -- what the engine calls ---------------------------------------------------------------------
 
@@ -273,18 +279,36 @@ class Delivery:
                 return
             self._deliver(sub, out)
 
-    def deliver_now(self, sub: Subscriber, batch: Batch) -> None:
-        """Deliver a commit past the empty mailbox of a watch that waits for nothing else."""
-        event: Event[Any] = ChangeEvent(
-            revision=batch.revision,
-            source=batch.source,
-            changes=[*batch.changes],
-            _report=sub.report,
-            _ticket=sub,
-        )
-        sub.outstanding = Outstanding(event, batch, _OUT)
-        sub.idle = False
-        self.effects.append(event)
+    def give(
+        self,
+        sub: Subscriber,
+        diffs: list[Diff],
+        revision: int,
+        source: str,
+        tally: Tally | None,
+        *,
+        mixed: bool = False,
+    ) -> None:
+        """Bring a watch its part of one commit: past the mailbox where nothing else concerns it."""
+        if sub.fast and sub.idle and sub.outstanding is None:
+            batch = batch_of(diffs, tally, self.seq, revision, source, sub.spec.decode)
+            event: Event[Any] = ChangeEvent(
+                revision=revision,
+                source=source,
+                changes=[*batch.changes],
+                _report=sub.report,
+                _ticket=sub,
+            )
+            sub.outstanding = Outstanding(event, batch, _OUT)
+            sub.idle = False
+            self.effects.append(event)
+            return
+        sub.fast = False
+        box = sub.mailbox
+        box.add(Group(self.seq, revision, source, diffs, tally, mixed))
+        if sub.is_overdue:
+            box.overdue()
+        self.pump(sub)
 
     # -- within ------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ __all__ = ["Feed", "Follower"]
 
 log = logger("datasync.feed")
 
+_FOLLOWING = LayerState.FOLLOWING
 _FATAL = (Unauthorized, BadStore, UsageError)
 _PATIENCE, _ASK_AFTER = 2.0, 0.2
 """For how many seconds two sessions may go on side by side, waiting for a moment at which they are
@@ -143,14 +144,9 @@ class Feed:
         """A session is open, and has brought its snapshot where it began with one:
         it is LOADING neither, see `state`.
         """
-        layer = self.layer
-        return (
-            self._line is not None
-            and self._state is LayerState.FOLLOWING
-            and layer.ready
-            and layer.staging is None
-            and not self._unproven
-        )
+        if self._line is None or self._state is not _FOLLOWING or self._unproven:
+            return False
+        return self.layer.ready and self.layer.staging is None
 
     async def caught_up(self) -> bool:
         """Wait until all that was committed before is in the core, as far as the source can tell.

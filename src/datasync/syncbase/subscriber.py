@@ -177,28 +177,36 @@ class Trouble(msgspec.Struct):
         self.why, self.attempt, self.failures = None, 1, 0
 
 
-_STEPS = [0] * (len(LATENCIES) + 1)
 _QUICK = LATENCIES[0]
 
 
-class Stats(msgspec.Struct):
-    """What `status()` counts; times are by the clock."""
+class Stats:
+    """What `status()` counts; times are by the clock.
 
-    changes: int = 0
-    """Those it has accepted."""
-    resynced_at: float = 0.0
-    """When its latest RESYNC was made."""
-    last_resync: LastResync | None = None
-    failures: int = 0
-    """Tries that have failed."""
-    given_at: float = 0.0
-    """When its latest event was handed over."""
-    accepted_at: float | None = None
-    """When it accepted one last."""
-    seconds: float = 0.0
-    """What its events took, from there to the report."""
-    latencies: list[int] = msgspec.field(default_factory=_STEPS.copy)
-    """The same counted by step, see `Latency`."""
+    Not a msgspec.Struct, whose attributes are slow to set: these are with each event.
+    """
+
+    __slots__ = (
+        "accepted_at", "changes", "failures", "given_at", "last_resync", "latencies", "resynced_at",
+        "seconds",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.changes = 0
+        """Those it has accepted."""
+        self.resynced_at = 0.0
+        """When its latest RESYNC was made."""
+        self.last_resync: LastResync | None = None
+        self.failures = 0
+        """Tries that have failed."""
+        self.given_at = 0.0
+        """When its latest event was handed over."""
+        self.accepted_at: float | None = None
+        """When it accepted one last."""
+        self.seconds = 0.0
+        """What its events took, from there to the report."""
+        self.latencies = [0] * (len(LATENCIES) + 1)
+        """The same counted by step, see `Latency`."""
 
     @property
     def events(self) -> int:
