@@ -212,7 +212,7 @@ def test_what_is_out_of_scope_does_not_fill_the_memory_either(make: Make, run: R
             await source.commit([Put("b/big", b"x" * 1_000_000)])
         await quick.reach(60)
         session: Any = slow.session
-        assert len(session._frames) < 20
+        assert len(session._waiting) < 20
         await put(source, a__x=b"1")
         await slow.reach(61)
         assert slow.data == {"a/x": (b"1", 61)}
@@ -233,11 +233,62 @@ def test_a_session_that_nobody_reads_is_not_read_for(make: Make, run: Run) -> No
             await source.commit([Put("big", b"x" * 1_000_000)])
         await quick.reach(60)
         session: Any = slow.session
-        assert 0 < session._size < 20_000_000
+        assert 0 < sum(size for _, size, _ in session._waiting) < 20_000_000
         await slow.reach(60)
         assert [commit.revision for commit in slow.commits] == list(range(1, 61))
         await slow.session.aclose()
         await quick.session.aclose()
+        await source.aclose()
+
+    run(main())
+
+
+def test_a_snapshot_is_read_as_it_is_taken(make: Make, run: Run) -> None:
+    """Some chunks ahead, portion by portion, and others have their turn of the loop in between."""
+
+    async def main() -> None:
+        source = make()
+        await source.commit([Put(f"k/{number:06}", b"v") for number in range(60_000)])
+        session: Any = await source.open([""])
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        portions, ahead = [], 0
+        async for frames in session:
+            portions.append(sum(len(f.items) for f in frames if isinstance(f, SnapshotChunk)))
+            ahead = max(ahead, len(session._waiting))
+            if isinstance(frames[-1], SnapshotEnd):
+                break
+        counting.cancel()
+        assert sum(portions) == 60_000
+        assert max(portions) <= 2_000
+        assert ahead <= 10
+        assert turns >= len(portions) - 1
+        await session.aclose()
+        await source.aclose()
+
+    run(main())
+
+
+def test_a_snapshot_that_nobody_takes_is_read_all_the_same(make: Make, run: Run) -> None:
+    """It is held in memory then, for an open read would let the WAL grow."""
+
+    async def main() -> None:
+        source = make()
+        await source.commit([Put(f"k/{number:06}", b"v") for number in range(60_000)])
+        session: Any = await source.open([""])
+        await until(session._reading.done)
+        made = Copy(session)
+        while made.revision is None:
+            await made.step()
+        assert len(made.data) == 60_000
+        await session.aclose()
         await source.aclose()
 
     run(main())

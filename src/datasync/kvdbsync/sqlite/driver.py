@@ -25,6 +25,7 @@ __all__ = [
     "Driver",
     "Mode",
     "NotText",
+    "Row",
     "load_driver",
     "explain",
     "is_damage",

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _WITH_BELL, _WITHOUT_BELL = 1.0, 0.25
 """Seconds between two looks at the log and the file itself that nobody asked for."""
-_BATCH, _BATCH_BYTES = 512, 4 << 20
+_BATCH, _BATCH_BYTES = 512, 1 << 20
 _AHEAD_BYTES = 8 << 20
 
 

@@ -4,7 +4,9 @@ go, then the log as it grows."""
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 
@@ -22,7 +24,13 @@ from datasync.source import Frame, Session, SnapshotBegin, SnapshotChunk, Snapsh
 __all__ = ["SqliteSession"]
 
 _CLOSE_TIMEOUT = 5.0
-_BATCH, _BATCH_BYTES = 512, 4 << 20
+_BATCH, _BATCH_BYTES = 512, 1 << 20
+_PORTION = 512
+"""Rows and commits that its reader gets at once, or a little more: then the loop has its turn."""
+_AHEAD = 8
+"""Chunks of a snapshot that are read before the first of them is taken, ..."""
+_IDLE = 1.0
+"""... unless nobody takes any for so many seconds: an open read lets the WAL grow."""
 
 
 class SqliteSession(Session):
@@ -49,8 +57,11 @@ class SqliteSession(Session):
         self._seen = seen
         self._skipped = skipped
         self._loop = asyncio.get_running_loop()
-        self._frames: list[Frame] = []
-        self._size = 0
+        self._waiting: collections.deque[tuple[Sequence[Frame], int, int]] = collections.deque()
+        """What was read, with its bytes and the number of its rows or commits."""
+        self._room = threading.Semaphore(_AHEAD)
+        self._is_read = True
+        """Whether somebody takes what the reading thread hands over."""
         self._error: Exception | None = None
         self._closed = self._released = False
         self._waiter: asyncio.Future[None] | None = None
@@ -97,7 +108,7 @@ class SqliteSession(Session):
         kept = Ranges(self._kept)
         while batch.commits and not self._closed:
             frames = kept.cut(batch.commits)
-            self._in_loop(self._deliver, frames, batch.size)
+            self._hand_over(frames, batch.size)
             batch = changes_behind(connection, frames[-1].position, _BATCH, _BATCH_BYTES)
         self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
         self._snapshot(connection, self._added, now, self._named(connection, name))
@@ -108,13 +119,17 @@ class SqliteSession(Session):
     def _snapshot(self, connection: Connection, scopes: list[str], now: Head, label: str) -> None:
         tail = self._tail
         assert tail is not None
-        self._in_loop(self._deliver, [SnapshotBegin(scopes)], 0)
+        self._hand_over([SnapshotBegin(scopes)], 0)
         for rows in Ranges(scopes).read(connection, self._skipped):
             if self._closed or self._file.lost is not None:
                 self._file.check()
                 return
-            self._in_loop(self._deliver, [SnapshotChunk(rows)], 0)
-        self._in_loop(self._deliver, [SnapshotEnd(tail.position, now.revision, label)], 0)
+            self._hand_over([SnapshotChunk(rows)], 0, len(rows))
+        self._hand_over([SnapshotEnd(tail.position, now.revision, label)], 0)
+
+    def _hand_over(self, frames: Sequence[Frame], size: int, rows: int = 0) -> None:
+        self._is_read = self._is_read and self._room.acquire(timeout=_IDLE)
+        self._in_loop(self._deliver, frames, size, rows)
 
     def _in_loop(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed without closing the session
@@ -137,9 +152,8 @@ class SqliteSession(Session):
         elif self._tail is not None and not self._closed:
             self._file.follower.add(self._tail)
 
-    def _deliver(self, frames: Sequence[Frame], size: int) -> None:
-        self._frames.extend(frames)
-        self._size += size
+    def _deliver(self, frames: Sequence[Frame], size: int, rows: int = 0) -> None:
+        self._waiting.append((frames, size, rows or len(frames)))
         self._wake()
 
     def _fail(self, error: Exception) -> None:
@@ -157,7 +171,9 @@ class SqliteSession(Session):
     async def __anext__(self) -> Sequence[Frame]:
         self._taken = self._given
         self._moved.set()
-        while not self._frames:
+        if self._waiting:
+            await asyncio.sleep(0)  # however much there is to read, others have their turn
+        while not self._waiting:
             if self._closed:
                 raise StopAsyncIteration
             if self._error is not None:
@@ -167,8 +183,15 @@ class SqliteSession(Session):
                 await self._waiter
             finally:
                 self._waiter = None
-        frames, self._frames = self._frames, []
-        size, self._size = self._size, 0
+
+        frames: list[Frame] = []
+        size = weight = 0
+        while self._waiting and weight < _PORTION:
+            batch, bytes_, rows = self._waiting.popleft()
+            frames += batch
+            size += bytes_
+            weight += rows
+            self._room.release()
         if self._tail is not None and size:
             self._tail.taken += size
             if self._tail.paused:
@@ -197,7 +220,8 @@ class SqliteSession(Session):
 
     async def aclose(self) -> None:
         self._closed = True
-        self._frames.clear()
+        self._waiting.clear()
+        self._room.release()
         self._wake()
         self._moved.set()
         if self._released:

@@ -16,13 +16,14 @@ import math
 import os
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import BadStore, Conflict, HistoryLost
-from datasync.kvdbsync.sqlite.driver import Connection, NotText
+from datasync.kvdbsync.sqlite.driver import Connection, NotText, Row
 from datasync.kvdbsync.sqlite.rows import delete_under, shown_keys
 from datasync.kvdbsync.sqlite.schema import APPLICATION_ID, FORMAT, SCHEMA, damaged, is_ours
 from datasync.source import Check, Commit, Committed, Delete, Operation, Put
@@ -56,21 +57,22 @@ _PRUNE_EVERY_BYTES = 1 << 20
 _PRUNE_STEP = 256
 _EXPIRE_STEP = 1_000
 _NONCE_MASK = (1 << 53) - 1  # every JSON reader keeps 53 bits
-_LOG_CHUNK = 32
+_LOG_CHUNK = 64
 _LIMIT = 1 << 62
 """What no store ever counts up to."""
 _CHANGE_BYTES = 200
 _BEHIND = (
-    "SELECT revision, nonce, CASE WHEN revision > ? THEN changes END FROM log WHERE revision >= ?"
-    " ORDER BY revision LIMIT ?"
+    "SELECT revision, nonce, NULL FROM log WHERE revision = ? UNION ALL"
+    " SELECT revision, nonce, changes FROM log WHERE revision > ? LIMIT ?"
 )
+"""In the order of the table, which who reads it checks."""
 _PRUNE = (
     "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log "
     "ORDER BY revision"
     " LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
 )
 
-Changes = Sequence[tuple[str, bytes | None]]
+Changes = Sequence[tuple[Annotated[str, msgspec.Meta(min_length=1)], bytes | None]]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Changes).decode
 
@@ -245,35 +247,54 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
                     raise _lost(connection, position)
                 proven = True
                 del chunk[0]
-            for found, mark, blob in chunk:
-                at += 1
-                if found != at:  # G2: revisions grow by one
-                    raise HistoryLost(f"revision {at} of the log is missing; take a snapshot")
-                if type(mark) is not int or type(blob) is not bytes:
-                    raise HistoryLost(f"revision {at} of the log is malformed; take a snapshot")
-                changes = _decode(blob)
-                if not all(key for key, _ in changes) or len({key for key, _ in changes}) < len(
-                    changes
-                ):
-                    raise HistoryLost(
-                        f"revision {at} of the log has a key that is empty, or two alike; take a "
-                        "snapshot"
-                    )
-                read += len(blob) + _CHANGE_BYTES * len(changes)
-                commits.append(Commit((name, at, mark), at, changes))
+            if chunk:
+                found = _commits(name, at, chunk)
+                commits += found
+                at += len(found)
+                read += sum([len(blob) for _, _, blob in chunk])
+                read += _CHANGE_BYTES * sum([len(commit.changes) for commit in found])
             if read >= size:
                 return Batch(commits, read, more=True)
     except NotText:
         raise HistoryLost(f"the log behind revision {at} is malformed; take a snapshot") from None
-    except UNDECODABLE as error:
-        raise HistoryLost(
-            f"revision {at} of the log is damaged ({error}); take a snapshot"
-        ) from None
     finally:
         rows.close()
     if not proven:
         raise _lost(connection, position)
     return Batch(commits, read, more=len(commits) >= limit)
+
+
+def _commits(name: str, at: int, rows: Sequence[Row]) -> list[Commit]:
+    """What rows of the log behind revision `at` hold. Raises `HistoryLost`."""
+    # checked all together, for a session far behind reads many
+    revisions, marks, blobs = zip(*rows, strict=True)
+    if revisions != tuple(range(at + 1, at + 1 + len(rows))) or {*map(type, marks)} != {int}:
+        raise _fault(at, rows)
+    try:
+        changes = [*map(_decode, blobs)]
+    except (TypeError, *UNDECODABLE):
+        raise _fault(at, rows) from None
+    if any(len(dict(each)) < len(each) for each in changes if len(each) > 1):
+        raise _fault(at, rows)
+    positions = zip(repeat(name), revisions, marks)
+    return [*map(Commit, positions, revisions, changes)]
+
+
+def _fault(at: int, rows: Sequence[Row]) -> HistoryLost:
+    """What is wrong with the first of these rows that cannot be ours."""
+    for found, mark, blob in rows:
+        at += 1
+        if found != at:  # G2: revisions grow by one
+            return HistoryLost(f"revision {at} of the log is missing; take a snapshot")
+        if type(mark) is not int or type(blob) is not bytes:
+            return HistoryLost(f"revision {at} of the log is malformed; take a snapshot")
+        try:
+            changes = _decode(blob)
+        except UNDECODABLE as error:
+            return HistoryLost(f"revision {at} of the log is damaged ({error}); take a snapshot")
+        if len(dict(changes)) < len(changes):
+            break
+    return HistoryLost(f"revision {at} of the log has a key twice; take a snapshot")
 
 
 def _lost(connection: Connection, position: Position) -> HistoryLost:
