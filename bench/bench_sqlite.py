@@ -1,7 +1,8 @@
 """SQLite: commits, snapshot, following, the way to another process, and what an idle agent costs.
 
 Beside each figure stands the plainest loop over the same library that does the same work on the
-same tables, in the same run and on files of their own.
+same tables, in the same run and on files of their own. `held ms` is the longest turn of the
+event loop meanwhile.
 """
 
 from __future__ import annotations
@@ -171,7 +172,28 @@ class Bench:
             plain(store)
             theirs.append(count / (time.perf_counter() - start))
             store.connection.close()
-        return self._row(what, unit, mine, theirs)
+        held = asyncio.run(self._held(directory / "held.db", ours))
+        return self._row(what, unit, mine, theirs, {"held ms": 1e3 * held})
+
+    async def _held(self, path: Path, work: Callable[[SqliteSource], Any]) -> float:
+        """The longest turn of the loop during that work, in a run of its own."""
+        source = SqliteSource(str(path), library=self.name)
+        await source.commit([])
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            before = time.perf_counter()
+            while True:
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                longest, before = max(longest, now - before), now
+
+        watching = asyncio.create_task(watch())
+        await work(source)
+        watching.cancel()
+        await source.aclose()
+        return longest
 
     async def _timed(self, path: Path, work: Callable[[SqliteSource], Any]) -> float:
         source = SqliteSource(str(path), library=self.name)
@@ -356,10 +378,18 @@ class Bench:
             case={"library": self.name},
         )  # fmt: skip
 
-    def _row(self, what: str, unit: str, mine: list[float], theirs: list[float]) -> Row:
+    def _row(
+        self,
+        what: str,
+        unit: str,
+        mine: list[float],
+        theirs: list[float],
+        also: dict[str, float] | None = None,
+    ) -> Row:
         return Row(
             what=what, unit=unit, ours=statistics.median(mine),
             beside={PLAIN: statistics.median(theirs)}, case={"library": self.name},
+            also=also or {},
         )  # fmt: skip
 
 
