@@ -203,17 +203,27 @@ def test_another_library_of_this_process_closes_the_file(
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("change", ["removed", "replaced"])
 @pytest.mark.parametrize("moment", ["BEGIN IMMEDIATE", "COMMIT"])
+@pytest.mark.parametrize("place", ["thread", "loop"])
 def test_a_file_that_changes_during_a_commit(
-    make: Make, run: Run, path: Path, tmp_path: Path, suffix: str, change: str, moment: str
+    make: Make,
+    run: Run,
+    path: Path,
+    tmp_path: Path,
+    suffix: str,
+    change: str,
+    moment: str,
+    place: str,
 ) -> None:
     """Its writer hears of it: surely not written, or perhaps."""
 
     async def main() -> None:
         source = make()
-        await put(source, k=b"1")
+        before = await put(source, k=b"1")
         file = source._file
         assert file is not None
         writer: Any = file.writer
+        if place == "loop":
+            writer._pace._begin_round()
         statement = writer._committer._connection.run
 
         def run_then_change(sql: str, args: Any = ()) -> Any:
@@ -239,7 +249,42 @@ def test_a_file_that_changes_during_a_commit(
                     await asyncio.sleep(0.01)
             if suffix:
                 assert found is not None
-                assert found[1] == (2 if moment == "COMMIT" else 1)
+                assert found[1] == (before + 1 if moment == "COMMIT" else before)
+        await source.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("change", ["removed", "replaced", "moved with its directory"])
+def test_a_file_that_changes_in_a_quiet_directory(
+    make: Make, run: Run, tmp_path: Path, suffix: str, change: str
+) -> None:
+    """There one look at the directory stands for one at each of the files."""
+
+    async def main() -> None:
+        directory = tmp_path / "quiet"
+        directory.mkdir()
+        path = directory / "store.db"
+        source = make(path=str(path))
+        await put(source, k=b"1")
+        file: Any = source._file
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                await put(source, k=b"2")
+                if file._names is not None:
+                    break
+                await asyncio.sleep(0.01)
+        if change == "moved with its directory":
+            directory.rename(tmp_path / "moved")
+        else:
+            shutil.copy(f"{path}{suffix}", tmp_path / "other")
+            os.unlink(f"{path}{suffix}")
+            if change == "replaced":
+                os.rename(tmp_path / "other", f"{path}{suffix}")
+        file.writer._pace._begin_round()
+        with pytest.raises(Disconnected):
+            await put(source, k=b"3")
         await source.aclose()
 
     run(main())

@@ -61,11 +61,12 @@ def names_in(directory: str) -> Names | None:
     return found.st_dev, found.st_ino, found.st_ctime_ns, int(time.monotonic())
 
 
-def is_settled(names: Names) -> bool:
-    """Whether the next change will be seen in them: not where the directory has just been
-    changed, nor where its time counts in coarse steps, or is that when it was made."""
+def is_settled(names: Names, since: float) -> bool:
+    """Whether the next change will be seen in them, which were asked for at that time: not where
+    the directory had just been changed, nor where its time counts in coarse steps, or is that
+    when it was made."""
     changed = names[2]
-    return os.name == "posix" and changed % _COARSE > 0 and time.time() - changed / 1e9 > 2 * _TICK
+    return os.name == "posix" and changed % _COARSE > 0 and since - changed / 1e9 > 2 * _TICK
 
 
 class Files(NamedTuple):

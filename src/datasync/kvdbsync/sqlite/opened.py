@@ -290,11 +290,11 @@ class OpenFile:
         """
         # most often one look at the directory tells that all three names lead to the same
         # files as when they were looked at last
-        names = names_in(self._directory)
+        now, names = time.time(), names_in(self._directory)
         if self.lost is None and (names is None or names != self._names):
             if why := self._changed():
                 self._lose(why)
-            elif names is not None and is_settled(names):
+            elif names is not None and is_settled(names, now):
                 self._names = names
         if self.lost is not None:
             raise self.closing()
