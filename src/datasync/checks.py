@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from datasync.capabilities import Capabilities
 from datasync.errors import BadKey, BadPrefix, UnsupportedOption
 from datasync.scopes import Scopes, is_prefix
 from datasync.source import Check, Delete, Operation, Put, Source
 
-__all__ = ["check_key", "check_operations", "check_options", "check_prefix", "is_utf8"]
+__all__ = [
+    "check_key",
+    "check_operations",
+    "check_options",
+    "check_prefix",
+    "is_utf8",
+    "takes_everything",
+]
 
 
 def is_utf8(text: str) -> bool:
@@ -59,9 +67,16 @@ def check_prefix(prefix: str, rooted: bool = False) -> None:
         )
 
 
+def takes_everything(can: Capabilities) -> bool:
+    """Whether no operation can ask for more than a source with these capabilities has."""
+    return can.writable and can.ttl and can.cas and can.transactions
+
+
 def check_options(source: Source, operations: Sequence[Operation]) -> None:
     """Raise `UnsupportedOption` where the source lacks what the operations ask for."""
     can = source.capabilities
+    if takes_everything(can):
+        return
     if not can.writable:
         raise UnsupportedOption(
             f"{source.name} takes no writes; make the change where its data comes from"

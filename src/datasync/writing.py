@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from datasync.capabilities import Capabilities
-from datasync.checks import check_key, check_operations, check_options
+from datasync.checks import check_key, check_operations, check_options, takes_everything
 from datasync.codec import codec_for, encode
 from datasync.errors import (
     BadKey,
@@ -61,7 +60,7 @@ class Writer:
         self._engine = engine
         self.targets = targets
         self._restricted = [
-            source for source, _ in targets if not _takes_everything(source.capabilities)
+            source for source, _ in targets if not takes_everything(source.capabilities)
         ]
         self._keys = keys
         self._rooted = bool(keys.root)
@@ -324,10 +323,6 @@ def _count(tally: Tally, done: asyncio.Future[Result], verdict: asyncio.Future[R
 
 def _resolver(future: asyncio.Future[Result]) -> Any:
     return lambda result: None if future.done() else future.set_result(result)
-
-
-def _takes_everything(can: Capabilities) -> bool:
-    return can.writable and can.ttl and can.cas and can.transactions
 
 
 class Txn:

@@ -36,6 +36,25 @@ def test_ping(run: Run) -> None:
     run(main())
 
 
+def test_one_timer_watches_over_all_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with agent("?initial=empty") as one, client(one.address) as stub:
+            loop, timers = asyncio.get_running_loop(), 0
+            call_at = loop.call_at
+
+            def counted(*args: Any, **more: Any) -> asyncio.TimerHandle:
+                nonlocal timers
+                timers += 1
+                return call_at(*args, **more)
+
+            monkeypatch.setattr(loop, "call_at", counted)
+            replies = await changes(stub, [change(f"other/{n}", b"1") for n in range(300)])
+            assert len(replies) == 300
+            assert timers < 30  # that of a call, and one for its answers: none for each
+
+    run(main())
+
+
 def test_each_change_is_answered_in_order_with_its_result(run: Run) -> None:
     async def main() -> None:
         async with agent("?initial=empty") as one, client(one.address) as stub:

@@ -3,8 +3,6 @@ and is no news for the log."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,10 +11,10 @@ from google.protobuf.message import DecodeError, Message
 from datasync.errors import OutcomeUnknown
 from datasync.grpc_channel import grpc
 from datasync.grpcsync import unsent
-from datasync.grpcsync.unsent import Messages
+from datasync.grpcsync.unsent import Messages, Room, Unread
 from datasync.texts import logger, printable
 
-__all__ = ["Methods", "Unread", "fail", "unexpected"]
+__all__ = ["Methods", "fail", "unexpected"]
 
 log = logger("datasync.grpc")
 
@@ -75,25 +73,12 @@ class Methods:
             call, request_deserializer=request.FromString, response_serializer=_serializer(reply)
         )
 
-    @contextlib.asynccontextmanager
-    async def room(self, context: Any, size: int) -> AsyncIterator[None]:
-        """Waits for room for a message of a stream, which is to be made and written in the block,
-        and there while the client does not read. The initial metadata was sent before: grpc would
-        send it again in front of the status, in vain.
-
-        Raises `Unread`, which ends the call, where that lasts: what is kept
-        for the client is let go.
+    def room(self, context: Any, size: int) -> Room:
+        """Room for a message of a stream, which is to be made and written in the block: see
+        `Room`. The initial metadata was sent before: grpc would send it again in front of the
+        status, in vain.
         """
-        pending = await self._unsent.begin_in_turn(context, size)
-        try:
-            async with asyncio.timeout(unsent.STALLED):
-                yield
-        except TimeoutError:
-            raise Unread(pending) from None
-        except BaseException:
-            self._unsent.end(pending)
-            raise
-        self._unsent.end(pending)
+        return Room(self._unsent, context, size)
 
     async def write(self, context: Any, message: Message) -> None:
         """The same with a message that is there already."""
@@ -130,14 +115,6 @@ class Methods:
             return reply
 
         return call
-
-
-class Unread(Exception):
-    """The client does not read. pending: what waits for it."""
-
-    def __init__(self, pending: unsent.Message) -> None:
-        super().__init__()
-        self.pending = pending
 
 
 def fail(context: Any, code: grpc.StatusCode, text: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from types import TracebackType
 from typing import Any
 
 from datasync.grpcsync.connections import cut
 from datasync.serving.unsent import Unsent
 
-__all__ = ["STALLED", "Message", "Messages"]
+__all__ = ["STALLED", "Message", "Messages", "Room", "Unread"]
 
 STALLED = 60.0
 """Seconds within which a client has to make room for a message, by reading those before it."""
@@ -59,6 +60,10 @@ class Messages:
         self._connections: dict[str, _Connection] = {}
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
+        self._written: dict[Message, asyncio.Timeout] = {}
+        """What is being written, the oldest first, and the block that writes it."""
+        self._watch: asyncio.TimerHandle | None = None
+        """Looks for what has been written for too long; one for all of it."""
 
     def has_room(self, size: int) -> bool:
         """Whether a message of that size may begin; those who have read nothing
@@ -72,7 +77,9 @@ class Messages:
     def begin(self, context: Any, size: int) -> Message:
         """A message is about to be sent; 0: nothing but how its call ends."""
         now, peer = asyncio.get_running_loop().time(), context.peer()
-        connection = self._connections.setdefault(peer, _Connection(peer, now))
+        connection = self._connections.get(peer)
+        if connection is None:
+            connection = self._connections[peer] = _Connection(peer, now)
         message = Message(connection, now)
         connection.messages.add(message)
         self._unsent.begin(message, size)
@@ -80,6 +87,8 @@ class Messages:
 
     async def begin_in_turn(self, context: Any, size: int) -> Message:
         """The same, as soon as there is room."""
+        if not self._turn.locked() and self.has_room(size):
+            return self.begin(context, size)
         async with self._turn:
             while not self.has_room(size):
                 self._room.clear()
@@ -87,6 +96,29 @@ class Messages:
                     async with asyncio.timeout(_SLOW):
                         await self._room.wait()
             return self.begin(context, size)
+
+    def written_in(self, block: asyncio.Timeout, message: Message) -> None:
+        """The message is being written in that block, whose time is over once it has waited for
+        too long."""
+        self._written[message] = block
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_at(message.since + STALLED, self._end_old)
+
+    def written(self, message: Message) -> None:
+        """It is not being written any more."""
+        self._written.pop(message, None)
+
+    def _end_old(self) -> None:
+        """End the blocks whose time is over, and look again when the next one's may be."""
+        self._watch, loop = None, asyncio.get_running_loop()
+        while self._written:
+            message, block = next(iter(self._written.items()))
+            due = message.since + STALLED
+            if due > loop.time():
+                self._watch = loop.call_at(due, self._end_old)
+                return
+            del self._written[message]
+            block.reschedule(due)
 
     def end(self, message: Message) -> None:
         """It was taken, or is not wanted any more."""
@@ -133,3 +165,47 @@ class Messages:
             del self._connections[connection.peer]
         self._room.set()
         return True
+
+
+class Unread(Exception):
+    """The client does not read. pending: what waits for it."""
+
+    def __init__(self, pending: Message) -> None:
+        super().__init__()
+        self.pending = pending
+
+
+class Room:
+    """Waits for room for a message, which is to be made and written in the block, and there while
+    the client does not read. Raises `Unread`, which ends the call, where that lasts: what is kept
+    for the client is let go.
+    """
+
+    __slots__ = ("_block", "_context", "_message", "_messages", "_size")
+    _block: asyncio.Timeout
+    _message: Message
+
+    def __init__(self, messages: Messages, context: Any, size: int) -> None:
+        self._messages = messages
+        self._context = context
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        messages = self._messages
+        self._message = await messages.begin_in_turn(self._context, self._size)
+        self._block = asyncio.timeout(None)
+        messages.written_in(self._block, self._message)
+        await self._block.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._messages.written(self._message)
+        try:
+            await self._block.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise Unread(self._message) from None
+        self._messages.end(self._message)

@@ -250,7 +250,8 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
     keys += [check.key for check in request.checks]
     if not all(keys):  # parsing has seen to all else: they are UTF-8
         check_key("", rooted=False)
-    check_operations(operations)
+    if request.deletes or len(set(keys)) < len(keys):  # else nothing can be at odds
+        check_operations(operations)
     return operations
 
 
