@@ -1,4 +1,4 @@
-"""REST: puts and fan-out, each beside a bare Starlette application on the same server that does no
+"""REST: puts and fan-out, each beside a bare Starlette application on plain uvicorn that does no
 more than the work.
 
 The servers and the clients are processes of their own, on free loopback ports.
@@ -18,7 +18,6 @@ from typing import Any
 from bench.beside import reached
 from bench.rows import Row
 from datasync.cli.serve import allow_many_connections
-from datasync.restsync.listener import Listener
 from datasync.testing.chaos.ports import free_ports
 
 BARE = "bare server"
@@ -69,8 +68,13 @@ def bare() -> Any:
 
 
 async def _serve_bare(port: int) -> None:
-    await Listener(bare()).start("127.0.0.1", port)
-    await asyncio.Event().wait()
+    from uvicorn import Config, Server
+
+    config = Config(
+        bare(), port=port, log_level="critical", access_log=False, server_header=False,
+        date_header=False, lifespan="off",
+    )  # fmt: skip
+    await Server(config).serve()
 
 
 # -- the clients -----------------------------------------------------------------------------------

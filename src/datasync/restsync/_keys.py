@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from datasync.checks import check_operations, check_options, check_prefix
@@ -275,7 +275,7 @@ class Keys:
 def _trace(exchange: Exchange) -> AbstractContextManager[None]:
     """The trace that the client says its write belongs to."""
     given = exchange.headers.get(b"traceparent")
-    return carrying(None if given is None else given.decode("latin-1"))
+    return nullcontext() if given is None else carrying(given.decode("latin-1"))
 
 
 def _checked(prefix: str) -> str:

@@ -36,6 +36,8 @@ def path_of(scope: Mapping[str, Any]) -> str | None:
         sent = quote(path) if raw is None else raw.partition(b"?")[0].decode("ascii")
     except UnicodeError:
         return None
+    if sent == path and not root and "%" not in sent:
+        return sent  # stands for itself
     if _MALFORMED.search(sent):
         return None
 

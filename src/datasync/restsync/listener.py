@@ -123,6 +123,7 @@ class _Protocol(HttpToolsProtocol):
         self._answering: _Answering | None = None
 
     def connection_made(self, transport: Any) -> None:
+        transport = _Joining(transport, self.loop)
         super().connection_made(transport)
         # whatever waits is told: a close, too, waits until all is sent
         transport.set_write_buffer_limits(high=1)
@@ -222,11 +223,52 @@ class _Protocol(HttpToolsProtocol):
             self.transport.abort()
 
 
+class _Joining:
+    """A transport that sends the head of an answer together with the body: uvicorn writes one
+    after the other, and each by itself would be a system call and a packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.is_closing = transport.is_closing
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        """Send it; a head with what follows, at the latest at the end of this turn of the loop."""
+        if self._head:
+            self._send_head(data)
+        elif data.startswith(b"HTTP/1."):
+            self._head = data
+            self._loop.call_soon(self._send_head)
+        else:
+            self._transport.write(data)
+
+    def _send_head(self, body: bytes = b"") -> None:
+        head, self._head = self._head, b""
+        if head:
+            self._transport.write(head + body)
+
+    def close(self) -> None:
+        """Close once all is sent."""
+        self._send_head()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close now, whatever is not sent."""
+        self._head = b""
+        self._transport.abort()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class _Answering:
     """What a connection is still used for; knows nothing of its protocol,
     which requests would keep (G9)."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: _Joining) -> None:
         self._transport = transport
         self.streams = False
         """Whether the answer under way has no end."""

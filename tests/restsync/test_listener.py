@@ -1,0 +1,115 @@
+"""What the HTTP server gives its sockets to send."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from datasync.restsync import listener
+from datasync.restsync.listener import Listener
+
+_REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+class _Counting:
+    """A transport that counts what it is given to send."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.sent = 0
+
+    def write(self, data: bytes) -> None:
+        self.sent += 1
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@pytest.fixture
+def transports(monkeypatch: pytest.MonkeyPatch) -> list[_Counting]:
+    """Those of all connections that come in."""
+    found: list[_Counting] = []
+    made = listener._Protocol.connection_made
+
+    def connection_made(protocol: Any, transport: Any) -> None:
+        found.append(_Counting(transport))
+        made(protocol, found[-1])
+
+    monkeypatch.setattr(listener._Protocol, "connection_made", connection_made)
+    return found
+
+
+async def _start(send: Any, length: int) -> None:
+    headers = [(b"content-length", b"%d" % length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+def test_an_answer_is_sent_at_once(transports: list[_Counting]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await _start(send, 5)
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def main() -> None:
+        server = Listener(app)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", await server.start("127.0.0.1", 0)
+        )
+        for count in range(1, 6):
+            writer.write(_REQUEST)
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+            assert [transport.sent for transport in transports] == [count]  # head and body
+        writer.write(_REQUEST * 3)
+        for _ in range(3):
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        await server.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_head_does_not_wait_for_its_body(transports: list[_Counting]) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await _start(send, 5)
+            await go_on.wait()
+            await send({"type": "http.response.body", "body": b"hello"})
+
+        server = Listener(app)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", await server.start("127.0.0.1", 0)
+        )
+        async with asyncio.timeout(60):
+            writer.write(_REQUEST)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            go_on.set()
+            assert await reader.readexactly(5) == b"hello"
+        assert [transport.sent for transport in transports] == [2]
+        writer.close()
+        await server.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_close_behind_a_head_sends_it(transports: list[_Counting]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"connection", b"close"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main() -> None:
+        server = Listener(app)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", await server.start("127.0.0.1", 0)
+        )
+        writer.write(_REQUEST)
+        async with asyncio.timeout(60):
+            assert (await reader.read()).endswith(b"content-length: 0\r\n\r\n")
+        writer.close()
+        await server.aclose()
+
+    asyncio.run(main())
