@@ -39,6 +39,8 @@ PutOne = Callable[[int], Awaitable[object]]
 
 KEYS, VALUE = 1000, b'{"name":"eth0"}'.ljust(190)
 _WATCH = "/datasync.v1.DataSync/Watch"
+_SINGLE = 10
+"""Changes that are made one at a time, each of which is a message of its own."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -138,7 +140,7 @@ async def _bare_grpc(port: int) -> AsyncIterator[PutOne]:
         async for message in one.watch():
             await context.write(message)
 
-    method = grpc.unary_stream_rpc_method_handler(watch, pb.WatchRequest.FromString)
+    method: Any = grpc.unary_stream_rpc_method_handler(watch, pb.WatchRequest.FromString)
     service, name = _WATCH[1:].split("/")
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(
@@ -208,6 +210,11 @@ class _Clients:
         self._tasks = [asyncio.create_task(self._follow()) for _ in range(self._count)]
         await self._until(lambda: self._current == self._count)
 
+    async def again(self) -> None:
+        """Wait until each has a state once more, over the connection that it has."""
+        self._current = 0
+        await self._until(lambda: self._current >= self._count)
+
     async def have(self, commits: int) -> None:
         """Wait until each has seen so many commits since its state, all together."""
         await self._until(lambda: self._commits >= commits * self._count)
@@ -261,13 +268,15 @@ class _Clients:
 
 
 async def _client(protocol: str, port: int, count: int) -> None:
-    """Told "begin", "have N" or "end", a line each; says when it is done, by the clock that all
+    """Told "begin", "again", "have N" or "end", a line each; says when it is done, by the clock that all
     processes share."""
     clients, lines = _Clients(protocol, port, count), await _input()
     while line := await lines.readline():
         match line.decode().split():
             case ["begin"]:
                 await clients.begin()
+            case ["again"]:
+                await clients.again()
             case ["have", commits]:
                 await clients.have(int(commits))
             case ["end"]:
@@ -367,6 +376,9 @@ class _Found(NamedTuple):
     storm_cpu_ms: float
     deliveries_per_s: float
     delivery_cpu_us: float
+    message_cpu_us: float
+    client_message_cpu_us: float
+    client_storm_cpu_ms: float
 
 
 def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
@@ -383,11 +395,18 @@ def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
             took = float(client.ask(f"have {changes}")) - began
             server.hear()
             busy = server.seconds - busy
+
+            single, read = server.seconds, client.seconds
+            server.tell(f"{_SINGLE} {watchers / 5000}")
+            client.ask(f"have {changes + _SINGLE}")
+            server.hear()
+            single, read = server.seconds - single, client.seconds - read
         client.ask("end")
 
         with _Process("serve", protocol, whose, port) as server:
             server.hear()
             idle, before, began = server.seconds, server.memory("VmRSS"), time.monotonic()
+            client_idle = client.seconds
             storm = float(client.ask("begin")) - began
             return _Found(
                 memory,
@@ -396,6 +415,9 @@ def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
                 (server.seconds - idle) / watchers * 1e3,
                 watchers * changes / took,
                 busy / (watchers * changes) * 1e6,
+                single / (watchers * _SINGLE) * 1e6,
+                read / (watchers * _SINGLE) * 1e6,
+                (client.seconds - client_idle) / watchers * 1e3,
             )
 
 
@@ -417,6 +439,9 @@ def _many(protocol: str, watchers: int, changes: int, times: int) -> Figures:
             f"{name}_cpu_ms_a_snapshot": round(found.storm_cpu_ms, 3),
             f"{name}_deliveries_per_s": round(found.deliveries_per_s),
             f"{name}_cpu_us_a_delivery": round(found.delivery_cpu_us, 1),
+            f"{name}_cpu_us_a_message": round(found.message_cpu_us, 1),
+            f"{name}_client_cpu_us_a_message": round(found.client_message_cpu_us, 1),
+            f"{name}_client_cpu_ms_a_snapshot": round(found.client_storm_cpu_ms, 3),
         }
     return figures | {
         "storm_ratio": round(ours.storm_s / bare.storm_s, 3),
