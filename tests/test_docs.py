@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import tables
+import bench.__main__ as runner
+from bench.saved import load
+from tools import performance, tables
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -92,6 +94,21 @@ def test_the_table_covers_every_built_in_scheme() -> None:
     from datasync.transports import _BUILT_IN
 
     assert set(tables.REST_OF_URL) == set(_BUILT_IN)
+
+
+def test_the_page_on_performance_says_what_the_run_beside_it_says() -> None:
+    text = performance.PAGE.read_text()
+    assert text == performance.with_tables(text, load(performance.RUN)), "run: make performance"
+    shown = set(re.findall(r"<!-- (\w+): begin -->", text))
+    assert shown == {"machine", *runner.names()}, "each benchmark has its place on the page"
+
+
+def test_every_source_has_a_section_on_sizing() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    sources = set(index.partition(":caption: Sources\n\n")[2].partition("\n```")[0].split())
+    sizing = performance.PAGE.read_text().partition("\n## Sizing\n")[2]
+    named = set(re.findall(r"\((\w+)\.md#sizing\)", sizing))
+    assert named == sources - {"transports"}  # how to write one
 
 
 def test_the_map_names_every_file_of_the_engine_and_no_other() -> None:
