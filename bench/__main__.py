@@ -21,7 +21,7 @@ import msgspec
 
 import bench
 from bench.comparison import Compared, checkout, paired, table, with_saved
-from bench.machine import Machine, revision, this_machine
+from bench.machine import ROOT, Machine, revision, this_machine
 from bench.rows import Line
 from bench.runs import Lines, Side, measured
 from bench.saved import Benchmark, Saved, load, mergeable, save
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
 
     with _other(args.compare) as other:
-        sides = [Side("here")]
+        sides = [Side("here", ROOT / "src")]
         if isinstance(other, Path):
             sides.append(Side(args.compare, other))
         if not args.compare:

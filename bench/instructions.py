@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 
+from bench.left_out import left_out
 from bench.rows import Row
 
 __all__ = ["Work", "counted", "counter"]
@@ -42,8 +43,7 @@ def counted(benchmark: ModuleType) -> Iterator[Row]:
     works: Mapping[str, Work] = getattr(benchmark, "COUNTED", {})
     command = counter() if works else None
     if works and command is None:
-        print("instructions are left out: perf cannot count here, and valgrind is not installed",
-              file=sys.stderr)  # fmt: skip
+        left_out("a count of instructions", "perf cannot count here; apt-get install valgrind")
     if command is None:
         return
     for name in works:

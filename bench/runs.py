@@ -30,11 +30,11 @@ class Side(msgspec.Struct, frozen=True):
     """A checkout that is measured, by the benchmarks of this one.
 
     name: for those who read
-    src: where its library lies; None for the one that is installed
+    src: where its library lies
     """
 
     name: str
-    src: Path | None = None
+    src: Path
 
 
 class Failed(Exception):
@@ -110,11 +110,8 @@ def _child(words: Sequence[str], side: Side, heard: Callable[[Row], None]) -> No
 
     Raises `Failed`. Whatever happens, nothing that it started is left.
     """
-    env = dict(os.environ)
-    if side.src is not None:
-        env["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(side.src), os.environ.get("PYTHONPATH")])
-        )
+    paths = filter(None, [str(side.src), os.environ.get("PYTHONPATH")])
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # a group of its own: Ctrl-C reaches it through us alone, once
     with subprocess.Popen(
         [sys.executable, "-m", "bench.child", *words],

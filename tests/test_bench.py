@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.comparison import paired, table, with_saved
+from bench.go_programs import built
+from bench.instructions import counted
 from bench.rows import Line, Row, cost
 from tests.helpers.servers import child
 
@@ -127,7 +130,7 @@ def git(place: Path, *words: str) -> str:
 
 
 def environment(place: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(place / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def tool(place: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -237,6 +240,38 @@ def test_a_signal_ends_it_and_what_it_started(project: Path, how: signal.Signals
     assert rest == "interrupted\n"
     assert (project / "cleaned").exists()
     ended((project / "server").read_text())
+
+
+def test_instructions_are_the_difference_of_a_number_of_times_and_twice_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perf = tmp_path / "perf"
+    perf.write_text(
+        "#!/bin/sh\n"
+        'for times; do :; done\n[ "$times" = true ] && times=0\n'
+        'echo "$((90000 + 7 * times)),,instructions:u,1,100.00,," >&2\n'
+    )
+    perf.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    benchmark = types.ModuleType("bench.bench_fake")
+    benchmark.__dict__["COUNTED"] = {"work": print}
+    [row] = counted(benchmark)
+    assert (row.what, row.unit, row.ours) == ("work, instructions", "instructions", 7)
+    assert list(counted(types.ModuleType("bench.bench_other"))) == []
+
+
+def test_what_a_machine_lacks_is_left_out_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    benchmark = types.ModuleType("bench.bench_fake")
+    benchmark.__dict__["COUNTED"] = {"work": print}
+    assert list(counted(benchmark)) == []
+    assert built("cninfra") is None
+    assert capsys.readouterr().err.splitlines() == [
+        "a count of instructions is left out: perf cannot count here; apt-get install valgrind",
+        "go is left out: it is not installed; go.dev/doc/install says how",
+    ]
 
 
 def ended(pid: str) -> None:
