@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import signal
@@ -48,7 +49,10 @@ def measured(
 
     None for a side that failed, which is not run again.
     """
+    for side in sides:  # else one would compile itself at each start, in time and memory
+        compileall.compile_dir(side.src, quiet=2)
     found: dict[str, list[Lines | None]] = {module: [{} for _ in sides] for module in modules}
+
     for run in range(runs):
         for module in modules:
             # what changes on the machine meanwhile is not to meet the same side each time
