@@ -268,8 +268,8 @@ class _Clients:
 
 
 async def _client(protocol: str, port: int, count: int) -> None:
-    """Told "begin", "again", "have N" or "end", a line each; says when it is done, by the clock that all
-    processes share."""
+    """Told "begin", "again", "have N" or "end", a line each; says when it is done, by the clock
+    that all processes share."""
     clients, lines = _Clients(protocol, port, count), await _input()
     while line := await lines.readline():
         match line.decode().split():
