@@ -249,6 +249,31 @@ def test_a_key_that_is_not_text_is_refused_before_anything_is_taken_over() -> No
 
 
 @pytest.mark.parametrize("layers", [1, 2])
+def test_a_mirror_that_no_other_thread_reads_locks_nothing(layers: int) -> None:
+    class Counting:
+        taken = 0
+
+        def acquire(self) -> None:
+            self.taken += 1
+
+        __enter__ = acquire
+
+        def release(self, *error: object) -> None:
+            self.taken += 1
+
+        __exit__ = release
+
+    lock = Counting()
+    mirror = Mirror([f"layer {index}" for index in range(layers)], lock)
+    mirror.apply(0, [("a", b"1")], 1)
+    assert mirror.get("a") is not None
+    assert lock.taken == 0
+    mirror.share()
+    mirror.apply(0, [("a", b"2")], 2)
+    assert lock.taken == 2
+
+
+@pytest.mark.parametrize("layers", [1, 2])
 def test_other_threads_read_the_mirror_between_two_commits(layers: int) -> None:
     mirror = Mirror([f"layer {index}" for index in range(layers)], threading.RLock())
     mirror.apply(0, [("a", b"old"), ("b", b"old")], 1)
