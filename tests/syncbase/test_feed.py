@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from datasync import Backoff, DataSync, Unauthorized
+from datasync import Backoff, DataSync, Disconnected, Unauthorized
 from datasync.kvdbsync.memory import MemorySource
-from datasync.source import Commit, Frame, Put, Session
+from datasync.source import Commit, Frame, Put, Session, SnapshotBegin, SnapshotEnd
 from datasync.syncbase.core import Core, Layer
 from datasync.testing import FaultySource, run_simulated
 from datasync.testing.contract import eventually
@@ -229,3 +229,52 @@ def test_an_exclusive_session_ends_before_the_one_that_covers_more() -> None:
             assert sync.status().sources[0].since == since  # it was never lost
 
     run_simulated(main())
+
+
+class Loading(MemorySource):
+    """Its sessions begin with a snapshot that takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
+        return Slow(self.go_on)
+
+
+class Slow(Session):
+    """A snapshot of nothing, whose end comes when it is let go on; and then one more of those."""
+
+    def __init__(self, go_on: asyncio.Event) -> None:
+        self._go_on = go_on
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
+        for _ in range(2):
+            yield [SnapshotBegin([""])]
+            await self._go_on.wait()
+            self._go_on.clear()
+            yield [SnapshotEnd(None)]
+        raise Disconnected("the session ended")
+
+
+def test_a_source_is_loading_until_its_snapshot_is_complete_and_again_in_the_next_one() -> None:
+    async def main() -> None:
+        source = Loading()
+        async with DataSync(source, reconnect=Backoff(initial=0.001, maximum=0.001)) as sync:
+
+            def state() -> str:
+                return sync.status().sources[0].state
+
+            feed = sync._engine._feeds[0]
+            await eventually(lambda: feed.layer.staging is not None)
+            assert (state(), feed.is_following) == ("loading", False)
+            source.go_on.set()
+            await eventually(lambda: feed.layer.ready and feed.layer.staging is not None)
+            assert (state(), feed.is_following) == ("loading", False)
+            source.go_on.set()  # and then the session ends, and the next one has to show something
+            await eventually(lambda: feed._unproven and feed._line is not None)
+            assert (state(), feed.is_following) == ("loading", False)
+
+    asyncio.run(main())
