@@ -20,6 +20,7 @@ from datasync import ChangeEvent, DataSync, ResyncEvent
 from datasync.errors import BadStore, Disconnected, HistoryLost, OutcomeUnknown
 from datasync.kvdbsync.sqlite import SqliteSource
 from datasync.kvdbsync.sqlite.driver import load_driver
+from datasync.kvdbsync.sqlite.pace import Place
 from datasync.source import Put
 from tests.helpers.sqlite.sqlite_tools import (
     DEADLINE,
@@ -223,7 +224,7 @@ def test_a_file_that_changes_during_a_commit(
         assert file is not None
         writer: Any = file.writer
         if place == "loop":
-            writer._pace._begin_round()
+            writer._pace.place = Place.LOOP
         statement = writer._committer._connection.run
 
         def run_then_change(sql: str, args: Any = ()) -> Any:
@@ -282,7 +283,7 @@ def test_a_file_that_changes_in_a_quiet_directory(
             os.unlink(f"{path}{suffix}")
             if change == "replaced":
                 os.rename(tmp_path / "other", f"{path}{suffix}")
-        file.writer._pace._begin_round()
+        file.writer._pace.place = Place.LOOP
         with pytest.raises(Disconnected):
             await put(source, k=b"3")
         await source.aclose()

@@ -14,8 +14,18 @@ import pytest
 
 from datasync.errors import Disconnected, HistoryLost
 from datasync.kvdbsync.sqlite import SqliteSource
+from datasync.kvdbsync.sqlite.driver import Connection
 from datasync.source import Commit, Delete, Progress, Put, SnapshotBegin, SnapshotChunk, SnapshotEnd
-from tests.helpers.sqlite.sqlite_tools import Copy, copy, finish, process, put, stored, until
+from tests.helpers.sqlite.sqlite_tools import (
+    DEADLINE,
+    Copy,
+    copy,
+    finish,
+    process,
+    put,
+    stored,
+    until,
+)
 
 Make = Callable[..., SqliteSource]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -300,10 +310,18 @@ def test_a_slow_reader_that_was_overtaken_by_pruning(make: Make, run: Run) -> No
         slow = await copy(source, "")
         for _ in range(40):
             await source.commit([Put("big", b"x" * 1_000_000)])
-        for _ in range(300):
-            await source.commit([Put("small", b"x")])
+        file = source._file
+        assert file is not None
+
+        def first(connection: Connection) -> int:
+            return int(connection.all("SELECT min(revision) FROM log")[0][0])
+
+        async with asyncio.timeout(DEADLINE):
+            while await file.follower.call(first) <= 40:
+                last = await put(source, small=b"x")
+        assert last < 1_000
         with pytest.raises(HistoryLost) as lost:
-            await slow.reach(340)
+            await slow.reach(last)
         assert not lost.value.changed
         await slow.session.aclose()
         await source.aclose()

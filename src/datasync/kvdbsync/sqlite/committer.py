@@ -123,6 +123,15 @@ class Committer:
         else:
             connection.run("ROLLBACK")
 
+    def prune(self) -> None:
+        """Make the log shorter, in the SQLite transaction that has begun, and commit."""
+        connection, transactions = self._begun()
+        self.pruned = transactions.prune()
+        if self.pruned:
+            self._commit(connection)
+        else:
+            connection.run("ROLLBACK")
+
     def _begun(self) -> tuple[Connection, Transactions]:
         connection, transactions = self._connection, self._transactions
         assert connection is not None

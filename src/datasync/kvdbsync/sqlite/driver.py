@@ -29,6 +29,7 @@ __all__ = [
     "load_driver",
     "explain",
     "is_damage",
+    "is_defective",
     "surely_undone",
     "warn_of_defects",
 ]

@@ -4,8 +4,9 @@ spares two changes of threads.
 Within the loop only while commits have lately been quick there, for the loop stands still
 meanwhile: a disk that becomes slow holds it once, for one commit, and then not again before a
 second is over. What may take long by its nature stays with the thread: large groups, checkpoints,
-the pruning of the log, and the wait for another process. What is acknowledged has been committed
-in the same way in either place (G10).
+the pruning of the log, and the wait for another process. Only the sync with which the WAL begins
+from its start, behind a checkpoint, may come within the loop. What is acknowledged has been
+committed in the same way in either place (G10).
 """
 
 from __future__ import annotations
@@ -32,12 +33,8 @@ _TURN = 0.002
 """Seconds of commits after which a caller who makes one after the other lets the loop turn."""
 _OPERATIONS, _BYTES = 256, 64 << 10
 """What a group within the loop has at most."""
-_ROUND_GROUPS, _ROUND_OPERATIONS = 256, 4_096
-"""What is written within the loop between two visits of the thread, which checkpoints and
-prunes."""
-_VISIT = 2
-"""Groups of a visit: behind a checkpoint, the next one begins the WAL from its start, with a
-sync."""
+_ROUND_GROUPS, _ROUND_OPERATIONS = 512, 4_096
+"""What is written within the loop until the thread is to tidy up: to checkpoint, and to prune."""
 
 
 class Place(enum.Enum):
@@ -45,8 +42,6 @@ class Place(enum.Enum):
 
     THREAD = "thread"
     LOOP = "loop"
-    VISIT = "visit"
-    """In the thread, though commits are quick: it is time for what only the thread does."""
 
 
 class Pace:
@@ -58,7 +53,7 @@ class Pace:
         self._row = 0
         """Commits in a row that speak for the other place."""
         self._not_before = -math.inf
-        self._groups = self._operations = self._visit = 0
+        self._groups = self._operations = 0
         self._turn = 0.0
         self._alone = True
 
@@ -94,25 +89,22 @@ class Pace:
 
         if seconds > _SLOW or self._row >= _DOUBT:
             self.place, self._row = Place.THREAD, 0
-        elif self._groups >= _ROUND_GROUPS or self._operations >= _ROUND_OPERATIONS:
-            self.place, self._visit = Place.VISIT, _VISIT
+
+    def ends_round(self) -> bool:
+        """Whether the thread is to tidy up; then the next round begins."""
+        if self._groups < _ROUND_GROUPS and self._operations < _ROUND_OPERATIONS:
+            return False
+        self._groups = self._operations = 0
+        return True
 
     def took_in_thread(self, seconds: float, now: float) -> None:
         """The thread has written a group."""
-        if self.place is Place.VISIT:
-            self._visit -= 1
-            if self._visit == 0:
-                self._begin_round()
-        elif self.place is Place.THREAD:
+        if self.place is Place.THREAD:
             self._row = self._row + 1 if seconds <= _QUICK else 0
             if self._row >= _PROOF and now >= self._not_before:
-                self._begin_round()
+                self.place, self._row = Place.LOOP, 0
 
     def failed(self) -> None:
         """A group could not be written within the loop, because of a lock of
         another process or an error."""
         self.place, self._row = Place.THREAD, 0
-
-    def _begin_round(self) -> None:
-        self.place, self._row = Place.LOOP, 0
-        self._groups = self._operations = 0

@@ -17,12 +17,12 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 from datasync.errors import DataSyncError
 from datasync.kvdbsync.sqlite.committer import Committer, Outcome
-from datasync.kvdbsync.sqlite.driver import Connection, surely_undone
+from datasync.kvdbsync.sqlite.driver import Connection, is_defective, surely_undone
 from datasync.kvdbsync.sqlite.jobs import Job, answer, settle
 from datasync.kvdbsync.sqlite.opened import OpenFile
 from datasync.kvdbsync.sqlite.pace import Pace
@@ -37,7 +37,11 @@ get their turn of the lock."""
 _TICK = 1.0
 """Seconds after which a key that another process gave a TTL is noticed,
 should that process have died."""
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 _WAL_LIMIT = 64 << 20
+_WAL_PAGES = 4_000
+"""What the WAL may hold before the loop waits for a checkpoint, which otherwise never
+catches up with who goes on writing."""
 
 
 class Writer:
@@ -55,10 +59,13 @@ class Writer:
         self._turn = threading.Lock()
         """Held by who uses the connection. The loop never waits for it."""
         self._queue: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._handed_over = 0
-        """How many jobs are the thread's; none overtakes them."""
+        self._for_thread = 0
+        """How many jobs and turns are the thread's; no commit within the loop overtakes them."""
         self._collected: dict[asyncio.AbstractEventLoop, list[Job]] = {}
         self._due = -math.inf
+        self._untidy = False
+        """Whether the loop has written enough for the thread to tidy up behind it."""
+        self._checkpointer: Connection | None = None
         self._stopping = False
         self._begins = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="datasync-sqlite-write", daemon=True)
@@ -102,7 +109,7 @@ class Writer:
             settle([(job, self._file.closing()) for job in jobs])
             return
         with self._begins:
-            self._handed_over += len(jobs)
+            self._for_thread += len(jobs)
         self._queue.put(jobs)
         if self.ended.done():
             self._refuse_rest()
@@ -112,7 +119,7 @@ class Writer:
         if not self._turn.acquire(blocking=False):
             return False
         try:
-            free = not (self._handed_over or self._stopping) and self._committer.is_open
+            free = not (self._for_thread or self._stopping) and self._committer.is_open
             done = free and self._write_at_once(jobs)
         except BaseException as error:  # Ctrl-C, anywhere in there
             self._committer.roll_back(error)
@@ -136,24 +143,44 @@ class Writer:
         settle(committer.commit(outcomes))
         now = time.perf_counter()
         self._pace.took_within_loop(jobs, now - start, now)
-        if committer.soonest < self._due:
+        wake = committer.soonest < self._due
+        if wake:
             self._due = committer.soonest
-            self._queue.put([])  # the thread is to wake up by then
+        if self._pace.ends_round():
+            self._untidy = wake = True
+        if wake:
+            self._queue.put([])
         return True
 
     # in the thread
+
+    @contextlib.contextmanager
+    def _thread_turn(self) -> Iterator[None]:
+        """Hold the connection: as soon as the loop, which never waits for it, lets go of it."""
+        with self._begins:
+            self._for_thread += 1
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._begins:
+                self._for_thread -= 1
 
     def _run(self) -> None:
         waiting: collections.deque[Job] = collections.deque()
         try:
             while self._fill(waiting) or waiting:
                 if self._committer.clock.now() >= self._due:
-                    with self._turn:
+                    with self._thread_turn():
                         self._expire()
+                if self._untidy:
+                    self._untidy = False
+                    self._tidy_up()
                 if waiting:
                     self._write_group(self._group(waiting))
         finally:
-            with self._turn:
+            self._close_checkpointer()
+            with self._thread_turn():
                 self._committer.close()
                 self._file.notifier.close()
             self.ended.set_result(None)
@@ -207,10 +234,10 @@ class Writer:
             self._pace.took_in_thread(now - start, now)
             pruned = self._committer.pruned
             with self._begins:
-                self._handed_over -= len(jobs)
+                self._for_thread -= len(jobs)
         answer(outcomes)
         if pruned:
-            with self._turn:
+            with self._thread_turn():
                 self._bound_the_wal()
 
     def _write(self, jobs: list[Job]) -> list[Outcome]:
@@ -279,6 +306,41 @@ class Writer:
         except Exception as error:
             committer.roll_back(error)
             self._due = committer.clock.now() + _TICK
+
+    def _tidy_up(self) -> None:
+        """Write the WAL into the file, for what was committed within the loop, and make the log
+        shorter."""
+        committer = self._committer
+        try:
+            pages = self._checkpoint()
+            with self._thread_turn():
+                connection = committer.open(checkpoints=True)
+                if pages > _WAL_PAGES:
+                    connection.all(_CHECKPOINT)
+                self._begin(connection, _TICK)
+                committer.prune()
+                self._bound_the_wal()
+        except Exception as error:
+            self._close_checkpointer()
+            with self._thread_turn():
+                committer.roll_back(error)
+
+    def _close_checkpointer(self) -> None:
+        checkpointer, self._checkpointer = self._checkpointer, None
+        if checkpointer is not None:
+            self._file.disconnect(checkpointer)
+
+    def _checkpoint(self) -> int:
+        """The pages that the WAL held."""
+        if is_defective(self._file.library.version):
+            # those may lose a commit of one connection while another one checkpoints
+            with self._thread_turn():
+                found = self._committer.open(checkpoints=True).all(_CHECKPOINT)
+        else:
+            if self._checkpointer is None:
+                self._checkpointer = self._file.connect(write=True)
+            found = self._checkpointer.all(_CHECKPOINT)
+        return int(found[0][1])
 
     def _bound_the_wal(self) -> None:
         # it is reset when a writer finds no reader in it; many short
