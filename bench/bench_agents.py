@@ -25,7 +25,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bench.beside import reached
+from bench.rows import Row
+from bench.tree import Costs, Tree, simulate
 from datasync import DataSync, ResyncEvent
 from datasync.cli.serve import allow_many_connections
 from datasync.kvdbsync.memory import MemorySource
@@ -34,7 +38,7 @@ from datasync.serving.hub import Hub
 from datasync.source import Put
 from datasync.testing.chaos.ports import free_ports
 
-Figures = dict[str, object]
+BARE = "bare server"
 PutOne = Callable[[int], Awaitable[object]]
 
 KEYS, VALUE = 1000, b'{"name":"eth0"}'.ljust(190)
@@ -197,9 +201,10 @@ async def _serve(protocol: str, whose: str, port: int) -> None:
 class _Clients:
     """Some watchers, which all begin when they are told to."""
 
-    def __init__(self, protocol: str, port: int, count: int) -> None:
+    def __init__(self, protocol: str, port: int, count: int, prefix: str) -> None:
         self._follow = self._grpc if protocol == "grpc" else self._http
         self._port = port
+        self._prefix = prefix
         self._count = count
         self._current = self._commits = 0
         self._moved = asyncio.Event()
@@ -243,7 +248,7 @@ class _Clients:
             rpc: Any = channel.unary_stream(
                 _WATCH, pb.WatchRequest.SerializeToString, pb.WatchReply.FromString
             )
-            call = rpc(pb.WatchRequest(scopes=[""]))
+            call = rpc(pb.WatchRequest(scopes=[self._prefix]))
             with contextlib.suppress(grpc.aio.AioRpcError):
                 while (reply := await call.read()) is not grpc.aio.EOF:
                     kinds = [frame.WhichOneof("kind") for frame in reply.frames]
@@ -251,7 +256,8 @@ class _Clients:
 
     async def _http(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        target = f"/v1/events?prefix={self._prefix}"
+        writer.write(f"GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         tail = b""
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 20):
@@ -267,10 +273,10 @@ class _Clients:
         writer.close()
 
 
-async def _client(protocol: str, port: int, count: int) -> None:
+async def _client(protocol: str, port: int, count: int, prefix: str) -> None:
     """Told "begin", "again", "have N" or "end", a line each; says when it is done, by the clock
     that all processes share."""
-    clients, lines = _Clients(protocol, port, count), await _input()
+    clients, lines = _Clients(protocol, port, count, prefix), await _input()
     while line := await lines.readline():
         match line.decode().split():
             case ["begin"]:
@@ -326,10 +332,15 @@ def _say(line: str) -> None:
 class _Process:
     """One of the roles above, which is told lines, and answers each with one."""
 
-    def __init__(self, *words: object) -> None:
-        command = [sys.executable, "-m", "bench.bench_agents", *map(str, words)]
+    def __init__(self, *words: object, module: str = "bench.bench_agents") -> None:
+        command = [sys.executable, "-m", module, *map(str, words)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # a relay says that its source is lost, as it is meant to be
+            stderr=subprocess.DEVNULL if module == "datasync" else None,
+            text=True,
         )
 
     def tell(self, line: str) -> None:
@@ -370,20 +381,35 @@ class _Process:
 
 
 class _Found(NamedTuple):
+    """Of one server, and of the clients where it says so. Units are in `_ROWS`."""
+
     memory: float
-    storm_s: float
-    storm_memory: float
-    storm_cpu_ms: float
-    deliveries_per_s: float
-    delivery_cpu_us: float
-    message_cpu_us: float
-    client_message_cpu_us: float
-    client_storm_cpu_ms: float
+    peak: float
+    storm: float
+    snapshot: float
+    delivered: float
+    delivery: float
+    message: float
+    client_message: float
+    client_snapshot: float
+
+
+_ROWS = (
+    ("memory a watcher", "kB"),
+    ("memory a watcher, at the most in a storm", "kB"),
+    ("all current after a restart", "s"),
+    ("processor a snapshot, with its new connection", "ms"),
+    ("changes delivered", "deliveries/s"),
+    ("processor a change in a stream of them", "µs"),
+    ("processor a message with one change", "µs"),
+    ("processor of a client a message", "µs"),
+    ("processor of a client a snapshot", "ms"),
+)
 
 
 def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
     [port] = free_ports(1)
-    with _Process("client", protocol, port, watchers) as client:
+    with _Process("client", protocol, port, watchers, "agents/") as client:
         with _Process("serve", protocol, whose, port) as server:
             server.hear()
             before = server.memory("VmRSS")
@@ -409,9 +435,9 @@ def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
             client_idle = client.seconds
             storm = float(client.ask("begin")) - began
             return _Found(
-                memory,
+                memory / 1e3,
+                (server.memory("VmHWM") - before) / watchers / 1e3,
                 storm,
-                (server.memory("VmHWM") - before) / watchers,
                 (server.seconds - idle) / watchers * 1e3,
                 watchers * changes / took,
                 busy / (watchers * changes) * 1e6,
@@ -421,35 +447,28 @@ def _one_run(protocol: str, whose: str, watchers: int, changes: int) -> _Found:
             )
 
 
-def _many(protocol: str, watchers: int, changes: int, times: int) -> Figures:
-    pairs = [
-        [_one_run(protocol, whose, watchers, changes) for whose in ("bare", "ours")]
-        for _ in range(times)
-    ]
-    bare, ours = (
-        _Found(*map(statistics.median, zip(*found, strict=True)))
-        for found in zip(*pairs, strict=True)
-    )
-    figures: Figures = {"what": "watchers", "over": protocol, "watchers": watchers, "keys": KEYS}
-    for name, found in (("bare", bare), ("datasync", ours)):
-        figures |= {
-            f"{name}_kb_a_watcher": round(found.memory / 1e3, 1),
-            f"{name}_storm_s": round(found.storm_s, 3),
-            f"{name}_storm_peak_kb_a_watcher": round(found.storm_memory / 1e3, 1),
-            f"{name}_cpu_ms_a_snapshot": round(found.storm_cpu_ms, 3),
-            f"{name}_deliveries_per_s": round(found.deliveries_per_s),
-            f"{name}_cpu_us_a_delivery": round(found.delivery_cpu_us, 1),
-            f"{name}_cpu_us_a_message": round(found.message_cpu_us, 1),
-            f"{name}_client_cpu_us_a_message": round(found.client_message_cpu_us, 1),
-            f"{name}_client_cpu_ms_a_snapshot": round(found.client_storm_cpu_ms, 3),
-        }
-    return figures | {
-        "storm_ratio": round(ours.storm_s / bare.storm_s, 3),
-        "delivery_ratio": round(bare.deliveries_per_s / ours.deliveries_per_s, 3),
-    }
+def _connecting(protocol: str, watchers: int) -> float:
+    """Seconds of a server's processor for a watcher of nothing."""
+    [port] = free_ports(1)
+    with (
+        _Process("serve", protocol, "ours", port) as server,
+        _Process("client", protocol, port, watchers, "nothing/") as client,
+    ):
+        server.hear()
+        idle = server.seconds
+        client.ask("begin")
+        return (server.seconds - idle) / watchers
 
 
-def _levels(protocol: str, levels: int, changes: int) -> Figures:
+def _many(protocol: str, bare: _Found, ours: _Found, watchers: int) -> Iterator[Row]:
+    for (what, unit), other, mine in zip(_ROWS, bare, ours, strict=True):
+        yield Row(
+            what=what, unit=unit, ours=mine, beside={BARE: other},
+            case={"over": protocol, "watchers": watchers, "keys": KEYS},
+        )  # fmt: skip
+
+
+def _levels(protocol: str, levels: int, changes: int) -> Row:
     """The delay of each level: a root, and relays behind one another."""
     scheme = {"grpc": "grpc+watch", "http": "http"}[protocol]
     ports = free_ports(levels)
@@ -469,24 +488,77 @@ def _levels(protocol: str, levels: int, changes: int) -> Figures:
         followers.hear()
         root.tell(f"{changes} 0.01")
         delays: list[float] = json.loads(followers.hear())
-    return {
-        "what": "delay by level", "over": protocol, "changes_per_s": 100,
-        "p50_ms": [round(delay, 3) for delay in delays],
-        "ms_a_level": round((delays[-1] - delays[0]) / (levels - 1), 3),
-    }  # fmt: skip
+    return Row(
+        what="delay of a level of relays", unit="ms",
+        ours=(delays[-1] - delays[0]) / (levels - 1),
+        case={"over": protocol, "levels": levels, "changes a second": 100},
+        also={f"level {level}, ms": delay for level, delay in enumerate(delays)},
+    )  # fmt: skip
 
 
-def _measure(watchers: int, changes: int, times: int, quick: bool) -> Iterator[Figures]:
+def _law(protocol: str, agents: int, found: _Found) -> Iterator[Row]:
+    """A small tree whose root is started again, beside what the simulation makes of it with the
+    costs that were measured just before: the time of a processor that a relay takes for it."""
+    scheme = {"grpc": "grpc+watch", "http": "http"}[protocol]
+    root, *ports = free_ports(3)
+    with contextlib.ExitStack() as stack:
+        servers = []
+        clients = []
+        with _Process("serve", protocol, "ours", root) as first:
+            first.hear()
+            connecting = _connecting(protocol, agents)
+            for port in ports:
+                words = ("serve", f"{scheme}://127.0.0.1:{root}", f"--{protocol}")
+                relay = _Process(*words, f"127.0.0.1:{port}", module="datasync")
+                servers.append(stack.enter_context(relay))
+                relay.hear()
+                client = _Process("client", protocol, port, agents // 2, "agents/")
+                clients.append(stack.enter_context(client))
+                client.ask("begin")
+            idle = sum(server.seconds for server in servers)
+            for client in clients:
+                client.tell("again")
+        lost = time.monotonic()
+        stack.enter_context(_Process("serve", protocol, "ours", root)).hear()
+        began = time.monotonic()
+        herd = max(float(client.hear()) for client in clients) - began
+        busy = (sum(server.seconds for server in servers) - idle) / 2
+
+    costs = Costs(
+        message=found.message / 1e6,
+        change=found.delivery / 1e6,
+        snapshot=max(0.0, found.snapshot / 1e3 - connecting),  # of a few watchers, clock ticks
+        connecting=connecting,
+        taken_message=found.client_message / 1e6,
+        taken_snapshot=found.client_snapshot / 1e3,
+        memory=found.memory * 1e3,
+    )
+    cores = len(os.sched_getaffinity(0))
+    simulated = simulate(Tree(agents, [1, 2], cores), costs, 1, outage=began - lost)
+    for what, measured, expected in (
+        ("processor of a relay", busy, simulated.busy[-1]),
+        ("all current", herd, simulated.herd[-1]),
+    ):
+        yield Row(
+            what=f"a root is started again: {what}", unit="s", ours=measured,
+            beside={"simulated": expected}, case={"over": protocol, "agents": agents, "relays": 2},
+            also={"outage, s": began - lost, "connection, ms": connecting * 1e3},
+        )  # fmt: skip
+
+
+def _measure(watchers: int, changes: int) -> Iterator[Row]:
     allow_many_connections()
     for protocol in ("grpc", "http"):
-        yield _many(protocol, watchers, changes, times)
-    for protocol in ("grpc", "http"):
-        yield _levels(protocol, 3, 20 if quick else 300)
+        bare = _one_run(protocol, "bare", watchers, changes)
+        ours = _one_run(protocol, "ours", watchers, changes)
+        yield from _many(protocol, bare, ours, watchers)
+        yield from _law(protocol, watchers, ours)
+        yield _levels(protocol, 3, changes)
 
 
-def run(quick: bool) -> Iterator[Figures]:
-    """The figures, one dict a line."""
-    yield from _measure(20, 20, 1, quick) if quick else _measure(1000, 200, 3, quick)
+def run(quick: bool) -> Iterator[Row]:
+    """The rows."""
+    yield from _measure(20, 20) if quick else _measure(1000, 200)
 
 
 if __name__ == "__main__":
@@ -494,10 +566,10 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["serve", protocol, whose, port]:
             asyncio.run(_serve(protocol, whose, int(port)))
-        case ["client", protocol, port, count]:
-            asyncio.run(_client(protocol, int(port), int(count)))
+        case ["client", protocol, port, count, prefix]:
+            asyncio.run(_client(protocol, int(port), int(count), prefix))
         case ["delay", changes, *urls]:
             asyncio.run(_delay(urls, int(changes)))
         case ["measure", watchers]:
-            for figures in _measure(int(watchers), 50, 1, quick=False):
-                _say(json.dumps(figures))
+            for row in _measure(int(watchers), 200):
+                _say(json.dumps(msgspec.to_builtins(row)))
