@@ -8,7 +8,7 @@ from datasync.events import Change, ChangeEvent, Event, KeyVal, Op, ResyncEvent
 from datasync.kvdbsync.memory import local
 from datasync.layers import Layer
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff
-from datasync.outcome import Verdict
+from datasync.outcome import Accepted, Verdict
 from datasync.source import Source
 from datasync.status import Status, WatchState
 from datasync.sync import DataSync
@@ -20,6 +20,7 @@ from datasync.writing import Txn
 
 __all__ = [
     "DEFAULT_NOTIF_TIMEOUT",
+    "Accepted",
     "Backoff",
     "Capabilities",
     "Change",

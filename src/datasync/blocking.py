@@ -40,7 +40,7 @@ from datasync.layers import Layer
 from datasync.lifetime import Lifetime
 from datasync.loop_thread import LoopThread
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, WatchOptions
-from datasync.outcome import Verdict
+from datasync.outcome import Accepted, Verdict
 from datasync.source import Source
 from datasync.status import Status, StatusAddress, WatchState
 from datasync.stopping import stop_signals
@@ -49,6 +49,7 @@ from datasync.transports import open_url, schemes
 
 __all__ = [
     "DEFAULT_NOTIF_TIMEOUT",
+    "Accepted",
     "Backoff",
     "Capabilities",
     "Change",
@@ -456,6 +457,7 @@ class Watch(Generic[T]):
 
     add_prefix = _calls(aio_watch.Watch.add_prefix)
     remove_prefix = _calls(aio_watch.Watch.remove_prefix)
+    report = _calls(aio_watch.Watch.report)
     close = _calls(aio_watch.Watch.close)
 
     def __iter__(self) -> Iterator[Event[T]]:

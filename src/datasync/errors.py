@@ -1,20 +1,18 @@
 """Every error that datasync raises, under one root; each message ends with the way out.
 
 `UsageError` marks a mistake of the caller (the command line exits with 2 for it),
-everything else is a failure met while running (exit 1). `Refused` and `Retry` are
-raised by handlers, not by datasync.
+everything else is a failure met while running (exit 1). `Refused`, `Pending`, `Failed`,
+`Outcomes` and `Retry` are raised by handlers, not by datasync.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
+from datasync.outcome import Accepted, KeyOutcome, Verdict, reasons_of
 from datasync.texts import printable
-
-if TYPE_CHECKING:
-    from datasync.outcome import Verdict
 
 __all__ = [
     "AlreadyRegistered",
@@ -29,6 +27,7 @@ __all__ = [
     "DatasyncError",
     "DecodeError",
     "Disconnected",
+    "Failed",
     "Forked",
     "HistoryChanged",
     "HistoryLost",
@@ -36,7 +35,9 @@ __all__ = [
     "NotApplied",
     "NotReady",
     "OutcomeUnknown",
+    "Outcomes",
     "PartialWrite",
+    "Pending",
     "Refused",
     "Retry",
     "Unauthorized",
@@ -149,23 +150,34 @@ class DecodeError(DataSyncError):
 class NotApplied(DataSyncError):
     """The write stands, but the watches did not all accept it.
 
-    `verdict` is the worst verdict, `reasons` maps refused keys to why,
+    `verdict` is the worst verdict; `outcomes` maps keys to what became of each, where a handler
+    said so, with its `verdict` and `reason`; `reasons` maps the refused ones of these to why;
     `revision` is that of the write.
     """
 
-    def __init__(self, verdict: Verdict, reasons: Mapping[str, str], revision: int | None) -> None:
-        because = "; ".join(f"{key}: {reason}" for key, reason in reasons.items())
+    def __init__(
+        self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome], revision: int | None
+    ) -> None:
+        because = "; ".join(
+            f"{key}: {said.reason}"
+            if said.verdict is verdict
+            else f"{key} ({said.verdict.value}): {said.reason}"
+            for key, said in outcomes.items()
+        )
         super().__init__(
             f"written, but {verdict.value}"
             + (f" ({because})" if because else "")
             + "; see status() for the watches"
         )
         self.verdict = verdict
-        self.reasons = dict(reasons)
+        self.outcomes = dict(outcomes)
+        self.reasons = reasons_of(outcomes)
         self.revision = revision
 
-    def __reduce__(self) -> tuple[type[NotApplied], tuple[Verdict, dict[str, str], int | None]]:
-        return type(self), (self.verdict, self.reasons, self.revision)
+    def __reduce__(
+        self,
+    ) -> tuple[type[NotApplied], tuple[Verdict, dict[str, KeyOutcome], int | None]]:
+        return type(self), (self.verdict, self.outcomes, self.revision)
 
 
 class OutcomeUnknown(DataSyncError):
@@ -242,8 +254,107 @@ class Refused(DataSyncError):
             return dict.fromkeys(keys, self.reasons)
         return self.reasons
 
+    def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
+        """The outcomes, for an event that is about `keys`."""
+        return {
+            key: KeyOutcome(Verdict.REFUSED, printable(str(reason)))
+            for key, reason in self.of(keys).items()
+        }
+
     def __reduce__(self) -> tuple[type[Refused], tuple[dict[str, str] | str]]:
         return type(self), (self.reasons,)
+
+
+class _Open(DataSyncError):
+    """What `Pending` and `Failed` share."""
+
+    _verdict: ClassVar[Verdict]
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
+        """The outcomes, for an event that is about `keys`."""
+        return dict.fromkeys(keys, KeyOutcome(self._verdict, printable(str(self.reason))))
+
+
+class Pending(_Open):
+    """Of a key in `Outcomes`: it waits for something else, and will be applied when that comes.
+    Raised by a handler itself: all keys of the event do.
+
+    The event does not come again; `Watch.report` says what became of the key.
+
+    reason: what it waits for, as the publisher is told it; default none.
+    """
+
+    _verdict = Verdict.PENDING
+
+
+class Failed(_Open):
+    """Of a key in `Outcomes`: it could not be applied, and the handler itself tries it again.
+    Raised by a handler itself: all keys of the event could not. (Any other exception: the event
+    comes again.)
+
+    The event does not come again; `Watch.report` says what became of the key.
+
+    reason: why, as the publisher is told it; default none.
+    """
+
+    _verdict = Verdict.FAILED
+
+
+Said = Accepted | Refused | Pending | Failed
+"""What a handler says of one key."""
+
+
+class Outcomes(DataSyncError):
+    """Raised by a handler: what became of single keys of the event; all others were applied.
+
+    outcomes: by key, as the event shows it, `Refused(why)`, `Pending(why)`, `Failed(why)`, or
+        `Accepted()`, which need not be said.
+
+    Raises `UsageError` for anything else.
+    """
+
+    def __init__(self, outcomes: Mapping[str, Said]) -> None:
+        self._by_key = outcomes_of(outcomes)
+        super().__init__(
+            "; ".join(
+                f"{key}: {said.verdict.value}" + (f", {said.reason}" if said.reason else "")
+                for key, said in self._by_key.items()
+            )
+        )
+        self.outcomes = dict(outcomes)
+
+    def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
+        """The outcomes, for an event that is about `keys`."""
+        return self._by_key
+
+    def __reduce__(self) -> tuple[type[Outcomes], tuple[dict[str, Said]]]:
+        return type(self), (self.outcomes,)
+
+
+def outcomes_of(said: Mapping[str, Said]) -> dict[str, KeyOutcome]:
+    """What is said of keys, checked. Raises `UsageError`."""
+    if not isinstance(said, Mapping):
+        raise UsageError(
+            "outcomes are given by key; write for example {'config/route/a': Pending('no eth0')}"
+        )
+    return {key: _outcome_of(key, one) for key, one in said.items()}
+
+
+def _outcome_of(key: str, said: object) -> KeyOutcome:
+    if isinstance(said, Accepted):
+        return KeyOutcome(Verdict.ACCEPTED)
+    if isinstance(said, Refused | Pending | Failed):
+        of_key = said.by_key([key])
+        if key in of_key:
+            return of_key[key]
+    raise UsageError(
+        f"the outcome of {key!r} must be Accepted(), Refused(why), Pending(why) or Failed(why), "
+        f"got {said!r}"
+    )
 
 
 class Retry(DataSyncError):

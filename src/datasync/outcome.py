@@ -6,12 +6,25 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from datasync.texts import logger
 
-__all__ = ["Listener", "Reply", "Result", "Tally", "Verdict", "Vote", "Votes"]
+__all__ = [
+    "NO_OUTCOMES",
+    "Accepted",
+    "KeyOutcome",
+    "Listener",
+    "Reply",
+    "Result",
+    "Tally",
+    "Verdict",
+    "Vote",
+    "Votes",
+    "worst_of",
+]
 
 log = logger("datasync")
 
@@ -21,20 +34,46 @@ class Verdict(enum.Enum):
 
     ACCEPTED = "accepted"
     UNWATCHED = "unwatched"
+    PENDING = "pending"
     REFUSED = "refused"
     FAILED = "failed"
     OVERDUE = "overdue"
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """Of a key in `Outcomes`, or later in `Watch.report`: it has been applied."""
+
+
+class KeyOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one key at a watch.
+
+    reason: why, as the handler said it.
+    """
+
+    verdict: Verdict
+    reason: str = ""
 
 
 class Result(msgspec.Struct, frozen=True):
     """What became of a commit or a RESYNC at the watches.
 
     verdict: the worst of their outcomes.
-    reasons: refused keys, each with the reason.
+    outcomes: what was said of single keys, but for those that were accepted.
     """
 
     verdict: Verdict
-    reasons: Mapping[str, str] = {}
+    outcomes: Mapping[str, KeyOutcome] = {}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Refused keys, each with the reason."""
+        return reasons_of(self.outcomes)
+
+    def renamed(self, name: Callable[[str], str]) -> Result:
+        """The same, of the keys by the names that `name` gives them."""
+        if not self.outcomes:
+            return self
+        return Result(self.verdict, {name(key): said for key, said in self.outcomes.items()})
 
 
 Reply = Callable[[Result], None]
@@ -43,12 +82,24 @@ result, and must not raise."""
 
 Listener = Callable[[Result], None]
 
-_NO_REASONS: Mapping[str, str] = {}
+NO_OUTCOMES: Mapping[str, KeyOutcome] = MappingProxyType({})
+
 # by value, for the hash of an enum member is slow. UNWATCHED stays only where no watch votes at all
-_WORSE = {"unwatched": 0, "accepted": 1, "refused": 2, "failed": 3, "overdue": 4}
+_WORSE = {"unwatched": 0, "accepted": 1, "pending": 2, "refused": 3, "failed": 4, "overdue": 5}
 _UNWATCHED = Verdict.UNWATCHED
 _AGAIN = (Verdict.FAILED, Verdict.OVERDUE)
 _PLAIN = {verdict.value: Result(verdict) for verdict in Verdict}
+
+
+def worst_of(outcomes: Iterable[KeyOutcome]) -> Verdict:
+    """The worst of their verdicts; ACCEPTED where there is none."""
+    verdicts = (said.verdict for said in outcomes)
+    return max(verdicts, key=lambda verdict: _WORSE[verdict._value_], default=Verdict.ACCEPTED)
+
+
+def reasons_of(outcomes: Mapping[str, KeyOutcome]) -> dict[str, str]:
+    """Of these keys the refused ones, each with the reason."""
+    return {key: said.reason for key, said in outcomes.items() if said.verdict is Verdict.REFUSED}
 
 
 class Tally(msgspec.Struct, gc=False):
@@ -59,11 +110,11 @@ class Tally(msgspec.Struct, gc=False):
 
     _listeners: tuple[Listener, ...] = ()
     _verdict: Verdict = Verdict.UNWATCHED
-    _reasons: dict[str, str] | None = None
+    _outcomes: dict[str, KeyOutcome] | None = None
     expected: int = 1
     result: Result | None = None
     final: bool = False
-    """Only what a watch accepted or refused counts: it is asked again until then."""
+    """Only what a watch has settled counts: it is asked again until then."""
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the result, now if it is there. It must only note it."""
@@ -72,21 +123,21 @@ class Tally(msgspec.Struct, gc=False):
         else:
             self._listeners = (*self._listeners, listener)
 
-    def vote(self, verdict: Verdict, reasons: Mapping[str, str] = _NO_REASONS) -> None:
-        """The outcome at one of the watches."""
+    def vote(self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome] = NO_OUTCOMES) -> None:
+        """The outcome at one of the watches, and of single keys."""
         if self._verdict is _UNWATCHED:
             self._verdict = verdict
         elif verdict is not self._verdict:
             self.note(verdict)
-        if reasons:
-            if self._reasons is None:
-                self._reasons = {}
-            self._reasons.update(reasons)
+        if outcomes:
+            self.note_keys(outcomes)
         left = self.expected = self.expected - 1
         if left:
             return
         self.result = result = (
-            Result(self._verdict, self._reasons) if self._reasons else _PLAIN[self._verdict._value_]
+            Result(self._verdict, self._outcomes)
+            if self._outcomes
+            else _PLAIN[self._verdict._value_]
         )
         for listener in self._listeners:
             try:
@@ -94,18 +145,31 @@ class Tally(msgspec.Struct, gc=False):
             except Exception:  # G8: a way back that is broken stops nobody else
                 log.exception("unexpected error in handing on a verdict")
 
-    def counts(self, verdict: Verdict) -> bool:
-        """Whether that outcome of an event is one to vote with."""
-        return not self.final or verdict not in _AGAIN
+    def counts(self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome]) -> bool:
+        """Whether that outcome of an event is one to vote with: an event that failed, or is
+        overdue, as a whole may still be settled.
+        """
+        return not self.final or bool(outcomes) or verdict not in _AGAIN
 
     def add(self, result: Result) -> None:
         """The outcome at one of several groups of watches."""
-        self.vote(result.verdict, result.reasons)
+        self.vote(result.verdict, result.outcomes)
 
     def note(self, verdict: Verdict) -> None:
         """The outcome at a watch that nobody expected to vote."""
         if self._verdict is _UNWATCHED or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]:
             self._verdict = verdict
+
+    def note_keys(self, outcomes: Mapping[str, KeyOutcome]) -> None:
+        """The outcomes of single keys there; of one key at several watches the worst counts."""
+        known = self._outcomes
+        if known is None:
+            known = self._outcomes = {}
+        for key, said in outcomes.items():
+            self.note(said.verdict)
+            before = known.get(key)
+            if before is None or _WORSE[before.verdict._value_] <= _WORSE[said.verdict._value_]:
+                known[key] = said
 
     def close(self) -> None:
         """Give up one open vote without an outcome: the watch is gone, or
@@ -120,16 +184,16 @@ class Vote(msgspec.Struct, gc=False):
     tally: Tally
     keys: set[str] | None = None
 
-    def cast(self, verdict: Verdict, reasons: Mapping[str, str] = _NO_REASONS) -> bool:
-        """Vote, as far as the reasons concern these keys. Whether that counts;
+    def cast(self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome] = NO_OUTCOMES) -> bool:
+        """Vote, as far as the outcomes concern these keys. Whether that counts;
         else the vote is still owed."""
-        if not self.tally.counts(verdict):
+        if not self.tally.counts(verdict, outcomes):
             return False
-        if verdict is Verdict.REFUSED and self.keys is not None:
-            reasons = {key: reasons[key] for key in self.keys if key in reasons}
-            if not reasons:
-                verdict = Verdict.ACCEPTED
-        self.tally.vote(verdict, reasons)
+        if outcomes and self.keys is not None:
+            # G7: each publisher hears of its own keys alone
+            outcomes = {key: outcomes[key] for key in self.keys if key in outcomes}
+            verdict = worst_of(outcomes.values())
+        self.tally.vote(verdict, outcomes)
         return True
 
 

@@ -93,11 +93,9 @@ class Rooted(ForwardingSource):
             case None:
                 return committed
             case Result() as result:
-                return msgspec.structs.replace(committed, result=self._cut_reasons(result))
+                return msgspec.structs.replace(committed, result=self._cut_keys(result))
             case future:
-                return msgspec.structs.replace(
-                    committed, result=handed_on(future, self._cut_reasons)
-                )
+                return msgspec.structs.replace(committed, result=handed_on(future, self._cut_keys))
 
     def _check(self, key: str, prefix: bool = False) -> None:
         """Raise `BadKey` or `BadPrefix` for what has no name below the root: a
@@ -112,11 +110,8 @@ class Rooted(ForwardingSource):
         )
         self._skipped.report(key.encode(), self.name, why)
 
-    def _cut_reasons(self, result: Result) -> Result:
-        if not result.reasons:
-            return result
-        reasons = {key.removeprefix(self._root): reason for key, reason in result.reasons.items()}
-        return Result(result.verdict, reasons)
+    def _cut_keys(self, result: Result) -> Result:
+        return result.renamed(lambda key: key.removeprefix(self._root))
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         self._check(key)
@@ -171,11 +166,7 @@ def _cutter(root: str, skip: Skip) -> Cut:
         """The publisher hears of the keys by the names that it gave them."""
         if reply is None:
             return None
-        return lambda result: reply(
-            Result(result.verdict, {root + key: reason for key, reason in result.reasons.items()})
-            if result.reasons
-            else result
-        )
+        return lambda result: reply(result.renamed(lambda key: root + key))
 
     def cut(frames: Sequence[Frame]) -> Sequence[Frame]:
         return [one(frame) for frame in frames]

@@ -13,6 +13,7 @@ __all__ = [
     "LastResync",
     "Latency",
     "LayerState",
+    "OpenKey",
     "SourceStatus",
     "Status",
     "StatusAddress",
@@ -108,6 +109,17 @@ class Failing(msgspec.Struct, frozen=True):
     keys: dict[str, str]
 
 
+class OpenKey(msgspec.Struct, frozen=True):
+    """A key whose value a watch took over and has not applied yet; it says later what became of it.
+
+    verdict: "pending" or "failed".
+    reason: why, as the watch said it last.
+    """
+
+    verdict: str
+    reason: str
+
+
 class Latency(msgspec.Struct, frozen=True):
     """How long a handler, or the reader of a stream, took for its events, from the delivery to the
     report.
@@ -135,6 +147,8 @@ class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: tries of events that have failed, in all.
     accepted: when it last accepted an event, in seconds since the epoch; None before the first.
     latency: how long its events took; None before the first.
+    open: keys that are pending, or that it failed to apply and tries again itself.
+    more_open: open keys that are not listed; 0 except where a server shows it.
     """
 
     name: str
@@ -149,6 +163,8 @@ class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: int = 0
     accepted: float | None = None
     latency: Latency | None = None
+    open: dict[str, OpenKey] = {}
+    more_open: int = 0
 
 
 class Status(msgspec.Struct, frozen=True):

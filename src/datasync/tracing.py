@@ -15,7 +15,7 @@ import msgspec
 from datasync import traceparent
 from datasync.errors import MissingExtra, NotApplied
 from datasync.events import Change, Event, ResyncEvent
-from datasync.outcome import Verdict
+from datasync.outcome import KeyOutcome, Verdict, reasons_of
 from datasync.source import Committed, Delete, Operation, Put
 from datasync.syncbase.mirror import Diff
 from datasync.version import __version__
@@ -168,7 +168,7 @@ class Tracing:
         self,
         watch: str,
         verdict: Verdict,
-        reasons: Mapping[str, str],
+        outcomes: Mapping[str, KeyOutcome],
         error: BaseException | None,
     ) -> None:
         """The event that the watch has been given has an outcome."""
@@ -176,11 +176,13 @@ class Tracing:
         if span is None:
             return
         span.set_attribute("datasync.verdict", verdict.value)
-        if reasons:
-            span.set_attribute("datasync.refused_keys", len(reasons))
+        if refused := len(reasons_of(outcomes)):
+            span.set_attribute("datasync.refused_keys", refused)
+        if len(outcomes) > refused:
+            span.set_attribute("datasync.open_keys", len(outcomes) - refused)
         if error is not None:
             span.record_exception(error)
-        if verdict is not Verdict.ACCEPTED:
+        if verdict not in (Verdict.ACCEPTED, Verdict.PENDING):
             span.set_status(Status(StatusCode.ERROR, verdict.value))
         span.end()
 

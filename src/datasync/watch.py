@@ -14,7 +14,15 @@ from collections.abc import (
 )
 from typing import Any, Generic, TypeVar
 
-from datasync.errors import AlreadyRegistered, BadKey, BadPrefix, UsageError, WatchClosed
+from datasync.errors import (
+    AlreadyRegistered,
+    BadKey,
+    BadPrefix,
+    Said,
+    UsageError,
+    WatchClosed,
+    outcomes_of,
+)
 from datasync.events import Event
 from datasync.keyspace import KeySpace
 from datasync.lifetime import Lifetime
@@ -105,6 +113,21 @@ class Watch(Generic[T]):
         if len(scopes) == 1:
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
         self._engine.narrow(self._sub, prefix)
+
+    def report(self, outcomes: Mapping[str, Said]) -> None:
+        """Say what became of keys that are open: those of which `Outcomes` said that they are
+        pending, or failed. Safe to call from any thread.
+
+        Keys that are not open, for a newer event or report has settled them, and those of a closed
+        watch, are left as they are.
+
+        outcomes: by key, `Accepted()`, `Pending(why)`, `Failed(why)`, or `Refused(why)`: then the
+            key is as if its event had refused it.
+
+        Raises `BadKey` for a key that it does not watch (in other threads that is only logged),
+        `UsageError`.
+        """
+        self._runner.report_keys(outcomes_of(outcomes))
 
     def close(self) -> None:
         """End the watch.

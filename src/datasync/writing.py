@@ -143,7 +143,7 @@ class Writer:
         try:
             committed, result = await self.commit(operations, True), Result(Verdict.ACCEPTED)
         except NotApplied as error:  # written all the same
-            committed, result = Committed(error.revision), Result(error.verdict, error.reasons)
+            committed, result = Committed(error.revision), Result(error.verdict, error.outcomes)
         return msgspec.structs.replace(committed, result=result)
 
     def _check_confirmable(self, confirm: bool | float) -> None:
@@ -216,7 +216,7 @@ class Writer:
         else:
             committed, result = await self._asked(source, layer, operations, writes, confirm)
         if result.verdict is not _ACCEPTED:
-            raise NotApplied(result.verdict, result.reasons, committed.revision)
+            raise NotApplied(result.verdict, result.outcomes, committed.revision)
         return committed
 
     async def _asked(

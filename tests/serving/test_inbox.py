@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from datasync import DataSync, NotReady, Refused, Verdict, WatchClosed
+from datasync.outcome import KeyOutcome
 from datasync.serving.inbox import Inbox
 from datasync.source import Committed, Delete, Put, Result
 from datasync.testing.contract import Probe, eventually
@@ -85,7 +86,8 @@ def test_the_publisher_of_a_resync_hears_who_refused_what(run: Run) -> None:
 
         async with sync:
             committed = await inbox.replace([("a/1", b"1"), ("b/1", b"2")])
-            assert await committed.verdict() == Result(Verdict.REFUSED, {"b/1": "no such bridge"})
+            refused = KeyOutcome(Verdict.REFUSED, "no such bridge")
+            assert await committed.verdict() == Result(Verdict.REFUSED, {"b/1": refused})
             assert order == ["first", "second"]
 
     run(main())

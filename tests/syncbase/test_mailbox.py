@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from datasync.events import Record
-from datasync.outcome import Reply, Tally, Verdict, Vote
+from datasync.outcome import KeyOutcome, Reply, Tally, Verdict, Vote
 from datasync.syncbase.mailbox import Group, Mailbox
 from tests.helpers.core import Verdicts
 
@@ -148,7 +148,9 @@ def test_the_votes_of_a_fold_are_judged_by_their_keys() -> None:
     for each in groups:
         waiting.add(each)
     waiting.fold()
-    waiting.take({"a": A1, "b": A2}, decode).answer(Verdict.REFUSED, {"b": "no"})
+    waiting.take({"a": A1, "b": A2}, decode).answer(
+        Verdict.REFUSED, {"b": KeyOutcome(Verdict.REFUSED, "no")}
+    )
     for each in groups:
         assert each.tally is not None
         each.tally.close()

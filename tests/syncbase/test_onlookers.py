@@ -10,7 +10,7 @@ import pytest
 
 from datasync import DataSync, Refused
 from datasync.events import Event, ResyncEvent
-from datasync.outcome import Verdict
+from datasync.outcome import KeyOutcome, Verdict, reasons_of
 from datasync.status import LATENCIES
 from datasync.syncbase.mirror import Diff
 from datasync.syncbase.subscriber import Stats
@@ -42,10 +42,10 @@ class Notes:
         self,
         watch: str,
         verdict: Verdict,
-        reasons: Mapping[str, str],
+        outcomes: Mapping[str, KeyOutcome],
         error: BaseException | None,
     ) -> None:
-        self.heard.append((watch, verdict.value, dict(reasons), error))
+        self.heard.append((watch, verdict.value, reasons_of(outcomes), error))
 
     def overdue(self, watch: str) -> None:
         self.heard.append(f"{watch} is overdue")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasync.outcome import Result, Tally, Verdict, Vote
+from datasync.outcome import KeyOutcome, Result, Tally, Verdict, Vote
 from datasync.syncbase.rounds import Rounds
 
 
@@ -40,6 +40,9 @@ def test_who_registers_during_a_round_comes_last() -> None:
     assert rounds.settled("a") == "b"
 
 
+NO = KeyOutcome(Verdict.REFUSED, "no")
+
+
 def heard(tally: Tally) -> list[Result]:
     results: list[Result] = []
     tally.listen(results.append)
@@ -51,7 +54,7 @@ def test_the_worst_verdict_is_heard_once_when_all_have_voted() -> None:
     results = heard(tally)
     tally.vote(Verdict.FAILED)
     tally.vote(Verdict.ACCEPTED)
-    tally.vote(Verdict.REFUSED, {"k": "no"})
+    tally.vote(Verdict.REFUSED, {"k": NO})
     assert results == []
     tally.close()
     assert [result.verdict for result in results] == [Verdict.FAILED]
@@ -78,9 +81,9 @@ def test_a_refusal_of_other_keys_in_the_same_event_is_an_acceptance() -> None:
     mine, other = Tally(expected=1), Tally(expected=1)
     first, second = heard(mine), heard(other)
     for vote in (Vote(mine, {"a"}), Vote(other, {"b"})):
-        vote.cast(Verdict.REFUSED, {"b": "no"})
+        vote.cast(Verdict.REFUSED, {"b": NO})
     assert first == [Result(Verdict.ACCEPTED)]
-    assert second == [Result(Verdict.REFUSED, {"b": "no"})]
+    assert second == [Result(Verdict.REFUSED, {"b": NO})]
 
 
 def test_a_failure_concerns_every_key() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 import pytest
 
 from datasync.errors import UsageError, WatchClosed
 from datasync.events import ChangeEvent, Event
+from datasync.outcome import KeyOutcome
 from datasync.syncbase.mailbox import Batch
 from datasync.syncbase.outstanding import Outstanding, Stage
 from datasync.syncbase.runners import AsyncRunner, Runner, StreamRunner, ThreadRunner
@@ -29,6 +30,9 @@ class Desk:
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         self.heard.append(f"report {error!r}")
         event._ticket.outstanding = None
+
+    def report_keys(self, sub: Subscriber, said: Mapping[str, KeyOutcome]) -> None:
+        self.heard.append(f"report of {list(said)}")
 
     def finished(self, event: Event[Any], error: BaseException | None) -> None:
         self.heard.append(f"finished {error!r}")

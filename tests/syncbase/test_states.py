@@ -707,10 +707,17 @@ def _tangles(sub: Subscriber) -> Iterator[str]:
         yield f"it is skipped for {sub.skipped}"
     if sub.trouble.attempt > 1 and sub.trouble.why is None:
         yield "it tries again what has not failed"
+    if box.open.keys() & sub.refused.keys():
+        yield "a key is open, and refused"
+    if not sub.closed and not sub.refused.keys() <= box.dirty.keys():
+        yield "a key is refused, and not dirty"
+    if box.open and box.never_accepted:
+        yield "a key is open of which nothing was accepted"
     if sub.fast:
         slow = (
             box
             or box.dirty
+            or box.open
             or sub.refused
             or sub.after
             or sub.trouble.why

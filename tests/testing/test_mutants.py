@@ -95,8 +95,8 @@ MISTAKES = [
     Mistake(
         "an ack counted twice",
         "syncbase/mailbox.py",
-        "            tally.vote(verdict, reasons)\n            self.tally = None\n",
-        "            tally.vote(verdict, reasons)\n            tally.vote(verdict, reasons)\n"
+        "            tally.vote(verdict, outcomes)\n            self.tally = None\n",
+        "            tally.vote(verdict, outcomes)\n            tally.vote(verdict, outcomes)\n"
         "            self.tally = None\n",
     ),
     Mistake(
@@ -201,8 +201,8 @@ MISTAKES = [
     Mistake(
         "what is overdue settles as accepted",
         "syncbase/outstanding.py",
-        "self.batch.answer(Verdict.OVERDUE, NO_REASONS)",
-        "self.batch.answer(Verdict.ACCEPTED, NO_REASONS)",
+        "self.batch.answer(Verdict.OVERDUE, NO_OUTCOMES)",
+        "self.batch.answer(Verdict.ACCEPTED, NO_OUTCOMES)",
     ),
     Mistake(
         "a watch that is registered while running is shown what is known, however old",

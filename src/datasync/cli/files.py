@@ -153,7 +153,7 @@ async def _resync(
         committed = await source.replace((root + entry.key, entry.raw) for entry in file)
         result = await committed.verdict()
     if result.verdict is not Verdict.ACCEPTED:
-        raise NotApplied(result.verdict, result.reasons, committed.revision)
+        raise NotApplied(result.verdict, result.outcomes, committed.revision)
     if output.json:
         output.record(op="resync", keys=total, revision=committed.revision)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from datasync.cli.parser import Command, Positional
 from datasync.cli.status_watch import follow
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError, UsageError
-from datasync.status import Failing, SourceStatus, WatchStatus
+from datasync.status import Failing, OpenKey, SourceStatus, WatchStatus
 from datasync.terminal.output import Output, json_line, many
 from datasync.terminal.process import run
 from datasync.texts import printable
@@ -86,6 +87,9 @@ def _check(now: Overview) -> int:
             ]
         elif watch.state in ("waiting", "overdue"):
             troubles.append(f"{watch.name}: {watch.state}")
+        # what is pending waits for its turn, and is well
+        failed = {key: said for key, said in watch.open.items() if said.verdict == "failed"}
+        troubles += [f"{watch.name}: {line}" for line in _open(failed, 0)]
 
     output = Output()
     for line in troubles or [f"{now.name}: all well"]:
@@ -160,7 +164,8 @@ def _watch(now: float, watch: WatchStatus) -> Row:
     refused = watch.failing is not None and watch.state == "following"
     state = "refused keys" if refused else watch.state
     cells = (watch.name, state, f"{watch.backlog:,}", f"{watch.changes:,}", resync)
-    return cells, [] if watch.failing is None else _failing(now, watch.failing)
+    failing = [] if watch.failing is None else _failing(now, watch.failing)
+    return cells, failing + _open(watch.open, watch.more_open)
 
 
 def _failing(now: float, failing: Failing) -> list[str]:
@@ -169,6 +174,14 @@ def _failing(now: float, failing: Failing) -> list[str]:
         f"for {_span(now - failing.since)}{tries}: {failing.why}",
         *(f"{_short(key)}: {reason}" for key, reason in failing.keys.items()),
     ]
+
+
+def _open(keys: Mapping[str, OpenKey], more: int) -> list[str]:
+    lines = [
+        f"{_short(key)}: {said.verdict}" + (f", {said.reason}" if said.reason else "")
+        for key, said in keys.items()
+    ]
+    return lines + ([f"and {more:,} more"] if more else [])
 
 
 def _short(key: str) -> str:

@@ -110,11 +110,11 @@ def _facts(now: Overview) -> Iterator[tuple[str, str]]:
         why = f": {source.error}" if source.error else ""
         yield source.name, source.state + why
     for watch in now.watches:
-        failing = watch.failing
-        if failing is None:
-            yield watch.name, watch.state
-        else:
+        failing, text = watch.failing, watch.state
+        if failing is not None:
             refused = "".join(f"; {key}: {reason}" for key, reason in failing.keys.items())
-            yield watch.name, f"{watch.state}: {failing.why}{refused}"
+            text += f": {failing.why}{refused}"
+        opened = (f"; {key}: {said.verdict}, {said.reason}" for key, said in watch.open.items())
+        yield watch.name, text + "".join(opened)
     # the last, for a source may have the same name
     yield f"agent {now.name}", "ready" if now.ready else "not ready"

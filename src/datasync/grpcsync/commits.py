@@ -181,7 +181,12 @@ class Commits:
         if pending is None:
             return  # the caller no longer waits
         self._spoke = asyncio.get_running_loop().time()
-        result = result_of(reply)
+        result: Result | None = None
+        error = exception_of(reply.error) if reply.HasField("error") else None
+        try:
+            result = result_of(reply)
+        except OutcomeUnknown as unknown:
+            error = unknown
         if pending.verdict is not None:
             del self._pending[reply.id]
             if pending.verdict.done():
@@ -189,12 +194,12 @@ class Commits:
             elif result is not None:
                 pending.verdict.set_result(result)
             else:
-                pending.verdict.set_exception(exception_of(reply.error))
+                pending.verdict.set_exception(error or exception_of(reply.error))
                 pending.verdict.exception()  # the caller may no longer wait for it
         elif pending.committed.done():
             pass
-        elif reply.HasField("error"):
-            pending.committed.set_exception(exception_of(reply.error))
+        elif error is not None:
+            pending.committed.set_exception(error)
         else:
             committed = committed_of(reply)
             if pending.request.reply:

@@ -15,12 +15,14 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILED: _ClassVar[Verdict]
     OVERDUE: _ClassVar[Verdict]
     UNWATCHED: _ClassVar[Verdict]
+    PENDING: _ClassVar[Verdict]
 UNKNOWN: Verdict
 ACCEPTED: Verdict
 REFUSED: Verdict
 FAILED: Verdict
 OVERDUE: Verdict
 UNWATCHED: Verdict
+PENDING: Verdict
 
 class CommitRequest(_message.Message):
     __slots__ = ("id", "keys", "values", "ttls", "deletes", "checks", "reply")
@@ -62,8 +64,16 @@ class CommitRequests(_message.Message):
     commits: _containers.RepeatedCompositeFieldContainer[CommitRequest]
     def __init__(self, commits: _Optional[_Iterable[_Union[CommitRequest, _Mapping]]] = ...) -> None: ...
 
+class KeyOutcome(_message.Message):
+    __slots__ = ("verdict", "reason")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    verdict: Verdict
+    reason: str
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class CommitReply(_message.Message):
-    __slots__ = ("id", "revision", "existed", "verdict", "reasons", "error")
+    __slots__ = ("id", "revision", "existed", "verdict", "reasons", "error", "outcomes")
     class ReasonsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,19 +81,28 @@ class CommitReply(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class OutcomesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: KeyOutcome
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[KeyOutcome, _Mapping]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     EXISTED_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     id: int
     revision: int
     existed: _containers.RepeatedScalarFieldContainer[bool]
     verdict: Verdict
     reasons: _containers.ScalarMap[str, str]
     error: Error
-    def __init__(self, id: _Optional[int] = ..., revision: _Optional[int] = ..., existed: _Optional[_Iterable[bool]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Mapping[str, str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    outcomes: _containers.MessageMap[str, KeyOutcome]
+    def __init__(self, id: _Optional[int] = ..., revision: _Optional[int] = ..., existed: _Optional[_Iterable[bool]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Mapping[str, str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, KeyOutcome]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("name", "message", "key", "revision")

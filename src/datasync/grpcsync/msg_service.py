@@ -24,7 +24,7 @@ from datasync.grpc_channel import grpc
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.methods import Methods, unexpected
 from datasync.grpcsync.wire import CAPABILITIES, capabilities_text
-from datasync.outcome import Verdict
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict
 from datasync.serving.hub import Hub
 from datasync.serving.inbox import Inbox
 from datasync.source import Delete, Operation, Put, Result
@@ -44,6 +44,7 @@ docs/grpc.md that of all of them."""
 _CODES = {
     Verdict.ACCEPTED: APPLIED,
     Verdict.REFUSED: REFUSED,
+    Verdict.PENDING: REFUSED,  # its clients know no code for that: not applied, and not tried again
     Verdict.FAILED: FAILED,
     Verdict.OVERDUE: OVERDUE,
     Verdict.UNWATCHED: UNWATCHED,
@@ -113,7 +114,7 @@ class MsgService:
         self, request: msg.DataResyncRequests, context: Any
     ) -> msg.DataResyncReplies:
         """Replaces everything, and answers for each key, and as a whole."""
-        code, text, reasons = APPLIED, "", {}
+        code, text, outcomes = APPLIED, "", NO_OUTCOMES
         keys = [item.key for item in request.dataResyncs]
         try:
             for key in keys:
@@ -125,12 +126,12 @@ class MsgService:
         except DataSyncError as error:
             code, text = _code_of(error), str(error)
         else:
-            code, text, reasons = _CODES[result.verdict], _text(result), dict(result.reasons)
+            code, text, outcomes = _CODES[result.verdict], _text(result), result.outcomes
         return msg.DataResyncReplies(
             msgId=request.msgId,
             error=msg.Error(message=text) if code else None,
             dataResyncs=msg.DataResyncReplies.DataResyncsReplies(
-                replies=[_resync_reply(request.msgId, key, code, text, reasons) for key in keys]
+                replies=[_resync_reply(request.msgId, key, code, text, outcomes) for key in keys]
             ),
         )
 
@@ -232,14 +233,17 @@ def _answer(key: str, outcome: Result | DataSyncError) -> tuple[int, str]:
         return _code_of(outcome), str(outcome)
     if outcome.verdict is Verdict.ACCEPTED:
         return APPLIED, ""
-    return _CODES[outcome.verdict], outcome.reasons.get(key) or _text(outcome)
+    said = outcome.outcomes.get(key)
+    return _CODES[outcome.verdict], (said and said.reason) or _text(outcome)
 
 
 def _resync_reply(
-    number: msg.Seq, key: str, code: int, text: str, reasons: Mapping[str, str]
+    number: msg.Seq, key: str, code: int, text: str, outcomes: Mapping[str, KeyOutcome]
 ) -> msg.DataResyncReply:
-    if code == REFUSED:
-        code, text = (REFUSED, reasons[key]) if key in reasons else (APPLIED, "")
+    if key in outcomes:
+        text = outcomes[key].reason or text
+    elif code == REFUSED:  # else it is not known of which keys that is true
+        code, text = APPLIED, ""
     return msg.DataResyncReply(
         resyncId=number, key=key, result=code, error=msg.Error(message=text) if code else None
     )
@@ -247,7 +251,7 @@ def _resync_reply(
 
 def _text(result: Result) -> str:
     return _TEXTS.get(_CODES[result.verdict]) or "; ".join(
-        f"{key}: {why}" for key, why in result.reasons.items()
+        f"{key}: {said.reason}" for key, said in result.outcomes.items()
     )
 
 

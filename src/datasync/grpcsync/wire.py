@@ -13,9 +13,9 @@ from datasync.checks import check_key, check_operations, check_prefix
 from datasync.codec.shared import UNDECODABLE
 from datasync.connecting import too_large
 from datasync.endpoints import MAX_ANSWER
-from datasync.errors import BadValue, Conflict, DataSyncError, Disconnected
+from datasync.errors import BadValue, Conflict, DataSyncError, Disconnected, OutcomeUnknown
 from datasync.grpcsync import datasync_pb2 as pb
-from datasync.outcome import Verdict
+from datasync.outcome import KeyOutcome, Verdict
 from datasync.source import (
     Check,
     Commit,
@@ -266,15 +266,37 @@ def reply_of(number: int, committed: Committed, result: Result | None) -> pb.Com
     if result is None:
         return pb.CommitReply(id=number, revision=revision, existed=existed)
     verdict = result.verdict.name
+    # of the refused keys the reasons tell all
+    outcomes = {
+        key: pb.KeyOutcome(verdict=said.verdict.name, reason=said.reason)
+        for key, said in result.outcomes.items()
+        if said.verdict is not Verdict.REFUSED
+    }
     return pb.CommitReply(
-        id=number, revision=revision, existed=existed, verdict=verdict, reasons=result.reasons
-    )
+        id=number, revision=revision, existed=existed, verdict=verdict, reasons=result.reasons,
+        outcomes=outcomes,
+    )  # fmt: skip
 
 
 def result_of(reply: pb.CommitReply) -> Result | None:
-    """The verdict, where the message has it."""
-    verdict = _VERDICTS.get(reply.verdict)
-    return None if verdict is None else Result(verdict, dict(reply.reasons))
+    """The verdict, where the message has it. Raises `OutcomeUnknown` for one that is not known
+    here.
+    """
+    if reply.verdict == pb.UNKNOWN:
+        return None
+    outcomes = {key: KeyOutcome(Verdict.REFUSED, why) for key, why in reply.reasons.items()}
+    for key, said in reply.outcomes.items():
+        outcomes[key] = KeyOutcome(_verdict_of(said.verdict), said.reason)
+    return Result(_verdict_of(reply.verdict), outcomes)
+
+
+def _verdict_of(code: int) -> Verdict:
+    verdict = _VERDICTS.get(code)
+    if verdict is None:
+        raise OutcomeUnknown(
+            f"written, but the verdict of the watches, {code}, is not known here; update datasync"
+        )
+    return verdict
 
 
 # -- errors ----------------------------------------------------------------------------------------

@@ -270,7 +270,10 @@ def _operation(
 def _write_answers() -> Schema:
     return {
         "200": _ok("Written, and accepted by the watches (or nobody was asked).", _json("Written")),
-        "202": _ok("Written; nobody watches it.", _json("Written")),
+        "202": _ok(
+            "Written; nobody watches it, or a watch applies it later: see `verdict`.",
+            _json("Written"),
+        ),
         "409": _problem("A check did not hold, or a key is written twice; nothing was written."),
         "412": _problem("If-Match or If-None-Match did not hold; nothing was written."),
         "422": _ok("Written, but a watch refused some keys: see `reasons`.", _json("Written")),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from datasync.serving.hub import Hub, Subscription
-from datasync.status import SourceStatus, Status, WatchStatus
+from datasync.status import OpenKey, SourceStatus, Status, WatchStatus
 from datasync.texts import printable
 from datasync.version import __version__
 
@@ -21,7 +21,7 @@ StatusOf = Callable[[], Status]
 
 _SHOWN = 20
 _WATCHES, _SCOPES, _REFUSED, _TEXT = 1000, 20, 100, 1000
-"""Watches, scopes and refused keys of each, and characters of each text, at most: the page
+"""Watches, scopes and refused or open keys of each, and characters of each text, at most: the page
 asks for all this every second."""
 
 
@@ -107,9 +107,14 @@ def _cut(watch: WatchStatus) -> WatchStatus:
         keys = {_short(key): _short(reason) for key, reason in first}
         failing = msgspec.structs.replace(failing, why=_short(why), keys=keys)
     scopes, more = _first(watch.scopes)
+    opened = {
+        _short(key): OpenKey(said.verdict, _short(said.reason))
+        for key, said in itertools.islice(watch.open.items(), _REFUSED)
+    }
     return msgspec.structs.replace(
-        watch, name=_short(watch.name), scopes=scopes, more_scopes=more, failing=failing
-    )
+        watch, name=_short(watch.name), scopes=scopes, more_scopes=more, failing=failing,
+        open=opened, more_open=len(watch.open) - len(opened),
+    )  # fmt: skip
 
 
 def _cut_source(source: SourceStatus) -> SourceStatus:

@@ -12,7 +12,7 @@ import msgspec
 from datasync import errors
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError
-from datasync.outcome import Verdict
+from datasync.outcome import KeyOutcome, Verdict
 from datasync.source import Result
 from datasync.texts import printable
 
@@ -40,6 +40,7 @@ PROBLEM = "application/problem+json"
 STATUS_OF = {
     Verdict.ACCEPTED: 200,
     Verdict.UNWATCHED: 202,
+    Verdict.PENDING: 202,
     Verdict.REFUSED: 422,
     Verdict.FAILED: 500,
     Verdict.OVERDUE: 504,
@@ -166,20 +167,42 @@ class Written(msgspec.Struct, omit_defaults=True):
     """The answer to a write: its revision, what the watches made of it, and
     whether deletes found something.
 
-    `verdict` is None where nobody was asked. `detail` is for a person.
+    verdict: the worst of theirs; None where nobody was asked.
+    reasons: refused keys, each with the reason.
+    outcomes: these and all others that were not accepted, where a watch said so of the key.
+    detail: for a person.
     """
 
     status: int = 200
     revision: int | None = None
     verdict: str | None = None
     reasons: Mapping[str, str] = {}
+    outcomes: Mapping[str, KeyOutcome] = {}
     existed: list[bool] = []
     title: str = ""
     detail: str = ""
 
+    def result(self) -> Result | None:
+        """What the watches made of it. Raises `OutcomeUnknown` for a verdict that is not known
+        here.
+        """
+        if self.verdict is None:
+            return None
+        try:
+            verdict = Verdict(self.verdict)
+        except ValueError:
+            raise errors.OutcomeUnknown(
+                f"written, but the verdict of the watches, {printable(self.verdict)!r}, is not "
+                "known here; update datasync"
+            ) from None
+        # an older server has the reasons alone
+        refused = {key: KeyOutcome(Verdict.REFUSED, why) for key, why in self.reasons.items()}
+        return Result(verdict, {**refused, **self.outcomes})
+
 
 _WORDS = {
     Verdict.UNWATCHED: "written; nobody watches it",
+    Verdict.PENDING: "written; a watch applies it once what it waits for has come",
     Verdict.REFUSED: "written, but refused by a watch",
     Verdict.FAILED: "written, but a watch failed to apply it; it will try again",
     Verdict.OVERDUE: "written, but a watch has not reported in time",
@@ -197,6 +220,7 @@ def written(revision: int | None, result: Result | None, existed: list[bool]) ->
         revision,
         verdict.value,
         result.reasons,
+        result.outcomes,
         existed,
         title,
         _WORDS.get(verdict, ""),

@@ -22,7 +22,6 @@ from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import MAX_ANSWER, max_answer
 from datasync.errors import Disconnected, OutcomeUnknown
 from datasync.findings import Finding, Severity, clock_finding
-from datasync.outcome import Verdict
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
 from datasync.restsync._events import CAPABILITIES, CaughtUp, Request
@@ -31,7 +30,7 @@ from datasync.restsync._session import HttpSession
 from datasync.serving.access import Access
 from datasync.serving.followed import Followed
 from datasync.serving.hub import ASSUMED_CAPABILITIES
-from datasync.source import Committed, Item, Operation, Result, Session, Source
+from datasync.source import Committed, Item, Operation, Session, Source
 from datasync.texts import printable
 from datasync.transports import Url, seconds
 
@@ -124,14 +123,9 @@ class HttpSource(Source):
             raise error_of(answer.status, answer.data, self.name)
         try:
             written = self._calls.decoded(answer, Written)
-            result = (
-                None
-                if written.verdict is None
-                else Result(Verdict(written.verdict), written.reasons)
-            )
-        except (Disconnected, ValueError) as error:
+        except Disconnected as error:
             raise OutcomeUnknown(f"{error}; read the keys to know") from None
-        return Committed(written.revision, written.existed, result)
+        return Committed(written.revision, written.existed, written.result())
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         try:

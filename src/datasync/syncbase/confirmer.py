@@ -193,6 +193,8 @@ class Confirmer:
                 sub.outstanding.batch.votes.append(Vote(tally, mine))
             elif sub.outstanding is not None:
                 tally.note(Verdict.OVERDUE)
+            else:
+                tally.note_keys(sub.mailbox.opened(mine))
         tally.close()
 
 

@@ -349,6 +349,9 @@ class Core:
                 if sub.outstanding is not None or sub.mailbox or diff[0] in sub.mailbox.dirty:
                     parts.setdefault(sub, []).append(diff)
                     mixed.add(sub)
+                elif tally is not None and diff[0] in sub.mailbox.open:
+                    # G7: it was not applied, and this does not change that
+                    tally.note_keys(sub.mailbox.opened([diff[0]]))
         if tally is not None:
             tally.expected += len(parts)
         for sub in sorted(parts, key=_by_order):

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from datasync.errors import DecodeError, Refused, Retry
+from datasync.errors import DecodeError, Failed, Outcomes, Pending, Refused, Retry, UsageError
 from datasync.events import ChangeEvent, Event, Record, ResyncEvent
-from datasync.outcome import Tally, Verdict
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, reasons_of, worst_of
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
@@ -19,7 +19,7 @@ from datasync.syncbase.effects import Tracing
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
 from datasync.syncbase.mirror import Diff, Mirror
-from datasync.syncbase.outstanding import NO_REASONS, Outstanding, Stage
+from datasync.syncbase.outstanding import OPEN, Outstanding, Stage
 from datasync.syncbase.resync import make_resync
 from datasync.syncbase.rounds import Rounds
 from datasync.syncbase.subscriber import Progress, Skipped, Subscriber, Wait
@@ -142,8 +142,8 @@ class Delivery:
             sub.outstanding = sub.deadline = None
             sub.stats.settle(self.clock(), len(batch.changes))
             if self.tracing is not None:
-                self.tracing.settled(sub.name, Verdict.ACCEPTED, NO_REASONS, None)
-            batch.answer(_ACCEPTED, NO_REASONS)
+                self.tracing.settled(sub.name, Verdict.ACCEPTED, NO_OUTCOMES, None)
+            batch.answer(_ACCEPTED, NO_OUTCOMES)
             if sub.dependents:
                 self._pump_dependents(sub)
             return
@@ -160,12 +160,15 @@ class Delivery:
 
     def _hear(self, sub: Subscriber, out: Outstanding, error: BaseException | None) -> None:
         if error is None:
-            self._accept(sub, out, NO_REASONS)
-        elif (
-            isinstance(error, Refused)
-            and (refused := error.of(keys := out.all_keys())).keys() <= keys
-        ):
-            self._accept(sub, out, refused)
+            self._accept(sub, out, NO_OUTCOMES)
+        elif isinstance(error, Refused | Pending | Failed | Outcomes):
+            keys = out.all_keys()
+            outcomes = error.by_key(keys)
+            foreign = outcomes.keys() - keys
+            if foreign:
+                self._fail(sub, out, _foreign(error, foreign))
+            else:
+                self._accept(sub, out, outcomes)
         elif (
             isinstance(error, DecodeError)
             and error.key not in out.undecodable
@@ -176,6 +179,25 @@ class Delivery:
             out.leave_out(error)  # to be brought again at once
         else:
             self._fail(sub, out, error)
+
+    def report_keys(self, sub: Subscriber, said: Mapping[str, KeyOutcome]) -> None:
+        """What the watch says, later, of keys that are open.
+
+        Of all others it changes nothing: a newer event has settled them.
+        """
+        opened, refused = sub.mailbox.open, {}
+        for key, outcome in said.items():
+            if key not in opened:
+                continue
+            if outcome.verdict in OPEN:
+                opened[key] = outcome
+                continue
+            del opened[key]
+            if outcome.verdict is Verdict.REFUSED:
+                refused[key] = outcome
+        if refused:
+            self._refuse(sub, refused)
+        self.pump(sub)
 
     def tick(self) -> None:
         """See to whatever is due by the clock."""
@@ -260,8 +282,8 @@ class Delivery:
                         return
                     if not self.rounds.allows(sub):
                         return
-                elif not sub.mailbox:
-                    sub.fast = not (sub.after or sub.mailbox.dirty or sub.refused)
+                elif not (box := sub.mailbox):
+                    sub.fast = not (sub.after or box.dirty or box.open or sub.refused)
                     return
                 if not sub.idle:
                     self._expect(sub)
@@ -319,7 +341,7 @@ class Delivery:
             return True
         batch = sub.mailbox.take(self._mirror.records, sub.spec.decode)
         if not batch.changes:
-            batch.answer(Verdict.ACCEPTED, NO_REASONS)
+            batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, sub.mailbox.open)
             sub.trouble.end()
             self._pump_dependents(sub)
             return False
@@ -395,27 +417,27 @@ class Delivery:
         if sub.deadline is not None and sub.deadline.wait is Wait.RETRY:
             sub.deadline = None
 
-    def _accept(self, sub: Subscriber, out: Outstanding, refused: Mapping[str, str]) -> None:
-        if out.undecodable:
-            refused = {
-                **{
-                    key: f"does not decode: {error.reason}"
-                    for key, error in out.undecodable.items()
-                },
-                **refused,
-            }
-        if refused:
-            refused = {key: printable(str(reason)) for key, reason in refused.items()}
+    def _accept(
+        self, sub: Subscriber, out: Outstanding, outcomes: Mapping[str, KeyOutcome]
+    ) -> None:
+        outcomes = {
+            key: said for key, said in outcomes.items() if said.verdict is not Verdict.ACCEPTED
+        }
+        for key, error in out.undecodable.items():
+            why = printable(f"does not decode: {error.reason}")
+            outcomes.setdefault(key, KeyOutcome(Verdict.REFUSED, why))
 
-        was_well = not (sub.trouble.failures or sub.refused)
+        box, refused, verdict = sub.mailbox, sub.refused, worst_of(outcomes.values())
+        was_well = not (sub.trouble.failures or refused)
+        began = not refused
         sub.trouble.end()
-        if refused and not sub.refused:
+        out.accept(box, refused, outcomes)
+        if refused and began:
             sub.trouble.begin(self._wall())
-        out.accept(sub.mailbox, sub.refused, refused)
-        if refused:
+        if verdict in (Verdict.REFUSED, Verdict.FAILED):
             sub.trouble.refusals += 1
-            watchlog.refused(sub, out.event, refused)
-        elif not sub.refused:
+            watchlog.refused(sub, out.event, outcomes)
+        elif not refused:
             sub.trouble.refusals = 0
             if not was_well:
                 watchlog.accepted(sub)
@@ -428,19 +450,31 @@ class Delivery:
             took = self.clock() - sub.stats.resynced_at
             sub.stats.last_resync = LastResync(event.reason, took, keys, self._wall())
         sub.stats.settle(self.clock(), keys)
-        verdict = Verdict.REFUSED if refused else Verdict.ACCEPTED
         if self.tracing is not None:
-            self.tracing.settled(sub.name, verdict, refused, None)
-        out.batch.answer(verdict, refused)
+            self.tracing.settled(sub.name, verdict, outcomes, None)
+        out.batch.answer(verdict, outcomes, box.open)
         sub.outstanding = None
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
 
+    def _refuse(self, sub: Subscriber, refused: Mapping[str, KeyOutcome]) -> None:
+        """Of keys that were open it is known by now that they were left as they were."""
+        if not sub.refused:
+            sub.trouble.begin(self._wall())
+        sub.refused.update(reasons_of(refused))
+        for key in refused:  # G5: whatever is written next is delivered
+            before = sub.mailbox.before(key, self._mirror.records.get(key))
+            if sub.outstanding is not None:
+                before = sub.outstanding.before(key, before)
+            sub.mailbox.dirty.setdefault(key, before)
+        sub.trouble.refusals += 1
+        watchlog.refused(sub, None, refused)
+
     def _fail(self, sub: Subscriber, out: Outstanding, error: BaseException) -> None:
         sub.fast = False
-        out.batch.answer(Verdict.FAILED, NO_REASONS)
+        out.batch.answer(Verdict.FAILED, NO_OUTCOMES)
         sub.stats.settle(self.clock(), None)
         if self.tracing is not None:
-            self.tracing.settled(sub.name, Verdict.FAILED, NO_REASONS, error)
+            self.tracing.settled(sub.name, Verdict.FAILED, NO_OUTCOMES, error)
         trouble = sub.trouble
         trouble.fail(in_one_line(error), self._wall())
         watchlog.failed(sub, out.event, error)
@@ -520,3 +554,14 @@ class Delivery:
     def _pump_dependents(self, sub: Subscriber) -> None:
         for dependent in sub.dependents:
             self.pump(dependent)
+
+
+def _foreign(error: Refused | Pending | Failed | Outcomes, foreign: Collection[str]) -> UsageError:
+    """The mistake of a handler that says something of keys that its event does not have."""
+    more = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+    mistake = UsageError(
+        f"{type(error).__name__} names the key {min(foreign)!r}{more}, which the event does not "
+        "have; name keys as `change.key` shows them"
+    )
+    mistake.__cause__ = error
+    return mistake

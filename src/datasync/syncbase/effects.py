@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from datasync.events import Event
-from datasync.outcome import Verdict
+from datasync.outcome import KeyOutcome, Verdict
 from datasync.syncbase.mirror import Diff
 
 __all__ = ["Onlooker", "Request", "Tracing"]
@@ -48,7 +48,7 @@ class Tracing(Onlooker, Protocol):
         self,
         watch: str,
         verdict: Verdict,
-        reasons: Mapping[str, str],
+        outcomes: Mapping[str, KeyOutcome],
         error: BaseException | None,
     ) -> None: ...
     def overdue(self, watch: str) -> None: ...

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from datasync.errors import HistoryChanged, WatchClosed
+from datasync.errors import BadKey, HistoryChanged, WatchClosed
 from datasync.events import Decode, Event, Record
 from datasync.options import Options
-from datasync.outcome import Listener
+from datasync.outcome import KeyOutcome, Listener
 from datasync.scopes import Scopes
 from datasync.source import Source
 from datasync.status import Status
@@ -370,6 +370,21 @@ class Engine:
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """A handler reports on its event."""
         self._delivery.report(event, error)
+        if not self._draining:
+            self.drain()
+
+    def report_keys(self, sub: Subscriber, said: Mapping[str, KeyOutcome]) -> None:
+        """A watch says what became of keys that are open. Raises `BadKey` for one that it does not
+        watch.
+        """
+        opened = sub.mailbox.open
+        unknown = [key for key in said if key not in opened and key not in sub.scopes]
+        if unknown and not sub.closed:
+            raise BadKey(
+                f"{sub.name!r} does not watch the key {unknown[0]!r}; name keys as `change.key` "
+                "shows them"
+            )
+        self._core.delivery.report_keys(sub, said)
         if not self._draining:
             self.drain()
 

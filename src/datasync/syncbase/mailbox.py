@@ -10,14 +10,14 @@ newest position, and costs memory by key.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import ChainMap, deque
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
 from datasync.events import Change, Decode, Record
-from datasync.outcome import Tally, Verdict, Vote, Votes
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, Vote, Votes
 from datasync.syncbase.mirror import Diff
 
 __all__ = ["Batch", "Group", "Mailbox", "batch_of"]
@@ -38,16 +38,27 @@ class Batch(msgspec.Struct):
     revision: int
     source: str
 
-    def answer(self, verdict: Verdict, reasons: Mapping[str, str]) -> None:
+    def answer(
+        self,
+        verdict: Verdict,
+        outcomes: Mapping[str, KeyOutcome],
+        opened: Mapping[str, KeyOutcome] = NO_OUTCOMES,
+    ) -> None:
         """Settle what it owes, which it then owes no more,
         save to a tally that waits for a final outcome.
+
+        outcomes: those of keys of the event. opened: those of all keys that are open, for a vote
+            may be about keys that the event left out, for nothing differs.
         """
         tally = self.tally
-        if tally is not None and (not tally.final or tally.counts(verdict)):
-            tally.vote(verdict, reasons)
+        if tally is not None and (not tally.final or tally.counts(verdict, outcomes)):
+            tally.vote(verdict, outcomes)
             self.tally = None
         if self.votes:
-            self.votes = [vote for vote in self.votes if not vote.cast(verdict, reasons)]
+            if opened:
+                known = cast("MutableMapping[str, KeyOutcome]", outcomes)
+                outcomes = ChainMap(known, cast("MutableMapping[str, KeyOutcome]", opened))
+            self.votes = [vote for vote in self.votes if not vote.cast(verdict, outcomes)]
 
     def abandon(self) -> None:
         """Vote no more: the watch is closed."""
@@ -87,7 +98,8 @@ def batch_of(
 
 class Mailbox:
     """`dirty` maps keys whose last delivery was refused or failed to the record that
-    the watch accepted last.
+    the watch accepted last; `open` those that it accepted and has not applied to what it said of
+    them last.
     """
 
     __slots__ = (
@@ -102,6 +114,7 @@ class Mailbox:
         "groups",
         "limit",
         "never_accepted",
+        "open",
     )
 
     def __init__(self, limit: int) -> None:
@@ -109,6 +122,7 @@ class Mailbox:
         self.groups: deque[Group] = deque()
         self.folded: dict[str, Record | None] | None = None
         self.dirty: dict[str, Record | None] = {}
+        self.open: dict[str, KeyOutcome] = {}
         self.never_accepted = True
         """Nothing was ever accepted: the state before is empty, whatever the key."""
         self._size = 0
@@ -236,6 +250,19 @@ class Mailbox:
         self.folded, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
+    def opened(self, keys: Iterable[str]) -> dict[str, KeyOutcome]:
+        """Those of the keys that are open: G7, what changes nothing of one is answered with what
+        the watch said of it last.
+        """
+        return {key: self.open[key] for key in keys if key in self.open}
+
+    def before(self, key: str, now: Record | None) -> Record | None:
+        """The record of a key before all that waits here; `now` is its newest one."""
+        if self.folded is not None:
+            return self.folded.get(key, now)
+        written = (old for group in self.groups for at, old, _ in group.diffs if at == key)
+        return next(written, now)
+
     def overdue(self) -> None:
         """The watch is overdue: settle all votes owed by what waits here, which itself stays."""
         for group in reversed(self.groups):
@@ -257,6 +284,7 @@ class Mailbox:
                 tally.close()
         self.groups.clear()
         self.dirty.clear()
+        self.open.clear()
         self.folded, self._first_seq = None, math.inf
 
     def _take_commit(self, decode: Decode[Any]) -> Batch:
@@ -264,10 +292,14 @@ class Mailbox:
         self._size -= len(group.diffs)
         self._last = (group.seq, group.revision, group.source)
         if dirty or group.mixed:
+            written = group.diffs
             group.diffs = [
                 (key, dirty.get(key, old), new)
-                for key, old, new in group.diffs
+                for key, old, new in written
                 if key in dirty
                 or (old is not new and (old is None or new is None or old.raw != new.raw))
             ]
+            if group.tally is not None and self.open and len(group.diffs) < len(written):
+                left = {diff[0] for diff in written}.difference(diff[0] for diff in group.diffs)
+                group.tally.note_keys(self.opened(left))
         return batch_of(group.diffs, group.tally, group.seq, group.revision, group.source, decode)

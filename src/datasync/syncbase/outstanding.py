@@ -8,6 +8,14 @@ and what becomes of it.
                        │ │          └ not received, or some of it does not decode: READY again
                        │ └ a RESYNC is due, which makes up for it: given back
 ```
+
+What that means for a key of it, and what the watch may say of the key later:
+
+```text
+               applied            refused                      open: PENDING or FAILED
+    held as    accepted           as before, and dirty         accepted
+    later      by an event only   by an event only             applied, refused, open again
+```
 """
 
 from __future__ import annotations
@@ -21,13 +29,14 @@ import msgspec
 
 from datasync.errors import DecodeError
 from datasync.events import ChangeEvent, Event, KeyVal, Record, ResyncEvent
-from datasync.outcome import Verdict
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict, reasons_of
 from datasync.syncbase.mailbox import Batch, Mailbox
 from datasync.syncbase.resync import leave_out
 
-__all__ = ["NO_REASONS", "Outstanding", "Stage"]
+__all__ = ["OPEN", "Outstanding", "Stage"]
 
-NO_REASONS: Mapping[str, str] = MappingProxyType({})
+OPEN = (Verdict.PENDING, Verdict.FAILED)
+"""Of a key: the watch took over its value, and says later what became of it."""
 
 _NONE: Mapping[str, DecodeError] = MappingProxyType({})
 
@@ -74,7 +83,7 @@ class Outstanding(msgspec.Struct, eq=False):
     def skip(self) -> None:
         """Nobody waits for its outcome any longer."""
         self.answered = True
-        self.batch.answer(Verdict.OVERDUE, NO_REASONS)
+        self.batch.answer(Verdict.OVERDUE, NO_OUTCOMES)
 
     def leave_out(self, error: DecodeError) -> None:
         """Make it again, without any of the keys whose values do not decode;
@@ -112,23 +121,31 @@ class Outstanding(msgspec.Struct, eq=False):
             keys.update(kv.key for kv in _pairs(whole))
         return keys
 
-    def accept(self, box: Mailbox, known: dict[str, str], refused: Mapping[str, str]) -> None:
-        """The watch has accepted all but the keys in `refused`, which become dirty in its mailbox;
-        `known` maps those that it has refused so far.
+    def accept(
+        self, box: Mailbox, known: dict[str, str], outcomes: Mapping[str, KeyOutcome]
+    ) -> None:
+        """The watch has settled it. Its keys were applied, but for those in `outcomes`: of these
+        the refused ones become dirty in its mailbox, the others open.
+
+        known: the keys that it has refused so far, and why.
         """
+        refused = reasons_of(outcomes)
         if isinstance(self.event, ResyncEvent):
             self._accept_resync(box, refused)
             known.clear()  # of the keys that were refused before, it has settled all others
-        elif box.dirty:
-            # one by one, for many other keys may be dirty, and refused
+            box.open.clear()
+        elif box.dirty or box.open:
+            # one by one, for many other keys may be dirty, refused, and open
             for change in self.batch.changes:
                 box.dirty.pop(change.key, None)
                 known.pop(change.key, None)
-        if refused:
+                box.open.pop(change.key, None)
+        if outcomes:
             box.dirty.update(
                 {change.key: change._old for change in self.batch.changes if change.key in refused}
             )
             known.update(refused)
+            box.open.update({key: said for key, said in outcomes.items() if said.verdict in OPEN})
 
     def _accept_resync(self, box: Mailbox, refused: Mapping[str, str]) -> None:
         were_dirty, box.dirty = box.dirty, {}
@@ -142,6 +159,13 @@ class Outstanding(msgspec.Struct, eq=False):
                 box.dirty[key] = self.base.get(key)
             else:
                 box.dirty[key] = shown.get(key)
+
+    def before(self, key: str, now: Record | None) -> Record | None:
+        """The record of a key before this event; `now` is the one before all that came behind."""
+        if isinstance(self.event, ResyncEvent):
+            return self.base.get(key, now)
+        written = (change._old for change in self.batch.changes if change.key == key)
+        return next(written, now)
 
     def requeue(self, box: Mailbox, *, dirty: bool) -> None:
         """Put what was not accepted back into the mailbox, folded with all that came behind it.

@@ -8,6 +8,7 @@ from datasync.status import (
     Failing,
     Latency,
     LayerState,
+    OpenKey,
     SourceStatus,
     Status,
     WatchState,
@@ -62,6 +63,9 @@ def _watch(sub: Subscriber, epoch: float) -> WatchStatus:
         failures=stats.failures,
         accepted=accepted,
         latency=latency,
+        open={
+            key: OpenKey(said.verdict.value, said.reason) for key, said in sub.mailbox.open.items()
+        },
     )
 
 

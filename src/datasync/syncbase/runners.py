@@ -14,11 +14,12 @@ import inspect
 import queue
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from datasync.errors import UsageError, WatchClosed
 from datasync.events import Event
+from datasync.outcome import KeyOutcome
 from datasync.syncbase.subscriber import Subscriber
 
 __all__ = [
@@ -38,6 +39,7 @@ class Desk(Protocol):
     """Where runners bring what they hear; the engine."""
 
     def report(self, event: Event[Any], error: BaseException | None) -> None: ...
+    def report_keys(self, sub: Subscriber, said: Mapping[str, KeyOutcome]) -> None: ...
     def finished(self, event: Event[Any], error: BaseException | None) -> None: ...
     def ask(self, sub: Subscriber) -> None: ...
     def unask(self, sub: Subscriber, event: Event[Any] | None) -> None: ...
@@ -79,10 +81,17 @@ class Runner(abc.ABC):
 
     def report(self, event: Event[Any], error: BaseException | None) -> None:
         """`event.done`, from any thread."""
+        self._tell(self._desk.report, event, error)
+
+    def report_keys(self, said: Mapping[str, KeyOutcome]) -> None:
+        """`Watch.report`, from any thread."""
+        self._tell(self._desk.report_keys, self._sub, said)
+
+    def _tell(self, function: Callable[..., None], *args: Any) -> None:
         if threading.get_ident() == self._thread_id:
-            self._desk.report(event, error)
+            function(*args)
         elif self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._desk.report, event, error)
+            self._loop.call_soon_threadsafe(function, *args)
 
 
 class AsyncRunner(Runner):

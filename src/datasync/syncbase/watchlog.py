@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datasync.events import Event, ResyncEvent
+from datasync.outcome import KeyOutcome, Verdict
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import in_one_line, logger
 
@@ -32,12 +33,20 @@ def failed(sub: Subscriber, event: Event[Any], error: BaseException) -> None:
         _say(logging.WARNING, sub, text, told)
 
 
-def refused(sub: Subscriber, event: Event[Any], reasons: Mapping[str, str]) -> None:
-    """It has left these keys of `event`, and of `Trouble.refusals` events in a row by now."""
-    if _is_told(sub.trouble.refusals):
-        named = "; ".join(f"{key}: {reasons[key]}" for key in sorted(reasons)[:_NAMED])
-        more = f"; and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
-        _say(logging.WARNING, sub, f"{_shown(event)}, refused: {named}{more}")
+def refused(sub: Subscriber, event: Event[Any] | None, outcomes: Mapping[str, KeyOutcome]) -> None:
+    """It has refused these keys of `event` (None: later), or failed at them, and
+    `Trouble.refusals` times in a row by now.
+    """
+    if not _is_told(sub.trouble.refusals):
+        return
+    text = "later" if event is None else _shown(event)
+    for verdict in (Verdict.REFUSED, Verdict.FAILED):
+        reasons = {key: said.reason for key, said in outcomes.items() if said.verdict is verdict}
+        if reasons:
+            named = "; ".join(f"{key}: {reasons[key]}" for key in sorted(reasons)[:_NAMED])
+            more = f"; and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
+            text += f", {verdict.value}: {named}{more}"
+    _say(logging.WARNING, sub, text)
 
 
 def accepted(sub: Subscriber) -> None:

@@ -65,7 +65,7 @@ function bar(part) {
 const label = (text) => make("span", { class: "label" }, text);
 
 function watch(one) {
-  const { name, tone, word, index, highest, backlog, state, resync, failing, marked } = one;
+  const { name, tone, word, index, highest, backlog, state, resync, failing, open, more_open, marked } = one;
   const scopes = named(one);
   const last = resync
     ? [`${resync.reason}, ${many(resync.keys, "key")} in ${span(resync.duration)}, `, since(resync.at, "ago")]
@@ -80,7 +80,16 @@ function watch(one) {
       make("span", { class: "backlog", title: "changes that wait" }, label("backlog "),
         bar(backlog / highest), make("span", {}, begun ? count(backlog) : "–")),
       make("span", { class: "last note" }, label("resync: "), ...last)),
-    failing ? reasons(failing) : null);
+    failing ? reasons(failing) : null,
+    open ? opened(open, more_open) : null);
+}
+
+/** The keys that the watch has taken over and not applied yet. */
+function opened(open, more) {
+  const keys = Object.entries(open).flatMap(([key, { verdict, reason }]) =>
+    [make("dt", { title: key }, key), make("dd", {}, reason ? `${verdict}: ${reason}` : verdict)]);
+  return make("div", { class: "why" },
+    make("dl", { class: "refused" }, ...keys), more ? make("p", {}, `and ${count(more)} more`) : null);
 }
 
 function reasons({ since: moment, why, attempt, keys }) {
