@@ -204,17 +204,23 @@ def test_a_later_refusal_does_not_begin_a_trouble_that_is_there() -> None:
     assert (sub.trouble.since, [*sub.refused]) == (began, ["a/1", "a/2"])
 
 
-def test_an_outcome_of_a_key_that_does_not_decode_is_a_refusal_unless_the_handler_says_more() -> (
-    None
-):
+def test_a_key_that_does_not_decode_is_refused_whatever_else_is_said_of_it() -> None:
     bench = Bench()
     sub = bench.watch()
     bench.start()
-    bench.commit({"a/1": b"!", "a/2": b"!"})
+    bench.commit({"a/1": b"!", "a/2": b"!", "a/3": b"!"})
     bench.report(sub, DecodeError("a/1", "is broken"))
-    bench.report(sub, Outcomes({"a/1": WAITS, "a/2": Accepted()}))
-    assert sub.mailbox.open == {"a/1": PENDING}
-    assert sub.refused == {"a/2": "does not decode: is broken"}
+    bench.report(
+        sub, Outcomes({"a/1": WAITS, "a/2": Accepted(), "a/3": Refused("no bytes like that")})
+    )
+    assert (sub.mailbox.open, sub.refused) == (
+        {},
+        {
+            "a/1": "does not decode: is broken",
+            "a/2": "does not decode: is broken",
+            "a/3": "no bytes like that",
+        },
+    )
 
 
 def test_keys_that_the_event_does_not_hold_are_a_mistake_of_the_handler() -> None:

@@ -13,7 +13,9 @@ from datasync.testing import EXACT, VALIDATORS, check
 from datasync.testing.trace.records import (
     Asked,
     Closed,
+    KeysReported,
     OffsetStored,
+    OpenShown,
     Read,
     Reported,
     Requested,
@@ -487,6 +489,96 @@ def watched_but_called_unwatched(tale: Tale) -> None:
     tale.verdict(began, 3, "unwatched", "a/1")
 
 
+WAITS = ("pending", "no eth0")
+"""What is said of a key that is open."""
+
+
+def leave_open(tale: Tale) -> None:
+    """A commit at revision 3 whose key is pending."""
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.report("w", outcomes={"a/1": WAITS})
+
+
+@breaks("verdicts")
+def a_pending_key_called_accepted(tale: Tale) -> None:
+    began = len(tale.trace)
+    leave_open(tale)
+    tale.verdict(began, 3, "accepted", "a/1")
+
+
+@breaks("verdicts")
+def the_same_bytes_of_an_open_key_called_accepted(tale: Tale) -> None:
+    leave_open(tale)
+    began = len(tale.trace)
+    tale.commit(4, {"a/1": b"2"})
+    tale.verdict(began, 4, "accepted", "a/1")
+
+
+@breaks("verdicts")
+def an_outcome_that_nobody_said(tale: Tale) -> None:
+    began = len(tale.trace)
+    leave_open(tale)
+    tale.verdict(began, 3, "pending", "a/1", opened={"a/1": ("pending", "no eth1")})
+
+
+@breaks("verdicts")
+def a_verdict_better_than_an_outcome(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.report("w", outcomes={"a/1": ("failed", "busy")})
+    tale.verdict(began, 3, "pending", "a/1", opened={"a/1": ("failed", "busy")})
+
+
+@breaks("verdicts")
+def pending_without_a_key_that_is(tale: Tale) -> None:
+    began = len(tale.trace)
+    leave_open(tale)
+    tale.verdict(began, 3, "pending", "a/1")
+
+
+@breaks("verdicts")
+def the_outcome_of_a_key_of_another_publisher(tale: Tale) -> None:
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": b"2"})
+    tale.commit(4, {"a/2": b"2"})
+    changes = [("a/1", b"1", b"2", 3), ("a/2", b"1", b"2", 4)]
+    tale.change("w", changes, 4, outcome=None, commits=2)
+    tale.report("w", outcomes={"a/1": WAITS})
+    tale.verdict(began + 1, 4, "pending", "a/2", opened={"a/1": WAITS})
+
+
+@breaks("open-keys")
+def an_open_key_that_is_not_shown(tale: Tale) -> None:
+    leave_open(tale)
+    tale.note(OpenShown, watch="w", keys={})
+
+
+@breaks("open-keys")
+def a_key_that_is_shown_as_it_was(tale: Tale) -> None:
+    leave_open(tale)
+    tale.note(KeysReported, watch="w", outcomes={"a/1": ("failed", "busy")})
+    tale.note(OpenShown, watch="w", keys={"a/1": WAITS})
+
+
+@breaks("needless")
+def an_open_key_that_is_brought_again(tale: Tale) -> None:
+    leave_open(tale)
+    tale.change("w", [("a/1", b"2", b"2", 3)], 3)
+
+
+@breaks("reliable")
+def a_write_of_a_key_that_was_refused_late_is_left_out(tale: Tale) -> None:
+    leave_open(tale)
+    tale.note(KeysReported, watch="w", outcomes={"a/1": ("refused", "no")})
+    tale.session("a/")
+    tale.commit(4, {"a/1": b"2"})
+    tale.frame("commit", 4, "a/1")
+    tale.commit(5, {"a/2": b"2"})
+    tale.change("w", [("a/2", b"1", b"2", 5)], 5)
+
+
 @breaks("offsets")
 def an_offset_before_its_event_has_settled(tale: Tale) -> None:
     tale.commit(3, {"a/1": b"2"})
@@ -572,6 +664,36 @@ def test_a_resync_that_fails_says_nothing_of_a_write_that_changed_nothing(
     )
     tale.verdict(began, 5, "accepted", "a/1")
     assert tale.broken() == broken
+
+
+def test_open_keys_are_answered_with_what_was_said_of_them_last() -> None:
+    tale = Tale()
+    begin(tale)
+    began = len(tale.trace)
+    leave_open(tale)
+    tale.verdict(began, 3, "pending", "a/1", opened={"a/1": WAITS})
+    tale.note(KeysReported, watch="w", outcomes={"a/1": ("failed", "busy"), "a/9": WAITS})
+    began = len(tale.trace)
+    tale.commit(4, {"a/1": b"2"})
+    tale.verdict(began, 4, "failed", "a/1", opened={"a/1": ("failed", "busy")})
+    tale.note(OpenShown, watch="w", keys={"a/1": ("failed", "busy")})
+    tale.note(KeysReported, watch="w", outcomes={"a/1": ("accepted", "")})
+    began = len(tale.trace)
+    tale.commit(5, {"a/1": b"2"})
+    tale.verdict(began, 5, "accepted", "a/1")
+    tale.note(OpenShown, watch="w", keys={})
+    assert tale.broken() == set()
+
+
+def test_what_a_handler_says_of_a_foreign_key_fails_its_event() -> None:
+    tale = Tale()
+    begin(tale)
+    tale.commit(3, {"a/1": b"2"})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, outcome=None)
+    tale.report("w", outcomes={"a/9": WAITS})
+    tale.change("w", [("a/1", b"1", b"2", 3)], 3, attempt=2)
+    tale.note(OpenShown, watch="w", keys={})
+    assert tale.broken() == set()
 
 
 def test_a_delete_in_vain_may_be_told_the_revision_of_the_delete_before_it() -> None:

@@ -413,6 +413,97 @@ MISTAKES = [
         "        self._settle(sub, its_turn=True)",
         start=370,
     ),
+    # -- open keys
+    Mistake(
+        "an open key is brought again",
+        "syncbase/outstanding.py",
+        "for change in self.batch.changes if change.key in refused}",
+        "for change in self.batch.changes if change.key in outcomes}",
+    ),
+    Mistake(
+        "a key stays open though a later event of it was accepted",
+        "syncbase/outstanding.py",
+        "                box.open.pop(change.key, None)\n",
+        "",
+    ),
+    Mistake(
+        "a key stays open though a RESYNC was accepted",
+        "syncbase/outstanding.py",
+        "            box.open.clear()\n",
+        "",
+    ),
+    Mistake(
+        "the same bytes of an open key are accepted",
+        "syncbase/core.py",
+        "                    tally.note_keys(sub.mailbox.opened([diff[0]]))\n",
+        "                    pass\n",
+    ),
+    Mistake(
+        "the same bytes of an open key are accepted where they waited",
+        "syncbase/mailbox.py",
+        "                group.tally.note_keys(self.opened(left))\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "an open key that a fold leaves as it is counts as accepted",
+        "syncbase/mailbox.py",
+        "            if opened:\n",
+        "            if False:\n",
+    ),
+    Mistake(
+        "a write that nobody is brought any more counts as accepted though its key is open",
+        "syncbase/confirmer.py",
+        "                tally.note_keys(sub.mailbox.opened(mine))\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "of a fold each publisher hears of all keys",
+        "outcome.py",
+        "        if outcomes and self.keys is not None:\n",
+        "        if False:\n",
+    ),
+    Mistake(
+        "a key that is reported as pending again keeps its first reason",
+        "syncbase/delivery.py",
+        "                opened[key] = outcome\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "a key stays open though it is reported as applied",
+        "syncbase/delivery.py",
+        "            del opened[key]\n",
+        "            pass\n",
+    ),
+    Mistake(
+        "a report opens a key that is not open",
+        "syncbase/delivery.py",
+        "            if key not in opened:\n                continue\n            if",
+        "            opened.setdefault(key, outcome)\n            if",
+    ),
+    Mistake(
+        "a key that is refused late is not dirty",
+        "syncbase/delivery.py",
+        "            sub.mailbox.dirty.setdefault(key, before)\n",
+        "            pass\n",
+    ),
+    Mistake(
+        "a key that is refused late is dirty with what its event brings that is out",
+        "syncbase/delivery.py",
+        "                before = sub.outstanding.before(key, before)\n",
+        "                pass\n",
+    ),
+    Mistake(
+        "a watch with an open key is fast",
+        "syncbase/delivery.py",
+        "box.dirty or box.open or sub.refused",
+        "box.dirty or sub.refused",
+    ),
+    Mistake(
+        "a key that fails is better than one that is pending",
+        "outcome.py",
+        '"pending": 2, "refused": 3, "failed": 4,',
+        '"failed": 2, "refused": 3, "pending": 4,',
+    ),
 ]
 
 

@@ -423,9 +423,10 @@ class Delivery:
         outcomes = {
             key: said for key, said in outcomes.items() if said.verdict is not Verdict.ACCEPTED
         }
-        for key, error in out.undecodable.items():
-            why = printable(f"does not decode: {error.reason}")
-            outcomes.setdefault(key, KeyOutcome(Verdict.REFUSED, why))
+        for key, error in out.undecodable.items():  # the handler has not seen it
+            if key not in outcomes or outcomes[key].verdict is not Verdict.REFUSED:
+                why = printable(f"does not decode: {error.reason}")
+                outcomes[key] = KeyOutcome(Verdict.REFUSED, why)
 
         box, refused, verdict = sub.mailbox, sub.refused, worst_of(outcomes.values())
         was_well = not (sub.trouble.failures or refused)

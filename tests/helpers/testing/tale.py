@@ -109,6 +109,7 @@ class Tale:
         outcome: str = "accepted",
         reasons: Mapping[str, str] | None = None,
         event: int = 0,
+        outcomes: Mapping[str, t.Said] | None = None,
     ) -> None:
         self.note(
             t.Reported,
@@ -116,6 +117,7 @@ class Tale:
             event=event or self.events,
             outcome=outcome,
             reasons=reasons or {},
+            outcomes=outcomes or {},
         )
         self.note(t.Asked, watch=watch)
 

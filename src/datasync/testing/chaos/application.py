@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from datasync.errors import DataSyncError, Disconnected, NotApplied, OutcomeUnknown
+from datasync.outcome import KeyOutcome
 from datasync.source import Source
 from datasync.sync import DataSync
 from datasync.testing.simulation.schedule import KEYS, PREFIXES
@@ -266,7 +268,7 @@ class Application:
                 revision = await txn.commit(confirm=confirm)
         except NotApplied as error:
             revision = error.revision
-            self._heard(values, began, error.verdict.value, revision, error.reasons)
+            self._heard(values, began, error.verdict.value, revision, error.outcomes)
         except OutcomeUnknown:
             return
         except Disconnected:
@@ -299,9 +301,9 @@ class Application:
         began: int,
         verdict: str,
         revision: int | None,
-        reasons: Any,
+        outcomes: Mapping[str, KeyOutcome],
     ) -> None:
         if revision is not None or not self._source.capabilities.revisions:
             self._recorder.answered(
-                self._source.name, sorted(keys), began, verdict, revision, reasons
+                self._source.name, sorted(keys), began, verdict, revision, outcomes
             )

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from datasync.errors import Refused
+from datasync.errors import Failed, Outcomes, Pending, Refused
 from datasync.events import ChangeEvent, Event, Op, ResyncEvent
+from datasync.outcome import reasons_of
 from datasync.testing.contract.waiting import eventually
 
 __all__ = ["Answer", "Probe"]
@@ -109,10 +110,12 @@ class Probe:
         """Bring the state up to date with how `event` was answered; for
         those who report by themselves."""
         touched = {change.key for change in event.changes}
-        if answer is not None and not isinstance(answer, Refused):
+        refused: set[str] = set()
+        if isinstance(answer, Refused | Pending | Failed | Outcomes):
+            refused = set(reasons_of(answer.by_key(touched)))
+        elif answer is not None:
             self.dirty |= touched
             return
-        refused = set(answer.of(touched)) if answer is not None else set()
         left = refused | set(event.undecodable)
         if isinstance(event, ResyncEvent):
             self.resynced = True

@@ -8,13 +8,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from datasync import DataSync, NotApplied, OutcomeUnknown, Refused, UnsupportedOption, Verdict
+from datasync import (
+    Accepted,
+    DataSync,
+    Failed,
+    NotApplied,
+    Outcomes,
+    OutcomeUnknown,
+    Pending,
+    Refused,
+    UnsupportedOption,
+    Verdict,
+)
+from datasync.outcome import KeyOutcome
 from datasync.testing.contract.feedback import Item
 from datasync.testing.contract.harness import Store, fill
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
 
 IN_FLIGHT = 2_000
+FAILED = Verdict.FAILED
 
 
 async def verdict_of(
@@ -131,6 +144,57 @@ class Verdicts(Base):
             assert error.reasons == {"a/1": "not now"}
             await sync.put("a/2", b"2", confirm=True)
             assert probe.state == {"a/2": b"2"}
+
+    @scenario(writes=True)
+    async def test_g7_each_key_has_an_outcome_of_its_own(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(60)
+            for said, verdict in ((Pending("no eth0"), Verdict.PENDING), (Failed("busy"), FAILED)):
+                probe.answers.append(Outcomes({"a/1": said}))
+                error = await verdict_of(sync, "a/1", verdict.value.encode())
+                assert error.verdict is verdict
+                assert error.outcomes == {"a/1": KeyOutcome(verdict, said.reason)}
+                assert error.reasons == {}
+            if store.capabilities.atomic and store.capabilities.transactions:
+                probe.answers.append(Outcomes({"a/2": Refused("too large"), "a/3": Pending("x")}))
+                txn = sync.txn().put("a/2", b"1").put("a/3", b"1").put("a/4", b"1")
+                with pytest.raises(NotApplied) as caught:
+                    await txn.commit(confirm=True)
+                assert caught.value.verdict is Verdict.REFUSED
+                assert caught.value.reasons == {"a/2": "too large"}
+                assert [*sorted(caught.value.outcomes)] == ["a/2", "a/3"]
+                assert probe.state.keys() == {"a/1", "a/3", "a/4"}
+
+    @scenario(writes=True)
+    async def test_g7_what_changes_nothing_of_an_open_key_has_its_latest_outcome(
+        self, store: Store
+    ) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(60)
+            watch = sync.watches["probe"]
+            probe.answers.append(Outcomes({"a/1": Pending("no eth0")}))
+            await verdict_of(sync, "a/1", b"1")
+            watch.report({"a/1": Pending("no address")})
+            error = await verdict_of(sync, "a/1", b"1")
+            assert error.outcomes == {"a/1": KeyOutcome(Verdict.PENDING, "no address")}
+            assert [*sync.status().watches[0].open] == ["a/1"]
+
+            probe.answers.append(Outcomes({"a/1": Failed("busy")}))
+            for _ in range(2):  # the second time there is nothing to delete
+                with pytest.raises(NotApplied) as caught:
+                    await sync.delete("a/1", confirm=True)
+                assert caught.value.outcomes == {"a/1": KeyOutcome(FAILED, "busy")}
+            assert [event.attempt for event in probe.changes] == [1, 1]
+
+            watch.report({"a/1": Accepted()})
+            assert not sync.status().watches[0].open
+            await sync.delete("a/1", confirm=True)
+            await sync.put("a/1", b"1", confirm=True)
+            assert probe.state == {"a/1": b"1"}
 
     @scenario(writes=True)
     async def test_g7_failed_at_the_first_try(self, store: Store) -> None:

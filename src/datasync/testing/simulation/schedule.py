@@ -59,6 +59,7 @@ _CALLS: Sequence[Call] = ["open", "commit", "ping", "caught_up", "caught_up", "w
 _BY_COMMIT = unexpected(random.Random(0), "commit").args  # noqa: S311 - the only ones that who writes may hear
 _QUICK = Backoff(initial=0.05, maximum=0.4)
 _LIMIT = 600.0  # virtual seconds that a run may take at most
+_OPENING = 0.3  # of the schedules: handlers leave keys open, and report on them later
 _PATIENCE = 60.0  # virtual seconds for everything to settle once the faults have ended
 
 PROFILES: dict[str, Capabilities] = {
@@ -92,8 +93,11 @@ def simulate(seed: int, *, steps: int = 40, profile: str | None = None) -> list[
     """
     rng = random.Random(seed)  # noqa: S311 - a schedule, no secret
     chosen = profile or rng.choice(_MIX)
+    # of its own, so that it changes no other schedule
+    opens = random.Random(f"open keys, {seed}")  # noqa: S311
     with _quiet_log():
-        return run_simulated(_Run(rng, steps, chosen).run(), limit=_LIMIT)
+        run = _Run(rng, steps, chosen, opens if opens.random() < _OPENING else None)
+        return run_simulated(run.run(), limit=_LIMIT)
 
 
 @contextlib.contextmanager
@@ -109,8 +113,11 @@ def _quiet_log() -> Iterator[None]:
 
 
 class _Run:
-    def __init__(self, rng: random.Random, steps: int, profile: str) -> None:
+    def __init__(
+        self, rng: random.Random, steps: int, profile: str, opens: random.Random | None
+    ) -> None:
         self._rng = rng
+        self._opens = opens
         self._steps = steps
         self._recorder = Recorder()
         self._value = 0
@@ -308,7 +315,7 @@ class _Run:
         except NotApplied as error:
             revision = error.revision
             recorder.answered(
-                source.name, changes, began, error.verdict.value, revision, error.reasons
+                source.name, changes, began, error.verdict.value, revision, error.outcomes
             )
         except DataSyncError:
             return  # it was not done, or nobody knows
@@ -428,6 +435,7 @@ class _Run:
             ack_timeout=rng.choice([0.5, 1.0]),
             trouble=rng.choice([0.5, 0.9] if self._crowded else [0.0, 0.2, 0.5]),
             edits=rng.random() < 0.3,
+            opens=self._opens,
             act=self._act,
         )
         self._actors.append(actor)
@@ -453,6 +461,8 @@ class _Run:
             calm = calm + 1 if recorder.now() == seen and self._is_calm() else 0
             seen = recorder.now()
         recorder.quiet()
+        for watch in self._sync.status().watches:
+            recorder.open_shown(watch)
         for source in self._sources:
             recorder.stored(source.name, source.values, source.revision)
         if self._view is not None:

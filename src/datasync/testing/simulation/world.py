@@ -10,8 +10,19 @@ from typing import Any
 
 import msgspec
 
-from datasync.errors import DecodeError, Refused, Retry, WatchClosed
+from datasync.errors import (
+    DecodeError,
+    Failed,
+    Outcomes,
+    Pending,
+    Refused,
+    Retry,
+    Said,
+    WatchClosed,
+)
 from datasync.events import ChangeEvent, Event, ResyncEvent
+from datasync.outcome import Accepted
+from datasync.scopes import Scopes
 from datasync.sync import DataSync
 from datasync.testing.trace.recorder import RecordedStream, Recorder
 from datasync.watch import Watch
@@ -33,7 +44,10 @@ def unexpected(rng: random.Random, where: str) -> BaseException:
 
 class Actor:
     """One watch and what it does with its events; once `good`, it accepts
-    all it can decode, at once."""
+    all it can decode, at once.
+
+    opens: draws of which events it leaves keys open; None: of none.
+    """
 
     def __init__(
         self,
@@ -49,6 +63,7 @@ class Actor:
         resync_timeout: float = 3.0,
         trouble: float = 0.4,
         edits: bool = False,
+        opens: random.Random | None = None,
         act: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -63,6 +78,7 @@ class Actor:
         self._resync_timeout = resync_timeout
         self._trouble = trouble
         self._edits = edits
+        self._opens = opens
         self._type: type[Any] = dict if edits else bytes
         self._act = act
         self._good = asyncio.Event()
@@ -127,8 +143,10 @@ class Actor:
         wrong = _undecodable(event)
         if wrong is not None and (self._good.is_set() or self._rng.random() < 0.7):
             return DecodeError(wrong, "it starts with the wrong byte")
-        if self._good.is_set() or self._rng.random() > self._trouble:
+        if self._good.is_set():
             return None
+        if self._rng.random() > self._trouble:
+            return None if self._opens is None else self._open_some(event, self._opens)
         rng = self._rng
         match rng.randrange(14):
             case 0 | 1:
@@ -185,6 +203,38 @@ class Actor:
             # what was written last has somebody who waits for its verdict
             chosen.append(max(event.changes, key=lambda change: change.revision).key)
         return Refused(dict.fromkeys(chosen, f"{self.name} does not like it"))
+
+    def _open_some(self, event: Event[Any], rng: random.Random) -> BaseException | None:
+        """Apply some keys of the event later, and say so; now and then of keys that it has not."""
+        keys = sorted({change.key for change in event.changes} | {key for key, _ in _pairs(event)})
+        if not keys or rng.random() < 0.3:
+            return None
+        chosen = rng.sample(keys, rng.randint(1, min(3, len(keys))))
+        for _ in range(rng.choice([0, 1, 1, 2])):
+            late = rng.choice([0.0, 0.0, 0.05, 0.3, 1.5])
+            asyncio.get_running_loop().call_later(late, self._report_later, chosen, rng)
+        if rng.random() < 0.1:
+            return Pending("all of it waits")
+        if rng.random() < 0.03:
+            chosen = ["no/such/key"]
+        return Outcomes({key: self._outcome(rng) for key in chosen})
+
+    def _outcome(self, rng: random.Random) -> Said:
+        number = rng.randrange(1000)
+        outcomes: list[Said] = [
+            Pending(f"{self.name} waits, {number}"),
+            Failed(f"{self.name} failed, {number}"),
+            Refused(f"{self.name} does not like it, {number}"),
+            Accepted(),
+        ]
+        return rng.choice(outcomes)
+
+    def _report_later(self, keys: Sequence[str], rng: random.Random) -> None:
+        watched = [key for key in keys if key in Scopes(self.scopes)]
+        if self.open and watched:
+            said = {key: self._outcome(rng) for key in watched}
+            self._recorder.keys_reported(self.name, said)
+            self.watch.report(said)
 
     def _defer(self, event: Event[Any]) -> None:
         event.defer()

@@ -10,11 +10,11 @@ from datasync.testing.trace import records as t
 from datasync.testing.trace.crosschecks import ACROSS
 from datasync.testing.trace.index import DeliveredEvent, TraceIndex, WatchTrace
 from datasync.testing.trace.model import Position, WatchModel
-from datasync.testing.trace.validators import BY_LOG, BY_WATCH
+from datasync.testing.trace.validators import BY_LOG, BY_WATCH, open_keys
 
 __all__ = ["VALIDATORS", "Violation", "check"]
 
-VALIDATORS: Sequence[str] = (*BY_WATCH, *BY_LOG, *ACROSS)
+VALIDATORS: Sequence[str] = (*BY_WATCH, *BY_LOG, *ACROSS, "open-keys")
 """The names of all validators."""
 
 
@@ -68,6 +68,11 @@ def _follow(index: TraceIndex, watch: WatchTrace, model: WatchModel) -> Iterator
                 reported = watch.by_number.get(record.event)
                 if reported is not None and reported.report is record:
                     model.report(reported)
+            case t.KeysReported():
+                model.report_keys(record)
+            case t.OpenShown():
+                for why in open_keys(model, record):
+                    yield Violation("open-keys", watch.name, why, record.seq)
             case t.Asked():
                 model.busy = False
             case t.Scoped() | t.Requested():

@@ -54,6 +54,18 @@ class DeliveredEvent:
         return self.report.reasons if self.report is not None and self.outcome == "refused" else {}
 
     @property
+    def opened(self) -> Mapping[str, t.Said]:
+        """What is pending or failed of it, and why; a key that does not decode is refused."""
+        if self.report is None or self.outcome not in ("accepted", "refused"):
+            return {}
+        bad = self.entry.undecodable
+        return {
+            key: said
+            for key, said in self.report.outcomes.items()
+            if key not in bad and said[0] != "accepted"
+        }
+
+    @property
     def overdue_at(self) -> float:
         """When it was, or would be, overdue."""
         return self.entry.at + self.timeout
@@ -64,10 +76,10 @@ class DeliveredEvent:
             return
         self.report = report
         self.outcome = report.outcome
-        named = report.reasons.keys()
+        named = report.reasons.keys() | report.outcomes.keys()
         foreign = not named <= self.keys
         again = report.outcome == "undecodable" and not named.isdisjoint(self.entry.undecodable)
-        if again or (foreign and report.outcome in ("refused", "undecodable")):
+        if again or foreign:
             self.outcome = "failed"
 
     def __str__(self) -> str:
@@ -136,6 +148,7 @@ class TraceIndex:
         self.compactions: list[t.Compacted] = []
         self.stalls: list[t.Stalled] = []
         self._entered: dict[str, int] = {}
+        self._taken_over: dict[int, int] = {}
         self._ended: dict[int, float] = {}
         self.quiet: t.Quiet | None = None
         for record in trace:
@@ -186,6 +199,10 @@ class TraceIndex:
         """From which record on the engine follows that history."""
         return self._entered.get(history.name, math.inf) if self.sessions else history.seq
 
+    def taken_over(self, revision: int) -> int:
+        """The record with which a session first brought the commit at that revision; -1 if none."""
+        return self._taken_over.get(revision, -1)
+
     def ended_at(self, session: int) -> float:
         """When the session with this number ended."""
         return self._ended.get(session, math.inf)
@@ -210,7 +227,10 @@ class TraceIndex:
                 # widened by a handler that ran as it was registered, which tells what it watches
                 # then
                 pass
-            case t.Scoped() | t.Closed() | t.Asked() | t.Delivered() | t.Reported():
+            case (
+                t.Scoped() | t.Closed() | t.Asked() | t.Delivered() | t.Reported()
+                | t.KeysReported() | t.OpenShown()
+            ):  # fmt: skip
                 self.watches[record.watch].add(record)
             case t.Read():
                 self.reads.append(record)
@@ -226,7 +246,9 @@ class TraceIndex:
                 self.sessions[record.session] = (record, [])
             case t.SessionFrame():
                 self.sessions[record.session][1].append(record)
-                if record.kind == "end":
+                if record.kind == "commit":
+                    self._taken_over.setdefault(record.revision, record.seq)
+                elif record.kind == "end":
                     self.snapshots.append(record)
                     self._entered.setdefault(record.history, record.seq)
             case t.Stalled():

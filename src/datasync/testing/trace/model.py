@@ -47,6 +47,13 @@ class WatchModel:
         that fits what was shown last."""
         self.taken: dict[tuple[str, str], tuple[int, int]] = {}
         """The same for what was accepted last."""
+        self.open: dict[str, t.Said] = {}
+        """Keys of which it has taken over the value, and not applied it, to what it said last."""
+        self.refused_late: dict[str, int] = {}
+        """Dirty for all that is taken over behind that record, and only perhaps for what was
+        before."""
+        self.said: dict[str, list[tuple[int, t.Said | None]]] = {}
+        """By key each record from which on it is open, or (None) not."""
         self.scopes = Scopes(watch.entry.scopes)
         """What it watched at its last RESYNC."""
         self.gate_open = False
@@ -145,6 +152,12 @@ class WatchModel:
                 self.dirty = (self.dirty - touched) | kept
                 self.doubtful -= touched
                 self.first_change = False
+            settled = set(event.keys)
+            if event.is_resync:
+                settled |= self.open.keys() | self.refused_late.keys()
+            for key in settled:
+                self._say(key, event.opened.get(key), event)
+                self.refused_late.pop(key, None)
             self.base_seq = event.entry.seq
             self.bases = {
                 number: max(base, self.seen[number]) for number, base in self.bases.items()
@@ -152,6 +165,37 @@ class WatchModel:
             for source, key, _, _ in self.shown(event):
                 if key not in kept and (source, key) in self.moments:
                     self.taken[source, key] = self.moments[source, key]
+
+    def report_keys(self, report: t.KeysReported) -> None:
+        """What it says later of keys that are open."""
+        for key, (verdict, reason) in report.outcomes.items():
+            if key not in self.open:
+                continue
+            opened = verdict in ("pending", "failed")
+            self._say(key, (verdict, reason) if opened else None, report)
+            if verdict == "refused":
+                self.doubtful.add(key)
+                self.refused_late[key] = report.seq
+
+    def outcomes(self, key: str, since: float, until: float) -> set[t.Said | None]:
+        """What the key was open with in that part of the trace; None where it was not."""
+        found: set[t.Said | None] = set()
+        last: t.Said | None = None
+        for seq, said in self.said.get(key, ()):
+            if seq > until:
+                break
+            if seq > since:
+                found.add(last)
+            last = said
+        return found | {last}
+
+    def _say(self, key: str, said: t.Said | None, by: t.Record | DeliveredEvent) -> None:
+        record = by.report if isinstance(by, DeliveredEvent) else by
+        assert record is not None
+        self.said.setdefault(key, []).append((record.seq, said))
+        self.open.pop(key, None)
+        if said is not None:
+            self.open[key] = said
 
     def shown(self, event: DeliveredEvent) -> list[tuple[str, str, bytes | None, int]]:
         """Everything that the event shows: source, key, value, revision. Deletes

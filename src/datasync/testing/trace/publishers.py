@@ -14,12 +14,12 @@ __all__ = ["offsets", "verdicts"]
 
 Lines = Iterator[tuple[str, str]]
 
-_WORSE = ["unwatched", "accepted", "refused", "failed", "overdue"]
+_WORSE = ["unwatched", "accepted", "pending", "refused", "failed", "overdue"]
 
 
-def verdicts(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
+def verdicts(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
     """A publisher hears the worst of the first outcomes at the watches that
-    its write concerns (G7)."""
+    its write concerns (G7), and the outcomes of its own keys."""
     source = index.exact
     if source is None:
         return
@@ -46,11 +46,52 @@ def verdicts(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             known = [
                 (watch, event) for watch in matching for event in _open_meanwhile(watch, answer)
             ]
+        yield from _by_key(index, models, answer, matching, certain, about)
         bad = answer.verdict in ("refused", "failed", "overdue")
         if bad and not _witnessed(index, answer, matching, known):
             yield about, f"is {answer.verdict}, but no watch says so"
-        for watch in certain if answer.verdict in ("accepted", "refused", "failed") else ():
+        for watch in certain if answer.verdict not in ("unwatched", "overdue") else ():
             yield from _settled_in_time(source, answer, watch, about)
+
+
+def _by_key(
+    index: TraceIndex,
+    models: dict[str, WatchModel],
+    answer: t.Answered,
+    matching: Sequence[WatchTrace],
+    certain: Sequence[WatchTrace],
+    about: str,
+) -> Lines:
+    """What is said of single keys: a watch has said it of each, the verdict is none better, and a
+    key that is open all the time is not called accepted."""
+    source = index.exact
+    assert source is not None
+    for key, said in answer.opened.items():
+        seen = (models[watch.name].outcomes(key, answer.began, answer.seq) for watch in matching)
+        if not any(said in outcomes for outcomes in seen):
+            yield about, f"hears of {key!r} that it is {said[0]} ({said[1]}), but no watch says so"
+        if _WORSE.index(said[0]) > _WORSE.index(answer.verdict):
+            yield about, f"is {answer.verdict}, though {key!r} is {said[0]}"
+    if not source.capabilities.reply:
+        for key in sorted({*answer.opened, *answer.reasons}.difference(answer.keys)):
+            yield about, f"hears of {key!r}, which is not one of its keys"
+    if answer.verdict == "pending" and not answer.opened:
+        yield about, "is pending, but none of its keys is"
+    if answer.verdict != "accepted":
+        return
+    for watch in certain:
+        scopes = watch.scopes_at(answer.seq)
+        for key in (key for key in answer.keys if key in scopes):
+            outcomes = models[watch.name].outcomes(key, answer.began, answer.seq)
+            if None not in outcomes and _is_last_write(source, answer, key):
+                yield about, f"is accepted, though {key!r} is open at {watch.name!r}"
+
+
+def _is_last_write(source: SourceLog, answer: t.Answered, key: str) -> bool:
+    """Nobody has written the key again since."""
+    history = [one for one in source.histories if one.seq < answer.seq][-1]
+    position = history.position(answer.revision)
+    return history.written_in(key, position, len(history)) is None
 
 
 def _concerned(watch: WatchTrace, answer: t.Answered) -> bool:
@@ -130,6 +171,8 @@ def _witnessed(
         reasons = {item for _, event in known for item in event.reasons.items()}
         undecodable = {key for _, event in known for key in event.entry.undecodable}
         return all(item in reasons or item[0] in undecodable for item in answer.reasons.items())
+    if answer.verdict == "failed" and any(said == "failed" for said, _ in answer.opened.values()):
+        return True  # which is seen to by key
     return any(event.outcome == "failed" for _, event in known)
 
 
@@ -146,8 +189,10 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
             _is_needless(source, watch, first, key, answer) for key in keys
         )
         if answer.verdict == "accepted" and first.entry.attempt == 1 and asked:
-            refused = first.first == "refused" and first.reasons.keys() & set(keys)
-            if refused or first.first in ("failed", "overdue"):
+            left = first.first in ("accepted", "refused") and (
+                (first.reasons.keys() | first.opened.keys()) & set(keys)
+            )
+            if left or first.first in ("failed", "overdue"):
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
     if any(_had_deleted(event, answer, keys) for event in watch.events):

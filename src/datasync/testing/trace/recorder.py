@@ -9,9 +9,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from datasync.errors import DecodeError, Refused
+from datasync.errors import DecodeError, Failed, Outcomes, Pending, Refused, Said, outcomes_of
 from datasync.events import ChangeEvent, Event, ResyncEvent
+from datasync.outcome import KeyOutcome, Verdict, reasons_of
 from datasync.source import Item, Source
+from datasync.status import WatchStatus
 from datasync.testing.trace import records as t
 from datasync.testing.trace.tap import TappedSource
 
@@ -89,10 +91,10 @@ class Recorder:
         began: int,
         verdict: str,
         revision: int | None,
-        reasons: Mapping[str, str] | None = None,
+        outcomes: Mapping[str, KeyOutcome] = {},
     ) -> None:
-        """A publisher heard a verdict (the value of a `Verdict`) on the write it
-        began when `now()` was `began`."""
+        """A publisher heard a verdict (the value of a `Verdict`), and outcomes by key, on the
+        write it began when `now()` was `began`."""
         self._note(
             t.Answered,
             source=source,
@@ -100,7 +102,8 @@ class Recorder:
             began=began,
             verdict=verdict,
             revision=revision or 0,
-            reasons=dict(reasons or {}),
+            reasons=reasons_of(outcomes),
+            opened=_others(outcomes),
         )
 
     def offset(self, source: str, revision: int) -> None:
@@ -260,14 +263,33 @@ class Recorder:
         self, watch: str, number: int, error: BaseException | None, event: Event[Any]
     ) -> None:
         """The handler's outcome of event `number`; `wrap` and `stream` note it by themselves."""
-        outcome, reasons = "failed", {}
+        outcome: str = "failed"
+        reasons: dict[str, str] = {}
+        others: dict[str, t.Said] = {}
         if error is None:
             outcome = "accepted"
-        elif isinstance(error, Refused):
-            outcome, reasons = "refused", dict(error.of(_keys_of(event)))
+        elif isinstance(error, Refused | Pending | Failed | Outcomes):
+            said = error.by_key(_keys_of(event))
+            reasons, others = reasons_of(said), _others(said)
+            outcome = "refused" if reasons else "accepted"
         elif isinstance(error, DecodeError):
             outcome, reasons = "undecodable", {error.key: error.reason}
-        self._note(t.Reported, watch=watch, event=number, outcome=outcome, reasons=reasons)
+        self._note(
+            t.Reported, watch=watch, event=number, outcome=outcome, reasons=reasons, outcomes=others
+        )
+
+    def keys_reported(self, watch: str, outcomes: Mapping[str, Said]) -> None:
+        """The watch is about to say what became of keys that are open."""
+        said = {
+            key: (outcome.verdict.value, outcome.reason)
+            for key, outcome in outcomes_of(outcomes).items()
+        }
+        self._note(t.KeysReported, watch=watch, outcomes=said)
+
+    def open_shown(self, watch: WatchStatus) -> None:
+        """The open keys of a watch, as `status()` shows them."""
+        keys = {key: (said.verdict, said.reason) for key, said in watch.open.items()}
+        self._note(t.OpenShown, watch=watch.name, keys=keys)
 
     # -- what TappedSource calls -------------------------------------------------------------------
 
@@ -313,6 +335,15 @@ class Recorder:
             except RuntimeError:  # no loop yet: its clock will be this one, unless it is simulated
                 clock = time.monotonic
         self.trace.append(make(seq=len(self.trace), at=clock(), **fields))
+
+
+def _others(outcomes: Mapping[str, KeyOutcome]) -> dict[str, t.Said]:
+    """Those of the keys that were not refused."""
+    return {
+        key: (said.verdict.value, said.reason)
+        for key, said in outcomes.items()
+        if said.verdict is not Verdict.REFUSED
+    }
 
 
 def _keys_of(event: Event[Any]) -> set[str]:

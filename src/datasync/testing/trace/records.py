@@ -22,12 +22,15 @@ __all__ = [
     "Delivered",
     "Entry",
     "HistoryStarted",
+    "KeysReported",
     "OffsetStored",
+    "OpenShown",
     "Quiet",
     "Read",
     "Registered",
     "Reported",
     "Requested",
+    "Said",
     "Scoped",
     "SessionEnded",
     "SessionFrame",
@@ -202,14 +205,34 @@ class Read(Entry, tag="read"):
     value: bytes
 
 
+Said = tuple[str, str]
+"""What was said of one key: the value of a `Verdict`, and the reason."""
+
+
 class Reported(Entry, tag="report"):
     """What the handler said of an event: "accepted", "refused" (with the reasons by key), "failed",
-    or "undecodable" (with the key that does not decode)."""
+    or "undecodable" (with the key that does not decode). Of one that it accepted or refused,
+    `outcomes` has what it said of other keys than the refused ones."""
 
     watch: str
     event: int
     outcome: str
     reasons: Mapping[str, str] = {}
+    outcomes: Mapping[str, Said] = {}
+
+
+class KeysReported(Entry, tag="report-keys"):
+    """What a watch said later of keys, of which those that are open are meant."""
+
+    watch: str
+    outcomes: Mapping[str, Said]
+
+
+class OpenShown(Entry, tag="open-keys"):
+    """The open keys of a watch, as the status shows them."""
+
+    watch: str
+    keys: Mapping[str, Said]
 
 
 class Answered(Entry, tag="verdict"):
@@ -222,6 +245,7 @@ class Answered(Entry, tag="verdict"):
     verdict: str
     revision: int = 0
     reasons: Mapping[str, str] = {}
+    opened: Mapping[str, Said] = {}
 
 
 class OffsetStored(Entry, tag="offset"):
@@ -269,6 +293,8 @@ Record = (
     | Delivered
     | Read
     | Reported
+    | KeysReported
+    | OpenShown
     | Answered
     | OffsetStored
     | Viewed

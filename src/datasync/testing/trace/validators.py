@@ -202,6 +202,14 @@ def key_gaps(model: WatchModel, event: DeliveredEvent) -> Lines:
             yield f"{step.key!r} leaves out a value before revision {step.revision}"
 
 
+def open_keys(model: WatchModel, shown: t.OpenShown) -> Iterator[str]:
+    """The status shows the open keys of a watch as it said of them last (G7)."""
+    for key in sorted(model.open.keys() | shown.keys.keys()):
+        said, seen = model.open.get(key), shown.keys.get(key)
+        if seen != said:
+            yield f"{key!r} is shown as {seen}, the watch said {said}"
+
+
 # -- what the log of an exact source foretells -----------------------------------------------------
 
 
@@ -311,9 +319,21 @@ def _missing(model: WatchModel, event: DeliveredEvent, at: Position) -> Iterator
         stored = at.history.value(key, at.position)
         differs = (None if stored is None else stored[0]) != model.accepted.get(key)
         # a snapshot in between may have hidden that a dirty key was written again
-        due = not _snapshot_between(model, event, at) if key in model.dirty else differs
+        due = not _snapshot_between(model, event, at) if _is_dirty(model, key, at) else differs
         if due and key not in present:
             yield key, position
+
+
+def _is_dirty(model: WatchModel, key: str, at: Position) -> bool:
+    """Whether the last write of the key up to there came when it was dirty."""
+    late = model.refused_late.get(key)
+    if late is None:
+        return key in model.dirty
+    stored = [
+        at.history.revision(where)
+        for where, keys, _ in at.history.touched(Scopes([key]), at.base, at.position)
+    ]
+    return bool(stored) and model.index.taken_over(stored[-1]) > late
 
 
 def _wrong_count(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
