@@ -437,24 +437,28 @@ MISTAKES = [
         "syncbase/core.py",
         "                    tally.note_keys(sub.mailbox.opened([diff[0]]))\n",
         "                    pass\n",
+        start=70,
     ),
     Mistake(
         "the same bytes of an open key are accepted where they waited",
         "syncbase/mailbox.py",
         "                group.tally.note_keys(self.opened(left))\n",
         "                pass\n",
+        start=990,
     ),
     Mistake(
         "an open key that a fold leaves as it is counts as accepted",
         "syncbase/mailbox.py",
         "            if opened:\n",
         "            if False:\n",
+        start=150,
     ),
     Mistake(
         "a write that nobody is brought any more counts as accepted though its key is open",
         "syncbase/confirmer.py",
         "                tally.note_keys(sub.mailbox.opened(mine))\n",
         "                pass\n",
+        start=60,
     ),
     Mistake(
         "of a fold each publisher hears of all keys",
@@ -491,18 +495,21 @@ MISTAKES = [
         "syncbase/delivery.py",
         "                before = sub.outstanding.before(key, before)\n",
         "                pass\n",
+        start=190,
     ),
     Mistake(
         "a watch with an open key is fast",
         "syncbase/delivery.py",
         "box.dirty or box.open or sub.refused",
         "box.dirty or sub.refused",
+        start=60,
     ),
     Mistake(
         "a key that fails is better than one that is pending",
         "outcome.py",
         '"pending": 2, "refused": 3, "failed": 4,',
         '"failed": 2, "refused": 3, "pending": 4,',
+        start=70,
     ),
 ]
 

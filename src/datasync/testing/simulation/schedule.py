@@ -254,6 +254,12 @@ class _Run:
         changes = self._changes(source) if self._single else dict([self._change(source)])
         self._start_publishing(source, changes)
 
+    def _put_again(self, key: str) -> None:
+        """Publish a key as it is, which changes nothing."""
+        source = self._sources[-1]
+        stored = source.state.get(key)
+        self._start_publishing(source, {key: None if stored is None else stored[0]})
+
     def _put_beside_a_registration(self, _: FaultySource) -> None:
         """Publish, in the moments beside it, what a watch that is registered or
         widened now is to see first."""
@@ -437,6 +443,7 @@ class _Run:
             edits=rng.random() < 0.3,
             opens=self._opens,
             act=self._act,
+            again=self._put_again,
         )
         self._actors.append(actor)
         actor.register()

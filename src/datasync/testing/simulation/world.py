@@ -46,7 +46,7 @@ class Actor:
     """One watch and what it does with its events; once `good`, it accepts
     all it can decode, at once.
 
-    opens: draws of which events it leaves keys open; None: of none.
+    opens: draws of which events it leaves keys open; None: of none. again: writes a key as it is.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Actor:
         edits: bool = False,
         opens: random.Random | None = None,
         act: Callable[[], None] = lambda: None,
+        again: Callable[[str], None] = lambda key: None,
     ) -> None:
         self.name = name
         self.scopes = list(scopes)
@@ -81,6 +82,7 @@ class Actor:
         self._opens = opens
         self._type: type[Any] = dict if edits else bytes
         self._act = act
+        self._again = again
         self._good = asyncio.Event()
 
     @property
@@ -213,6 +215,9 @@ class Actor:
         for _ in range(rng.choice([0, 1, 1, 2])):
             late = rng.choice([0.0, 0.0, 0.05, 0.3, 1.5])
             asyncio.get_running_loop().call_later(late, self._report_later, chosen, rng)
+        if rng.random() < 0.5:
+            late = rng.choice([0.0, 0.0, 0.02, 0.1])
+            asyncio.get_running_loop().call_later(late, self._again, rng.choice(chosen))
         if rng.random() < 0.1:
             return Pending("all of it waits")
         if rng.random() < 0.03:
