@@ -299,6 +299,26 @@ def test_of_a_fold_each_publisher_hears_of_its_own_keys_alone(run: Run) -> None:
     run(main())
 
 
+def test_a_handler_may_report_on_other_keys_before_it_returns(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+
+            @sync.watcher("a/", name="w")
+            async def handle(event: Any) -> None:
+                keys = {change.key for change in event.changes}
+                if "a/eth0" in keys:
+                    sync.watches["w"].report({"a/route": Accepted()})
+                elif keys:
+                    raise Outcomes({"a/route": Pending("no eth0")})
+
+            await sync.ready(60)
+            await not_applied(sync.put("a/route", b"1", confirm=60))
+            await sync.put("a/eth0", b"1", confirm=60)
+            await sync.put("a/route", b"1", confirm=60)
+
+    run(main())
+
+
 def test_a_plain_handler_reports_from_its_thread(run: Run) -> None:
     async def main() -> None:
         sync = DataSync("memory://")

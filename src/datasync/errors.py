@@ -233,7 +233,17 @@ class HistoryChanged(DataSyncError):
     belongs to a history that is gone."""
 
 
-class Refused(DataSyncError):
+class _OfKeys(DataSyncError):
+    """What `Refused`, `Pending` and `Failed` share, so that a type checker finds what a dict of
+    several of them holds.
+    """
+
+    def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
+        """The outcomes, for an event that is about `keys`."""
+        raise NotImplementedError
+
+
+class Refused(_OfKeys):
     """Raised by a handler: these keys were left as they were, all others were applied.
 
     reasons: why, by refused key, as the publisher is told it; or one reason, for all keys of the
@@ -255,7 +265,6 @@ class Refused(DataSyncError):
         return self.reasons
 
     def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
-        """The outcomes, for an event that is about `keys`."""
         return {
             key: KeyOutcome(Verdict.REFUSED, printable(str(reason)))
             for key, reason in self.of(keys).items()
@@ -265,7 +274,7 @@ class Refused(DataSyncError):
         return type(self), (self.reasons,)
 
 
-class _Open(DataSyncError):
+class _Open(_OfKeys):
     """What `Pending` and `Failed` share."""
 
     _verdict: ClassVar[Verdict]
@@ -275,7 +284,6 @@ class _Open(DataSyncError):
         self.reason = reason
 
     def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
-        """The outcomes, for an event that is about `keys`."""
         return dict.fromkeys(keys, KeyOutcome(self._verdict, printable(str(self.reason))))
 
 
@@ -304,7 +312,7 @@ class Failed(_Open):
     _verdict = Verdict.FAILED
 
 
-Said = Accepted | Refused | Pending | Failed
+Said = Accepted | _OfKeys
 """What a handler says of one key."""
 
 
@@ -347,7 +355,7 @@ def outcomes_of(said: Mapping[str, Said]) -> dict[str, KeyOutcome]:
 def _outcome_of(key: str, said: object) -> KeyOutcome:
     if isinstance(said, Accepted):
         return KeyOutcome(Verdict.ACCEPTED)
-    if isinstance(said, Refused | Pending | Failed):
+    if isinstance(said, _OfKeys):
         of_key = said.by_key([key])
         if key in of_key:
             return of_key[key]

@@ -80,6 +80,16 @@ async def interfaces(
     raise datasync.Refused({change.key: "no such link" for change in event.changes})
 
 
+def outcomes_of_keys() -> None:
+    said = {"a": datasync.Pending("no eth0"), "b": datasync.Failed("busy")}
+    more = {"a": datasync.Pending("no eth0"), "b": datasync.Refused("no")}
+    sync.watches["network"].report({"a": datasync.Accepted(), "b": datasync.Failed()})
+    sync.watches["network"].report(said)
+    datasync.Outcomes({"a": datasync.Accepted})  # type: ignore[dict-item]
+    datasync.Outcomes(said)
+    raise datasync.Outcomes(more)
+
+
 @sync.watcher("config/route/", type=Route, after=["interfaces"])
 def routes(event: datasync.ResyncEvent[Route] | datasync.ChangeEvent[Route]) -> None:
     raise datasync.Retry(after=1.5)
