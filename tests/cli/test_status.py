@@ -10,8 +10,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from datasync import DataSync
+from datasync import DataSync, Failed, Outcomes, Pending
 from datasync.testing.contract import eventually
 from tests.helpers.command_line import Command, Result, Shell
 from tests.helpers.files import replace
@@ -238,6 +239,35 @@ def test_watching_somebody_who_never_answers_ends_as_any_other_command(shell: Sh
     result = shell.run("status", f"http://127.0.0.1:{port}", "--watch")
     assert (result.code, result.out) == (1, "")
     assert "connection refused" in result.error
+
+
+def test_open_keys_are_shown_and_only_those_that_failed_are_trouble(shell: Shell) -> None:
+    said = {"a/1": Pending("no eth0"), "a/2": Failed("busy"), "a/3": Failed()}
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+
+            @sync.watcher("a/", name="w")
+            async def handle(event: Any) -> None:
+                raise Outcomes({change.key: said[change.key] for change in event.changes})
+
+            async def ask(*options: str) -> Result:
+                return await asyncio.to_thread(shell.run, "status", served.url, *options)
+
+            served = await sync.serve_status("127.0.0.1:0")
+            await sync.ready(60)
+            await sync.put("a/1", b"1")
+            await eventually(lambda: sync.status().watches[0].open)
+            assert "    a/1: pending, no eth0" in (await ask()).out.splitlines()
+            assert (await ask("--check")).code == 0
+            await sync.txn().put("a/2", b"1").put("a/3", b"1").commit()
+            await eventually(lambda: len(sync.status().watches[0].open) == 3)
+            checked = await ask("--check")
+            assert (checked.code, checked.out) == (1, "w: a/2: failed, busy\nw: a/3: failed\n")
+            told = json.loads((await ask("--json")).out)
+            assert told["watches"][0]["open"]["a/1"] == {"verdict": "pending", "reason": "no eth0"}
+
+    asyncio.run(main())
 
 
 def test_a_check_names_the_file_that_does_not_parse(shell: Shell, tmp_path: Path) -> None:

@@ -18,7 +18,16 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from datasync import Backoff, ChangeEvent, DataSync, MissingExtra, Refused
+from datasync import (
+    Backoff,
+    ChangeEvent,
+    DataSync,
+    Failed,
+    MissingExtra,
+    Outcomes,
+    Pending,
+    Refused,
+)
 from datasync.metrics import FAMILIES, Family
 from datasync.metrics.otel import observe
 from datasync.metrics.prometheus import StatusCollector
@@ -201,6 +210,23 @@ def test_how_long_events_took_is_counted_by_steps(run: Run, kind: str) -> None:
             await eventually(lambda: parsed(sync)["datasync_watch_handler_seconds_count"] == 2)
             if kind == "stream":
                 reader.cancel()
+
+    run(main())
+
+
+def test_open_keys_are_counted(run: Run) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+
+            @sync.watcher("")
+            async def waits(event: Any) -> None:
+                if event.changes:
+                    raise Outcomes({"a": Pending(), "b": Failed()})
+
+            await sync.ready(60)
+            assert parsed(sync)["datasync_watch_open_keys"] == 0
+            await sync.txn().put("a", b"1").put("b", b"1").put("c", b"1").commit()
+            await eventually(lambda: parsed(sync)["datasync_watch_open_keys"] == 2)
 
     run(main())
 

@@ -10,12 +10,14 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.helpers.rest.browser import Browser
+from datasync import Accepted, Failed, Outcomes, Pending, blocking
+from tests.helpers.rest.browser import Browser, browser
 from tests.restsync.test_page import page, put, wait
 
 pytestmark = [pytest.mark.once, pytest.mark.alone("browser")]
@@ -52,6 +54,31 @@ def followed(port: int, seen: Browser, key: str) -> bool:
     """Whether a change of that key is shown; makes one."""
     put(port, key, b"%d" % time.monotonic_ns())
     return key in seen.text("#tail")
+
+
+def test_open_keys_are_shown_until_they_are_reported() -> None:
+    with blocking.DataSync("memory://") as sync, browser() as seen:
+
+        @sync.watcher("config/", name="net")
+        def handle(event: Any) -> None:
+            keys = [change.key for change in event.changes]
+            said = Pending("<b>no eth0</b>"), Failed("busy")
+            if keys:
+                raise Outcomes(dict(zip(keys, said, strict=True)))
+
+        sync.ready(60)
+        sync.txn().put("config/a", b"1").put("config/b", b"1").commit()
+        seen.look()
+        seen.open(sync.serve_status("127.0.0.1:0").url)
+        rows = "return [...document.querySelectorAll('.refused > *')].map((e) => e.textContent)"
+        wait(
+            lambda: (
+                seen.js(rows) == ["config/a", "pending: <b>no eth0</b>", "config/b", "failed: busy"]
+            )
+        )
+        assert seen.text("#headline") == "All is in step"
+        sync.watches["net"].report({"config/a": Accepted(), "config/b": Accepted()})
+        wait(lambda: seen.js(rows) == [])
 
 
 def test_nothing_that_is_stored_becomes_markup_or_breaks_the_page(tmp_path: Path) -> None:

@@ -95,6 +95,14 @@ FAMILIES = (
         ),
     ),
     Family(
+        "datasync_watch_open_keys",
+        "gauge",
+        "Keys that are pending, or failed and are tried again by the watch itself.",
+        lambda now: (
+            ({"watch": watch.name}, len(watch.open) + watch.more_open) for watch in now.watches
+        ),
+    ),
+    Family(
         "datasync_watch_handler_seconds",
         "histogram",
         "Time from the delivery of an event to the report on it.",
