@@ -384,7 +384,7 @@ class Engine:
                 f"{sub.name!r} does not watch the key {unknown[0]!r}; name keys as `change.key` "
                 "shows them"
             )
-        self._core.delivery.report_keys(sub, said)
+        self._delivery.report_keys(sub, said)
         if not self._draining:
             self.drain()
 
