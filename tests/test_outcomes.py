@@ -391,3 +391,8 @@ def test_they_survive_a_copy(error: Any) -> None:
     assert (
         str(Outcomes({"a": Pending("no eth0"), "b": Failed()})) == "a: pending, no eth0; b: failed"
     )
+
+
+def test_the_text_of_many_outcomes_names_the_first_ones() -> None:
+    many = Outcomes({f"{number}": Failed() for number in range(1500)})
+    assert str(many) == "0: failed; 1: failed; 2: failed; 3: failed; 4: failed; and 1,495 more"

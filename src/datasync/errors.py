@@ -8,6 +8,7 @@ everything else is a failure met while running (exit 1). `Refused`, `Pending`, `
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -46,6 +47,10 @@ __all__ = [
     "WatchClosed",
     "WrongLoop",
 ]
+
+
+_NAMED = 5
+"""Keys that the text of `Outcomes` names, at most: there may be a hundred thousand."""
 
 
 class DataSyncError(Exception):
@@ -327,12 +332,12 @@ class Outcomes(DataSyncError):
 
     def __init__(self, outcomes: Mapping[str, Said]) -> None:
         self._by_key = outcomes_of(outcomes)
-        super().__init__(
-            "; ".join(
-                f"{key}: {said.verdict.value}" + (f", {said.reason}" if said.reason else "")
-                for key, said in self._by_key.items()
-            )
+        named = "; ".join(
+            f"{key}: {said.verdict.value}" + (f", {said.reason}" if said.reason else "")
+            for key, said in itertools.islice(self._by_key.items(), _NAMED)
         )
+        more = f"; and {len(outcomes) - _NAMED:,} more" if len(outcomes) > _NAMED else ""
+        super().__init__(named + more)
         self.outcomes = dict(outcomes)
 
     def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:

@@ -49,8 +49,8 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic group: each key at most once, with its new bytes, or None where it was deleted.
 
     `final`: the reply is not for a publisher, who wants a verdict in time. It comes once all
-    watches have accepted or refused the commit, or what overwrote it: not when they fail at
-    first, nor when they are overdue.
+    watches have settled the commit, or what overwrote it, whatever they say of single keys: not
+    when they fail at first, nor when they are overdue.
     """
 
     position: Any

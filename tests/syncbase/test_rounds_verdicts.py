@@ -86,6 +86,16 @@ def test_a_refusal_of_other_keys_in_the_same_event_is_an_acceptance() -> None:
     assert second == [Result(Verdict.REFUSED, {"b": NO})]
 
 
+def test_a_final_tally_waits_while_the_event_comes_again() -> None:
+    tally = Tally(expected=1, final=True)
+    results, vote = heard(tally), Vote(tally, {"a"})
+    assert not vote.cast(Verdict.FAILED)
+    assert not vote.cast(Verdict.OVERDUE)
+    failed = {"a": KeyOutcome(Verdict.FAILED, "busy")}  # by its key: the event does not come again
+    assert vote.cast(Verdict.FAILED, failed)
+    assert results == [Result(Verdict.FAILED, failed)]
+
+
 def test_a_failure_concerns_every_key() -> None:
     tally = Tally(expected=1)
     results = heard(tally)
