@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from datasync.errors import DecodeError, Refused, Retry
+from datasync.errors import DecodeError, Failed, Outcomes, Pending, Refused, Retry
+from datasync.outcome import KeyOutcome, Verdict
 from tests.helpers.core import Bench
 
 Said = Callable[[], list[tuple[str, str]]]
@@ -81,6 +82,33 @@ def test_refused_keys_are_told_until_none_is_left(said: Said) -> None:
             ("WARNING", f"watch: CHANGE at revision {revision}, refused: a/1: too large")
             for revision in (2, 3, 5)
         ),
+        ("INFO", "watch: applied all of it again"),
+    ]
+
+
+def test_keys_that_fail_are_told_beside_the_refused_ones_and_pending_ones_are_not(
+    said: Said,
+) -> None:
+    bench = Bench()
+    sub = bench.watch()
+    bench.start()
+    bench.commit(dict.fromkeys(("a/1", "a/2", "a/3"), b"1"))
+    outcomes = {"a/1": Refused("too large"), "a/2": Failed("busy"), "a/3": Pending("no eth0")}
+    bench.report(sub, Outcomes(outcomes))
+    bench.delivery.report_keys(sub, {"a/3": KeyOutcome(Verdict.REFUSED, "no eth0 at all")})
+    bench.commit({"a/1": b"2", "a/3": b"2"})
+    bench.report(sub)
+    bench.commit({"a/2": b"3"})
+    bench.report(sub)
+    bench.commit({"a/3": b"3"})
+    bench.report(sub, Refused("no"))
+    bench.commit({"a/3": b"4"})
+    bench.report(sub, Pending("no eth0"))
+    assert said() == [
+        ("WARNING", "watch: CHANGE at revision 2, refused: a/1: too large, failed: a/2: busy"),
+        ("WARNING", "watch: reported later, refused: a/3: no eth0 at all"),
+        # nothing is refused any more, and a/2 still fails
+        ("WARNING", "watch: CHANGE at revision 5, refused: a/3: no"),
         ("INFO", "watch: applied all of it again"),
     ]
 

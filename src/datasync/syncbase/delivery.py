@@ -440,7 +440,7 @@ class Delivery:
             watchlog.refused(sub, out.event, outcomes)
         elif not refused:
             sub.trouble.refusals = 0
-            if not was_well:
+            if not was_well and worst_of(box.open.values()) is not Verdict.FAILED:
                 watchlog.accepted(sub)
 
         event, keys = out.event, len(out.batch.changes)

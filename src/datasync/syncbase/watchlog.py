@@ -39,7 +39,7 @@ def refused(sub: Subscriber, event: Event[Any] | None, outcomes: Mapping[str, Ke
     """
     if not _is_told(sub.trouble.refusals):
         return
-    text = "later" if event is None else _shown(event)
+    text = "reported later" if event is None else _shown(event)
     for verdict in (Verdict.REFUSED, Verdict.FAILED):
         reasons = {key: said.reason for key, said in outcomes.items() if said.verdict is verdict}
         if reasons:
