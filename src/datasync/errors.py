@@ -266,7 +266,7 @@ class Refused(_OfKeys):
     def of(self, keys: Iterable[str]) -> Mapping[str, str]:
         """The reasons by key, for an event that is about `keys`."""
         if isinstance(self.reasons, str):
-            return dict.fromkeys(keys, self.reasons)
+            return dict.fromkeys(sorted(keys), self.reasons)
         return self.reasons
 
     def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
@@ -289,7 +289,7 @@ class _Open(_OfKeys):
         self.reason = reason
 
     def by_key(self, keys: Iterable[str]) -> Mapping[str, KeyOutcome]:
-        return dict.fromkeys(keys, KeyOutcome(self._verdict, printable(str(self.reason))))
+        return dict.fromkeys(sorted(keys), KeyOutcome(self._verdict, printable(str(self.reason))))
 
 
 class Pending(_Open):

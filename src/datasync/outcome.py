@@ -191,7 +191,7 @@ class Vote(msgspec.Struct, gc=False):
             return False
         if outcomes and self.keys is not None:
             # G7: each publisher hears of its own keys alone
-            outcomes = {key: outcomes[key] for key in self.keys if key in outcomes}
+            outcomes = {key: outcomes[key] for key in sorted(self.keys) if key in outcomes}
             verdict = worst_of(outcomes.values())
         self.tally.vote(verdict, outcomes)
         return True

@@ -254,7 +254,7 @@ class Mailbox:
         """Those of the keys that are open: G7, what changes nothing of one is answered with what
         the watch said of it last.
         """
-        return {key: self.open[key] for key in keys if key in self.open}
+        return {key: self.open[key] for key in sorted(keys) if key in self.open}
 
     def before(self, key: str, now: Record | None) -> Record | None:
         """The record of a key before all that waits here; `now` is its newest one."""
