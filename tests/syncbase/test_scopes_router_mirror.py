@@ -170,6 +170,32 @@ def test_prune_forgets_what_lies_outside() -> None:
     assert [key for key, _ in before] == ["a/1", "b/1"]
 
 
+def test_a_snapshot_keeps_the_records_of_what_stands_as_it_stood() -> None:
+    mirror = Mirror(["only"], threading.RLock())
+    mirror.apply(0, [("a/1", b"1"), ("a/2", b"1"), ("b/1", b"1")], 1)
+    one = mirror.get("a/1")
+    staging: dict[str, Record] = {}
+    mirror.stage(0, staging, [("a/1", b"1", 1), ("a/2", b"2", 2), ("a/3", b"3", 3)])
+    diffs = [*mirror.replace(0, Scopes(["a/"]), staging)]
+    assert mirror.get("a/1") is one
+    assert [key for key, _, _ in diffs] == ["a/2", "a/3"]
+    assert [key for key, _ in mirror.under("")] == ["a/1", "a/2", "a/3", "b/1"]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_a_snapshot_adds_is_told_as_it_was(before: int) -> None:
+    """Also where it is asked for only later, and the mirror has forgotten some of it by then."""
+    mirror = Mirror(["only"], threading.RLock())
+    mirror.apply(0, [("z/old", b"1")][:before], 1)
+    assert len(mirror.under("")) == before  # there is an order from now on
+    staging: dict[str, Record] = {}
+    mirror.stage(0, staging, [("a/1", b"1", 1), ("b/1", b"1", 1)])
+    diffs = mirror.replace(0, Scopes(["a/", "b/"]), staging)
+    mirror.prune(0, Scopes(["a/", "z/"]))
+    assert [key for key, _ in mirror.under("")] == ["a/1", "z/old"][: 1 + before]
+    assert [(key, old) for key, old, _ in diffs] == [("a/1", None), ("b/1", None)]
+
+
 def test_a_copy_of_pairs_holds_nothing_else() -> None:
     mirror = Mirror(["only"], threading.RLock())
     mirror.apply(0, [("a/1", b"1"), ("a/2", b"1"), ("b/secret", b"1")], 1)

@@ -365,8 +365,6 @@ class Core:
         """
         layer.staging = None
         diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
-        if self.started:  # else nobody asks; what is kept below may be less than the snapshot
-            diffs = list(diffs)
         changed = layer.ready and (
             layer.history_changed
             or frame.history != layer.history
@@ -406,7 +404,10 @@ class Core:
         elif reason is not None:
             self._round(reason, diffs, tally)
         else:
-            self._catch_up(diffs, layer, tally)
+            # to ask each watch costs less than to look at so many keys
+            few = len(staging) <= len(self.subscribers)
+            if few or tally is not None or self._have_accepted(layer.staging_scopes):
+                self._catch_up(diffs, layer, tally)
             self._pump_waiting()
         if tally is not None:
             tally.close()
@@ -417,6 +418,19 @@ class Core:
             self.narrow()
         for onlooker in self.onlookers:
             onlooker.replaced()
+
+    def _have_accepted(self, scopes: Scopes) -> bool:
+        """Whether a watch of something in these scopes has accepted anything: others begin with a
+        RESYNC, and need not be told of each key.
+        """
+        return any(
+            not sub.mailbox.never_accepted
+            and (
+                any(scope in scopes for scope in sub.scopes)
+                or any(scope in sub.scopes for scope in scopes)
+            )
+            for sub in self.subscribers
+        )
 
     def _catch_up(self, diffs: Iterable[Diff], layer: Layer, tally: Tally | None) -> None:
         """Bring each watch, as one fold, what a snapshot of wider scopes shows to have changed."""

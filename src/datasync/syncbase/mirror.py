@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, overload
 from weakref import ref
@@ -122,12 +122,17 @@ class Mirror:
     def stage(
         self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]
     ) -> None:
-        """Add a chunk to a snapshot under way."""
-        make = self._types[layer]
+        """Add a chunk to a snapshot under way.
+
+        What stands as it stood keeps its record, so that there are not two of each meanwhile.
+        """
+        make, known = self._types[layer], self._layers[layer]
         for key, raw, revision in items:
             if type(key) is not str:
                 raise _bad_key(key)
-            snapshot[key] = make(raw, revision)
+            old = known.get(key)
+            same = old is not None and old.revision == revision and old.raw == raw
+            snapshot[key] = old if same and old is not None else make(raw, revision)
 
     def apply(
         self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
@@ -186,19 +191,30 @@ class Mirror:
 
         Returns what differs.
         """
+        known = [key for scope in scopes.minimal() for key in self._names(scope)]
+        if not known and len(self._layers) == 1:
+            return self._add(snapshot)
         mine = self._layers[layer]
-        if not mine and len(self._layers) == 1:
-            with self._lock:
-                self._layers[0] = self.records = snapshot
-                self._lent = None
-                self._order.forget()
-            return ((key, None, new) for key, new in snapshot.items())
-        known = (key for scope in scopes.minimal() for key, _ in self.under(scope))
         changes: list[tuple[str, Record | None]] = [
             (key, None) for key in known if key in mine and key not in snapshot
         ]
-        changes.extend(snapshot.items())
+        changes += [(key, new) for key, new in snapshot.items() if mine.get(key) is not new]
         return self._apply_layered(layer, changes)[0]
+
+    def _add(self, snapshot: dict[str, Record]) -> Iterator[Diff]:
+        """Take over a snapshot of keys of which none was known, where there is one layer."""
+        with self._lock:
+            if not self.records:
+                self._lent = None
+                self._layers[0] = self.records = snapshot
+                self._order.forget()
+                return _added(snapshot, self._lend())
+            self._leave_lent()
+            self.records.update(snapshot)
+            if self._order.touched is not None:
+                self._order.touched += snapshot
+                self._order.trim()
+        return _added(snapshot, None)
 
     def prune(self, layer: int, scopes: Scopes) -> None:
         """Drop what lies outside `scopes`: nobody watches it any more."""
@@ -218,19 +234,10 @@ class Mirror:
     def under(self, scope: str) -> Pairs:
         """The merged state under one prefix (or of one key), in key order, between two commits."""
         with self._lock:
-            records = self.records
-            if is_prefix(scope):
-                names = self._order.under(scope, records)
-            else:
-                names = [scope] if scope in records else []
-            if 2 * len(names) <= len(records):
-                return Pairs(names, [*map(records.__getitem__, names)])
-            read = None if self._lent is None else self._lent()
-            if read is None:
-                # the method of a dict alone could not be asked whether it is still in use
-                read = partial(records.__getitem__)
-                self._lent = ref(read)
-            return Pairs(names, _Lent(names, read))
+            names = self._names(scope)
+            if 2 * len(names) > len(self.records):
+                return Pairs(names, _Lent(names, self._lend()))
+            return Pairs(names, [*map(self.records.__getitem__, names)])
 
     def count(self, prefix: str) -> int:
         """How many keys there are under a prefix, between two commits."""
@@ -271,6 +278,21 @@ class Mirror:
                 self._order.trim()
         return diffs, same
 
+    def _names(self, scope: str) -> Sequence[str]:
+        """The keys in a scope, in order."""
+        if is_prefix(scope):
+            return self._order.under(scope, self.records)
+        return [scope] if scope in self.records else []
+
+    def _lend(self) -> partial[Record]:
+        """What reads the records by key as they are now, as long as it is kept."""
+        read = None if self._lent is None else self._lent()
+        if read is None:
+            # the method of a dict alone could not be asked whether it is still in use
+            read = partial(self.records.__getitem__)
+            self._lent = ref(read)
+        return read
+
     def _leave_lent(self) -> None:
         """Before a change: the state that is lent stays as it is, if it is still read (G4)."""
         lent, self._lent = self._lent, None
@@ -288,6 +310,12 @@ class Mirror:
                 return record
         self.records.pop(key, None)
         return None
+
+
+def _added(records: Mapping[str, Record], lent: object) -> Iterator[Diff]:
+    """All of these as new; `lent` is kept until they have been told."""
+    for key, new in records.items():
+        yield key, None, new
 
 
 def _bad_key(key: object) -> TypeError:
