@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -19,10 +20,20 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from datasync import Backoff, ChangeEvent, DataSync, NotApplied, Refused, UsageError
+from datasync import (
+    Backoff,
+    ChangeEvent,
+    DataSync,
+    NotApplied,
+    Refused,
+    UsageError,
+    open_url,
+)
 from datasync.restsync import RestSource
 from datasync.restsync.listener import Listener
 from datasync.testing.contract.waiting import eventually
+from datasync.traceparent import carried, carrying
+from tests.helpers.servers import free_ports
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -242,6 +253,90 @@ def test_the_trace_of_any_http_client_goes_on_in_an_agent_that_it_pushes_to(run:
         assert second.parent is None
 
     run(main())
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "grpc+watch"])
+def test_the_trace_of_a_grpc_client_goes_on_in_the_agent(run: Run, scheme: str) -> None:
+    async def main() -> None:
+        here, there = Spans(), Spans()
+        [port] = free_ports(1)
+        async with DataSync(f"grpc://127.0.0.1:{port}?initial=empty") as agent:
+            agent.trace(there.provider)
+
+            @agent.watcher("a/")
+            async def config(event: Any) -> None: ...
+
+            await agent.ready(60)
+            async with DataSync(f"{scheme}://127.0.0.1:{port}") as client:
+                await client.put("a/0", b"0")  # not traced
+                client.trace(here.provider)
+                async with asyncio.TaskGroup() as group:  # all of them over one stream
+                    for key in ("a/1", "a/2", "a/3"):
+                        group.create_task(client.put(key, b"1"))
+                await client.delete("a/1")
+            await eventually(lambda: len(there.named("config CHANGE")) == 5)
+
+        untraced, *changes = there.named("config CHANGE")
+        writes = here.named("datasync put") + here.named("datasync delete")
+        assert untraced.parent is None
+        assert len(writes) == 4
+        # each change is below its own write, with the revision that the client heard of
+        for write in writes:
+            [change] = [change for change in changes if is_child(change, write)]
+            assert attribute(change, "revision") == attribute(write, "revision")
+
+    run(main())
+
+
+def test_the_trace_of_a_resync_goes_on_over_grpc(run: Run) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def main() -> None:
+        spans = Spans()
+        [port] = free_ports(1)
+        async with DataSync(f"grpc://127.0.0.1:{port}?initial=empty") as agent:
+            agent.trace(spans.provider)
+
+            @agent.watcher("a/")
+            async def config(event: Any) -> None: ...
+
+            await agent.ready(60)
+            async with contextlib.aclosing(open_url(f"grpc://127.0.0.1:{port}")) as client:
+                with carrying(parent):
+                    # several messages, of which the first has the trace
+                    await client.replace((f"a/{n}", b"x" * 400_000) for n in range(4))
+                with carrying("nonsense"):
+                    await client.replace([("a/1", b"1")])
+            await eventually(lambda: len(spans.named("config RESYNC")) == 3)
+
+        _, first, second = spans.named("config RESYNC")
+        assert first.parent is not None
+        assert f"{first.parent.trace_id:032x}-{first.parent.span_id:016x}" == parent[3:-3]
+        assert second.parent is None
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("given", "carried_on"),
+    [
+        (f"00-{'a' * 32}-{'b' * 16}-01", f"00-{'a' * 32}-{'b' * 16}-01"),
+        (f" 00-{'a' * 32}-{'b' * 16}-00 ", f"00-{'a' * 32}-{'b' * 16}-00"),
+        (f"cc-{'a' * 32}-{'b' * 16}-01-what the future brings", f"00-{'a' * 32}-{'b' * 16}-01"),
+        (f"ff-{'a' * 32}-{'b' * 16}-01", None),
+        (f"00-{'A' * 32}-{'b' * 16}-01", None),
+        (f"00-{'a' * 32}-{'b' * 16}-01{'0' * 60_000}", None),
+        ("nonsense", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_only_what_has_the_form_of_a_trace_is_carried_on(
+    given: str | None, carried_on: str | None
+) -> None:
+    with carrying(given):
+        assert carried() == carried_on
+    assert carried() is None
 
 
 def test_a_handler_keeps_the_context_of_its_registration(run: Run) -> None:

@@ -52,6 +52,7 @@ from datasync.grpcsync.wire import (
 )
 from datasync.serving.access import Access
 from datasync.serving.followed import STREAM
+from datasync.traceparent import carried
 
 __all__ = ["Client", "Stream"]
 
@@ -394,7 +395,9 @@ class Stream(Generic[M]):
 
 
 def _parts(items: Iterable[tuple[str, bytes]]) -> Iterator[pb.ReplaceRequest]:
-    """The messages of a RESYNC. Raises `BadValue`."""
+    """The messages of a RESYNC, the first with the trace of the write that is under way. Raises
+    `BadValue`."""
+    trace = carried()
     keys: list[str] = []
     values: list[bytes] = []
     size = 0
@@ -404,12 +407,12 @@ def _parts(items: Iterable[tuple[str, bytes]]) -> Iterator[pb.ReplaceRequest]:
                 f"the value of {key!r} has {len(raw):,} bytes; {MAX_MESSAGE:,} is the limit"
             )
         if size and size + len(key) + len(raw) > PIECE:
-            yield pb.ReplaceRequest(keys=keys, values=values)
-            keys, values, size = [], [], 0
+            yield pb.ReplaceRequest(keys=keys, values=values, traceparent=trace)
+            keys, values, size, trace = [], [], 0, None
         keys.append(key)
         values.append(raw)
         size += len(key) + len(raw)
-    yield pb.ReplaceRequest(keys=keys, values=values)
+    yield pb.ReplaceRequest(keys=keys, values=values, traceparent=trace)
 
 
 def _serialize(message: Message) -> bytes:

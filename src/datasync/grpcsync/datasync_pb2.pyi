@@ -25,7 +25,7 @@ UNWATCHED: Verdict
 PENDING: Verdict
 
 class CommitRequest(_message.Message):
-    __slots__ = ("id", "keys", "values", "ttls", "deletes", "checks", "reply")
+    __slots__ = ("id", "keys", "values", "ttls", "deletes", "checks", "reply", "traceparent")
     ID_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class CommitRequest(_message.Message):
     DELETES_FIELD_NUMBER: _ClassVar[int]
     CHECKS_FIELD_NUMBER: _ClassVar[int]
     REPLY_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     keys: _containers.RepeatedScalarFieldContainer[str]
     values: _containers.RepeatedScalarFieldContainer[bytes]
@@ -40,7 +41,8 @@ class CommitRequest(_message.Message):
     deletes: _containers.RepeatedCompositeFieldContainer[Delete]
     checks: _containers.RepeatedCompositeFieldContainer[Check]
     reply: bool
-    def __init__(self, id: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., ttls: _Optional[_Iterable[float]] = ..., deletes: _Optional[_Iterable[_Union[Delete, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., reply: bool = ...) -> None: ...
+    traceparent: str
+    def __init__(self, id: _Optional[int] = ..., keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., ttls: _Optional[_Iterable[float]] = ..., deletes: _Optional[_Iterable[_Union[Delete, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., reply: bool = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Delete(_message.Message):
     __slots__ = ("key", "prefix")
@@ -123,12 +125,14 @@ class CommitReplies(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[CommitReply, _Mapping]]] = ...) -> None: ...
 
 class ReplaceRequest(_message.Message):
-    __slots__ = ("keys", "values")
+    __slots__ = ("keys", "values", "traceparent")
     KEYS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     keys: _containers.RepeatedScalarFieldContainer[str]
     values: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, keys: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[bytes]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class GetRequest(_message.Message):
     __slots__ = ("key",)

@@ -39,6 +39,7 @@ from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
 from datasync.source import ROW_BYTES, Source
 from datasync.tasks import end_tasks
+from datasync.traceparent import carrying
 
 __all__ = ["SERVICE", "DataSyncService"]
 
@@ -191,12 +192,13 @@ class DataSyncService:
         self, requests: AsyncIterator[pb.ReplaceRequest], context: Any
     ) -> pb.CommitReply | None:
         """A RESYNC: nothing happens before all of it is here."""
-        size = 0
+        size, trace = 0, ""
         try:
             items: list[tuple[str, bytes]] = []
             while (request := await _next(requests)) is not None:
                 if len(request.keys) != len(request.values):
                     raise BadValue("keys and values differ in number; send a value for each key")
+                trace = trace or request.traceparent
                 more = request.ByteSize() + ROW_BYTES * len(request.keys)
                 size += more
                 self._coming += more
@@ -211,7 +213,8 @@ class DataSyncService:
                 items += zip(request.keys, request.values, strict=True)
             for key, _ in items:
                 check_key(key, rooted=False)
-            committed = await self._source.replace(items)
+            with carrying(trace):
+                committed = await self._source.replace(items)
             del items
             self._coming, size = self._coming - size, 0  # it is the source that keeps them now
             return reply_of(0, committed, await committed.verdict())
@@ -278,7 +281,8 @@ class DataSyncService:
         try:
             operations = operations_of(request)
             check_options(self._source, operations)
-            committed = await self._source.commit(operations, reply=wants)
+            with carrying(request.traceparent):
+                committed = await self._source.commit(operations, reply=wants)
             del request, operations  # G9: a call that waits for its verdict keeps no values
             result = committed.result
             if isinstance(result, asyncio.Future):

@@ -30,6 +30,7 @@ from datasync.source import (
     SnapshotChunk,
     SnapshotEnd,
 )
+from datasync.traceparent import carried
 
 __all__ = [
     "CAPABILITIES", "CHANGED", "HISTORY", "MAX_MESSAGE", "PIECE", "FrameReader", "capabilities_of",
@@ -201,10 +202,15 @@ class FrameReader:
 
 
 def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> pb.CommitRequest:
-    """One transaction, to be sent. Raises `BadValue` where it is too large."""
+    """One transaction, to be sent, with the trace of the write that is under way. Raises
+    `BadValue` where it is too large."""
     puts = [operation for operation in operations if type(operation) is Put]
     request = pb.CommitRequest(
-        id=number, keys=[put.key for put in puts], values=[put.raw for put in puts], reply=reply
+        id=number,
+        keys=[put.key for put in puts],
+        values=[put.raw for put in puts],
+        reply=reply,
+        traceparent=carried(),
     )
     if any(put.ttl is not None for put in puts):
         request.ttls.extend(put.ttl or 0.0 for put in puts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 from datasync.checks import check_operations, check_options, check_prefix
@@ -274,8 +274,7 @@ class Keys:
 
 def _trace(exchange: Exchange) -> AbstractContextManager[None]:
     """The trace that the client says its write belongs to."""
-    given = exchange.headers.get(b"traceparent")
-    return nullcontext() if given is None else carrying(given.decode("latin-1"))
+    return carrying(exchange.headers.get(b"traceparent", b"").decode("latin-1"))
 
 
 def _checked(prefix: str) -> str:
