@@ -1,4 +1,5 @@
-"""Cutting a connection of grpc's: it has no way to, for what its clients do not read."""
+"""Connections of grpc's: who is at the other end, and cutting one, which it has no way to, for what
+its clients do not read."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import socket
 import stat
 from urllib.parse import unquote
 
-__all__ = ["cut"]
+from datasync.endpoints import Endpoint
+
+__all__ = ["cut", "name_of"]
 
 _DESCRIPTORS = "/dev/fd"
 
@@ -28,6 +31,13 @@ def cut(peer: str, port: int) -> bool:
             if _shut(int(name), wanted, port):
                 return True
     return False
+
+
+def name_of(peer: str) -> str:
+    """The address of a client as a status shows it, from the name that grpc has for it; empty where
+    that is none of the network."""
+    found = _address(peer)
+    return "" if found is None else str(Endpoint.of(*found))
 
 
 def _shut(descriptor: int, wanted: tuple[str, int], port: int) -> bool:

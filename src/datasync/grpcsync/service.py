@@ -20,6 +20,7 @@ from datasync.errors import (
 )
 from datasync.grpc_channel import grpc
 from datasync.grpcsync import datasync_pb2 as pb
+from datasync.grpcsync.connections import name_of
 from datasync.grpcsync.methods import Methods, fail, unexpected
 from datasync.grpcsync.wire import (
     CAPABILITIES,
@@ -101,7 +102,11 @@ class DataSyncService:
             if resume is not None:
                 await self._hub.prove(resume)
             watcher = self._hub.subscribe(
-                list(request.scopes), resume, list(request.added), encode=encode
+                list(request.scopes),
+                resume,
+                list(request.added),
+                encode=encode,
+                peer=name_of(context.peer()),
             )
         except DataSyncError as error:
             _fail(context, error)
