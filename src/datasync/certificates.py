@@ -9,11 +9,14 @@ its client behind the handshake.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
+from pathlib import Path
+from typing import Any
 
 from datasync.endpoints import TlsFiles, is_loopback
-from datasync.errors import DataSyncError, Disconnected, Unauthorized
+from datasync.errors import BadUrl, DataSyncError, Disconnected, Unauthorized
 from datasync.findings import Finding, Severity
 
 __all__ = [
@@ -22,12 +25,19 @@ __all__ = [
     "client_not_accepted",
     "encryption_findings",
     "explained",
+    "own_findings",
     "server_not_accepted",
 ]
 
 _DAY = 86400.0
 _SOON = 21 * _DAY
 """Seconds before the end of a certificate from which on it is worth a word."""
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which `ssl.VerifyFlags` has no name for."""
+_TURNS = 4
+"""Turns of each side within which any handshake is done."""
+_OTHER_KEY = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key that a certificate is not for: one of its kind, or of another."""
 _PATIENCE = 1.0
 """Seconds after which a server that says nothing has accepted the certificate."""
 _AUTHORITY = "name its authority with ?ca=file, or check ca= where it is given"
@@ -184,17 +194,86 @@ async def encryption_findings(
     finally:
         writer.transport.abort()
 
-    ends = ssl.cert_time_to_seconds(shown["notAfter"])
-    left = ends - time.time()
-    day = time.strftime("%Y-%m-%d", time.gmtime(ends))
+    return [_validity(f"that of {server}", shown)]
+
+
+def own_findings(files: TlsFiles) -> list[Finding]:
+    """How the certificate is that a client shows, as far as its files tell: a server may turn it
+    away for anything else. Nothing where it shows none.
+
+    Raises `BadUrl` for files that no client can be made with.
+    """
+    if files.cert is None or files.key is None:
+        return []
+    for path in (files.cert, files.key):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise BadUrl(
+                f"this client's: {path} cannot be read ({error.strerror}); see what cert= and key= "
+                "name, and let this user read it"
+            ) from None
+
+    name = f"this client's ({files.cert})"
+    try:
+        return [_validity(name, _as_shown(files.cert, files.key))]
+    except ssl.SSLCertVerificationError as error:
+        text = f"{name} was not issued for a client ({error.verify_message})"
+        return [Finding("certificate", Severity.ERROR, text, "have one issued for clientAuth")]
+    except ssl.SSLError as error:
+        if error.reason in _OTHER_KEY:
+            raise BadUrl(
+                f"{name} does not belong to the key {files.key}; name the key that it was issued "
+                "for with key="
+            ) from None
+        raise BadUrl(
+            f"{name} cannot be used with the key {files.key} ({error.reason or error}); name PEM "
+            "files with cert= and key=, the key without a password"
+        ) from None
+
+
+def _as_shown(cert: Path, key: Path) -> Any:
+    """What a certificate says, as a server finds it which trusts it, whenever it is shown: `ssl`
+    decodes only what it has verified. Raises `ssl.SSLError`."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(cert)
+    server.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in (server, client):  # a server has to show one as well, and nobody looks at it
+        context.load_cert_chain(cert, key, password="")
+
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(_TURNS):
+        for side in (asking, answering):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return answering.getpeercert()
+
+
+def _validity(name: str, shown: Any) -> Finding:
+    """How long a certificate is valid. shown: what `ssl` says of it."""
+    now = time.time()
+    begins, ends = (ssl.cert_time_to_seconds(shown[part]) for part in ("notBefore", "notAfter"))
+    left, day = ends - now, _day(ends)
+    if now < begins:
+        text = f"{name} is not valid before {_day(begins)}"
+        return Finding("certificate", Severity.ERROR, text, _RENEW)
+    if left <= 0:
+        return Finding("certificate", Severity.ERROR, f"{name} has expired, on {day}", _RENEW)
     if left > _SOON:
-        return [Finding("certificate", Severity.OK, f"that of {server} is valid until {day}")]
+        return Finding("certificate", Severity.OK, f"{name} is valid until {day}")
     days = f"{left / _DAY:.0f} days" if left > 2 * _DAY else f"{left / 3600:.0f} hours"
-    return [
-        Finding(
-            "certificate",
-            Severity.WARNING,
-            f"that of {server} ends in {days}, on {day}",
-            "renew it; clients and servers of datasync read the files again by themselves",
-        )
-    ]
+    return Finding(
+        "certificate",
+        Severity.WARNING,
+        f"{name} ends in {days}, on {day}",
+        "renew it; clients and servers of datasync read the files again by themselves",
+    )
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))

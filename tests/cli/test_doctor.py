@@ -15,9 +15,10 @@ from datasync.cli import doctor
 from datasync.findings import Finding, Severity
 from datasync.kvdbsync.memory import MemorySource
 from datasync.testing.faults.source import FaultySource
+from tests.helpers.certificates import Authority
 from tests.helpers.command_line import Command, Result, Shell
 from tests.helpers.grpc.agents import agent as grpc_agent
-from tests.helpers.servers import free_ports, listening
+from tests.helpers.servers import free_ports, listening, require
 
 
 def test_a_store_that_is_well(cli: Command) -> None:
@@ -167,3 +168,100 @@ def test_an_agent_is_asked_as_its_clients_do(cli: Command) -> None:
     result = cli("doctor", "rest://127.0.0.1:9191")
     assert result.code == 2
     assert "ask it as its clients do: http://host:port" in result.err
+
+
+# -- a certificate of its own ----------------------------------------------------------------------
+
+SPEAKING_TLS = [
+    "https://{}",
+    "grpcs://{}",
+    "grpcs+watch://{}",
+    "etcds://{}",
+    "rediss://{}",
+    "redis+cluster://{}",
+    "kafkas://{}/topic",
+]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    openssl = require("openssl", "apt-get install -y openssl")
+    made = Authority(openssl, tmp_path_factory.mktemp("own") / "ours")
+    for name, days in (("server", 30), ("soon", 10), ("expired", -1)):
+        made.issue(name, days)
+    return made
+
+
+def showing(url: str, authority: Authority, cert: str, key: str = "") -> str:
+    """The URL of a client that shows that certificate."""
+    more = "&tls=1" if url.startswith("redis+") else ""
+    return (
+        f"{url}?ca={authority.ca}&cert={authority.cert(cert)}&key={authority.key(key or cert)}"
+        f"{more}"
+    )
+
+
+@pytest.mark.parametrize("transport", SPEAKING_TLS)
+def test_an_own_certificate_is_told_before_a_server_is_asked(
+    cli: Command, authority: Authority, transport: str
+) -> None:
+    [port] = free_ports(1)
+    url = transport.format(f"127.0.0.1:{port}")  # where nobody listens
+    result = cli("doctor", showing(url, authority, "soon"), "--timeout", "2")
+    assert (result.code, result.err) == (1, "")
+    assert result.out.startswith(f"warning  certificate: this client's ({authority.cert('soon')}) ")
+    assert "error    reachable: " in result.out
+
+    # one that cannot be used ends it: there is no source without it
+    result = cli("doctor", showing(url, authority, "missing", "soon"))
+    assert (result.code, result.err) == (1, "")
+    assert result.out == (
+        f"error    certificate: this client's: {authority.cert('missing')} cannot be read "
+        "(No such file or directory)\n"
+        "         -> see what cert= and key= name, and let this user read it\n"
+    )
+    result = cli("doctor", showing(url, authority, "soon", "server"), "--json")
+    assert (result.code, result.err) == (1, "")
+    [finding] = [json.loads(line) for line in result.out.splitlines()]
+    assert (finding["about"], finding["severity"]) == ("certificate", "error")
+    assert "does not belong to the key" in finding["text"]
+
+
+def test_what_else_is_wrong_with_the_url_is_an_error_as_ever(
+    cli: Command, authority: Authority
+) -> None:
+    for url in (
+        showing("redis://127.0.0.1", authority, "soon"),  # which does not speak TLS
+        showing("etcds://127.0.0.1", authority, "soon") + "&what=1",
+        f"etcds://127.0.0.1?cert={authority.cert('soon')}",
+        "etcds://127.0.0.1?ca=missing.pem",
+    ):
+        result = cli("doctor", url)
+        assert (result.code, result.out) == (2, ""), url
+        assert result.err
+
+
+def test_a_server_that_wants_a_certificate(shell: Shell, authority: Authority) -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            await sync.ready(60)
+            page = showing("https://127.0.0.1:0", authority, "server")
+            url = (await sync.serve_status(page)).url
+
+            async def asked(name: str) -> tuple[int, list[list[str]]]:
+                result = await asyncio.to_thread(shell.run, "doctor", showing(url, authority, name))
+                lines = [line for line in result.out.splitlines() if line[0] != " "]
+                return result.code, [line.replace(":", "").split()[:4] for line in lines]
+
+            code, lines = await asked("soon")
+            assert code == 3
+            assert lines[0] == ["warning", "certificate", "this", "client's"]
+            assert lines[-1] == ["ok", "certificate", "that", "of"]
+            code, lines = await asked("expired")
+            assert code == 1
+            assert [line[:2] for line in lines] == [
+                ["error", "certificate"],
+                ["error", "reachable"],
+            ]
+
+    asyncio.run(main())

@@ -6,10 +6,18 @@ import argparse
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from datasync.cli.parser import Command, Positional, json_option, seconds, source_options
 from datasync.cli.sources import existing
-from datasync.errors import Conflict, DataSyncError, Disconnected, OutcomeUnknown, UsageError
+from datasync.errors import (
+    BadUrl,
+    Conflict,
+    DataSyncError,
+    Disconnected,
+    OutcomeUnknown,
+    UsageError,
+)
 from datasync.findings import Finding, Severity
 from datasync.keyspace import KeySpace
 from datasync.source import Check, PushSession, Put, Source
@@ -30,26 +38,49 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "r
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    if Url(options.url).scheme in ("rest", "rests"):
+    url = Url(options.url)
+    if url.scheme in ("rest", "rests"):
         raise UsageError(
-            f"{Url(options.url)} is an agent that listens; ask it as its clients do: "
-            "http://host:port"
+            f"{url} is an agent that listens; ask it as its clients do: http://host:port"
         )
+    output = Output(json=options.json)
+    told = [Severity.OK]
+
+    def tell(finding: Finding) -> None:
+        _tell(output, finding)
+        output.flush()
+        told.append(finding.severity)
+
+    def code() -> int:
+        return _CODES[max(told, key=list(Severity).index)]
+
+    try:
+        own = _own_certificate(url)
+    except BadUrl as error:  # there is no source without it
+        tell(_failed("certificate", error))
+        return code()
     source = KeySpace.of(options.label, options.prefix).seen(existing(options.url))
 
     async def work() -> int:
-        worst = Severity.OK
         try:
+            for finding in own:
+                tell(finding)
             async for finding in _examined(source, options.timeout):
-                _tell(output, finding)
-                output.flush()
-                worst = max(worst, finding.severity, key=list(Severity).index)
+                tell(finding)
         finally:
             await source.aclose()
-        return _CODES[worst]
+        return code()
 
-    output = Output(json=options.json)
     return run(work())
+
+
+def _own_certificate(url: Url) -> list[Finding]:
+    """How that is which the URL names, on whatever transport: it is looked at before a server is,
+    which may not say what it has against it. Raises `BadUrl`."""
+    from datasync.certificates import own_findings  # no other command need wait for them
+    from datasync.endpoints import TlsFiles
+
+    return own_findings(TlsFiles(*(url.option(name, Path, None) for name in TlsFiles._fields)))
 
 
 def _tell(output: Output, finding: Finding) -> None:
