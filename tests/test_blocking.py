@@ -400,6 +400,32 @@ def test_ctrl_c_ends_a_call_that_waits_and_nothing_is_lost() -> None:
     ]
 
 
+def test_a_signal_that_does_not_wake_the_main_thread_is_heard_all_the_same() -> None:
+    """As one does that comes just before it begins to wait."""
+    said = run_until(
+        "ready",
+        lambda program: None,
+        """
+        import signal, threading, time
+        from datasync.blocking import DataSync
+
+        sync = DataSync("memory://")
+
+        @sync.watcher("a/")
+        def handler(event):
+            print("ready")
+            while not sync._inner._life._stopped._waiters:  # the main thread is about to wait
+                time.sleep(0.01)
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        sync.run()
+        print("closed")
+        """,
+    )
+    assert said.splitlines() == ["ready", "closed"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_ends_cleanly_at_a_signal(number: signal.Signals) -> None:
     said = run_until(

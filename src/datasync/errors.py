@@ -238,7 +238,7 @@ class HistoryChanged(DataSyncError):
     belongs to a history that is gone."""
 
 
-class _OfKeys(DataSyncError):
+class HandlerOutcome(DataSyncError):
     """What `Refused`, `Pending` and `Failed` share, so that a type checker finds what a dict of
     several of them holds.
     """
@@ -248,7 +248,7 @@ class _OfKeys(DataSyncError):
         raise NotImplementedError
 
 
-class Refused(_OfKeys):
+class Refused(HandlerOutcome):
     """Raised by a handler: these keys were left as they were, all others were applied.
 
     reasons: why, by refused key, as the publisher is told it; or one reason, for all keys of the
@@ -279,7 +279,7 @@ class Refused(_OfKeys):
         return type(self), (self.reasons,)
 
 
-class _Open(_OfKeys):
+class OpenOutcome(HandlerOutcome):
     """What `Pending` and `Failed` share."""
 
     _verdict: ClassVar[Verdict]
@@ -292,7 +292,7 @@ class _Open(_OfKeys):
         return dict.fromkeys(sorted(keys), KeyOutcome(self._verdict, printable(str(self.reason))))
 
 
-class Pending(_Open):
+class Pending(OpenOutcome):
     """Of a key in `Outcomes`: it waits for something else, and will be applied when that comes.
     Raised by a handler itself: all keys of the event do.
 
@@ -304,7 +304,7 @@ class Pending(_Open):
     _verdict = Verdict.PENDING
 
 
-class Failed(_Open):
+class Failed(OpenOutcome):
     """Of a key in `Outcomes`: it could not be applied, and the handler itself tries it again.
     Raised by a handler itself: all keys of the event could not. (Any other exception: the event
     comes again.)
@@ -317,7 +317,7 @@ class Failed(_Open):
     _verdict = Verdict.FAILED
 
 
-Said = Accepted | _OfKeys
+Said = Accepted | HandlerOutcome
 """What a handler says of one key."""
 
 
@@ -360,7 +360,7 @@ def outcomes_of(said: Mapping[str, Said]) -> dict[str, KeyOutcome]:
 def _outcome_of(key: str, said: object) -> KeyOutcome:
     if isinstance(said, Accepted):
         return KeyOutcome(Verdict.ACCEPTED)
-    if isinstance(said, _OfKeys):
+    if isinstance(said, HandlerOutcome):
         of_key = said.by_key([key])
         if key in of_key:
             return of_key[key]

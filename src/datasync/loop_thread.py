@@ -27,6 +27,10 @@ log = logger("datasync")
 
 _JOIN_TIMEOUT = 5.0
 """Seconds that the thread has to end once nobody uses it."""
+_SIGNALS = 1.0
+"""Seconds after which the main thread, while it waits, looks whether a signal has come. One that
+comes in the moment before it begins to wait, or to another thread, does not wake it.
+"""
 
 
 class LoopThread:
@@ -125,7 +129,7 @@ class LoopThread:
                     raise _closed()
                 self._calls.add(call)
                 self._loop.call_soon_threadsafe(call.begin, self._loop)
-            return call.result()
+            return _result_of(call)
         except BaseException:
             if not call.done():
                 self._cancel(call)
@@ -203,6 +207,16 @@ class _Call(concurrent.futures.Future[R]):
         self._task = None
         if task.cancelled():
             self.fail(_closed())
+
+
+def _result_of(call: _Call[R]) -> R:
+    """Wait for it, and let the signals of the program have their way meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        return call.result()
+    while not call.done():
+        with contextlib.suppress(TimeoutError):  # also its own, which is raised below
+            return call.result(_SIGNALS)
+    return call.result()
 
 
 def _closed() -> WatchClosed:

@@ -43,7 +43,7 @@ class Face(blocking.DataSync):
 
     def _hold(self, inner: Any) -> None:
         super()._hold(inner)
-        self._handling: set[concurrent.futures.Future[Any]] = set()
+        self._handling: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         try:
@@ -67,9 +67,10 @@ class Face(blocking.DataSync):
 
     async def _cancel_handlers(self) -> None:
         """As closing cancels an async handler."""
-        for handling in tuple(self._handling):
-            handling.cancel()
-        for _ in range(3):  # for that to reach their tasks, and for these to end
+        if self._inner._life.closed:
+            for handling in tuple(self._handling):
+                handling.cancel()
+        for _ in range(3):  # for that to reach them, and for these to end
             await asyncio.sleep(0)
 
     async def __aenter__(self) -> Any:
@@ -119,12 +120,21 @@ class Face(blocking.DataSync):
 
         def decorate(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
             def handle(event: Any) -> None:
-                handling = asyncio.run_coroutine_threadsafe(handler(event), loop)
-                self._handling.add(handling)
-                try:
-                    handling.result()
-                finally:
-                    self._handling.discard(handling)
+                outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+                async def handling() -> None:
+                    try:
+                        outcome.set_result(await handler(event))
+                    except BaseException as error:
+                        outcome.set_exception(error)
+
+                def begin() -> None:
+                    task = loop.create_task(handling())
+                    self._handling.add(task)
+                    task.add_done_callback(self._handling.discard)
+
+                loop.call_soon_threadsafe(begin)
+                outcome.result()  # what is cancelled too late has ended by itself
 
             handle.__name__ = getattr(handler, "__name__", "handler")
             register(handle if is_async(handler) else handler)

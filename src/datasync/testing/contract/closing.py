@@ -96,12 +96,13 @@ class Closing(Base):
 
     @scenario()
     async def test_g12_close_is_bounded_though_a_handler_hangs(self, store: Store) -> None:
-        cancelled = asyncio.Event()
+        handling, cancelled = asyncio.Event(), asyncio.Event()
         release = threading.Event()
         sync = store.open(close_timeout=0.3)
 
         @sync.watcher("a/", name="hangs")
         async def hangs(event: Any) -> None:
+            handling.set()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -112,7 +113,8 @@ class Closing(Base):
             release.wait(20)
 
         await sync.start()
-        await eventually(lambda: sync.status().watches[0].state == "resyncing")
+        await eventually(handling.is_set)
+        assert sync.status().watches[0].state == "resyncing"
         await asyncio.wait_for(sync.aclose(), 60)
         assert cancelled.is_set()
         release.set()
