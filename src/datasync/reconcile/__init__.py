@@ -1,0 +1,1 @@
+"""Objects that depend on each other, brought into the state that is stored."""

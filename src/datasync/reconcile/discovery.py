@@ -1,0 +1,179 @@
+"""What the objects are, as far as it was found: read as a whole, or heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from datasync.reconcile.facts import is_wanted
+from datasync.reconcile.goals import Goals
+from datasync.reconcile.operations import Seen, Trouble, Verb
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import ABSENT, Change, Node
+
+__all__ = ["Discovery"]
+
+
+class Discovery(Goals):
+    """The part of the planner that knows what is there."""
+
+    def __init__(self, kind_of: Callable[[str], Rules | None]) -> None:
+        super().__init__(kind_of)
+        self._unread: dict[Rules, str] = {}
+        """Kinds of which nobody knows what is there, and why."""
+        self._reading: dict[int, set[str]] = {}
+        """What is newer than what each reading that is under way will show."""
+        self._readings = 0
+        self._suspects: dict[Node, None] = {}
+        """Those that were found, and not made in order."""
+
+    def unread(self, kind: Rules, why: str) -> None:
+        """What there is of that kind is not known; nothing of it is touched before it is."""
+        self._unread[kind] = why
+        for node in self.graph.nodes.values():
+            if node.kind is kind:
+                self._wake(node)
+
+    def begin_reading(self) -> int:
+        """What is read from now on may be older than what operations do meanwhile; returns what
+        `read` is to be told."""
+        self._readings += 1
+        self._reading[self._readings] = {
+            key for key, node in self.graph.nodes.items() if node.op is not None
+        }
+        return self._readings
+
+    def abandon_reading(self, number: int) -> None:
+        """Nothing was read."""
+        del self._reading[number]
+
+    def read(self, number: int, found: Mapping[Rules, Mapping[str, Seen]]) -> list[str]:
+        """What is there of these kinds, all of it; returns the keys that are not as they were
+        known to be."""
+        newer = self._reading.pop(number)
+        surprises = []
+        seen: list[Node] = []
+        for kind, things in found.items():
+            for key, thing in things.items():
+                node = self.graph.node(key)
+                if key not in newer and self._see(node, thing):
+                    surprises.append(key)
+                seen.append(node)
+            for node in list(self.graph.nodes.values()):
+                if (
+                    node.kind is kind and node.have is not ABSENT
+                    and node.key not in things and node.key not in newer
+                ):  # fmt: skip
+                    self._see(node, None)
+                    surprises.append(node.key)
+            if self._unread.pop(kind, None) is not None:
+                for node in self.graph.nodes.values():
+                    if node.kind is kind:
+                        self._wake(node)
+        for node in seen:
+            self._adopt(node)
+        for node in seen:
+            self._tie_parts(node)
+        return surprises
+
+    def notify(self, key: str, seen: Seen | None) -> bool:
+        """Somebody says what is there; None: nothing. Whether that is not as it was known to be.
+
+        An operation that runs on the object will say it itself.
+        """
+        node = self.graph.node(key)
+        if node.op is not None or (node.kind is not None and node.kind in self._unread):
+            return False
+        self._outdate(node)
+        surprise = self._see(node, seen)
+        self._adopt(node)
+        self._wake(node)
+        return surprise
+
+    def _outdate(self, node: Node) -> None:
+        """What is being read may show it as it was."""
+        for newer in self._reading.values():
+            newer.add(node.key)
+
+    def _see(self, node: Node, seen: Seen | None) -> bool:
+        """Take over what is there of an object. Whether it is a surprise."""
+        before = node.have
+        if seen is None:
+            surprise = before is not ABSENT
+            self._gone(node)
+        else:
+            surprise = before is ABSENT or not self._equals(node, before, seen.value)
+            node.have, node.handle = seen.value, seen.handle
+            if not is_wanted(node):
+                node.owned = node.owned if before is not ABSENT else seen.ours
+            if node.problem is not None and node.goal is ABSENT and is_wanted(node):
+                self._keep_found(node)
+            if surprise and before is not ABSENT and not is_wanted(node):
+                self._shake(node)
+            self._compare(node)
+        if node.trouble is not None:
+            node.trouble.uncertain = False
+        if surprise:
+            self._disappointed = True
+            self._suspects[node] = None
+        self.outlook.forget()
+        self._wake(node)
+        return surprise
+
+    def _equals(self, node: Node, one: Any, other: Any) -> bool:
+        if one is other or node.kind is None:
+            return one is other
+        try:
+            return node.kind.equal(node.key, one, other)
+        except Exception:
+            return False
+
+    def _adopt(self, node: Node) -> None:
+        """Know of a found object that is not as it is to be what it stands on, so that it changes,
+        or goes, in order."""
+        if node.have is ABSENT or node.kind is None or not node.owned:
+            return
+        before = [slot for slot in node.leans if isinstance(slot, Node)]
+        if not is_wanted(node):
+            self._keep_found(node)
+            self._aim(node, ABSENT, (), {})
+        elif node.change is not Change.NONE:
+            if node.family is not None:
+                before += node.family.parents
+            self._stand(node, self._relations_of_found(node)[0])
+        else:
+            return
+        self._stand(node, tuple(dict.fromkeys((*node.leans, *before))))
+
+    def _tie_parts(self, node: Node) -> None:
+        """Parts of an object that is to change or to go, which it is to have no more, go first."""
+        if node.have is ABSENT or not node.owned or (
+            is_wanted(node) and node.change is Change.NONE
+        ):  # fmt: skip
+            return
+        for key in self._relations_of_found(node)[1]:
+            part = self.graph.nodes.get(key)
+            if part is not None and part.have is not ABSENT and not is_wanted(part):
+                self._stand(part, tuple(dict.fromkeys((*part.leans, node))))
+
+    def _shake(self, node: Node) -> None:
+        """It has changed already: those that are to be made again when it does are."""
+        for choice in list(self.graph.choices_of(node)):
+            if choice.need.recreate_on_change:
+                for user in choice.users:
+                    if user.have is not ABSENT and user.goal is not ABSENT:
+                        user.change = Change.RECREATE
+                        self._wake(user)
+
+    def _vanish(self, node: Node) -> None:
+        """It has gone by itself, with what it stood on."""
+        if node.op is not None or node.have is ABSENT:
+            return
+        self._outdate(node)
+        if node.kind is not None and node.kind.can_retrieve and self.graph.is_unsure(node):
+            # something may be left that it stands on, and that nobody knows of
+            node.trouble = node.trouble or Trouble(Verb.DELETE, "may have gone with its needs")
+            node.trouble.uncertain = True
+        else:
+            self._gone(node)
+        self._wake(node)

@@ -1,0 +1,76 @@
+"""What can be said of one object from itself alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasync.reconcile.operations import Verb
+from datasync.reconcile.slots import ABSENT, Change, Node
+
+__all__ = [
+    "forget_family",
+    "has_failed",
+    "is_known",
+    "is_right",
+    "is_stored",
+    "is_wanted",
+    "key_of",
+    "stored_value",
+    "waits",
+]
+
+
+def key_of(node: Node) -> str:
+    """For sorting."""
+    return node.key
+
+
+def is_wanted(node: Node) -> bool:
+    """Whether anybody asks for it: the store, or an object that derives it."""
+    return node.goal is not ABSENT or node.problem is not None
+
+
+def is_stored(node: Node) -> bool:
+    """Whether the store has it."""
+    return node.family.stored is not ABSENT if node.family is not None else is_wanted(node)
+
+
+def stored_value(node: Node) -> Any:
+    """What the store has for an object that has no family yet."""
+    return node.goal if node.problem is None else node.problem.value
+
+
+def forget_family(node: Node) -> None:
+    """Give up what says no more than the object itself."""
+    family = node.family
+    if family is not None and not family.parents and not family.parts:
+        node.family = None
+
+
+def is_known(node: Node) -> bool:
+    """Whether it is there for certain, and nothing happens to it."""
+    return (
+        node.have is not ABSENT
+        and node.op is None
+        and not (node.trouble is not None and node.trouble.uncertain)
+    )
+
+
+def is_right(node: Node) -> bool:
+    """Whether it is as it is to be."""
+    if node.have is ABSENT:
+        return node.goal is ABSENT
+    return node.goal is not ABSENT and node.change is Change.NONE
+
+
+def waits(node: Node) -> bool:
+    """Whether it failed, and it is not time to try again."""
+    return node.trouble is not None and node.trouble.waits
+
+
+def has_failed(node: Node) -> bool:
+    """Whether it failed, and nothing is being done about it."""
+    trouble, op = node.trouble, node.op
+    if trouble is None or not (trouble.uncertain or trouble.waits):
+        return False
+    return op is None or op.verb is Verb.RETRIEVE

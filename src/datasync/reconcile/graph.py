@@ -1,0 +1,454 @@
+"""Who needs what, with the way back.
+
+What changes tells its slots, and these tell those who need them: a change touches nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from datasync.reconcile.needs import Needs
+from datasync.reconcile.operations import Verb
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import (
+    ABSENT,
+    ACTIVE,
+    CHANGES,
+    FIRM,
+    HOLDS,
+    LOOPED,
+    READY,
+    SAFE,
+    STANDS,
+    SURE,
+    Choice,
+    Node,
+    Slot,
+    is_support,
+)
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """All nodes by key, all choices by need.
+
+    wake: called with each node that has to be looked at, for something that concerns it changed.
+    vanished: called with each node that has gone by itself with what it stood on; it must only
+        note it.
+    """
+
+    def __init__(
+        self,
+        kind_of: Callable[[str], Rules | None],
+        wake: Callable[[Node], None],
+        vanished: Callable[[Node], None],
+    ) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.choices: dict[Needs, Choice] = {}
+        self.kind_of = kind_of
+        self._wake = wake
+        self._vanished = vanished
+        self._chosen: dict[Node, dict[Choice, None]] = {}
+        """The choices that a node is a member of."""
+        self._under: dict[str, dict[Choice, None]] = {}
+        """The choices by prefix."""
+        self._folders: dict[str, dict[str, Node | None]] | None = None
+        """What lies directly below each prefix; None until a need asks for one."""
+        self._parked: dict[Slot, dict[Node, None]] = {}
+        self.moved: dict[Choice, None] = {}
+        """The choices with which others go, and of which a member may have changed."""
+
+    # -- nodes and slots ---------------------------------------------------------------------------
+
+    def node(self, key: str) -> Node:
+        """The object with that key, made where there is none."""
+        node = self.nodes.get(key)
+        if node is None:
+            node = self.nodes[key] = Node(key, self.kind_of(key))
+            if self._folders is not None:
+                self._file(node)
+                for prefix in _prefixes(key):
+                    for choice in self._under.get(prefix, ()):
+                        self._join(node, choice)
+        return node
+
+    def drop_unused(self, node: Node) -> None:
+        """Forget an object of which nothing is known, and that nobody needs."""
+        if node.is_used or self.nodes.get(node.key) is not node:
+            return
+        if any(choice.need.keys for choice in self._chosen.get(node, ())):
+            return  # it is named there
+        del self.nodes[node.key]
+        for choice in self._chosen.pop(node, ()):
+            choice.members.pop(node)
+        self._parked.pop(node, None)
+        if self._folders is not None:
+            self._unfile(node.key)
+
+    def slot(self, need: Needs) -> Slot:
+        """What is to be leaned on for that need."""
+        if need.is_plain:
+            return self.node(need.keys[0])
+        choice = self.choices.get(need)
+        if choice is None:
+            choice = self.choices[need] = Choice(need)
+            if need.prefix is not None:
+                for node in list(self._below(need.prefix)):
+                    self._join(node, choice)
+                self._under.setdefault(need.prefix, {})[choice] = None
+            for key in need.keys:
+                node = self.node(key)
+                # a key that is only to be chosen has no user of its own to keep it
+                self._join(node, choice)
+        return choice
+
+    def choices_of(self, node: Node) -> Iterable[Choice]:
+        """The choices that it is a member of."""
+        return self._chosen.get(node, ())
+
+    def members(self, slot: Slot) -> Iterable[Node]:
+        """The objects that a slot may be met by."""
+        return (slot,) if isinstance(slot, Node) else slot.members  # type: ignore[attr-defined]
+
+    def _join(self, node: Node, choice: Choice) -> None:
+        choice.members[node] = 0
+        self._chosen.setdefault(node, {})[choice] = None
+        self.offer(node)
+
+    def _leave(self, slot: Slot) -> None:
+        """Nobody needs it any more."""
+        if isinstance(slot, Node):
+            self._wake(slot)
+            return
+        assert isinstance(slot, Choice)
+        del self.choices[slot.need]
+        self._parked.pop(slot, None)
+        if slot.need.prefix is not None:
+            same = self._under[slot.need.prefix]
+            del same[slot]
+            if not same:
+                del self._under[slot.need.prefix]
+        for node in slot.members:
+            chosen = self._chosen[node]
+            del chosen[slot]
+            if not chosen:
+                del self._chosen[node]
+            self._wake(node)
+
+    # -- prefixes ----------------------------------------------------------------------------------
+
+    def _below(self, prefix: str) -> Iterator[Node]:
+        if self._folders is None:
+            self._folders = {}
+            for node in self.nodes.values():
+                self._file(node)
+        rest = [prefix]
+        while rest:
+            for name, entry in self._folders.get(rest.pop(), {}).items():
+                if entry is None:
+                    rest.append(name)
+                else:
+                    yield entry
+
+    def _file(self, node: Node) -> None:
+        assert self._folders is not None
+        name: str = node.key
+        entry: Node | None = node
+        for prefix in _prefixes(node.key):
+            known = prefix in self._folders
+            self._folders.setdefault(prefix, {})[name] = entry
+            if known:
+                return
+            name, entry = prefix, None
+
+    def _unfile(self, key: str) -> None:
+        assert self._folders is not None
+        name = key
+        for prefix in _prefixes(key):
+            folder = self._folders[prefix]
+            del folder[name]
+            if folder:
+                return
+            del self._folders[prefix]
+            name = prefix
+
+    # -- who needs what ----------------------------------------------------------------------------
+
+    def rewire(self, node: Node, needs: tuple[Slot, ...], leans: tuple[Slot, ...]) -> None:
+        """From now on it needs `needs`, and stands on `leans`."""
+        old_needs, old_leans = node.needs, node.leans
+        if needs is old_needs and leans is old_leans:
+            return
+        node.needs, node.leans = needs, leans
+
+        if leans is not old_leans:
+            node.deep = any(type(slot) is Choice or slot.deep for slot in leans)  # type: ignore[attr-defined]
+            before, after = set(old_leans), set(leans)
+            for slot in leans:
+                if slot not in before:
+                    self.lean(slot)
+            for slot in old_leans:
+                if slot not in after:
+                    self.unlean(slot)
+
+        if needs is not old_needs or leans is not old_leans:
+            used = dict.fromkeys((*needs, *leans))
+            for slot in used:
+                slot.users[node] = None
+            for slot in (*old_needs, *old_leans):
+                if slot not in used and slot.users.pop(node, _GONE) is not _GONE and not slot.users:
+                    self._leave(slot)
+        if needs is not old_needs:
+            node.unmet = sum(not slot.held for slot in needs)
+
+    def lean(self, slot: Slot) -> None:
+        """One more stands on it."""
+        slot.leaning += 1
+        if type(slot) is Choice:
+            self._recount(slot)
+
+    def unlean(self, slot: Slot) -> None:
+        """One less stands on it."""
+        slot.leaning -= 1
+        if type(slot) is Choice:
+            self._recount(slot)
+        elif not slot.leaning:
+            self._wake(slot)  # type: ignore[arg-type]
+
+    def hold(self, node: Node, held: bool) -> None:
+        """It can, or can no more, be counted on."""
+        if node.held is not held:
+            node.held = held
+            self._tell(node)
+
+    def _tell(self, slot: Slot) -> None:
+        """Tell those who need it that it is now met, or no longer."""
+        step, told = (-1, 0) if slot.held else (1, 1)
+        for user in slot.users:
+            needs, leans = user.needs, user.leans
+            if needs is leans or not leans or slot in needs:
+                user.unmet += step
+            if user.have is not ABSENT or user.unmet == told:
+                self._wake(user)
+
+    # -- choices -----------------------------------------------------------------------------------
+
+    def offer(self, node: Node) -> None:
+        """Tell its choices how it stands."""
+        chosen = self._chosen.get(node)
+        if not chosen:
+            return
+        there, op, trouble = node.have is not ABSENT, node.op, node.trouble
+        updates = node.next is Verb.UPDATE
+        uncertain = trouble is not None and trouble.uncertain
+        active = uncertain or (op is not None and op.verb in (Verb.UPDATE, Verb.DELETE))
+        about = updates and not (trouble and trouble.waits)
+        newest = node.goal
+        if op is not None and op.verb is Verb.UPDATE:
+            updates = about = True
+            newest = op.new
+        stable = op is None and not about and not uncertain
+
+        for choice in chosen:
+            bits = 0
+            if there:
+                now = choice.fits(node.have)
+                later = choice.fits(newest) if updates else now
+                bits = choice.members[node] & LOOPED
+                if now:
+                    bits |= STANDS
+                if node.held and later and (now or about) and not bits & LOOPED:
+                    bits |= HOLDS
+                    if now and stable:
+                        bits |= READY
+                changes = choice.need.recreate_on_change and now and (about or not node.held)
+                if changes and not (node.deep and self.rests_on(node.leans, choice)):
+                    bits |= CHANGES
+                if not node.deep:
+                    bits |= SAFE
+            if active:
+                bits |= ACTIVE
+            if choice.need.goes_with:
+                self.moved[choice] = None
+            self._set(choice, node, bits)
+
+    def _set(self, choice: Choice, node: Node, bits: int) -> None:
+        old = choice.members[node]
+        if old == bits:
+            return
+        choice.members[node] = bits
+        choice.holding += bool(bits & HOLDS) - bool(old & HOLDS)
+        was_ready, was_standing, was_active = choice.ready, choice.standing, choice.active
+        choice.ready += bool(bits & READY) - bool(old & READY)
+        choice.standing += bool(bits & STANDS) - bool(old & STANDS)
+        choice.changing += bool(bits & CHANGES) - bool(old & CHANGES)
+        choice.active += bool(bits & ACTIVE) - bool(old & ACTIVE)
+        choice.firm += (bits & FIRM == FIRM) - (old & FIRM == FIRM)
+        choice.safe += (bits & SURE == SURE) - (old & SURE == SURE)
+        if choice.blocking and is_support(bits) != is_support(old):
+            node.blocks += is_support(bits) - is_support(old)
+            self._wake(node)
+        if old & HOLDS and not bits & HOLDS:
+            self._drop_loops(choice)
+        self._recount(choice)
+        if choice.blocking and bits & STANDS and not old & STANDS:
+            self._drop_loops(choice)
+        if (choice.ready and not was_ready) or (was_active and not choice.active):
+            self.unpark(choice)
+        if was_standing and not choice.standing and choice.need.goes_with:
+            for user in choice.users:
+                if choice in user.leans:
+                    self._vanished(user)
+
+    def _recount(self, choice: Choice) -> None:
+        """Whether it is held, and whether its members must stay for those who stand on it."""
+        held = choice.holding > 0 and not choice.changing
+        if held is not choice.held:
+            choice.held = held
+            self._tell(choice)
+        blocking = choice.leaning > 0 and (not choice.firm or choice.changing > 0)
+        if blocking is not choice.blocking:
+            choice.blocking = blocking
+            step = 1 if blocking else -1
+            for node, bits in choice.members.items():
+                if is_support(bits):
+                    node.blocks += step
+                    if not node.blocks:
+                        self._wake(node)
+            if blocking:
+                self._drop_loops(choice)
+
+    def drop_loops(self, choices: Iterable[Choice]) -> None:
+        """See whether any of those that these are met by stand on those who chose them."""
+        for choice in choices:
+            self._drop_loops(choice)
+            self._recount(choice)
+
+    def _drop_loops(self, choice: Choice) -> None:
+        """A member goes: those that are left must not stand on the ones who would have to stand
+        on them."""
+        if not choice.leaning or not choice.standing or choice.safe:
+            return
+        for node, bits in list(choice.members.items()):
+            if (
+                is_support(bits)
+                and self.rests_on(node.leans, choice)
+                and self._falls_with(node, choice)
+            ):
+                self._set(choice, node, bits & ~(HOLDS | READY) | LOOPED)
+
+    def rests_on(self, leans: Iterable[Slot], target: Slot) -> bool:
+        """Whether what stands on `leans` may stand, over however many others, on `target`, or on
+        one that stands on `target` where that is a choice."""
+        goals = set(target.users) if isinstance(target, Choice) else {target}
+        seen: set[Slot] = set()
+        rest = list(leans)
+        while rest:
+            slot = rest.pop()
+            if slot in seen:
+                continue
+            seen.add(slot)
+            if isinstance(slot, Choice):
+                rest += [node for node, bits in slot.members.items() if bits & STANDS]
+            elif slot in goals:
+                return True
+            else:
+                rest += slot.leans  # type: ignore[attr-defined]
+        return False
+
+    def _falls_with(self, node: Node, choice: Choice) -> bool:
+        """Whether it has nothing to stand on but those who stand on `choice`."""
+        # all that is below it falls, but for what is seen to stand without them
+        below: dict[Slot, None] = {node: None}
+        rest: list[Slot] = [node]
+        while rest:
+            slot = rest.pop()
+            more: Iterable[Slot] = ()
+            if isinstance(slot, Choice):
+                more = [one for one, bits in slot.members.items() if is_support(bits)]
+            elif slot not in choice.users:
+                more = slot.leans  # type: ignore[attr-defined]
+            for one in more:
+                if one not in below:
+                    below[one] = None
+                    rest.append(one)
+        stands: set[Slot] = set()
+        users: dict[Slot, list[Slot]] = {}
+        ready: list[Slot] = []
+        open_leans: dict[Slot, int] = {}
+        for slot in below:
+            parts: Iterable[Slot]
+            if isinstance(slot, Node):
+                if slot in choice.users:
+                    continue
+                parts, needed = slot.leans, len(slot.leans)
+            else:
+                parts = [one for one in slot.members if one in below]  # type: ignore[attr-defined]
+                needed = 1
+            open_leans[slot] = needed
+            for part in parts:
+                users.setdefault(part, []).append(slot)
+            if not needed:
+                ready.append(slot)
+        while ready:
+            slot = ready.pop()
+            if slot in stands:
+                continue
+            stands.add(slot)
+            for user in users.get(slot, ()):
+                open_leans[user] -= 1
+                if open_leans[user] == 0:
+                    ready.append(user)
+        return node not in stands
+
+    def is_leaned_on(self, node: Node) -> bool:
+        """Whether anything may stand on it."""
+        return bool(node.users) or any(choice.users for choice in self.choices_of(node))
+
+    def goes_along(self, choice: Choice) -> bool:
+        """Whether what stands on it vanishes by itself in what is about to happen."""
+        if not choice.need.goes_with or choice.holding:
+            return False
+        below = [node for node, bits in choice.members.items() if bits & STANDS]
+        return any(is_support(choice.members[node]) for node in below) and not any(
+            node.trouble for node in below
+        )
+
+    def has_others(self, node: Node) -> bool:
+        """Whether, for each choice that must not lose it, there is another one for now."""
+        return all(
+            sum(map(is_support, choice.members.values())) > 1
+            for choice in self.choices_of(node)
+            if choice.blocking and is_support(choice.members[node])
+        )
+
+    def is_unsure(self, node: Node) -> bool:
+        """Whether nobody knows what is left of something that it may stand on."""
+        return any(
+            member.trouble is not None and member.trouble.uncertain
+            for slot in node.leans
+            for member in self.members(slot)
+        )
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def park(self, node: Node, slot: Slot) -> None:
+        """Look at the node again when what goes on at the slot has ended."""
+        self._parked.setdefault(slot, {})[node] = None
+
+    def unpark(self, slot: Slot) -> None:
+        """Look at those who waited for it."""
+        for node in self._parked.pop(slot, ()):
+            self._wake(node)
+
+
+_GONE = object()
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    """The prefixes that it lies under, the longest first."""
+    end = key.rfind("/", 0, len(key) - 1)
+    while end >= 0:
+        yield key[: end + 1]
+        end = key.rfind("/", 0, end)

@@ -1,0 +1,177 @@
+"""What becomes of those that wait: whether what they need will come, and if not, why."""
+
+from __future__ import annotations
+
+from datasync.reconcile.graph import Graph
+from datasync.reconcile.operations import Verb
+from datasync.reconcile.slots import ABSENT, Choice, Node, Slot
+
+__all__ = ["Outlook"]
+
+_NAMED = 20
+"""Needs that a reason names, at most."""
+
+
+class Outlook:
+    """Asked only; what is found out is kept until something changes.
+
+    To ask for all objects is linear, for what was walked through is not walked through again.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._promised: dict[Node, bool] = {}
+        self._cycles: dict[Node, tuple[str, ...]] = {}
+
+    def forget(self) -> None:
+        """Something has changed."""
+        if self._promised:
+            self._promised = {}
+        if self._cycles:
+            self._cycles = {}
+
+    # -- whether it comes --------------------------------------------------------------------------
+
+    def promised(self, slot: Slot) -> bool:
+        """Whether that need is met, or will be by itself, if nothing fails."""
+        if isinstance(slot, Node):
+            return self.comes(slot)
+        assert isinstance(slot, Choice)
+        if slot.changing:
+            return all(map(self.comes, slot.changers()))
+        return slot.ready > 0 or any(
+            self.comes(node) for node in slot.members if _will_do(slot, node)
+        )
+
+    def comes(self, node: Node) -> bool:
+        """Whether the object is there to stay, or will be, if nothing fails."""
+        known = self._promised
+        rest: list[tuple[Node, bool]] = [(node, False)]
+        while rest:
+            one, walked = rest.pop()
+            if walked:
+                known[one] = all(self._kept(slot) for slot in one.needs)
+            elif one not in known:
+                settled = _comes_alone(one)
+                # False, too, for one that would wait for itself
+                known[one] = bool(settled)
+                if settled is None:
+                    rest.append((one, True))
+                    for slot in one.needs:
+                        rest += [
+                            (below, False)
+                            for below in self._graph.members(slot)
+                            if below not in known
+                        ]
+        return known[node]
+
+    def _kept(self, slot: Slot) -> bool:
+        known = self._promised
+        if isinstance(slot, Node):
+            return known[slot]
+        assert isinstance(slot, Choice)
+        if slot.changing:
+            return all(known[node] for node in slot.changers())
+        return any(known[node] for node in slot.members if _will_do(slot, node))
+
+    # -- why it does not ---------------------------------------------------------------------------
+
+    def unmet(self, node: Node) -> list[str]:
+        """What it waits for."""
+        missing = []
+        for slot in node.needs:
+            if not slot.held:
+                missing.append(slot.key if isinstance(slot, Node) else str(slot.need))  # type: ignore[attr-defined]
+                if len(missing) == _NAMED:
+                    break
+        return missing
+
+    def cycle(self, node: Node) -> tuple[str, ...]:
+        """The keys of a cycle of needs that it is part of, beginning with its own; else nothing."""
+        if node not in self._cycles:
+            self._find_cycles(node)
+        return self._cycles[node]
+
+    def _find_cycles(self, start: Node) -> None:
+        """Tarjan's strongly connected components, over what waits; without recursion."""
+        index: dict[Node, int] = {}
+        low: dict[Node, int] = {}
+        stack: list[Node] = []
+        on_stack: set[Node] = set()
+        work = [(start, iter(self._waited_for(start)))]
+        index[start] = low[start] = 0
+        stack.append(start)
+        on_stack.add(start)
+        while work:
+            node, below = work[-1]
+            for one in below:
+                if one in self._cycles:
+                    continue
+                if one not in index:
+                    index[one] = low[one] = len(index)
+                    stack.append(one)
+                    on_stack.add(one)
+                    work.append((one, iter(self._waited_for(one))))
+                    break
+                if one in on_stack:
+                    low[node] = min(low[node], index[one])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    members: dict[Node, None] = {}
+                    while node not in members:
+                        one = stack.pop()
+                        on_stack.discard(one)
+                        members[one] = None
+                    self._name(members)
+
+    def _name(self, members: dict[Node, None]) -> None:
+        """Find one way around for each of those that are all on a way to each other."""
+        if len(members) == 1:
+            self._cycles.update(dict.fromkeys(members, ()))
+            return
+        for node in members:
+            if node in self._cycles:
+                continue
+            # walk on until the way meets itself
+            way: dict[Node, int] = {}
+            one = node
+            while one not in way and one not in self._cycles:
+                way[one] = len(way)
+                one = next(below for below in self._waited_for(one) if below in members)
+            ring = list(way)[way[one] :] if one in way else []
+            for number, member in enumerate(ring):
+                self._cycles[member] = tuple(n.key for n in ring[number:] + ring[:number])
+            for member in way:
+                if member not in self._cycles:
+                    self._cycles[member] = self._cycles[one]
+
+    def _waited_for(self, node: Node) -> list[Node]:
+        if node.have is not ABSENT or node.goal is ABSENT:
+            return []
+        return [
+            below
+            for slot in node.needs
+            if not slot.held
+            for below in self._graph.members(slot)
+            if below.goal is not ABSENT and below.have is ABSENT
+        ]
+
+
+def _will_do(choice: Choice, node: Node) -> bool:
+    return node.goal is not ABSENT and choice.fits(node.goal)
+
+
+def _comes_alone(node: Node) -> bool | None:
+    """Whether it comes, as far as it depends on itself; None: if all that it needs does."""
+    if node.op is not None:
+        return node.op.verb in (Verb.CREATE, Verb.UPDATE) and node.op.new is node.goal
+    if node.trouble is not None:
+        return False
+    if node.have is not ABSENT:
+        return node.held and (True if node.next is None else None)
+    if node.goal is ABSENT or node.problem is not None or node.leaning:
+        return False
+    return None if node.needs else True

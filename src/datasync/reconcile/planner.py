@@ -1,0 +1,456 @@
+"""What is to be done next, so that the objects become what is stored.
+
+The planner does no I/O and has no tasks and no clock. It is told what is stored, what was found and
+how operations ended, and says which operations may start now; independent ones may run side by
+side. There is no list of steps that is worked off: each object decides for itself from what its
+neighbours say, so that whatever comes in between, the next step is right.
+
+A turn has two phases. First all that have something to decide do so (`_look`), until nobody has:
+what will go, change or stay is then known all over the graph. Only then operations start, those
+whose time has come (`_begin`):
+
+- a CREATE when all that it needs is there and at rest, and nothing stands on what was there before;
+- a DELETE when nothing stands on it any more;
+- an UPDATE when those have gone that its new value would leave without what they need;
+- none of them while an operation runs on what the object stands on, or on what stands on it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from datasync.reconcile.discovery import Discovery
+from datasync.reconcile.facts import has_failed, is_right, key_of, waits
+from datasync.reconcile.operations import Changed, Problem, Seen, Trouble, Verb
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import ABSENT, Change, Choice, Node, Operation, Slot
+from datasync.reconcile.states import FOLLOWS, State
+
+__all__ = ["Planner"]
+
+_ORDER = (Verb.RETRIEVE, Verb.DELETE, Verb.UPDATE, Verb.CREATE)
+
+
+class Planner(Discovery):
+    """See above.
+
+    kind_of: the kind of a key, None where there is none.
+    delay: the seconds to wait after so many failures (1, 2, ...) of one object.
+
+    Until `read` was called for a kind that can retrieve, none of its objects is touched.
+    """
+
+    def __init__(
+        self, kind_of: Callable[[str], Rules | None], delay: Callable[[int], float]
+    ) -> None:
+        super().__init__(kind_of)
+        self.looks = 0
+        """How often an object was looked at."""
+        self.running: dict[int, Operation] = {}
+        """The operations that have started and not ended, by their number."""
+        self._delay = delay
+        self._number = 0
+        self._candidates: dict[Node, None] = {}
+        self._count: dict[Rules, int] = {}
+        self._queues: dict[Rules, dict[Node, None]] = {}
+        self._retries: list[tuple[float, int, Node]] = []
+        self._changes: list[Changed] = []
+        self._hoping: dict[Node, None] = {}
+        """Those that stay as they are until what they are to need has come."""
+        self._blocked: dict[Node, None] = {}
+        """Those that may have been all that others stand on."""
+
+    # -- a turn ------------------------------------------------------------------------------------
+
+    def start(self) -> list[Operation]:
+        """The operations that may start now, and count as started."""
+        started: list[Operation] = []
+        while self._vanished:
+            self._vanish(self._vanished.pop())
+        while (
+            self._dirty or self._candidates or self._suspects or self._disappointed
+            or self._take_from_queues()
+        ):  # fmt: skip
+            while self._dirty:
+                self._look(self._dirty.popleft())
+                while self._vanished:
+                    self._vanish(self._vanished.pop())
+            if self._released:
+                self._retain_moved()
+            self.graph.moved.clear()
+            if self._dirty:
+                continue
+            if self._suspects:
+                self._examine_suspects()
+                continue
+            if self._disappointed and self._judge():
+                continue
+            candidates, self._candidates = self._candidates, {}
+            by_verb: dict[Verb, list[Node]] = {verb: [] for verb in _ORDER}
+            for node in candidates:
+                verb = self._verb(node)
+                if verb is not None:
+                    by_verb[verb].append(node)
+            for verb in _ORDER:
+                for node in by_verb[verb]:
+                    op = self._begin(node, verb)
+                    if op is not None:
+                        started.append(op)
+        if not self.running and self._blocked:
+            started += self._free_one()
+        return started
+
+    def _free_one(self) -> list[Operation]:
+        """Where all that some stand on is to go, and some of it stands on them in turn, everybody
+        waits for everybody: begin with one of which there are others."""
+        blocked, self._blocked = self._blocked, {}
+        for node in sorted(blocked, key=key_of):
+            verb = self._verb(node)
+            if verb is None or not node.blocks:
+                continue
+            self._blocked[node] = None
+            if self.graph.has_others(node):
+                op = self._begin(node, verb, freed=True)
+                if op is not None:
+                    return [op]
+        return []
+
+    def _take_from_queues(self) -> bool:
+        """Wake as many of those that wait for others of their kind as may start now."""
+        for kind, queue in list(self._queues.items()):
+            for _ in range(min(kind.limit - self._count[kind], len(queue))):
+                node = next(iter(queue))
+                del queue[node]
+                self._wake(node)
+            if not queue:
+                del self._queues[kind]
+        return bool(self._dirty)
+
+    def changes(self) -> list[Changed]:
+        """The objects that have come into another state since this was last asked."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    @property
+    def next_retry(self) -> float | None:
+        """When `due` wants to be called."""
+        return self._retries[0][0] if self._retries else None
+
+    def due(self, now: float) -> None:
+        """Try again those whose time has come."""
+        while self._retries and self._retries[0][0] <= now:
+            _, _, node = heapq.heappop(self._retries)
+            trouble = node.trouble
+            if trouble is not None and trouble.retry_at is not None and trouble.retry_at <= now:
+                trouble.retry_at = None
+                self._wake(node)
+
+    def _look(self, node: Node) -> None:
+        """Decide what is to become of an object, and tell its neighbours."""
+        self.looks += 1
+        node.queued = False
+        op = node.op
+        node.next = None if op is not None else self._intent(node)
+        if op is None:
+            goes = node.next is Verb.DELETE
+        else:
+            goes = op.verb is Verb.DELETE or (op.verb is Verb.RETRIEVE and not node.held)
+        if node.next is not Verb.DELETE:
+            self._retain(node)
+        if self._hoping and node.next is not Verb.UPDATE:
+            self._hoping.pop(node, None)
+
+        self.graph.hold(node, node.have is not ABSENT and not goes)
+        self.graph.offer(node)
+        if self._is_stable(node):
+            self.graph.unpark(node)
+        if self._verb(node) is not None:
+            self._candidates[node] = None
+        self._enter(node)
+
+    def _intent(self, node: Node) -> Verb | None:
+        """What would have to be done, were it its turn."""
+        if node.kind is None or node.kind in self._unread:
+            return None
+        trouble = node.trouble
+        if trouble is not None and not trouble.uncertain and is_right(node):
+            node.trouble = None
+        if node.have is ABSENT:
+            return None if node.goal is ABSENT else Verb.CREATE
+        if node.goal is ABSENT:
+            return Verb.DELETE if node.owned else None
+        if node.change is Change.NONE:
+            return Verb.DELETE if node.unmet else None
+        if node.change is Change.RECREATE:
+            return Verb.DELETE
+
+        new = [slot for slot in node.needs if slot not in node.leans]
+        if new and self.graph.is_leaned_on(node) and self.graph.rests_on(new, node):
+            return Verb.DELETE  # it would stand on itself
+        if (new or node.unmet) and not self._hopes(node, new):
+            return Verb.DELETE
+        if waits(node) and not all(slot.held for slot in node.leans):
+            return Verb.DELETE  # what it stands on goes, and it cannot change over
+        return Verb.UPDATE
+
+    def _hopes(self, node: Node, new: Iterable[Slot]) -> bool:
+        """Whether it stays as it is, for all that it is to need and does not stand on yet may come
+        by itself."""
+        if node in self._hopeless or not all(slot.held or slot in new for slot in node.needs):
+            return False
+        if node not in self._hoping:
+            self._hoping[node] = None
+            self._disappointed = True
+        return True
+
+    def _examine_suspects(self) -> None:
+        """Those that were found may stand on each other alone."""
+        choices: dict[Choice, None] = {}
+        for node in self._suspects:
+            choices.update(dict.fromkeys(self.graph.choices_of(node)))
+            choices.update((slot, None) for slot in node.leans if isinstance(slot, Choice))
+        self._suspects.clear()
+        self.graph.drop_loops(choices)
+
+    def _judge(self) -> bool:
+        """See who hopes in vain, now that all have decided. Whether anybody does."""
+        self._disappointed = False
+        self.outlook.forget()
+        for node in self._hoping:
+            new = [slot for slot in node.needs if slot not in node.leans]
+            if not all(map(self.outlook.promised, new)):
+                self._hopeless.add(node)
+                self._wake(node)
+        self._disappointed = bool(self._dirty)  # what they do may disappoint others
+        return self._disappointed
+
+    def _verb(self, node: Node) -> Verb | None:
+        """The operation that it waits for, unless its time has not come."""
+        if node.op is not None or node.kind is None or node.kind in self._unread:
+            return None
+        trouble = node.trouble
+        if trouble is not None and trouble.uncertain:
+            # the first time at once
+            again = trouble.verb is Verb.RETRIEVE and trouble.retry_at is not None
+            return None if again else Verb.RETRIEVE
+        if waits(node) or (node.unmet and node.next in (Verb.CREATE, Verb.UPDATE)):
+            return None
+        return node.next
+
+    def _is_stable(self, node: Node) -> bool:
+        """Whether nothing happens to it now, or is about to."""
+        if node.op is not None or (node.trouble is not None and node.trouble.uncertain):
+            return False
+        return node.next is None or (node.next is Verb.UPDATE and waits(node))
+
+    def _begin(self, node: Node, verb: Verb, *, freed: bool = False) -> Operation | None:
+        """Start it, if nothing stands in its way; else it is looked at again when that has gone.
+
+        freed: nothing falls at once if it goes, though all that is left will go as well.
+        """
+        kind = node.kind
+        assert kind is not None
+        if node.queued:
+            return None
+        if self._count.get(kind, 0) >= kind.limit:
+            self._queues.setdefault(kind, {})[node] = None
+            return None
+
+        slots: tuple[Slot, ...] = ()
+        if verb is not Verb.RETRIEVE:
+            if verb is not Verb.UPDATE and node.leaning:
+                return None  # the last of them wakes it
+            if verb is not Verb.CREATE:
+                if node.blocks and not freed:
+                    self._blocked[node] = None
+                    return None
+                if not self._quiet_above(node):
+                    return None
+            slots = node.leans
+            if verb is not Verb.DELETE and node.leans is not node.needs:
+                slots = tuple(dict.fromkeys((*node.needs, *node.leans)))
+            if not self._quiet_below(node, slots, verb):
+                return None
+            if verb is Verb.DELETE and self._goes_along(node):
+                return None
+
+        self._number += 1
+        new = ABSENT if verb is Verb.DELETE else node.goal
+        op = Operation(
+            self._number, verb, node.key, kind, node.have, new, node.handle, node, node.needs, slots
+        )
+        node.op = self.running[op.number] = op
+        self._outdate(node)
+        self._count[kind] = self._count.get(kind, 0) + 1
+        if verb in (Verb.CREATE, Verb.UPDATE):
+            self._stand(node, node.needs if verb is Verb.CREATE else slots)
+        for slot in slots:
+            slot.busy += 1
+        self._look(node)
+        return op
+
+    def _quiet_above(self, node: Node) -> bool:
+        """Whether no operation runs on what needs it."""
+        if node.busy:
+            self.graph.park(node, node)
+            return False
+        for choice in self.graph.choices_of(node):
+            if choice.busy:
+                self.graph.park(node, choice)
+                return False
+        return True
+
+    def _quiet_below(self, node: Node, slots: Iterable[Slot], verb: Verb) -> bool:
+        """Whether what it needs is there, and at rest."""
+        for slot in slots:
+            if isinstance(slot, Choice):
+                quiet = not slot.active and (
+                    verb is Verb.DELETE or slot.ready > 0 or slot not in node.needs
+                )
+            elif verb is Verb.DELETE or slot not in node.needs:
+                assert isinstance(slot, Node)
+                quiet = slot.op is None and not (slot.trouble and slot.trouble.uncertain)
+            else:
+                assert isinstance(slot, Node)
+                quiet = self._is_stable(slot) and (
+                    slot.change is Change.NONE
+                    or node.family is None
+                    or slot not in node.family.parents
+                )
+            if not quiet:
+                self.graph.park(node, slot)
+                return False
+        return True
+
+    # -- going with what one stands on -------------------------------------------------------------
+
+    def _goes_along(self, node: Node) -> bool:
+        """Whether it waits to vanish with what it stands on; then it holds that up no more."""
+        going = self._going_with(node)
+        if going:
+            self._retain(node)
+            self._released[node] = going
+            for choice in going:
+                self.graph.unlean(choice)
+        return bool(going)
+
+    def _retain_moved(self) -> None:
+        """Where what they were to vanish with stays, or fails, they go on their own."""
+        for choice in self.graph.moved:
+            for node in choice.users:
+                if node in self._released and self._released[node] != self._going_with(node):
+                    self._retain(node)
+                    self._wake(node)
+
+    def _going_with(self, node: Node) -> list[Choice]:
+        """What it will vanish with; nothing where it has to be taken down."""
+        going = [slot for slot in node.leans if not slot.held]
+        choices = [slot for slot in going if isinstance(slot, Choice)]
+        together = len(choices) == len(going) and all(map(self.graph.goes_along, choices))
+        return choices if together else []
+
+    # -- how operations ended ----------------------------------------------------------------------
+
+    def done(self, op: Operation, handle: Any = None) -> None:
+        """It succeeded. handle: what a created or updated object is called now."""
+        node = op.node
+        self._end(op)
+        if node.trouble is not None:
+            node.trouble.uncertain, node.trouble.retry_at = False, None
+        if op.verb is Verb.DELETE:
+            self._gone(node)
+        else:
+            node.have, node.handle = op.new, handle
+            self._stand(node, op.needs)
+            self._compare(node)
+        self._settle(op)
+
+    def retrieved(self, op: Operation, seen: Seen | None) -> None:
+        """What is there of the object; None: nothing."""
+        self._end(op)
+        self._see(op.node, seen)
+        self._adopt(op.node)
+        self._settle(op)
+
+    def failed(self, op: Operation, why: str, now: float, *, permanent: bool = False) -> None:
+        """It failed, or was cut off: what was left has to be read, where the kind can."""
+        node = op.node
+        self._end(op)
+        trouble = node.trouble
+        if trouble is None:
+            trouble = node.trouble = Trouble(op.verb, why)
+        trouble.verb, trouble.why = op.verb, why
+        trouble.attempts += 1
+        if op.kind.can_retrieve:
+            trouble.uncertain = True
+        elif op.verb is Verb.CREATE:
+            self._stand(node, ())
+
+        if permanent:
+            trouble.permanent = True
+        else:
+            trouble.retry_at = now + self._delay(trouble.attempts)
+            heapq.heappush(self._retries, (trouble.retry_at, op.number, node))
+        self._disappointed = True
+        self._settle(op)
+
+    def refused(self, op: Operation, why: str) -> None:
+        """The kind says of the new value, only now, that it is invalid; all is as it was."""
+        node = op.node
+        self._end(op)
+        if op.verb is Verb.CREATE:
+            self._stand(node, ())
+        if node.goal is op.new and node.problem is None:
+            node.problem = Problem(why, op.new)
+            if op.verb is Verb.CREATE:
+                self._aim(node, ABSENT, (), {})
+            else:
+                self._keep_found(node)
+        self._disappointed = True
+        self._settle(op)
+
+    def _settle(self, op: Operation) -> None:
+        self.outlook.forget()
+        self._wake(op.node)
+
+    def _end(self, op: Operation) -> None:
+        """It runs no more: who waited for that has its turn."""
+        node = op.node
+        del self.running[op.number]
+        node.op = None
+        for slot in op.slots:
+            slot.busy -= 1
+            if not slot.busy:
+                self.graph.unpark(slot)
+        self.graph.unpark(node)
+        self._count[op.kind] -= 1
+
+    # -- states ------------------------------------------------------------------------------------
+
+    def _enter(self, node: Node) -> None:
+        """Note the state that it is in."""
+        old, new = node.state, self._state(node)
+        if new is not old:
+            assert new in FOLLOWS[old], f"{node.key!r}: from {old} to {new}"
+            node.state = new
+            self._changes.append(Changed(node.key, old, new))
+        if new is None:
+            self.graph.drop_unused(node)
+
+    def _state(self, node: Node) -> State | None:
+        there = node.have is not ABSENT
+        if node.problem is not None:
+            return State.INVALID
+        if node.goal is ABSENT:
+            if there and not node.owned:
+                return State.UNMANAGED
+            if not there and node.op is None and node.trouble is None:
+                return None
+            return State.FAILED if has_failed(node) else State.REMOVING
+        if not there and node.unmet and node.op is None and node.kind not in self._unread:
+            return State.PENDING
+        if has_failed(node):
+            return State.FAILED
+        return State.APPLIED if there and node.op is None and not node.next else State.RUNNING

@@ -1,0 +1,321 @@
+"""Random play: a planner, a world, and somebody who stores, breaks and changes things."""
+
+from __future__ import annotations
+
+import random
+
+from datasync.reconcile.needs import Needs
+from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import ABSENT, Operation
+from datasync.reconcile.states import State
+from tests.helpers.reconcile.world import Things, Value, World, applicable, even
+
+_KEYS = [*(f"a/{number}" for number in range(5)), *(f"b/{number}" for number in range(5)), "c/x"]
+
+
+class Play:
+    """One game.
+
+    rng: what decides; the same numbers play the same game.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.kinds: dict[str, Rules] = {
+            "a/": Things("as", limit=rng.randint(1, 3)),
+            "b/": Things("bs", limit=2),
+            "c/": Things("cs", limit=1, can_retrieve=False),
+            "part/": Things("parts", limit=2),
+        }
+        self.world = World()
+        self.stored: dict[str, Value] = {}
+        self.last_valid: dict[str, Value] = {}
+        self.touched: set[str] = set()
+        """What this planner was told to be stored."""
+        self.now = 0.0
+        self.failing = True
+        self._has_drifted = False
+        """Since the reading that is open began."""
+        self._open_reading: tuple[int, dict[Rules, dict[str, Seen]]] | None = None
+        self.planner = self._new_planner()
+
+    def kind_of(self, key: str) -> Rules | None:
+        return self.kinds.get(key.partition("/")[0] + "/")
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def play(self, steps: int) -> None:
+        """Some steps, then until it is quiet. Raises AssertionError."""
+        for _ in range(steps):
+            name = self.rng.choices(
+                ["store", "start", "finish", "crash", "drift", "wait", "read"],
+                [6, 8, 10, 0.4, 1, 2, 0.6],
+            )[0]
+            getattr(self, name)()
+        self.settle()
+
+    def settle(self) -> None:
+        """Until nothing is left to do; then check."""
+        self.failing = False
+        self._close_reading()
+        for _ in range(2000):
+            self.start()
+            while self.planner.running:
+                self.finish()
+                self.start()
+            if self.planner.next_retry is None:
+                break
+            self.now = max(self.now, self.planner.next_retry)
+            self.planner.due(self.now)
+        else:
+            raise AssertionError("it does not come to rest")
+        self.check()
+
+    def store(self) -> None:
+        """One transaction."""
+        for key in self.rng.sample(_KEYS, self.rng.choice([1, 1, 1, 2, 3, 6])):
+            if key in self.stored and self.rng.random() < 0.35:
+                self.world.log.append(f"stored delete {key}")
+                del self.stored[key]
+                self.last_valid.pop(key, None)
+                self.planner.delete(key)
+            else:
+                value = self._value(key)
+                self.world.log.append(f"stored {key} = {value}")
+                self.stored[key] = value
+                if not value.bad:
+                    self.last_valid[key] = value
+                self.touched.add(key)
+                self.planner.put(key, value)
+
+    def start(self) -> None:
+        for op in self.planner.start():
+            if op.verb is Verb.DELETE and not self.world.is_ours(op.key):
+                assert op.key in self.touched, f"{op}: it belongs to somebody else"
+            self.world.start(op)
+        for changed in self.planner.changes():
+            self.world.log.append(f"  {changed.key}: {changed.old} -> {changed.new}")
+
+    def finish(self) -> None:
+        """One of the operations that run ends."""
+        running = list(self.planner.running.values())
+        if not running:
+            return
+        op = self.rng.choice(running)
+        if op.verb is Verb.RETRIEVE:
+            self.world.finish(op, done=False)
+            if self.failing and self.rng.random() < 0.2:
+                self.planner.failed(op, "unreadable", self.now)
+            else:
+                self.planner.retrieved(op, self.world.seen(op.key))
+        elif self.failing and self.rng.random() < 0.25:
+            self._fail(op)
+        else:
+            self.planner.done(op, self.world.finish(op, done=True))
+
+    def _fail(self, op: Operation) -> None:
+        if not op.kind.can_retrieve:
+            self.world.finish(op, done=False)
+        elif self.rng.random() < 0.2 and op.verb is not Verb.DELETE:  # half done
+            self.world.finish(op, done=False)
+            if op.verb is Verb.CREATE or op.key in self.world.there:
+                self.world.set(op.key, Value(op.new.number + 100, shape=op.new.shape), ours=True)
+        else:
+            self.world.finish(op, done=self.rng.random() < 0.4)
+        self.planner.failed(op, "broken", self.now)
+
+    def wait(self) -> None:
+        self.now += self.rng.choice([0.1, 1, 10])
+        self.planner.due(self.now)
+
+    def crash(self) -> None:
+        """The process ends, at once; another one starts."""
+        self.world.log.append("crash")
+        for op in list(self.world.running.values()):
+            if op.verb is Verb.RETRIEVE:
+                self.world.finish(op, done=False)
+            else:
+                done = op.kind.can_retrieve and self.rng.random() < 0.5
+                self.world.finish(op, done=done)
+        for key in [key for key in self.world.there if key.startswith("c/")]:
+            self.world.remove(key)  # such a kind is asked to be told the truth, at least
+        for key in [key for key, value in self.stored.items() if value.bad]:
+            self.last_valid.pop(key, None)
+        self._open_reading = None
+        self.planner = self._new_planner()
+
+    def _new_planner(self) -> Planner:
+        self.touched = set(self.stored)
+        planner = Planner(self.kind_of, lambda attempt: min(2.0**attempt, 30.0))
+        readable = [kind for kind in self.kinds.values() if kind.can_retrieve]
+        for kind in readable:
+            planner.unread(kind, "not read yet")
+        if self.rng.random() < 0.5:
+            self._store_all(planner)
+            planner.read(planner.begin_reading(), self._snapshot())
+        else:
+            planner.read(planner.begin_reading(), self._snapshot())
+            self._store_all(planner)
+        return planner
+
+    def _store_all(self, planner: Planner) -> None:
+        for key, value in sorted(self.stored.items()):
+            planner.put(key, value)
+
+    def _snapshot(self) -> dict[Rules, dict[str, Seen]]:
+        found: dict[Rules, dict[str, Seen]] = {
+            kind: {} for kind in self.kinds.values() if kind.can_retrieve
+        }
+        for key in self.world.there:
+            kind, seen = self.kind_of(key), self.world.seen(key)
+            assert kind is not None
+            assert seen is not None
+            if kind in found:
+                found[kind][key] = seen
+        return found
+
+    def drift(self) -> None:
+        """Somebody changes the real thing; it is noticed."""
+        keys = [key for key in _KEYS if not key.startswith("c/") and key not in self.world.running]
+        key = self.rng.choice(keys)
+        if any(self._is_near(op, key) for op in self.world.running.values()):
+            return
+        self._has_drifted = True
+        before = set(self.world.there)
+        if key in self.world.there and self.rng.random() < 0.5:
+            self.world.log.append(f"drift: {key} removed")
+            self.world.remove(key)
+        elif key in self.world.there:
+            self.world.log.append(f"drift: {key} changed")
+            old = self.world.there[key]
+            self.world.set(key, Value(old.number + self.rng.choice([1, 2, 50])), ours=False)
+        else:
+            self.world.log.append(f"drift: {key} made")
+            self.world.set(key, Value(self.rng.randrange(6)), ours=False)
+        if self.rng.random() < 0.5:
+            self.planner.read(self.planner.begin_reading(), self._snapshot())
+        else:
+            for one in sorted({key} | (before - set(self.world.there))):
+                self.planner.notify(one, self.world.seen(one))
+
+    def _is_near(self, op: Operation, key: str) -> bool:
+        values = [value for value in (op.old, op.new) if isinstance(value, Value)]
+        return bool(values)  # what a world does to operations under way is not the planner's fault
+
+    def read(self) -> None:
+        """A reading that takes its time."""
+        if self._open_reading is None:
+            self._open_reading = (self.planner.begin_reading(), self._snapshot())
+            self._has_drifted = False
+        else:
+            self._close_reading()
+
+    def _close_reading(self) -> None:
+        if self._open_reading is not None:
+            number, found = self._open_reading
+            self._open_reading = None
+            if self._has_drifted:
+                self.planner.abandon_reading(number)
+            else:
+                self.planner.read(number, found)
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def _value(self, key: str) -> Value:
+        rng = self.rng
+        needs = tuple(self._need(key) for _ in range(rng.choice([0, 0, 1, 1, 2, 3])))
+        parts: tuple[tuple[str, Value], ...] = ()
+        if key.startswith("a/") and rng.random() < 0.3:
+            parts = tuple(
+                (f"part/{key}/{name}", Value(rng.randrange(4), shape=rng.randrange(2)))
+                for name in rng.sample(["x", "y"], rng.randint(1, 2))
+            )
+        return Value(
+            rng.randrange(6), needs, parts, shape=rng.choice([0, 0, 0, 1]),
+            bad=rng.random() < 0.08,
+        )  # fmt: skip
+
+    def _need(self, key: str) -> Needs:
+        rng = self.rng
+        others = [other for other in [*_KEYS, "part/a/1/x", "part/a/2/y"] if other != key]
+        options = {
+            "satisfies": even if rng.random() < 0.2 else None,
+            "recreate_on_change": rng.random() < 0.1,
+            "goes_with": rng.random() < 0.15,
+        }
+        how = rng.random()
+        if how < 0.6:
+            return Needs.key(rng.choice(others), **options)  # type: ignore[arg-type]
+        if how < 0.85:
+            return Needs.any_of(*rng.sample(others, 2), **options)  # type: ignore[arg-type]
+        prefix = rng.choice([p for p in ("a/", "b/", "part/") if not key.startswith(p)])
+        return Needs.under(prefix, **options)  # type: ignore[arg-type]
+
+    # -- what must be ------------------------------------------------------------------------------
+
+    def goals(self) -> dict[str, Value]:
+        """What is to be, with the parts."""
+        goals = {key: self.last_valid[key] for key in self.stored if key in self.last_valid}
+        for key in self.stored:
+            if key not in goals and (goal := self.planner.graph.nodes[key].goal) is not ABSENT:
+                goals[key] = goal  # it was found, and what is stored is invalid
+        for key, value in list(goals.items()):
+            for part, its in value.parts:
+                goals[part] = Value(its.number, (*its.needs, Needs.key(key)), its.parts, its.shape)
+        return goals
+
+    def check(self) -> None:
+        goals = self.goals()
+        there = self.world.there
+        others = {key: value for key, value in there.items() if key not in goals}
+        expected = applicable(goals, others)
+        shown = {
+            key: value if not key.startswith("part/") else
+            Value(value.number, value.needs[:-1], value.parts, value.shape)
+            for key, value in expected.items()
+        }  # fmt: skip
+        ours = {key: value for key, value in there.items() if key in goals}
+        assert ours == shown, f"{self._difference(ours, shown)}"
+        states = {key: node.state for key, node in self.planner.graph.nodes.items()}
+        for key in others:
+            assert key not in self.world.ours, f"{key} is left over"
+            assert states[key] is State.UNMANAGED, (key, states[key])
+        for key, value in self.stored.items():
+            state = states[key]
+            if value.bad:
+                assert state is State.INVALID, (key, state)
+            else:
+                assert state is (State.APPLIED if key in expected else State.PENDING), (key, state)
+        self._check_counts()
+
+    def _difference(self, ours: dict[str, Value], shown: dict[str, Value]) -> str:
+        return "; ".join(
+            f"{key}: is {ours.get(key)}, should be {shown.get(key)}"
+            for key in sorted({*ours, *shown})
+            if ours.get(key) != shown.get(key)
+        )
+
+    def _check_counts(self) -> None:
+        """What the graph counts is what there is."""
+        graph = self.planner.graph
+        for node in graph.nodes.values():
+            assert node.unmet == sum(not slot.held for slot in node.needs)
+            assert node.busy == 0
+            assert node.leaning == sum(node in one.leans for one in graph.nodes.values())
+            assert (node.have is not ABSENT) == (node.key in self.world.there), node
+            assert set(node.users) == {
+                one for one in graph.nodes.values() if node in one.needs or node in one.leans
+            }
+        for choice in graph.choices.values():
+            assert choice.users
+            assert choice.leaning == sum(choice in one.leans for one in graph.nodes.values())
+            assert choice.busy == choice.active == 0
+
+
+def check_seed(seed: int, steps: int = 60) -> Play:
+    """One game by its number."""
+    play = Play(random.Random(seed))
+    play.play(steps)
+    return play

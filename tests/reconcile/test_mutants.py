@@ -1,0 +1,172 @@
+"""Deliberate mistakes, planted one at a time in a file of the planner: random play finds each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import datasync
+
+_ROOT = Path(__file__).parents[2]
+_SEEDS = 400
+_HUNT = f"""
+import importlib.util
+import sys
+name, file = sys.argv[1], sys.argv[2]
+
+class Planted: # all other modules are as they are
+    @staticmethod
+    def find_spec(wanted, path, target=None):
+        return importlib.util.spec_from_file_location(name, file) if wanted == name else None
+
+sys.meta_path.insert(0, Planted)
+from tests.helpers.reconcile.play import check_seed
+assert sys.modules[name].__file__ == file
+for seed in range({_SEEDS}):
+    try:
+        check_seed(seed, steps=40)
+    except Exception as found:
+        print(seed, type(found).__name__, found)
+        sys.exit(3)
+"""
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """`right` stands once in `file` and becomes `wrong`."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+MISTAKES = [
+    Mistake(
+        "made before what it needs is at rest",
+        "planner.py",
+        "quiet = self._is_stable(slot) and (",
+        "quiet = True or (",
+    ),
+    Mistake(
+        "taken down while others stand on it",
+        "planner.py",
+        "if verb is not Verb.UPDATE and node.leaning:",
+        "if verb is Verb.CREATE and node.leaning:",
+    ),
+    Mistake(
+        "the last of those that others chose among goes too early",
+        "planner.py",
+        "if node.blocks and not freed:",
+        "if False:",
+    ),
+    Mistake(
+        "two operations on neighbours at once",
+        "planner.py",
+        "        if node.busy:\n            self.graph.park(node, node)\n            return False\n",
+        "",
+    ),
+    Mistake(
+        "beyond the limit of a kind",
+        "planner.py",
+        "if self._count.get(kind, 0) >= kind.limit:",
+        "if self._count.get(kind, 0) > kind.limit:",
+    ),
+    Mistake(
+        "after a failure nothing is read",
+        "planner.py",
+        "        if op.kind.can_retrieve:\n            trouble.uncertain = True",
+        "        if False:\n            trouble.uncertain = True",
+    ),
+    Mistake(
+        "an object whose needs are unmet stays",
+        "planner.py",
+        "return Verb.DELETE if node.unmet else None",
+        "return None",
+    ),
+    Mistake(
+        "what was found and stored by nobody is taken down",
+        "planner.py",
+        "return Verb.DELETE if node.owned else None",
+        "return Verb.DELETE",
+    ),
+    Mistake(
+        "an invalid value takes the place of the last valid one",
+        "goals.py",
+        "        node.problem = Problem(why, value)\n        if",
+        "        node.goal, node.problem = value, Problem(why, value)\n        if",
+    ),
+    Mistake(
+        "hope in vain",
+        "planner.py",
+        "if not all(map(self.outlook.promised, new)):",
+        "if False:",
+    ),
+    Mistake(
+        "an old reading counts more than a newer operation",
+        "discovery.py",
+        "if key not in newer and self._see(node, thing):",
+        "if self._see(node, thing):",
+    ),
+    Mistake(
+        "what is needed has come, and those who wait are not told",
+        "graph.py",
+        "if user.have is not ABSENT or user.unmet == told:",
+        "if user.have is not ABSENT:",
+    ),
+    Mistake(
+        "what stood on it is forgotten one time too often",
+        "graph.py",
+        "                if slot not in after:\n                    self.unlean(slot)",
+        "                self.unlean(slot)",
+    ),
+    Mistake(
+        "nobody is told that what they waited for has ended",
+        "graph.py",
+        "        for node in self._parked.pop(slot, ()):\n            self._wake(node)",
+        "        self._parked.pop(slot, ())",
+    ),
+    Mistake(
+        "what goes with its needs is not seen to have gone",
+        "graph.py",
+        "if was_standing and not choice.standing and choice.need.goes_with:",
+        "if False:",
+    ),
+    Mistake(
+        "all that others chose among may go",
+        "graph.py",
+        "blocking = choice.leaning > 0 and (not choice.firm or choice.changing > 0)",
+        "blocking = choice.leaning > 0 and choice.changing > 0",
+    ),
+]
+
+
+def test_nothing_is_found_without_a_mistake() -> None:
+    assert hunt("planner.py", Path(datasync.__file__).parent / "reconcile/planner.py") is None
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_each_mistake_is_found(mistake: Mistake, tmp_path: Path) -> None:
+    original = (Path(datasync.__file__).parent / "reconcile" / mistake.file).read_text()
+    assert original.count(mistake.right) == 1
+    planted = tmp_path / mistake.file
+    planted.write_text(original.replace(mistake.right, mistake.wrong))
+
+    assert hunt(mistake.file, planted) is not None
+
+
+def hunt(file: str, planted: Path) -> str | None:
+    """What is found with that in place of the file."""
+    name = f"datasync.reconcile.{file.removesuffix('.py')}"
+    done = subprocess.run(
+        [sys.executable, "-c", _HUNT, name, str(planted)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode in (0, 3), done.stderr
+    return done.stdout if done.returncode else None

@@ -1,0 +1,268 @@
+"""The planner without a world: what may start when, and what is said of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from datasync.reconcile.needs import Needs
+from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.slots import Operation
+from datasync.reconcile.states import State
+from tests.helpers.reconcile.world import Things, Value, even
+
+
+def planner(*, limit: int = 10, can_retrieve: bool = False) -> Planner:
+    kind = Things("things", limit, can_retrieve=can_retrieve)
+    return Planner(lambda key: kind, lambda attempt: float(attempt))
+
+
+def carry_out(plan: Planner) -> list[str]:
+    """All that can be done, successfully; what was done, in order."""
+    log = []
+    while ops := plan.start():
+        for op in ops:
+            log.append(f"{op.verb.value} {op.key}")
+            plan.done(op, op.handle)
+    return log
+
+
+def state(plan: Planner, key: str) -> State | None:
+    node = plan.graph.nodes.get(key)
+    return None if node is None else node.state
+
+
+def value(number: int = 0, *needs: str | Needs) -> Value:
+    return Value(number, tuple(Needs.key(n) if isinstance(n, str) else n for n in needs))
+
+
+def test_what_is_pending_is_applied_when_what_it_needs_comes() -> None:
+    plan = planner()
+    plan.put("route", value(0, "if"))
+    assert carry_out(plan) == []
+    assert state(plan, "route") is State.PENDING
+    assert plan.outlook.unmet(plan.graph.nodes["route"]) == ["if"]
+
+    plan.put("if", value())
+    assert carry_out(plan) == ["create if", "create route"]
+    assert state(plan, "route") is State.APPLIED
+
+
+def test_deletes_come_before_what_they_stand_on() -> None:
+    plan = planner()
+    for key, needs in (("c", ["b"]), ("b", ["a"]), ("a", [])):
+        plan.put(key, value(0, *needs))
+    carry_out(plan)
+
+    for key in ("a", "b", "c"):
+        plan.delete(key)
+    assert carry_out(plan) == ["delete c", "delete b", "delete a"]
+    assert plan.graph.nodes == {}
+
+
+def test_an_update_whose_needs_come_in_the_same_transaction_is_made_in_place() -> None:
+    plan = planner()
+    plan.put("if/0", value())
+    plan.put("route", value(0, "if/0"))
+    carry_out(plan)
+
+    plan.put("route", value(1, "if/1"))
+    plan.delete("if/0")
+    plan.put("if/1", value())
+    assert carry_out(plan) == ["create if/1", "update route", "delete if/0"]
+
+
+def test_an_update_whose_needs_are_unmet_takes_the_object_down() -> None:
+    plan = planner()
+    plan.put("route", value())
+    carry_out(plan)
+
+    plan.put("route", value(1, "if"))
+    assert carry_out(plan) == ["delete route"]
+    assert state(plan, "route") is State.PENDING
+
+
+def test_dependents_are_made_again_around_a_change() -> None:
+    plan = planner()
+    plan.put("if", value(0))
+    plan.put("route", value(0, Needs.key("if", recreate_on_change=True)))
+    carry_out(plan)
+
+    plan.put("if", value(2))
+    assert carry_out(plan) == ["delete route", "update if", "create route"]
+
+
+def test_what_goes_with_its_needs_is_not_deleted_a_second_time() -> None:
+    plan = planner()
+    plan.put("if", value())
+    plan.put("route", value(0, Needs.key("if", goes_with=True)))
+    carry_out(plan)
+
+    plan.delete("if")
+    assert carry_out(plan) == ["delete if"]
+    assert state(plan, "route") is State.PENDING
+
+
+def test_a_value_that_does_not_satisfy_is_not_enough() -> None:
+    plan = planner()
+    plan.put("if", value(1))
+    plan.put("route", value(0, Needs.key("if", satisfies=even)))
+    assert carry_out(plan) == ["create if"]
+    assert plan.outlook.unmet(plan.graph.nodes["route"]) == ["if that satisfies even"]
+
+    plan.put("if", value(2))
+    assert carry_out(plan) == ["update if", "create route"]
+
+
+def test_a_cycle_is_named_by_each_of_those_in_it() -> None:
+    plan = planner()
+    plan.put("a", value(0, "b"))
+    plan.put("b", value(0, "c"))
+    plan.put("c", value(0, "a"))
+    plan.put("d", value(0, "a"))
+    assert carry_out(plan) == []
+
+    nodes = plan.graph.nodes
+    assert plan.outlook.cycle(nodes["a"]) == ("a", "b", "c")
+    assert plan.outlook.cycle(nodes["c"]) == ("c", "a", "b")
+    assert plan.outlook.cycle(nodes["d"]) == ()
+
+    plan.put("c", value())
+    assert carry_out(plan) == ["create c", "create b", "create a", "create d"]
+    assert plan.outlook.cycle(nodes["a"]) == ()
+
+
+def test_an_update_that_closes_a_cycle_takes_all_of_it_down() -> None:
+    plan = planner()
+    plan.put("a", value())
+    plan.put("b", value(0, "a"))
+    carry_out(plan)
+
+    plan.put("a", value(1, "b"))
+    assert carry_out(plan) == ["delete b", "delete a"]
+    assert plan.outlook.cycle(plan.graph.nodes["a"]) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("need", "why"),
+    [
+        (Needs.key("a/1"), "needs itself (a/1)"),
+        (Needs.any_of("b", "a/1"), "needs itself (any of b, a/1)"),
+        (Needs.under("a/"), "needs itself (any under a/)"),
+    ],
+)
+def test_what_needs_itself_is_invalid(need: Needs, why: str) -> None:
+    plan = planner()
+    plan.put("a/1", value(0, need))
+    assert carry_out(plan) == []
+    node = plan.graph.nodes["a/1"]
+    assert node.state is State.INVALID
+    assert node.problem is not None
+    assert node.problem.why == why
+
+
+def test_after_a_failure_the_object_is_read_and_tried_again_with_growing_waits() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("a", value())
+    now = 100.0
+    for attempt in (1, 2, 3):
+        (op,) = plan.start()
+        assert op.verb is Verb.CREATE
+        plan.failed(op, "no", now)
+        (op,) = plan.start()
+        assert op.verb is Verb.RETRIEVE
+        assert state(plan, "a") is State.FAILED
+        plan.retrieved(op, None)
+        assert plan.start() == []
+        assert plan.next_retry == now + attempt
+        now += attempt
+        plan.due(now)
+    assert carry_out(plan) == ["create a"]
+
+
+def test_a_permanent_failure_waits_for_another_value() -> None:
+    plan = planner()
+    plan.put("a", value())
+    (op,) = plan.start()
+    plan.failed(op, "never", 0.0, permanent=True)
+    assert plan.start() == []
+    assert plan.next_retry is None
+
+    plan.put("a", value(1))
+    assert carry_out(plan) == ["create a"]
+
+
+def test_an_invalid_update_leaves_the_last_valid_value() -> None:
+    plan = planner()
+    plan.put("a", value(1))
+    carry_out(plan)
+    plan.put("a", Value(2, bad=True))
+    assert carry_out(plan) == []
+    assert state(plan, "a") is State.INVALID
+    assert plan.graph.nodes["a"].have == value(1)
+
+
+def test_what_is_found_right_is_not_touched_and_what_nobody_stores_is_left() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a").kind}
+    assert kind is not None
+    plan.unread(kind, "not yet")
+    plan.put("a", value(1))
+    plan.put("b", value(2))
+    assert plan.start() == []
+
+    found = {
+        "a": Seen(value(1), 7),
+        "b": Seen(value(3), 8),
+        "old": Seen(value(4), 9),
+        "other": Seen(value(5), 10, ours=False),
+    }
+    plan.read(plan.begin_reading(), {kind: found})
+    assert sorted(carry_out(plan)) == ["delete old", "update b"]
+    assert state(plan, "other") is State.UNMANAGED
+
+
+def test_no_more_than_the_limit_run_side_by_side() -> None:
+    plan = planner(limit=3)
+    for number in range(10):
+        plan.put(f"a/{number}", value())
+    most = 0
+    left: list[Operation] = plan.start()
+    while left:
+        most = max(most, len(plan.running))
+        plan.done(left.pop(0))
+        left += plan.start()
+    assert most == 3
+    assert len(plan.running) == 0
+
+
+@pytest.mark.parametrize("shape", ["fan", "chain", "random"])
+def test_one_change_touches_as_many_objects_however_many_there_are(shape: str) -> None:
+    touched = []
+    for size in (1_000, 8_000):
+        plan = planner(limit=64)
+        rng = random.Random(1)
+
+        def needs(number: int, rng: random.Random = rng) -> Iterable[str]:
+            if shape == "fan" or not number:
+                return ["a/0"] if number else []
+            if shape == "chain":
+                return [f"a/{number - 1}"] if number % 10 else []
+            return {f"a/{rng.randrange(number)}" for _ in range(min(number, 10))}
+
+        for number in range(size):
+            plan.put(f"a/{number}", value(0, *needs(number)))
+        carry_out(plan)
+        before = plan.looks
+        plan.put("more", value(0, "a/5", "a/6"))
+        carry_out(plan)
+        plan.put("more", value(1, "a/5", "a/6"))
+        carry_out(plan)
+        plan.delete("more")
+        carry_out(plan)
+        touched.append(plan.looks - before)
+    assert touched[0] == touched[1]
+    assert touched[0] < 30

@@ -1,0 +1,28 @@
+"""Whatever is stored, found, broken and changed, in whatever order: the end is right."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.reconcile.play import Play
+
+
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=list(HealthCheck), derandomize=True
+)
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_the_end_is_what_can_be_applied(rng: random.Random, steps: int) -> None:
+    Play(rng).play(steps)
+
+
+def test_the_same_numbers_give_the_same_operations() -> None:
+    logs = []
+    for _ in range(2):
+        play = Play(random.Random(7))
+        play.play(60)
+        logs.append(play.world.log)
+    assert logs[0] == logs[1]
+    assert len(logs[0]) > 50
