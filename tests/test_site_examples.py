@@ -28,7 +28,7 @@ import datasync
 from tests.helpers.servers import PATIENCE, child, free_ports
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "howto").glob("*.md"))]
+PAGES = [DOCS / "tutorial.md", DOCS / "reconcile.md", *sorted((DOCS / "howto").glob("*.md"))]
 
 PORTS = ["8000", "9191", "9192"]
 SERVERS = ("flask ", "gunicorn ", "uvicorn ")

@@ -34,6 +34,15 @@ class Discovery(Goals):
             if node.kind is kind:
                 self._wake(node)
 
+    def still_unread(self, kind: Rules, why: str) -> None:
+        """It was tried to read that kind; nothing changes where it has been read before."""
+        if kind in self._unread:
+            self._unread[kind] = why
+
+    def unread_because(self, node: Node) -> str:
+        """Why nobody knows what there is of its kind; empty where it is known."""
+        return "" if node.kind is None else self._unread.get(node.kind, "")
+
     def begin_reading(self) -> int:
         """What is read from now on may be older than what operations do meanwhile; returns what
         `read` is to be told."""

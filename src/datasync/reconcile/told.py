@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from datasync.reconcile.kind import Found
 from datasync.reconcile.needs import Needs
 
-__all__ = ["check_needs", "check_parts", "text_of"]
+__all__ = ["check_found", "check_needs", "check_parts", "text_of"]
 
 
 def check_needs(kind: str, key: str, told: object) -> list[Needs]:
@@ -30,6 +31,26 @@ def check_parts(kind: str, key: str, told: object) -> Mapping[str, Any]:
     if key in told:
         raise ValueError("derives itself")
     return told
+
+
+def check_found(
+    kind: str, prefix: str, keys: Collection[str] | None, told: object
+) -> dict[str, Found[Any, Any]]:
+    """What `retrieve` returned, by key. Raises `TypeError`, and `ValueError` for keys that are not
+    of the kind, were not asked for, or come twice."""
+    if not isinstance(told, Iterable) or isinstance(told, str | bytes):
+        raise TypeError(f"retrieve() of {kind} returned {told!r}; return an iterable of Found")
+    found: dict[str, Found[Any, Any]] = {}
+    for one in told:
+        if not isinstance(one, Found):
+            raise TypeError(f"retrieve() of {kind} returned {one!r}; return Found")
+        if not one.key.startswith(prefix):
+            raise ValueError(f"retrieve() of {kind} found {one.key!r}, which is not under {prefix}")
+        if one.key in found:
+            raise ValueError(f"retrieve() of {kind} found {one.key!r} twice")
+        if keys is None or one.key in keys:
+            found[one.key] = one
+    return found
 
 
 def text_of(error: BaseException) -> str:

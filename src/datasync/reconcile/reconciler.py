@@ -1,0 +1,448 @@
+"""The front door of reconcile: kinds are registered, one watch is followed, operations are carried
+out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from datasync import (
+    Accepted,
+    AlreadyRegistered,
+    Backoff,
+    BadPrefix,
+    DataSync,
+    Event,
+    Failed,
+    Outcomes,
+    Pending,
+    Refused,
+    ResyncEvent,
+    UsageError,
+    Watch,
+    WatchClosed,
+)
+from datasync.reconcile.handlers import Handlers
+from datasync.reconcile.kind import Found
+from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import ABSENT, Node, Operation
+from datasync.reconcile.states import State
+from datasync.reconcile.told import text_of
+from datasync.tasks import end_tasks
+from datasync.texts import logger
+
+__all__ = ["Reconciler"]
+
+log = logger("datasync.reconcile")
+
+C = TypeVar("C", bound=Callable[[], Any])
+Outcome = Accepted | Refused | Pending | Failed
+
+_AT_WORK = (State.RUNNING, State.REMOVING)
+_FEW = 64
+"""Keys of one event of which is asked after each operation whether they can still be applied."""
+
+
+class Reconciler:
+    """Brings objects that depend on each other into the state that is stored.
+
+    sync: where they are stored; it must be started before the reconciler is.
+    ack_timeout: seconds that an event waits for its objects; those that are longer at work are
+        pending for the publisher until they are done; default 2.
+    retry: the waits between tries of one object; by default from 0.1 s, doubled up to 10 s.
+    refresh_interval: seconds between two looks at what is there, to repair what others have
+        changed; default None, only when `refresh` is called.
+
+    Kinds are registered first, then `async with rec:` follows the store; leaving it stops that, and
+    leaves all objects as they are.
+    """
+
+    def __init__(
+        self,
+        sync: DataSync,
+        *,
+        ack_timeout: float = 2.0,
+        retry: Backoff = Backoff(),  # noqa: B008 - frozen
+        refresh_interval: float | None = None,
+    ) -> None:
+        for name, given in (("ack_timeout", ack_timeout), ("refresh_interval", refresh_interval)):
+            if given is not None and not (isinstance(given, int | float) and given > 0):
+                raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+        rng = random.Random()  # noqa: S311 - no secret
+        self._sync = sync
+        self._ack_timeout = ack_timeout
+        self._retry = retry
+        self._refresh_interval = refresh_interval
+        self._kinds: dict[str, tuple[Handlers, type[Any], bool]] = {}
+        self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
+        self._watch: Watch[Any] | None = None
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._open: set[str] = set()
+        """Keys whose publishers were told that they are pending, or have failed."""
+        self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
+        """The store has said what is stored. Nothing is read before, for all that is found would
+        seem to be stored by nobody."""
+
+    # -- kinds -------------------------------------------------------------------------------------
+
+    def kind(
+        self, prefix: str, *, type: type[Any] = bytes, derived: bool = False
+    ) -> Callable[[C], C]:
+        """Register a class without arguments as the kind of the objects under `prefix`; for the
+        rest, see `add`."""
+
+        def register(make: C) -> C:
+            self.add(prefix, make(), type=type, derived=derived)
+            return make
+
+        return register
+
+    def add(
+        self, prefix: str, kind: Any, *, type: type[Any] = bytes, derived: bool = False
+    ) -> None:
+        """Register the kind of the objects under `prefix`.
+
+        prefix: ends in a slash; where several fit a key, the longest counts.
+        type: what the values decode to; default bytes.
+        derived: whether its objects are derived from others alone, and nothing is watched there;
+            default False.
+
+        Raises `BadPrefix`, `AlreadyRegistered` for two kinds at one prefix, `UsageError` for what
+        is no kind, and once it is started.
+        """
+        if self._watch is not None or self._closed:
+            raise UsageError("the reconciler is started; register kinds before")
+        if not isinstance(prefix, str) or not prefix.endswith("/"):
+            raise BadPrefix(f"a kind needs a prefix that ends in a slash, got {prefix!r}")
+        if prefix in self._kinds:
+            name = self._kinds[prefix][0].name
+            raise AlreadyRegistered(f"{prefix!r} is of the kind {name}; it cannot have two kinds")
+        self._kinds[prefix] = (Handlers(prefix, kind), type, derived)
+
+    def _kind_of(self, key: str) -> Rules | None:
+        end = key.rfind("/")
+        while end >= 0:
+            known = self._kinds.get(key[: end + 1])
+            if known is not None:
+                return known[0]
+            end = key.rfind("/", 0, end)
+        return None
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Follow the store. Raises `UsageError` without a kind that is watched, and the second
+        time."""
+        if self._watch is not None or self._closed:
+            raise UsageError("a reconciler is started once; make another one")
+        types = {
+            prefix: type_ for prefix, (_, type_, derived) in self._kinds.items() if not derived
+        }
+        if not types:
+            raise UsageError("a reconciler needs a kind; register one with kind() or add()")
+        for handlers, _, _ in self._kinds.values():
+            if handlers.can_retrieve:
+                self._planner.unread(handlers, "is being read")
+        name = f"reconcile {next(iter(types))}"
+        prefixes = [one for one in types if not any(one != p and one.startswith(p) for p in types)]
+        self._sync.watcher(
+            *prefixes, name=name, types=types,
+            ack_timeout=self._ack_timeout + 5.0, resync_timeout=self._ack_timeout + 30.0,
+        )(self._handle)  # fmt: skip
+        self._watch = self._sync.watches[name]
+
+    async def aclose(self) -> None:
+        """Stop. Async operations are cancelled, plain ones are left to their threads; all objects
+        stay as they are."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.close()
+        self._changed.set()
+        await end_tasks(*self._tasks)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=f"datasync reconcile {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unexpected error in the reconciler", exc_info=error)
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def state(self, key: str) -> State | None:
+        """Where an object stands; None for one that is neither stored nor there."""
+        node = self._planner.graph.nodes.get(key)
+        return None if node is None else node.state
+
+    def reason(self, key: str) -> str:
+        """Why it stands there: what a pending object waits for, what is wrong with an invalid one,
+        what a failed one failed with; empty where there is nothing to say."""
+        node = self._planner.graph.nodes.get(key)
+        return "" if node is None else self._reason(node)
+
+    def handle(self, key: str) -> Any:
+        """The handle of an object that is there. Raises `KeyError`."""
+        node = self._planner.graph.nodes.get(key)
+        if node is None or node.have is ABSENT:
+            raise KeyError(key)
+        return node.handle
+
+    async def wait(self, key: str, state: State | None, timeout: float | None = None) -> None:
+        """Wait until the object is in that state.
+
+        timeout: in seconds; default None, for ever.
+
+        Raises `TimeoutError` with the state that it is in, and `WatchClosed`.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self.state(key) is not state:
+                    if self._closed:
+                        raise WatchClosed("the reconciler has been closed")
+                    await self._changed.wait()
+        except TimeoutError:
+            why = self.reason(key)
+            now = self.state(key)
+            raise TimeoutError(
+                f"{key!r} is {'absent' if now is None else now.value}" + (f": {why}" if why else "")
+            ) from None
+
+    async def refresh(self) -> None:
+        """Read what is there, once the store has answered, and repair what is not as it is stored.
+        Returns when it was read.
+
+        Raises `UsageError` before the start.
+        """
+        if self._watch is None or self._closed:
+            raise UsageError("the reconciler does not run; use `async with rec:`")
+        await self._answered.wait()
+        await self._read([h for h, _, _ in self._kinds.values() if h.can_retrieve])
+
+    def notify(self, key: str, found: Found[Any, Any] | None) -> None:
+        """Say what is there of one object, None for nothing, so that it is repaired. Before the
+        store has answered and the kind was read, that changes nothing: it will be read.
+
+        Raises `UsageError` for a key without a kind, `TypeError` for what is not a `Found`.
+        """
+        kind = self._kind_of(key)
+        if not isinstance(kind, Handlers):
+            raise UsageError(f"no kind has a prefix of {key!r}")
+        seen = None if found is None else kind.seen(found)
+        if self._answered.is_set():
+            self._planner.notify(key, seen)
+            self._turn()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        """Read each kind until that succeeds; then again at intervals."""
+        readable = [h for h, _, _ in self._kinds.values() if h.can_retrieve]
+        attempt = 0
+        while readable := await self._read(readable):
+            attempt += 1
+            await asyncio.sleep(self._retry.delay(attempt, random.Random()))  # noqa: S311
+        while self._refresh_interval is not None:
+            await asyncio.sleep(self._refresh_interval)
+            await self.refresh()
+
+    async def _read(self, kinds: Iterable[Handlers]) -> list[Handlers]:
+        """Read these kinds; returns those that could not be read."""
+        number = self._planner.begin_reading()
+        found: dict[Rules, Mapping[str, Seen]] = {}
+        failed = []
+        try:
+            for kind in kinds:
+                expected = self._expected(kind)
+                try:
+                    found[kind] = await kind.retrieve(expected, None)
+                except Exception as error:
+                    why = f"what is there could not be read: {text_of(error)}"
+                    log.warning("%s: %s", kind.name, why)
+                    self._planner.still_unread(kind, why)
+                    failed.append(kind)
+        except BaseException:
+            self._planner.abandon_reading(number)
+            raise
+        self._planner.read(number, found)
+        self._turn()
+        return failed
+
+    def _expected(self, kind: Handlers) -> dict[str, Any]:
+        return {
+            node.key: node.goal
+            for node in self._planner.graph.nodes.values()
+            if node.kind is kind and node.goal is not ABSENT
+        }
+
+    # -- events ------------------------------------------------------------------------------------
+
+    async def _handle(self, event: Event[Any]) -> None:
+        """One event is one plan. Raises what became of its keys."""
+        planner = self._planner
+        if isinstance(event, ResyncEvent):
+            stored = {kv.key: kv.value for values in event.values.values() for kv in values}
+            kept = {*stored, *event.undecodable}
+            gone = [key for key in planner.stored() if key not in kept]
+        else:
+            stored = {c.key: c.value for c in event.changes if c.raw is not None}
+            gone = [c.key for c in event.changes if c.raw is None]
+        for key in gone:
+            planner.delete(key)
+        for key, value in stored.items():
+            planner.put(key, value)
+        keys = {*gone, *stored}
+        self._open -= keys
+        if not self._answered.is_set():
+            self._answered.set()
+            self._spawn(self._read_all(), "read")
+        self._turn()
+
+        waiting = set(keys)
+        try:
+            async with asyncio.timeout(self._ack_timeout):
+                while self._at_work(waiting) and not self._closed:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass  # what is still at work is told so
+        outcomes = {key: told for key in keys if not isinstance(told := self._told(key), Accepted)}
+        if outcomes:
+            self._open |= {key for key, told in outcomes.items() if not isinstance(told, Refused)}
+            raise Outcomes(outcomes)
+
+    def _at_work(self, waiting: set[str]) -> bool:
+        """Whether any of these may still come into another state by itself; takes out those that
+        have settled."""
+        nodes = self._planner.graph.nodes
+        quiet = not self._planner.running
+        if len(waiting) > _FEW and not quiet:
+            return True  # to look at all of them after each operation would be quadratic
+        for key in list(waiting):
+            node = nodes.get(key)
+            state = None if node is None else node.state
+            if state is State.PENDING and node is not None:
+                settled = quiet or not self._planner.outlook.comes(node)
+            else:
+                settled = state not in _AT_WORK
+            if settled:
+                waiting.discard(key)
+        return bool(waiting)
+
+    def _told(self, key: str) -> Outcome:
+        """What the publisher of a key hears."""
+        node = self._planner.graph.nodes.get(key)
+        if node is None or node.state in (None, State.APPLIED, State.UNMANAGED):
+            return Accepted()
+        why = self._reason(node)
+        if node.state is State.INVALID:
+            return Refused(why)
+        return Failed(why) if node.state is State.FAILED else Pending(why)
+
+    def _reason(self, node: Node) -> str:
+        if node.problem is not None:
+            return node.problem.why
+        if node.state is State.PENDING:
+            cycle = self._planner.outlook.cycle(node)
+            missing = "waits for " + ", ".join(self._planner.outlook.unmet(node))
+            return f"{missing}; a cycle: {' -> '.join((*cycle, cycle[0]))}" if cycle else missing
+        if node.state is State.FAILED and node.trouble is not None:
+            return f"{node.trouble.verb.value}: {node.trouble.why}"
+        if node.state not in _AT_WORK or node.state is None:
+            return ""
+        return self._planner.unread_because(node) or node.state.value
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Start what may start, and tell what has changed."""
+        if self._closed:
+            return
+        for op in self._planner.start():
+            self._spawn(self._perform(op), f"{op.verb.value} {op.key}")
+        report = {
+            key: self._told(key)
+            for key in {changed.key for changed in self._planner.changes()}
+            if key in self._open and self.state(key) not in _AT_WORK
+        }
+        if report and self._watch is not None:
+            self._open -= {k for k, told in report.items() if isinstance(told, Accepted | Refused)}
+            with contextlib.suppress(WatchClosed):  # the DataSync is closing
+                self._watch.report(report)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = self._planner.next_retry
+        if when is not None:
+            self._timer = asyncio.get_running_loop().call_at(when, self._due)
+
+    def _due(self) -> None:
+        self._planner.due(asyncio.get_running_loop().time())
+        self._turn()
+
+    async def _perform(self, op: Operation) -> None:
+        """Carry out an operation, and say how it ended."""
+        kind = op.kind
+        assert isinstance(kind, Handlers)
+        planner = self._planner
+        now = asyncio.get_running_loop().time
+        try:
+            handle = None
+            if op.verb is Verb.CREATE:
+                handle = await kind.create(op.key, op.new)
+            elif op.verb is Verb.UPDATE:
+                handle = await kind.update(op.key, op.old, op.new, op.handle)
+            elif op.verb is Verb.DELETE:
+                await kind.delete(op.key, op.old, op.handle)
+            else:
+                expected = {} if op.new is ABSENT else {op.key: op.new}
+                seen = (await kind.retrieve(expected, {op.key})).get(op.key)
+                planner.retrieved(op, seen)
+                self._turn()
+                return
+        except Refused as error:
+            if op.verb in (Verb.CREATE, Verb.UPDATE):
+                planner.refused(op, str(error))
+            else:
+                planner.failed(op, str(error), now())
+        except asyncio.CancelledError:
+            if self._closed:
+                raise
+            planner.failed(op, "cancelled by itself", now())
+        except Exception as error:
+            permanent = op.verb is not Verb.RETRIEVE and kind.is_permanent(error)
+            planner.failed(op, text_of(error), now(), permanent=permanent)
+        else:
+            planner.done(op, handle)
+        self._turn()

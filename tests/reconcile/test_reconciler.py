@@ -1,0 +1,382 @@
+"""The reconciler on a real DataSync: what publishers hear, and what happens to the objects."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from datasync import (
+    AlreadyRegistered,
+    BadPrefix,
+    DataSync,
+    NotApplied,
+    Refused,
+    UsageError,
+    Verdict,
+)
+from datasync.reconcile import Found, Kind, Needs, Reconciler, State
+
+
+class Interface(msgspec.Struct, frozen=True):
+    mtu: int = 1500
+
+
+class Route(msgspec.Struct, frozen=True):
+    via: str
+
+
+class System:
+    """What is really there."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, object] = {}
+        self.log: list[str] = []
+
+
+class Interfaces(Kind[Interface, int]):
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.error: Exception | None = None
+        self.reads = 0
+
+    async def create(self, key: str, value: Interface) -> int:
+        if self.error is not None:
+            raise self.error
+        self.system.log.append(f"create {key}")
+        self.system.there[key] = value
+        return len(self.system.there)
+
+    async def update(self, key: str, old: Interface, new: Interface, handle: int) -> int:
+        self.system.log.append(f"update {key} {old.mtu} -> {new.mtu}")
+        self.system.there[key] = new
+        return handle
+
+    async def delete(self, key: str, value: Interface, handle: int) -> None:
+        self.system.log.append(f"delete {key}")
+        del self.system.there[key]
+
+    async def retrieve(
+        self, expected: Mapping[str, Interface], keys: Collection[str] | None
+    ) -> Iterable[Found[Interface, int]]:
+        self.reads += 1
+        return [
+            Found(key, value, 1, ours=key != "if/lo")
+            for key, value in self.system.there.items()
+            if isinstance(value, Interface)
+        ]
+
+    def validate(self, key: str, value: Interface) -> None:
+        if value.mtu < 68:
+            raise ValueError(f"mtu {value.mtu} is too small")
+
+
+class Routes:
+    """No base, and plain methods: each runs in a thread."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.threads: set[int] = set()
+
+    def create(self, key: str, value: Route) -> None:
+        self.threads.add(threading.get_ident())
+        self.system.log.append(f"create {key}")
+        self.system.there[key] = value
+
+    def delete(self, key: str, value: Route, handle: None) -> None:
+        self.system.log.append(f"delete {key}")
+        del self.system.there[key]
+
+    def needs(self, key: str, value: Route) -> list[Needs]:
+        return [Needs.key(f"if/{value.via}")]
+
+
+class Agent:
+    def __init__(self, sync: DataSync, rec: Reconciler, system: System, kinds: Interfaces) -> None:
+        self.sync, self.rec, self.system, self.interfaces = sync, rec, system, kinds
+
+
+@asynccontextmanager
+async def agent(system: System | None = None, **stored: object) -> AsyncIterator[Agent]:
+    system = system or System()
+    async with DataSync("memory://") as sync:
+        for key, value in stored.items():
+            await sync.put(key.replace("_", "/"), value)
+        rec = Reconciler(sync, ack_timeout=20.0)
+        interfaces, routes = Interfaces(system), Routes(system)
+        rec.add("if/", interfaces, type=Interface)
+        rec.add("route/", routes, type=Route)
+        async with rec:
+            await sync.ready(60)
+            yield Agent(sync, rec, system, interfaces)
+            assert threading.get_ident() not in routes.threads
+
+
+def run(test: object) -> None:
+    asyncio.run(test)  # type: ignore[arg-type]
+
+
+async def not_applied(writing: object) -> NotApplied:
+    with pytest.raises(NotApplied) as info:
+        await writing  # type: ignore[misc]
+    return info.value
+
+
+def reason(error: NotApplied) -> dict[str, str]:
+    return {key: outcome.reason for key, outcome in error.outcomes.items()}
+
+
+def test_a_route_waits_for_its_interface_and_its_publisher_hears_so() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            error = await not_applied(it.sync.put("route/a", Route("eth0"), confirm=60))
+            assert error.verdict is Verdict.PENDING
+            assert reason(error) == {"route/a": "waits for if/eth0"}
+            assert it.rec.state("route/a") is State.PENDING
+
+            await it.sync.put("if/eth0", Interface(), confirm=60)
+            await it.rec.wait("route/a", State.APPLIED, 60)
+            assert it.system.log == ["create if/eth0", "create route/a"]
+            assert it.rec.handle("if/eth0") == 1
+            # what was pending was reported: to write it again is accepted
+            await it.sync.put("route/a", Route("eth0"), confirm=60)
+
+    run(main())
+
+
+def test_one_transaction_over_two_kinds_is_one_plan() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            txn = it.sync.txn().put("route/a", Route("eth0")).put("if/eth0", Interface())
+            await txn.commit(confirm=60)
+            assert it.system.log == ["create if/eth0", "create route/a"]
+
+            await it.sync.txn().delete("if/eth0").delete("route/a").commit(confirm=60)
+            assert it.system.log[2:] == ["delete route/a", "delete if/eth0"]
+
+    run(main())
+
+
+def test_an_invalid_value_is_refused_and_the_last_valid_one_stays() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            await it.sync.put("if/eth0", Interface(), confirm=60)
+            error = await not_applied(it.sync.put("if/eth0", Interface(1), confirm=60))
+            assert error.verdict is Verdict.REFUSED
+            assert reason(error) == {"if/eth0": "mtu 1 is too small"}
+            assert it.rec.state("if/eth0") is State.INVALID
+            assert it.system.there["if/eth0"] == Interface()
+
+    run(main())
+
+
+def test_what_fails_is_told_and_tried_again() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            it.interfaces.error = OSError("no such device")
+            error = await not_applied(it.sync.put("if/eth0", Interface(), confirm=60))
+            assert error.verdict is Verdict.FAILED
+            assert "no such device" in reason(error)["if/eth0"]
+
+            it.interfaces.error = None
+            await it.rec.wait("if/eth0", State.APPLIED, 60)
+
+    run(main())
+
+
+def test_a_value_that_is_refused_as_it_is_applied_is_invalid() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            it.interfaces.error = Refused("the kernel says no")
+            error = await not_applied(it.sync.put("if/eth0", Interface(), confirm=60))
+            assert error.verdict is Verdict.REFUSED
+            assert it.rec.reason("if/eth0") == "the kernel says no"
+
+    run(main())
+
+
+def test_at_the_start_only_what_differs_is_changed_and_what_is_not_ours_is_left() -> None:
+    async def main() -> None:
+        system = System()
+        system.there = {
+            "if/eth0": Interface(),
+            "if/eth1": Interface(9000),
+            "if/old": Interface(),
+            "if/lo": Interface(),
+        }
+        async with agent(system, if_eth0=Interface(), if_eth1=Interface()) as it:
+            await it.rec.wait("if/eth1", State.APPLIED, 60)
+            await it.rec.wait("if/old", None, 60)
+            assert sorted(system.log) == ["delete if/old", "update if/eth1 9000 -> 1500"]
+            assert it.rec.state("if/lo") is State.UNMANAGED
+
+    run(main())
+
+
+def test_nothing_is_read_and_nothing_taken_down_before_the_store_has_answered() -> None:
+    async def main() -> None:
+        system = System()
+        system.there = {"if/eth0": Interface()}
+        sync = DataSync("memory://")
+        rec = Reconciler(sync)
+        interfaces = Interfaces(system)
+        rec.add("if/", interfaces, type=Interface)
+        await rec.start()
+        rec.notify("if/eth0", Found("if/eth0", Interface(), 1, ours=True))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert interfaces.reads == 0
+        assert system.log == []
+
+        async with sync:
+            await rec.wait("if/eth0", None, 60)
+            await rec.refresh()
+            assert system.log == ["delete if/eth0"]
+            await rec.aclose()
+
+    run(main())
+
+
+def test_what_others_changed_is_repaired() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            await it.sync.put("if/eth0", Interface(), confirm=60)
+            await it.sync.put("route/a", Route("eth0"), confirm=60)
+
+            it.system.there["if/eth0"] = Interface(1400)
+            await it.rec.refresh()
+            await it.rec.wait("if/eth0", State.APPLIED, 60)
+            assert it.system.log[2:] == ["update if/eth0 1400 -> 1500"]
+
+            del it.system.there["if/eth0"]
+            it.rec.notify("if/eth0", None)
+            await it.rec.wait("route/a", State.APPLIED, 60)
+            assert it.system.log[3:] == ["delete route/a", "create if/eth0", "create route/a"]
+
+    run(main())
+
+
+def test_a_thread_that_does_not_come_back_is_running_and_keeps_nobody() -> None:
+    release = threading.Event()
+
+    class Slow:
+        def create(self, key: str, value: bytes) -> None:
+            release.wait(100)
+
+        def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=0.05)
+            rec.add("slow/", Slow())
+            async with rec:
+                error = await not_applied(sync.put("slow/a", b"", confirm=60))
+                assert error.verdict is Verdict.PENDING
+                assert reason(error) == {"slow/a": "running"}
+                release.set()
+                await rec.wait("slow/a", State.APPLIED, 60)
+
+    run(main())
+
+
+def test_an_async_operation_has_a_time_limit_and_may_cancel_itself() -> None:
+    class Hanging(Kind[bytes, None]):
+        timeout = 0.01
+
+        async def create(self, key: str, value: bytes) -> None:
+            if key == "x/hangs":
+                await asyncio.get_running_loop().create_future()
+            raise asyncio.CancelledError
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Hanging())
+            async with rec:
+                error = await not_applied(sync.put("x/hangs", b"", confirm=60))
+                assert reason(error)["x/hangs"].endswith("no answer within 0.01 s")
+                error = await not_applied(sync.put("x/cancels", b"", confirm=60))
+                assert reason(error)["x/cancels"].endswith("cancelled by itself")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [1],
+        [Found("other/a", b"", None)],
+        [Found("x/a", b"", None), Found("x/a", b"", None)],
+        ZeroDivisionError("broken"),
+    ],
+    ids=["nothing", "no Found", "a foreign key", "a key twice", "it raises"],
+)
+def test_nothing_is_touched_while_what_is_there_cannot_be_read(told: object) -> None:
+    class Lying:
+        async def create(self, key: str, value: bytes) -> None:
+            raise AssertionError("it must not be called")
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+        async def retrieve(self, expected: object, keys: object) -> object:
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=0.1)
+            rec.add("x/", Lying())
+            async with rec:
+                error = await not_applied(sync.put("x/a", b"", confirm=60))
+                assert error.verdict is Verdict.PENDING
+                assert "could not be read" in rec.reason("x/a")
+
+    run(main())
+
+
+def test_what_makes_no_sense_is_said_at_once() -> None:
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync)
+            with pytest.raises(UsageError, match="needs a kind"):
+                await rec.start()
+            rec.add("x/", Routes(System()))
+            with pytest.raises(AlreadyRegistered, match="two kinds"):
+                rec.add("x/", Routes(System()))
+            with pytest.raises(BadPrefix, match="ends in a slash"):
+                rec.add("y", Routes(System()))
+            with pytest.raises(UsageError, match="no method 'create'"):
+                rec.add("y/", object())
+            with pytest.raises(UsageError, match="positive number"):
+                Reconciler(sync, ack_timeout=0)
+            async with rec:
+                with pytest.raises(UsageError, match="register kinds before"):
+                    rec.add("y/", Routes(System()))
+                with pytest.raises(UsageError, match="no kind has a prefix"):
+                    rec.notify("z", None)
+                with pytest.raises(TimeoutError, match="'x/a' is absent"):
+                    await rec.wait("x/a", State.APPLIED, 0.01)
+                with pytest.raises(KeyError):
+                    rec.handle("x/a")
+
+    run(main())
+
+
+def test_closing_leaves_the_objects_as_they_are() -> None:
+    async def main() -> None:
+        system = System()
+        async with agent(system) as it:
+            await it.sync.put("if/eth0", Interface(), confirm=60)
+        assert system.log == ["create if/eth0"]
+        with pytest.raises(UsageError, match="does not run"):
+            await it.rec.refresh()
+
+    run(main())
