@@ -192,13 +192,14 @@ class Graph:
                 if slot not in after:
                     self.unlean(slot)
 
-        if needs is not old_needs or leans is not old_leans:
-            used = dict.fromkeys((*needs, *leans))
-            for slot in used:
-                slot.users[node] = None
-            for slot in (*old_needs, *old_leans):
-                if slot not in used and slot.users.pop(node, _GONE) is not _GONE and not slot.users:
-                    self._leave(slot)
+        if needs is old_needs and leans in ((), needs) and old_leans in ((), needs):
+            return  # it has come, or gone: what it uses are its needs, before and after
+        used = dict.fromkeys((*needs, *leans))
+        for slot in used:
+            slot.users[node] = None
+        for slot in (*old_needs, *old_leans):
+            if slot not in used and slot.users.pop(node, _GONE) is not _GONE and not slot.users:
+                self._leave(slot)
         if needs is not old_needs:
             node.unmet = sum(not slot.held for slot in needs)
 

@@ -1,0 +1,147 @@
+"""The planner of reconcile: objects with ten needs each, and handlers that do nothing.
+
+Beside it stands the plainest loop that calls the same handlers in a right order, which somebody has
+worked out before. All needs lead to objects in front, as if by chance; the objects come in random
+order. Time is that of this thread on the processor; what is measured is planning alone, without a
+store and without tasks.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import tracemalloc
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from bench.rows import Row
+from datasync.reconcile.needs import Needs
+from datasync.reconcile.planner import Planner
+
+Objects = list[tuple[str, tuple[Needs, ...]]]
+
+_NEEDS = 10
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """All figures."""
+    sizes, rounds = ((100, 1_000), 1) if quick else ((1_000, 10_000, 100_000), 3)
+    for size in sizes:
+        yield _all_at_once(size, rounds)
+        yield _one_change(size)
+    yield _memory(1_000 if quick else 100_000)
+
+
+class Nothing:
+    """A kind whose values are the needs themselves, and which does nothing."""
+
+    name = "nothing"
+    limit = 64
+    can_retrieve = False
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def validate(self, key: str, value: Any) -> None: ...
+
+    def needs(self, key: str, value: Any) -> Iterable[Needs]:
+        needs: Iterable[Needs] = value
+        return needs
+
+    def derive(self, key: str, value: Any) -> Mapping[str, Any]:
+        return {}
+
+    def equal(self, key: str, old: Any, new: Any) -> bool:
+        return bool(old == new)
+
+    def needs_recreate(self, key: str, old: Any, new: Any) -> bool:
+        return False
+
+    def create(self, key: str, value: Any) -> None:
+        self.calls += 1
+
+
+def _objects(size: int, needs: int) -> Objects:
+    """In a right order."""
+    rng = random.Random(7)
+    return [
+        (
+            f"config/object/{number:06}",
+            tuple(
+                Needs.key(f"config/object/{rng.randrange(number):06}")
+                for _ in range(min(number, needs))
+            ),
+        )
+        for number in range(size)
+    ]
+
+
+def _carry_out(planner: Planner, kind: Nothing) -> None:
+    while operations := planner.start():
+        for op in operations:
+            kind.create(op.key, op.new)
+            planner.done(op)
+
+
+def _planned(objects: Objects) -> tuple[Planner, Nothing]:
+    kind = Nothing()
+    planner = Planner(lambda key: kind, float)
+    for key, value in objects:
+        planner.put(key, value)
+    _carry_out(planner, kind)
+    assert kind.calls == len(objects)
+    return planner, kind
+
+
+def _all_at_once(size: int, rounds: int) -> Row:
+    ordered = _objects(size, _NEEDS)
+    shuffled = random.Random(8).sample(ordered, size)
+    best = [float("inf"), float("inf")]
+    for _ in range(rounds):
+        gc.collect()
+        begin = time.thread_time()
+        _planned(shuffled)
+        best[0] = min(best[0], time.thread_time() - begin)
+
+        kind, there = Nothing(), {}
+        begin = time.thread_time()
+        for key, value in ordered:
+            kind.create(key, value)
+            there[key] = value
+        best[1] = min(best[1], time.thread_time() - begin)
+    return Row(
+        what="all objects planned and applied", unit="ms", ours=best[0] * 1e3,
+        beside={"plain loop in a right order": best[1] * 1e3},
+        case={"objects": size, "needs": _NEEDS},
+    )  # fmt: skip
+
+
+def _one_change(size: int) -> Row:
+    planner, kind = _planned(_objects(size, _NEEDS))
+    looks, changes = planner.looks, 50
+    begin = time.thread_time()
+    for number in range(changes):
+        needs = tuple(Needs.key(f"config/object/{one:06}") for one in range(_NEEDS))
+        planner.put(f"config/more/{number}", needs)
+        _carry_out(planner, kind)
+    took = time.thread_time() - begin
+    return Row(
+        what="one object more", unit="µs", ours=took / changes * 1e6,
+        case={"objects": size, "needs": _NEEDS},
+        also={"objects looked at": (planner.looks - looks) / changes},
+    )  # fmt: skip
+
+
+def _memory(size: int) -> Row:
+    objects = _objects(size, 2)
+    tracemalloc.start()
+    planner, _ = _planned(objects)
+    planner.changes()
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return Row(
+        what="memory beside key and value", unit="B/object", ours=taken / size,
+        case={"objects": size, "needs": 2},
+    )  # fmt: skip
