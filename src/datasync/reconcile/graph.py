@@ -212,10 +212,19 @@ class Graph:
     def unlean(self, slot: Slot) -> None:
         """One less stands on it."""
         slot.leaning -= 1
-        if type(slot) is Choice:
+        if isinstance(slot, Choice):
             self._recount(slot)
+            if not slot.leaning:
+                self._forget_loops(slot)
         elif not slot.leaning:
             self._wake(slot)  # type: ignore[arg-type]
+
+    def _forget_loops(self, choice: Choice) -> None:
+        """Nobody stands on it any more, so that its members cannot stand on those who do."""
+        for node, bits in choice.members.items():
+            if bits & LOOPED:
+                choice.members[node] = bits & ~LOOPED
+                self._wake(node)
 
     def hold(self, node: Node, held: bool) -> None:
         """It can, or can no more, be counted on."""
