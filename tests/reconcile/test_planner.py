@@ -95,6 +95,84 @@ def test_dependents_are_made_again_around_a_change() -> None:
     assert carry_out(plan) == ["delete route", "update if", "create route"]
 
 
+def test_what_holds_up_what_it_waits_for_is_taken_down() -> None:
+    plan = planner()
+    plan.put("if", value(0))
+    plan.put("route", value(0, Needs.key("if", recreate_on_change=True)))
+    plan.put("rule", value(0, "route", "if"))
+    carry_out(plan)
+
+    plan.put("if", value(1))
+    plan.put("rule", value(1, "if"))
+    log = carry_out(plan)
+    assert log[:3] == ["delete rule", "delete route", "update if"]
+    assert sorted(log[3:]) == ["create route", "create rule"]
+
+
+def test_parts_go_before_what_they_were_parts_of_changes() -> None:
+    plan = planner()
+    plan.put("if", Value(0, parts=(("if/x", value()), ("if/y", value()))))
+    plan.put("route", value(0, "if/x"))
+    carry_out(plan)
+
+    plan.put("if", Value(1, parts=(("if/y", value()), ("if/z", value()))))
+    assert carry_out(plan) == ["delete route", "delete if/x", "update if", "create if/z"]
+    assert state(plan, "route") is State.PENDING
+
+
+def test_a_part_that_fails_to_go_holds_up_nobody_else() -> None:
+    plan = planner()
+    plan.put("if", Value(0, parts=(("if/x", value()),)))
+    carry_out(plan)
+
+    plan.put("if", value(1))
+    (op,) = plan.start()
+    assert repr(op) == "Operation(3, delete 'if/x')"
+    plan.failed(op, "busy", 0.0)
+    plan.put("route", value(0, "if"))
+    assert carry_out(plan) == ["create route"]
+    assert state(plan, "if") is State.RUNNING
+
+    plan.due(1.0)
+    assert carry_out(plan) == ["delete if/x", "update if"]
+
+
+def test_what_may_have_gone_is_seen_to_have_gone_though_another_comes() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("if/0", value())
+    plan.put("route", value(0, Needs.under("if/", goes_with=True)))
+    carry_out(plan)
+
+    plan.delete("if/0")
+    (op,) = plan.start()
+    plan.failed(op, "cut off", 0.0)
+    plan.put("if/1", value())
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "if/0")
+    plan.retrieved(op, None)
+    assert carry_out(plan) == ["create if/1", "create route"]
+
+
+def test_an_old_reading_does_not_say_what_an_object_stands_on() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a").kind}
+    assert kind is not None
+    plan.put("b/0", value())
+    plan.put("a", value(0))
+    carry_out(plan)
+
+    reading = plan.begin_reading()
+    plan.put("a", value(1, Needs.under("b/")))
+    (op,) = plan.start()
+    plan.failed(op, "cut off", 0.0)
+    plan.read(reading, {kind: {"a": Seen(value(0)), "b/0": Seen(value())}})
+    plan.delete("b/0")
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "a")
+    plan.retrieved(op, Seen(value(1, Needs.under("b/"))))
+    assert carry_out(plan) == ["delete a", "delete b/0"]
+
+
 def test_what_goes_with_its_needs_is_not_deleted_a_second_time() -> None:
     plan = planner()
     plan.put("if", value())

@@ -64,8 +64,10 @@ class Discovery(Goals):
         seen: list[Node] = []
         for kind, things in found.items():
             for key, thing in things.items():
+                if key in newer:
+                    continue
                 node = self.graph.node(key)
-                if key not in newer and self._see(node, thing):
+                if self._see(node, thing):
                     surprises.append(key)
                 seen.append(node)
             for node in list(self.graph.nodes.values()):
@@ -164,6 +166,7 @@ class Discovery(Goals):
             part = self.graph.nodes.get(key)
             if part is not None and part.have is not ABSENT and not is_wanted(part):
                 self._stand(part, tuple(dict.fromkeys((*part.leans, node))))
+                self._let_go(node, part)
 
     def _shake(self, node: Node) -> None:
         """It has changed already: those that are to be made again when it does are."""

@@ -10,6 +10,9 @@ from datasync.reconcile.slots import ABSENT, Change, Node
 __all__ = [
     "forget_family",
     "has_failed",
+    "has_leaving",
+    "is_at_rest",
+    "is_held_up",
     "is_known",
     "is_right",
     "is_stored",
@@ -43,8 +46,13 @@ def stored_value(node: Node) -> Any:
 def forget_family(node: Node) -> None:
     """Give up what says no more than the object itself."""
     family = node.family
-    if family is not None and not family.parents and not family.parts:
+    if family is not None and not (family.parents or family.parts or family.leaving):
         node.family = None
+
+
+def has_leaving(node: Node) -> bool:
+    """Whether parts have to go before it changes."""
+    return node.family is not None and bool(node.family.leaving)
 
 
 def is_known(node: Node) -> bool:
@@ -66,6 +74,18 @@ def is_right(node: Node) -> bool:
 def waits(node: Node) -> bool:
     """Whether it failed, and it is not time to try again."""
     return node.trouble is not None and node.trouble.waits
+
+
+def is_held_up(node: Node) -> bool:
+    """Whether it stays as it is for now, though it is to change."""
+    return waits(node) or has_leaving(node)
+
+
+def is_at_rest(node: Node) -> bool:
+    """Whether nothing happens to it now, or is about to."""
+    if node.op is not None or (node.trouble is not None and node.trouble.uncertain):
+        return False
+    return node.next is None or (node.next is Verb.UPDATE and is_held_up(node))
 
 
 def has_failed(node: Node) -> bool:

@@ -7,7 +7,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from datasync.reconcile.facts import forget_family, is_known, is_stored, key_of, stored_value
+from datasync.reconcile.facts import (
+    forget_family,
+    is_known,
+    is_stored,
+    is_wanted,
+    key_of,
+    stored_value,
+)
 from datasync.reconcile.graph import Graph
 from datasync.reconcile.operations import Problem
 from datasync.reconcile.outlook import Outlook
@@ -79,6 +86,7 @@ class Goals:
             return
 
         node.owned = True
+        self._stop_leaving(node)
         if why is None:
             try:
                 if node.kind is None:
@@ -174,23 +182,38 @@ class Goals:
 
     def _derive(self, node: Node, parts: Mapping[str, Any]) -> None:
         """From now on these are its parts."""
-        family = node.family
-        if family is None:
-            family = node.family = Family(stored_value(node))
+        family = self._family(node)
         before, family.parts = family.parts, {}
         for key, value in parts.items():
             part = self.graph.node(key)
             family.parts[part] = value
-            if part.family is None:
-                part.family = Family(stored_value(part))
-            part.family.parents[node] = value
+            self._family(part).parents[node] = value
             self._choose(part)
         for part in before:
             if part not in family.parts:
                 assert part.family is not None
                 del part.family.parents[node]
                 self._choose(part)
+                self._let_go(node, part)
         forget_family(node)
+
+    def _family(self, node: Node) -> Family:
+        if node.family is None:
+            node.family = Family(stored_value(node))
+        return node.family
+
+    def _let_go(self, node: Node, part: Node) -> None:
+        """What was a part of it goes before it changes, where nobody else asks for it."""
+        if node in part.leans and not is_wanted(part):
+            self._family(node).leaving[part] = None
+
+    def _stop_leaving(self, part: Node) -> None:
+        """It has gone, or stays after all: what waited for that may change."""
+        for slot in part.leans:
+            if isinstance(slot, Node) and slot.family and part in slot.family.leaving:
+                del slot.family.leaving[part]
+                forget_family(slot)
+                self._wake(slot)
 
     def _choose(self, node: Node) -> None:
         """Which of those that ask for an object it is made for."""
@@ -216,4 +239,5 @@ class Goals:
     def _gone(self, node: Node) -> None:
         node.have, node.handle, node.change = ABSENT, None, Change.NONE
         self._hopeless.discard(node)
+        self._stop_leaving(node)
         self._stand(node, ())

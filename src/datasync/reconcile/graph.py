@@ -5,8 +5,9 @@ What changes tells its slots, and these tell those who need them: a change touch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from datasync.reconcile.facts import is_held_up
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.rules import Rules
@@ -14,6 +15,7 @@ from datasync.reconcile.slots import (
     ABSENT,
     ACTIVE,
     CHANGES,
+    FALLEN,
     FIRM,
     HOLDS,
     LOOPED,
@@ -22,8 +24,10 @@ from datasync.reconcile.slots import (
     STANDS,
     SURE,
     Choice,
+    Keeps,
     Node,
     Slot,
+    is_lasting,
     is_support,
 )
 
@@ -183,7 +187,10 @@ class Graph:
         node.needs, node.leans = needs, leans
 
         if leans is not old_leans:
-            node.deep = any(type(slot) is Choice or slot.deep for slot in leans)  # type: ignore[attr-defined]
+            deep = any(type(slot) is Choice or slot.deep for slot in leans)  # type: ignore[attr-defined]
+            was_deep, node.deep = node.deep, deep
+            if deep and not was_deep:
+                self._deepen(node)
             before, after = set(old_leans), set(leans)
             for slot in leans:
                 if slot not in before:
@@ -202,6 +209,17 @@ class Graph:
                 self._leave(slot)
         if needs is not old_needs:
             node.unmet = sum(not slot.held for slot in needs)
+
+    def _deepen(self, node: Node) -> None:
+        """What stands on it stands on a choice now, too."""
+        rest = [node]
+        while rest:
+            slot = rest.pop()
+            for user in slot.users:
+                if not user.deep and slot in user.leans:
+                    user.deep = True
+                    self._wake(user)
+                    rest.append(user)
 
     def lean(self, slot: Slot) -> None:
         """One more stands on it."""
@@ -223,7 +241,7 @@ class Graph:
         """Nobody stands on it any more, so that its members cannot stand on those who do."""
         for node, bits in choice.members.items():
             if bits & LOOPED:
-                choice.members[node] = bits & ~LOOPED
+                choice.members[node] = bits & ~(LOOPED | FALLEN)
                 self._wake(node)
 
     def hold(self, node: Node, held: bool) -> None:
@@ -253,7 +271,7 @@ class Graph:
         updates = node.next is Verb.UPDATE
         uncertain = trouble is not None and trouble.uncertain
         active = uncertain or (op is not None and op.verb in (Verb.UPDATE, Verb.DELETE))
-        about = updates and not (trouble and trouble.waits)
+        about = updates and not is_held_up(node)
         newest = node.goal
         if op is not None and op.verb is Verb.UPDATE:
             updates = about = True
@@ -265,7 +283,7 @@ class Graph:
             if there:
                 now = choice.fits(node.have)
                 later = choice.fits(newest) if updates else now
-                bits = choice.members[node] & LOOPED
+                bits = choice.members[node] & (LOOPED | FALLEN)
                 if now:
                     bits |= STANDS
                 if node.held and later and (now or about) and not bits & LOOPED:
@@ -290,19 +308,20 @@ class Graph:
         choice.members[node] = bits
         choice.holding += bool(bits & HOLDS) - bool(old & HOLDS)
         was_ready, was_standing, was_active = choice.ready, choice.standing, choice.active
+        stay, stayed = choice.must_stay(bits), choice.must_stay(old)
         choice.ready += bool(bits & READY) - bool(old & READY)
         choice.standing += bool(bits & STANDS) - bool(old & STANDS)
         choice.changing += bool(bits & CHANGES) - bool(old & CHANGES)
         choice.active += bool(bits & ACTIVE) - bool(old & ACTIVE)
         choice.firm += (bits & FIRM == FIRM) - (old & FIRM == FIRM)
         choice.safe += (bits & SURE == SURE) - (old & SURE == SURE)
-        if choice.blocking and is_support(bits) != is_support(old):
-            node.blocks += is_support(bits) - is_support(old)
+        if stay is not stayed:
+            node.blocks += stay - stayed
             self._wake(node)
-        if old & HOLDS and not bits & HOLDS:
+        if (old & HOLDS and not bits & HOLDS) or (is_support(old) and not is_support(bits)):
             self._drop_loops(choice)
         self._recount(choice)
-        if choice.blocking and bits & STANDS and not old & STANDS:
+        if choice.keeps is not Keeps.NONE and bits & STANDS and not old & STANDS:
             self._drop_loops(choice)
         if (choice.ready and not was_ready) or (was_active and not choice.active):
             self.unpark(choice)
@@ -317,16 +336,19 @@ class Graph:
         if held is not choice.held:
             choice.held = held
             self._tell(choice)
-        blocking = choice.leaning > 0 and (not choice.firm or choice.changing > 0)
-        if blocking is not choice.blocking:
-            choice.blocking = blocking
-            step = 1 if blocking else -1
+        keeps = Keeps.NONE
+        if choice.leaning:
+            keeps = Keeps.ALL if not choice.firm else Keeps.CHANGING if choice.changing else keeps
+        if keeps is not choice.keeps:
+            stayed = {node: choice.must_stay(bits) for node, bits in choice.members.items()}
+            choice.keeps = keeps
             for node, bits in choice.members.items():
-                if is_support(bits):
-                    node.blocks += step
+                stay = choice.must_stay(bits)
+                if stay is not stayed[node]:
+                    node.blocks += stay - stayed[node]
                     if not node.blocks:
                         self._wake(node)
-            if blocking:
+            if keeps is not Keeps.NONE:
                 self._drop_loops(choice)
 
     def drop_loops(self, choices: Iterable[Choice]) -> None:
@@ -340,18 +362,28 @@ class Graph:
         on them."""
         if not choice.leaning or not choice.standing or choice.safe:
             return
-        for node, bits in list(choice.members.items()):
-            if (
-                is_support(bits)
-                and self.rests_on(node.leans, choice)
-                and self._falls_with(node, choice)
-            ):
-                self._set(choice, node, bits & ~(HOLDS | READY) | LOOPED)
+        for node in list(choice.members):
+            bits = choice.members[node]
+            if not is_support(bits) or not self.rests_on(node.leans, choice):
+                continue
+            if not bits & LOOPED and self._falls_with(node, choice, is_lasting):
+                bits = bits & ~(HOLDS | READY) | LOOPED
+            if bits & LOOPED and self._falls_with(node, choice, is_support):
+                bits |= FALLEN
+            self._set(choice, node, bits)
+
+    def _standing_on(self, choice: Choice) -> set[Slot]:
+        """Those who stand on it, not those who only need it."""
+        return {user for user in choice.users if choice in user.leans}
 
     def rests_on(self, leans: Iterable[Slot], target: Slot) -> bool:
         """Whether what stands on `leans` may stand, over however many others, on `target`, or on
         one that stands on `target` where that is a choice."""
-        goals = set(target.users) if isinstance(target, Choice) else {target}
+        goals = self._standing_on(target) if isinstance(target, Choice) else {target}
+        return not goals.isdisjoint(self.foundations(leans))
+
+    def foundations(self, leans: Iterable[Slot]) -> Iterator[Slot]:
+        """These, and all that they may stand on, over however many others."""
         seen: set[Slot] = set()
         rest = list(leans)
         while rest:
@@ -359,57 +391,57 @@ class Graph:
             if slot in seen:
                 continue
             seen.add(slot)
+            yield slot
             if isinstance(slot, Choice):
                 rest += [node for node, bits in slot.members.items() if bits & STANDS]
-            elif slot in goals:
-                return True
             else:
                 rest += slot.leans  # type: ignore[attr-defined]
-        return False
 
-    def _falls_with(self, node: Node, choice: Choice) -> bool:
-        """Whether it has nothing to stand on but those who stand on `choice`."""
+    def changes_under_itself(self, node: Node) -> bool:
+        """Whether it stands on one that is to be made again before it changes."""
+        return node.deep and any(
+            choice.need.recreate_on_change
+            and choice.leaning > 0
+            and choice.fits(node.have)
+            and self.rests_on(node.leans, choice)
+            for choice in self.choices_of(node)
+        )
+
+    def _falls_with(self, node: Node, choice: Choice, counts: Callable[[int], bool]) -> bool:
+        """Whether it has nothing to stand on but those who stand on `choice`.
+
+        counts: which members of other choices can be stood on.
+        """
         # all that is below it falls, but for what is seen to stand without them
-        below: dict[Slot, None] = {node: None}
+        fallen = self._standing_on(choice)
+        below: dict[Slot, Collection[Slot]] = {}
         rest: list[Slot] = [node]
         while rest:
             slot = rest.pop()
-            more: Iterable[Slot] = ()
-            if isinstance(slot, Choice):
-                more = [one for one, bits in slot.members.items() if is_support(bits)]
-            elif slot not in choice.users:
-                more = slot.leans  # type: ignore[attr-defined]
-            for one in more:
-                if one not in below:
-                    below[one] = None
-                    rest.append(one)
-        stands: set[Slot] = set()
-        users: dict[Slot, list[Slot]] = {}
-        ready: list[Slot] = []
-        open_leans: dict[Slot, int] = {}
-        for slot in below:
-            parts: Iterable[Slot]
-            if isinstance(slot, Node):
-                if slot in choice.users:
-                    continue
-                parts, needed = slot.leans, len(slot.leans)
-            else:
-                parts = [one for one in slot.members if one in below]  # type: ignore[attr-defined]
-                needed = 1
-            open_leans[slot] = needed
-            for part in parts:
-                users.setdefault(part, []).append(slot)
-            if not needed:
-                ready.append(slot)
-        while ready:
-            slot = ready.pop()
-            if slot in stands:
+            if slot in below or slot in fallen:
                 continue
+            if isinstance(slot, Choice):
+                below[slot] = [one for one, bits in slot.members.items() if counts(bits)]
+            else:
+                below[slot] = slot.leans  # type: ignore[attr-defined]
+            rest += below[slot]
+
+        missing: dict[Slot, int] = {}
+        users: dict[Slot, list[Slot]] = {}
+        stands: set[Slot] = set()
+        for slot, its in below.items():
+            missing[slot] = 1 if isinstance(slot, Choice) else len(its)
+            for one in its:
+                users.setdefault(one, []).append(slot)
+            if not missing[slot]:
+                rest.append(slot)
+        while rest:
+            slot = rest.pop()
             stands.add(slot)
             for user in users.get(slot, ()):
-                open_leans[user] -= 1
-                if open_leans[user] == 0:
-                    ready.append(user)
+                missing[user] -= 1
+                if not missing[user]:
+                    rest.append(user)
         return node not in stands
 
     def is_leaned_on(self, node: Node) -> bool:
@@ -420,17 +452,36 @@ class Graph:
         """Whether what stands on it vanishes by itself in what is about to happen."""
         if not choice.need.goes_with or choice.holding:
             return False
+        if any(map(_may_come, choice.members)):
+            return False  # which of the two is first, nobody knows
         below = [node for node, bits in choice.members.items() if bits & STANDS]
         return any(is_support(choice.members[node]) for node in below) and not any(
             node.trouble for node in below
         )
 
+    def is_going(self, choice: Choice) -> bool:
+        """Whether what stands on it vanishes by itself in what happens now, or may have, so that
+        nothing may come in between."""
+        return (
+            choice.need.goes_with
+            and choice.active > 0
+            and choice.standing > 0
+            and not any(bits & (STANDS | ACTIVE) == STANDS for bits in choice.members.values())
+            and bool(self._standing_on(choice))
+        )
+
     def has_others(self, node: Node) -> bool:
-        """Whether, for each choice that must not lose it, there is another one for now."""
+        """Whether, for each choice that must not lose it, another one is there for certain, and
+        nobody is to be made again before it changes."""
         return all(
-            sum(map(is_support, choice.members.values())) > 1
+            not bits & CHANGES
+            and any(
+                is_support(its) and not its & ACTIVE
+                for other, its in choice.members.items()
+                if other is not node
+            )
             for choice in self.choices_of(node)
-            if choice.blocking and is_support(choice.members[node])
+            if choice.must_stay(bits := choice.members[node])
         )
 
     def is_unsure(self, node: Node) -> bool:
@@ -454,6 +505,13 @@ class Graph:
 
 
 _GONE = object()
+
+
+def _may_come(node: Node) -> bool:
+    """Whether it is being made, or may have been."""
+    if node.op is not None:
+        return node.op.verb is Verb.CREATE
+    return node.have is ABSENT and node.trouble is not None and node.trouble.uncertain
 
 
 def _prefixes(key: str) -> Iterator[str]:

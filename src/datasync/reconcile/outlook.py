@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
+from datasync.reconcile.facts import is_at_rest
 from datasync.reconcile.graph import Graph
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.slots import ABSENT, Choice, Node, Slot
@@ -21,27 +24,37 @@ class Outlook:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._promised: dict[Node, bool] = {}
+        self._held_up: set[Slot] = set()
+        """What those stand on who hope."""
         self._cycles: dict[Node, tuple[str, ...]] = {}
 
     def forget(self) -> None:
         """Something has changed."""
         if self._promised:
             self._promised = {}
+        if self._held_up:
+            self._held_up = set()
         if self._cycles:
             self._cycles = {}
 
     # -- whether it comes --------------------------------------------------------------------------
 
-    def promised(self, slot: Slot) -> bool:
+    def in_vain(self, hoping: Collection[Node]) -> list[Node]:
+        """Those of the objects that wait for something that does not come by itself, or only when
+        they have gone."""
+        self.forget()
+        self._held_up = set(self._graph.foundations(slot for node in hoping for slot in node.leans))
+        return [
+            node for node in hoping if not all(self._promises(slot, node) for slot in node.needs)
+        ]
+
+    def _promises(self, slot: Slot, user: Node) -> bool:
         """Whether that need is met, or will be by itself, if nothing fails."""
         if isinstance(slot, Node):
-            return self.comes(slot)
+            is_parent = user.family is not None and slot in user.family.parents
+            return self.comes(slot) or (slot.held and is_at_rest(slot) and not is_parent)
         assert isinstance(slot, Choice)
-        if slot.changing:
-            return all(map(self.comes, slot.changers()))
-        return slot.ready > 0 or any(
-            self.comes(node) for node in slot.members if _will_do(slot, node)
-        )
+        return _will_be_met(slot, self.comes, slot.ready)
 
     def comes(self, node: Node) -> bool:
         """Whether the object is there to stay, or will be, if nothing fails."""
@@ -52,7 +65,7 @@ class Outlook:
             if walked:
                 known[one] = all(self._kept(slot) for slot in one.needs)
             elif one not in known:
-                settled = _comes_alone(one)
+                settled = self._comes_alone(one)
                 # False, too, for one that would wait for itself
                 known[one] = bool(settled)
                 if settled is None:
@@ -70,9 +83,33 @@ class Outlook:
         if isinstance(slot, Node):
             return known[slot]
         assert isinstance(slot, Choice)
-        if slot.changing:
-            return all(known[node] for node in slot.changers())
-        return any(known[node] for node in slot.members if _will_do(slot, node))
+        # what is ready now may hope itself, for what is asked about here
+        return _will_be_met(slot, known.__getitem__)
+
+    def _comes_alone(self, node: Node) -> bool | None:
+        """Whether it comes, as far as it depends on itself; None: if all that it needs does."""
+        if node.op is not None:
+            if node.op.verb not in (Verb.CREATE, Verb.UPDATE) or node.op.new is not node.goal:
+                return False
+            return None if node.unmet else True  # what it needs may go while it is made
+        if node.trouble is not None:
+            return False
+        if node.have is not ABSENT:
+            if not node.held or (node.next is Verb.UPDATE and self._waits_for_them(node)):
+                return False
+            return True if node.next is None else None
+        if node.goal is ABSENT or node.problem is not None or node.leaning:
+            return False
+        return None if node.needs else True
+
+    def _waits_for_them(self, node: Node) -> bool:
+        """Whether it changes only when something has gone that those hold up who hope."""
+        graph, held_up = self._graph, self._held_up
+        return any(
+            choice in held_up
+            for choice in graph.choices_of(node)
+            if choice.must_stay(choice.members[node])
+        ) or (node.family is not None and not held_up.isdisjoint(node.family.leaving))
 
     # -- why it does not ---------------------------------------------------------------------------
 
@@ -160,18 +197,10 @@ class Outlook:
         ]
 
 
-def _will_do(choice: Choice, node: Node) -> bool:
-    return node.goal is not ABSENT and choice.fits(node.goal)
-
-
-def _comes_alone(node: Node) -> bool | None:
-    """Whether it comes, as far as it depends on itself; None: if all that it needs does."""
-    if node.op is not None:
-        return node.op.verb in (Verb.CREATE, Verb.UPDATE) and node.op.new is node.goal
-    if node.trouble is not None:
+def _will_be_met(choice: Choice, comes: Callable[[Node], bool], ready: int = 0) -> bool:
+    """Whether one of its members will do, once those have changed that are about to."""
+    if choice.changing and not all(map(comes, choice.changers())):
         return False
-    if node.have is not ABSENT:
-        return node.held and (True if node.next is None else None)
-    if node.goal is ABSENT or node.problem is not None or node.leaning:
-        return False
-    return None if node.needs else True
+    return ready > 0 or any(
+        comes(node) for node in choice.members if node.goal is not ABSENT and choice.fits(node.goal)
+    )

@@ -11,7 +11,8 @@ whose time has come (`_begin`):
 
 - a CREATE when all that it needs is there and at rest, and nothing stands on what was there before;
 - a DELETE when nothing stands on it any more;
-- an UPDATE when those have gone that its new value would leave without what they need;
+- an UPDATE when those have gone that its new value would leave without what they need, and the
+  parts that it does not have;
 - none of them while an operation runs on what the object stands on, or on what stands on it.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from datasync.reconcile.discovery import Discovery
-from datasync.reconcile.facts import has_failed, is_right, key_of, waits
+from datasync.reconcile.facts import has_failed, has_leaving, is_at_rest, is_right, key_of, waits
 from datasync.reconcile.operations import Changed, Problem, Seen, Trouble, Verb
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Change, Choice, Node, Operation, Slot
@@ -164,7 +165,7 @@ class Planner(Discovery):
 
         self.graph.hold(node, node.have is not ABSENT and not goes)
         self.graph.offer(node)
-        if self._is_stable(node):
+        if is_at_rest(node):
             self.graph.unpark(node)
         if self._verb(node) is not None:
             self._candidates[node] = None
@@ -189,15 +190,18 @@ class Planner(Discovery):
         new = [slot for slot in node.needs if slot not in node.leans]
         if new and self.graph.is_leaned_on(node) and self.graph.rests_on(new, node):
             return Verb.DELETE  # it would stand on itself
-        if (new or node.unmet) and not self._hopes(node, new):
+        if self.graph.changes_under_itself(node):
             return Verb.DELETE
-        if waits(node) and not all(slot.held for slot in node.leans):
+        stays = all(slot.held for slot in node.leans)
+        if (new or node.unmet or not stays) and not self._hopes(node, new):
+            return Verb.DELETE
+        if waits(node) and not stays:
             return Verb.DELETE  # what it stands on goes, and it cannot change over
         return Verb.UPDATE
 
     def _hopes(self, node: Node, new: Iterable[Slot]) -> bool:
-        """Whether it stays as it is, for all that it is to need and does not stand on yet may come
-        by itself."""
+        """Whether it stays as it is, and holds up what is to go below it, for all that it is to
+        need may come by itself."""
         if node in self._hopeless or not all(slot.held or slot in new for slot in node.needs):
             return False
         if node not in self._hoping:
@@ -217,12 +221,9 @@ class Planner(Discovery):
     def _judge(self) -> bool:
         """See who hopes in vain, now that all have decided. Whether anybody does."""
         self._disappointed = False
-        self.outlook.forget()
-        for node in self._hoping:
-            new = [slot for slot in node.needs if slot not in node.leans]
-            if not all(map(self.outlook.promised, new)):
-                self._hopeless.add(node)
-                self._wake(node)
+        for node in self.outlook.in_vain(self._hoping):
+            self._hopeless.add(node)
+            self._wake(node)
         self._disappointed = bool(self._dirty)  # what they do may disappoint others
         return self._disappointed
 
@@ -239,12 +240,6 @@ class Planner(Discovery):
             return None
         return node.next
 
-    def _is_stable(self, node: Node) -> bool:
-        """Whether nothing happens to it now, or is about to."""
-        if node.op is not None or (node.trouble is not None and node.trouble.uncertain):
-            return False
-        return node.next is None or (node.next is Verb.UPDATE and waits(node))
-
     def _begin(self, node: Node, verb: Verb, *, freed: bool = False) -> Operation | None:
         """Start it, if nothing stands in its way; else it is looked at again when that has gone.
 
@@ -260,7 +255,7 @@ class Planner(Discovery):
 
         slots: tuple[Slot, ...] = ()
         if verb is not Verb.RETRIEVE:
-            if verb is not Verb.UPDATE and node.leaning:
+            if has_leaving(node) if verb is Verb.UPDATE else node.leaning:
                 return None  # the last of them wakes it
             if verb is not Verb.CREATE:
                 if node.blocks and not freed:
@@ -268,6 +263,8 @@ class Planner(Discovery):
                     return None
                 if not self._quiet_above(node):
                     return None
+            if verb is not Verb.DELETE and not self._is_settled(node):
+                return None
             slots = node.leans
             if verb is not Verb.DELETE and node.leans is not node.needs:
                 slots = tuple(dict.fromkeys((*node.needs, *node.leans)))
@@ -279,8 +276,9 @@ class Planner(Discovery):
         self._number += 1
         new = ABSENT if verb is Verb.DELETE else node.goal
         op = Operation(
-            self._number, verb, node.key, kind, node.have, new, node.handle, node, node.needs, slots
-        )
+            self._number, verb, node.key, kind, node.have, new, node.handle,
+            node, node.needs, node.leans, slots,
+        )  # fmt: skip
         node.op = self.running[op.number] = op
         self._outdate(node)
         self._count[kind] = self._count.get(kind, 0) + 1
@@ -302,6 +300,14 @@ class Planner(Discovery):
                 return False
         return True
 
+    def _is_settled(self, node: Node) -> bool:
+        """Whether what it could be chosen for is not just going."""
+        for choice in self.graph.choices_of(node):
+            if self.graph.is_going(choice):
+                self.graph.park(node, choice)
+                return False
+        return True
+
     def _quiet_below(self, node: Node, slots: Iterable[Slot], verb: Verb) -> bool:
         """Whether what it needs is there, and at rest."""
         for slot in slots:
@@ -314,7 +320,7 @@ class Planner(Discovery):
                 quiet = slot.op is None and not (slot.trouble and slot.trouble.uncertain)
             else:
                 assert isinstance(slot, Node)
-                quiet = self._is_stable(slot) and (
+                quiet = is_at_rest(slot) and (
                     slot.change is Change.NONE
                     or node.family is None
                     or slot not in node.family.parents
@@ -385,8 +391,8 @@ class Planner(Discovery):
         trouble.attempts += 1
         if op.kind.can_retrieve:
             trouble.uncertain = True
-        elif op.verb is Verb.CREATE:
-            self._stand(node, ())
+        else:
+            self._undone(op)
 
         if permanent:
             trouble.permanent = True
@@ -400,8 +406,7 @@ class Planner(Discovery):
         """The kind says of the new value, only now, that it is invalid; all is as it was."""
         node = op.node
         self._end(op)
-        if op.verb is Verb.CREATE:
-            self._stand(node, ())
+        self._undone(op)
         if node.goal is op.new and node.problem is None:
             node.problem = Problem(why, op.new)
             if op.verb is Verb.CREATE:
@@ -410,6 +415,13 @@ class Planner(Discovery):
                 self._keep_found(node)
         self._disappointed = True
         self._settle(op)
+
+    def _undone(self, op: Operation) -> None:
+        """All is as it was."""
+        if op.verb is Verb.CREATE:
+            self._gone(op.node)
+        else:
+            self._stand(op.node, op.leans)
 
     def _settle(self, op: Operation) -> None:
         self.outlook.forget()

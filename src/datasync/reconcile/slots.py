@@ -21,6 +21,7 @@ __all__ = [
     "ABSENT",
     "ACTIVE",
     "CHANGES",
+    "FALLEN",
     "FIRM",
     "HOLDS",
     "LOOPED",
@@ -31,9 +32,11 @@ __all__ = [
     "Change",
     "Choice",
     "Family",
+    "Keeps",
     "Node",
     "Operation",
     "Slot",
+    "is_lasting",
     "is_support",
 ]
 
@@ -137,6 +140,8 @@ class Operation(msgspec.Struct, eq=False):
 
     old, handle: what is there, as far as is known; ABSENT and None where nothing is.
     new: what it is to become; ABSENT where it is to go.
+    needs, leans: the slots that `new` needs; those that `old` stands on.
+    slots: those that must not change meanwhile.
     """
 
     number: int
@@ -148,6 +153,7 @@ class Operation(msgspec.Struct, eq=False):
     handle: Any
     node: Node
     needs: tuple[Slot, ...]
+    leans: tuple[Slot, ...]
     slots: tuple[Slot, ...]
 
     def __repr__(self) -> str:
@@ -160,14 +166,17 @@ class Family:
     stored: the value that the store has for it.
     parents: the objects that derive it, each with its value.
     parts: those that it derives.
+    leaving: those that it derived, and that go before it changes, so that there is never one there
+        of which its value says nothing: another process would not know what that stands on.
     """
 
-    __slots__ = ("parents", "parts", "stored")
+    __slots__ = ("leaving", "parents", "parts", "stored")
 
     def __init__(self, stored: Any) -> None:
         self.stored = stored
         self.parents: dict[Node, Any] = {}
         self.parts: dict[Node, Any] = {}
+        self.leaving: dict[Node, None] = {}
 
 
 # what a member does for a choice; a number of bits
@@ -177,15 +186,26 @@ STANDS = 4  # those who chose may stand on it
 CHANGES = 8  # it is about to change or to go
 ACTIVE = 16  # an operation that changes it runs, or nobody knows what one has left
 SAFE = 32  # it stands on no choice itself, so it cannot stand on those who chose it
-LOOPED = 64  # it stands on one of those who chose it
+LOOPED = 64  # all that it is to stand on are those who chose it, so that it holds none of them
+FALLEN = 128  # all that it stands on already are those who chose it
 FIRM = HOLDS | STANDS
 SURE = HOLDS | SAFE
+
+
+class Keeps(enum.Enum):
+    """Which members of a choice must stay as they are while others stand on it."""
+
+    NONE = "none"
+    CHANGING = "changing"
+    """Those that are about to change or to go, for what stands on them is made again first."""
+    ALL = "all"
+    """All that others may stand on, for none of them will last."""
 
 
 class Choice(Slot):
     """A need that is not simply one key: it is met by any of its members that will do."""
 
-    __slots__ = ("active", "blocking", "changing", "firm", "held", "holding", "members", "need",
+    __slots__ = ("active", "changing", "firm", "held", "holding", "keeps", "members", "need",
                  "ready", "safe", "standing")  # fmt: skip
 
     def __init__(self, need: Needs) -> None:
@@ -200,7 +220,13 @@ class Choice(Slot):
         self.firm = 0
         self.safe = 0
         self.held = False
-        self.blocking = False
+        self.keeps = Keeps.NONE
+
+    def must_stay(self, bits: int) -> bool:
+        """Whether a member for which these bits are set must stay as it is."""
+        if self.keeps is Keeps.ALL:
+            return is_support(bits)
+        return self.keeps is Keeps.CHANGING and bits & CHANGES > 0
 
     def changers(self) -> list[Node]:
         """Those that are about to change, or to go."""
@@ -218,4 +244,9 @@ class Choice(Slot):
 
 def is_support(bits: int) -> bool:
     """Whether others may stand on a member for which these bits are set, and not it on them."""
-    return bits & (STANDS | LOOPED) == STANDS
+    return bits & (STANDS | FALLEN) == STANDS
+
+
+def is_lasting(bits: int) -> bool:
+    """Whether it is a support, or will be one, that stays."""
+    return bits & HOLDS > 0

@@ -144,6 +144,7 @@ class Play:
         for key in [key for key, value in self.stored.items() if value.bad]:
             self.last_valid.pop(key, None)
         self._open_reading = None
+        self.world.forget()
         self.planner = self._new_planner()
 
     def _new_planner(self) -> Planner:

@@ -66,6 +66,8 @@ class World:
         self.running: dict[str, Operation] = {}
         self.handles: dict[str, int] = {}
         self.log: list[str] = []
+        self.orphans: set[str] = set()
+        """The parts of which nothing says to a new process what they are parts of."""
         self._made = 0
 
     def start(self, op: Operation) -> None:
@@ -111,6 +113,8 @@ class World:
             del after[op.key]
         elif op.verb is Verb.UPDATE:
             after[op.key] = op.new
+            for part in self._parts_left(op):
+                raise Violated(f"{op}, and {part}, of which it says nothing, is there")
             for need in op.new.needs:
                 if not met(need, after):
                     raise Violated(f"{op} before {need}")
@@ -133,7 +137,7 @@ class World:
         all but that, no order is right."""
         return applicable(
             {
-                key: dataclasses.replace(value, needs=(*value.needs, *of_parent(key)))
+                key: dataclasses.replace(value, needs=(*value.needs, *self._of_parent(key)))
                 for key, value in self.there.items()
             },
             {},
@@ -159,6 +163,7 @@ class World:
             self._made += 1
             self.handles[key] = self._made
         self.there[key] = value
+        self.orphans -= {key, *dict(value.parts)}
         if ours:
             self.ours.add(key)
         self._vanish(before)
@@ -172,7 +177,29 @@ class World:
 
     def _forget(self, key: str) -> None:
         self.ours.discard(key)
+        self.orphans.discard(key)
         del self.handles[key]
+
+    def forget(self) -> None:
+        """A new process begins: it knows no more than what is there."""
+        self.orphans = {
+            key for key in self.there
+            if key.startswith("part/") and key not in self._parts_of(parent_of(key))
+        }  # fmt: skip
+
+    def _parts_left(self, op: Operation) -> list[str]:
+        return [
+            key for key in self.there
+            if self._of_parent(key) and parent_of(key) == op.key and key not in dict(op.new.parts)
+        ]  # fmt: skip
+
+    def _parts_of(self, key: str) -> dict[str, Value]:
+        return dict(self.there[key].parts) if key in self.there else {}
+
+    def _of_parent(self, key: str) -> tuple[Needs, ...]:
+        """A part needs what it is a part of."""
+        is_part = key.startswith("part/") and key not in self.orphans
+        return (Needs.key(parent_of(key)),) if is_part else ()
 
     def _vanish(self, before: Mapping[str, Value]) -> None:
         """What goes with what has gone."""
@@ -192,9 +219,9 @@ class World:
         return Seen(self.there[key], self.handles[key], self.is_ours(key))
 
 
-def of_parent(key: str) -> tuple[Needs, ...]:
-    """What a part needs: `part/a/1/x` is one of `a/1`."""
-    return (Needs.key(key.removeprefix("part/")[:3]),) if key.startswith("part/") else ()
+def parent_of(part: str) -> str:
+    """`part/a/1/x` is one of `a/1`."""
+    return part.removeprefix("part/")[:3]
 
 
 def _concerns(need: Needs, key: str) -> bool:
