@@ -173,6 +173,68 @@ def test_an_old_reading_does_not_say_what_an_object_stands_on() -> None:
     assert carry_out(plan) == ["delete a", "delete b/0"]
 
 
+def test_what_hopes_for_something_that_would_stand_on_it_is_taken_down_once() -> None:
+    plan = planner()
+    plan.put("a", value(0))
+    plan.put("b", Value(0, needs=(Needs.key("a"),), parts=(("b/x", value()),)))
+    carry_out(plan)
+
+    plan.put("a", value(1, "b/x"))
+    assert carry_out(plan) == ["delete b/x", "delete b", "delete a"]
+    assert state(plan, "a") is State.PENDING
+
+
+def test_nothing_goes_on_account_of_what_may_not_be_there() -> None:
+    plan = planner(can_retrieve=True)
+    for key in ("if/0", "if/1"):
+        plan.put(key, value())
+    plan.put("route", value(0, Needs.under("if/")))
+    carry_out(plan)
+
+    plan.delete("if/0")
+    (op,) = plan.start()
+    plan.failed(op, "cut off", 0.0)
+    plan.put("if/0", value(1))
+    plan.delete("if/1")
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "if/0")
+    plan.retrieved(op, None)
+    assert carry_out(plan) == ["delete route", "create if/0", "delete if/1", "create route"]
+
+
+def test_a_reading_that_began_before_another_says_nothing_more() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a").kind}
+    assert kind is not None
+    plan.put("a", value(0))
+    carry_out(plan)
+
+    old = plan.begin_reading()
+    plan.read(plan.begin_reading(), {kind: {}})
+    assert state(plan, "a") is State.APPLIED
+    assert plan.read(old, {kind: {"a": Seen(value(0)), "b": Seen(value(1))}}) == []
+    assert carry_out(plan) == ["create a"]
+
+
+def test_another_object_in_the_place_of_one_that_may_have_gone_is_not_ours() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("if", value())
+    plan.put("route", value(0, Needs.key("if", goes_with=True)))
+    while ops := plan.start():
+        for op in ops:
+            plan.done(op, op.number)
+
+    plan.delete("if")
+    (op,) = plan.start()
+    plan.failed(op, "cut off", 0.0)
+    plan.notify("if", Seen(value(), handle=99, ours=False))
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "route")
+    plan.retrieved(op, None)
+    assert carry_out(plan) == ["create route"]
+    assert state(plan, "if") is State.UNMANAGED
+
+
 def test_what_goes_with_its_needs_is_not_deleted_a_second_time() -> None:
     plan = planner()
     plan.put("if", value())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.reconcile.play import Play
+from tests.helpers.reconcile.play import Play, check_seed
 
 
 @settings(
@@ -26,3 +27,9 @@ def test_the_same_numbers_give_the_same_operations() -> None:
         logs.append(play.world.log)
     assert logs[0] == logs[1]
     assert len(logs[0]) > 50
+
+
+@pytest.mark.parametrize(("seeds", "steps"), [(range(300), 120), (range(50), 400)])
+def test_long_games_end_as_they_must(seeds: range, steps: int) -> None:
+    for seed in seeds:
+        check_seed(seed, steps)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from datasync.reconcile.facts import is_wanted
 from datasync.reconcile.goals import Goals
@@ -14,6 +16,13 @@ from datasync.reconcile.slots import ABSENT, Change, Node
 __all__ = ["Discovery"]
 
 
+class _Newer(msgspec.Struct):
+    """What is known better than a reading will show it."""
+
+    keys: set[str]
+    kinds: set[Rules] = msgspec.field(default_factory=set)
+
+
 class Discovery(Goals):
     """The part of the planner that knows what is there."""
 
@@ -21,7 +30,7 @@ class Discovery(Goals):
         super().__init__(kind_of)
         self._unread: dict[Rules, str] = {}
         """Kinds of which nobody knows what is there, and why."""
-        self._reading: dict[int, set[str]] = {}
+        self._reading: dict[int, _Newer] = {}
         """What is newer than what each reading that is under way will show."""
         self._readings = 0
         self._suspects: dict[Node, None] = {}
@@ -47,9 +56,9 @@ class Discovery(Goals):
         """What is read from now on may be older than what operations do meanwhile; returns what
         `read` is to be told."""
         self._readings += 1
-        self._reading[self._readings] = {
-            key for key, node in self.graph.nodes.items() if node.op is not None
-        }
+        self._reading[self._readings] = _Newer(
+            {key for key, node in self.graph.nodes.items() if node.op is not None}
+        )
         return self._readings
 
     def abandon_reading(self, number: int) -> None:
@@ -59,17 +68,22 @@ class Discovery(Goals):
     def read(self, number: int, found: Mapping[Rules, Mapping[str, Seen]]) -> list[str]:
         """What is there of these kinds, all of it; returns the keys that are not as they were
         known to be."""
-        newer = self._reading.pop(number)
+        self._outdate_kinds(number, found)
+        known = self._reading.pop(number)
+        newer = known.keys
         surprises = []
+        whole: list[Node] = []
         seen: list[Node] = []
         for kind, things in found.items():
+            if kind in known.kinds:
+                continue
             for key, thing in things.items():
+                whole.append(self.graph.node(key))
                 if key in newer:
                     continue
-                node = self.graph.node(key)
-                if self._see(node, thing):
+                seen.append(whole[-1])
+                if self._see(whole[-1], thing):
                     surprises.append(key)
-                seen.append(node)
             for node in list(self.graph.nodes.values()):
                 if (
                     node.kind is kind and node.have is not ABSENT
@@ -83,7 +97,7 @@ class Discovery(Goals):
                         self._wake(node)
         for node in seen:
             self._adopt(node)
-        for node in seen:
+        for node in whole:
             self._tie_parts(node)
         return surprises
 
@@ -93,7 +107,7 @@ class Discovery(Goals):
         An operation that runs on the object will say it itself.
         """
         node = self.graph.node(key)
-        if node.op is not None or (node.kind is not None and node.kind in self._unread):
+        if node.op is not None:
             return False
         self._outdate(node)
         surprise = self._see(node, seen)
@@ -104,19 +118,28 @@ class Discovery(Goals):
     def _outdate(self, node: Node) -> None:
         """What is being read may show it as it was."""
         for newer in self._reading.values():
-            newer.add(node.key)
+            newer.keys.add(node.key)
+
+    def _outdate_kinds(self, number: int, kinds: Iterable[Rules]) -> None:
+        """Readings that began before this one show these kinds as they were."""
+        for earlier, newer in self._reading.items():
+            if earlier < number:
+                newer.kinds.update(kinds)
 
     def _see(self, node: Node, seen: Seen | None) -> bool:
         """Take over what is there of an object. Whether it is a surprise."""
         before = node.have
+        unsure = node.trouble is not None and node.trouble.uncertain
         if seen is None:
             surprise = before is not ABSENT
             self._gone(node)
         else:
             surprise = before is ABSENT or not self._equals(node, before, seen.value)
+            if unsure and before is not ABSENT and node.handle != seen.handle:
+                self._doubt_users(node)  # it has gone, and somebody has made another
             node.have, node.handle = seen.value, seen.handle
             if not is_wanted(node):
-                node.owned = node.owned if before is not ABSENT else seen.ours
+                node.owned = node.owned if before is not ABSENT and not unsure else seen.ours
             if node.problem is not None and node.goal is ABSENT and is_wanted(node):
                 self._keep_found(node)
             if surprise and before is not ABSENT and not is_wanted(node):
@@ -184,8 +207,22 @@ class Discovery(Goals):
         self._outdate(node)
         if node.kind is not None and node.kind.can_retrieve and self.graph.is_unsure(node):
             # something may be left that it stands on, and that nobody knows of
-            node.trouble = node.trouble or Trouble(Verb.DELETE, "may have gone with its needs")
-            node.trouble.uncertain = True
+            self._doubt(node)
         else:
             self._gone(node)
         self._wake(node)
+
+    def _doubt(self, node: Node) -> None:
+        """It has to be read before anything is done to it."""
+        node.trouble = node.trouble or Trouble(Verb.DELETE, "may have gone with its needs")
+        node.trouble.uncertain = True
+        self._wake(node)
+
+    def _doubt_users(self, node: Node) -> None:
+        """Those that vanish with it may have."""
+        for choice in self.graph.choices_of(node):
+            if choice.need.goes_with:
+                for user in choice.users:
+                    readable = user.kind is not None and user.kind.can_retrieve
+                    if readable and choice in user.leans and user.op is None:
+                        self._doubt(user)

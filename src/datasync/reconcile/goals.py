@@ -213,6 +213,7 @@ class Goals:
             if isinstance(slot, Node) and slot.family and part in slot.family.leaving:
                 del slot.family.leaving[part]
                 forget_family(slot)
+                self._disappointed = True  # it is at rest no more
                 self._wake(slot)
 
     def _choose(self, node: Node) -> None:

@@ -16,7 +16,6 @@ from datasync.reconcile.slots import (
     ACTIVE,
     CHANGES,
     FALLEN,
-    FIRM,
     HOLDS,
     LOOPED,
     READY,
@@ -27,6 +26,7 @@ from datasync.reconcile.slots import (
     Keeps,
     Node,
     Slot,
+    is_firm,
     is_lasting,
     is_support,
 )
@@ -313,7 +313,7 @@ class Graph:
         choice.standing += bool(bits & STANDS) - bool(old & STANDS)
         choice.changing += bool(bits & CHANGES) - bool(old & CHANGES)
         choice.active += bool(bits & ACTIVE) - bool(old & ACTIVE)
-        choice.firm += (bits & FIRM == FIRM) - (old & FIRM == FIRM)
+        choice.firm += is_firm(bits) - is_firm(old)
         choice.safe += (bits & SURE == SURE) - (old & SURE == SURE)
         if stay is not stayed:
             node.blocks += stay - stayed
@@ -371,6 +371,20 @@ class Graph:
             if bits & LOOPED and self._falls_with(node, choice, is_support):
                 bits |= FALLEN
             self._set(choice, node, bits)
+
+    def stands_again(self, node: Node) -> bool:
+        """Whether what it stands on has changed, so that those who chose it may stand on it after
+        all."""
+        again = False
+        for choice in self.choices_of(node):
+            bits = choice.members[node]
+            if bits & FALLEN and not self._has_fallen(node, choice):
+                self._set(choice, node, bits & ~(LOOPED | FALLEN))
+                again = True
+        return again
+
+    def _has_fallen(self, node: Node, choice: Choice) -> bool:
+        return self.rests_on(node.leans, choice) and self._falls_with(node, choice, is_support)
 
     def _standing_on(self, choice: Choice) -> set[Slot]:
         """Those who stand on it, not those who only need it."""

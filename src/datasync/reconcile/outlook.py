@@ -97,7 +97,7 @@ class Outlook:
         if node.have is not ABSENT:
             if not node.held or (node.next is Verb.UPDATE and self._waits_for_them(node)):
                 return False
-            return True if node.next is None else None
+            return None  # what it stands on may hope, and for this
         if node.goal is ABSENT or node.problem is not None or node.leaning:
             return False
         return None if node.needs else True

@@ -67,6 +67,16 @@ class Planner(Discovery):
 
     def start(self) -> list[Operation]:
         """The operations that may start now, and count as started."""
+        started = self._start_all()
+        while not self.running and self._blocked:
+            started += self._free_one()
+            if not self._dirty:
+                break
+            started += self._start_all()  # it has turned out that others stand differently
+        return started
+
+    def _start_all(self) -> list[Operation]:
+        """Until nobody has anything to decide."""
         started: list[Operation] = []
         while self._vanished:
             self._vanish(self._vanished.pop())
@@ -99,20 +109,16 @@ class Planner(Discovery):
                     op = self._begin(node, verb)
                     if op is not None:
                         started.append(op)
-        if not self.running and self._blocked:
-            started += self._free_one()
         return started
 
     def _free_one(self) -> list[Operation]:
         """Where all that some stand on is to go, and some of it stands on them in turn, everybody
         waits for everybody: begin with one of which there are others."""
-        blocked, self._blocked = self._blocked, {}
-        for node in sorted(blocked, key=key_of):
+        for node in sorted(self._blocked, key=key_of):
             verb = self._verb(node)
             if verb is None or not node.blocks:
-                continue
-            self._blocked[node] = None
-            if self.graph.has_others(node):
+                del self._blocked[node]
+            elif self.graph.has_others(node):
                 op = self._begin(node, verb, freed=True)
                 if op is not None:
                     return [op]
@@ -146,6 +152,7 @@ class Planner(Discovery):
             trouble = node.trouble
             if trouble is not None and trouble.retry_at is not None and trouble.retry_at <= now:
                 trouble.retry_at = None
+                self._disappointed = True  # it is at rest no more
                 self._wake(node)
 
     def _look(self, node: Node) -> None:
@@ -258,6 +265,9 @@ class Planner(Discovery):
             if has_leaving(node) if verb is Verb.UPDATE else node.leaning:
                 return None  # the last of them wakes it
             if verb is not Verb.CREATE:
+                if self.graph.stands_again(node):
+                    self._wake(node)
+                    return None
                 if node.blocks and not freed:
                     self._blocked[node] = None
                     return None

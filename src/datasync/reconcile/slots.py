@@ -22,7 +22,6 @@ __all__ = [
     "ACTIVE",
     "CHANGES",
     "FALLEN",
-    "FIRM",
     "HOLDS",
     "LOOPED",
     "READY",
@@ -36,6 +35,7 @@ __all__ = [
     "Node",
     "Operation",
     "Slot",
+    "is_firm",
     "is_lasting",
     "is_support",
 ]
@@ -188,7 +188,6 @@ ACTIVE = 16  # an operation that changes it runs, or nobody knows what one has l
 SAFE = 32  # it stands on no choice itself, so it cannot stand on those who chose it
 LOOPED = 64  # all that it is to stand on are those who chose it, so that it holds none of them
 FALLEN = 128  # all that it stands on already are those who chose it
-FIRM = HOLDS | STANDS
 SURE = HOLDS | SAFE
 
 
@@ -245,6 +244,11 @@ class Choice(Slot):
 def is_support(bits: int) -> bool:
     """Whether others may stand on a member for which these bits are set, and not it on them."""
     return bits & (STANDS | FALLEN) == STANDS
+
+
+def is_firm(bits: int) -> bool:
+    """Whether it is a support that stays, for certain, so that others may go."""
+    return bits & (HOLDS | STANDS | ACTIVE) == HOLDS | STANDS
 
 
 def is_lasting(bits: int) -> bool:

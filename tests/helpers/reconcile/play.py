@@ -36,9 +36,8 @@ class Play:
         """What this planner was told to be stored."""
         self.now = 0.0
         self.failing = True
-        self._has_drifted = False
-        """Since the reading that is open began."""
         self._open_reading: tuple[int, dict[Rules, dict[str, Seen]]] | None = None
+        self._is_unread = False
         self.planner = self._new_planner()
 
     def kind_of(self, key: str) -> Rules | None:
@@ -91,6 +90,8 @@ class Play:
                 self.planner.put(key, value)
 
     def start(self) -> None:
+        if self._is_unread:
+            return  # what stands on what is not known yet
         for op in self.planner.start():
             if op.verb is Verb.DELETE and not self.world.is_ours(op.key):
                 assert op.key in self.touched, f"{op}: it belongs to somebody else"
@@ -153,11 +154,16 @@ class Play:
         readable = [kind for kind in self.kinds.values() if kind.can_retrieve]
         for kind in readable:
             planner.unread(kind, "not read yet")
-        if self.rng.random() < 0.5:
+        order = self.rng.choice(["store first", "read first", "read later"])
+        if order != "read first":
             self._store_all(planner)
-            planner.read(planner.begin_reading(), self._snapshot())
+        reading = planner.begin_reading(), self._snapshot()
+        self._is_unread = order == "read later"
+        if self._is_unread:
+            self._open_reading = reading
         else:
-            planner.read(planner.begin_reading(), self._snapshot())
+            planner.read(*reading)
+        if order == "read first":
             self._store_all(planner)
         return planner
 
@@ -183,7 +189,6 @@ class Play:
         key = self.rng.choice(keys)
         if any(self._is_near(op, key) for op in self.world.running.values()):
             return
-        self._has_drifted = True
         before = set(self.world.there)
         if key in self.world.there and self.rng.random() < 0.5:
             self.world.log.append(f"drift: {key} removed")
@@ -209,18 +214,16 @@ class Play:
         """A reading that takes its time."""
         if self._open_reading is None:
             self._open_reading = (self.planner.begin_reading(), self._snapshot())
-            self._has_drifted = False
         else:
             self._close_reading()
 
     def _close_reading(self) -> None:
         if self._open_reading is not None:
             number, found = self._open_reading
-            self._open_reading = None
-            if self._has_drifted:
-                self.planner.abandon_reading(number)
-            else:
-                self.planner.read(number, found)
+            if self._is_unread:
+                self.world.forget()  # what somebody has changed since the reading began
+            self._open_reading, self._is_unread = None, False
+            self.planner.read(number, found)
 
     # -- values ------------------------------------------------------------------------------------
 
