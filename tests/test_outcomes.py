@@ -117,8 +117,8 @@ def test_what_changes_nothing_of_an_open_key_is_answered_with_its_latest_outcome
         url = source if source == "memory://" else f"sqlite:///{tmp_path}/s.db"
         async with DataSync(url) as sync:
             agent = Agent(sync)
-            await sync.put("a/2", b"old")
             await sync.ready(60)
+            await sync.put("a/2", b"old", confirm=60)
             agent.answers = [Outcomes({"a/1": said, "a/2": said})]
             await not_applied(sync.txn().put("a/1", b"1").delete("a/2").commit(confirm=60))
             given = len(agent.given)

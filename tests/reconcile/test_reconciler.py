@@ -20,6 +20,7 @@ from datasync import (
     Verdict,
 )
 from datasync.reconcile import Found, Kind, Needs, Reconciler, State
+from datasync.testing.contract import eventually
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -233,7 +234,7 @@ def test_nothing_is_read_and_nothing_taken_down_before_the_store_has_answered() 
         assert system.log == []
 
         async with sync:
-            await rec.wait("if/eth0", None, 60)
+            await eventually(lambda: system.log == ["delete if/eth0"])
             await rec.refresh()
             assert system.log == ["delete if/eth0"]
             await rec.aclose()
