@@ -33,6 +33,7 @@ trees = pytest.mark.parametrize("protocols", [("grpc", "http", "grpc"), ("http",
 
 
 @trees
+@pytest.mark.once
 def test_three_levels_keep_the_guarantees_while_they_are_killed(
     run: Run, protocols: Sequence[str], tmp_path: Path
 ) -> None:
