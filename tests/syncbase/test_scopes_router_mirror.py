@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasync.events import Record
+from datasync.ordered import OrderedKeys
 from datasync.scopes import Scopes, is_prefix
 from datasync.syncbase.mirror import Mirror, Pairs
 from datasync.syncbase.router import Router
@@ -297,6 +299,45 @@ def test_a_mirror_that_no_other_thread_reads_locks_nothing(layers: int) -> None:
     mirror.share()
     mirror.apply(0, [("a", b"2")], 2)
     assert lock.taken == 2
+
+
+def test_the_order_of_keys_is_asked_for_under_the_lock_alone() -> None:
+    """To ask brings it up to date, and another thread may be doing so (G12)."""
+
+    class Depth:
+        held = 0
+
+        def acquire(self) -> None:
+            self.held += 1
+
+        def release(self) -> None:
+            self.held -= 1
+
+        def __enter__(self) -> None:
+            self.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            self.release()
+
+    lock = Depth()
+    asked = 0
+
+    class Order(OrderedKeys):
+        def under(self, prefix: str, keys: Mapping[str, object]) -> list[str]:
+            nonlocal asked
+            asked += 1
+            assert lock.held
+            return super().under(prefix, keys)
+
+    mirror = Mirror(["only"], lock)
+    mirror.share()
+    mirror._order = Order()
+    mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
+    mirror.under("a/")
+    staging: dict[str, Record] = {}
+    mirror.stage(0, staging, [("a/2", b"2", 2)])
+    assert [key for key, _, _ in mirror.replace(0, Scopes(["a/"]), staging)] == ["a/1", "a/2"]
+    assert asked == 2
 
 
 @pytest.mark.parametrize("layers", [1, 2])

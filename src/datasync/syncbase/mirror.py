@@ -130,9 +130,10 @@ class Mirror:
         for key, raw, revision in items:
             if type(key) is not str:
                 raise _bad_key(key)
-            old = known.get(key)
-            same = old is not None and old.revision == revision and old.raw == raw
-            snapshot[key] = old if same and old is not None else make(raw, revision)
+            record = known.get(key)
+            if record is None or record.revision != revision or record.raw != raw:
+                record = make(raw, revision)
+            snapshot[key] = record
 
     def apply(
         self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
@@ -191,7 +192,8 @@ class Mirror:
 
         Returns what differs.
         """
-        known = [key for scope in scopes.minimal() for key in self._names(scope)]
+        with self._lock:  # to find them in order changes the order that others read by (G12)
+            known = [key for scope in scopes.minimal() for key in self._names(scope)]
         if not known and len(self._layers) == 1:
             return self._add(snapshot)
         mine = self._layers[layer]
