@@ -9,33 +9,19 @@ import pytest
 
 from datasync.restsync import listener
 from datasync.restsync.listener import Listener
+from tests.helpers.transports import CountingTransport
 
 _REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-class _Counting:
-    """A transport that counts what it is given to send."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self.sent = 0
-
-    def write(self, data: bytes) -> None:
-        self.sent += 1
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
 @pytest.fixture
-def transports(monkeypatch: pytest.MonkeyPatch) -> list[_Counting]:
+def transports(monkeypatch: pytest.MonkeyPatch) -> list[CountingTransport]:
     """Those of all connections that come in."""
-    found: list[_Counting] = []
+    found: list[CountingTransport] = []
     made = listener._Protocol.connection_made
 
     def connection_made(protocol: Any, transport: Any) -> None:
-        found.append(_Counting(transport))
+        found.append(CountingTransport(transport))
         made(protocol, found[-1])
 
     monkeypatch.setattr(listener._Protocol, "connection_made", connection_made)
@@ -47,7 +33,7 @@ async def _start(send: Any, length: int) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-def test_an_answer_is_sent_at_once(transports: list[_Counting]) -> None:
+def test_an_answer_is_sent_at_once(transports: list[CountingTransport]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await _start(send, 5)
         await send({"type": "http.response.body", "body": b"hello"})
@@ -70,7 +56,7 @@ def test_an_answer_is_sent_at_once(transports: list[_Counting]) -> None:
     asyncio.run(main())
 
 
-def test_a_head_does_not_wait_for_its_body(transports: list[_Counting]) -> None:
+def test_a_head_does_not_wait_for_its_body(transports: list[CountingTransport]) -> None:
     async def main() -> None:
         go_on = asyncio.Event()
 
@@ -95,7 +81,7 @@ def test_a_head_does_not_wait_for_its_body(transports: list[_Counting]) -> None:
     asyncio.run(main())
 
 
-def test_a_close_behind_a_head_sends_it(transports: list[_Counting]) -> None:
+def test_a_close_behind_a_head_sends_it(transports: list[CountingTransport]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"connection", b"close"), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -12,31 +12,17 @@ from datasync.endpoints import Endpoint
 from datasync.kvdbsync.redis.link import Access, Link
 from datasync.source import Put
 from tests.helpers.redis.redis_server import redis_server
-
-
-class _Counting:
-    """A transport that counts what it is given to send."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self.sent = 0
-
-    def write(self, data: bytes) -> None:
-        self.sent += 1
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+from tests.helpers.transports import CountingTransport
 
 
 def test_many_writes_at_once_are_sent_together_and_watched_by_one_timer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    transports: list[_Counting] = []
+    transports: list[CountingTransport] = []
     made = Link.connection_made
 
     def connection_made(link: Link, transport: Any) -> None:
-        transports.append(_Counting(transport))
+        transports.append(CountingTransport(transport))
         made(link, cast(asyncio.BaseTransport, transports[-1]))
 
     monkeypatch.setattr(Link, "connection_made", connection_made)
