@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from datasync import WatchClosed, WrongLoop
-from datasync.loop_thread import LoopThread
+from datasync.loop_thread import LoopThread, _Stage
 
 
 async def name_of_thread() -> str:
@@ -28,6 +28,49 @@ def test_there_is_one_which_ends_with_its_last_user() -> None:
     assert first._loop.is_closed()
     with LoopThread.used() as next_one:
         assert next_one is not first
+
+
+def test_a_start_that_a_signal_interrupts_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        start(thread)
+        raise SystemExit  # as of a handler of SIGTERM
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(SystemExit):
+        LoopThread.use()
+    monkeypatch.undo()
+
+    [thread] = threads
+    thread.join(60)
+    assert not thread.is_alive()
+    with LoopThread.used() as loop:
+        assert loop.wait(name_of_thread) == "datasync loop"
+
+
+def test_a_start_that_is_interrupted_before_the_thread_begins_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LoopThread.use()
+    monkeypatch.undo()
+
+    [thread] = threads
+    thread.start()  # late, as the system has it
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_errors_come_back_with_their_way() -> None:
@@ -124,12 +167,12 @@ def test_a_call_that_comes_as_it_ends_is_told() -> None:
         runner_close = loop._runner.close
 
         def late() -> None:
-            loop._ended = False
+            loop._stage = _Stage.RUNNING
             thread.start()
             while not loop._calls:
                 pass
             with loop._guard:  # it has been handed over
-                loop._ended = True
+                loop._stage = _Stage.ENDED
             # it takes no turn any more
             loop._loop._ready.clear()  # type: ignore[attr-defined]
             runner_close()

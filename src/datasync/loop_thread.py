@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import enum
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,6 +34,15 @@ comes in the moment before it begins to wait, or to another thread, does not wak
 """
 
 
+class _Stage(enum.Enum):
+    """How far the loop has come."""
+
+    NEW = "new"
+    RUNNING = "running"
+    """Its thread has it, and closes it."""
+    ENDED = "ended"
+
+
 class LoopThread:
     """The loop and its thread. Get it with `used`, which ends them with the last user.
 
@@ -50,13 +60,13 @@ class LoopThread:
         self._loop = self._runner.get_loop()
         self._unused = asyncio.Event()
         self._guard = threading.RLock()
-        self._ended = False
+        self._stage = _Stage.NEW
         self._calls: set[_Call[Any]] = set()
         self._thread = threading.Thread(target=self._work, name="datasync loop", daemon=True)
         try:
             self._thread.start()
         except BaseException:
-            self._runner.close()
+            self._give_up()
             raise
 
     @classmethod
@@ -99,7 +109,7 @@ class LoopThread:
         `Forked`.
         """
         self.check_process()
-        if self._is_here or self._ended:
+        if self._is_here or self._stage is _Stage.ENDED:
             return function(*args, **kwargs)
 
         async def within_a_turn() -> R:
@@ -125,7 +135,7 @@ class LoopThread:
         call = _Call(lambda: function(*args, **kwargs))
         try:
             with self._guard:
-                if self._ended:
+                if self._stage is _Stage.ENDED:
                     raise _closed()
                 self._calls.add(call)
                 self._loop.call_soon_threadsafe(call.begin, self._loop)
@@ -153,14 +163,29 @@ class LoopThread:
     def _is_here(self) -> bool:
         return threading.get_ident() == self._thread.ident
 
+    def _give_up(self) -> None:
+        """There is no thread, or an exception of a signal handler has interrupted its start: then
+        it may run already, or begin later.
+        """
+        with self._guard:
+            if self._stage is _Stage.NEW:
+                self._stage = _Stage.ENDED
+                self._runner.close()
+            else:
+                self._loop.call_soon_threadsafe(self._unused.set)
+
     def _work(self) -> None:
+        with self._guard:
+            if self._stage is _Stage.ENDED:
+                return
+            self._stage = _Stage.RUNNING
         try:
             with self._runner as runner:
                 try:
                     runner.run(self._unused.wait())
                 finally:
                     with self._guard:
-                        self._ended = True
+                        self._stage = _Stage.ENDED
         finally:
             for call in tuple(self._calls):  # they came too late to be begun
                 call.fail(_closed())
