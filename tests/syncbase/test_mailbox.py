@@ -17,11 +17,13 @@ def decode(key: str, raw: bytes) -> bytes:
 
 
 def group(
-    seq: int, *diffs: tuple[str, Record | None, Record | None], reply: Reply | None = None
+    seq: int,
+    *diffs: tuple[str, Record | None, Record | None],
+    reply: Reply | None = None,
+    mixed: bool = False,
 ) -> Group:
-    return Group(
-        seq, seq, "store", list(diffs), None if reply is None else Tally((reply,), expected=2)
-    )
+    tally = None if reply is None else Tally((reply,), expected=2)
+    return Group(seq, seq, "store", list(diffs), tally, mixed)
 
 
 def box(limit: int = 10) -> Mailbox:
@@ -128,6 +130,20 @@ def test_a_fold_answers_those_who_wrote_what_is_overwritten() -> None:
     assert heard.words == []  # of b, it still is the newest
     waiting.add(group(3, ("b", A1, A2)))
     assert heard.words == ["accepted"]
+
+
+def test_what_is_written_once_more_as_it_was_overwrites_nobody() -> None:
+    waiting, heard = box(), Verdicts()
+    first = group(1, ("a", None, A1), reply=heard)
+    waiting.add(first)
+    waiting.fold()
+    waiting.add(group(2, ("a", A1, A1), ("b", None, A1), mixed=True))
+    assert first.tally is not None
+    first.tally.close()
+    assert heard.words == []
+    said = {"a": KeyOutcome(Verdict.PENDING, "it waits")}
+    waiting.take({"a": A1, "b": A1}, decode).answer(Verdict.PENDING, said)
+    assert heard.words == ["pending"]
 
 
 def test_what_a_snapshot_shows_overwrites_nobody() -> None:

@@ -108,8 +108,8 @@ MISTAKES = [
     Mistake(
         "a dirty key that is back where it was is not delivered",
         "syncbase/mailbox.py",
-        "                if key in dirty\n                or (old is not new",
-        "                if (old is not new",
+        "                if key in dirty or differ(old, new)\n",
+        "                if differ(old, new)\n",
     ),
     Mistake(
         "a dependent watch does not wait",
@@ -445,6 +445,13 @@ MISTAKES = [
         "                group.tally.note_keys(self.opened(left))\n",
         "                pass\n",
         start=990,
+    ),
+    Mistake(
+        "the same bytes once more count as a newer value",
+        "syncbase/mailbox.py",
+        "        return [key for key, old, new in self.diffs if differ(old, new)]\n",
+        "        return [diff[0] for diff in self.diffs]\n",
+        start=2600,
     ),
     Mistake(
         "an open key that a fold leaves as it is counts as accepted",

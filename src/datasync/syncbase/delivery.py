@@ -18,7 +18,7 @@ from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.effects import Tracing
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group, batch_of
-from datasync.syncbase.mirror import Diff, Mirror
+from datasync.syncbase.mirror import Diff, Mirror, differ
 from datasync.syncbase.outstanding import OPEN, Outstanding, Stage
 from datasync.syncbase.resync import make_resync
 from datasync.syncbase.rounds import Rounds
@@ -370,7 +370,7 @@ class Delivery:
             records = self._mirror.records
             for key, old in before.items():
                 new = records.get(key) if key in sub.scopes else None
-                if old is not new and (old is None or new is None or old.raw != new.raw):
+                if differ(old, new):
                     changed[key] = old
             changed.update(dirty)
         revision, source = self.newest

@@ -18,7 +18,7 @@ import msgspec
 
 from datasync.events import Change, Decode, Record
 from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, Vote, Votes
-from datasync.syncbase.mirror import Diff
+from datasync.syncbase.mirror import Diff, differ
 
 __all__ = ["Batch", "Group", "Mailbox", "batch_of"]
 
@@ -77,6 +77,14 @@ class Group(msgspec.Struct, gc=False):
     diffs: Sequence[Diff]
     tally: Tally | None = None
     mixed: bool = False
+
+    @property
+    def replaced(self) -> list[str]:
+        """The keys that have another value from this commit on."""
+        if not self.mixed:
+            return [diff[0] for diff in self.diffs]
+        # G7: the same once more replaces nothing, and leaves open what becomes of the write before
+        return [key for key, old, new in self.diffs if differ(old, new)]
 
 
 def batch_of(
@@ -167,7 +175,7 @@ class Mailbox:
             self._first_seq = min(self._first_seq, self.groups[0].seq)
         for group in self.groups:
             if self._votes:
-                self._votes.overwritten([diff[0] for diff in group.diffs])
+                self._votes.overwritten(group.replaced)
             self._fold_in(group, folded)
         self.groups.clear()
         self._size = 0
@@ -229,7 +237,7 @@ class Mailbox:
             new, old = records.get(key), before
             if key in dirty:
                 old = dirty[key]
-            elif old is new or (old is not None and new is not None and old.raw == new.raw):
+            elif not differ(old, new):
                 continue
             changes.append(Change(key, newest if new is None else new.revision, new, old, decode))
         return self._close_fold(changes)
@@ -296,8 +304,7 @@ class Mailbox:
             group.diffs = [
                 (key, dirty.get(key, old), new)
                 for key, old, new in written
-                if key in dirty
-                or (old is not new and (old is None or new is None or old.raw != new.raw))
+                if key in dirty or differ(old, new)
             ]
             if group.tally is not None and self.open and len(group.diffs) < len(written):
                 left = {diff[0] for diff in written}.difference(diff[0] for diff in group.diffs)

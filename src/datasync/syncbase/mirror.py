@@ -11,10 +11,15 @@ from datasync.events import Record, record_type
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
 from datasync.scopes import Scopes, is_prefix
 
-__all__ = ["Diff", "Lock", "Mirror", "Pairs"]
+__all__ = ["Diff", "Lock", "Mirror", "Pairs", "differ"]
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
+
+
+def differ(old: Record | None, new: Record | None) -> bool:
+    """Whether a key has another value with one of these records than with the other."""
+    return old is not new and (old is None or new is None or old.raw != new.raw)
 
 
 class Lock(Protocol):
