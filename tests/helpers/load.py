@@ -61,13 +61,18 @@ class Load:
         """What the server said that it did, by revision (by number, where there are none)."""
         self.unknown = 0
         self.refused = 0
-        self.ending = False
+        self._keys = keys
+        self._pause = pause
+        self._ending = False
+        self._ended = asyncio.Event()
+
+    async def end(self) -> None:
         """Write no more.
 
         What is under way is awaited, not given up: the server might do it later, unseen.
         """
-        self._keys = keys
-        self._pause = pause
+        self._ending = True
+        await self._ended.wait()
 
     async def more(self, count: int) -> None:
         """Wait for so many more acknowledged writes."""
@@ -75,9 +80,15 @@ class Load:
         await eventually(lambda: len(self.acknowledged) >= wanted)
 
     async def run(self, sync: DataSync) -> None:
-        """Write until `ending`."""
+        """Write until `end`."""
+        try:
+            await self._write(sync)
+        finally:
+            self._ended.set()
+
+    async def _write(self, sync: DataSync) -> None:
         for number in itertools.count(1):
-            if self.ending:
+            if self._ending:
                 return
             key = f"w/{number % self._keys}"
             try:
@@ -106,7 +117,7 @@ async def writing(url: str, pause: float = 0.0, **options: Any) -> AsyncIterator
         try:
             yield load
         finally:
-            load.ending = True
+            await load.end()
             await task
 
 

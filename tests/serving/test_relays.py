@@ -62,7 +62,8 @@ def test_three_levels_keep_the_guarantees_while_they_are_killed(
                     await _begins_with(tree.urls[-1], f"mark/{number}")
                     await leaves[-1][0].view("mark/").at_least(acknowledged or 0)
                     await below.more(5)
-                root.ending = below.ending = True
+                # what is still under way would come after the state that all are held against
+                await asyncio.gather(root.end(), below.end())
 
                 newest = await writer.put("mark/last", b"")
                 state = {key: raw for key, raw, _ in SqliteFile(file.path).begin().items}

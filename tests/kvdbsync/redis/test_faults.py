@@ -75,7 +75,7 @@ def test_20_starts_beside_a_continuous_writer() -> None:
                 # the last one stays until the writer has ended
                 async with watched(server.url) as (sync, probe):
                     await sync.ready(60)
-                    load.ending = True
+                    await load.end()
                     await settled(probe, server)
                     await judge(probe, server)
             log = server.history()
