@@ -6,6 +6,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping
 
+from datasync.scopes import is_prefix
+
 __all__ = ["TOUCHED_LIMIT", "OrderedKeys"]
 
 _FEW = 64  # keys; so few are put in, and taken out, one by one
@@ -32,6 +34,12 @@ class OrderedKeys:
         """Those of `keys` that start with `prefix`, in order."""
         index = self._sorted(keys)
         return index[_span(index, prefix)]
+
+    def within(self, scope: str, keys: Mapping[str, object]) -> list[str]:
+        """Those of `keys` that lie in `scope`, in order."""
+        if is_prefix(scope):
+            return self.under(scope, keys)
+        return [scope] if scope in keys else []
 
     def count(self, prefix: str, keys: Mapping[str, object]) -> int:
         """How many of `keys` start with `prefix`."""

@@ -15,7 +15,6 @@ from datasync.capabilities import Capabilities
 from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
 from datasync.outcome import Tally
-from datasync.scopes import is_prefix
 from datasync.source import (
     Check,
     Commit,
@@ -222,7 +221,8 @@ class MemorySource(Source):
         """The token of the first page; lists of the same state share what it holds."""
         known = self._listings.get(prefix)
         if known is None or known.revision != self._revision:
-            rows = ((key, *self._items[key]) for key in self._keys(prefix))
+            keys = self._order.under(prefix, self._items)
+            rows = ((key, *self._items[key]) for key in keys)
             known = self._listings[prefix] = _Listing(rows)
             known.revision, known.size = self._revision, held(known).size
         return Held(known, 0, known.size)
@@ -231,20 +231,15 @@ class MemorySource(Source):
         self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False
     ) -> Part:
         # scopes of which none lies in another come in the order of what is in them
-        keys = [key for scope in scopes.minimal() for key in self._keys(scope)]
+        items, within = self._items, self._order.within
+        keys = [key for scope in scopes.minimal() for key in within(scope, items)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
         # of a dict that is copied as a whole, a look at each key would take many times as long
-        most = 2 * len(keys) > len(self._items)
-        items = self._items.copy() if most else {key: self._items[key] for key in keys}
-        snapshot = Snapshot(scopes, keys, items, end)
+        most = 2 * len(keys) > len(items)
+        shown = items.copy() if most else {key: items[key] for key in keys}
+        snapshot = Snapshot(scopes, keys, shown, end)
         return snapshot if len(keys) > _STEP else [frame for step in snapshot for frame in step]
-
-    def _keys(self, scope: str) -> Sequence[str]:
-        """The keys in one scope, in order."""
-        if is_prefix(scope):
-            return self._order.under(scope, self._items)
-        return [scope] if scope in self._items else []
 
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
         if operation.prefix:
@@ -455,10 +450,7 @@ class MemorySession(PushSession):
 
     def _cut(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Leave out what lies outside the scopes."""
-        for frame in frames:
-            if type(frame) is Commit and self.scopes.keep(frame.changes) is not frame.changes:
-                return [self._cut_frame(frame) for frame in frames]
-        return frames
+        return [*map(self._cut_frame, frames)]
 
     def _cut_frame(self, frame: Frame) -> Frame:
         if type(frame) is not Commit:

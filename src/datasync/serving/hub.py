@@ -285,13 +285,8 @@ class Hub:
     def image(self, scopes: Scopes) -> Image:
         """The state of these scopes as of now. Looks at what lies in them alone, however much there
         is beside it."""
-        items = self._items
-        found: list[Item] = []
-        for scope in scopes.minimal():
-            if is_prefix(scope):
-                found += [items[key] for key in self._order.under(scope, items)]
-            elif scope in items:
-                found.append(items[scope])
+        items, within = self._items, self._order.within
+        found = [items[key] for scope in scopes.minimal() for key in within(scope, items)]
         seq = self.log.seq
         end = SnapshotEnd(self.log.position(seq), self.revision, self.history)
         return Image(seq, found, end)

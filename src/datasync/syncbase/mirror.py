@@ -9,7 +9,7 @@ from weakref import ref
 
 from datasync.events import Record, record_type
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
-from datasync.scopes import Scopes, is_prefix
+from datasync.scopes import Scopes
 
 __all__ = ["Diff", "Lock", "Mirror", "Pairs", "differ"]
 
@@ -198,7 +198,8 @@ class Mirror:
         Returns what differs.
         """
         with self._lock:  # to find them in order changes the order that others read by (G12)
-            known = [key for scope in scopes.minimal() for key in self._names(scope)]
+            within, records = self._order.within, self.records
+            known = [key for scope in scopes.minimal() for key in within(scope, records)]
         if not known and len(self._layers) == 1:
             return self._add(snapshot)
         mine = self._layers[layer]
@@ -241,7 +242,7 @@ class Mirror:
     def under(self, scope: str) -> Pairs:
         """The merged state under one prefix (or of one key), in key order, between two commits."""
         with self._lock:
-            names = self._names(scope)
+            names = self._order.within(scope, self.records)
             if 2 * len(names) > len(self.records):
                 return Pairs(names, _Lent(names, self._lend()))
             return Pairs(names, [*map(self.records.__getitem__, names)])
@@ -284,12 +285,6 @@ class Mirror:
             if touched:
                 self._order.trim()
         return diffs, same
-
-    def _names(self, scope: str) -> Sequence[str]:
-        """The keys in a scope, in order."""
-        if is_prefix(scope):
-            return self._order.under(scope, self.records)
-        return [scope] if scope in self.records else []
 
     def _lend(self) -> partial[Record]:
         """What reads the records by key as they are now, as long as it is kept."""
