@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasync.testing.chaos.disk import Disk
-from datasync.testing.chaos.proxy import Http2, TcpProxy
-from datasync.testing.chaos.served import ServeProcess
+from datasync.testing.chaos.proxy import Http2
+from datasync.testing.chaos.served import ServedFile, ServeProcess
 from datasync.testing.chaos.sqlite import SqliteFile
-from datasync.testing.chaos.store import Begin, Log, Proxied, line_faults, process_faults
+from datasync.testing.chaos.store import process_faults
 
 __all__ = ["Tree", "TreeStore"]
 
@@ -41,22 +41,16 @@ class Tree:
             server.end()
 
 
-class TreeStore(Proxied):
+class TreeStore(ServedFile):
     """What chaos is done to: any server of a tree, and the line to the lowest one."""
 
     def __init__(self, protocols: Sequence[str]) -> None:
-        self._scheme = _SCHEMES[protocols[-1]]
-        self._disk = disk = Disk()
-        self._file = SqliteFile(disk.path / "file.db")
-        self.direct = f"sqlite:///{self._file.path}"
-        self._tree = tree = Tree(self.direct, disk.path, protocols)
-        self.logs = [server.log for server in tree.servers]
-        self.proxy = TcpProxy(tree.servers[-1].port, Http2)
+        disk = Disk()
+        file = SqliteFile(disk.path / "file.db")
+        servers = Tree(f"sqlite:///{file.path}", disk.path, protocols).servers
+        super().__init__(_SCHEMES[protocols[-1]], disk, file, servers, Http2)
         self.version = f"{len(protocols)} levels of datasync serve"
-        self.faults = line_faults(self.proxy)
-        if self._scheme == "http":
-            del self.faults["cut within"]
-        for level, server in enumerate(tree.servers):
+        for level, server in enumerate(servers):
             for name, fault in process_faults(server).items():
                 self.faults[f"{name} of level {level}"] = fault._replace(lane=f"level {level}")
         self.renewals = {
@@ -65,37 +59,15 @@ class TreeStore(Proxied):
         }
         self.left_out: Mapping[str, str] = {}
 
-    async def start(self) -> None:
-        await self._file.make()
-        self._file.back_up()
-        await self._tree.start()
-        await self.proxy.start()
-        self.url = f"{self._scheme}://127.0.0.1:{self.proxy.port}?timeout=2"
-
-    async def aclose(self) -> None:
-        await self.proxy.aclose()
-        self._tree.end()
-        self._disk.remove()
-
-    async def begin(self) -> Begin:
-        return self._file.begin()
-
-    async def log(self) -> Log:
-        return self._file.log()
-
-    async def state(self) -> tuple[Mapping[str, bytes], int]:
-        begin = SqliteFile(self._file.path).begin()
-        return {key: raw for key, raw, _ in begin.items}, begin.revision
-
     async def _restore_unseen(self) -> None:
-        root = self._tree.servers[0]
+        root = self._servers[0]
         await root.kill()
         self._file.restore()
         await root.start()
 
     async def _empty(self) -> None:
-        for server in self._tree.servers:
+        for server in self._servers:
             await server.kill()
         await self._file.empty()
-        for server in self._tree.servers:
+        for server in self._servers:
             await server.start()

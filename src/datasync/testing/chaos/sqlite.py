@@ -59,6 +59,11 @@ class SqliteFile:
             self._kept.append((revision, dict(msgspec.msgpack.decode(changes))))
             self._seen = revision
 
+    def state(self) -> tuple[Mapping[str, bytes], int]:
+        """See `Store.state`."""
+        begin = SqliteFile(self.path).begin()
+        return {key: raw for key, raw, _ in begin.items}, begin.revision
+
     def log(self) -> Log:
         """See `Store.log`."""
         self.keep()
@@ -174,8 +179,7 @@ class SqliteStore(Store):
         return self._file.log()
 
     async def state(self) -> tuple[Mapping[str, bytes], int]:
-        begin = SqliteFile(self._file.path).begin()
-        return {key: raw for key, raw, _ in begin.items}, begin.revision
+        return self._file.state()
 
     async def _kill(self, rng: random.Random, seconds: float) -> None:
         await self._writer.kill()
