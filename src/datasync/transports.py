@@ -12,7 +12,7 @@ from datasync.errors import BadUrl, MissingExtra
 from datasync.source import Source
 from datasync.texts import printable
 
-__all__ = ["Url", "no_url", "open_url", "schemes", "shown_host"]
+__all__ = ["Url", "holds_secret", "no_url", "open_url", "schemes", "shown_host"]
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -46,6 +46,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _PLAIN = re.compile(r"[\w./~ +-]*")
 """A word, or the name of a file."""
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]{0,5})?|[0-9A-Fa-f:.]*")
+_SECRETS = {"password", "sentinel_password", "token"}
+"""Query keys."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -137,6 +139,11 @@ class Url:
                 f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}"
             )
 
+    @property
+    def secret(self) -> bool:
+        """Whether a password or a token is in it."""
+        return self.password is not None or not _SECRETS.isdisjoint(self._query)
+
     def _password_in(self, tail: str) -> str:
         """Why a password may have been read as something else, as a host with a port
         or what follows; or nothing."""
@@ -183,6 +190,15 @@ def no_url(text: str) -> str:
         if _PLAIN.fullmatch(text)
         else "what stands for a source is not a URL"
     )
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a URL holds a password or a token; one that does not parse may, where it has an
+    '@' (G11)."""
+    try:
+        return Url(text).secret
+    except BadUrl:
+        return "@" in text
 
 
 def boolean(text: str) -> bool:

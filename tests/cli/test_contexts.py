@@ -123,7 +123,13 @@ def test_a_password_that_others_may_read(cli: Command, config: pathlib.Path) -> 
     )
     config.write_text('[contexts.a]\nurl = "sqlite:///a.db"\n')
     assert cli("contexts").err == ""
-    for url in ("http://h?token=t", "redis://:p@h", "etcd://u:p@h"):
+    for url in (
+        "http://h?token=t",
+        "redis://:p@h",
+        "etcd://u:p@h",
+        "redis+sentinel://h?sentinel_password=p&service=s",
+        "etcd://u:p/?#@h",
+    ):
         config.write_text(f'[contexts.a]\nurl = "{url}"\n')
         assert "holds a password" in cli("contexts").error
     config.write_text('[contexts.a]\nurl = "http://h"\ntoken = "t"\n')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,9 @@ import msgspec
 from datasync.errors import UsageError
 from datasync.terminal.process import complain
 from datasync.texts import printable
+from datasync.transports import holds_secret
 
 __all__ = ["Config", "Context", "chosen_context", "config_path", "read_config"]
-
-_SECRET = re.compile(r"://[^/?#]*:[^/?#]*@|[?&](token|password)=")
 
 
 class Context(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,7 +85,7 @@ def read_config() -> Config:
 
     if config.context is not None and config.context not in config.contexts:
         raise UsageError(f"{path}: {_unknown(config.context, config)}")
-    secret = any(one.token or _SECRET.search(one.url) for one in config.contexts.values())
+    secret = any(one.token or holds_secret(one.url) for one in config.contexts.values())
     if secret and mode & (stat.S_IRGRP | stat.S_IROTH):
         complain(f"{path} holds a password that others may read; chmod 600 {path}")
     return config
