@@ -5,6 +5,7 @@ and tried again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -149,8 +150,34 @@ def test_answers_to_what_nobody_asked_give_a_write_no_time() -> None:
 
 def test_columns_of_different_lengths() -> None:
     commit = pb.Commit(position="x.1", revision=5, keys=["a", "b"], values=[b"1"])
-    with pytest.raises(Disconnected, match="not an event of datasync"):
-        FrameReader("the server").frames(pb.WatchReply(frames=[pb.Frame(commit=commit)]))
+    chunk = pb.Items(keys=["a"], values=[b"1"], revisions=[1, 2])
+    for frame in (pb.Frame(commit=commit), pb.Frame(chunk=chunk)):
+        with pytest.raises(Disconnected, match="not an answer of datasync"):
+            FrameReader("the server").frames(pb.WatchReply(frames=[frame]))
+
+
+def test_a_page_whose_columns_have_different_lengths() -> None:
+    items = pb.Items(keys=["a", "b"], values=[b"1"], revisions=[1, 2])
+    given_up = asyncio.Event()
+
+    async def pages(_: bytes) -> AsyncIterator[bytes]:
+        try:
+            yield pb.ListReply(items=items, more=True).SerializeToString()
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    async def main() -> None:
+        async with (
+            answering({_services() + "List": pages}) as port,
+            asyncio.timeout(60),
+            contextlib.aclosing(open_url(f"grpc+watch://127.0.0.1:{port}")) as source,
+        ):
+            with pytest.raises(Disconnected, match="not an answer of datasync"):
+                await source.page("", None, 10)
+            await given_up.wait()  # nobody will ask for the next one
+
+    asyncio.run(main())
 
 
 def test_a_bound_that_is_none() -> None:

@@ -84,11 +84,12 @@ class _Remote(Source):
         more = False
         try:
             reply = await self._client.page(stream)
+            items = items_of(reply.items, self.name)
             more = reply.more
         finally:
             if not more:
                 stream.cancel()
-        return items_of(reply.items), stream if more else None
+        return items, stream if more else None
 
     async def aclose(self) -> None:
         try:

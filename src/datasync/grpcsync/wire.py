@@ -137,9 +137,18 @@ def columns(items: Sequence[tuple[str, bytes, int]]) -> pb.Items:
     )
 
 
-def items_of(items: pb.Items) -> list[tuple[str, bytes, int]]:
-    """The rows of the columns."""
-    return list(zip(items.keys, items.values, items.revisions, strict=True))
+def items_of(items: pb.Items, server: str) -> list[tuple[str, bytes, int]]:
+    """The rows of the columns. Raises `Disconnected`."""
+    try:
+        return list(zip(items.keys, items.values, items.revisions, strict=True))
+    except ValueError:  # columns of different lengths
+        raise _broken(server) from None
+
+
+def _broken(server: str) -> Disconnected:
+    return Disconnected(
+        f"{server}: it sent something that is not an answer of datasync; check the server"
+    )
 
 
 class FrameReader:
@@ -157,22 +166,12 @@ class FrameReader:
         """The frames that are complete with this message. Raises
         `AnswerTooLarge`, `Disconnected`."""
         frames: list[Frame] = []
-        try:
-            self._read(reply, frames)
-        except ValueError:  # columns of different lengths
-            raise Disconnected(
-                f"{self._server}: it sent something that is not an event of datasync; check "
-                "the server"
-            ) from None
-        return frames
-
-    def _read(self, reply: pb.WatchReply, frames: list[Frame]) -> None:
         for frame in reply.frames:
             match frame.WhichOneof("kind"):
                 case "commit":
                     self._commit(frame.commit, frames)
                 case "chunk":
-                    frames.append(SnapshotChunk(items_of(frame.chunk)))
+                    frames.append(SnapshotChunk(items_of(frame.chunk, self._server)))
                 case "begin":
                     frames.append(SnapshotBegin(list(frame.begin.scopes)))
                 case "end":
@@ -180,8 +179,11 @@ class FrameReader:
                     frames.append(SnapshotEnd(end.position, end.revision, end.history))
                 case "progress":
                     frames.append(Progress(frame.progress.position, frame.progress.revision))
+        return frames
 
     def _commit(self, commit: pb.Commit, frames: list[Frame]) -> None:
+        if len(commit.keys) != len(commit.values):
+            raise _broken(self._server)
         changes: list[tuple[str, bytes | None]] = [*zip(commit.keys, commit.values, strict=True)]
         if commit.deleted:
             changes += [(key, None) for key in commit.deleted]
