@@ -145,6 +145,8 @@ def test_a_password_that_others_may_read(cli: Command, config: pathlib.Path) -> 
         ('[contexts.a]\nurl = "memory://"\nurl2 = "x"', "unknown field `url2`"),
         ("[contexts.a]\nurl = 1", "Expected `str`, got `int`"),
         (b"\xff", "can't decode byte 0xff"),
+        (f"context = {'1' * 5000}", "Exceeds the limit"),
+        (f"context = {'[' * 5000}", "recursion"),
     ],
 )
 def test_a_file_that_says_nothing_sensible(

@@ -52,6 +52,7 @@ def test_tables_are_values_or_with_flatten_a_key_a_leaf() -> None:
         ('a = 1\n"b c" = {"$base64" = "?"}\n', 2, 2, "not base64"),
         ("a = " + "[" * 5000, 1, 1, "nested too deeply"),
         ("a = " + "[" * 101 + "]" * 101, 1, 1, "nested too deeply"),
+        ("a = " + "1" * 5000, 1, 1, "too many digits"),
         (".".join("x" * 200) + " = 1", 1, 1, "nested too deeply"),
     ],
 )

@@ -80,7 +80,7 @@ def read_config() -> Config:
         return Config()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; make it a file that you can read") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UsageError(f"{path}: {printable(str(error))}; correct it there") from None
 
     if config.context is not None and config.context not in config.contexts:

@@ -67,6 +67,8 @@ def _table(name: str, text: str) -> dict[str, Any]:
         raise _bad(name, text, str(error)) from None
     except RecursionError:
         raise BadFile(name, 1, 1, "nested too deeply") from None
+    except ValueError:  # Python makes no integer of more than some thousand digits
+        raise BadFile(name, 1, 1, "an integer has too many digits") from None
 
 
 def _bad(name: str, text: str, message: str) -> BadFile:
