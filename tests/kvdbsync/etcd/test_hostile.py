@@ -68,6 +68,21 @@ async def fake(**answers: Callable[[bytes], Any]) -> AsyncIterator[str]:
         yield f"etcd://127.0.0.1:{port}?{_LIMIT}"
 
 
+def test_a_watch_that_the_server_never_begins() -> None:
+    async def silence(_: bytes) -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async def main() -> None:
+        async with fake(Watch=silence) as url, asyncio.timeout(60):
+            source = open_url(f"{url}&timeout=0.5")
+            with pytest.raises(Disconnected, match="no answer in time"):
+                await source.open(["a/"])
+            await source.aclose()
+
+    asyncio.run(main())
+
+
 _TXNS = {
     "garbage": _GARBAGE,
     "nothing": b"",

@@ -24,7 +24,7 @@ from datasync.grpc_channel import (
 
 __all__ = [
     "AnswerTooSlow", "LeaseEnded", "RequestTooLarge", "TooManyOperations",
-    "is_stale_token", "not_etcd", "of_cancel", "read_error", "unknown", "write_error",
+    "is_stale_token", "not_etcd", "of_cancel", "read_error", "silent", "unknown", "write_error",
 ]  # fmt: skip
 
 _Code = grpc.StatusCode
@@ -151,7 +151,7 @@ def read_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
             f"{endpoint}: {text}; give a larger max_answer= in the URL, or store smaller values"
         )
     if code is _Code.DEADLINE_EXCEEDED:
-        return AnswerTooSlow(str(no_answer(endpoint, _PROTOCOL)))
+        return silent(endpoint)
     for perhaps, way_out in _PERHAPS.items():
         if perhaps in text:
             return Disconnected(f"{endpoint}: {text}; {way_out}")
@@ -172,6 +172,11 @@ def write_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
     return OutcomeUnknown(
         f"{endpoint}: {text or code.name}; read the key to see whether it was written"
     )
+
+
+def silent(endpoint: str) -> AnswerTooSlow:
+    """The error of a call that changes nothing, and has no answer in time."""
+    return AnswerTooSlow(str(no_answer(endpoint, _PROTOCOL)))
 
 
 def not_etcd(endpoint: str) -> Disconnected:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from datasync.connecting import too_large
 from datasync.errors import Disconnected, HistoryLost, Unauthorized
@@ -22,6 +23,8 @@ from datasync.kvdbsync.etcd.pb import etcd_pb2 as pb
 from datasync.kvdbsync.etcd.versions import progress_is_ordered
 
 __all__ = ["Changes", "Watch"]
+
+T = TypeVar("T")
 
 Changes = list[tuple[str, bytes | None]]
 """What one revision did: keys with their new values, None for a deletion."""
@@ -204,9 +207,9 @@ class Watch:
         try:
             for number, range_ in enumerate(ranges, 1):
                 with contextlib.suppress(Disconnected):  # reading tells why
-                    await self._write(_create_request(number, range_, revision))
+                    await self._in_time(self._write(_create_request(number, range_, revision)))
             while len(parts) < len(ranges):
-                response = await self._read()
+                response = await self._in_time(self._read())
                 if response.canceled and "permission denied" in response.cancel_reason:
                     raise self._not_permitted(ranges[len(parts)])
                 # one that starts now begins behind the revision of the answer
@@ -219,6 +222,15 @@ class Watch:
             self._let_go()
             raise
         self._parts = parts
+
+    async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
+        """What comes of a step at the beginning. G8: a member that says nothing then is given up,
+        for others may do better."""
+        try:
+            async with asyncio.timeout(self._link.access.timeout):
+                return await step
+        except TimeoutError:
+            raise errors.silent(self._link.endpoint) from None
 
     def _let_go(self) -> None:
         """G12: grpc keeps the connection for as long as anybody holds a call, though
