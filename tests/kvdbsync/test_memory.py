@@ -22,7 +22,7 @@ from datasync import (
 )
 from datasync.kvdbsync import memory
 from datasync.kvdbsync.memory import MemorySource
-from datasync.source import Commit, Frame, PushSession, Put, Session
+from datasync.source import Commit, Frame, PushSession, Put, Session, SnapshotEnd
 
 
 def frames_due(session: Session) -> list[Frame]:
@@ -152,6 +152,24 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
 
     asyncio.run(write())
     asyncio.run(read())
+
+
+def test_what_has_expired_is_listed_no_more() -> None:
+    """Also where the keys were in order before."""
+
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put("a/1", b"v", ttl=0.05), Put("a/2", b"v")])
+        assert len((await source.page("a/", None, 10))[0]) == 2
+        session, ended = await source.open([""]), asyncio.Event()
+        assert isinstance(session, PushSession)
+        session.attach(lambda frames: ended.set() if isinstance(frames[-1], Commit) else None)
+        async with asyncio.timeout(60):
+            await ended.wait()
+        assert [key for key, _, _ in (await source.page("a/", None, 10))[0]] == ["a/2"]
+        assert isinstance(frames_due(await source.open([""]))[-1], SnapshotEnd)
+
+    asyncio.run(main())
 
 
 def test_a_watch_is_there_for_the_next_write() -> None:

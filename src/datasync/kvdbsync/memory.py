@@ -306,10 +306,9 @@ class MemorySource(Source):
             self._expiries[key] = when, loop.call_at(when, self._expired, key)
 
     def _expired(self, key: str) -> None:
-        self._expiries.pop(key, None)
         self.widenings.now()
-        if self._items.pop(key, None) is not None:
-            changes = [(key, None)]
+        changes: list[tuple[str, bytes | None]] = []
+        if self._delete(Delete(key), changes):
             self._note(changes, _CHANGE_BYTES)
             self._publish(changes)
 

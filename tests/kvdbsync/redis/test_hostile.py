@@ -191,6 +191,12 @@ async def dripping_answers(timeout: float, pause: float) -> AsyncIterator[Link]:
         await link.aclose()
 
 
+@pytest.mark.parametrize("endpoint", [Endpoint("127.0.0.1", 99_999), Endpoint("a..b", 6379)])
+def test_a_server_names_another_by_what_is_not_an_address(endpoint: Endpoint) -> None:
+    with pytest.raises(Disconnected, match="not an address"):
+        asyncio.run(Link.connect(endpoint, Access()))
+
+
 def test_answers_that_each_come_just_in_time_are_given_up() -> None:
     """All that is asked together has the time of one answer;
     one by one these would take ten minutes.

@@ -14,6 +14,7 @@ from aiokafka.record.util import calc_crc32c
 from datasync import AnswerTooLarge, BadStore, BadUrl, DataSync, Disconnected, open_url
 from datasync.errors import DataSyncError
 from datasync.msgsync.kafka import errors
+from datasync.msgsync.kafka.cluster import Access, Cluster
 from datasync.msgsync.kafka.packed import fits
 from datasync.msgsync.kafka.publish import Message, batch_of
 from datasync.msgsync.kafka.records import groups
@@ -58,6 +59,17 @@ def test_one_answer_is_bounded(frame: bytes) -> None:
             await source.aclose()
             async with DataSync(url, **QUICK) as sync:
                 await eventually(lambda: lost_because(sync, "max_answer="))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 99_999), ("a..b", 9092)])
+def test_a_broker_names_another_by_what_is_not_an_address(address: tuple[str, int]) -> None:
+    async def main() -> None:
+        cluster = Cluster(Access((("127.0.0.1", 9),), "topic"))
+        with pytest.raises(Disconnected, match="does not answer as Kafka does"):
+            await cluster.connection(address)
+        await cluster.aclose()
 
     asyncio.run(main())
 

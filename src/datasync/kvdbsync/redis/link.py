@@ -108,6 +108,10 @@ class Link(asyncio.Protocol):
             raise no_answer(link.address, "Redis", access.timeout) from None
         except OSError as error:
             raise not_connected(error, link.address, "Redis", tls=access.tls is not None) from None
+        except (OverflowError, UnicodeError):  # a server has announced it
+            raise Disconnected(
+                f"{link.address}: it is not an address; check what the servers announce"
+            ) from None
         except Disconnected as error:
             if link.hello:
                 raise

@@ -343,8 +343,8 @@ def _said(means: _Means, code: int, where: str, what: str) -> DataSyncError:
 
 
 _NOT_UNDERSTOOD = (
-    AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error,
-    kafka.CorruptRecordException,
+    AssertionError, AttributeError, LookupError, OverflowError, TypeError, ValueError,
+    struct.error, kafka.CorruptRecordException,
 )  # fmt: skip
 
 
