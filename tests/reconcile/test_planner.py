@@ -173,6 +173,36 @@ def test_an_old_reading_does_not_say_what_an_object_stands_on() -> None:
     assert carry_out(plan) == ["delete a", "delete b/0"]
 
 
+def test_a_part_that_is_found_without_what_it_is_a_part_of_goes_before_that_comes() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("if/x").kind}
+    assert kind is not None
+    plan.read(plan.begin_reading(), {kind: {"if/x": Seen(value(1))}})
+    plan.put("if", Value(0, parts=(("if/x", value(2)),)))
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.DELETE, "if/x")
+    plan.done(op)
+    assert carry_out(plan) == ["create if", "create if/x"]
+
+
+def test_what_is_left_alone_holds_up_nothing() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("if", value())
+    carry_out(plan)
+    plan.notify("route", Seen(value(), ours=False))
+    plan.put("route", value(1, "if"))
+    (op,) = plan.start()
+    plan.delete("route")
+    plan.failed(op, "cut off", 0.0)
+    (op,) = plan.start()
+    assert op.verb is Verb.RETRIEVE
+    plan.retrieved(op, Seen(value(), ours=False))
+
+    plan.delete("if")
+    assert carry_out(plan) == ["delete if"]
+    assert state(plan, "route") is State.UNMANAGED
+
+
 def test_what_hopes_for_something_that_would_stand_on_it_is_taken_down_once() -> None:
     plan = planner()
     plan.put("a", value(0))

@@ -33,3 +33,8 @@ def test_the_same_numbers_give_the_same_operations() -> None:
 def test_long_games_end_as_they_must(seeds: range, steps: int) -> None:
     for seed in seeds:
         check_seed(seed, steps)
+
+
+@pytest.mark.parametrize("seed", [15953, 17141])
+def test_games_that_once_ended_badly(seed: int) -> None:
+    check_seed(seed, 120)

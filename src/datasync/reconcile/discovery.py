@@ -165,7 +165,10 @@ class Discovery(Goals):
     def _adopt(self, node: Node) -> None:
         """Know of a found object that is not as it is to be what it stands on, so that it changes,
         or goes, in order."""
-        if node.have is ABSENT or node.kind is None or not node.owned:
+        if node.have is ABSENT or node.kind is None:
+            return
+        if not node.owned:
+            self._stand(node, ())  # it is left alone, and holds up nobody
             return
         before = [slot for slot in node.leans if isinstance(slot, Node)]
         if not is_wanted(node):

@@ -157,8 +157,13 @@ class Goals:
             node.change = Change.NONE
         else:
             node.change = self._difference(node)
-        if node.change is Change.NONE and node.op is None:
+        if node.op is not None:
+            return
+        if node.change is Change.NONE:
             self._stand(node, node.needs)
+        elif node.family is not None and node.family.parents:
+            # one that is not there yet must not come beside a part that it does not have
+            self._stand(node, tuple(dict.fromkeys((*node.leans, *node.family.parents))))
 
     def _stand(self, node: Node, leans: tuple[Slot, ...]) -> None:
         """That is what it stands on now."""

@@ -432,6 +432,7 @@ class Planner(Discovery):
             self._gone(op.node)
         else:
             self._stand(op.node, op.leans)
+            self._compare(op.node)
 
     def _settle(self, op: Operation) -> None:
         self.outlook.forget()
