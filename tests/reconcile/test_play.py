@@ -35,6 +35,6 @@ def test_long_games_end_as_they_must(seeds: range, steps: int) -> None:
         check_seed(seed, steps)
 
 
-@pytest.mark.parametrize("seed", [15953, 17141])
+@pytest.mark.parametrize("seed", [15953, 17141, 22473])
 def test_games_that_once_ended_badly(seed: int) -> None:
     check_seed(seed, 120)

@@ -415,7 +415,6 @@ class Graph:
         """Whether it stands on one that is to be made again before it changes."""
         return node.deep and any(
             choice.need.recreate_on_change
-            and choice.leaning > 0
             and choice.fits(node.have)
             and self.rests_on(node.leans, choice)
             for choice in self.choices_of(node)

@@ -265,7 +265,9 @@ class Planner(Discovery):
             if has_leaving(node) if verb is Verb.UPDATE else node.leaning:
                 return None  # the last of them wakes it
             if verb is not Verb.CREATE:
-                if self.graph.stands_again(node):
+                # what others have come to stand on since it was looked at
+                goes = verb is Verb.UPDATE and self.graph.changes_under_itself(node)
+                if goes or self.graph.stands_again(node):
                     self._wake(node)
                     return None
                 if node.blocks and not freed:
