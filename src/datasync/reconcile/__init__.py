@@ -2,7 +2,29 @@
 
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
+from datasync.reconcile.operations import Verb
 from datasync.reconcile.reconciler import Reconciler
 from datasync.reconcile.states import State
+from datasync.reconcile.status import (
+    KindStatus,
+    ObjectChange,
+    ObjectStatus,
+    OperationStatus,
+    PlanStatus,
+    ReconcilerStatus,
+)
 
-__all__ = ["Found", "Kind", "Needs", "Reconciler", "State"]
+__all__ = [
+    "Found",
+    "Kind",
+    "KindStatus",
+    "Needs",
+    "ObjectChange",
+    "ObjectStatus",
+    "OperationStatus",
+    "PlanStatus",
+    "Reconciler",
+    "ReconcilerStatus",
+    "State",
+    "Verb",
+]

@@ -50,7 +50,11 @@ class Discovery(Goals):
 
     def unread_because(self, node: Node) -> str:
         """Why nobody knows what there is of its kind; empty where it is known."""
-        return "" if node.kind is None else self._unread.get(node.kind, "")
+        return "" if node.kind is None else self.why_unread(node.kind)
+
+    def why_unread(self, kind: Rules) -> str:
+        """Why nobody knows what there is of that kind; empty where it is known."""
+        return self._unread.get(kind, "")
 
     def begin_reading(self) -> int:
         """What is read from now on may be older than what operations do meanwhile; returns what

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,13 +28,17 @@ from datasync import (
     Watch,
     WatchClosed,
 )
+from datasync.reconcile.changes import Changes
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
-from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.operations import Changed, Seen, Verb
+from datasync.reconcile.picture import Picture
 from datasync.reconcile.planner import Planner
+from datasync.reconcile.plans import Plan, Plans
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Node, Operation
 from datasync.reconcile.states import State
+from datasync.reconcile.status import ObjectChange, Outcome, ReconcilerStatus
 from datasync.reconcile.told import text_of
 from datasync.tasks import end_tasks
 from datasync.texts import logger
@@ -42,7 +48,7 @@ __all__ = ["Reconciler"]
 log = logger("datasync.reconcile")
 
 C = TypeVar("C", bound=Callable[[], Any])
-Outcome = Accepted | Refused | Pending | Failed
+Told = Accepted | Refused | Pending | Failed
 
 _AT_WORK = (State.RUNNING, State.REMOVING)
 _FEW = 64
@@ -81,6 +87,9 @@ class Reconciler:
         self._refresh_interval = refresh_interval
         self._kinds: dict[str, tuple[Handlers, type[Any], bool]] = {}
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
+        self._picture = Picture(self._planner, self._reason)
+        self._plans = Plans(lambda: asyncio.get_running_loop().time())
+        self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._watch: Watch[Any] | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,6 +193,9 @@ class Reconciler:
             self._watch.close()
         self._changed.set()
         await end_tasks(*self._tasks)
+        self._plans.cut_off()
+        for reader in self._readers:
+            reader.end()
 
     def _spawn(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=f"datasync reconcile {name}")
@@ -214,6 +226,35 @@ class Reconciler:
         if node is None or node.have is ABSENT:
             raise KeyError(key)
         return node.handle
+
+    def status(self) -> ReconcilerStatus:
+        """Where everything stands, as plain data; also after the end. It takes as long as there are
+        objects that are not applied."""
+        ahead = time.time() - time.monotonic()
+        return ReconcilerStatus(
+            self._answered.is_set(),
+            [self._picture.kind(handlers) for handlers, _, _ in self._kinds.values()],
+            self._picture.objects(lambda at: at + ahead),
+            self._plans.status(),
+        )
+
+    def changes(self, *, bound: int = 1024) -> AsyncIterator[ObjectChange]:
+        """The changes of states from now on: `async for change in rec.changes()`.
+
+        It ends when the reconciler is closed. Nobody waits for one who is slow to read.
+
+        bound: changes that wait to be read one by one; those beyond are folded by object; default
+            1024.
+
+        Raises `UsageError`.
+        """
+        if not isinstance(bound, int) or bound < 1:
+            raise UsageError(f"bound must be an integer >= 1, got {bound!r}")
+        reader = Changes(bound)
+        if self._closed:
+            reader.end()
+        self._readers.add(reader)
+        return reader
 
     async def wait(self, key: str, state: State | None, timeout: float | None = None) -> None:
         """Wait until the object is in that state.
@@ -258,7 +299,7 @@ class Reconciler:
         seen = None if found is None else kind.seen(found)
         if self._answered.is_set():
             self._planner.notify(key, seen)
-            self._turn()
+            self._turn(self._plans.begin(f"notified of {key}"))
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -292,7 +333,7 @@ class Reconciler:
             self._planner.abandon_reading(number)
             raise
         self._planner.read(number, found)
-        self._turn()
+        self._turn(self._plans.begin("what is there was read"))
         return failed
 
     def _expected(self, kind: Handlers) -> dict[str, Any]:
@@ -323,7 +364,7 @@ class Reconciler:
         if not self._answered.is_set():
             self._answered.set()
             self._spawn(self._read_all(), "read")
-        self._turn()
+        self._turn(self._plans.begin(_cause(event)))
 
         waiting = set(keys)
         try:
@@ -355,12 +396,12 @@ class Reconciler:
                 waiting.discard(key)
         return bool(waiting)
 
-    def _told(self, key: str) -> Outcome:
+    def _told(self, key: str) -> Told:
         """What the publisher of a key hears."""
         node = self._planner.graph.nodes.get(key)
         if node is None or node.state in (None, State.APPLIED, State.UNMANAGED):
             return Accepted()
-        why = self._reason(node)
+        why = self._reason(node) or node.state.value
         if node.state is State.INVALID:
             return Refused(why)
         return Failed(why) if node.state is State.FAILED else Pending(why)
@@ -376,19 +417,24 @@ class Reconciler:
             return f"{node.trouble.verb.value}: {node.trouble.why}"
         if node.state not in _AT_WORK or node.state is None:
             return ""
-        return self._planner.unread_because(node) or node.state.value
+        return self._planner.unread_because(node)
 
     # -- operations --------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
-        """Start what may start, and tell what has changed."""
+    def _turn(self, plan: Plan) -> None:
+        """Start what may start, as part of that plan, and tell what has changed."""
         if self._closed:
             return
         for op in self._planner.start():
-            self._spawn(self._perform(op), f"{op.verb.value} {op.key}")
+            self._plans.started(plan, op)
+            self._spawn(self._perform(op, plan), f"{op.verb.value} {op.key}")
+        self._plans.settle(plan)
+        changes = self._planner.changes()
+        self._picture.note(changes)
+        self._show(changes)
         report = {
             key: self._told(key)
-            for key in {changed.key for changed in self._planner.changes()}
+            for key in {changed.key for changed in changes}
             if key in self._open and self.state(key) not in _AT_WORK
         }
         if report and self._watch is not None:
@@ -398,6 +444,18 @@ class Reconciler:
         self._changed.set()
         self._changed = asyncio.Event()
         self._arm()
+
+    def _show(self, changes: Iterable[Changed]) -> None:
+        """Tell those who follow the states."""
+        if not self._readers:
+            return
+        nodes = self._planner.graph.nodes
+        for key, old, new in ((one.key, one.old, one.new) for one in changes):
+            node = nodes.get(key)
+            # where it has come further in the same turn, the reason is that of its last state
+            reason = "" if node is None or node.state is not new else self._reason(node)
+            for reader in self._readers:
+                reader.add(ObjectChange(key, old, new, reason))
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -409,16 +467,18 @@ class Reconciler:
 
     def _due(self) -> None:
         self._planner.due(asyncio.get_running_loop().time())
-        self._turn()
+        self._turn(self._plans.begin("tried again"))
 
-    async def _perform(self, op: Operation) -> None:
+    async def _perform(self, op: Operation, plan: Plan) -> None:
         """Carry out an operation, and say how it ended."""
         kind = op.kind
         assert isinstance(kind, Handlers)
         planner = self._planner
         now = asyncio.get_running_loop().time
+        outcome: Outcome = "failed"
+        why = ""
         try:
-            handle = None
+            handle = seen = None
             if op.verb is Verb.CREATE:
                 handle = await kind.create(op.key, op.new)
             elif op.verb is Verb.UPDATE:
@@ -428,21 +488,36 @@ class Reconciler:
             else:
                 expected = {} if op.new is ABSENT else {op.key: op.new}
                 seen = (await kind.retrieve(expected, {op.key})).get(op.key)
-                planner.retrieved(op, seen)
-                self._turn()
-                return
         except Refused as error:
+            why = str(error)
             if op.verb in (Verb.CREATE, Verb.UPDATE):
-                planner.refused(op, str(error))
+                outcome = "refused"
+                planner.refused(op, why)
             else:
-                planner.failed(op, str(error), now())
+                planner.failed(op, why, now())
         except asyncio.CancelledError:
             if self._closed:
                 raise
-            planner.failed(op, "cancelled by itself", now())
+            why = "cancelled by itself"
+            planner.failed(op, why, now())
         except Exception as error:
             permanent = op.verb is not Verb.RETRIEVE and kind.is_permanent(error)
-            planner.failed(op, text_of(error), now(), permanent=permanent)
+            why = text_of(error)
+            planner.failed(op, why, now(), permanent=permanent)
         else:
-            planner.done(op, handle)
-        self._turn()
+            outcome = "done"
+            if op.verb is Verb.RETRIEVE:
+                planner.retrieved(op, seen)
+            else:
+                planner.done(op, handle)
+        self._plans.ended(plan, op, outcome, why)
+        self._turn(plan)
+
+
+def _cause(event: Event[Any]) -> str:
+    """What to call the plan of an event."""
+    if isinstance(event, ResyncEvent):
+        number = sum(map(len, event.values.values()))
+        return f"resync of {number:,} {'key' if number == 1 else 'keys'}"
+    number = len(event.changes)
+    return f"change of {event.changes[0].key}" if number == 1 else f"change of {number:,} keys"

@@ -1,0 +1,79 @@
+"""The status, from what the planner knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from datasync.reconcile.handlers import Handlers
+from datasync.reconcile.operations import Changed
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import Node
+from datasync.reconcile.states import State
+from datasync.reconcile.status import KindStatus, ObjectStatus
+
+__all__ = ["Picture"]
+
+
+class Picture:
+    """Counts the objects as they change, so that a look at those that are not applied costs no
+    more than there are of them.
+
+    reason: why an object stands where it stands.
+    """
+
+    def __init__(self, planner: Planner, reason: Callable[[Node], str]) -> None:
+        self._planner = planner
+        self._reason = reason
+        self._counts: dict[tuple[Rules | None, State], int] = {}
+        self._open: dict[str, None] = {}
+        """The keys of the objects that are not applied."""
+
+    def note(self, changes: Iterable[Changed]) -> None:
+        """These have come into other states."""
+        counts, kind_of = self._counts, self._planner.graph.kind_of
+        for change in changes:
+            kind = kind_of(change.key)
+            if change.old is not None:
+                counts[kind, change.old] -= 1
+            if change.new is not None:
+                counts[kind, change.new] = counts.get((kind, change.new), 0) + 1
+            if change.new in (None, State.APPLIED):
+                self._open.pop(change.key, None)
+            else:
+                self._open[change.key] = None
+
+    def count(self, kind: Rules) -> dict[State, int]:
+        """How many objects of a kind there are, by state."""
+        return {state: n for state in State if (n := self._counts.get((kind, state), 0))}
+
+    def kind(self, kind: Handlers) -> KindStatus:
+        """One kind."""
+        return KindStatus(
+            kind.name, kind.prefix, self.count(kind), self._planner.why_unread(kind)
+        )  # fmt: skip
+
+    def objects(self, since_epoch: Callable[[float], float]) -> list[ObjectStatus]:
+        """Those that are not applied, in the order of their keys.
+
+        since_epoch: makes a time of the planner's clock one that others understand.
+        """
+        nodes = self._planner.graph.nodes
+        return [
+            self._object(node, node.state, since_epoch)
+            for key in sorted(self._open)
+            if (node := nodes.get(key)) is not None and node.state is not None
+        ]
+
+    def _object(
+        self, node: Node, state: State, since_epoch: Callable[[float], float]
+    ) -> ObjectStatus:
+        kind = node.kind.prefix if isinstance(node.kind, Handlers) else ""
+        waits_for = self._planner.outlook.unmet(node) if state is State.PENDING else []
+        trouble = node.trouble
+        at = None if trouble is None or trouble.permanent else trouble.retry_at
+        return ObjectStatus(
+            node.key, kind, state, self._reason(node), waits_for,
+            0 if trouble is None else trouble.attempts,
+            None if at is None else since_epoch(at),
+        )  # fmt: skip
