@@ -1,5 +1,6 @@
 """Objects that depend on each other, brought into the state that is stored."""
 
+from datasync.reconcile.drawing import DrawnGraph, DrawnNeed, DrawnObject
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Verb
@@ -15,6 +16,9 @@ from datasync.reconcile.status import (
 )
 
 __all__ = [
+    "DrawnGraph",
+    "DrawnNeed",
+    "DrawnObject",
     "Found",
     "Kind",
     "KindStatus",

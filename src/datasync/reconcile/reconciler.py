@@ -29,6 +29,7 @@ from datasync import (
     WatchClosed,
 )
 from datasync.reconcile.changes import Changes
+from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
 from datasync.reconcile.operations import Changed, Seen, Verb
@@ -237,6 +238,19 @@ class Reconciler:
             self._picture.objects(lambda at: at + ahead),
             self._plans.status(),
         )
+
+    def graph(self, about: str | None = None, *, depth: int = 1) -> DrawnGraph:
+        """The objects with their needs: `rec.graph().dot()`, or `.mermaid()`.
+
+        about: the key of the object in the middle; default None, all objects.
+        depth: over how many needs to go from there, both ways; default 1.
+
+        Raises `KeyError` for an object that is neither stored, there nor needed, `UsageError`.
+        """
+        if not isinstance(depth, int) or depth < 0:
+            raise UsageError(f"depth must be an integer >= 0, got {depth!r}")
+        graph = self._planner.graph
+        return drawn(graph, None if about is None else graph.nodes[about], depth)
 
     def changes(self, *, bound: int = 1024) -> AsyncIterator[ObjectChange]:
         """The changes of states from now on: `async for change in rec.changes()`.
