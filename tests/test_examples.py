@@ -1,4 +1,5 @@
-"""The examples do what they say, as processes of their own on one file."""
+"""The agent and its controller do what they say, as processes of their own on one file; the other
+examples have tests of their own."""
 
 from __future__ import annotations
 
@@ -53,5 +54,7 @@ def test_the_controller_configures_the_agent_from_another_process(tmp_path: Path
     assert agent.returncode == 0
 
 
-def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"agent.py", "controller.py"}
+def test_every_example_is_run() -> None:
+    others = (EXAMPLES.parent / "tests" / "examples").glob("test_*.py")
+    tested = {"agent.py", "controller.py", *(path.name.removeprefix("test_") for path in others)}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
