@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from datasync.errors import DecodeError, HistoryLost, Refused, Retry
+from datasync.outcome import reasons_of
 from datasync.status import WatchState
 from datasync.syncbase.outstanding import Stage
 from datasync.syncbase.subscriber import NO_TIMER, Skipped, Subscriber, Wait
@@ -221,7 +222,7 @@ def test_a_refused_key_is_dirty_until_a_later_write_of_it_is_accepted() -> None:
     bench.start({"a/1": b"zero"})
     bench.commit({"a/1": b"one", "a/2": b"two"})
     bench.report(sub, Refused({"a/1": "too small"}))
-    assert (sub.refused, sub.state) == ({"a/1": "too small"}, WatchState.FOLLOWING)
+    assert (reasons_of(sub.refused), sub.state) == ({"a/1": "too small"}, WatchState.FOLLOWING)
     bench.commit({"a/1": b"three"})
     assert changes(bench.change(sub)) == {"a/1": (b"zero", b"three")}  # G5: what it accepted last
     bench.report(sub)
@@ -274,7 +275,7 @@ def test_a_value_that_does_not_decode_is_left_out_at_once() -> None:
         1,
     )
     bench.report(sub)
-    assert sub.refused == {"a/1": "does not decode: is broken"}
+    assert reasons_of(sub.refused) == {"a/1": "does not decode: is broken"}
 
 
 def test_a_decode_error_of_another_key_is_a_failure() -> None:
@@ -679,7 +680,7 @@ def test_g8_an_unexpected_error_behind_a_report_is_raised_for_the_event_is_settl
         planted.setattr(bench.delivery, "_settle", broken)
         with pytest.raises(RuntimeError, match="of the engine"):
             bench.report(sub, Refused({"a/1": "no"}))
-    assert (sub.outstanding, sub.refused) == (None, {"a/1": "no"})
+    assert (sub.outstanding, reasons_of(sub.refused)) == (None, {"a/1": "no"})
 
 
 def test_an_error_that_cannot_be_shown_as_text_is_named() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datasync.errors import DecodeError, Failed, HistoryLost, Outcomes, Pending, Refused
-from datasync.outcome import Accepted, KeyOutcome, Verdict
+from datasync.outcome import Accepted, KeyOutcome, Verdict, reasons_of
+from datasync.syncbase.confirm import Write
 from datasync.syncbase.subscriber import Subscriber
 from tests.helpers.core import Bench, Verdicts, changes
 
@@ -97,6 +98,24 @@ def test_what_was_written_and_written_back_in_a_fold_changes_nothing_either() ->
     assert [result.outcomes for result in heard.heard] == [{"a/1": PENDING}]
 
 
+def test_a_vote_on_a_refused_key_that_the_event_leaves_out_is_refused() -> None:
+    bench, heard = Bench(), Verdicts()
+    sub = bench.watch()
+    bench.start({"a/1": b"one"})
+    bench.commit({"a/1": None})
+    bench.report(sub, Refused("too large"))
+    bench.commit({"a/2": b"one"})  # it is out
+    bench.commit({"a/3": b"one"})
+    # a delete in vain, which no frame brings
+    bench.core.confirmer.confirm(bench.layer, Write(1, {"a/1": None}), 9, heard, vain=["a/1"])
+    bench.report(sub)
+    assert heard.words == []
+    bench.report(sub)
+    assert [result.outcomes for result in heard.heard] == [{"a/1": REFUSED}]
+    bench.core.confirmer.confirm(bench.layer, Write(1, {"a/1": None}), 9, heard, vain=["a/1"])
+    assert heard.words == ["refused", "refused"]
+
+
 def test_of_a_fold_each_publisher_hears_of_its_own_keys_alone() -> None:
     bench, heard = Bench(), [Verdicts() for _ in range(4)]
     sub = bench.watch(backlog=1)
@@ -122,7 +141,7 @@ def test_a_resync_settles_open_keys_but_for_those_that_it_opens() -> None:
     sub = opened(bench, "a/1", "a/2", "a/3")
     bench.core.resync(sub)
     bench.report(sub, Outcomes({"a/1": BUSY, "a/2": Refused("too large")}))
-    assert (sub.mailbox.open, sub.refused) == ({"a/1": FAILED}, {"a/2": "too large"})
+    assert (sub.mailbox.open, reasons_of(sub.refused)) == ({"a/1": FAILED}, {"a/2": "too large"})
     assert sub.follows
 
 
@@ -150,7 +169,7 @@ def test_a_key_that_is_refused_late_is_dirty() -> None:
     bench = Bench()
     sub = opened(bench, "a/1")
     bench.delivery.report_keys(sub, {"a/1": REFUSED})
-    assert (sub.mailbox.open, sub.refused) == ({}, {"a/1": "too large"})
+    assert (sub.mailbox.open, reasons_of(sub.refused)) == ({}, {"a/1": "too large"})
     assert sub.trouble.since == bench.now
     bench.commit({"a/1": b"one"})
     assert changes(bench.change(sub)) == {"a/1": (b"one", b"one")}  # G5: it took that over
@@ -213,7 +232,7 @@ def test_a_key_that_does_not_decode_is_refused_whatever_else_is_said_of_it() -> 
     bench.report(
         sub, Outcomes({"a/1": WAITS, "a/2": Accepted(), "a/3": Refused("no bytes like that")})
     )
-    assert (sub.mailbox.open, sub.refused) == (
+    assert (sub.mailbox.open, reasons_of(sub.refused)) == (
         {},
         {
             "a/1": "does not decode: is broken",

@@ -456,14 +456,14 @@ MISTAKES = [
     Mistake(
         "an open key that a fold leaves as it is counts as accepted",
         "syncbase/mailbox.py",
-        "            if opened:\n",
+        "            if any(said):\n",
         "            if False:\n",
         start=150,
     ),
     Mistake(
         "a write that nobody is brought any more counts as accepted though its key is open",
         "syncbase/confirmer.py",
-        "                tally.note_keys(sub.mailbox.opened(mine))\n",
+        "                tally.note_keys(sub.said_of(mine))\n",
         "                pass\n",
         start=60,
     ),

@@ -194,7 +194,7 @@ class Confirmer:
             elif sub.outstanding is not None:
                 tally.note(Verdict.OVERDUE)
             else:
-                tally.note_keys(sub.mailbox.opened(mine))
+                tally.note_keys(sub.said_of(mine))
         tally.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasync.errors import DecodeError, Failed, Outcomes, Pending, Refused, Retry, UsageError
 from datasync.events import ChangeEvent, Event, Record, ResyncEvent
-from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, reasons_of, worst_of
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, worst_of
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
@@ -341,7 +341,7 @@ class Delivery:
             return True
         batch = sub.mailbox.take(self._mirror.records, sub.spec.decode)
         if not batch.changes:
-            batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, sub.mailbox.open)
+            batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, sub.mailbox.open, sub.refused)
             sub.trouble.end()
             self._pump_dependents(sub)
             return False
@@ -453,7 +453,7 @@ class Delivery:
         sub.stats.settle(self.clock(), keys)
         if self.tracing is not None:
             self.tracing.settled(sub.name, verdict, outcomes, None)
-        out.batch.answer(verdict, outcomes, box.open)
+        out.batch.answer(verdict, outcomes, box.open, refused)
         sub.outstanding = None
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
 
@@ -461,7 +461,7 @@ class Delivery:
         """Of keys that were open it is known by now that they were left as they were."""
         if not sub.refused:
             sub.trouble.begin(self._wall())
-        sub.refused.update(reasons_of(refused))
+        sub.refused.update(refused)
         for key in refused:  # G5: whatever is written next is delivered
             before = sub.mailbox.before(key, self._mirror.records.get(key))
             if sub.outstanding is not None:

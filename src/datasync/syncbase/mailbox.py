@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from datasync.events import Change, Decode, Record
-from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, Vote, Votes
+from datasync.outcome import KeyOutcome, Tally, Verdict, Vote, Votes
 from datasync.syncbase.mirror import Diff, differ
 
 __all__ = ["Batch", "Group", "Mailbox", "batch_of"]
@@ -42,22 +42,22 @@ class Batch(msgspec.Struct):
         self,
         verdict: Verdict,
         outcomes: Mapping[str, KeyOutcome],
-        opened: Mapping[str, KeyOutcome] = NO_OUTCOMES,
+        *said: Mapping[str, KeyOutcome],
     ) -> None:
         """Settle what it owes, which it then owes no more,
         save to a tally that waits for a final outcome.
 
-        outcomes: those of keys of the event. opened: those of all keys that are open, for a vote
-            may be about keys that the event left out, for nothing differs.
+        outcomes: those of keys of the event. said: those of all keys that are refused, or open, for
+            a vote may be about keys that the event left out, for nothing differs.
         """
         tally = self.tally
         if tally is not None and (not tally.final or tally.counts(verdict, outcomes)):
             tally.vote(verdict, outcomes)
             self.tally = None
         if self.votes:
-            if opened:
-                known = cast("MutableMapping[str, KeyOutcome]", outcomes)
-                outcomes = ChainMap(known, cast("MutableMapping[str, KeyOutcome]", opened))
+            if any(said):
+                known = (outcomes, *said)
+                outcomes = ChainMap(*cast("tuple[MutableMapping[str, KeyOutcome], ...]", known))
             self.votes = [vote for vote in self.votes if not vote.cast(verdict, outcomes)]
 
     def abandon(self) -> None:

@@ -29,7 +29,7 @@ import msgspec
 
 from datasync.errors import DecodeError
 from datasync.events import ChangeEvent, Event, KeyVal, Record, ResyncEvent
-from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict, reasons_of
+from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict
 from datasync.syncbase.mailbox import Batch, Mailbox
 from datasync.syncbase.resync import leave_out
 
@@ -122,14 +122,14 @@ class Outstanding(msgspec.Struct, eq=False):
         return keys
 
     def accept(
-        self, box: Mailbox, known: dict[str, str], outcomes: Mapping[str, KeyOutcome]
+        self, box: Mailbox, known: dict[str, KeyOutcome], outcomes: Mapping[str, KeyOutcome]
     ) -> None:
         """The watch has settled it. Its keys were applied, but for those in `outcomes`: of these
         the refused ones become dirty in its mailbox, the others open.
 
-        known: the keys that it has refused so far, and why.
+        known: the keys that it has refused so far, with what it said.
         """
-        refused = reasons_of(outcomes)
+        refused = {k: said for k, said in outcomes.items() if said.verdict is Verdict.REFUSED}
         if isinstance(self.event, ResyncEvent):
             self._accept_resync(box, refused)
             known.clear()  # of the keys that were refused before, it has settled all others
@@ -147,7 +147,7 @@ class Outstanding(msgspec.Struct, eq=False):
             known.update(refused)
             box.open.update({key: said for key, said in outcomes.items() if said.verdict in OPEN})
 
-    def _accept_resync(self, box: Mailbox, refused: Mapping[str, str]) -> None:
+    def _accept_resync(self, box: Mailbox, refused: Iterable[str]) -> None:
         were_dirty, box.dirty = box.dirty, {}
         shown: dict[str, Record] = {}
         if refused:

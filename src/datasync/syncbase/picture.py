@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from datasync.outcome import reasons_of
 from datasync.status import (
     Failing,
     Latency,
@@ -79,4 +80,4 @@ def _failing(sub: Subscriber) -> Failing | None:
         why = "refused"
     else:
         return None
-    return Failing(trouble.since, why, trouble.attempt, dict(sub.refused))
+    return Failing(trouble.since, why, trouble.attempt, reasons_of(sub.refused))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from bisect import bisect_left
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 
 from datasync.events import Decode, Event, Report, ResyncEvent
 from datasync.options import Backoff
+from datasync.outcome import KeyOutcome
 from datasync.scopes import WatchScopes
 from datasync.status import LATENCIES, LastResync, WatchState
 from datasync.syncbase.mailbox import Mailbox
@@ -286,7 +288,7 @@ class Subscriber:
         accepts has only to be counted. True by `Delivery.pump` alone.
         """
         self.trouble = Trouble()
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, KeyOutcome] = {}
         """Keys whose last delivery it has refused, and why."""
         self.timer = NO_TIMER
         """When it is seen to, and the number of that entry in `Timers`."""
@@ -381,6 +383,13 @@ class Subscriber:
         ):
             return WatchState.RESYNCING
         return WatchState.FOLLOWING if self.follows else WatchState.WAITING
+
+    def said_of(self, keys: Iterable[str]) -> dict[str, KeyOutcome]:
+        """What it said last of those of the keys that it has refused, or that are open: G7, that
+        is the answer to what changes nothing of them.
+        """
+        known = ChainMap(self.refused, self.mailbox.open)
+        return {key: known[key] for key in sorted(keys) if key in known}
 
     def oldest_unsettled(self) -> float:
         """The sequence number of the oldest commit that a dependent watch has to wait for."""

@@ -197,6 +197,21 @@ class Verdicts(Base):
             assert probe.state == {"a/1": b"1"}
 
     @scenario(writes=True)
+    async def test_g7_a_second_delete_is_refused_as_the_first_one_was(self, store: Store) -> None:
+        sync = store.open()
+        probe = store.probe(sync, "probe", "a/")
+        async with sync:
+            await sync.ready(60)
+            await sync.put("a/1", b"1", confirm=True)
+            # some stores bring it once more, others have nothing to tell of it
+            probe.answers += [Refused("in use"), Refused("in use")]
+            for _ in range(2):
+                with pytest.raises(NotApplied) as caught:
+                    await sync.delete("a/1", confirm=True)
+                assert caught.value.verdict is Verdict.REFUSED
+                assert caught.value.reasons == {"a/1": "in use"}
+
+    @scenario(writes=True)
     async def test_g7_failed_at_the_first_try(self, store: Store) -> None:
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")

@@ -66,6 +66,14 @@ class DeliveredEvent:
         }
 
     @property
+    def said(self) -> Mapping[str, t.Said]:
+        """What was refused, pending or failed of it, and why; why a key does not decode is not in
+        the trace."""
+        bad: dict[str, t.Said] = dict.fromkeys(self.entry.undecodable, ("refused", ""))
+        reasons: dict[str, t.Said] = {key: ("refused", why) for key, why in self.reasons.items()}
+        return {**self.opened, **bad, **reasons}
+
+    @property
     def overdue_at(self) -> float:
         """When it was, or would be, overdue."""
         return self.entry.at + self.timeout

@@ -53,7 +53,7 @@ class WatchModel:
         """Dirty for all that is taken over behind that record, and only perhaps for what was
         before."""
         self.said: dict[str, list[tuple[int, t.Said | None]]] = {}
-        """By key each record from which on it is open, or (None) not."""
+        """By key each record from which on it is open or refused, or (None) neither."""
         self.scopes = Scopes(watch.entry.scopes)
         """What it watched at its last RESYNC."""
         self.gate_open = False
@@ -152,11 +152,11 @@ class WatchModel:
                 self.dirty = (self.dirty - touched) | kept
                 self.doubtful -= touched
                 self.first_change = False
-            settled = set(event.keys)
+            settled, said = set(event.keys), event.said
             if event.is_resync:
-                settled |= self.open.keys() | self.refused_late.keys()
+                settled.update(key for key, log in self.said.items() if log[-1][1] is not None)
             for key in settled:
-                self._say(key, event.opened.get(key), event)
+                self._say(key, said.get(key), event)
                 self.refused_late.pop(key, None)
             self.base_seq = event.entry.seq
             self.bases = {
@@ -171,14 +171,14 @@ class WatchModel:
         for key, (verdict, reason) in report.outcomes.items():
             if key not in self.open:
                 continue
-            opened = verdict in ("pending", "failed")
-            self._say(key, (verdict, reason) if opened else None, report)
+            self._say(key, None if verdict == "accepted" else (verdict, reason), report)
             if verdict == "refused":
                 self.doubtful.add(key)
                 self.refused_late[key] = report.seq
 
     def outcomes(self, key: str, since: float, until: float) -> set[t.Said | None]:
-        """What the key was open with in that part of the trace; None where it was not."""
+        """What the key was open or refused with in that part of the trace; None where it was
+        neither."""
         found: set[t.Said | None] = set()
         last: t.Said | None = None
         for seq, said in self.said.get(key, ()):
@@ -194,7 +194,7 @@ class WatchModel:
         assert record is not None
         self.said.setdefault(key, []).append((record.seq, said))
         self.open.pop(key, None)
-        if said is not None:
+        if said is not None and said[0] != "refused":
             self.open[key] = said
 
     def shown(self, event: DeliveredEvent) -> list[tuple[str, str, bytes | None, int]]:

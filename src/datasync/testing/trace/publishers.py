@@ -48,7 +48,7 @@ def verdicts(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
             ]
         yield from _by_key(index, models, answer, matching, certain, about)
         bad = answer.verdict in ("refused", "failed", "overdue")
-        if bad and not _witnessed(index, answer, matching, known):
+        if bad and not _witnessed(index, models, answer, matching, known):
             yield about, f"is {answer.verdict}, but no watch says so"
         for watch in certain if answer.verdict not in ("unwatched", "overdue") else ():
             yield from _settled_in_time(source, answer, watch, about)
@@ -147,6 +147,7 @@ def _covering(watch: WatchTrace, answer: t.Answered) -> list[DeliveredEvent]:
 
 def _witnessed(
     index: TraceIndex,
+    models: dict[str, WatchModel],
     answer: t.Answered,
     matching: Sequence[WatchTrace],
     known: list[tuple[WatchTrace, DeliveredEvent]],
@@ -170,7 +171,14 @@ def _witnessed(
     if answer.verdict == "refused":
         reasons = {item for _, event in known for item in event.reasons.items()}
         undecodable = {key for _, event in known for key in event.entry.undecodable}
-        return all(item in reasons or item[0] in undecodable for item in answer.reasons.items())
+        for key, why in answer.reasons.items():
+            said = [
+                models[watch.name].outcomes(key, answer.began, answer.seq) for watch in matching
+            ]
+            earlier = any(not {("refused", why), ("refused", "")}.isdisjoint(one) for one in said)
+            if not earlier and (key, why) not in reasons and key not in undecodable:
+                return False
+        return True
     if answer.verdict == "failed" and any(said == "failed" for said, _ in answer.opened.values()):
         return True  # which is seen to by key
     return any(event.outcome == "failed" for _, event in known)
