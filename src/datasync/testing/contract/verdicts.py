@@ -234,8 +234,9 @@ class Verdicts(Base):
             assert error.verdict is Verdict.OVERDUE
             probe.gate.set()
             await eventually(lambda: probe.state == {"a/1": b"1"})
-            await sync.put("a/1", b"2", confirm=True)
-            assert probe.seen == [("a/1", b"1"), ("a/1", b"2")]
+            await eventually(lambda: sync.status().watches[0].state == "following")
+            await sync.put("a/1", b"2")
+            await eventually(lambda: probe.seen == [("a/1", b"1"), ("a/1", b"2")])
 
     @scenario(writes=True)
     async def test_g7_confirm_in_seconds_is_a_limit(self, store: Store) -> None:
