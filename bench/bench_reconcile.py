@@ -38,6 +38,7 @@ class Nothing:
 
     name = "nothing"
     limit = 64
+    is_derived = False
     can_retrieve = False
 
     def __init__(self) -> None:

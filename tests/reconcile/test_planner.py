@@ -173,6 +173,66 @@ def test_an_old_reading_does_not_say_what_an_object_stands_on() -> None:
     assert carry_out(plan) == ["delete a", "delete b/0"]
 
 
+def test_what_may_stand_on_more_than_it_is_known_to_holds_that_up() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("if", value())
+    plan.put("route", value(0))
+    carry_out(plan)
+
+    plan.put("route", value(1, "if"))
+    (op,) = plan.start()
+    plan.failed(op, "cut off", 0.0)
+    plan.put("route", value(0))
+    plan.delete("if")
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "route")
+    plan.retrieved(op, Seen(value(1, "if")))
+    assert carry_out(plan) == ["update route", "delete if"]
+
+
+def test_while_a_kind_is_read_for_the_first_time_others_are_only_made() -> None:
+    ifs, routes = Things("ifs"), Things("routes")
+    plan = Planner(lambda key: ifs if key.startswith("if") else routes, float)
+    plan.unread(ifs, "not yet")
+    plan.unread(routes, "not yet")
+    plan.put("if/1", value())
+    reading = plan.begin_reading()
+    plan.read(reading, {ifs: {"if/0": Seen(value())}}, last=False)
+    assert carry_out(plan) == ["create if/1"]
+    assert plan.unread_because(plan.graph.nodes["if/0"]) == "waits until routes could be read"
+    assert not plan.is_quiet
+
+    plan.read(reading, {routes: {"route": Seen(value(0, "if/0"))}})
+    assert plan.is_quiet
+    assert carry_out(plan) == ["delete route", "delete if/0"]
+
+
+def test_a_kind_that_cannot_be_read_holds_up_nobody_else() -> None:
+    ifs, routes = Things("ifs"), Things("routes")
+    plan = Planner(lambda key: ifs if key.startswith("if") else routes, float)
+    plan.unread(routes, "not yet")
+    plan.notify("if/0", Seen(value()))
+    assert plan.start() == []
+    plan.still_unread(routes, "it hangs")
+    plan.put("route", value())
+    assert carry_out(plan) == ["delete if/0"]
+    assert plan.unread_because(plan.graph.nodes["route"]) == "it hangs"
+
+
+def test_what_is_only_derived_and_is_stored_is_invalid() -> None:
+    plan = planner()
+    kind = plan.graph.node("if/x").kind
+    assert isinstance(kind, Things)
+    plan.put("if", Value(0, parts=(("if/x", value(1)),)))
+    kind.is_derived = True
+    plan.put("other", value())
+    assert carry_out(plan) == ["create if", "create if/x"]
+    node = plan.graph.nodes["other"]
+    assert node.state is State.INVALID
+    assert node.problem is not None
+    assert "derived" in node.problem.why
+
+
 def test_a_part_that_is_found_without_what_it_is_a_part_of_goes_before_that_comes() -> None:
     plan = planner(can_retrieve=True)
     (kind,) = {plan.graph.node("if/x").kind}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 import pytest
@@ -94,6 +94,26 @@ class Routes:
 
     def needs(self, key: str, value: Route) -> list[Needs]:
         return [Needs.key(f"if/{value.via}")]
+
+
+class AsyncRule(Routes):
+    def __init__(self) -> None: ...
+
+    async def validate(self, key: str, value: Route) -> None: ...
+
+
+class Assuming(Kind[bytes, int]):
+    def __init__(self, what: str) -> None:
+        self.assume = what  # type: ignore[assignment]
+
+    async def create(self, key: str, value: bytes) -> int:
+        return 1
+
+    async def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+
+class AssumingThoughRead(Interfaces):
+    assume = "applied"
 
 
 class Agent:
@@ -343,6 +363,205 @@ def test_nothing_is_touched_while_what_is_there_cannot_be_read(told: object) -> 
     run(main())
 
 
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "async"])
+def test_a_retrieve_that_hangs_holds_up_only_its_own_kind(plain: bool) -> None:
+    release = threading.Event()
+    asked: list[object] = []
+
+    class Plain(Kind[bytes, None]):
+        timeout = 0.2
+
+        def create(self, key: str, value: bytes) -> None: ...
+
+        def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+        def retrieve(self, expected: object, keys: object) -> list[Found[bytes, None]]:
+            asked.append(expected)
+            release.wait(100)
+            return []
+
+    class Stubborn(Kind[bytes, None]):
+        timeout = 0.2
+
+        async def create(self, key: str, value: bytes) -> None: ...
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+        async def retrieve(self, expected: object, keys: object) -> list[Found[bytes, None]]:
+            asked.append(expected)
+            while not release.is_set():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+            return []
+
+    async def main() -> None:
+        system = System()
+        system.there = {"if/old": Interface()}
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=0.2)
+            rec.add("x/", Plain() if plain else Stubborn())
+            rec.add("if/", Interfaces(system), type=Interface)
+            try:
+                async with rec:
+                    error = await not_applied(sync.put("x/a", b"", confirm=60))
+                    assert error.verdict is Verdict.PENDING
+                    await sync.put("if/new", Interface())
+                    await rec.wait("if/new", State.APPLIED, 60)
+                    await rec.wait("if/old", None, 60)
+                    assert sorted(system.log) == ["create if/new", "delete if/old"]
+                    assert "no answer within 0.2 s" in rec.reason("x/a")
+
+                    await rec.refresh()
+                    assert asked.count({"x/a": b""}) + asked.count({}) == 1
+                    release.set()
+                    await rec.wait("x/a", State.APPLIED, 60)
+            finally:
+                release.set()
+
+    run(main())
+
+
+def test_kinds_are_read_in_the_order_of_their_needs() -> None:
+    order: list[str] = []
+
+    class Read(Kind[bytes, int]):
+        def __init__(self, rec: Reconciler, name: str, *needs: str) -> None:
+            self.rec = rec
+            self.name = name
+            self.needed = needs
+
+        async def create(self, key: str, value: bytes) -> int:
+            return 1
+
+        async def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+        async def retrieve(self, expected: object, keys: object) -> list[Found[bytes, int]]:
+            await asyncio.sleep(0)
+            order.append(self.name)
+            if self.name == "b":
+                assert self.rec.handle("a/1") == 7
+            return [Found("a/1", b"", 7)] if self.name == "a" else []
+
+        def needs(self, key: str, value: bytes) -> list[Needs]:
+            return [Needs.key(need) for need in self.needed]
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            for key in ("a/1", "b/1", "c/1", "d/1"):
+                await sync.put(key, b"")
+            rec = Reconciler(sync)
+            # c and d need each other
+            for name, *needs in (("d", "c/1"), ("c", "b/1", "d/1"), ("b", "a/1"), ("a",)):
+                rec.add(f"{name}/", Read(rec, name, *needs))
+            async with rec:
+                await rec.wait("b/1", State.APPLIED, 60)
+            assert order[:2] == ["a", "b"]
+            assert sorted(order) == ["a", "b", "c", "d"]
+
+    run(main())
+
+
+def test_what_is_found_by_the_kind_of_another_is_a_lie() -> None:
+    class Liar(Kind[bytes, None]):
+        def create(self, key: str, value: bytes) -> None: ...
+
+        def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+        def retrieve(self, expected: object, keys: object) -> Iterable[Found[bytes, None]]:
+            yield Found("x/y/a", b"", None)
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=0.1)
+            rec.add("x/", Liar())
+            rec.add("x/y/", Routes(System()), type=Route)
+            async with rec:
+                await not_applied(sync.put("x/a", b"", confirm=60))
+                assert "found 'x/y/a', which is of the kind Routes" in rec.reason("x/a")
+
+    run(main())
+
+
+def test_an_awaitable_of_a_plain_method_is_awaited() -> None:
+    class Wrapped:
+        def create(self, key: str, value: bytes) -> object:
+            async def create() -> int:
+                return 5
+
+            return create()
+
+        def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Wrapped())
+            async with rec:
+                await sync.put("x/a", b"", confirm=60)
+                assert rec.handle("x/a") == 5
+
+    run(main())
+
+
+def test_a_create_that_returns_nothing_where_a_handle_is_promised_has_failed() -> None:
+    class Forgetful(Kind[bytes, int]):
+        async def create(self, key: str, value: bytes) -> int:
+            return None  # type: ignore[return-value]
+
+        async def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+    class Reading(Forgetful):
+        async def retrieve(self, expected: object, keys: object) -> list[Found[bytes, int]]:
+            return [] if keys is None else [Found("y/a", b"", 7)]
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Forgetful())
+            rec.add("y/", Reading())
+            async with rec:
+                error = await not_applied(sync.put("x/a", b"", confirm=60))
+                assert error.verdict is Verdict.FAILED
+                assert reason(error)["x/a"].endswith("returned None; its handles are int")
+                # what can be read is read then, and has a handle
+                await sync.put("y/a", b"")
+                await rec.wait("y/a", State.APPLIED, 60)
+                assert rec.handle("y/a") == 7
+
+    run(main())
+
+
+@pytest.mark.parametrize("assumed", ["absent", "applied"])
+def test_a_kind_that_cannot_be_read_says_what_is_there_at_the_start(assumed: str) -> None:
+    log: list[str] = []
+
+    class Blind(Kind[bytes, None]):
+        assume = assumed  # type: ignore[assignment]
+
+        async def create(self, key: str, value: bytes) -> None:
+            log.append(f"create {key}")
+
+        async def update(self, key: str, old: bytes, new: bytes, handle: None) -> None:
+            log.append(f"update {key} {old!r} -> {new!r}")
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            await sync.put("x/a", b"1")
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Blind())
+            async with rec:
+                await rec.wait("x/a", State.APPLIED, 60)
+                await sync.put("x/a", b"2", confirm=60)
+                await sync.put("x/b", b"1", confirm=60)
+                await rec.refresh()
+
+    run(main())
+    began = ["create x/a"] if assumed == "absent" else []
+    assert log == [*began, "update x/a b'1' -> b'2'", "create x/b"]
+
+
 def test_what_makes_no_sense_is_said_at_once() -> None:
     async def main() -> None:
         async with DataSync("memory://") as sync:
@@ -356,6 +575,14 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                 rec.add("y", Routes(System()))
             with pytest.raises(UsageError, match="no method 'create'"):
                 rec.add("y/", object())
+            with pytest.raises(UsageError, match="'validate' of AsyncRule is async"):
+                rec.add("y/", AsyncRule())
+            with pytest.raises(UsageError, match="must be 'absent' or 'applied', got 'gone'"):
+                rec.add("y/", Assuming("gone"))
+            with pytest.raises(UsageError, match="nobody would know the handles"):
+                rec.add("y/", Assuming("applied"))
+            with pytest.raises(UsageError, match="does not have to assume anything"):
+                rec.add("y/", AssumingThoughRead(System()))
             with pytest.raises(UsageError, match="positive number"):
                 Reconciler(sync, ack_timeout=0)
             async with rec:

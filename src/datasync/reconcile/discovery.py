@@ -30,6 +30,9 @@ class Discovery(Goals):
         super().__init__(kind_of)
         self._unread: dict[Rules, str] = {}
         """Kinds of which nobody knows what is there, and why."""
+        self._awaited: set[Rules] = set()
+        """Those of them that are about to be read for the first time. Until then nothing changes or
+        goes, for something of theirs may stand on it."""
         self._reading: dict[int, _Newer] = {}
         """What is newer than what each reading that is under way will show."""
         self._readings = 0
@@ -39,18 +42,32 @@ class Discovery(Goals):
     def unread(self, kind: Rules, why: str) -> None:
         """What there is of that kind is not known; nothing of it is touched before it is."""
         self._unread[kind] = why
+        self._awaited.add(kind)
         for node in self.graph.nodes.values():
             if node.kind is kind:
                 self._wake(node)
 
     def still_unread(self, kind: Rules, why: str) -> None:
-        """It was tried to read that kind; nothing changes where it has been read before."""
+        """It was tried to read that kind, and the others wait for it no longer; nothing changes
+        where it has been read before."""
         if kind in self._unread:
             self._unread[kind] = why
+            self._await_no_more(kind)
+
+    def _await_no_more(self, kind: Rules) -> None:
+        if kind in self._awaited:
+            self._awaited.remove(kind)
+            if not self._awaited:
+                for node in self.graph.nodes.values():
+                    self._wake(node)
 
     def unread_because(self, node: Node) -> str:
-        """Why nobody knows what there is of its kind; empty where it is known."""
-        return "" if node.kind is None else self.why_unread(node.kind)
+        """What has to be read first, and why it is not; empty where all is known."""
+        if node.kind in self._unread:
+            return self._unread[node.kind]
+        if not self._awaited or node.next not in (Verb.UPDATE, Verb.DELETE):
+            return ""
+        return f"waits until {', '.join(sorted(kind.name for kind in self._awaited))} could be read"
 
     def why_unread(self, kind: Rules) -> str:
         """Why nobody knows what there is of that kind; empty where it is known."""
@@ -65,28 +82,31 @@ class Discovery(Goals):
         )
         return self._readings
 
-    def abandon_reading(self, number: int) -> None:
-        """Nothing was read."""
+    def end_reading(self, number: int) -> None:
+        """Nothing more comes of it."""
         del self._reading[number]
 
-    def read(self, number: int, found: Mapping[Rules, Mapping[str, Seen]]) -> list[str]:
+    def read(
+        self, number: int, found: Mapping[Rules, Mapping[str, Seen]], *, last: bool = True
+    ) -> list[str]:
         """What is there of these kinds, all of it; returns the keys that are not as they were
-        known to be."""
+        known to be.
+
+        last: whether nothing more comes of that reading; default True.
+        """
         self._outdate_kinds(number, found)
-        known = self._reading.pop(number)
+        known = self._reading[number]
         newer = known.keys
         surprises = []
-        whole: list[Node] = []
         seen: list[Node] = []
         for kind, things in found.items():
             if kind in known.kinds:
                 continue
             for key, thing in things.items():
-                whole.append(self.graph.node(key))
                 if key in newer:
                     continue
-                seen.append(whole[-1])
-                if self._see(whole[-1], thing):
+                seen.append(self.graph.node(key))
+                if self._see(seen[-1], thing):
                     surprises.append(key)
             for node in list(self.graph.nodes.values()):
                 if (
@@ -99,10 +119,13 @@ class Discovery(Goals):
                 for node in self.graph.nodes.values():
                     if node.kind is kind:
                         self._wake(node)
+                self._await_no_more(kind)
         for node in seen:
             self._adopt(node)
-        for node in whole:
-            self._tie_parts(node)
+        for node in list(self.graph.nodes.values()):
+            self._tie_parts(node)  # of any kind, for its parts may have come with this one
+        if last:
+            self.end_reading(number)
         return surprises
 
     def notify(self, key: str, seen: Seen | None) -> bool:
@@ -134,6 +157,8 @@ class Discovery(Goals):
         """Take over what is there of an object. Whether it is a surprise."""
         before = node.have
         unsure = node.trouble is not None and node.trouble.uncertain
+        if node.trouble is not None:
+            node.trouble.uncertain = False
         if seen is None:
             surprise = before is not ABSENT
             self._gone(node)
@@ -149,8 +174,6 @@ class Discovery(Goals):
             if surprise and before is not ABSENT and not is_wanted(node):
                 self._shake(node)
             self._compare(node)
-        if node.trouble is not None:
-            node.trouble.uncertain = False
         if surprise:
             self._disappointed = True
             self._suspects[node] = None

@@ -56,7 +56,7 @@ class Goals:
             node.family.stored = value
             self._choose(node)
         else:
-            self._want(node, value)
+            self._want_stored(node, value)
 
     def delete(self, key: str) -> None:
         """The store has no such key."""
@@ -67,11 +67,17 @@ class Goals:
             node.family.stored = ABSENT
             self._choose(node)
         else:
-            self._want(node, ABSENT)
+            self._want_stored(node, ABSENT)
 
     def stored(self) -> list[str]:
         """The keys that the store has, as far as was said."""
         return [key for key, node in self.graph.nodes.items() if is_stored(node)]
+
+    def _want_stored(self, node: Node, value: Any) -> None:
+        kind, why = node.kind, None
+        if kind is not None and kind.is_derived:
+            why = f"stored, and objects of the kind {kind.name} are only derived from others"
+        self._want(node, value, why)
 
     def _want(self, node: Node, value: Any, why: str | None = None) -> None:
         """It is to have that value, unless this is invalid (`why`); ABSENT: it is to go."""
@@ -157,8 +163,8 @@ class Goals:
             node.change = Change.NONE
         else:
             node.change = self._difference(node)
-        if node.op is not None:
-            return
+        if not is_known(node):
+            return  # it may stand on more than that
         if node.change is Change.NONE:
             self._stand(node, node.needs)
         elif node.family is not None and node.family.parents:
@@ -234,7 +240,7 @@ class Goals:
         elif parents:
             self._want(node, family.parents[parents[0]])
         else:
-            self._want(node, family.stored)
+            self._want_stored(node, family.stored)
         forget_family(node)
 
     def _retain(self, node: Node) -> None:

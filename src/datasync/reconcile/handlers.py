@@ -6,29 +6,35 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Union, get_args, get_origin
 
 from datasync.errors import UsageError
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Seen
-from datasync.reconcile.told import check_found
+from datasync.reconcile.told import check_found, check_handle
 
 __all__ = ["Handlers"]
+
+_RULES = ("validate", "needs", "derive", "equal", "needs_recreate", "is_permanent")
+_MAY_BE_NONE = (types.NoneType, types.UnionType, Union, object, Any)
 
 
 class Handlers:
     """The rules of one kind, and the way to its methods.
 
     kind: an object with the methods of `Kind`, of which `create` and `delete` must be there.
+    is_derived: whether its objects are parts of others alone.
 
     Raises `UsageError` for what is no kind.
     """
 
-    def __init__(self, prefix: str, kind: Any) -> None:
+    def __init__(self, prefix: str, kind: Any, *, is_derived: bool = False) -> None:
         self.prefix = prefix
         self.name = type(kind).__name__
+        self.is_derived = is_derived
         self._kind = kind
         for name in ("create", "delete"):
             if not self._has(name):
@@ -37,13 +43,33 @@ class Handlers:
         self.timeout: float = getattr(kind, "timeout", Kind.timeout)
         if not isinstance(self.limit, int) or self.limit < 1:
             raise UsageError(f"limit of {self.name} must be an integer >= 1, got {self.limit!r}")
+        for name in _RULES:
+            if inspect.iscoroutinefunction(getattr(kind, name, None)):
+                raise UsageError(f"{name!r} of {self.name} is async; only what does I/O may be")
+        self._promised = _handles_of(type(kind))
         self.can_retrieve = self._has("retrieve")
+        self.assumes_applied = self._assumes_applied()
         self._can_update = self._has("update")
         self._rules: Any = kind if isinstance(kind, Kind) else _Defaults(kind)
 
     def _has(self, name: str) -> bool:
         method = getattr(type(self._kind), name, None)
         return callable(method) and method is not getattr(Kind, name)
+
+    def _assumes_applied(self) -> bool:
+        assume = getattr(self._kind, "assume", Kind.assume)
+        if assume not in ("absent", "applied"):
+            raise UsageError(f"assume of {self.name} must be 'absent' or 'applied', got {assume!r}")
+        if assume == "absent":
+            return False
+        if self.can_retrieve:
+            raise UsageError(f"{self.name} has 'retrieve'; it does not have to assume anything")
+        if self._promised is not None:
+            raise UsageError(
+                f"{self.name} cannot assume what it has applied: nobody would know the handles"
+                f" ({self._promised.__name__}); give it a 'retrieve', or handles that may be None"
+            )
+        return True
 
     # -- rules -------------------------------------------------------------------------------------
 
@@ -74,7 +100,9 @@ class Handlers:
     # -- operations --------------------------------------------------------------------------------
 
     async def create(self, key: str, value: Any) -> Any:
-        return await self._call("create", key, value)
+        handle = await self._call("create", key, value)
+        check_handle(self.name, self._promised, handle)
+        return handle
 
     async def update(self, key: str, old: Any, new: Any, handle: Any) -> Any:
         changed = await self._call("update", key, old, new, handle)
@@ -106,11 +134,15 @@ class Handlers:
 
     async def _call(self, name: str, *args: Any) -> Any:
         method = getattr(self._kind, name)
-        if not inspect.iscoroutinefunction(method):
-            return await _in_thread(f"datasync {self.name}.{name}", method, args)
+        if inspect.iscoroutinefunction(method):
+            result = method(*args)
+        else:
+            result = await _in_thread(f"datasync {self.name}.{name}", method, args)
+            if not inspect.isawaitable(result):
+                return result
         try:
             async with asyncio.timeout(self.timeout) as scope:
-                return await method(*args)
+                return await result
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -121,9 +153,20 @@ class _Defaults(Kind[Any, Any]):
     """The rules of a kind that has no base: its own, and those of the base for the rest."""
 
     def __init__(self, kind: Any) -> None:
-        for name in ("validate", "needs", "derive", "equal", "needs_recreate", "is_permanent"):
+        for name in _RULES:
             if hasattr(kind, name):
                 setattr(self, name, getattr(kind, name))
+
+
+def _handles_of(kind: type[Any]) -> type[Any] | None:
+    """The type of the handles that a subclass of `Kind[V, H]` promises; None where they may be
+    missing, or it does not say."""
+    for base in getattr(kind, "__orig_bases__", ()):
+        if get_origin(base) is Kind:
+            handles = get_args(base)[1]
+            plain = get_origin(handles) or handles
+            return plain if isinstance(plain, type) and plain not in _MAY_BE_NONE else None
+    return None
 
 
 async def _in_thread(name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -146,6 +189,8 @@ async def _in_thread(name: str, function: Callable[..., Any], args: tuple[Any, .
         failed: Exception | None = None
         try:
             result = context.run(function, *args)
+            if isinstance(result, Iterator):  # a generator has not done anything yet
+                result = context.run(list, result)
         except Exception as error:
             # no future takes a StopIteration
             failed = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -30,7 +30,8 @@ class Found(msgspec.Struct, Generic[V, H], frozen=True):
 
 class Kind(Generic[V, H]):
     """How objects of one kind are made, changed and taken down; V is the type of their values, H
-    that of their handles. `create` and `delete` alone are a complete kind; the base is optional.
+    that of their handles, None where there are none. `create` and `delete` alone are a complete
+    kind; the base is optional.
 
     `create`, `update`, `delete` and `retrieve` may be plain or async; plain ones run in threads.
     All others are asked often, in the loop: they must not wait for anything.
@@ -40,9 +41,13 @@ class Kind(Generic[V, H]):
     """Operations that may run side by side."""
     timeout: float = 30.0
     """Seconds that an async operation has, before it is cancelled and counts as failed. A plain one
-    cannot be cancelled: the object is running until it returns."""
+    cannot be cancelled: the object is running until it returns. A `retrieve` of all objects that
+    takes longer counts as failed in either case."""
     delete_unknown: bool = False
     """Whether objects are taken down that nobody stores, and of which `Found.ours` is None."""
+    assume: Literal["absent", "applied"] = "absent"
+    """What a kind without `retrieve` takes to be there at the start: nothing, or all that is stored
+    then, as it is stored; `update` and `delete` get None as the handle of such."""
 
     def create(self, key: str, value: V) -> H | Awaitable[H]:
         """Make it; returns its handle, None where it needs none.
@@ -63,8 +68,8 @@ class Kind(Generic[V, H]):
     def retrieve(
         self, expected: Mapping[str, V], keys: Collection[str] | None
     ) -> Iterable[Found[V, H]] | Awaitable[Iterable[Found[V, H]]]:
-        """What is there. Without this method nothing is taken to be there at the start, and after
-        a failure what was there before it.
+        """What is there. Without this method `assume` says what is there at the start, and after a
+        failure that is what was there before it.
 
         expected: what is to be there.
         keys: all that is asked for; None for all objects of the kind.

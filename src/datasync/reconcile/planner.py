@@ -40,7 +40,8 @@ class Planner(Discovery):
     kind_of: the kind of a key, None where there is none.
     delay: the seconds to wait after so many failures (1, 2, ...) of one object.
 
-    Until `read` was called for a kind that can retrieve, none of its objects is touched.
+    None of the objects of a kind that is `unread` is touched before `read` was called for it; while
+    one is read for the first time, others are only made.
     """
 
     def __init__(
@@ -139,6 +140,11 @@ class Planner(Discovery):
         """The objects that have come into another state since this was last asked."""
         changes, self._changes = self._changes, []
         return changes
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing more comes by itself before `next_retry`."""
+        return not self.running and not self._awaited
 
     @property
     def next_retry(self) -> float | None:
@@ -244,6 +250,8 @@ class Planner(Discovery):
             again = trouble.verb is Verb.RETRIEVE and trouble.retry_at is not None
             return None if again else Verb.RETRIEVE
         if waits(node) or (node.unmet and node.next in (Verb.CREATE, Verb.UPDATE)):
+            return None
+        if self._awaited and node.next is not Verb.CREATE:
             return None
         return node.next
 

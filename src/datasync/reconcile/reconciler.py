@@ -8,7 +8,7 @@ import contextlib
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,10 +32,11 @@ from datasync.reconcile.changes import Changes
 from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
-from datasync.reconcile.operations import Changed, Seen, Verb
+from datasync.reconcile.operations import Changed, Verb
 from datasync.reconcile.picture import Picture
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan, Plans
+from datasync.reconcile.reader import Reader
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Node, Operation
 from datasync.reconcile.states import State
@@ -84,13 +85,13 @@ class Reconciler:
         rng = random.Random()  # noqa: S311 - no secret
         self._sync = sync
         self._ack_timeout = ack_timeout
-        self._retry = retry
         self._refresh_interval = refresh_interval
         self._kinds: dict[str, tuple[Handlers, type[Any], bool]] = {}
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
         self._picture = Picture(self._planner, self._reason)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
+        self._reading = Reader(self._planner, ack_timeout / 2, retry, self._has_read)
         self._watch: Watch[Any] | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +137,7 @@ class Reconciler:
         if prefix in self._kinds:
             name = self._kinds[prefix][0].name
             raise AlreadyRegistered(f"{prefix!r} is of the kind {name}; it cannot have two kinds")
-        self._kinds[prefix] = (Handlers(prefix, kind), type, derived)
+        self._kinds[prefix] = (Handlers(prefix, kind, is_derived=derived), type, derived)
 
     def _kind_of(self, key: str) -> Rules | None:
         end = key.rfind("/")
@@ -172,7 +173,7 @@ class Reconciler:
         if not types:
             raise UsageError("a reconciler needs a kind; register one with kind() or add()")
         for handlers, _, _ in self._kinds.values():
-            if handlers.can_retrieve:
+            if handlers.can_retrieve or handlers.assumes_applied:
                 self._planner.unread(handlers, "is being read")
         name = f"reconcile {next(iter(types))}"
         prefixes = [one for one in types if not any(one != p and one.startswith(p) for p in types)]
@@ -194,6 +195,7 @@ class Reconciler:
             self._watch.close()
         self._changed.set()
         await end_tasks(*self._tasks)
+        await self._reading.aclose()
         self._plans.cut_off()
         for reader in self._readers:
             reader.end()
@@ -299,7 +301,7 @@ class Reconciler:
         if self._watch is None or self._closed:
             raise UsageError("the reconciler does not run; use `async with rec:`")
         await self._answered.wait()
-        await self._read([h for h, _, _ in self._kinds.values() if h.can_retrieve])
+        await self._reading.read([h for h, _, _ in self._kinds.values() if h.can_retrieve])
 
     def notify(self, key: str, found: Found[Any, Any] | None) -> None:
         """Say what is there of one object, None for nothing, so that it is repaired. Before the
@@ -315,47 +317,8 @@ class Reconciler:
             self._planner.notify(key, seen)
             self._turn(self._plans.begin(f"notified of {key}"))
 
-    # -- reading -----------------------------------------------------------------------------------
-
-    async def _read_all(self) -> None:
-        """Read each kind until that succeeds; then again at intervals."""
-        readable = [h for h, _, _ in self._kinds.values() if h.can_retrieve]
-        attempt = 0
-        while readable := await self._read(readable):
-            attempt += 1
-            await asyncio.sleep(self._retry.delay(attempt, random.Random()))  # noqa: S311
-        while self._refresh_interval is not None:
-            await asyncio.sleep(self._refresh_interval)
-            await self.refresh()
-
-    async def _read(self, kinds: Iterable[Handlers]) -> list[Handlers]:
-        """Read these kinds; returns those that could not be read."""
-        number = self._planner.begin_reading()
-        found: dict[Rules, Mapping[str, Seen]] = {}
-        failed = []
-        try:
-            for kind in kinds:
-                expected = self._expected(kind)
-                try:
-                    found[kind] = await kind.retrieve(expected, None)
-                except Exception as error:
-                    why = f"what is there could not be read: {text_of(error)}"
-                    log.warning("%s: %s", kind.name, why)
-                    self._planner.still_unread(kind, why)
-                    failed.append(kind)
-        except BaseException:
-            self._planner.abandon_reading(number)
-            raise
-        self._planner.read(number, found)
+    def _has_read(self) -> None:
         self._turn(self._plans.begin("what is there was read"))
-        return failed
-
-    def _expected(self, kind: Handlers) -> dict[str, Any]:
-        return {
-            node.key: node.goal
-            for node in self._planner.graph.nodes.values()
-            if node.kind is kind and node.goal is not ABSENT
-        }
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -377,7 +340,11 @@ class Reconciler:
         self._open -= keys
         if not self._answered.is_set():
             self._answered.set()
-            self._spawn(self._read_all(), "read")
+            first = [
+                handlers for handlers, _, _ in self._kinds.values()
+                if handlers.can_retrieve or handlers.assumes_applied
+            ]  # fmt: skip
+            self._spawn(self._reading.follow(first, self._refresh_interval), "read")
         self._turn(self._plans.begin(_cause(event)))
 
         waiting = set(keys)
@@ -396,7 +363,7 @@ class Reconciler:
         """Whether any of these may still come into another state by itself; takes out those that
         have settled."""
         nodes = self._planner.graph.nodes
-        quiet = not self._planner.running
+        quiet = self._planner.is_quiet
         if len(waiting) > _FEW and not quiet:
             return True  # to look at all of them after each operation would be quadratic
         for key in list(waiting):

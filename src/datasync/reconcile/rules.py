@@ -27,9 +27,14 @@ class Rules(Protocol):
         ...
 
     @property
+    def is_derived(self) -> bool:
+        """Whether its objects are parts of others alone, and never stored."""
+        ...
+
+    @property
     def can_retrieve(self) -> bool:
-        """Whether it can read what is there; else nothing is taken to be there at the start, and
-        after a failure, what was there before."""
+        """Whether it can read what is there; else that is, after a failure, what was there
+        before."""
         ...
 
     def validate(self, key: str, value: Any) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from datasync.reconcile.kind import Found
 from datasync.reconcile.needs import Needs
+from datasync.reconcile.rules import Rules
 
-__all__ = ["check_found", "check_needs", "check_parts", "text_of"]
+__all__ = ["check_found", "check_handle", "check_kind", "check_needs", "check_parts", "text_of"]
 
 
 def check_needs(kind: str, key: str, told: object) -> list[Needs]:
@@ -51,6 +52,20 @@ def check_found(
         if keys is None or one.key in keys:
             found[one.key] = one
     return found
+
+
+def check_kind(asked: Rules, key: str, kind: Rules | None) -> None:
+    """That an object which `asked` has found is of that kind. Raises `ValueError`."""
+    if kind is not asked:
+        name = "no kind" if kind is None else f"the kind {kind.name}"
+        raise ValueError(f"retrieve() of {asked.name} found {key!r}, which is of {name}")
+
+
+def check_handle(kind: str, promised: type[Any] | None, told: object) -> None:
+    """What `create` returned. Raises `TypeError` for nothing where the kind has promised a handle,
+    as `Kind[Interface, int]` does."""
+    if told is None and promised is not None:
+        raise TypeError(f"create() of {kind} returned None; its handles are {promised.__name__}")
 
 
 def text_of(error: BaseException) -> str:

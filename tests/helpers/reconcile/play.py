@@ -90,8 +90,6 @@ class Play:
                 self.planner.put(key, value)
 
     def start(self) -> None:
-        if self._is_unread:
-            return  # what stands on what is not known yet
         for op in self.planner.start():
             if op.verb is Verb.DELETE and not self.world.is_ours(op.key):
                 assert op.key in self.touched, f"{op}: it belongs to somebody else"
@@ -154,15 +152,18 @@ class Play:
         readable = [kind for kind in self.kinds.values() if kind.can_retrieve]
         for kind in readable:
             planner.unread(kind, "not read yet")
-        order = self.rng.choice(["store first", "read first", "read later"])
+        order = self.rng.choice(["store first", "read first", "read later", "read in parts"])
         if order != "read first":
             self._store_all(planner)
-        reading = planner.begin_reading(), self._snapshot()
-        self._is_unread = order == "read later"
+        number, found = planner.begin_reading(), self._snapshot()
+        if order == "read in parts":
+            for kind in self.rng.sample(readable, self.rng.randint(1, len(readable) - 1)):
+                planner.read(number, {kind: found.pop(kind)}, last=False)
+        self._is_unread = order in ("read later", "read in parts")
         if self._is_unread:
-            self._open_reading = reading
+            self._open_reading = number, found
         else:
-            planner.read(*reading)
+            planner.read(number, found)
         if order == "read first":
             self._store_all(planner)
         return planner
@@ -200,6 +201,8 @@ class Play:
         else:
             self.world.log.append(f"drift: {key} made")
             self.world.set(key, Value(self.rng.randrange(6)), ours=False)
+        if self._is_unread:
+            self.world.forget()
         if self.rng.random() < 0.5:
             self.planner.read(self.planner.begin_reading(), self._snapshot())
         else:

@@ -32,6 +32,7 @@ class Things:
         self.name = name
         self.limit = limit
         self.can_retrieve = can_retrieve
+        self.is_derived = False
 
     def validate(self, key: str, value: Value) -> None:
         if value.bad:
