@@ -28,7 +28,7 @@ PACKAGES = {
     "java": "default-jre-headless", "mvn": "maven",
     "ed": "ed", "git": "git", "rsync": "rsync", "vim": "vim",
     "chromium": "chromium", "chromedriver": "chromium-driver", "openssl": "openssl",
-    "curl": "curl", "promtool": "prometheus", "ip": "iproute2",
+    "curl": "curl", "promtool": "prometheus", "ip": "iproute2", "nginx": "nginx",
 }  # fmt: skip
 
 
