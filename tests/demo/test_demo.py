@@ -39,6 +39,10 @@ status() says that it follows again
 lost again: the agent kept its state
 a RESYNC of each part, in order, which says that this is another history
 the agent changed what differs and nothing else
+the publisher was told that the route is pending, and for what
+the interface came and was made, then by itself the route
+it was put right, in place
+it was made again, and the route around it
 what the agent applied equals what the store holds, key by key""".splitlines()
 
 pytestmark = pytest.mark.alone("demo")
@@ -114,6 +118,10 @@ SABOTAGES = {
     "nothing is refused": (
         "from datasync.demo import agent; agent.interface_key = lambda name: 'config/interface/lo'",
         "the publisher was told which key was refused",
+    ),
+    "no route needs an interface": (
+        "from datasync.demo import reconciled; reconciled.Routes.needs = lambda self, key, value: []",
+        "the publisher was told that the route is pending",
     ),
     "a step fails": (
         "from datasync.demo import story; story.interface_key = lambda name: ''",

@@ -1,7 +1,7 @@
 """The demonstration: an agent on SQLite, fed with the network of this
 machine. `python -m datasync demo`.
 
-To read as an example: `agent.py` first, then `story.py` and `faults.py`.
+To read as an example: `agent.py` first, then `story.py`, `faults.py` and `reconciled.py`.
 """
 
 from __future__ import annotations

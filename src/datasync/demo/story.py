@@ -8,6 +8,7 @@ from datasync import ChangeEvent, NotApplied, ResyncEvent, Verdict
 from datasync.demo.faults import killed, moved_away, replaced, second_process
 from datasync.demo.network import interface_key, of_kernel, recorded, route_key
 from datasync.demo.network_pb2 import Interface, Route
+from datasync.demo.reconciled import reconciled
 from datasync.demo.screen import Screen
 from datasync.demo.stage import PATIENCE, Stage, save, stored, url_of
 from datasync.terminal.output import many
@@ -29,6 +30,7 @@ async def tell(directory: Path, screen: Screen) -> None:
         await killed(stage)
         await moved_away(stage)
         await replaced(stage)
+        await reconciled(stage)
     await proof(stage)
 
 
@@ -165,7 +167,7 @@ async def refusal(stage: Stage) -> None:
 
 async def proof(stage: Stage) -> None:
     """The agent has ended."""
-    stage.screen.head("9. The proof: the agent has ended, and the file is opened again")
+    stage.screen.head("10. The proof: the agent has ended, and the file is opened again")
     applied, held = stage.agent.state(), await stored(stage.url)
     differ = sorted(
         key for key in applied.keys() | held.keys() if applied.get(key) != held.get(key)
