@@ -3,11 +3,12 @@
 Beside it stands the plainest loop that calls the same handlers in a right order, which somebody has
 worked out before. All needs lead to objects in front, as if by chance; the objects come in random
 order. Time is that of this thread on the processor; what is measured is planning alone, without a
-store and without tasks.
+store and without tasks, but for one row, where a `Reconciler` follows a store in memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import time
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.rows import Row
+from datasync import DataSync
+from datasync.reconcile import Kind, Reconciler
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.planner import Planner
 
@@ -26,10 +29,12 @@ _NEEDS = 10
 
 def run(quick: bool) -> Iterator[Row]:
     """All figures."""
-    sizes, rounds = ((100, 1_000), 1) if quick else ((1_000, 10_000, 100_000), 3)
+    sizes, rounds = ((100, 1_000), 1) if quick else ((100, 1_000, 10_000, 100_000), 3)
     for size in sizes:
         yield _all_at_once(size, rounds)
         yield _one_change(size)
+    for size in sizes[:3]:
+        yield asyncio.run(_from_a_store(size, rounds))
     yield _memory(1_000 if quick else 100_000)
 
 
@@ -113,6 +118,61 @@ def _all_at_once(size: int, rounds: int) -> Row:
         best[1] = min(best[1], time.thread_time() - begin)
     return Row(
         what="all objects planned and applied", unit="ms", ours=best[0] * 1e3,
+        beside={"plain loop in a right order": best[1] * 1e3},
+        case={"objects": size, "needs": _NEEDS},
+    )  # fmt: skip
+
+
+class AsyncNothing(Kind[list[str], None]):
+    """The same, as an application would write it; the values are the keys that are needed."""
+
+    limit = 64
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.done = asyncio.Event()
+
+    def needs(self, key: str, value: list[str]) -> list[Needs]:
+        return [Needs.key(one) for one in value]
+
+    async def create(self, key: str, value: list[str]) -> None:
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+    async def delete(self, key: str, value: list[str], handle: None) -> None: ...
+
+
+async def _from_a_store(size: int, rounds: int) -> Row:
+    ordered = [
+        (key, [need.keys[0] for need in needs]) for key, needs in _objects(size, _NEEDS)
+    ]  # fmt: skip
+    best = [float("inf"), float("inf")]
+    async with DataSync("memory://") as sync:
+        for begin in range(0, size, 500):
+            txn = sync.txn()
+            for key, value in ordered[begin : begin + 500]:
+                txn.put(key, value)
+            await txn.commit()
+
+        for _ in range(rounds):
+            kind = AsyncNothing(size)
+            rec = Reconciler(sync, ack_timeout=600.0)
+            rec.add("config/object/", kind, type=list[str])
+            gc.collect()
+            started = time.thread_time()
+            async with rec:
+                await kind.done.wait()
+                best[0] = min(best[0], time.thread_time() - started)
+
+            kind, there = AsyncNothing(size), {}
+            started = time.thread_time()
+            for key, value in ordered:
+                await kind.create(key, value)
+                there[key] = value
+            best[1] = min(best[1], time.thread_time() - started)
+    return Row(
+        what="all objects applied from a store in memory", unit="ms", ours=best[0] * 1e3,
         beside={"plain loop in a right order": best[1] * 1e3},
         case={"objects": size, "needs": _NEEDS},
     )  # fmt: skip
