@@ -1,7 +1,7 @@
 """The pages of the documentation site: their code runs, and prints what they show.
 
 A page is played from its top. A Python block that begins with the name of a file is saved under that name and started,
-pytest for a test; what it prints is the text blocks below. A server that a shell block starts runs in the same way, at
+pytest for a test, unless a console block of the page starts it; what it prints is the text blocks below. A server that a shell block starts runs in the same way, at
 ports that are free here. The blocks without such a name are the cells of a notebook: one process of the page runs them
 one after another. Shell blocks run beside it, and `console` blocks show what their commands print. A Dockerfile and the
 objects of Kubernetes are held against what runs at that point of the page.
@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 import datasync
+from tests.helpers.reconcile.namespace import require_namespace
 from tests.helpers.servers import PATIENCE, child, free_ports
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -60,6 +61,7 @@ class Reader:
     def __init__(self, page: Path, directory: Path, stack: ExitStack) -> None:
         self.directory, self.stack = directory, stack
         self.cells = [text for kind, text in blocks(page) if kind == "python" and not named(text)]
+        self.consoles = "".join(text for kind, text in blocks(page) if kind == "console")
         self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         self.program: subprocess.Popen[str] | None = None
         self.serves = False  # the program runs until Ctrl-C
@@ -98,7 +100,7 @@ class Reader:
             (self.directory / file).write_text(text)
             if file.startswith("test_"):
                 self.run(f"python -m pytest -q -p no:cacheprovider {file}")
-            else:
+            elif f" python {file}\n" not in self.consoles:
                 self.start(text, file)
         elif self.cells:
             self.start("", "-c", CELLS, *self.cells)
@@ -178,6 +180,8 @@ def named(text: str) -> str:
 @pytest.mark.once
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    if "unshare " in page.read_text():
+        require_namespace()
     played = 0
     with ExitStack() as stack:
         reader = Reader(page, tmp_path, stack)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.helpers.servers import missing, require
 
-__all__ = ["in_namespace", "ip", "links"]
+__all__ = ["in_namespace", "ip", "links", "require_namespace"]
 
 _CLONE_NEWNET = 0x4000_0000
 _LIMIT = 120.0
@@ -49,6 +49,17 @@ def in_namespace(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         missing(f"the right to make a network namespace ({problem[0].strerror})", "sudo")
     if failed:
         raise failed[0]
+
+
+def require_namespace() -> None:
+    """Skip the test where nobody may make a network namespace with `unshare`; see `missing`."""
+    program = require("unshare", "apt-get install util-linux")
+    require("ip", "apt-get install iproute2")
+    done = subprocess.run(
+        [program, "--map-root-user", "--net", "true"], capture_output=True, text=True, timeout=60
+    )
+    if done.returncode:
+        missing(f"the right to make a network namespace ({done.stderr.strip()})", "sudo")
 
 
 def ip(line: str) -> str:
