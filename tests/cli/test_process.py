@@ -37,6 +37,39 @@ def test_a_signal_ends_a_watch_cleanly(
     assert not (tmp_path / "a.db-wal").exists()  # the store was closed
 
 
+# what each of them does, it does with the process itself: it sends SIGINT
+MOMENTS = {
+    "while its parts are loaded": """
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "datasync.cli":
+            interrupt()
+sys.meta_path.insert(0, Finder())""",
+    "while its last lines are written": """
+from datasync.terminal.process import LogLines
+LogLines.close = interrupt""",
+    "while Python ends": "atexit.register(interrupt)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_leaves_no_traceback(shell: Shell, moment: str) -> None:
+    code = f"""
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+{MOMENTS[moment]}
+from datasync.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "capabilities"], env=shell.env, capture_output=True
+    )
+    assert done.returncode in {-signal.SIGINT, 128 + signal.SIGINT}  # to a shell they are the same
+    assert done.stderr == b""
+
+
 def test_a_signal_while_a_file_is_parsed(shell: Shell, tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "slow.jsonl")
     load = shell.start("load", URL, "slow.jsonl")
