@@ -154,6 +154,10 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
     asyncio.run(read())
 
 
+def test_a_name_that_moves_the_cursor_is_shown_escaped() -> None:
+    assert datasync.open_url("memory://a\x85\udcff").name == "memory://a\\x85\\udcff"
+
+
 def test_what_has_expired_is_listed_no_more() -> None:
     """Also where the keys were in order before."""
 

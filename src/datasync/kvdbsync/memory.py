@@ -38,6 +38,7 @@ from datasync.source import (
     Source,
     held,
 )
+from datasync.texts import printable
 from datasync.transports import Url
 
 __all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
@@ -88,7 +89,7 @@ class MemorySource(Source):
     )
 
     def __init__(self, name: str = "") -> None:
-        self.name = f"memory://{name}"
+        self.name = printable(f"memory://{name}")
         self._history = uuid.uuid4().hex
         self._items: dict[str, tuple[bytes, int]] = {}
         self._order = OrderedKeys()
