@@ -226,6 +226,8 @@ class _Protocol(HttpToolsProtocol):
 class _Joining:
     """A transport that sends the head of an answer together with the body: uvicorn writes one
     after the other, and each by itself would be a system call and a packet.
+
+    Nothing else depends on that: a head that comes with its body is sent at the end of the turn.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
