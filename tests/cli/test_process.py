@@ -70,6 +70,47 @@ sys.exit(main())
     assert done.stderr == b""
 
 
+# how often it is asked to end, until it does
+STUBBORN = """
+import asyncio, signal, sys
+from datasync.terminal.process import run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+async def work():
+    for _ in range(int(sys.argv[1])):
+        try:
+            print("on", flush=True)
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+    return 0
+
+sys.exit(run(work()))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("asked", "ends_with"), [(1, 128), (2, 128), (3, None)])
+def test_each_signal_waits_for_less(
+    number: signal.Signals, asked: int, ends_with: int | None
+) -> None:
+    """The second one ends the cleaning up, and the third one the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, str(asked)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        for _ in range(asked):
+            assert process.stdout.readline() == b"on\n"
+            process.send_signal(number)
+        _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == (-number if ends_with is None else ends_with + number)
+    assert err == b""
+
+
 def test_a_signal_while_a_file_is_parsed(shell: Shell, tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "slow.jsonl")
     load = shell.start("load", URL, "slow.jsonl")

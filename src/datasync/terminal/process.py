@@ -55,7 +55,8 @@ def standard_input() -> BinaryIO:
 
 def run(work: Coroutine[Any, Any, int]) -> int:
     """Run `work` in an event loop to its exit code; SIGINT, SIGTERM and a closed
-    pipe cancel it, and it cleans up.
+    pipe cancel it, and it cleans up. A second signal cancels that, too, and with
+    the third the system ends the process.
 
     A signal that the program was started to ignore stays ignored.
     """
@@ -70,18 +71,16 @@ async def _supervise(work: Coroutine[Any, Any, int]) -> int:
     ended: list[int] = []
 
     def end(code: int) -> None:
-        # From here on a second Ctrl-C acts as Python has it: it does not wait for the cleaning up.
-        release()
+        if pipe is not None:
+            loop.remove_reader(pipe)
+        if ended or task.done():
+            # G12: not by an interrupt, which could come anywhere, and leave what waits waiting
+            for number in signals:
+                signal.signal(number, signal.SIG_DFL)
         ended.append(code)
         task.cancel()
 
-    def release() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-        if pipe is not None:
-            loop.remove_reader(pipe)
-
-    for number in signals:
+    for number in signals:  # until the loop is closed
         loop.add_signal_handler(number, end, 128 + number)
     pipe = _output_pipe()
     if pipe is not None:
@@ -95,7 +94,8 @@ async def _supervise(work: Coroutine[Any, Any, int]) -> int:
             raise
         return ended[0]
     finally:
-        release()
+        if pipe is not None:
+            loop.remove_reader(pipe)
     return ended[0] if ended else code
 
 
