@@ -155,11 +155,6 @@ class Change(msgspec.Struct, Generic[T], gc=False, eq=False):
         record = self._new or self._old
         return "" if record is None else record.source
 
-    def undecoded(self) -> Change[T]:
-        """The same change, of which nothing has been decoded yet: what a
-        handler did to its values is gone."""
-        return Change(self.key, self.revision, self._new, self._old, self._decode)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.revision, self._new, self._old, self._decode)
 

@@ -44,9 +44,12 @@ def test_commits_come_as_they_went_in() -> None:
     waiting.add(group(1, ("a", None, A1)))
     waiting.add(group(2, ("a", A1, A2), ("b", None, A2)))
     assert (len(waiting), waiting.first_seq) == (3, 1)
-    first, second = waiting.take({}, decode), waiting.take({}, decode)
-    assert [change.raw for change in first.changes] == [b"1"]
-    assert [(change.key, change.raw) for change in second.changes] == [("a", b"2"), ("b", b"2")]
+    first, second = waiting.take({}), waiting.take({})
+    assert [change.raw for change in first.changes(decode)] == [b"1"]
+    assert [(change.key, change.raw) for change in second.changes(decode)] == [
+        ("a", b"2"),
+        ("b", b"2"),
+    ]
     assert not waiting
 
 
@@ -55,9 +58,10 @@ def test_beyond_its_limit_it_folds_and_ends_at_the_newest_value() -> None:
     waiting.add(group(1, ("a", A1, A2)))
     waiting.add(group(2, ("a", A2, A3), ("b", None, A3)))
     assert waiting.folded == {"a": A1, "b": None}
-    batch = waiting.take({"a": A4, "b": A3}, decode)
+    batch = waiting.take({"a": A4, "b": A3})
     assert [
-        (change.key, change.prev and change.prev.raw, change.raw) for change in batch.changes
+        (change.key, change.prev and change.prev.raw, change.raw)
+        for change in batch.changes(decode)
     ] == [
         ("a", b"1", b"4"),
         ("b", None, b"3"),
@@ -69,7 +73,7 @@ def test_one_commit_larger_than_the_limit_stays_whole() -> None:
     waiting = box(limit=1)
     waiting.add(group(1, ("a", None, A1), ("b", None, A1)))
     assert waiting.folded is None
-    assert len(waiting.take({}, decode).changes) == 2
+    assert len(waiting.take({}).changes(decode)) == 2
 
 
 def test_what_came_back_to_where_it_was_is_not_told() -> None:
@@ -77,7 +81,7 @@ def test_what_came_back_to_where_it_was_is_not_told() -> None:
     waiting.add(group(1, ("a", A1, A2)))
     waiting.add(group(2, ("a", A2, Record(b"1", 9))))
     waiting.fold()
-    assert waiting.take({"a": Record(b"1", 9)}, decode).changes == []
+    assert waiting.take({"a": Record(b"1", 9)}).diffs == []
 
 
 def test_a_dirty_key_is_told_even_where_nothing_differs() -> None:
@@ -85,7 +89,7 @@ def test_a_dirty_key_is_told_even_where_nothing_differs() -> None:
     waiting.dirty["a"] = A1  # accepted last; what came later was refused
     waiting.add(group(1, ("a", A3, A4)))
     waiting.fold()
-    (change,) = waiting.take({"a": A4}, decode).changes
+    (change,) = waiting.take({"a": A4}).changes(decode)
     assert (change.prev and change.prev.raw, change.raw) == (b"1", b"4")
 
 
@@ -99,13 +103,13 @@ def test_a_fresh_one_counts_every_key_as_new() -> None:
 def test_what_was_not_accepted_is_folded_with_what_came_behind_it() -> None:
     waiting = box()
     waiting.add(group(1, ("a", A1, A2)))
-    out = waiting.take({}, decode)
+    out = waiting.take({})
     waiting.add(group(2, ("a", A2, A3)))
-    waiting.requeue(out.changes, out, dirty=True)
+    waiting.requeue(out, dirty=True)
     assert (waiting.folded, waiting.dirty) == ({"a": A1}, {"a": A1})
-    again = waiting.take({"a": A3}, decode)
+    again = waiting.take({"a": A3})
     assert (again.commits, again.last_seq) == (2, 2)
-    assert [(change.prev and change.prev.raw, change.raw) for change in again.changes] == [
+    assert [(change.prev and change.prev.raw, change.raw) for change in again.changes(decode)] == [
         (b"1", b"3")
     ]
 
@@ -113,9 +117,9 @@ def test_what_was_not_accepted_is_folded_with_what_came_behind_it() -> None:
 def test_what_was_never_delivered_still_holds_up_dependent_watches() -> None:
     waiting = box()
     waiting.add(group(1, ("a", A1, A2)))
-    out = waiting.take({}, decode)
+    out = waiting.take({})
     assert waiting.first_seq == math.inf
-    waiting.requeue(out.changes, out, dirty=False)
+    waiting.requeue(out, dirty=False)
     assert (waiting.first_seq, waiting.dirty) == (1, {})
 
 
@@ -154,7 +158,7 @@ def test_what_a_snapshot_shows_overwrites_nobody() -> None:
     assert first.tally is not None
     first.tally.close()
     assert heard.words == []
-    waiting.take({"a": A2}, decode).answer(Verdict.ACCEPTED, {})
+    waiting.take({"a": A2}).answer(Verdict.ACCEPTED, {})
     assert heard.words == ["accepted"]
 
 
@@ -164,7 +168,7 @@ def test_the_votes_of_a_fold_are_judged_by_their_keys() -> None:
     for each in groups:
         waiting.add(each)
     waiting.fold()
-    waiting.take({"a": A1, "b": A2}, decode).answer(
+    waiting.take({"a": A1, "b": A2}).answer(
         Verdict.REFUSED, {"b": KeyOutcome(Verdict.REFUSED, "no")}
     )
     for each in groups:
@@ -190,7 +194,7 @@ def test_a_resync_may_answer_a_publisher_too() -> None:
     waiting.add_pending_vote(Vote(tally), 5, 7, "store")
     tally.close()
     before, batch = waiting.take_for_resync()
-    assert (before, batch.changes, batch.revision) == ({}, [], 7)
+    assert (before, batch.diffs, batch.revision) == ({}, (), 7)
     batch.answer(Verdict.ACCEPTED, {})
     assert heard.words == ["accepted"]
 

@@ -53,7 +53,7 @@ def watch() -> Subscriber:
 
 def deliver(runner: Runner, sub: Subscriber) -> Event[Any]:
     event: Event[Any] = ChangeEvent(revision=1, changes=[], _report=runner.report, _ticket=sub)
-    sub.outstanding = Outstanding(event, Batch([], 1, None, [], 1, 1, 1, ""), Stage.OUT)
+    sub.outstanding = Outstanding(event, Batch([], 1, 1, 1, ""), Stage.OUT)
     runner.deliver(event, runner.context)
     return event
 

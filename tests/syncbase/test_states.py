@@ -665,7 +665,7 @@ def test_an_event_is_received_once_and_made_anew_only_while_it_is_out() -> None:
     out = outstanding(sub)
     with pytest.raises(AssertionError):
         out.receive()
-    out.leave_out(DecodeError("a/1", "is broken"))
+    out.leave_out(DecodeError("a/1", "is broken"), sub.spec.decode)
     assert out.stage is Stage.READY
     with pytest.raises(AssertionError):
         out.take_back()

@@ -83,8 +83,8 @@ MISTAKES = [
     Mistake(
         "a fold that drops prev",
         "syncbase/mailbox.py",
-        "changes.append(Change(key, newest if new is None else new.revision, new, old, decode))",
-        "changes.append(Change(key, newest if new is None else new.revision, new, None, decode))",
+        "diffs.append((key, old, new))",
+        "diffs.append((key, None, new))",
     ),
     Mistake(
         "a fold that keeps the last prev, not the first",
@@ -102,8 +102,8 @@ MISTAKES = [
     Mistake(
         "refused keys taken for accepted",
         "syncbase/outstanding.py",
-        "            box.dirty.update(\n",
-        "            dict.fromkeys(\n",
+        "            box.dirty.update({",
+        "            dict({",
     ),
     Mistake(
         "a dirty key that is back where it was is not delivered",
@@ -189,8 +189,8 @@ MISTAKES = [
     Mistake(
         "an event that comes again holds what its handler has edited",
         "syncbase/outstanding.py",
-        "[change.undecoded() for change in self.batch.changes",
-        "[change for change in self.batch.changes",
+        "[change for change in self.batch.changes(decode)",
+        "[change for change in event.changes",
     ),
     Mistake(
         "an exception of one's own ends a source for good",
@@ -417,13 +417,13 @@ MISTAKES = [
     Mistake(
         "an open key is brought again",
         "syncbase/outstanding.py",
-        "for change in self.batch.changes if change.key in refused}",
-        "for change in self.batch.changes if change.key in outcomes}",
+        "for key, old, _ in self.batch.diffs if key in refused}",
+        "for key, old, _ in self.batch.diffs if key in outcomes}",
     ),
     Mistake(
         "a key stays open though a later event of it was accepted",
         "syncbase/outstanding.py",
-        "                box.open.pop(change.key, None)\n",
+        "                box.open.pop(key, None)\n",
         "",
     ),
     Mistake(

@@ -190,7 +190,8 @@ class Confirmer:
                     sub.mailbox.overdue()
             elif sub.outstanding is not None and not sub.outstanding.answered:
                 tally.expected += 1
-                sub.outstanding.batch.votes.append(Vote(tally, mine))
+                batch = sub.outstanding.batch
+                batch.votes = (*batch.votes, Vote(tally, mine))
             elif sub.outstanding is not None:
                 tally.note(Verdict.OVERDUE)
             else:

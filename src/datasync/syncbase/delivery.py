@@ -17,7 +17,7 @@ from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
 from datasync.syncbase.effects import Tracing
 from datasync.syncbase.layer import Layer
-from datasync.syncbase.mailbox import Group, batch_of
+from datasync.syncbase.mailbox import Batch, Group
 from datasync.syncbase.mirror import Diff, Mirror, differ
 from datasync.syncbase.outstanding import OPEN, Outstanding, Stage
 from datasync.syncbase.resync import make_resync
@@ -140,7 +140,7 @@ class Delivery:
         if error is None and sub.fast:  # what follows boils down to this
             batch = out.batch
             sub.outstanding = sub.deadline = None
-            sub.stats.settle(self.clock(), len(batch.changes))
+            sub.stats.settle(self.clock(), len(batch.diffs))
             if self.tracing is not None:
                 self.tracing.settled(sub.name, Verdict.ACCEPTED, NO_OUTCOMES, None)
             batch.answer(_ACCEPTED, NO_OUTCOMES)
@@ -176,7 +176,7 @@ class Delivery:
         ):
             sub.fast = False
             sub.deadline = None
-            out.leave_out(error)  # to be brought again at once
+            out.leave_out(error, sub.spec.decode)  # to be brought again at once
         else:
             self._fail(sub, out, error)
 
@@ -313,11 +313,11 @@ class Delivery:
     ) -> None:
         """Bring a watch its part of one commit: past the mailbox where nothing else concerns it."""
         if sub.fast and sub.idle and sub.outstanding is None:
-            batch = batch_of(diffs, tally, self.seq, revision, source, sub.spec.decode)
+            batch = Batch(diffs, self.seq, self.seq, revision, source, tally)
             event: Event[Any] = ChangeEvent(
                 revision=revision,
                 source=source,
-                changes=[*batch.changes],
+                changes=batch.changes(sub.spec.decode),
                 _report=sub.report,
                 _ticket=sub,
             )
@@ -339,15 +339,14 @@ class Delivery:
         if sub.resync_reason is not None:
             self._prepare_resync(sub, sub.resync_reason)
             return True
-        batch = sub.mailbox.take(self._mirror.records, sub.spec.decode)
-        if not batch.changes:
+        batch = sub.mailbox.take(self._mirror.records)
+        if not batch.diffs:
             batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, sub.mailbox.open, sub.refused)
             sub.trouble.end()
             self._pump_dependents(sub)
             return False
         event: Event[Any] = ChangeEvent(
-            # the batch stays as it is, whatever a handler does to its list
-            changes=[*batch.changes],
+            changes=batch.changes(sub.spec.decode),
             revision=batch.revision,
             source=batch.source,
             commits=batch.commits,
@@ -443,7 +442,7 @@ class Delivery:
             if not was_well and worst_of(box.open.values()) is not Verdict.FAILED:
                 watchlog.accepted(sub)
 
-        event, keys = out.event, len(out.batch.changes)
+        event, keys = out.event, len(out.batch.diffs)
         if isinstance(event, ResyncEvent):
             if sub.progress is Progress.RESYNCING:  # else a newer one is due
                 sub.enter(Progress.FOLLOWING)

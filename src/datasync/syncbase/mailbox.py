@@ -20,7 +20,7 @@ from datasync.events import Change, Decode, Record
 from datasync.outcome import KeyOutcome, Tally, Verdict, Vote, Votes
 from datasync.syncbase.mirror import Diff, differ
 
-__all__ = ["Batch", "Group", "Mailbox", "batch_of"]
+__all__ = ["Batch", "Group", "Mailbox"]
 
 
 class Batch(msgspec.Struct):
@@ -29,14 +29,23 @@ class Batch(msgspec.Struct):
     Its outcome is that of `tally`, whole, and of `votes`, each in part.
     """
 
-    changes: list[Change[Any]]
-    commits: int
-    tally: Tally | None
-    votes: list[Vote]
+    diffs: Sequence[Diff]
     first_seq: float
     last_seq: int
     revision: int
     source: str
+    tally: Tally | None = None
+    votes: Sequence[Vote] = ()
+    commits: int = 1
+
+    def changes(self, decode: Decode[Any]) -> list[Change[Any]]:
+        """What a handler is given; the batch stays as it is, whatever that does to it (G7)."""
+        revision = self.revision
+        # a value that a deleted override brings back has the revision of its own source
+        return [
+            Change(key, revision if new is None else new.revision, new, old, decode)
+            for key, old, new in self.diffs
+        ]
 
     def answer(
         self,
@@ -85,23 +94,6 @@ class Group(msgspec.Struct, gc=False):
             return [diff[0] for diff in self.diffs]
         # G7: the same once more replaces nothing, and leaves open what becomes of the write before
         return [key for key, old, new in self.diffs if differ(old, new)]
-
-
-def batch_of(
-    diffs: Sequence[Diff],
-    tally: Tally | None,
-    seq: int,
-    revision: int,
-    source: str,
-    decode: Decode[Any],
-) -> Batch:
-    """One commit as changes."""
-    # a value that a deleted override brings back has the revision of its own source
-    changes = [
-        Change(key, revision if new is None else new.revision, new, old, decode)
-        for key, old, new in diffs
-    ]
-    return Batch(changes, 1, tally, [], seq, seq, revision, source)
 
 
 class Mailbox:
@@ -206,41 +198,42 @@ class Mailbox:
         self._votes.add(vote)
         self._last = (seq, revision, source)
 
-    def requeue(self, changes: Sequence[Change[Any]], batch: Batch, *, dirty: bool) -> None:
+    def requeue(self, batch: Batch, *, dirty: bool) -> None:
         """Fold an event that was not accepted (`dirty`), or never delivered,
         with all that came behind it.
         """
         self.fold()
         folded = self.folded
         assert folded is not None
-        for change in changes:
+        for key, old, _ in batch.diffs:
             if dirty:
-                self.dirty.setdefault(change.key, change._old)
-            folded[change.key] = change._old
+                self.dirty.setdefault(key, old)
+            folded[key] = old
         if not dirty:
             self._first_seq = min(self._first_seq, batch.first_seq)
         if self._last[0] < batch.last_seq:
             self._last = (batch.last_seq, batch.revision, batch.source)
         self._commits += batch.commits
+        votes = [*batch.votes]
         if batch.tally is not None:
-            batch.votes.append(Vote(batch.tally, {change.key for change in changes}))
-        for vote in [*batch.votes, *self._votes.take()]:
+            votes.append(Vote(batch.tally, {diff[0] for diff in batch.diffs}))
+        for vote in [*votes, *self._votes.take()]:
             self._votes.add(vote)
 
-    def take(self, records: Mapping[str, Record], decode: Decode[Any]) -> Batch:
-        """The next commit, or the whole fold, as changes; empty where nothing differs after all."""
+    def take(self, records: Mapping[str, Record]) -> Batch:
+        """The next commit, or the whole fold; empty where nothing differs after all."""
         if self.folded is None:
-            return self._take_commit(decode)
-        changes: list[Change[Any]] = []
-        newest, dirty = self._last[1], self.dirty
+            return self._take_commit()
+        diffs: list[Diff] = []
+        dirty = self.dirty
         for key, before in self.folded.items():
             new, old = records.get(key), before
             if key in dirty:
                 old = dirty[key]
             elif not differ(old, new):
                 continue
-            changes.append(Change(key, newest if new is None else new.revision, new, old, decode))
-        return self._close_fold(changes)
+            diffs.append((key, old, new))
+        return self._close_fold(diffs)
 
     def take_for_resync(self) -> tuple[dict[str, Record | None], Batch]:
         """What a RESYNC makes up for: the record before, by key, of all that changed since,
@@ -248,13 +241,11 @@ class Mailbox:
         """
         self.fold()
         assert self.folded is not None
-        return self.folded, self._close_fold([])
+        return self.folded, self._close_fold(())
 
-    def _close_fold(self, changes: list[Change[Any]]) -> Batch:
-        seq, revision, source = self._last
-        batch = Batch(
-            changes, self._commits, None, self._votes.take(), self._first_seq, seq, revision, source
-        )
+    def _close_fold(self, diffs: Sequence[Diff]) -> Batch:
+        votes, commits = self._votes.take(), self._commits
+        batch = Batch(diffs, self._first_seq, *self._last, votes=votes, commits=commits)
         self.folded, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
@@ -295,7 +286,7 @@ class Mailbox:
         self.open.clear()
         self.folded, self._first_seq = None, math.inf
 
-    def _take_commit(self, decode: Decode[Any]) -> Batch:
+    def _take_commit(self) -> Batch:
         group, dirty = self.groups.popleft(), self.dirty
         self._size -= len(group.diffs)
         self._last = (group.seq, group.revision, group.source)
@@ -309,4 +300,4 @@ class Mailbox:
             if group.tally is not None and self.open and len(group.diffs) < len(written):
                 left = {diff[0] for diff in written}.difference(diff[0] for diff in group.diffs)
                 group.tally.note_keys(self.opened(left))
-        return batch_of(group.diffs, group.tally, group.seq, group.revision, group.source, decode)
+        return Batch(group.diffs, group.seq, *self._last, group.tally)

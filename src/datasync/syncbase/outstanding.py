@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from datasync.errors import DecodeError
-from datasync.events import ChangeEvent, Event, KeyVal, Record, ResyncEvent
+from datasync.events import ChangeEvent, Decode, Event, KeyVal, Record, ResyncEvent
 from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict
 from datasync.syncbase.mailbox import Batch, Mailbox
 from datasync.syncbase.resync import leave_out
@@ -85,13 +85,14 @@ class Outstanding(msgspec.Struct, eq=False):
         self.answered = True
         self.batch.answer(Verdict.OVERDUE, NO_OUTCOMES)
 
-    def leave_out(self, error: DecodeError) -> None:
+    def leave_out(self, error: DecodeError, decode: Decode[Any]) -> None:
         """Make it again, without any of the keys whose values do not decode;
         nobody has that yet.
         """
         assert self.stage is Stage.OUT
         event, bad = self.event, {**self.undecodable, error.key: error}
-        for item in self.batch.changes if isinstance(event, ChangeEvent) else _pairs(event):
+        is_change = isinstance(event, ChangeEvent)
+        for item in self.batch.changes(decode) if is_change else _pairs(event):
             try:
                 item.value  # noqa: B018 - decoded only to see whether it can be
             except DecodeError as found:
@@ -103,7 +104,7 @@ class Outstanding(msgspec.Struct, eq=False):
             again = leave_out(event, bad)
         else:
             assert isinstance(event, ChangeEvent)
-            kept = [change.undecoded() for change in self.batch.changes if change.key not in bad]
+            kept = [change for change in self.batch.changes(decode) if change.key not in bad]
             undecodable = MappingProxyType(bad)
             again = msgspec.structs.replace(
                 event, changes=kept, undecodable=undecodable, _deferred=False
@@ -114,7 +115,7 @@ class Outstanding(msgspec.Struct, eq=False):
 
     def all_keys(self) -> set[str]:
         """All keys that it is about."""
-        keys = {change.key for change in self.batch.changes}
+        keys = {diff[0] for diff in self.batch.diffs}
         if isinstance(self.event, ResyncEvent):
             whole = self._whole_resync()
             keys.update(change.key for change in whole._make_changes())
@@ -136,14 +137,12 @@ class Outstanding(msgspec.Struct, eq=False):
             box.open.clear()
         elif box.dirty or box.open:
             # one by one, for many other keys may be dirty, refused, and open
-            for change in self.batch.changes:
-                box.dirty.pop(change.key, None)
-                known.pop(change.key, None)
-                box.open.pop(change.key, None)
+            for key, _, _ in self.batch.diffs:
+                box.dirty.pop(key, None)
+                known.pop(key, None)
+                box.open.pop(key, None)
         if outcomes:
-            box.dirty.update(
-                {change.key: change._old for change in self.batch.changes if change.key in refused}
-            )
+            box.dirty.update({key: old for key, old, _ in self.batch.diffs if key in refused})
             known.update(refused)
             box.open.update({key: said for key, said in outcomes.items() if said.verdict in OPEN})
 
@@ -164,7 +163,7 @@ class Outstanding(msgspec.Struct, eq=False):
         """The record of a key before this event; `now` is the one before all that came behind."""
         if isinstance(self.event, ResyncEvent):
             return self.base.get(key, now)
-        written = (change._old for change in self.batch.changes if change.key == key)
+        written = (old for at, old, _ in self.batch.diffs if at == key)
         return next(written, now)
 
     def requeue(self, box: Mailbox, *, dirty: bool) -> None:
@@ -172,7 +171,7 @@ class Outstanding(msgspec.Struct, eq=False):
 
         dirty: it was delivered, so that the handler may have applied any part of it.
         """
-        box.requeue(self.batch.changes, self.batch, dirty=dirty)
+        box.requeue(self.batch, dirty=dirty)
         if isinstance(self.event, ResyncEvent):
             assert box.folded is not None
             if self.was_never_accepted:
