@@ -122,7 +122,7 @@ class MemorySource(Source):
                 raise HistoryLost(f"{self.name} is another store now", changed=True)
             if revision + 1 < oldest:
                 raise HistoryLost(f"{self.name} keeps only the last transactions")
-            due.append([Commit((history, at), at, changes) for at, changes in log if at > revision])
+            due += (Commit((history, at), at, changes) for at, changes in log if at > revision)
         if added or resume is None:
             due.append(self._snapshot(Scopes(added)))
         return MemorySession(self, Scopes(scopes), due)
@@ -230,7 +230,7 @@ class MemorySource(Source):
 
     def _snapshot(
         self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False
-    ) -> Part:
+    ) -> Snapshot:
         # scopes of which none lies in another come in the order of what is in them
         items, within = self._items, self._order.within
         keys = [key for scope in scopes.minimal() for key in within(scope, items)]
@@ -239,8 +239,7 @@ class MemorySource(Source):
         # of a dict that is copied as a whole, a look at each key would take many times as long
         most = 2 * len(keys) > len(items)
         shown = items.copy() if most else {key: items[key] for key in keys}
-        snapshot = Snapshot(scopes, keys, shown, end)
-        return snapshot if len(keys) > _STEP else [frame for step in snapshot for frame in step]
+        return Snapshot(scopes, keys, shown, end)
 
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
         if operation.prefix:
@@ -272,14 +271,14 @@ class MemorySource(Source):
         position = (self._history, revision)
         if len(sessions) == 1 and not self._sending:
             sessions[0].push(
-                (Commit(position, revision, changes, None if outcome is None else outcome.set),)
+                Commit(position, revision, changes, None if outcome is None else outcome.set)
             )
         elif outcome is None:
-            commit = (Commit(position, revision, changes),)
+            commit = Commit(position, revision, changes)
             self._send([(session, commit) for session in sessions])
         else:
             tally = Tally((outcome.set,), expected=1 + len(sessions))
-            commit = (Commit(position, revision, changes, tally.add),)
+            commit = Commit(position, revision, changes, tally.add)
             self._send([(session, commit) for session in sessions])
             tally.close()
 
@@ -377,6 +376,12 @@ class Snapshot:
         self._keys = keys
         self._items = items
         self._end = end
+        self.is_long = len(keys) > _STEP
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All of it at once."""
+        return [frame for step in self for frame in step]
 
     def __iter__(self) -> Iterator[Sequence[Frame]]:
         yield (SnapshotBegin(list(self._scopes)),)
@@ -386,8 +391,8 @@ class Snapshot:
         yield (self._end,)
 
 
-Part = Sequence[Frame] | Snapshot
-"""What goes to a session in one piece; nothing comes between its frames."""
+Part = Commit | Snapshot
+"""What goes to a session in one piece; nothing comes between the frames of a snapshot."""
 
 
 class MemorySession(PushSession):
@@ -400,7 +405,7 @@ class MemorySession(PushSession):
     def __init__(self, source: MemorySource, scopes: Scopes, due: Iterable[Part]) -> None:
         self.scopes = scopes
         self._source = source
-        self._due = deque(part if isinstance(part, Snapshot) else self._cut(part) for part in due)
+        self._due: deque[Commit | Progress | Snapshot] = deque(map(self._cut, due))
         self._sink: Callable[[Sequence[Frame]], None] | None = None
         self._push: Callable[[Sequence[Frame]], None] | None = None
         """The sink, while nothing is due that has to come first."""
@@ -424,43 +429,45 @@ class MemorySession(PushSession):
 
     def push(self, part: Part) -> None:
         """Bring what has just come about, as far as it concerns the scopes."""
-        if isinstance(part, Snapshot):
-            self._due.append(part)
-            if self._push is not None:
-                self._push = None
-                self._level.clear()
-                self._bring()
-        elif self._push is not None:
-            self._push(self._cut(part))
+        cut = self._cut(part)
+        if self._push is None:
+            self._due.append(cut)
+        elif isinstance(cut, Snapshot):
+            self._due.append(cut)
+            self._push = None
+            self._level.clear()
+            self._bring()
         else:
-            self._due.append(self._cut(part))
+            self._push((cut,))
 
     def _bring(self) -> None:
         """Push what is due, and what handlers write meanwhile, up to the next long snapshot."""
         assert self._sink is not None
         while self._due:
             part = self._due[0]
-            if isinstance(part, Snapshot):
+            frames: Sequence[Frame]
+            if not isinstance(part, Snapshot):
+                frames = (part,)
+            elif part.is_long:
                 self._long.set()
                 return
+            else:
+                frames = part.frames
             self._due.popleft()
-            self._sink(part)
+            self._sink(frames)
         self._push = self._sink
         self._level.set()
 
-    def _cut(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Leave out what lies outside the scopes."""
-        return [*map(self._cut_frame, frames)]
-
-    def _cut_frame(self, frame: Frame) -> Frame:
-        if type(frame) is not Commit:
-            return frame
-        changes = self.scopes.keep(frame.changes)
-        if changes is frame.changes:
-            return frame
-        if changes or frame.reply is not None:
-            return Commit(frame.position, frame.revision, changes, frame.reply)
-        return Progress(frame.position, frame.revision)
+    def _cut(self, part: Part) -> Part | Progress:
+        """Leave out of a commit what lies outside the scopes; a snapshot is of these alone."""
+        if type(part) is not Commit:
+            return part
+        changes = self.scopes.keep(part.changes)
+        if changes is part.changes:
+            return part
+        if changes or part.reply is not None:
+            return Commit(part.position, part.revision, changes, part.reply)
+        return Progress(part.position, part.revision)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         while True:

@@ -144,7 +144,7 @@ class Feed:
         """A session is open, and has brought its snapshot where it began with one:
         it is LOADING neither, see `state`.
         """
-        if self._line is None or self._state is not _FOLLOWING or self._unproven:
+        if self._line is None or self._state is not _FOLLOWING:
             return False
         return self.layer.ready and self.layer.staging is None
 
