@@ -146,7 +146,7 @@ def test_what_is_written_once_more_as_it_was_overwrites_nobody() -> None:
     first.tally.close()
     assert heard.words == []
     said = {"a": KeyOutcome(Verdict.PENDING, "it waits")}
-    waiting.take({"a": A1, "b": A1}, decode).answer(Verdict.PENDING, said)
+    waiting.take({"a": A1, "b": A1}).answer(Verdict.PENDING, said)
     assert heard.words == ["pending"]
 
 
