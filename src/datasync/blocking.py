@@ -24,7 +24,17 @@ from collections.abc import (
     ValuesView,
 )
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from datasync import sync as aio
 from datasync import view as aio_view
@@ -46,6 +56,9 @@ from datasync.status import Status, StatusAddress, WatchState
 from datasync.stopping import stop_signals
 from datasync.syncbase.runners import is_async
 from datasync.transports import open_url, schemes
+
+if TYPE_CHECKING:
+    from datasync.panels import Panel
 
 __all__ = [
     "DEFAULT_NOTIF_TIMEOUT",
@@ -390,6 +403,14 @@ class DataSync:
         return self._home.wait(self._inner.serve_status, address, health=health, writable=writable)
 
     trace = _calls(aio.DataSync.trace)
+
+    show = _calls(aio.DataSync.show)
+    hide = _calls(aio.DataSync.hide)
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The panels that are shown, by name."""
+        return self._inner.panels
 
     # -- writing and reading -----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import msgspec
 
@@ -13,7 +14,9 @@ __all__ = [
     "LastResync",
     "Latency",
     "LayerState",
+    "Measure",
     "OpenKey",
+    "PanelStatus",
     "SourceStatus",
     "Status",
     "StatusAddress",
@@ -167,11 +170,49 @@ class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     more_open: int = 0
 
 
-class Status(msgspec.Struct, frozen=True):
-    """A picture of one DataSync at one moment; the watches are in their resync order."""
+class Measure(msgspec.Struct, frozen=True):
+    """A metric of a part of the application.
+
+    name: as Prometheus has it; that of a counter ends in `_total`.
+    kind: what it is.
+    about: what it tells, in a sentence.
+    samples: its values, each with its labels; of a histogram a `Latency`.
+
+    Raises `ValueError` for names that are none.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    about: str
+    samples: list[tuple[dict[str, str], float | Latency]]
+
+    def __post_init__(self) -> None:
+        labels = {label for labels, _ in self.samples for label in labels}
+        for name in (self.name, *labels):
+            if not (name.isascii() and name.isidentifier()):
+                raise ValueError(f"a metric and a label have names like routes_total, not {name!r}")
+        if self.name.endswith("_total") is not (self.kind == "counter"):
+            raise ValueError(f"counters, and they alone, end in _total; {self.name!r} does not fit")
+        if "panel" in labels or "le" in labels:
+            raise ValueError("the labels panel and le are taken; choose another name")
+
+
+class PanelStatus(msgspec.Struct, frozen=True):
+    """A part of the application that is shown with its DataSync, and its numbers."""
+
+    name: str
+    measures: list[Measure]
+
+
+class Status(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A picture of one DataSync at one moment; the watches are in their resync order.
+
+    panels: the parts of the application that it shows, see `DataSync.show`.
+    """
 
     sources: list[SourceStatus]
     watches: list[WatchStatus]
+    panels: list[PanelStatus] = []
 
 
 class StatusAddress(msgspec.Struct, frozen=True):
@@ -186,9 +227,10 @@ class StatusAddress(msgspec.Struct, frozen=True):
 
 
 def joined(statuses: Iterable[Callable[[], Status]]) -> Status:
-    """The sources and watches of several DataSyncs, one after the other."""
+    """What several DataSyncs show, one after the other."""
     pictures = [status() for status in statuses]
     return Status(
         [source for picture in pictures for source in picture.sources],
         [watch for picture in pictures for watch in picture.watches],
+        [panel for picture in pictures for panel in picture.panels],
     )

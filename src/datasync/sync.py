@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -23,11 +24,12 @@ from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options, WatchOptio
 from datasync.reading import Reader
 from datasync.shared import closed_on_error
 from datasync.source import Operation, Source
-from datasync.status import Status, StatusAddress
+from datasync.status import PanelStatus, Status, StatusAddress
 from datasync.stopping import stop_signals
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import runner_for
 from datasync.syncbase.subscriber import Spec, Subscriber
+from datasync.texts import logger
 from datasync.transports import load
 from datasync.value_types import ValueTypes, check_shown, outermost
 from datasync.view import View
@@ -35,14 +37,20 @@ from datasync.watch import Watch, Watches, scopes_of
 from datasync.writing import Txn, Writer
 
 if TYPE_CHECKING:
+    from datasync.panels import Panel
     from datasync.restsync.app import RestApp
     from datasync.restsync.status_page import StatusPage
     from datasync.serving.known import Known
 
 __all__ = ["DataSync"]
 
+log = logger("datasync.panels")
+
 T = TypeVar("T")
 Handler = Callable[[Event[T]], Awaitable[None] | None]
+
+
+_PANEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class DataSync:
@@ -122,6 +130,7 @@ class DataSync:
         self._sources = [source for source, _, _ in opened]
         self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
+        self._panels: dict[str, Panel] = {}
         self._pages = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -376,7 +385,36 @@ class DataSync:
 
     def status(self) -> Status:
         """Where everything stands, as plain data; also after the end."""
-        return self._engine.status()
+        status = self._engine.status()
+        if not self._panels:
+            return status
+        panels = [_measured(panel) for panel in [*self._panels.values()]]
+        return Status(status.sources, status.watches, panels)
+
+    def show(self, panel: Panel) -> None:
+        """Show a part of the application on the status page, and its measures among the metrics,
+        until `hide`.
+
+        panel: of a class that extends `Panel`, which the module `panels` has.
+
+        Raises `AlreadyRegistered` for a name that another one has, `UsageError` for what is no
+        name.
+        """
+        name = getattr(panel, "name", None)
+        if not isinstance(name, str) or not _PANEL_NAME.fullmatch(name):
+            raise UsageError(f"a panel has a name like my-part, not {name!r}")
+        if self._panels.setdefault(name, panel) is not panel:
+            raise AlreadyRegistered(f"there is a panel named {name!r} already; choose another name")
+
+    def hide(self, panel: Panel) -> None:
+        """Show it no more; one that is not shown may be hidden, too."""
+        if self._panels.get(panel.name) is panel:
+            del self._panels[panel.name]
+
+    @property
+    def panels(self) -> Mapping[str, Panel]:
+        """The panels that are shown, by name."""
+        return dict(self._panels)
 
     async def serve_status(
         self, address: str, *, health: str | None = None, writable: bool = False
@@ -397,8 +435,8 @@ class DataSync:
         serve = load("datasync.restsync.status_page:serve", "rest", "the status page")
         pages = AsyncExitStack()
         served: StatusAddress = await serve(
-            self._known(writable=writable), self.status, lambda: self._engine.is_ready,
-            self._life.check_open, pages, address, health,
+            self._known(writable=writable), self.status, self._panels,
+            lambda: self._engine.is_ready, self._life.check_open, pages, address, health,
         )  # fmt: skip
         if self._life.closed:  # meanwhile
             await pages.aclose()
@@ -415,7 +453,9 @@ class DataSync:
         """
         self._life.check_open()
         make = load("datasync.restsync.status_page:StatusPage", "rest", "the status page")
-        page: StatusPage = make(self._known(writable=writable), self.status, self._life.check_open)
+        page: StatusPage = make(
+            self._known(writable=writable), self.status, self._panels, self._life.check_open
+        )
         self._pages.push_async_callback(page.aclose)
         return page.app
 
@@ -583,3 +623,12 @@ class DataSync:
         if watch is None or watch._sub.closed:
             raise UsageError(f"there is no watch named {name!r}; register it first")
         return watch._sub
+
+
+def _measured(panel: Panel) -> PanelStatus:
+    """The numbers of a panel; a fault in it is its own."""
+    try:
+        return PanelStatus(panel.name, [*panel.measures()])
+    except Exception as error:
+        log.error("the panel %s cannot be measured", panel.name, exc_info=error)
+        return PanelStatus(panel.name, [])

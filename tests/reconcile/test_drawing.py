@@ -112,7 +112,9 @@ def test_around_one_object_both_ways_the_nearest_first(depth: int, keys: str) ->
             graph = rec.graph("net/c", depth=depth)
             assert [one.name for one in graph.objects] == [f"net/{key}" for key in keys.split()]
             assert graph.about == "net/c"
-            assert [one.distance for one in graph.objects][:3] == [0, 1, 1][: len(graph.objects)]
+            columns = {one.name: one.column for one in graph.objects}
+            known = {"b": 2, "a": 4, "d": -2, "far": -4, "gone": 0}
+            assert columns == {f"net/{key}": known.get(key, 0) for key in keys.split()}
             assert "n0 stroke-width:3px" in graph.mermaid()
 
     asyncio.run(main())

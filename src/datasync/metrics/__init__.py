@@ -10,15 +10,16 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal, TypeVar
 
 import msgspec
 
-from datasync.status import LATENCIES, Latency, SourceStatus, Status, WatchStatus
+from datasync.status import LATENCIES, Latency, PanelStatus, SourceStatus, Status, WatchStatus
 
-__all__ = ["FAMILIES", "Family", "Labels", "Sample", "distinct", "parts"]
+__all__ = ["FAMILIES", "Family", "Labels", "Sample", "distinct", "families_of", "parts"]
 
-T = TypeVar("T", SourceStatus, WatchStatus)
+T = TypeVar("T", SourceStatus, WatchStatus, PanelStatus)
 
 Labels = Mapping[str, str]
 Sample = tuple[Labels, float | Latency]
@@ -145,6 +146,30 @@ FAMILIES = (
 )
 
 
+_OWN = frozenset(family.name for family in FAMILIES)
+
+
+def families_of(now: Status) -> list[Family]:
+    """All metrics that a status has: ours, and those that its panels add to them. A measure with
+    the name of one of ours, or of another kind than an earlier one of its name, is left out."""
+    added: dict[str, Family] = {}
+    for panel in now.panels:
+        for measure in panel.measures:
+            name, kind = measure.name, measure.kind
+            if name not in _OWN:
+                samples = partial(_samples_of, name, kind)
+                added.setdefault(name, Family(name, kind, measure.about, samples))
+    return [*FAMILIES, *added.values()]
+
+
+def _samples_of(name: str, kind: str, now: Status) -> Iterator[Sample]:
+    for panel in now.panels:
+        for measure in panel.measures:
+            if measure.name == name and measure.kind == kind:
+                for labels, value in measure.samples:
+                    yield {"panel": panel.name, **labels}, value
+
+
 def parts(family: Family, now: Status) -> Iterator[tuple[str, Labels, float]]:
     """The values of a family, each with what is to be added to its name: of a histogram one for
     each bound (the label `le`), which counts all below it too, their sum and their number."""
@@ -163,7 +188,7 @@ def parts(family: Family, now: Status) -> Iterator[tuple[str, Labels, float]]:
 def distinct(now: Status) -> Status:
     """The same, no name twice: several DataSyncs may use one, and two samples
     alike spoil the whole answer."""
-    return Status(_numbered(now.sources), _numbered(now.watches))
+    return Status(_numbered(now.sources), _numbered(now.watches), _numbered(now.panels))
 
 
 def _numbered(things: Iterable[T]) -> list[T]:

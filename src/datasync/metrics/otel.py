@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES, Family, distinct, parts
+from datasync.metrics import distinct, families_of, parts
 from datasync.status import Status, joined
 
 try:
@@ -27,10 +27,11 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
     The names are those of Prometheus with dots after the first two words and no `_total`:
     `datasync.watch.backlog_changes`. What has been counted in a histogram is three counters, for
     there are no histograms that are observed: `.bucket` with `le`, `.count` and `.sum`. One call
-    takes all DataSyncs of the process; a name that is used twice gets a number.
+    takes all DataSyncs of the process; a name that is used twice gets a number. What a panel
+    measures is read where it was shown before.
     """
     meter = meter or get_meter("datasync")
-    for family in FAMILIES:
+    for family in families_of(joined(statuses)):
         create = (
             meter.create_observable_gauge
             if family.kind == "gauge"
@@ -40,16 +41,19 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
         for suffix in ("_bucket", "_count", "_sum") if family.kind == "histogram" else ("",):
             create(
                 name + suffix.replace("_", "."),
-                callbacks=[partial(_observations, family, suffix, statuses)],
+                callbacks=[partial(_observations, family.name, suffix, statuses)],
                 description=family.about,
             )
 
 
 def _observations(
-    family: Family, suffix: str, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
+    name: str, suffix: str, statuses: tuple[Callable[[], Status], ...], _: CallbackOptions
 ) -> Iterable[Observation]:
+    now = distinct(joined(statuses))
     return [
         Observation(value, dict(labels))
-        for part, labels, value in parts(family, distinct(joined(statuses)))
+        for family in families_of(now)
+        if family.name == name
+        for part, labels, value in parts(family, now)
         if part == suffix
     ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from datasync.errors import MissingExtra
-from datasync.metrics import FAMILIES, distinct, parts
+from datasync.metrics import Family, distinct, families_of, parts
 from datasync.status import Status, joined
 
 try:
@@ -23,16 +23,15 @@ __all__ = ["StatusCollector", "families"]
 def families(status: Status) -> Iterator[Metric]:
     """The metrics of one status, with their values."""
     now = distinct(status)
-    for family, metric in zip(FAMILIES, _described(), strict=True):
+    for family in families_of(now):
+        metric = _described(family)
         for suffix, labels, value in parts(family, now):
             metric.add_sample(family.name + suffix, dict(labels), value)
         yield metric
 
 
-def _described() -> Iterator[Metric]:
-    return (
-        Metric(family.name.removesuffix("_total"), family.about, family.kind) for family in FAMILIES
-    )
+def _described(family: Family) -> Metric:
+    return Metric(family.name.removesuffix("_total"), family.about, family.kind)
 
 
 class StatusCollector(Collector):
@@ -47,7 +46,7 @@ class StatusCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """The metrics without values: what the registry asks for to find names used twice."""
-        return _described()
+        return map(_described, families_of(joined(self._statuses)))
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""

@@ -5,7 +5,7 @@ The same objects give the same text: all is in the order of the keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -29,13 +29,14 @@ class DrawnObject(msgspec.Struct, frozen=True):
     between an object and those of which it needs any.
 
     name: the key, or the need as it is said.
-    distance: over how many others it is from the object in the middle; 0 in a whole graph.
+    column: where it is beside the object in the middle, two a step: what that needs is above 0, and
+        what needs it below; 0 in a whole graph.
     """
 
     name: str
     state: State | None
     is_choice: bool = False
-    distance: int = 0
+    column: int = 0
 
 
 class DrawnNeed(msgspec.Struct, frozen=True):
@@ -127,20 +128,20 @@ def drawn(graph: Graph, about: Node | None, depth: int, most: int | None = None)
     most: objects; those that are farther are left out.
     """
     if about is None:
-        distances = dict.fromkeys(sorted(graph.nodes.values(), key=key_of), 0)
+        columns = dict.fromkeys(sorted(graph.nodes.values(), key=key_of), 0)
     else:
-        distances = _around(graph, about, depth)
-    nodes = list(distances)
+        columns = _around(graph, about, depth)
+    nodes = list(columns)
     kept = nodes if most is None else nodes[:most]
 
     slots: dict[Slot, int] = {node: number for number, node in enumerate(kept)}
-    objects = [DrawnObject(node.key, node.state, False, distances[node]) for node in kept]
+    objects = [DrawnObject(node.key, node.state, False, columns[node]) for node in kept]
     needs: list[DrawnNeed] = []
     for node in kept:
         for slot in _needed(node):
             if isinstance(slot, Choice) and slot not in slots:
                 slots[slot] = len(objects)
-                objects.append(DrawnObject(str(slot.need), None, True, distances[node]))
+                objects.append(DrawnObject(str(slot.need), None, True, columns[node] + 1))
             if slot in slots:
                 needs.append(DrawnNeed(slots[node], slots[slot], slot.held))
     for slot, number in slots.items():
@@ -156,22 +157,21 @@ def drawn(graph: Graph, about: Node | None, depth: int, most: int | None = None)
 
 
 def _around(graph: Graph, about: Node, depth: int) -> dict[Node, int]:
-    """Those that are no farther from it than that, the nearest first, each with how far it is."""
-    distances = {about: 0}
+    """Those that are no farther from it than that, the nearest first, each with its column."""
+    columns = {about: 0}
     edge = [about]
-    for distance in range(1, depth + 1):
-        found = {near for node in edge for near in _near(graph, node) if near not in distances}
+    for _ in range(depth):
+        found: dict[Node, int] = {}
+        for node in edge:
+            below = (one for slot in _needed(node) for one in graph.members(slot))
+            above = (one for slot in (node, *graph.choices_of(node)) for one in slot.users)
+            for step, nodes in ((2, below), (-2, above)):
+                for near in nodes:
+                    if near not in columns:
+                        found.setdefault(near, columns[node] + step)
         edge = sorted(found, key=key_of)
-        distances.update(dict.fromkeys(edge, distance))
-    return distances
-
-
-def _near(graph: Graph, node: Node) -> Iterator[Node]:
-    """What it needs, and what needs it."""
-    for slot in _needed(node):
-        yield from graph.members(slot)
-    for slot in (node, *graph.choices_of(node)):
-        yield from slot.users
+        columns.update((node, found[node]) for node in edge)
+    return columns
 
 
 def _needed(node: Node) -> Iterable[Slot]:

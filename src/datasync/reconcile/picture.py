@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
 from datasync.reconcile.handlers import Handlers
@@ -15,6 +16,9 @@ from datasync.reconcile.status import KindStatus, ObjectStatus
 __all__ = ["Picture"]
 
 
+_GRAVITY = (State.FAILED, State.INVALID, State.PENDING, State.REMOVING, State.RUNNING)
+
+
 class Picture:
     """Counts the objects as they change, so that a look at those that are not applied costs no
     more than there are of them.
@@ -26,8 +30,10 @@ class Picture:
         self._planner = planner
         self._reason = reason
         self._counts: dict[tuple[Rules | None, State], int] = {}
-        self._open: dict[str, None] = {}
-        """The keys of the objects that are not applied."""
+        self._open: dict[State, dict[str, None]] = {
+            state: {} for state in State if state is not State.APPLIED
+        }
+        """The keys of the objects that are not applied, by state."""
 
     def note(self, changes: Iterable[Changed]) -> None:
         """These have come into other states."""
@@ -36,12 +42,12 @@ class Picture:
             kind = kind_of(change.key)
             if change.old is not None:
                 counts[kind, change.old] -= 1
+                if change.old is not State.APPLIED:
+                    del self._open[change.old][change.key]
             if change.new is not None:
                 counts[kind, change.new] = counts.get((kind, change.new), 0) + 1
-            if change.new in (None, State.APPLIED):
-                self._open.pop(change.key, None)
-            else:
-                self._open[change.key] = None
+                if change.new is not State.APPLIED:
+                    self._open[change.new][change.key] = None
 
     def count(self, kind: Rules) -> dict[State, int]:
         """How many objects of a kind there are, by state."""
@@ -58,16 +64,24 @@ class Picture:
 
         since_epoch: makes a time of the planner's clock one that others understand.
         """
-        nodes = self._planner.graph.nodes
-        return [
-            self._object(node, node.state, since_epoch)
-            for key in sorted(self._open)
-            if (node := nodes.get(key)) is not None and node.state is not None
-        ]
+        keys = itertools.chain.from_iterable(self._open.values())
+        return [self._object(key, since_epoch) for key in sorted(keys)]
 
-    def _object(
-        self, node: Node, state: State, since_epoch: Callable[[float], float]
-    ) -> ObjectStatus:
+    @property
+    def waiting(self) -> int:
+        """How many there are that `gravest` may show."""
+        return sum(len(self._open[state]) for state in _GRAVITY)
+
+    def gravest(self, most: int) -> list[ObjectStatus]:
+        """Some of those that are to be otherwise: first what failed, and of those in one state
+        what has been in it for longest."""
+        keys = itertools.chain.from_iterable(self._open[state] for state in _GRAVITY)
+        return [self._object(key, float) for key in itertools.islice(keys, most)]
+
+    def _object(self, key: str, since_epoch: Callable[[float], float]) -> ObjectStatus:
+        node = self._planner.graph.nodes[key]
+        state = node.state
+        assert state is not None
         kind = node.kind.prefix if isinstance(node.kind, Handlers) else ""
         waits_for = self._planner.outlook.unmet(node) if state is State.PENDING else []
         trouble = node.trouble

@@ -121,9 +121,9 @@ class Plans:
                 if step.outcome == "running":
                     step.outcome = "cancelled"
 
-    def status(self) -> list[PlanStatus]:
+    def status(self, most: int = _KEPT) -> list[PlanStatus]:
         """The last of them, the oldest first."""
-        return [plan.status() for plan in self._last]
+        return [plan.status() for plan in list(self._last)[-most:]]
 
     def durations(self) -> Latency:
         """How long those that have ended took."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Container, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -33,6 +34,7 @@ from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
 from datasync.reconcile.operations import Changed, Verb
+from datasync.reconcile.panel import ReconcilerPanel
 from datasync.reconcile.picture import Picture
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan, Plans
@@ -90,6 +92,7 @@ class Reconciler:
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
         self._picture = Picture(self._planner, self._reason)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
+        self._panel: ReconcilerPanel | None = None
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._reading = Reader(self._planner, ack_timeout / 2, retry, self._has_read)
         self._watch: Watch[Any] | None = None
@@ -182,6 +185,11 @@ class Reconciler:
             ack_timeout=self._ack_timeout + 5.0, resync_timeout=self._ack_timeout + 30.0,
         )(self._handle)  # fmt: skip
         self._watch = self._sync.watches[name]
+        self._panel = ReconcilerPanel(
+            _free_name(self._sync.panels), [handlers for handlers, _, _ in self._kinds.values()],
+            self._picture, self._plans, self._draw,
+        )  # fmt: skip
+        self._sync.show(self._panel)
 
     async def aclose(self) -> None:
         """Stop. Async operations are cancelled, plain ones are left to their threads; all objects
@@ -189,6 +197,8 @@ class Reconciler:
         if self._closed:
             return
         self._closed = True
+        if self._panel is not None:
+            self._sync.hide(self._panel)
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
@@ -253,6 +263,11 @@ class Reconciler:
             raise UsageError(f"depth must be an integer >= 0, got {depth!r}")
         graph = self._planner.graph
         return drawn(graph, None if about is None else graph.nodes[about], depth)
+
+    def _draw(self, about: str) -> DrawnGraph | None:
+        """For the page."""
+        graph = self._planner.graph
+        return drawn(graph, graph.nodes[about], 2, 40) if about in graph.nodes else None
 
     def changes(self, *, bound: int = 1024) -> AsyncIterator[ObjectChange]:
         """The changes of states from now on: `async for change in rec.changes()`.
@@ -493,6 +508,12 @@ class Reconciler:
                 planner.done(op, handle)
         self._plans.ended(plan, op, outcome, why)
         self._turn(plan)
+
+
+def _free_name(taken: Container[str]) -> str:
+    """A name for the panel: "reconcile", or with a number where there are several."""
+    names = itertools.chain(["reconcile"], (f"reconcile-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def _cause(event: Event[Any]) -> str:

@@ -13,20 +13,23 @@ from prometheus_client.registry import Collector
 from datasync.metrics.prometheus import families
 from datasync.restsync._metrics import Requests
 from datasync.restsync._overview import Overview
-from datasync.status import Status
+from datasync.status import PanelStatus, Status
 
 __all__ = ["exposition"]
 
 
-def exposition(now: Overview, streams: int, requests: Requests, accept: str) -> tuple[bytes, bytes]:
+def exposition(
+    now: Overview, panels: list[PanelStatus], streams: int, requests: Requests, accept: str
+) -> tuple[bytes, bytes]:
     """All metrics, and their content type.
 
     now: how the server is, with all its watches.
+    panels: what the application adds.
     streams: event streams that are open.
     accept: the Accept header, which chooses the format.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Taken(now, streams, requests))
+    registry.register(_Taken(now, panels, streams, requests))
     try:
         encode, kind = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is not a number
@@ -36,10 +39,13 @@ def exposition(now: Overview, streams: int, requests: Requests, accept: str) -> 
 
 class _Taken(Collector):
     """The metrics at one moment: those that only a server can count, then those
-    of its sources and watches."""
+    of its sources, watches and panels."""
 
-    def __init__(self, now: Overview, streams: int, requests: Requests) -> None:
+    def __init__(
+        self, now: Overview, panels: list[PanelStatus], streams: int, requests: Requests
+    ) -> None:
         self._now = now
+        self._panels = panels
         self._streams = streams
         self._requests = requests
 
@@ -67,4 +73,4 @@ class _Taken(Collector):
         for labels, count in sorted(self._requests.counts.items()):
             answered.add_metric(labels, count)
         yield answered
-        yield from families(Status(now.sources, now.watches))
+        yield from families(Status(now.sources, now.watches, self._panels))

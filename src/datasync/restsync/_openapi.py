@@ -20,8 +20,12 @@ _ANSWERS = (Page, Written, ProblemDetails, Overview)
 _PREFIX: Schema = {"type": "string", "pattern": "^(.*/)?$"}
 
 
-def description(limits: Limits, *, secured: bool) -> Schema:
-    """An OpenAPI 3.1 document."""
+def description(limits: Limits, *, secured: bool, panels: bool = False) -> Schema:
+    """An OpenAPI 3.1 document.
+
+    secured: whether a token is asked for.
+    panels: whether an application may show some.
+    """
     document: Schema = {
         "openapi": "3.1.0",
         "info": {
@@ -31,7 +35,7 @@ def description(limits: Limits, *, secured: bool) -> Schema:
             "answers with what the"
             " watches made of it.",
         },
-        "paths": _paths(limits),
+        "paths": _paths(limits) | (_panel_paths() if panels else {}),
         "components": {"schemas": _schemas(limits)},
     }
     if secured:
@@ -237,6 +241,39 @@ def _paths(limits: Limits) -> Schema:
                 {
                     "200": _ok("HTML.", {"text/html": {"schema": {"type": "string"}}}),
                 },
+            )
+        },
+    }
+
+
+def _panel_paths() -> Schema:
+    """What the application around the agent shows, and answers."""
+    name = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": "One of the `panels` of the status.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$"},
+    }
+    question = name | {"name": "question", "description": "What the panel answers."}
+    anything: Schema = {"application/json": {"schema": {}}}
+    missing = {"404": _problem("There is no such panel, or it does not answer this.")}
+    return {
+        "/v1/panels/{name}": {
+            "get": _operation(
+                "panel",
+                "What a part of the application shows of itself",
+                [name, _query("about", {"type": "string"}, "What to show more of.")],
+                {"200": _ok("Tables, timelines and drawings.", anything), **missing},
+            )
+        },
+        "/v1/panels/{name}/{question}": {
+            "post": _operation(
+                "ask",
+                "Ask a part of the application something; nothing is changed by it",
+                [name, question],
+                {"200": _ok("The answer.", anything), **missing},
+                {"required": True, "content": anything},
             )
         },
     }

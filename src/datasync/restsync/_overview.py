@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from datasync.status import OpenKey, SourceStatus, Status, WatchStatus
 from datasync.texts import printable
 from datasync.version import __version__
 
-__all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview"]
+__all__ = ["Overview", "Rate", "RemoteWatcher", "StatusOf", "overview", "shown"]
 
 StatusOf = Callable[[], Status]
 
@@ -55,6 +55,7 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     watchers: remote watchers, without the status pages that are open, of which `remote` has those
     that are furthest behind. The watches are in their resync order; where there are too many to
     list, those that fail are listed first, and `more_watches` tells how many are not.
+    panels: the names of those that can be asked for here.
     """
 
     name: str
@@ -70,13 +71,19 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
     sources: list[SourceStatus]
     watches: list[WatchStatus]
     more_watches: int = 0
+    panels: list[str] = []
 
 
-def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool = False) -> Overview:
-    """Take the picture: of the DataSync where there is one, of the hub alone
-    otherwise. whole: with all watches."""
+def shown(hub: Hub, status: StatusOf | None) -> Status:
+    """The status of the DataSync where there is one, of the hub alone otherwise."""
+    return Status(hub_sources(hub), []) if status is None else status()
+
+
+def overview(
+    hub: Hub, shown: Status, started: float, panels: Iterable[str], *, whole: bool = False
+) -> Overview:
+    """Take the picture. whole: with all watches."""
     now = time.time()
-    shown = Status(hub_sources(hub), []) if status is None else status()
     listed = shown.watches if whole else _listed(shown.watches)
     watchers = hub.remote_watchers
     return Overview(
@@ -84,6 +91,7 @@ def overview(hub: Hub, status: StatusOf | None, started: float, *, whole: bool =
         len(watchers), _furthest_behind(watchers), Rate(*hub.pulse.rates()),
         [_cut_source(source) for source in shown.sources],
         [_cut(watch) for watch in listed], len(shown.watches) - len(listed),
+        list(panels),
     )  # fmt: skip
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
+from datasync.panels import Panel
 from datasync.restsync._events import Events
 
 # not when it is asked for: there may be no descriptor left
@@ -18,7 +19,8 @@ from datasync.restsync._keys import Keys
 from datasync.restsync._limits import Limits
 from datasync.restsync._metrics import Requests
 from datasync.restsync._openapi import description
-from datasync.restsync._overview import StatusOf, overview
+from datasync.restsync._overview import StatusOf, overview, shown
+from datasync.restsync._panels import PANEL, PanelAnswers
 from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
 from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
@@ -62,6 +64,7 @@ class RestApp:
 
     hub: started and ended by its owner.
     status: of the DataSync whose watches are shown.
+    panels: those of the application, by name; None where it cannot have any.
     admits: judges the bearer token of a request (None where there is none);
     without it, everybody is let in.
     local: answer only what is addressed to an IP address or to localhost, so that no page of a
@@ -74,6 +77,7 @@ class RestApp:
         hub: Hub,
         *,
         status: StatusOf | None = None,
+        panels: Mapping[str, Panel] | None = None,
         admits: Admits | None = None,
         local: bool = False,
         wake: Wake | None = None,
@@ -81,6 +85,7 @@ class RestApp:
     ) -> None:
         self._hub = hub
         self._status = status
+        self._panels = None if panels is None else PanelAnswers(panels, limits)
         self._admits = admits
         self._local = local
         self._wake = wake
@@ -91,7 +96,9 @@ class RestApp:
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
         self._events = Events(hub, limits, watched=status is not None)
-        self._description = msgspec.json.encode(description(limits, secured=admits is not None))
+        self._description = msgspec.json.encode(
+            description(limits, secured=admits is not None, panels=panels is not None)
+        )
         self._page = {
             f"{_PAGE}{file.name}": (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]])
             for file in files("datasync.restsync").joinpath("page").iterdir()
@@ -134,6 +141,9 @@ class RestApp:
             if path.startswith(KEY):
                 self._let_in(exchange)
                 await self._keys.key(exchange, path)
+            elif path.startswith(PANEL) and self._panels is not None:
+                self._let_in(exchange)
+                await self._panels.answer(exchange, path)
             elif (handler := self._routes.get(path)) is not None:
                 self._let_in(exchange)
                 await handler(exchange)
@@ -155,6 +165,8 @@ class RestApp:
             return "other"
         if path.startswith(KEY):
             return f"{KEY}{{key}}"
+        if path.startswith(PANEL) and self._panels is not None:
+            return f"{PANEL}{{name}}"
         if path in self._routes or path in self._open or path == "/":
             return path
         return f"{_PAGE}{{file}}" if path in self._page else "other"
@@ -217,15 +229,20 @@ class RestApp:
     async def _show_status(self, exchange: Exchange) -> None:
         _only_get(exchange)
         await exchange.answer_json(
-            overview(self._hub, self._status, self._started),
+            overview(self._hub, shown(self._hub, self._status), self._started, self._panel_names),
             headers=[(b"cache-control", b"no-store")],
         )
 
+    @property
+    def _panel_names(self) -> Iterable[str]:
+        return () if self._panels is None else self._panels.names
+
     async def _show_metrics(self, exchange: Exchange) -> None:
         _only_get(exchange)
-        now = overview(self._hub, self._status, self._started, whole=True)
+        status = shown(self._hub, self._status)
+        now = overview(self._hub, status, self._started, self._panel_names, whole=True)
         accept = exchange.headers.get(b"accept", b"").decode("latin-1")
-        body, kind = exposition(now, self._events.streams, self._requests, accept)
+        body, kind = exposition(now, status.panels, self._events.streams, self._requests, accept)
         await exchange.answer(200, body, kind, [(b"vary", b"accept")])
 
     async def _show_health(self, exchange: Exchange) -> None:

@@ -4,11 +4,12 @@ mount, or a server of its own."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from datasync.panels import Panel
 from datasync.restsync._health import Health
 from datasync.restsync._mounted import stop_signals
 from datasync.restsync._overview import StatusOf
@@ -26,6 +27,7 @@ class StatusPage:
 
     known: what the DataSync knows.
     status: its `DataSync.status`.
+    panels: those that it shows, by name, as they are by now.
     check: raises where the DataSync cannot be used here and now.
     access: who may come; without it, whatever the application is mounted in says so.
     """
@@ -34,11 +36,12 @@ class StatusPage:
         self,
         known: Known,
         status: StatusOf,
+        panels: Mapping[str, Panel],
         check: Callable[[], None],
         access: Access | None = None,
     ) -> None:
         self._hub = Hub(known)
-        self.app = app_for(self._hub, access, status=status, wake=self._wake)
+        self.app = app_for(self._hub, access, status=status, panels=panels, wake=self._wake)
         self._check = check
         self._mounted = contextlib.ExitStack()
         self._is_mounted = access is None
@@ -62,6 +65,7 @@ class StatusPage:
 async def serve(
     known: Known,
     status: StatusOf,
+    panels: Mapping[str, Panel],
     ready: Callable[[], bool],
     check: Callable[[], None],
     closing: contextlib.AsyncExitStack,
@@ -82,7 +86,7 @@ async def serve(
     async with contextlib.AsyncExitStack() as begun:
         if probes is not None:  # G11: for anybody, and nothing is behind it
             probes = await _listen(Health(ready), probes, begun)
-        page = StatusPage(known, status, check, access)
+        page = StatusPage(known, status, panels, check, access)
         access = await _listen(page.app, access, begun, stalled=page.app.limits.stalled)
         begun.push_async_callback(page.aclose)  # before the server, which waits for its streams
         closing.push_async_callback(begun.pop_all().aclose)
