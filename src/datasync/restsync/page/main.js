@@ -7,6 +7,7 @@ import { clock, count, fill, lasting, make, pass, rate, say } from "./dom.js";
 import { fragment } from "./fragment.js";
 import { judge } from "./judge.js";
 import { refresh } from "./keys.js";
+import { showPanels } from "./panels.js";
 import { plot } from "./plot.js";
 import { showRows } from "./rows.js";
 import { toggle } from "./tail.js";
@@ -23,6 +24,7 @@ async function look() {
     const status = await json("v1/status", { signal: AbortSignal.timeout(5000) });
     answered = Date.now();
     show(judge(status));
+    await showPanels(status.panels);
   } catch (error) {
     silent(error);
   }
