@@ -496,3 +496,20 @@ def test_one_change_touches_as_many_objects_however_many_there_are(shape: str) -
         touched.append(plan.looks - before)
     assert touched[0] == touched[1]
     assert touched[0] < 30
+
+
+def test_a_last_valid_value_that_is_refused_once_it_is_applied_is_not_tried_again() -> None:
+    plan = planner()
+    plan.put("route", value(0, "if"))
+    plan.put("route", Value(1, bad=True))
+    plan.put("if", value())
+    [first] = plan.start()
+    plan.done(first)
+
+    [op] = plan.start()
+    assert (op.verb, op.key, op.new) == (Verb.CREATE, "route", value(0, "if"))
+    newest = plan.graph.nodes["route"].problem
+    plan.refused(op, "the kernel says no")
+    assert plan.start() == []
+    assert state(plan, "route") is State.INVALID
+    assert plan.graph.nodes["route"].problem is newest

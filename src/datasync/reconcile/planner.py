@@ -427,8 +427,9 @@ class Planner(Discovery):
         node = op.node
         self._end(op)
         self._undone(op)
-        if node.goal is op.new and node.problem is None:
-            node.problem = Problem(why, op.new)
+        if node.goal is op.new:
+            # what is stored may be invalid already, and this the last value that seemed not to be
+            node.problem = node.problem or Problem(why, op.new)
             if op.verb is Verb.CREATE:
                 self._aim(node, ABSENT, (), {})
             else:
