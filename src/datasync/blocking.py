@@ -478,6 +478,7 @@ class Watch(Generic[T]):
 
     add_prefix = _calls(aio_watch.Watch.add_prefix)
     remove_prefix = _calls(aio_watch.Watch.remove_prefix)
+    decode = _calls(aio_watch.Watch.decode)
     report = _calls(aio_watch.Watch.report)
     close = _calls(aio_watch.Watch.close)
 

@@ -114,6 +114,14 @@ class Watch(Generic[T]):
             raise BadPrefix(f"{prefix!r} is all that {self.name!r} watches; use close()")
         self._engine.narrow(self._sub, prefix)
 
+    def decode(self, key: str, raw: bytes) -> T:
+        """The value that `raw` stands for, were it stored under `key`.
+
+        Raises `DecodeError`.
+        """
+        value: T = self._types.decode(key, raw)
+        return value
+
     def report(self, outcomes: Mapping[str, Said]) -> None:
         """Say what became of keys that are open: those of which `Outcomes` said that they are
         pending, or failed. Safe to call from any thread.

@@ -9,12 +9,14 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from datasync import Backoff, DataSync, NotApplied
+from datasync import Backoff, BadValue, DataSync, NotApplied
 from datasync.metrics.prometheus import StatusCollector
-from datasync.panels import Block, Drawing, Table, Timeline
-from datasync.reconcile import Kind, Needs, Reconciler, State
+from datasync.panels import Block, Drawing, Table, Timeline, UnknownQuestion
+from datasync.reconcile import Kind, Needs, Preview, Reconciler, State
+from datasync.reconcile.preview import PlanRequest
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -153,5 +155,25 @@ def test_it_is_there_while_the_reconciler_runs_and_each_has_a_name_of_its_own() 
             assert list(sync.panels) == ["reconcile"]
             await rec.aclose()
             assert list(sync.panels) == []
+
+    asyncio.run(main())
+
+
+def test_it_answers_what_values_would_change() -> None:
+    async def main() -> None:
+        async with agent(STORED) as (sync, _):
+            panel = sync.panels["reconcile"]
+            asked = PlanRequest({"x/a": b'{"fails": true}', "x/gone": b"{}"})
+            answer = await panel.answer("plan", msgspec.json.encode(asked))
+            told = msgspec.json.decode(msgspec.json.encode(answer), type=Preview)
+            assert [f"{one.verb.value} {one.key}" for one in told.operations] == [
+                "delete x/b", "create x/gone", "delete x/a", "create x/a", "create x/b",
+                "create x/waits",
+            ]  # fmt: skip
+            with pytest.raises(UnknownQuestion):
+                await panel.answer("colour", b"{}")
+            for body in (b"", b"{}", b'{"put": {"a": 1}}', b'{"put": {}, "more": 1}'):
+                with pytest.raises(BadValue, match="not what plan takes"):
+                    await panel.answer("plan", body)
 
     asyncio.run(main())

@@ -4,6 +4,7 @@ from datasync.reconcile.drawing import DrawnGraph, DrawnNeed, DrawnObject
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Verb
+from datasync.reconcile.preview import PlannedOperation, Preview, Unapplied
 from datasync.reconcile.reconciler import Reconciler
 from datasync.reconcile.states import State
 from datasync.reconcile.status import (
@@ -30,5 +31,8 @@ __all__ = [
     "Reconciler",
     "ReconcilerStatus",
     "State",
+    "PlannedOperation",
+    "Preview",
+    "Unapplied",
     "Verb",
 ]

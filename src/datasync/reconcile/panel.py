@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
+from datasync.codec.shared import UNDECODABLE
+from datasync.errors import BadValue
 from datasync.panels import (
     Arrow,
     Bar,
@@ -17,11 +21,13 @@ from datasync.panels import (
     Table,
     Timeline,
     Tone,
+    UnknownQuestion,
 )
 from datasync.reconcile.drawing import DrawnGraph, DrawnObject
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.picture import Picture
 from datasync.reconcile.plans import Plans
+from datasync.reconcile.preview import PlanRequest, Preview
 from datasync.reconcile.states import State
 from datasync.reconcile.status import Outcome, PlanStatus
 
@@ -50,6 +56,7 @@ class ReconcilerPanel(Panel):
     """Objects by state, what is pending and for what, the graph around one object, the last plans.
 
     draw: the graph around the object with that key; None where there is no such object.
+    plan: what values would change; the prefix under which what they lack would be deleted.
     """
 
     def __init__(
@@ -59,12 +66,14 @@ class ReconcilerPanel(Panel):
         picture: Picture,
         plans: Plans,
         draw: Callable[[str], DrawnGraph | None],
+        plan: Callable[[Mapping[str, bytes], str | None], Awaitable[Preview]],
     ) -> None:
         self.name = name
         self._kinds = kinds
         self._picture = picture
         self._plans = plans
         self._draw = draw
+        self._plan = plan
 
     def measures(self) -> Iterable[Measure]:
         """Objects by kind and state, the durations of plans, operations by kind and outcome."""
@@ -116,6 +125,16 @@ class ReconcilerPanel(Panel):
             yield _drawing(graph)
         for plan in reversed(self._plans.status(_PLANS)):
             yield _timeline(plan)
+
+    async def answer(self, question: str, body: bytes) -> Preview:
+        """`plan`: what would these values change?"""
+        if question != "plan":
+            raise UnknownQuestion(question)
+        try:
+            asked = msgspec.json.decode(body, type=PlanRequest)
+        except UNDECODABLE as error:
+            raise BadValue(f"this is not what plan takes: {error}") from None
+        return await self._plan(asked.put, asked.prune)
 
     def _kind_row(self, kind: Handlers) -> Row:
         objects = self._picture.count(kind)

@@ -13,22 +13,19 @@ from datasync.reconcile.slots import Node
 from datasync.reconcile.states import State
 from datasync.reconcile.status import KindStatus, ObjectStatus
 
-__all__ = ["Picture"]
+__all__ = ["Picture", "reason_of"]
 
 
+_AT_WORK = (State.RUNNING, State.REMOVING)
 _GRAVITY = (State.FAILED, State.INVALID, State.PENDING, State.REMOVING, State.RUNNING)
 
 
 class Picture:
     """Counts the objects as they change, so that a look at those that are not applied costs no
-    more than there are of them.
+    more than there are of them."""
 
-    reason: why an object stands where it stands.
-    """
-
-    def __init__(self, planner: Planner, reason: Callable[[Node], str]) -> None:
+    def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._reason = reason
         self._counts: dict[tuple[Rules | None, State], int] = {}
         self._open: dict[State, dict[str, None]] = {
             state: {} for state in State if state is not State.APPLIED
@@ -87,7 +84,20 @@ class Picture:
         trouble = node.trouble
         at = None if trouble is None or trouble.permanent else trouble.retry_at
         return ObjectStatus(
-            node.key, kind, state, self._reason(node), waits_for,
+            node.key, kind, state, reason_of(self._planner, node), waits_for,
             0 if trouble is None else trouble.attempts,
             None if at is None else since_epoch(at),
         )  # fmt: skip
+
+
+def reason_of(planner: Planner, node: Node) -> str:
+    """Why an object stands where it stands; empty where there is nothing to say."""
+    if node.problem is not None:
+        return node.problem.why
+    if node.state is State.PENDING:
+        cycle = planner.outlook.cycle(node)
+        missing = "waits for " + ", ".join(planner.outlook.unmet(node))
+        return f"{missing}; a cycle: {' -> '.join((*cycle, cycle[0]))}" if cycle else missing
+    if node.state is State.FAILED and node.trouble is not None:
+        return f"{node.trouble.verb.value}: {node.trouble.why}"
+    return planner.unread_because(node) if node.state in _AT_WORK else ""

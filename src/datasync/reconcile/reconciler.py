@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import pathlib
 import random
 import time
 import weakref
@@ -21,6 +22,7 @@ from datasync import (
     DataSync,
     Event,
     Failed,
+    NotReady,
     Outcomes,
     Pending,
     Refused,
@@ -35,12 +37,13 @@ from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
 from datasync.reconcile.operations import Changed, Verb
 from datasync.reconcile.panel import ReconcilerPanel
-from datasync.reconcile.picture import Picture
+from datasync.reconcile.picture import Picture, reason_of
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan, Plans
+from datasync.reconcile.preview import Preview, previewed, values_in
 from datasync.reconcile.reader import Reader
 from datasync.reconcile.rules import Rules
-from datasync.reconcile.slots import ABSENT, Node, Operation
+from datasync.reconcile.slots import ABSENT, Operation
 from datasync.reconcile.states import State
 from datasync.reconcile.status import ObjectChange, Outcome, ReconcilerStatus
 from datasync.reconcile.told import text_of
@@ -90,7 +93,7 @@ class Reconciler:
         self._refresh_interval = refresh_interval
         self._kinds: dict[str, tuple[Handlers, type[Any], bool]] = {}
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
-        self._picture = Picture(self._planner, self._reason)
+        self._picture = Picture(self._planner)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
         self._panel: ReconcilerPanel | None = None
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
@@ -187,7 +190,7 @@ class Reconciler:
         self._watch = self._sync.watches[name]
         self._panel = ReconcilerPanel(
             _free_name(self._sync.panels), [handlers for handlers, _, _ in self._kinds.values()],
-            self._picture, self._plans, self._draw,
+            self._picture, self._plans, self._draw, self._plan,
         )  # fmt: skip
         self._sync.show(self._panel)
 
@@ -231,7 +234,7 @@ class Reconciler:
         """Why it stands there: what a pending object waits for, what is wrong with an invalid one,
         what a failed one failed with; empty where there is nothing to say."""
         node = self._planner.graph.nodes.get(key)
-        return "" if node is None else self._reason(node)
+        return "" if node is None else reason_of(self._planner, node)
 
     def handle(self, key: str) -> Any:
         """The handle of an object that is there. Raises `KeyError`."""
@@ -286,6 +289,38 @@ class Reconciler:
             reader.end()
         self._readers.add(reader)
         return reader
+
+    async def plan(
+        self, values: Mapping[str, object] | str | pathlib.Path, *, prune: str | None = None
+    ) -> Preview:
+        """What would it change to store these values now? Nothing is changed, read or written.
+
+        It takes about as long as the start does with as many objects, and lets others have their
+        turn meanwhile. Operations that run are taken to succeed.
+
+        values: by key: as the kind has them, bytes as they are stored, or None for a delete; or the
+            name of a file with them (YAML, JSON, JSON lines, TOML or .env), as `datasync apply` has
+            it.
+        prune: the prefix under which all keys would be deleted that the values lack; default None,
+            nothing would be.
+
+        Raises `NotReady` before the store has answered, `UsageError` before the start; `BadFile`,
+        and `OSError` for a file that cannot be read.
+        """
+        if not isinstance(values, Mapping):
+            values = await asyncio.to_thread(values_in, pathlib.Path(values))
+        return await self._plan(values, prune)
+
+    async def _plan(self, values: Mapping[str, object], prune: str | None) -> Preview:
+        if self._watch is None or self._closed:
+            raise UsageError("the reconciler does not run; use `async with rec:`")
+        if not self._answered.is_set():
+            raise NotReady("the store has not said yet what is stored; ask again later")
+        watched = tuple(prefix for prefix, (_, _, derived) in self._kinds.items() if not derived)
+        return await previewed(
+            self._planner, [handlers for handlers, _, _ in self._kinds.values()],
+            lambda key: key.startswith(watched), self._watch.decode, values, prune,
+        )  # fmt: skip
 
     async def wait(self, key: str, state: State | None, timeout: float | None = None) -> None:
         """Wait until the object is in that state.
@@ -397,23 +432,10 @@ class Reconciler:
         node = self._planner.graph.nodes.get(key)
         if node is None or node.state in (None, State.APPLIED, State.UNMANAGED):
             return Accepted()
-        why = self._reason(node) or node.state.value
+        why = reason_of(self._planner, node) or node.state.value
         if node.state is State.INVALID:
             return Refused(why)
         return Failed(why) if node.state is State.FAILED else Pending(why)
-
-    def _reason(self, node: Node) -> str:
-        if node.problem is not None:
-            return node.problem.why
-        if node.state is State.PENDING:
-            cycle = self._planner.outlook.cycle(node)
-            missing = "waits for " + ", ".join(self._planner.outlook.unmet(node))
-            return f"{missing}; a cycle: {' -> '.join((*cycle, cycle[0]))}" if cycle else missing
-        if node.state is State.FAILED and node.trouble is not None:
-            return f"{node.trouble.verb.value}: {node.trouble.why}"
-        if node.state not in _AT_WORK or node.state is None:
-            return ""
-        return self._planner.unread_because(node)
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -449,7 +471,7 @@ class Reconciler:
         for key, old, new in ((one.key, one.old, one.new) for one in changes):
             node = nodes.get(key)
             # where it has come further in the same turn, the reason is that of its last state
-            reason = "" if node is None or node.state is not new else self._reason(node)
+            reason = "" if node is None or node.state is not new else reason_of(self._planner, node)
             for reader in self._readers:
                 reader.add(ObjectChange(key, old, new, reason))
 

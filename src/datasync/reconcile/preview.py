@@ -1,0 +1,153 @@
+"""What values would change on a running agent: asked, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from datasync.checks import check_key
+from datasync.codec import encode
+from datasync.documents import checked, entries, format_of
+from datasync.errors import BadValue, DecodeError, UsageError
+from datasync.reconcile.operations import Verb
+from datasync.reconcile.picture import reason_of
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.rehearsal import Rehearsal, same, stored_of
+from datasync.reconcile.rules import Rules
+from datasync.reconcile.slots import ABSENT, Operation
+from datasync.reconcile.states import State
+
+__all__ = ["PlanRequest", "PlannedOperation", "Preview", "Unapplied", "previewed", "values_in"]
+
+
+class PlannedOperation(msgspec.Struct, frozen=True):
+    """An operation that would be carried out.
+
+    old, new: the value that the object has and would have, as JSON (bytes and text as they are);
+        None where it is absent.
+    """
+
+    verb: Verb
+    key: str
+    old: bytes | None
+    new: bytes | None
+
+
+class Unapplied(msgspec.Struct, frozen=True):
+    """An object that would not be as it is to be, and why."""
+
+    key: str
+    state: State
+    reason: str
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """What values would change.
+
+    operations: in the order in which they would begin; what is independent would run side by side.
+    unapplied: the objects that would then be pending, invalid or the like; of those that nothing
+        changes, none.
+    undecodable: keys whose values do not decode, with the reason; they would change nothing.
+    ignored: keys that are of no kind, and change nothing here.
+    """
+
+    operations: list[PlannedOperation]
+    unapplied: list[Unapplied]
+    undecodable: dict[str, str] = {}
+    ignored: list[str] = []
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether all would stay as it is."""
+        return not (self.operations or self.unapplied or self.undecodable)
+
+
+class PlanRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What `POST /v1/panels/reconcile/plan` takes, as JSON.
+
+    put: values by key, in base64.
+    prune: the prefix under which what `put` lacks would be deleted; None: nothing would be.
+    """
+
+    put: dict[str, bytes]
+    prune: str | None = None
+
+
+async def previewed(
+    live: Planner,
+    kinds: Iterable[Rules],
+    is_watched: Callable[[str], bool],
+    decode: Callable[[str, bytes], Any],
+    values: Mapping[str, object],
+    prune: str | None,
+) -> Preview:
+    """Try it on a second planner.
+
+    is_watched: whether what is stored under a key reaches the first one.
+    decode: makes the value of a key from its bytes.
+    """
+    stored = {
+        key: value
+        for key, node in live.graph.nodes.items()
+        if (value := stored_of(node)) is not ABSENT
+    }
+    put: dict[str, Any] = {}
+    delete = [] if prune is None else [k for k in stored if k.startswith(prune) and k not in values]
+    undecodable: dict[str, str] = {}
+    for key, value in values.items():
+        if not is_watched(key):
+            continue
+        if value is None:
+            delete.append(key)
+            continue
+        try:
+            meant = decode(key, value) if isinstance(value, bytes) else value
+        except DecodeError as error:
+            undecodable[key] = str(error)
+            continue
+        if key not in stored or not same(stored[key], meant):
+            put[key] = meant
+
+    rehearsal = Rehearsal(live, kinds)
+    for _ in rehearsal.take_over():
+        await asyncio.sleep(0)
+    done, unapplied = rehearsal.play(put, delete)
+    return Preview(
+        list(map(_planned, done)),
+        [
+            Unapplied(node.key, node.state, reason_of(rehearsal.planner, node))
+            for node in unapplied
+            if node.state is not None
+        ],
+        undecodable,
+        sorted(key for key in values if not is_watched(key)),
+    )
+
+
+def values_in(file: pathlib.Path) -> dict[str, bytes]:
+    """The values of a document, by key. Raises `BadFile`, `UsageError`, `OSError`."""
+    name = str(file)
+    kind = format_of(name)
+    if kind is None:
+        raise UsageError(f"the name {name!r} does not tell the format; end it in .yaml, .json, ...")
+    found = checked(
+        name, entries(kind, name, file.read_bytes()), lambda key: check_key(key, rooted=False)
+    )
+    return {entry.key: entry.raw for entry in found}
+
+
+def _planned(op: Operation) -> PlannedOperation:
+    return PlannedOperation(op.verb, op.key, _shown(op.key, op.old), _shown(op.key, op.new))
+
+
+def _shown(key: str, value: object) -> bytes | None:
+    if value is ABSENT:
+        return None
+    try:
+        return encode(key, value, "json")
+    except BadValue:  # what only a kind makes, for its derived objects
+        return repr(value).encode()
