@@ -10,7 +10,7 @@ import pathlib
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Container, Iterable
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 

@@ -153,10 +153,10 @@ class Calls:
             raise self._refusal(answer)
         return answer
 
-    async def tell(self, path: str, *, wait: float = 0.0) -> Answer:
-        """POST of what changes nothing, about a stream. Raises as `read` does."""
+    async def tell(self, path: str, body: bytes = b"", *, wait: float = 0.0) -> Answer:
+        """POST of what changes nothing. Raises as `read` does."""
         async with self._reading():
-            answer = await self._take("streams", "POST", path, b"", JSON, wait)
+            answer = await self._take("streams", "POST", path, body, JSON, wait)
         if answer.status != 200:
             raise self._refusal(answer)
         return answer

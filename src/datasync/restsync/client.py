@@ -42,6 +42,8 @@ _CATCH_UP = 5.0
 """Seconds in which a server has heard from its own source, or gives it up."""
 _VERDICT = 65.0
 """Seconds in which a server surely has the verdict, or gives it up."""
+_ANSWER = 60.0
+"""Seconds in which a part of an application answers, or is given up."""
 _BINARY = {"Accept": "application/octet-stream"}
 
 
@@ -184,6 +186,11 @@ class HttpSource(Source):
     async def status(self) -> bytes:
         """What the server shows at /v1/status, as JSON."""
         return (await self._calls.read("status")).data
+
+    async def ask(self, panel: str, question: str, body: bytes) -> bytes:
+        """What a panel of the application answers, as JSON."""
+        path = f"panels/{quote(panel, safe='')}/{quote(question, safe='')}"
+        return (await self._calls.tell(path, body, wait=_ANSWER)).data
 
     async def aclose(self) -> None:
         # what has been done, though its answer is under way, should not count as unknown
