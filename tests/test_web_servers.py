@@ -127,10 +127,6 @@ def test_gunicorn_each_worker_follows_the_store(tmp_path: Path, preload: list[st
                 from web import sync
                 sync.start()
                 sync.ready(timeout=60)
-
-            def worker_exit(server, worker):
-                from web import sync
-                sync.close()
         """)
     )
     bind = ["--bind", "127.0.0.1:PORT", "--workers", "2", "--threads", "2"]
