@@ -71,7 +71,7 @@ def channel_credentials(
 
 
 def parsed(kind: type[M]) -> Callable[[bytes], M | None]:
-    """Makes a message of an answer; None of what is no such message.
+    """Makes a message of an answer; None of what is not such a message.
 
     grpc makes that of it, too, but logs it with a traceback each time: a
     broken server would fill the log.

@@ -48,7 +48,7 @@ def test_tables_are_values_or_with_flatten_a_key_a_leaf() -> None:
         ("a = 1\nb = [1,\n", 3, 1, "invalid value"),
         ("a = 1\nb 2\n", 2, 3, "expected '='"),
         ("a = 1\na = 2\n", 2, 6, "cannot overwrite"),
-        ("a = 1\n[t]\nx = nan\n", 2, 2, "nan is no number of JSON; put it in quotes"),
+        ("a = 1\n[t]\nx = nan\n", 2, 2, "nan is not a JSON number; put it in quotes"),
         ('a = 1\n"b c" = {"$base64" = "?"}\n', 2, 2, "not base64"),
         ("a = " + "[" * 5000, 1, 1, "nested too deeply"),
         ("a = " + "[" * 101 + "]" * 101, 1, 1, "nested too deeply"),

@@ -37,7 +37,7 @@ _WITHOUT = frozenset({
     "literal", "model", "model-field", "model-fields", "none", "nullable", "set", "str", "time",
     "timedelta", "tuple", "typed-dict", "typed-dict-field", "union", "url", "uuid",
 })  # fmt: skip
-"""The kinds of pydantic's schemas that are no floats, and hold none but those of their parts."""
+"""The kinds of pydantic's schemas that are not floats, and hold none but those of their parts."""
 _ALLOWED = ("extra_behavior", "extra_fields_behavior")
 
 

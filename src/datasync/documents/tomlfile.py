@@ -147,7 +147,7 @@ def _write(value: Any, depth: int, parts: list[str]) -> None:
 def _number(text: str) -> str:
     """A float as JSON spells it, digit by digit."""
     if text.lstrip("+-") in ("inf", "nan"):
-        raise ValueError(f"{text} is no number of JSON; put it in quotes")
+        raise ValueError(f"{text} is not a JSON number; put it in quotes")
     return text.lstrip("+").replace("_", "")
 
 

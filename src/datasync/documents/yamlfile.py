@@ -316,7 +316,7 @@ class _Value:
             return str(text.lower())
         number = _json_number(text)
         if number is None:
-            raise _Wrong(f"{text} is no number of JSON; put it in quotes", node.start_mark)
+            raise _Wrong(f"{text} is not a JSON number; put it in quotes", node.start_mark)
         return number
 
     def _members(self, node: Any, above: tuple[Any, ...]) -> Members:

@@ -256,7 +256,7 @@ class Client:
                 self._channel = None  # what is under way keeps it
 
     def understood(self, reply: M | None) -> M:
-        """An answer that came. Raises `Disconnected` where its bytes are no message."""
+        """An answer that came. Raises `Disconnected` where its bytes are not a message."""
         if reply is None:
             raise foreign(self.access.authority, _PROTOCOL, "a message is not understood")
         return reply

@@ -1,5 +1,5 @@
 """The methods of a service as grpc takes them. What cannot be parsed ends its call,
-and is no news for the log."""
+and is not news for the log."""
 
 from __future__ import annotations
 

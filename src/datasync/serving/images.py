@@ -142,7 +142,7 @@ class Images:
             self._end(image)
 
     def forget(self) -> None:
-        """The state is another one: who comes now wants that."""
+        """The state is another one: newcomers want that."""
         for image in self._newest.values():
             image.newest = False
         self._newest.clear()
@@ -239,7 +239,7 @@ class Images:
             del self._newest[scopes]
 
     def _revoke(self) -> None:
-        """G9: who reads too slowly begins again, behind those who wait."""
+        """G9: a reader that is too slow begins again, behind those who wait."""
         due = asyncio.get_running_loop().time() - _PATIENCE
         for image, scopes in self._held.items():
             if image.since <= due:

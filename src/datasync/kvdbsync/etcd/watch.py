@@ -273,7 +273,7 @@ class Watch:
             raise errors.read_error(error, endpoint) from None
         if response is grpc.aio.EOF:
             raise Disconnected(f"{endpoint}: the server ended the watch")
-        if not isinstance(response, pb.WatchResponse):  # bytes that are no message
+        if not isinstance(response, pb.WatchResponse):  # bytes that are not a message
             raise errors.not_etcd(endpoint)
         return response
 

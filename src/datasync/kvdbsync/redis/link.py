@@ -348,7 +348,7 @@ class Link(asyncio.Protocol):
 
 
 def _said(hello: dict[bytes, Any], name: bytes) -> str:
-    """What a server says of itself, as text; nothing where that is no text."""
+    """What a server says of itself, as text; nothing where that is not text."""
     value = hello.get(name)
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
 

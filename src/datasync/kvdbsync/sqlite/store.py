@@ -65,7 +65,7 @@ _BEHIND = (
     "SELECT revision, nonce, NULL FROM log WHERE revision = ? UNION ALL"
     " SELECT revision, nonce, changes FROM log WHERE revision > ? LIMIT ?"
 )
-"""In the order of the table, which who reads it checks."""
+"""In the order of the table; those who read it check that."""
 _PRUNE = (
     "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log "
     "ORDER BY revision"

@@ -66,7 +66,7 @@ export async function valueOf(key, known = null) {
 }
 
 /** Read the events of `path`, behind the one with the id `last`, until the stream ends; each is {type, id, data}. The
- * agent is told that this is its own page, which is no remote watcher. */
+ * agent is told that this is its own page, which is not a remote watcher. */
 export async function* events(path, last) {
   const answer = await request(path, { headers: { "datasync-page": "1", ...(last && { "last-event-id": last }) } });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

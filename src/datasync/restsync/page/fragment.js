@@ -16,7 +16,7 @@ export function pointed() {
 /** The fragment that points at it. */
 export const fragment = (kind, name) => `#${kind}=${encodeURIComponent(name)}`;
 
-/** Point at it, without a new entry in the history: going through the keys is no navigation. */
+/** Point at it, without a new entry in the history: going through the keys is not navigation. */
 export function point(kind, name) {
   history.replaceState(null, "", fragment(kind, name));
 }

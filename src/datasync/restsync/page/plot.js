@@ -7,7 +7,7 @@ let shown = null;
 let pointed = null;
 
 /** Draw `values`, changes a second in steps of `step` seconds, the last of which ended at `until`. What is older than
- * `started` is no rate of zero: nobody was there to count. */
+ * `started` is not a rate of zero: nobody was there to count. */
 export function plot({ step, until, values }, started) {
   const lived = started === null ? 0 : Math.max(0, Math.min(values.length, Math.ceil((until - started) / step)));
   shown = { step, until, values, begin: values.length - lived };
