@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -152,6 +153,25 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
 
     asyncio.run(write())
     asyncio.run(read())
+
+
+def test_a_key_that_is_written_as_it_expires_stays() -> None:
+    """By a handler that is shown, just before, what a session covers from now on."""
+
+    async def main() -> None:
+        source = MemorySource()
+        await source.commit([Put("k", b"old", ttl=0.05)])
+
+        def write() -> None:
+            source._commit([Put("k", b"new")], reply=False)
+
+        asyncio.get_running_loop().call_later(0.01, source.widenings.call, write)
+        time.sleep(0.1)  # noqa: ASYNC251 - so that both are due in the same turn of the loop
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert await source.get("k") == (b"new", 2)
+
+    asyncio.run(main())
 
 
 def test_a_name_that_moves_the_cursor_is_shown_escaped() -> None:

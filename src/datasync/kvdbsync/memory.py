@@ -303,14 +303,17 @@ class MemorySource(Source):
         if ttl is not None:
             loop = asyncio.get_running_loop()
             when = loop.time() + ttl
-            self._expiries[key] = when, loop.call_at(when, self._expired, key)
+            self._expiries[key] = when, loop.call_at(when, self._expired, key, when)
 
-    def _expired(self, key: str) -> None:
+    def _expired(self, key: str, when: float) -> None:
         self.widenings.now()
+        running = self._expiries.get(key)
+        if running is None or running[0] != when:  # G10: a handler has just written it
+            return
         changes: list[tuple[str, bytes | None]] = []
-        if self._delete(Delete(key), changes):
-            self._note(changes, _CHANGE_BYTES)
-            self._publish(changes)
+        self._delete(Delete(key), changes)
+        self._note(changes, _CHANGE_BYTES)
+        self._publish(changes)
 
     def _clear_log(self) -> None:
         """A session that resumes later gets a snapshot."""
@@ -332,7 +335,7 @@ class MemorySource(Source):
         self._sessions.clear()
         for key, (when, timer) in self._expiries.items():
             timer.cancel()
-            self._expiries[key] = when, loop.call_at(when, self._expired, key)
+            self._expiries[key] = when, loop.call_at(when, self._expired, key, when)
 
 
 class _Listing(list[Item]):
