@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.helpers.order import begun_early
 from tests.helpers.servers import children
 
 T = TypeVar("T")
@@ -31,11 +32,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, lambda number, frame: None)
 
 
+@pytest.hookimpl(trylast=True)  # what is left of them once some are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what needs a quiet moment: one worker gets all of it,
-    and few of the others wait for a turn.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+    """No worker waits at the end for what takes long."""
+    items[:] = begun_early(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def pytest_collection_finish() -> None:

@@ -73,3 +73,24 @@ def test_what_needs_a_quiet_moment_has_it(tmp_path: Path) -> None:
     )
     out = said(suite("-n", "2", directory=tmp_path))
     assert "4 passed" in out, out
+
+
+def test_what_takes_long_is_begun_first(tmp_path: Path) -> None:
+    """One half of the workers begin with what needs a quiet moment, the other half with the rest."""
+    (tmp_path / "test_some.py").write_text(
+        "import os, pathlib, pytest\n\n"
+        "@pytest.fixture(autouse=True)\n"
+        "def begun(request):\n"
+        "    with pathlib.Path(__file__).with_name(os.environ['PYTEST_XDIST_WORKER']).open('a') as file:\n"
+        "        file.write(request.node.name + '\\n')\n\n"
+        "@pytest.mark.parametrize('number', range(21))\n"
+        "def test_short(number): pass\n\n"
+        "@pytest.mark.long\n"
+        "def test_long(): pass\n\n"
+        "@pytest.mark.alone('here')\n"
+        "def test_alone(): pass\n"
+    )
+    out = said(suite("-n", "2", "--dist", "worksteal", directory=tmp_path))
+    assert "23 passed" in out, out
+    first = {(tmp_path / worker).read_text().splitlines()[0] for worker in ("gw0", "gw1")}
+    assert first == {"test_alone", "test_long"}

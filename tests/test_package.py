@@ -48,6 +48,7 @@ def call(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_the_wheel_works_with_nothing_but_msgspec(tmp_path: Path) -> None:
     call(

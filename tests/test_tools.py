@@ -93,6 +93,7 @@ def test_a_source_file_that_has_too_much_in_it_is_found(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.once
 @pytest.mark.parametrize("name", runner.names())
 def test_every_benchmark_runs_and_prints_json_lines(name: str) -> None:

@@ -32,6 +32,7 @@ schemes = pytest.mark.parametrize("scheme", ["grpc+watch", "http"])
 trees = pytest.mark.parametrize("protocols", [("grpc", "http", "grpc"), ("http", "grpc", "http")])
 
 
+@pytest.mark.long
 @trees
 @pytest.mark.once
 def test_three_levels_keep_the_guarantees_while_they_are_killed(
@@ -96,6 +97,7 @@ async def _begins_with(url: str, key: str) -> None:
         assert key in {kv.key for kv in probe.resyncs[0].values[""]}
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_chaos_in_a_tree_finds_nothing() -> None:
     async def one_round() -> Sequence[str]:

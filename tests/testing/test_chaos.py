@@ -37,6 +37,7 @@ from tests.helpers.servers import commands_with
 pytestmark = pytest.mark.once
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["memory", "sqlite"])
 def test_a_short_round_finds_nothing(
     scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

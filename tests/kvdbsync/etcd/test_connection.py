@@ -22,6 +22,7 @@ from tests.helpers.load import watched as recorded
 from tests.helpers.servers import listening, require, scratch
 
 
+@pytest.mark.long
 @versions
 def test_cut_at_every_frame(version: str) -> None:
     """At each frame of what a session begins with, of its snapshot of several pages,
@@ -88,6 +89,7 @@ def test_a_write_whose_answer_is_cut_off_is_unknown(version: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 @pytest.mark.once
 @versions
 def test_several_endpoints(version: str) -> None:

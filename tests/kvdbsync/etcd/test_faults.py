@@ -40,6 +40,7 @@ from tests.helpers.faults import (
 from tests.helpers.load import QUICK, Watched, seen, state_of, writing
 
 
+@pytest.mark.long
 @versions
 def test_killed_20_times_under_load(version: str) -> None:
     async def main() -> None:
@@ -431,6 +432,7 @@ def test_a_source_of_two_is_closed_with_the_last_of_them() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_memory_is_flat_over_writes_that_fail() -> None:
     """Refused, conflicting and of unknown outcome, 100 kB each: some 4,500."""

@@ -201,6 +201,7 @@ def test_a_slow_line_is_given_smaller_pages(version: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 @versions
 def test_a_first_page_that_takes_too_long_is_asked_for_in_smaller_parts(version: str) -> None:
     async def main() -> None:

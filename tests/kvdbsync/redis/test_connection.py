@@ -21,6 +21,7 @@ from tests.helpers.redis.redis_server import RedisServer, Tls, issued, redis_ser
 from tests.helpers.servers import free_ports, listening, scratch
 
 
+@pytest.mark.long
 def test_cut_at_every_frame() -> None:
     """At each frame of what a session begins with, of its snapshot of several pages,
     and of the first changes.

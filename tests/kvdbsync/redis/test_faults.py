@@ -457,6 +457,7 @@ def test_caught_up_holds_what_others_were_told_is_done() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_writes_that_are_refused_or_unknown_leave_nothing() -> None:
     async def main() -> None:
