@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -96,9 +97,6 @@ class RestApp:
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
         self._events = Events(hub, limits, watched=status is not None)
-        self._description = msgspec.json.encode(
-            description(limits, secured=admits is not None, panels=panels is not None)
-        )
         self._page = {
             f"{_PAGE}{file.name}": (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]])
             for file in files("datasync.restsync").joinpath("page").iterdir()
@@ -252,6 +250,12 @@ class RestApp:
                 503, "NotReady", "the state is not complete yet", ((b"retry-after", b"1"),)
             )
         await exchange.answer_json({"ready": True})
+
+    @functools.cached_property
+    def _description(self) -> bytes:
+        """Made for who asks first: it takes longer than all else that a start does here."""
+        secured, panels = self._admits is not None, self._panels is not None
+        return msgspec.json.encode(description(self.limits, secured=secured, panels=panels))
 
     async def _show_description(self, exchange: Exchange) -> None:
         _only_get(exchange)
