@@ -1,4 +1,4 @@
-"""kafka://: one broker behind a proxy, and a topic with one partition."""
+"""kafka:// and kafkas://: one broker behind a proxy, and a topic with one partition."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasync.testing.chaos import kafka_topics as topics
 from datasync.testing.chaos.kafka_server import KafkaServer
+from datasync.testing.chaos.kafka_tls import KafkaTls
 from datasync.testing.chaos.process import program
-from datasync.testing.chaos.proxy import Kafka, TcpProxy
+from datasync.testing.chaos.proxy import Kafka, TcpProxy, Tls
 from datasync.testing.chaos.store import Begin, Fault, Log, Proxied, line_faults, process_faults
 from datasync.testing.commands import Missing
 
@@ -54,13 +56,19 @@ class KafkaStore(Proxied):
 
     singly = True
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
         program("java", "apt-get install -y default-jre-headless")
         jars = _jars()
-        self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
-        self._server = server = KafkaServer(jars, self._directory)
+        self._directory = directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
+        self._tls = tls = KafkaTls(directory) if scheme == "kafkas" else None
+        self._server = server = (
+            KafkaServer(jars, directory)
+            if tls is None
+            else KafkaServer(jars, directory, proxied="SSL", settings=tls.settings)
+        )
         self.logs = [server.log]
-        self.proxy = proxy = TcpProxy(server.behind, Kafka)
+        self.proxy = proxy = TcpProxy(server.behind, Kafka if tls is None else Tls)
         proxy.port = server.proxied
         self._topic = "chaos"
         self._seen = 0
@@ -70,6 +78,8 @@ class KafkaStore(Proxied):
         self.faults = line_faults(proxy) | process_faults(server) | {
             "compaction": Fault("server", 3, self._compact),
         }  # fmt: skip
+        if tls is not None:
+            self.faults |= tls.certificates.faults(proxy, partial(tls.reload, server))
         self.renewals = {"the topic recreated": self._renew}
         self.left_out = {
             "transactions": "a plain client does not tell which records were written together",
@@ -77,10 +87,13 @@ class KafkaStore(Proxied):
         }
 
     async def start(self) -> None:
+        if self._tls is not None:
+            await self._tls.lay_out()
         await self._server.start()
         await self._make()
         await self.proxy.start()
-        self.url = f"kafka://127.0.0.1:{self.proxy.port}/{self._topic}?timeout=3"
+        tls = "" if self._tls is None else f"&{self._tls.certificates.client}"
+        self.url = f"{self._scheme}://127.0.0.1:{self.proxy.port}/{self._topic}?timeout=3{tls}"
         self.direct = f"kafka://127.0.0.1:{self._server.port}/{self._topic}?timeout=3"
 
     async def aclose(self) -> None:

@@ -35,10 +35,10 @@ def _redis(scheme: str) -> Store:
     return RedisStore(scheme)
 
 
-def _kafka() -> Store:
+def _kafka(scheme: str) -> Store:
     from datasync.testing.chaos.kafka import KafkaStore  # with the extra [kafka]
 
-    return KafkaStore()
+    return KafkaStore(scheme)
 
 
 def _served(scheme: str) -> Store:
@@ -50,12 +50,12 @@ def _served(scheme: str) -> Store:
 SCHEMES: dict[str, Callable[[], Store]] = {
     "memory": _memory,
     "sqlite": _sqlite,
-    "kafka": _kafka,
 } | {
     name: partial(make, name)
     for make, names in {
         _etcd: ("etcd", "etcds"),
         _redis: ("redis", "rediss"),
+        _kafka: ("kafka", "kafkas"),
         _served: ("http", "https", "grpc+watch", "grpcs+watch"),
     }.items()
     for name in names
