@@ -47,7 +47,7 @@ def test_three_levels_keep_the_guarantees_while_they_are_killed(
         try:
             async with contextlib.AsyncExitStack() as stack:
                 follow, history = stack.enter_async_context, (began.history, began.revision)
-                root = await follow(writing(url, pause=0.002))
+                root = await follow(writing(url, pause=0.01))
                 below = await follow(writing(tree.urls[-1], pause=0.01))
                 leaves = [
                     await follow(watched(at, history=history[0], revision=history[1]))
