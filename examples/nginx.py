@@ -78,10 +78,15 @@ class Nginx:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.files = home / "conf.d"
+        self._lock = threading.Lock()
         self.files.mkdir(parents=True, exist_ok=True)
         if not (home / "nginx.conf").exists():
             (home / "nginx.conf").write_text(MAIN)
-        self._lock = threading.Lock()
+
+    def read(self, pattern: str) -> dict[str, str]:
+        """The files that are in place, by name."""
+        with self._lock:
+            return {path.name: path.read_text() for path in self.files.glob(pattern)}
 
     def install(self, file: str, text: str | None) -> None:
         """Let that file be in place and in force; None: no such file.
@@ -182,9 +187,9 @@ class Files(Kind[V | None, None], Generic[V]):
         self, expected: Mapping[str, V | None], keys: Collection[str] | None
     ) -> list[Found[V | None, None]]:
         found: list[Found[V | None, None]] = []
-        for path in self.nginx.files.glob(f"{self.type.__name__.lower()}-*.conf"):
-            key = self.prefix + path.stem.partition("-")[2]
-            found.append(Found(key, self._value(key, path.read_text()), None, ours=True))
+        for file, text in self.nginx.read(self._file(f"{self.prefix}*")).items():
+            key = self.prefix + file.partition("-")[2].removesuffix(".conf")
+            found.append(Found(key, self._value(key, text), None, ours=True))
         return found
 
     def _file(self, key: str) -> str:
