@@ -1,5 +1,6 @@
 """An agent that keeps the network of a machine as it is stored: interfaces, addresses, routes.
 
+    pip install 'datasync[sqlite]' pyroute2
     unshare --net python examples/network.py sqlite:///network.db      # as root
 
 It works in the network namespace that it is started in; `unshare` makes one of its own. From

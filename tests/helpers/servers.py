@@ -22,7 +22,7 @@ from datasync.testing.chaos.process import PATIENCE, Process, StoredProcess, ans
 
 __all__ = [
     "PATIENCE", "Announce", "Process", "StoredProcess", "answers", "built", "child", "children",
-    "commands_with", "connections_to", "drip", "free_ports", "listening", "missing", "quietly",
+    "commands_with", "connections_to", "drip", "free_ports", "impossible", "listening", "missing", "quietly",
     "require", "started", "until",
 ]  # fmt: skip
 
@@ -38,8 +38,12 @@ def quietly(line: str) -> None:
 
 
 def missing(what: str, install: str) -> NoReturn:
-    """Skip the test because `what` is not there; where DATASYNC_REQUIRE_SERVERS is set, fail it."""
-    text = f"{what} is missing; install it with: {install}"
+    """Skip the test because `what` is not there; see `impossible`."""
+    impossible(f"{what} is missing; install it with: {install}")
+
+
+def impossible(text: str) -> NoReturn:
+    """Skip the test for that reason; where DATASYNC_REQUIRE_SERVERS is set, fail it."""
     if os.environ.get("DATASYNC_REQUIRE_SERVERS", "") not in ("", "0"):
         pytest.fail(text, pytrace=False)
     pytest.skip(text)

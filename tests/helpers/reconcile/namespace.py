@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.helpers.servers import missing, require
+from tests.helpers.servers import impossible, require
 
 __all__ = ["in_namespace", "ip", "links", "require_namespace"]
 
@@ -22,7 +22,7 @@ _LIMIT = 120.0
 def in_namespace(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run it in a thread that is in a network namespace of its own, with what it starts there.
 
-    Skips the test where that is not allowed; see `missing`.
+    Skips the test where that is not allowed; see `impossible`.
     """
     require("ip", "apt-get install iproute2")
     problem: list[OSError] = []
@@ -46,20 +46,20 @@ def in_namespace(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     thread.start()
     thread.join()
     if problem:
-        missing(f"the right to make a network namespace ({problem[0].strerror})", "sudo")
+        impossible(f"no network namespace can be made here: {problem[0]}; run the tests as root")
     if failed:
         raise failed[0]
 
 
 def require_namespace() -> None:
-    """Skip the test where nobody may make a network namespace with `unshare`; see `missing`."""
+    """Skip the test where nobody may make a network namespace with `unshare`; see `impossible`."""
     program = require("unshare", "apt-get install util-linux")
     require("ip", "apt-get install iproute2")
     done = subprocess.run(
         [program, "--map-root-user", "--net", "true"], capture_output=True, text=True, timeout=60
     )
     if done.returncode:
-        missing(f"the right to make a network namespace ({done.stderr.strip()})", "sudo")
+        impossible(f"no network namespace can be made here: {done.stderr.strip()}")
 
 
 def ip(line: str) -> str:
