@@ -88,8 +88,8 @@ def test_what_is_not_applied_is_shown_with_its_reason_and_the_rest_is_counted() 
             now = rec.status()
         assert now.answered
         assert now.kinds == [
-            KindStatus("Things", "x/", {State.PENDING: 1, State.APPLIED: 2, State.INVALID: 1}),
-            KindStatus("Things", "y/", {State.FAILED: 1}),
+            KindStatus("Things", "x/", {"pending": 1, "applied": 2, "invalid": 1}),
+            KindStatus("Things", "y/", {"failed": 1}),
         ]
         bad, waits, fails = now.objects
         assert bad == ObjectStatus("x/bad", "x/", State.INVALID, "it is bad")

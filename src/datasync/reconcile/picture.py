@@ -52,9 +52,8 @@ class Picture:
 
     def kind(self, kind: Handlers) -> KindStatus:
         """One kind."""
-        return KindStatus(
-            kind.name, kind.prefix, self.count(kind), self._planner.why_unread(kind)
-        )  # fmt: skip
+        objects = {state.value: number for state, number in self.count(kind).items()}
+        return KindStatus(kind.name, kind.prefix, objects, self._planner.why_unread(kind))
 
     def objects(self, since_epoch: Callable[[float], float]) -> list[ObjectStatus]:
         """Those that are not applied, in the order of their keys.

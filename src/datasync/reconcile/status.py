@@ -40,13 +40,13 @@ class KindStatus(msgspec.Struct, frozen=True):
 
     name: of its class.
     prefix: where its objects are stored.
-    objects: how many there are, by state.
+    objects: how many there are, by the value of their state: `{"applied": 12, "pending": 1}`.
     unread: why nobody knows yet what there is; empty where that is known.
     """
 
     name: str
     prefix: str
-    objects: dict[State, int]
+    objects: dict[str, int]
     unread: str = ""
 
 
