@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from datasync import DataSync
+from datasync.reconcile import Kind, Reconciler
 from tests.helpers.servers import require
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -92,13 +93,22 @@ async def exported() -> dict[str, set[str]]:
 
         async def ignore(_: object) -> None: ...
 
+        class Things(Kind[bytes, None]):
+            async def create(self, key: str, value: bytes) -> None: ...
+
+            async def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
         sync.watcher("", name="it")(ignore)
+        rec = Reconciler(sync)
+        rec.add("net/", Things())
+        await rec.start()
         await sync.ready(60)
         url = (await sync.serve_status("127.0.0.1:0")).url
         async with aiohttp.ClientSession() as client:
             for _ in range(2):  # the second answer counts the first
                 async with client.get(f"{url}/metrics") as answer:
                     text = await answer.text()
+        await rec.aclose()
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -284,3 +284,26 @@ def test_what_is_foretold_is_what_is_done(seed: int) -> None:
                     assert one == Unapplied(one.key, state or State.PENDING, reason)
 
     asyncio.run(main())
+
+
+def test_others_have_their_turn_and_several_are_made_one_after_the_other() -> None:
+    async def main() -> None:
+        stored = {f"x/{number}": Thing(needs=["x/0"] if number else []) for number in range(1000)}
+        async with agent(stored) as it:
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            counting = asyncio.create_task(count())
+            values = {key: Thing(1) for key in stored}
+            previews = await asyncio.gather(it.rec.plan(values), it.rec.plan({"x/0": Thing(1)}))
+            counting.cancel()
+            assert [len(one.operations) for one in previews] == [1000, 1]
+            assert turns > 1000
+            assert not it.rec._planning.locked()
+
+    asyncio.run(main())

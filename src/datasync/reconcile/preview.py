@@ -24,6 +24,10 @@ from datasync.reconcile.states import State
 __all__ = ["PlanRequest", "PlannedOperation", "Preview", "Unapplied", "previewed", "values_in"]
 
 
+_PORTION = 200
+"""Values that are decoded at a time."""
+
+
 class PlannedOperation(msgspec.Struct, frozen=True):
     """An operation that would be carried out.
 
@@ -90,41 +94,48 @@ async def previewed(
     is_watched: whether what is stored under a key reaches the first one.
     decode: makes the value of a key from its bytes.
     """
+    ignored = sorted(key for key in values if not is_watched(key))
+    given: dict[str, Any] = {}
+    undecodable: dict[str, str] = {}
+    for number, (key, value) in enumerate([*values.items()]):
+        if number % _PORTION == 0:
+            await asyncio.sleep(0)
+        if is_watched(key):
+            try:
+                given[key] = decode(key, value) if isinstance(value, bytes) else value
+            except DecodeError as error:
+                undecodable[key] = str(error)
+
+    # from here to the copy nothing comes in between
     stored = {
         key: value
         for key, node in live.graph.nodes.items()
         if (value := stored_of(node)) is not ABSENT
     }
-    put: dict[str, Any] = {}
-    delete = [] if prune is None else [k for k in stored if k.startswith(prune) and k not in values]
-    undecodable: dict[str, str] = {}
-    for key, value in values.items():
-        if not is_watched(key):
-            continue
-        if value is None:
-            delete.append(key)
-            continue
-        try:
-            meant = decode(key, value) if isinstance(value, bytes) else value
-        except DecodeError as error:
-            undecodable[key] = str(error)
-            continue
-        if key not in stored or not same(stored[key], meant):
-            put[key] = meant
-
+    put = {
+        key: value
+        for key, value in given.items()
+        if value is not None and not (key in stored and same(stored[key], value))
+    }
+    delete = [key for key, value in given.items() if value is None]
+    if prune is not None:
+        delete += [key for key in stored if key.startswith(prune) and key not in values]
     rehearsal = Rehearsal(live, kinds)
     for _ in rehearsal.take_over():
         await asyncio.sleep(0)
-    done, unapplied = rehearsal.play(put, delete)
+    operations = []
+    for op in rehearsal.play(put, delete):
+        operations.append(_planned(op))
+        await asyncio.sleep(0)
     return Preview(
-        list(map(_planned, done)),
+        operations,
         [
             Unapplied(node.key, node.state, reason_of(rehearsal.planner, node))
-            for node in unapplied
+            for node in rehearsal.unapplied(put)
             if node.state is not None
         ],
         undecodable,
-        sorted(key for key in values if not is_watched(key)),
+        ignored,
     )
 
 

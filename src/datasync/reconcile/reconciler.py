@@ -96,6 +96,8 @@ class Reconciler:
         self._picture = Picture(self._planner)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
         self._panel: ReconcilerPanel | None = None
+        self._planning = asyncio.Lock()
+        """One copy of all that is known is enough at a time."""
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._reading = Reader(self._planner, ack_timeout / 2, retry, self._has_read)
         self._watch: Watch[Any] | None = None
@@ -295,8 +297,8 @@ class Reconciler:
     ) -> Preview:
         """What would it change to store these values now? Nothing is changed, read or written.
 
-        It takes about as long as the start does with as many objects, and lets others have their
-        turn meanwhile. Operations that run are taken to succeed.
+        It takes a part of the time that the start takes with as many objects, and lets others have
+        their turn meanwhile; one is made after the other. Operations that run are taken to succeed.
 
         values: by key: as the kind has them, bytes as they are stored, or None for a delete; or the
             name of a file with them (YAML, JSON, JSON lines, TOML or .env), as `datasync apply` has
@@ -317,10 +319,11 @@ class Reconciler:
         if not self._answered.is_set():
             raise NotReady("the store has not said yet what is stored; ask again later")
         watched = tuple(prefix for prefix, (_, _, derived) in self._kinds.items() if not derived)
-        return await previewed(
-            self._planner, [handlers for handlers, _, _ in self._kinds.values()],
-            lambda key: key.startswith(watched), self._watch.decode, values, prune,
-        )  # fmt: skip
+        async with self._planning:
+            return await previewed(
+                self._planner, [handlers for handlers, _, _ in self._kinds.values()],
+                lambda key: key.startswith(watched), self._watch.decode, values, prune,
+            )  # fmt: skip
 
     async def wait(self, key: str, state: State | None, timeout: float | None = None) -> None:
         """Wait until the object is in that state.

@@ -60,21 +60,20 @@ class Rehearsal:
             yield
         planner.changes()
 
-    def play(
-        self, put: Mapping[str, Any], delete: Iterable[str]
-    ) -> tuple[list[Operation], list[Node]]:
-        """One transaction: what is done, in order, and the objects that it leaves otherwise than
-        they are to be."""
-        planner = self.planner
+    def play(self, put: Mapping[str, Any], delete: Iterable[str]) -> Iterator[Operation]:
+        """One transaction: what is done, in order."""
         for key in delete:
-            planner.delete(key)
+            self.planner.delete(key)
         for key, value in put.items():
-            planner.put(key, value)
-        done = list(self._carry_out())
-        touched = sorted({*put, *(change.key for change in planner.changes())})
-        nodes = [planner.graph.nodes[key] for key in touched if key in planner.graph.nodes]
+            self.planner.put(key, value)
+        yield from self._carry_out()
+
+    def unapplied(self, put: Iterable[str]) -> list[Node]:
+        """The objects that were put, or have changed, and are not as they are to be."""
+        nodes = self.planner.graph.nodes
+        touched = sorted({*put, *(change.key for change in self.planner.changes())})
         fine = (None, State.APPLIED, State.UNMANAGED)
-        return done, [node for node in nodes if node.state not in fine]
+        return [nodes[key] for key in touched if key in nodes and nodes[key].state not in fine]
 
     def _carry_out(self) -> Iterator[Operation]:
         planner = self.planner
