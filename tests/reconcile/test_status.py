@@ -13,6 +13,7 @@ import pytest
 
 from datasync import Backoff, DataSync, NotApplied, UsageError
 from datasync.reconcile import (
+    Found,
     Kind,
     KindStatus,
     Needs,
@@ -286,5 +287,43 @@ def test_a_bound_is_a_number() -> None:
         async with agent() as (_, rec, _):
             with pytest.raises(UsageError, match="bound must be an integer >= 1, got 0"):
                 rec.changes(bound=0)
+
+    run(main())
+
+
+def test_what_was_changed_by_hand_shows_from_what_to_what() -> None:
+    class Seen(Kind[Thing, None]):
+        """One object, which others may change."""
+
+        def __init__(self) -> None:
+            self.there: Thing | None = None
+
+        async def create(self, key: str, value: Thing) -> None:
+            self.there = value
+
+        async def update(self, key: str, old: Thing, new: Thing, handle: None) -> None:
+            self.there = new
+
+        async def delete(self, key: str, value: Thing, handle: None) -> None:
+            self.there = None
+
+        async def retrieve(self, expected: object, keys: object) -> list[Found[Thing, None]]:
+            return [] if self.there is None else [Found("x/a", self.there, None, ours=True)]
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec, kind = Reconciler(sync, ack_timeout=20.0), Seen()
+            rec.add("x/", kind, type=Thing)
+            async with rec:
+                await sync.ready(60)
+                await sync.put("x/a", Thing(bad="right"), confirm=60)
+                kind.there = Thing(bad="w\u202erong" + "!" * 400)
+                await rec.refresh()
+                await rec.wait("x/a", State.APPLIED, 60)
+                [repair] = rec.status().plans[-1].operations
+        assert repair.verb is Verb.UPDATE
+        assert repair.new == '{"needs":[],"bad":"right"}'
+        assert repair.old.startswith('{"needs":[],"bad":"w\\u202erong!!')
+        assert len(repair.old) == 301
 
     run(main())

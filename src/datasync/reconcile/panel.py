@@ -25,11 +25,12 @@ from datasync.panels import (
 )
 from datasync.reconcile.drawing import DrawnGraph, DrawnObject
 from datasync.reconcile.handlers import Handlers
+from datasync.reconcile.operations import Verb
 from datasync.reconcile.picture import Picture
 from datasync.reconcile.plans import Plans
 from datasync.reconcile.preview import PlanRequest, Preview
 from datasync.reconcile.states import State
-from datasync.reconcile.status import Outcome, PlanStatus
+from datasync.reconcile.status import OperationStatus, Outcome, PlanStatus
 
 __all__ = ["ReconcilerPanel"]
 
@@ -167,12 +168,17 @@ def _timeline(plan: PlanStatus) -> Timeline:
             step.began,
             max(0.0, length - step.began) if step.duration is None else step.duration,
             _ENDS[step.outcome],
-            _short(step.reason or step.outcome),
+            _short(step.reason or _change(step) or step.outcome),
         )
         for step in plan.operations[:_BARS]
     ]
     more = sum(plan.outcomes.values()) - len(bars)
     return Timeline(f"Plan {plan.number:,}: {_short(plan.cause)}; {said}", length, bars, more)
+
+
+def _change(step: OperationStatus) -> str:
+    """From what to what."""
+    return f"{step.old} → {step.new}" if step.verb is Verb.UPDATE else ""
 
 
 def _short(text: str) -> str:

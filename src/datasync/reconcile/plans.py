@@ -16,6 +16,7 @@ from datasync.reconcile.operations import Verb
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import Operation
 from datasync.reconcile.status import OperationStatus, Outcome, PlanStatus
+from datasync.reconcile.values import in_short
 from datasync.status import LATENCIES, Latency
 
 __all__ = ["Plan", "Plans"]
@@ -28,10 +29,11 @@ _LISTED = 200
 class _Step:
     """An operation, as it is remembered."""
 
-    __slots__ = ("began", "duration", "key", "outcome", "reason", "verb")
+    __slots__ = ("began", "duration", "key", "new", "old", "outcome", "reason", "verb")
 
     def __init__(self, op: Operation, began: float) -> None:
         self.key, self.verb, self.began = op.key, op.verb, began
+        self.old, self.new = in_short(op.key, op.old), in_short(op.key, op.new)
         self.duration: float | None = None
         self.outcome: Outcome = "running"
         self.reason = ""
@@ -57,7 +59,14 @@ class Plan:
         """It, as plain data."""
         listed = [
             OperationStatus(
-                step.key, step.verb, step.began, step.duration, step.outcome, step.reason
+                step.key,
+                step.verb,
+                step.began,
+                step.duration,
+                step.outcome,
+                step.reason,
+                step.old,
+                step.new,
             )
             for step in self.steps.values()
         ]

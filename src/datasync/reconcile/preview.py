@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from datasync.checks import check_key
-from datasync.codec import encode
 from datasync.documents import checked, entries, format_of
-from datasync.errors import BadValue, DecodeError, UsageError
+from datasync.errors import DecodeError, UsageError
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.picture import reason_of
 from datasync.reconcile.planner import Planner
@@ -20,6 +19,7 @@ from datasync.reconcile.rehearsal import Rehearsal, same, stored_of
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Operation
 from datasync.reconcile.states import State
+from datasync.reconcile.values import encoded
 
 __all__ = ["PlanRequest", "PlannedOperation", "Preview", "Unapplied", "previewed", "values_in"]
 
@@ -152,13 +152,4 @@ def values_in(file: pathlib.Path) -> dict[str, bytes]:
 
 
 def _planned(op: Operation) -> PlannedOperation:
-    return PlannedOperation(op.verb, op.key, _shown(op.key, op.old), _shown(op.key, op.new))
-
-
-def _shown(key: str, value: object) -> bytes | None:
-    if value is ABSENT:
-        return None
-    try:
-        return encode(key, value, "json")
-    except BadValue:  # what only a kind makes, for its derived objects
-        return repr(value).encode()
+    return PlannedOperation(op.verb, op.key, encoded(op.key, op.old), encoded(op.key, op.new))

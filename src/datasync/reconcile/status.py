@@ -76,6 +76,8 @@ class OperationStatus(msgspec.Struct, frozen=True):
     began: seconds after the plan began.
     duration: in seconds; None while it runs.
     reason: why it was refused, or failed.
+    old, new: the beginnings of the value that was there, as far as was known, and of the one that
+        it was to have; empty where there is none. So a repair shows what others had made of it.
     """
 
     key: str
@@ -84,6 +86,8 @@ class OperationStatus(msgspec.Struct, frozen=True):
     duration: float | None
     outcome: Outcome
     reason: str = ""
+    old: str = ""
+    new: str = ""
 
 
 class PlanStatus(msgspec.Struct, frozen=True):
