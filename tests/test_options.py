@@ -13,7 +13,7 @@ import pytest
 from datasync import Backoff, DataSync, UsageError
 from datasync.options import Options, WatchOptions
 
-_PLACES = {"sources", "label", "prefix", "write_to"}
+_PLACES = {"sources", "label", "prefix", "write_to", "report_to", "agent"}
 GIVEN = {
     "codec": "proto",
     "recovery": "resync",

@@ -29,7 +29,10 @@ from tests.helpers.reconcile.namespace import require_namespace
 from tests.helpers.servers import PATIENCE, child, free_ports
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [DOCS / "tutorial.md", DOCS / "reconcile.md", *sorted((DOCS / "howto").glob("*.md"))]
+PAGES = [
+    *(DOCS / name for name in ("tutorial.md", "reconcile.md", "reports.md")),
+    *sorted((DOCS / "howto").glob("*.md")),
+]
 
 PORTS = ["8000", "9191", "9192"]
 SERVERS = ("flask ", "gunicorn ", "uvicorn ")

@@ -9,6 +9,7 @@ from datasync.kvdbsync.memory import local
 from datasync.layers import Layer
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff
 from datasync.outcome import Accepted, Verdict
+from datasync.report import KeyReport, Report, Reports
 from datasync.source import Source
 from datasync.status import Status, WatchState
 from datasync.sync import DataSync
@@ -27,9 +28,12 @@ __all__ = [
     "ChangeEvent",
     "DataSync",
     "Event",
+    "KeyReport",
     "KeyVal",
     "Layer",
     "Op",
+    "Report",
+    "Reports",
     "ResyncEvent",
     "Source",
     "Status",

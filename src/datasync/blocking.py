@@ -51,6 +51,7 @@ from datasync.lifetime import Lifetime
 from datasync.loop_thread import LoopThread
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, WatchOptions
 from datasync.outcome import Accepted, Verdict
+from datasync.report import KeyReport, Report, Reports
 from datasync.source import Source
 from datasync.status import Status, StatusAddress, WatchState
 from datasync.stopping import stop_signals
@@ -69,9 +70,12 @@ __all__ = [
     "ChangeEvent",
     "DataSync",
     "Event",
+    "KeyReport",
     "KeyVal",
     "Layer",
     "Op",
+    "Report",
+    "Reports",
     "ResyncEvent",
     "Source",
     "Status",
@@ -447,6 +451,16 @@ class DataSync:
         with contextlib.suppress(StopAsyncIteration):
             while True:
                 yield from self._home.wait(anext, pages)
+
+    @_as(aio.DataSync.reports)
+    def reports(self, prefix: str) -> Iterator[Report]:
+        reports = self._home.call(self._inner.reports, prefix)
+        try:
+            with contextlib.suppress(StopAsyncIteration):
+                while True:
+                    yield self._home.wait(anext, reports)
+        finally:
+            self._home.wait(reports.aclose)
 
     @_as(aio.DataSync.of_agent)
     def of_agent(self, label: str) -> DataSync:

@@ -156,23 +156,24 @@ class NotApplied(DataSyncError):
     """The write stands, but the watches did not all accept it.
 
     `verdict` is the worst verdict; `outcomes` maps keys to what became of each, where a handler
-    said so, with its `verdict` and `reason`; `reasons` maps the refused ones of these to why;
-    `revision` is that of the write.
+    said so, with its `verdict` and `reason`, and its `agent` where agents were asked; `reasons`
+    maps the refused ones of these to why; `revision` is that of the write.
     """
 
     def __init__(
         self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome], revision: int | None
     ) -> None:
+        asked = any(said.agent for said in outcomes.values())
         because = "; ".join(
-            f"{key}: {said.reason}"
+            f"{_at(key, said)}: {said.reason}"
             if said.verdict is verdict
-            else f"{key} ({said.verdict.value}): {said.reason}"
+            else f"{_at(key, said)} ({said.verdict.value}): {said.reason}"
             for key, said in outcomes.items()
         )
         super().__init__(
             f"written, but {verdict.value}"
             + (f" ({because})" if because else "")
-            + "; see status() for the watches"
+            + ("; see reports()" if asked else "; see status() for the watches")
         )
         self.verdict = verdict
         self.outcomes = dict(outcomes)
@@ -183,6 +184,10 @@ class NotApplied(DataSyncError):
         self,
     ) -> tuple[type[NotApplied], tuple[Verdict, dict[str, KeyOutcome], int | None]]:
         return type(self), (self.verdict, self.outcomes, self.revision)
+
+
+def _at(key: str, said: KeyOutcome) -> str:
+    return f"{key} at {said.agent}" if said.agent else key
 
 
 class OutcomeUnknown(DataSyncError):

@@ -7,6 +7,7 @@ import msgspec
 from datasync.checks import check_key, check_prefix, is_utf8
 from datasync.errors import BadPrefix, UsageError
 from datasync.rooted import Rooted
+from datasync.scopes import is_prefix
 from datasync.source import Source
 
 __all__ = ["KeySpace"]
@@ -18,6 +19,8 @@ class KeySpace(msgspec.Struct, frozen=True):
     """All keys of the sources, or those below `root`, which are named relative to it."""
 
     root: str = ""
+    reports: str | None = None
+    """The prefix that the DataSync reports to, where a watch of it could see that."""
 
     @classmethod
     def of(cls, label: str | None, prefix: str | None) -> KeySpace:
@@ -44,6 +47,17 @@ class KeySpace(msgspec.Struct, frozen=True):
     def check_key(self, key: str) -> None:
         """Raise `BadKey` unless `key` can name a value here."""
         check_key(key, bool(self.root))
+
+    def check_watched(self, scope: str) -> None:
+        """Raise `UsageError` where a watch of this would see what the DataSync reports of it."""
+        reports = self.reports
+        if reports is not None and (
+            scope.startswith(reports) or (is_prefix(scope) and reports.startswith(scope))
+        ):
+            raise UsageError(
+                f"a watch of {scope!r} would see the reports of this DataSync, of which each would "
+                f"bring the next; watch what lies beside {reports!r}, or choose another report_to="
+            )
 
     def check_prefix(self, prefix: str) -> None:
         """Raise `BadPrefix` unless `prefix` is one here."""

@@ -23,6 +23,7 @@ __all__ = [
     "Verdict",
     "Vote",
     "Votes",
+    "worse_than",
     "worst_of",
 ]
 
@@ -30,7 +31,10 @@ log = logger("datasync")
 
 
 class Verdict(enum.Enum):
-    """What became of a write at the watches; `NotApplied.verdict` carries the worst of them."""
+    """What became of a write at the watches; `NotApplied.verdict` carries the worst of them.
+
+    The last two come by `confirm=Reports(...)` alone.
+    """
 
     ACCEPTED = "accepted"
     UNWATCHED = "unwatched"
@@ -38,6 +42,8 @@ class Verdict(enum.Enum):
     REFUSED = "refused"
     FAILED = "failed"
     OVERDUE = "overdue"
+    SUPERSEDED = "superseded"
+    ABSENT = "absent"
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -48,10 +54,12 @@ class KeyOutcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one key at a watch.
 
     reason: why, as the handler said it.
+    agent: whose watch it is, where agents were asked by their reports.
     """
 
     verdict: Verdict
     reason: str = ""
+    agent: str = ""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -95,6 +103,11 @@ def worst_of(outcomes: Iterable[KeyOutcome]) -> Verdict:
     """The worst of their verdicts; ACCEPTED where there is none."""
     verdicts = (said.verdict for said in outcomes)
     return max(verdicts, key=lambda verdict: _WORSE[verdict._value_], default=Verdict.ACCEPTED)
+
+
+def worse_than(one: Verdict, other: Verdict) -> bool:
+    """Whether the first of two verdicts is the worse one."""
+    return _WORSE[one._value_] > _WORSE[other._value_]
 
 
 def reasons_of(outcomes: Mapping[str, KeyOutcome]) -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -22,8 +23,9 @@ from datasync.layers import Layer, close_sources, open_layers, targets_of
 from datasync.lifetime import Lifetime
 from datasync.options import DEFAULT_NOTIF_TIMEOUT, Backoff, Options, WatchOptions
 from datasync.reading import Reader
+from datasync.report import Report, Reports
 from datasync.shared import closed_on_error
-from datasync.source import Operation, Source
+from datasync.source import Committed, Operation, Source
 from datasync.status import PanelStatus, Status, StatusAddress
 from datasync.stopping import stop_signals
 from datasync.syncbase.engine import Engine
@@ -38,6 +40,8 @@ from datasync.writing import Txn, Writer
 
 if TYPE_CHECKING:
     from datasync.panels import Panel
+    from datasync.reports.agent import Reporter
+    from datasync.reports.asking import Asking
     from datasync.restsync.app import RestApp
     from datasync.restsync.status_page import StatusPage
     from datasync.serving.known import Known
@@ -77,6 +81,10 @@ class DataSync:
         handlers; default 5.
     write_to: the name or names of the sources that take the writes; not needed where there is only
         one source.
+    report_to: where it reports what it has applied and what not, for others to read: a prefix,
+        relative to `prefix` or `label`, in the source that takes the writes, or a URL or Source of
+        its own; by default it does not.
+    agent: the name that it reports under; by default the label.
 
     A DataSync belongs to the event loop and process it is started in: `async with sync:`. Raises
     `BadUrl`, `MissingExtra`, `BadPrefix`, `UsageError`.
@@ -102,6 +110,8 @@ class DataSync:
         ping_timeout: float = 3.0,
         close_timeout: float = 5.0,
         write_to: str | Sequence[str] | None = None,
+        report_to: str | Source | None = None,
+        agent: str | None = None,
     ) -> None:
         if not sources:
             raise UsageError("a DataSync needs a source; for example DataSync('memory://')")
@@ -128,6 +138,13 @@ class DataSync:
             self._options,
         )
         self._sources = [source for source, _, _ in opened]
+        self._writer.ask = self._ask
+        self._asking: dict[str, Asking] = {}
+        self._reporter: Reporter | None = None
+        if report_to is not None:
+            self._report(report_to, label if agent is None else agent)
+        elif agent is not None:
+            raise UsageError("agent= names who reports; give report_to='status/' beside it")
         self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
         self._panels: dict[str, Panel] = {}
@@ -151,6 +168,8 @@ class DataSync:
             source.attach(self.status)
         async with closed_on_error(self.aclose):
             await self._engine.start()
+            if self._reporter is not None:
+                self._reporter.start(self.status)
 
     async def aclose(self) -> None:
         """End every task and close the sources, within `close_timeout` each;
@@ -162,14 +181,27 @@ class DataSync:
         self._watches.clear()
         try:
             try:
-                await self._engine.aclose()
+                await self._reports_ended()
             finally:
-                await close_sources(self._sources, self._options.close_timeout)
+                await self._engine_closed()
             await self._engine.handlers_ended()
         finally:
             # the last, so that the probes answer as long as anything ends
             await self._pages.aclose()
             self._life.stop()
+
+    async def _reports_ended(self) -> None:
+        ending = [asking.aclose() for asking in self._asking.values()]
+        if self._reporter is not None:
+            ending.append(self._reporter.aclose())
+        await asyncio.gather(*ending)
+
+    async def _engine_closed(self) -> None:
+        try:
+            await self._engine.aclose()
+        finally:
+            own = [] if self._reporter is None else self._reporter.own_sources
+            await close_sources([*self._sources, *own], self._options.close_timeout)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -483,16 +515,18 @@ class DataSync:
         *,
         ttl: float | None = None,
         if_revision: int | None = None,
-        confirm: bool | float = False,
+        confirm: bool | float | Reports = False,
     ) -> int | None:
         """Store `value` under `key`; returns its revision where the source has one.
 
         ttl: seconds until it is deleted; by default it stays.
         if_revision: write only if the key is at that revision (0: absent).
-        confirm: wait for the verdict of the watches: True, or at most so many seconds.
+        confirm: wait for the verdict of the watches: True, or at most so many seconds; or, over any
+            store, for that of agents which report there: `Reports("status/")`.
 
-        Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`;
-        `Conflict` where the key is at another revision, `NotApplied` for any verdict but ACCEPTED.
+        Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`,
+        `NotReady` (then nothing was written); `Conflict` where the key is at another revision,
+        `NotApplied` for any verdict but ACCEPTED.
         """
         self._life.check()
         operations: list[Operation] = [self._writer.put(key, value, ttl)]
@@ -506,7 +540,7 @@ class DataSync:
         *,
         prefix: bool = False,
         if_revision: int | None = None,
-        confirm: bool | float = False,
+        confirm: bool | float | Reports = False,
     ) -> bool:
         """Delete `key`, or everything under it where `prefix`.
 
@@ -553,6 +587,24 @@ class DataSync:
         without their values where `keys_only`.
         """
         return self._reader.list(prefix, type, keys_only=keys_only)
+
+    def reports(self, prefix: str) -> AsyncGenerator[Report]:
+        """What agents report below `prefix`, with `report_to=`: first each as it stands, then
+        whenever it reports again; it ends when one stops to iterate, at the latest with `aclose`.
+
+        prefix: ends in a slash, as "status/".
+
+        Raises `BadPrefix`; `UsageError` where this DataSync reports there itself; `WatchClosed`.
+        """
+        from datasync.reports.form import Place  # hashes, which few need
+        from datasync.reports.reader import follow
+
+        self._life.check()
+        self._keys.check_prefix(prefix)
+        place = Place(prefix)
+        names = (f"reports of {prefix or 'everybody'}{'*' * count}" for count in itertools.count())
+        name = next(name for name in names if name not in self._watches)
+        return follow(self.watch(name, place.all_progress, place.all_open), place)
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go:
@@ -605,6 +657,38 @@ class DataSync:
         self._watches[name] = watch
         self._engine.add(sub)
         return watch
+
+    def _report(self, report_to: str | Source, agent: str | None) -> None:
+        """Report from the start on. Raises what `report_to=` and `agent=` may raise."""
+        from datasync.reports.agent import Reporter  # hashes, which few need
+        from datasync.reports.destination import Destination
+
+        sources = [layer.source for layer in self._layers if isinstance(layer.source, Source)]
+        targets = [source for source, _ in self._writer.targets]
+        to = Destination.of(report_to, agent, self._keys, sources, targets)
+        if to.watched:
+            self._keys = msgspec.structs.replace(self._keys, reports=to.place.prefix)
+        layer = self._writer.targets[0][1] if self._writer.targets else None
+        self._reporter = Reporter(self._engine, to, self._options, self._keys.root, layer)
+
+    async def _ask(self, operations: Sequence[Operation], reports: Reports) -> Committed:
+        """Write, and ask agents that report in the same store what became of it."""
+        from datasync.reports.asking import Asking  # hashes, which few need
+        from datasync.reports.form import Place
+
+        prefix = reports.prefix
+        asking = self._asking.get(prefix)
+        if asking is None:
+            self._keys.check_prefix(prefix)
+
+            def register(prefixes: Sequence[str], handler: Handler[bytes]) -> None:
+                name, options = f"answers at {prefix}", WatchOptions(keys=(), after=())
+                self._register(name, prefixes, bytes, None, handler, options)
+
+            source, place = self._writer.targets[0][0], Place(prefix)
+            asking = Asking(self._engine, source, self._keys, place, register)
+            self._asking[prefix] = asking
+        return await asking.commit(operations, reports)
 
     def _known(self, *, writable: bool) -> Known:
         make = load("datasync.serving.known:Known", "rest", "the status page")

@@ -83,10 +83,11 @@ class Watch(Generic[T]):
         type: what the values under it decode to, from now on; by default what the watch was
             registered with: the type of the longest prefix in `types=`, or `type=`.
 
-        Raises `BadPrefix`, `AlreadyRegistered`, `BadValue`, `WatchClosed`.
+        Raises `BadPrefix`, `AlreadyRegistered`, `BadValue`, `UsageError`, `WatchClosed`.
         """
         self._check_open()
         self._keys.check_prefix(prefix)
+        self._keys.check_watched(prefix)
         if self._sub.scopes.has(prefix):
             raise AlreadyRegistered(
                 f"{self.name!r} has the prefix {prefix!r} already; leave this call out"
@@ -217,6 +218,8 @@ def scopes_of(prefixes: Sequence[str], keys: Sequence[str], space: KeySpace) -> 
     scopes = [*prefixes, *keys]
     if not scopes:
         raise UsageError("a watch needs a prefix or keys=; the prefix '' watches everything")
+    for scope in scopes:
+        space.check_watched(scope)
     for scope, times in Counter(scopes).items():
         if times > 1:
             raise AlreadyRegistered(f"{scope!r} is given twice to one watch; give it once")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +25,7 @@ from datasync.keyspace import KeySpace
 from datasync.lifetime import Lifetime
 from datasync.options import Options
 from datasync.outcome import Tally, Verdict
+from datasync.report import Reports
 from datasync.source import (
     Check,
     Committed,
@@ -66,6 +67,8 @@ class Writer:
         self._rooted = bool(keys.root)
         self._options = options
         self.tracing: Tracing | None = None
+        self.ask: Callable[[Sequence[Operation], Reports], Awaitable[Committed]] | None = None
+        """How to do them and ask agents by their reports."""
 
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
@@ -104,10 +107,10 @@ class Writer:
         return Check(key, revision)
 
     def commit(
-        self, operations: Sequence[Operation], confirm: bool | float
+        self, operations: Sequence[Operation], confirm: bool | float | Reports
     ) -> Awaitable[Committed]:
         """Do them, and wait for the verdict if `confirm` (at most so many seconds
-        where it is a number).
+        where it is a number), or for that of agents.
         """
         if not self.targets:
             raise UsageError(
@@ -120,19 +123,28 @@ class Writer:
                 check_options(source, operations)
         if self.tracing is not None:
             return self._traced(self.tracing, operations, confirm)
-        if len(self.targets) > 1:
+        if len(self.targets) > 1 and not isinstance(confirm, Reports):
             return self._to_all(operations, confirm)
         source, layer = self.targets[0]
         if confirm is False:
             return source.commit(operations)
+        if isinstance(confirm, Reports):
+            return self._asking(operations, confirm)
         return self._confirmed(source, layer, operations, confirm)
 
+    def _asking(self, operations: Sequence[Operation], reports: Reports) -> Awaitable[Committed]:
+        assert self.ask is not None
+        return self.ask(operations, reports)
+
     async def _traced(
-        self, tracing: Tracing, operations: Sequence[Operation], confirm: bool | float
+        self, tracing: Tracing, operations: Sequence[Operation], confirm: bool | float | Reports
     ) -> Committed:
         names = [layer.name for _, layer in self.targets]
         with tracing.writing(operations, names, confirm=confirm is not False) as done:
-            committed = await self._to_all(operations, confirm)
+            if isinstance(confirm, Reports):
+                committed = await self._asking(operations, confirm)
+            else:
+                committed = await self._to_all(operations, confirm)
             done(committed)
         return committed
 
@@ -146,13 +158,21 @@ class Writer:
             committed, result = Committed(error.revision), Result(error.verdict, error.outcomes)
         return msgspec.structs.replace(committed, result=result)
 
-    def _check_confirmable(self, confirm: bool | float) -> None:
+    def _check_confirmable(self, confirm: bool | float | Reports) -> None:
         """G10: before anything is written, for "unwatched" would be a guess: watches elsewhere may
         have applied it. Raises `UnsupportedOption`, `UsageError`.
         """
+        if isinstance(confirm, Reports):
+            if len(self.targets) > 1:
+                raise UsageError(
+                    "confirm=Reports(...) asks in one store, and several take the writes; name one "
+                    "with write_to="
+                )
+            return
         if confirm is not True and not _is_time(confirm):
             raise UsageError(
-                f"confirm must be True, False or a positive number of seconds, got {confirm!r}"
+                "confirm must be True, False, a positive number of seconds or Reports(...), got "
+                f"{confirm!r}"
             )
         for source, _ in self.targets:
             if not (
@@ -350,7 +370,7 @@ class Txn:
         self._operations.append(self._writer.check(key, revision))
         return self
 
-    async def commit(self, *, confirm: bool | float = False) -> int | None:
+    async def commit(self, *, confirm: bool | float | Reports = False) -> int | None:
         """Do it. Returns the revision; see `DataSync.put` for `confirm` and what it raises."""
         self._life.check()
         if not self._operations:

@@ -59,7 +59,11 @@ _ERRORS: dict[str, type[DataSyncError]] = {
         "OutcomeUnknown", "Unauthorized", "UnsupportedOption",
     )
 }  # fmt: skip
-_VERDICTS = {pb.Verdict.Value(verdict.name): verdict for verdict in Verdict}
+_VERDICTS = {
+    pb.Verdict.Value(verdict.name): verdict
+    for verdict in Verdict
+    if verdict.name in pb.Verdict.keys()  # noqa: SIM118 - no mapping
+}
 
 
 # -- frames ----------------------------------------------------------------------------------------

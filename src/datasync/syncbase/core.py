@@ -77,6 +77,10 @@ class Core:
         """Whether the first state of all layers that the start waits for is known."""
         return self.coverage.started
 
+    def watched(self, key: str) -> tuple[Subscriber, ...]:
+        """The watches that a key concerns, in their order."""
+        return self._router.match(key)
+
     # -- watches -----------------------------------------------------------------------------------
 
     def add(self, sub: Subscriber) -> None:

@@ -15,7 +15,7 @@ from datasync.outcome import NO_OUTCOMES, KeyOutcome, Tally, Verdict, worst_of
 from datasync.status import LastResync
 from datasync.syncbase import watchlog
 from datasync.syncbase.coverage import Coverage
-from datasync.syncbase.effects import Tracing
+from datasync.syncbase.effects import Tracing, Witness
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Batch, Group
 from datasync.syncbase.mirror import Diff, Mirror, differ
@@ -63,6 +63,7 @@ class Delivery:
         self._known = coverage.knows
         self._out_of_reach = coverage.misses
         self.tracing: Tracing | None = None
+        self.witness: Witness | None = None
         self.timers = Timers()  # when `tick` wants to be called
 
     @property
@@ -428,6 +429,8 @@ class Delivery:
                 outcomes[key] = KeyOutcome(Verdict.REFUSED, why)
 
         box, refused, verdict = sub.mailbox, sub.refused, worst_of(outcomes.values())
+        if outcomes and self.witness is not None:
+            self.witness.settled(sub, out, outcomes)
         was_well = not (sub.trouble.failures or refused)
         began = not refused
         sub.trouble.end()
@@ -475,6 +478,8 @@ class Delivery:
         sub.stats.settle(self.clock(), None)
         if self.tracing is not None:
             self.tracing.settled(sub.name, Verdict.FAILED, NO_OUTCOMES, error)
+        if self.witness is not None:
+            self.witness.failed(sub, out)
         trouble = sub.trouble
         trouble.fail(in_one_line(error), self._wall())
         watchlog.failed(sub, out.event, error)

@@ -13,8 +13,10 @@ import msgspec
 from datasync.events import Event
 from datasync.outcome import KeyOutcome, Verdict
 from datasync.syncbase.mirror import Diff
+from datasync.syncbase.outstanding import Outstanding
+from datasync.syncbase.subscriber import Subscriber
 
-__all__ = ["Onlooker", "Request", "Tracing"]
+__all__ = ["Onlooker", "Request", "Tracing", "Witness"]
 
 
 class Request(msgspec.Struct, gc=False):
@@ -53,3 +55,12 @@ class Tracing(Onlooker, Protocol):
     ) -> None: ...
     def overdue(self, watch: str) -> None: ...
     def closed(self, watch: str) -> None: ...
+
+
+class Witness(Protocol):
+    """Hears, before the event of a watch is gone, that it was not simply applied."""
+
+    def settled(
+        self, sub: Subscriber, out: Outstanding, outcomes: Mapping[str, KeyOutcome]
+    ) -> None: ...
+    def failed(self, sub: Subscriber, out: Outstanding) -> None: ...

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +34,9 @@ from datasync.syncbase.outstanding import Stage
 from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
 from datasync.texts import logger
+
+if TYPE_CHECKING:
+    from datasync.syncbase.standing import Standing
 
 __all__ = ["UNCONFIRMED", "Engine"]
 
@@ -358,6 +362,15 @@ class Engine:
         self._core.delivery.tracing = tracing
         self.look_on(tracing)
 
+    def stand(self) -> Standing:
+        """Keep note, from now on, of what is known of the outcomes; to be called once."""
+        from datasync.syncbase.standing import Standing  # hashes, which few need
+
+        standing = Standing(self._core, self._wall)
+        self._delivery.witness = standing
+        self.look_on(standing)
+        return standing
+
     async def fresh(self) -> None:
         """Wait until all that was committed before is in the core, as far as watches and views
         want it, of the sources that are followed.
@@ -420,6 +433,11 @@ class Engine:
             await future
         finally:
             self._waiters.pop(future, None)
+
+    async def turn(self) -> None:
+        """Wait until the core is told of anything at all. Raises `WatchClosed`."""
+        looks = itertools.count()
+        await self.wait_until(lambda: next(looks) > 0)
 
     @contextlib.contextmanager
     def awaiting(self, verdict: asyncio.Future[Any]) -> Iterator[None]:

@@ -141,6 +141,12 @@ class Mailbox:
         """The number of changes that wait."""
         return self._size if self.folded is None else len(self.folded)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a change of this key waits."""
+        if self.folded is not None and key in self.folded:
+            return True
+        return any(diff[0] == key for group in self.groups for diff in group.diffs)
+
     @property
     def first_seq(self) -> float:
         """The sequence number of the oldest commit in it that has had no outcome yet;

@@ -334,6 +334,13 @@ class Subscriber:
         out = self.outstanding
         return out is not None and out.event is event and out.stage is _OUT
 
+    def has_unsettled(self, key: str) -> bool:
+        """Whether a change of this key is out, or waits."""
+        out = self.outstanding
+        if out is not None and any(change.key == key for change in out.batch.changes):
+            return True
+        return key in self.mailbox
+
     @property
     def is_free(self) -> bool:
         """Whether it may be given an event: it is open, has none, and waits for no retry."""

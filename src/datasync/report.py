@@ -1,0 +1,133 @@
+"""What an agent reports of itself, as readers see it; docs/reports.md has the form in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from datasync.errors import UsageError
+
+__all__ = ["KeyReport", "LayerReport", "Report", "Reports", "WatchReport"]
+
+
+class LayerReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far an agent has settled one of its sources.
+
+    name: what the agent calls it.
+    revision: the newest commit of those that its watches concern of which, and of all before, each
+        watch has said what became of it; None before the first RESYNC, and where the source has no
+        one order.
+    history: which history of the store that revision belongs to; empty where the source has none.
+    """
+
+    name: str
+    revision: int | None = None
+    history: str = ""
+
+
+class KeyReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key that is not simply applied.
+
+    key: by the name that the agent has for it.
+    verdict: "refused", "failed", "pending" or "overdue".
+    reason: why, as the handler said it.
+    digest: the SHA-256, in hex, of the value that this is about; None where it is a delete.
+    since: since when, in seconds since the epoch.
+    watch: the watch that said so; the worst one where several did.
+    attempt: the number of the next try, where datasync tries again; else 1.
+    """
+
+    key: str
+    verdict: str
+    reason: str
+    digest: str | None
+    since: float
+    watch: str
+    attempt: int = 1
+
+
+class WatchReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A watch that does not just follow: what it has not applied may be any key in its scopes.
+
+    name: the watch.
+    state: a `WatchState` value.
+    scopes: its prefixes and keys.
+    reason: the last error; empty where nothing failed.
+    since: since when it is failing or overdue, in seconds since the epoch; 0 where it is not.
+    attempt: the number of the next try.
+    """
+
+    name: str
+    state: str
+    scopes: list[str]
+    reason: str = ""
+    since: float = 0.0
+    attempt: int = 1
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one agent has applied, and what not.
+
+    agent: its name.
+    instance: changes each time that the agent starts.
+    time: when it reported, by its own clock, in seconds since the epoch.
+    lease: seconds; an agent that has not reported for longer is gone, or cannot reach the store.
+    stopped: it was closed in good order.
+    rival: the instance of another agent by the same name that reports there too; None where there
+        is none.
+    layers: how far it has settled each of its sources.
+    scopes: what it watches: prefixes and keys, by the names that it has for them.
+    more_scopes: how many more these are.
+    watches: those of its watches that do not just follow.
+    open: the keys that are not simply applied.
+    """
+
+    agent: str
+    instance: str
+    time: float
+    lease: float
+    stopped: bool
+    rival: str | None
+    layers: Sequence[LayerReport]
+    scopes: Sequence[str]
+    more_scopes: int
+    watches: Sequence[WatchReport]
+    open: Mapping[str, KeyReport]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the agent still is what it reported last, as far as the clocks of both agree."""
+        return not self.stopped and time.time() <= self.time + self.lease
+
+    @property
+    def well(self) -> bool:
+        """Whether all is applied that it watches, up to the positions of its layers."""
+        return not (self.open or self.watches)
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """The agents that a writer asks what became of a write, with `confirm=Reports("status/")`: they
+    report in the same store.
+
+    prefix: where they report, by the names of the writer.
+    agents: their names; "all" (the default) for each that is alive, or "any": then the first that
+        accepts is enough.
+    timeout: seconds to wait for their answers; default 10.
+
+    Raises `UsageError`.
+    """
+
+    prefix: str
+    agents: str | Sequence[str] = "all"
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.agents, str):
+            if self.agents not in ("all", "any"):
+                raise UsageError(f"agents= takes 'all', 'any' or a list; write [{self.agents!r}]")
+        elif not self.agents:
+            raise UsageError("agents=[] asks nobody; name one, or leave it out to ask all")
+        if not isinstance(self.timeout, int | float) or not 0 < self.timeout < float("inf"):
+            raise UsageError(f"timeout must be a positive number of seconds, got {self.timeout!r}")

@@ -1,0 +1,297 @@
+"""The reporter of an agent: keeps what it says of itself in a store up to date, unasked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from datasync.errors import Conflict, DataSyncError, WatchClosed
+from datasync.options import Options
+from datasync.reports.answering import Answering
+from datasync.reports.destination import Destination
+from datasync.reports.form import Digest, Progress, decode_progress, encode
+from datasync.source import Check, Delete, Operation, Put, Source
+from datasync.status import Status
+from datasync.syncbase.engine import Engine
+from datasync.syncbase.layer import Layer
+from datasync.syncbase.runners import runner_for
+from datasync.syncbase.standing import Picture
+from datasync.syncbase.subscriber import Spec, Subscriber
+from datasync.tasks import end_tasks
+from datasync.texts import in_one_line, logger
+
+__all__ = ["LEASE", "Reporter"]
+
+log = logger("datasync.reports")
+
+LEASE = 30.0
+"""Seconds for which a report is good."""
+_RENEW = LEASE / 3
+_PAUSE = 0.2
+"""Seconds between two reports, at least: what changes meanwhile is one report."""
+_SHARE = 20
+"""How many times as long as a report took, of this loop's time, it waits with the next one."""
+_TOGETHER = 100
+"""Operations in one transaction, at most."""
+_SCOPES = 1000
+"""Scopes that a report names, at most."""
+_LAST = 1.0
+"""Seconds that closing waits for the last report."""
+_PAGE = 1000
+
+
+class Reporter:
+    """Writes as often as something has changed, at most a few times a second, and now and then as
+    a sign of life. A store that is lost delays that, and nothing else.
+    """
+
+    def __init__(
+        self, engine: Engine, to: Destination, options: Options, root: str, layer: Layer | None
+    ) -> None:
+        self._engine = engine
+        self._standing = engine.stand()
+        self._answering: Answering | None = None
+        if to.beside and layer is not None:
+            self._answering = Answering(engine, self._standing, to, root, layer)
+            self._watch_tickets(self._answering, to, options)
+        self._to = to
+        self._options = options
+        self._rng = random.Random()  # noqa: S311 - for jitter
+        self._instance = uuid.uuid4().hex
+        self._rival: str | None = None
+        self._records: dict[str, bytes] | None = None
+        """What lies there of our open keys, by name; None where that has to be read first."""
+        self._digest = Digest()
+        self._revision = 0
+        """That of our progress, where the source has conditions."""
+        self._before: Progress | None = None
+        """The progress that lies there."""
+        self._written_at = 0.0
+        self._took = 0.0
+        self._failures = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def own_sources(self) -> Sequence[Source]:
+        """Where it reports to, if that is to be closed with it."""
+        return [self._to.source] if self._to.own else []
+
+    def start(self, status: Callable[[], Status]) -> None:
+        """Report from now on."""
+        if self._to.own:
+            self._to.source.attach(status)
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._run(), name="datasync reports"))
+        if self._answering is not None:
+            answers = self._answer(self._answering)
+            self._tasks.append(loop.create_task(answers, name="datasync answers"))
+
+    async def aclose(self) -> None:
+        """Say that it is over, where the store can be reached, and report no more."""
+        if not self._tasks:
+            return
+        await end_tasks(*self._tasks)
+        if self._failures or self._engine.closed:
+            return
+        with contextlib.suppress(Exception):  # nobody is left to try it again
+            async with asyncio.timeout(min(_LAST, self._options.close_timeout)):
+                await self._report(stopped=True)
+
+    # -- within ------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                wrote = await self._report()
+            except Exception as error:
+                await self._wait_after(error)
+                continue
+            if self._failures:
+                log.info("%s: reports again", self._to.source.name)
+                self._failures = 0
+
+            # whatever changed while it was written is seen by the next look, which finds nothing
+            # before it waits
+            if not wrote:
+                try:
+                    await self._changed()
+                except WatchClosed:
+                    return
+            await asyncio.sleep(max(_PAUSE, _SHARE * self._took))
+
+    def _watch_tickets(self, answering: Answering, to: Destination, options: Options) -> None:
+        """Its own watch, of which reports say nothing, so that it is no circle."""
+        spec = Spec(
+            "tickets", _as_stored, options.backlog, options.ack_timeout, options.resync_timeout
+        )
+        sub = Subscriber(spec, [to.place.all_tickets])
+        sub.runner = runner_for(sub, self._engine, answering.handle)
+        self._standing.aside.add(sub)
+        self._engine.add(sub)
+
+    async def _answer(self, answering: Answering) -> None:
+        failures = 0
+        while True:
+            try:
+                steps = await answering.something()
+            except WatchClosed:
+                return
+            try:
+                await self._commit(steps)
+            except Exception as error:
+                failures += 1
+                if failures.bit_count() == 1:
+                    what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
+                    log.warning("%s: cannot answer: %s", self._to.source.name, what)
+                await asyncio.sleep(self._options.reconnect.delay(failures, self._rng))
+                continue
+            failures = 0
+            answering.written()
+
+    async def _changed(self) -> None:
+        """Wait until the engine was told of anything, or a sign of life is due."""
+        left = self._written_at + _RENEW - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._engine.turn()
+
+    async def _wait_after(self, error: Exception) -> None:
+        if isinstance(error, Conflict):  # another one by this name, or a write of ours came late
+            await asyncio.sleep(_PAUSE * (1 + 4 * self._rng.random()))
+            return
+        self._failures += 1
+        if self._failures.bit_count() == 1:
+            what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
+            log.warning("%s: cannot report: %s", self._to.source.name, what)
+        await asyncio.sleep(self._options.reconnect.delay(self._failures, self._rng))
+
+    async def _report(self, *, stopped: bool = False) -> bool:
+        """Write what is new. Whether there was anything."""
+        if self._records is None:
+            await self._read()
+        assert self._records is not None
+        began = time.perf_counter()
+        picture = self._standing.picture()
+        records = self._wanted(picture)
+        operations = self._steps(self._records, records)
+        progress = self._progress(picture, stopped=stopped)
+        self._took = time.perf_counter() - began
+        due = time.monotonic() >= self._written_at + _RENEW
+        if not (operations or due or self._differs(progress)):
+            return False
+
+        # G10: the progress comes last, so that it never belongs to records that are not there yet
+        key, can = self._to.place.progress(self._to.agent), self._to.source.capabilities
+        last: list[Operation] = [Put(key, encode(progress))]
+        if can.cas:
+            last.insert(0, Check(key, self._revision))
+        if len(operations) + len(last) <= self._together():
+            last, operations = operations + last, []
+        self._records = None  # until it is known that all of it was done
+        await self._commit(operations)
+        committed = await self._to.source.commit(last)
+
+        self._revision = committed.revision or 0
+        self._records, self._before = records, progress
+        self._written_at = time.monotonic()
+        return True
+
+    def _together(self) -> int:
+        """Operations that may be one transaction."""
+        can = self._to.source.capabilities
+        return min(_TOGETHER, can.max_operations or _TOGETHER) if can.transactions else 1
+
+    async def _commit(self, operations: Sequence[Operation]) -> None:
+        most = self._together()
+        for at in range(0, len(operations), most):
+            await self._to.source.commit(operations[at : at + most])
+
+    async def _read(self) -> None:
+        """What lies there, by an earlier life of this agent, or another agent by its name."""
+        place, source, agent = self._to.place, self._to.source, self._to.agent
+        found = await source.get(place.progress(agent))
+        there: Progress | None = None
+        if found is not None:
+            with contextlib.suppress(ValueError):  # somebody else's, or of another form: ours next
+                there = decode_progress(found[0])
+        self._revision = 0 if found is None else found[1]
+        self._look_for_rival(there)
+
+        self._records, self._digest = {}, Digest()
+        root, token = place.open(agent), None
+        while True:
+            items, token = await source.page(root, token, _PAGE)
+            for key, raw, _ in items:
+                self._records[key.removeprefix(root)] = raw
+                self._digest.add(key.removeprefix(root), raw)
+            if token is None:
+                return
+
+    def _look_for_rival(self, there: Progress | None) -> None:
+        """Behind our first report nobody else writes there, unless two have one name."""
+        if self._before is None or there is None or there.instance == self._instance:
+            return
+        if self._rival != there.instance:
+            log.warning(
+                "%s: another agent named %r reports there as well; give each one a name of its own "
+                "with agent=",
+                self._to.source.name,
+                self._to.agent,
+            )
+        self._rival = there.instance
+
+    def _wanted(self, picture: Picture) -> dict[str, bytes]:
+        """The records that are to be there."""
+        wanted = {key: encode(report) for key, report in picture.keys.items()}
+        if picture.complete:
+            return wanted
+        # what an earlier life left is not settled yet
+        assert self._records is not None
+        return {**self._records, **wanted}
+
+    def _steps(self, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Operation]:
+        """From what is there to what is to be there; the digest follows."""
+        root = self._to.place.open(self._to.agent)
+        steps: list[Operation] = []
+        for key, raw in before.items():
+            if key not in after:
+                self._digest.remove(key, raw)
+                steps.append(Delete(root + key))
+        for key, raw in after.items():
+            old = before.get(key)
+            if old != raw:
+                if old is not None:
+                    self._digest.remove(key, old)
+                self._digest.add(key, raw)
+                steps.append(Put(root + key, raw))
+        return steps
+
+    def _progress(self, picture: Picture, *, stopped: bool) -> Progress:
+        return Progress(
+            agent=self._to.agent,
+            instance=self._instance,
+            time=time.time(),
+            lease=LEASE,
+            open=self._digest.value,
+            layers=picture.layers,
+            scopes=picture.scopes[:_SCOPES],
+            more_scopes=len(picture.scopes[_SCOPES:]),
+            watches=picture.watches,
+            stopped=stopped,
+            rival=self._rival,
+        )
+
+    def _differs(self, progress: Progress) -> bool:
+        """Whether it says more than that the agent lives."""
+        before = self._before
+        return before is None or msgspec.structs.replace(before, time=progress.time) != progress
+
+
+def _as_stored(key: str, raw: bytes) -> bytes:
+    return raw

@@ -1,0 +1,161 @@
+"""The side of the agent: it answers the tickets of writers, who want to know what became of what
+they wrote, and sweeps those that nobody waits for any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from datasync.events import ChangeEvent, Event
+from datasync.outcome import KeyOutcome, Verdict
+from datasync.reports.destination import Destination
+from datasync.reports.form import Answer, KeyAnswer, Ticket, decode_ticket, encode
+from datasync.source import Delete, Operation, Put
+from datasync.syncbase.engine import Engine
+from datasync.syncbase.layer import Layer
+from datasync.syncbase.standing import Standing
+from datasync.texts import logger
+
+__all__ = ["KEPT", "Answering"]
+
+log = logger("datasync.reports")
+
+KEPT = 60.0
+"""Seconds that a ticket and its answers outlive the time of who waits, for clocks differ."""
+_SWEEP = 10.0
+"""Seconds between two looks for tickets that are to be swept."""
+
+
+class _Asked(msgspec.Struct):
+    """A ticket that is not answered."""
+
+    ticket: Ticket
+    revision: int
+    until: float
+    said: dict[str, KeyAnswer] = {}
+
+
+class Answering:
+    """Knows all tickets that are there, and what is to be written about them.
+
+    Nothing is remembered of how a value came: what a watch says of the value that stands there now
+    is true however its agent learned of it, by the commit, a fold or a RESYNC after a restart.
+    """
+
+    def __init__(
+        self, engine: Engine, standing: Standing, to: Destination, root: str, layer: Layer
+    ) -> None:
+        self._engine = engine
+        self._standing = standing
+        self._place = to.place
+        self._agent = to.agent
+        self._has_ttl = to.source.capabilities.ttl
+        self._root = root
+        self._layer = layer
+        self._open: dict[str, _Asked] = {}
+        self._deadlines: dict[str, float] = {}
+        self._answered: set[str] = set()
+        self._news = asyncio.Event()
+
+    async def handle(self, event: Event[bytes]) -> None:
+        """What the watch of the tickets is given."""
+        now = asyncio.get_running_loop().time()
+        if not isinstance(event, ChangeEvent):
+            self._open.clear()
+            self._deadlines.clear()
+            for values in event.values.values():
+                for kv in values:
+                    self._take(kv.key, kv.raw, kv.revision, now)
+            self._answered &= self._deadlines.keys()
+        else:
+            for change in event.changes:
+                if change.raw is None:
+                    self._forget(change.key.removeprefix(self._place.all_tickets))
+                else:
+                    self._take(change.key, change.raw, change.revision, now)
+        self._news.set()
+
+    async def something(self) -> list[Operation]:
+        """Wait until there is something to write, and return it; `written` is to be called then."""
+        while True:
+            steps = [*self._answers(), *self._swept()]
+            if steps:
+                return steps
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience()):
+                    await (self._engine.turn() if self._open else self._news.wait())
+
+    def written(self) -> None:
+        """What `something` returned last has been written."""
+        for number, asked in list(self._open.items()):
+            if len(asked.said) == len(asked.ticket.keys):
+                self._answered.add(number)
+                del self._open[number]
+
+    # -- within ------------------------------------------------------------------------------------
+
+    def _take(self, key: str, raw: bytes, revision: int, now: float) -> None:
+        number = key.removeprefix(self._place.all_tickets)
+        try:
+            ticket = decode_ticket(raw)
+        except ValueError as error:
+            log.warning("%s is not a ticket that can be read here: %s", key, error)
+            return
+        self._deadlines[number] = ticket.deadline
+        asked = ticket.keys and (ticket.agents is None or self._agent in ticket.agents)
+        over = time.time() > ticket.deadline + KEPT
+        if asked and not over and number not in self._answered:
+            # by our own clock: that of the writer may differ
+            self._open[number] = _Asked(ticket, revision, now + ticket.timeout)
+
+    def _forget(self, number: str) -> None:
+        self._open.pop(number, None)
+        self._deadlines.pop(number, None)
+        self._answered.discard(number)
+
+    def _answers(self) -> Iterator[Operation]:
+        now = asyncio.get_running_loop().time()
+        for number, asked in self._open.items():
+            for key, digest in asked.ticket.keys.items():
+                if key not in asked.said:
+                    said = self._outcome(key, digest, asked, over=now >= asked.until)
+                    if said is not None:
+                        asked.said[key] = KeyAnswer(said.verdict.value, said.reason)
+            if len(asked.said) == len(asked.ticket.keys):
+                key = self._place.answers(number) + self._agent
+                ttl = asked.ticket.timeout + KEPT if self._has_ttl else None
+                yield Put(key, encode(Answer(self._agent, asked.said)), ttl)
+
+    def _outcome(
+        self, whole: str, digest: str | None, asked: _Asked, *, over: bool
+    ) -> KeyOutcome | None:
+        key = whole.removeprefix(self._root)
+        if not whole.startswith(self._root) or not key:
+            return KeyOutcome(Verdict.UNWATCHED, "it lies outside of what the agent sees")
+        said = self._standing.outcome(key, digest)
+        if said is not None and said.verdict is Verdict.SUPERSEDED:
+            # G3: the order of the source tells whether it was shown, else only the value itself
+            record, least = self._engine.read(key), asked.ticket.revisions.get(whole, 0)
+            later = record is not None and 0 < least <= record.revision
+            if not (self._layer.revisions or later or (over and record is not None)):
+                said = None
+        if said is None and over:
+            return KeyOutcome(Verdict.OVERDUE, "not settled in time")
+        return said
+
+    def _swept(self) -> Iterator[Operation]:
+        now = time.time() - KEPT
+        for number in [number for number, until in self._deadlines.items() if until < now]:
+            self._forget(number)
+            yield Delete(self._place.ticket(number))
+            yield Delete(self._place.answers(number) + self._agent)
+
+    def _patience(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return min((asked.until - now for asked in self._open.values()), default=_SWEEP)

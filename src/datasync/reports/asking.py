@@ -1,0 +1,326 @@
+"""The side of a writer: it leaves a ticket with what it writes, and waits for the answers of
+agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from datasync.errors import DataSyncError, NotApplied, NotReady, UsageError
+from datasync.events import ChangeEvent, Event
+from datasync.keyspace import KeySpace
+from datasync.outcome import KeyOutcome, Verdict
+from datasync.report import Reports
+from datasync.reports.answering import KEPT
+from datasync.reports.form import (
+    Answer,
+    Place,
+    Progress,
+    Ticket,
+    decode_answer,
+    decode_progress,
+    digest_of,
+    encode,
+)
+from datasync.source import Committed, Delete, Operation, Put, Source
+from datasync.syncbase.engine import Engine
+from datasync.tasks import end_tasks
+from datasync.texts import logger, printable
+
+__all__ = ["Asking"]
+
+log = logger("datasync.reports")
+
+_RANKED = (
+    Verdict.ACCEPTED,
+    Verdict.PENDING,
+    Verdict.UNWATCHED,
+    Verdict.SUPERSEDED,
+    Verdict.REFUSED,
+    Verdict.FAILED,
+    Verdict.OVERDUE,
+    Verdict.ABSENT,
+)
+_RANK = {verdict.value: rank for rank, verdict in enumerate(_RANKED)}
+_TIDY = 0.5
+"""Seconds after which what was answered is deleted, many together."""
+_TOGETHER = 50
+_LAST = 1.0
+"""Seconds that closing waits for the last of that."""
+
+
+class _Question:
+    """One write whose agents have not all answered."""
+
+    def __init__(
+        self, agents: Iterable[str], absent: Mapping[str, str], asked: str | Sequence[str]
+    ) -> None:
+        self.agents = list(agents)
+        self.absent = absent
+        self.any, self.named = asked == "any", not isinstance(asked, str)
+        self.answers: dict[str, Answer] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._look()
+
+    def take(self, answer: Answer) -> None:
+        """An agent has answered."""
+        self.answers.setdefault(answer.agent, answer)
+        self._look()
+
+    def _look(self) -> None:
+        answered = all(agent in self.answers for agent in self.agents)
+        enough = self.any and any(map(_accepted, self.answers.values()))
+        if (answered or enough) and not self.done.done():
+            self.done.set_result(None)
+
+    def outcomes(self, keys: Iterable[str]) -> dict[str, KeyOutcome]:
+        """The worst by key, but for those that were accepted; where any agent is enough, that of
+        the one that came furthest.
+        """
+        by_agent = {
+            agent: {key: self._said(agent, key) for key in keys}
+            for agent in (*self.agents, *self.absent)
+        }
+        if not by_agent:
+            return {key: KeyOutcome(Verdict.ABSENT, "no agent reports there") for key in keys}
+        if self.any:
+            best = min(by_agent.values(), key=lambda said: max(map(_rank, said.values())))
+            by_agent = {"": best}
+        worst = {key: self._worst([said[key] for said in by_agent.values()]) for key in keys}
+        return {key: said for key, said in worst.items() if said.verdict is not Verdict.ACCEPTED}
+
+    def _worst(self, said: list[KeyOutcome]) -> KeyOutcome:
+        if not self.named:  # who does not watch a key has nothing to say of it, if others have
+            said = [one for one in said if one.verdict is not Verdict.UNWATCHED] or said
+        return max(said, key=_rank)
+
+    def _said(self, agent: str, key: str) -> KeyOutcome:
+        if agent in self.absent:
+            return KeyOutcome(Verdict.ABSENT, self.absent[agent], agent)
+        answer = self.answers.get(agent)
+        if answer is None or key not in answer.keys:
+            return KeyOutcome(Verdict.OVERDUE, "no answer in time", agent)
+        said = answer.keys[key]
+        return KeyOutcome(Verdict(said.verdict), printable(said.reason), agent)
+
+
+class Asking:
+    """Asks agents that report in one place, for one DataSync: by one watch, which is registered
+    with the first question.
+
+    register: makes that watch, of these prefixes with this handler.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Source,
+        keys: KeySpace,
+        place: Place,
+        register: Callable[[Sequence[str], Callable[[Event[Any]], Any]], object],
+    ) -> None:
+        self._engine = engine
+        self._source = source
+        self._root = keys.root
+        self._place = place
+        self._writer = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+        self._agents: dict[str, Progress] = {}
+        self._questions: dict[str, _Question] = {}
+        self._known = asyncio.Event()
+        self._answered: list[tuple[str, list[str]]] = []
+        self._tidying: asyncio.Task[None] | None = None
+        register([place.answers(self._writer), place.all_progress], self._handle)
+
+    async def commit(self, operations: Sequence[Operation], reports: Reports) -> Committed:
+        """Write, and wait for what agents make of it. Raises `NotApplied`, `NotReady`,
+        `UsageError`, and what a write raises.
+        """
+        until = asyncio.get_running_loop().time() + reports.timeout
+        written = self._written(operations)
+        await self._know_agents(until, reports)
+        asked, absent = self._whom(reports)
+        question = _Question(asked, absent, reports.agents)
+        number = f"{self._writer}/{next(self._numbers)}"
+        ticket = Ticket(written, reports.timeout, time.time() + reports.timeout, agents=asked)
+
+        self._questions[number] = question
+        try:
+            if asked:
+                committed, trouble = await self._leave(operations, number, ticket)
+            else:
+                committed, trouble = await self._source.commit(operations), None
+            if trouble is None:
+                with self._engine.awaiting(question.done), contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await question.done
+        finally:
+            del self._questions[number]
+            if asked:
+                self._tidy_later(number, asked)
+
+        outcomes = question.outcomes(written)
+        if trouble is not None:
+            outcomes = {key: KeyOutcome(Verdict.OVERDUE, trouble) for key in written}
+        if outcomes:
+            worst = max(outcomes.values(), key=_rank).verdict
+            named = {key.removeprefix(self._root): said for key, said in outcomes.items()}
+            raise NotApplied(worst, named, committed.revision)
+        return committed
+
+    async def aclose(self) -> None:
+        """Delete what was answered, where the store can be reached."""
+        if self._tidying is None:
+            return
+        await end_tasks(self._tidying)
+        with contextlib.suppress(Exception):  # agents sweep it, or its time ends
+            async with asyncio.timeout(_LAST):
+                await self._tidy()
+
+    # -- within ------------------------------------------------------------------------------------
+
+    async def _handle(self, event: Event[bytes]) -> None:
+        if not isinstance(event, ChangeEvent):
+            self._agents.clear()
+            pairs = [(kv.key, kv.raw) for values in event.values.values() for kv in values]
+        else:
+            pairs = []
+            for change in event.changes:
+                if change.raw is not None:
+                    pairs.append((change.key, change.raw))
+                else:
+                    self._agents.pop(change.key.removeprefix(self._place.all_progress), None)
+        for key, raw in pairs:
+            try:
+                self._take(key, raw)
+            except ValueError as error:
+                log.warning("%s is not a report that can be read here: %s", key, error)
+        self._known.set()
+
+    def _take(self, key: str, raw: bytes) -> None:
+        agent = key.removeprefix(self._place.all_progress)
+        if agent != key:
+            self._agents[agent] = decode_progress(raw)
+            return
+        mine = key.removeprefix(self._place.answers(self._writer))
+        question = self._questions.get(f"{self._writer}/{mine.partition('/')[0]}")
+        if question is not None:
+            question.take(decode_answer(raw))
+
+    async def _know_agents(self, until: float, reports: Reports) -> None:
+        """Wait until it is known who reports there."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._known.wait()
+        except TimeoutError:
+            raise NotReady(
+                f"nothing was written: within {reports.timeout:g} s it was not known which agents "
+                f"report at {self._place.prefix!r}; see status()"
+            ) from None
+
+    def _whom(self, reports: Reports) -> tuple[list[str], dict[str, str]]:
+        """Who is asked, and of the others that were named why they are not there."""
+        trouble = {name: _absence(progress) for name, progress in self._agents.items()}
+        alive = [name for name, why in trouble.items() if not why]
+        if isinstance(reports.agents, str):
+            return sorted(alive), {}
+        names = list(dict.fromkeys(reports.agents))
+        absent = {name: trouble.get(name, "no such agent reports there") for name in names}
+        return [name for name in names if not absent[name]], {
+            name: why for name, why in absent.items() if why
+        }
+
+    def _written(self, operations: Sequence[Operation]) -> dict[str, str | None]:
+        """The keys, whole, with the digests of what they will hold."""
+        written: dict[str, str | None] = {}
+        for operation in operations:
+            if isinstance(operation, Put):
+                written[self._root + operation.key] = digest_of(operation.raw)
+            elif isinstance(operation, Delete):
+                if operation.prefix:
+                    raise UsageError(
+                        f"agents are asked by key; delete the keys under {operation.key!r} by name "
+                        "to hear of them, or leave confirm=Reports(...) out"
+                    )
+                written[self._root + operation.key] = None
+        return written
+
+    async def _leave(
+        self, operations: Sequence[Operation], number: str, ticket: Ticket
+    ) -> tuple[Committed, str | None]:
+        """Write, and leave the ticket: together where one revision tells of both, else behind it.
+        What went wrong with the ticket.
+        """
+        can, key = self._source.capabilities, self._place.ticket(number)
+        most = can.max_operations or len(operations) + 1
+        ttl = ticket.timeout + KEPT if can.ttl else None
+        by_key = can.revisions and can.order == "key"
+        if can.transactions and not by_key and len(operations) < most:
+            put = Put(key, encode(ticket), ttl)
+            return await self._source.commit([*operations, put]), None
+
+        committed = await self._source.commit(operations)
+        if by_key:
+            of = committed.by_key or {}
+            revisions = {
+                whole: of.get(whole.removeprefix(self._root), committed.revision or 0)
+                for whole in ticket.keys
+            }
+            ticket = msgspec.structs.replace(ticket, revisions=revisions)
+        try:
+            await self._source.commit([Put(key, encode(ticket), ttl)])
+        except DataSyncError as error:  # G10: the write stands
+            return committed, f"nobody could be asked: {error}"
+        return committed, None
+
+    def _tidy_later(self, number: str, agents: list[str]) -> None:
+        self._answered.append((number, agents))
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.get_running_loop().create_task(
+                self._tidy_soon(), name="datasync tickets"
+            )
+
+    async def _tidy_soon(self) -> None:
+        while self._answered:
+            await asyncio.sleep(_TIDY)
+            try:
+                await self._tidy()
+            except DataSyncError as error:
+                log.info("%s: tickets are left to be swept: %s", self._source.name, error)
+                return
+
+    async def _tidy(self) -> None:
+        can = self._source.capabilities
+        while self._answered:
+            part, self._answered = self._answered[:_TOGETHER], self._answered[_TOGETHER:]
+            steps: list[Operation] = []
+            for number, agents in part:
+                steps.append(Delete(self._place.ticket(number)))
+                steps += [Delete(self._place.answers(number) + agent) for agent in agents]
+            most = min(len(steps), can.max_operations or len(steps)) if can.transactions else 1
+            for at in range(0, len(steps), most):
+                await self._source.commit(steps[at : at + most])
+
+
+def _rank(said: KeyOutcome) -> int:
+    return _RANK[said.verdict.value]
+
+
+def _accepted(answer: Answer) -> bool:
+    return all(said.verdict == Verdict.ACCEPTED.value for said in answer.keys.values())
+
+
+def _absence(progress: Progress) -> str:
+    """Why an agent is not there; empty where it is."""
+    if progress.stopped:
+        return "it was closed"
+    late = time.time() - progress.time
+    return f"no sign of life for {late:.0f} s" if late > progress.lease else ""

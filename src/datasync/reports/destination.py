@@ -1,0 +1,104 @@
+"""Where an agent reports to: which source, below which prefix, by which name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from datasync.checks import is_utf8
+from datasync.errors import UsageError
+from datasync.keyspace import KeySpace
+from datasync.reports.form import Place
+from datasync.source import Source
+from datasync.transports import open_url
+
+__all__ = ["Destination"]
+
+_BY_DEFAULT = "status/"
+"""The prefix in a source of its own."""
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """Where one agent reports to.
+
+    source: as it is seen from below the root of the agent.
+    own: it is no source of the agent, and is closed with it.
+    watched: the agent could watch its reports there.
+    beside: they lie in the source that takes its writes, where others can ask it too.
+    """
+
+    agent: str
+    source: Source
+    place: Place
+    own: bool
+    watched: bool
+    beside: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        report_to: str | Source,
+        agent: str | None,
+        keys: KeySpace,
+        sources: Sequence[Source],
+        targets: Sequence[Source],
+    ) -> Destination:
+        """The one that `report_to=` asks for.
+
+        agent: what `agent=` or `label=` says.
+        sources: those of the agent, as they were given; targets: those that take its writes, as
+            they are seen from below its root.
+
+        Raises `UsageError`, `BadPrefix`, `BadUrl`, `MissingExtra`.
+        """
+        if agent is None:
+            raise UsageError(
+                "report_to= needs a name for the agent; give it as agent='vpp1', or label='vpp1'"
+            )
+        check_agent(agent)
+        if isinstance(report_to, str) and "://" not in report_to:
+            return cls._beside(report_to, agent, keys, targets)
+        if not isinstance(report_to, str | Source):
+            raise UsageError(
+                "report_to= takes a prefix as 'status/', a URL or a Source, got "
+                f"{type(report_to).__name__}"
+            )
+        source = open_url(report_to) if isinstance(report_to, str) else report_to
+        watched = any(source is other or source.name == other.name for other in sources)
+        own = all(source is not other for other in sources)
+        seen = keys.seen(source)
+        _check_writable(seen)
+        return cls(agent, seen, Place(_BY_DEFAULT), own, watched)
+
+    @classmethod
+    def _beside(
+        cls, prefix: str, agent: str, keys: KeySpace, targets: Sequence[Source]
+    ) -> Destination:
+        keys.check_prefix(prefix)
+        if not prefix:
+            raise UsageError("report_to= needs a prefix of its own; write report_to='status/'")
+        if len(targets) != 1:
+            raise UsageError(
+                f"report_to={prefix!r} lies in the one source that takes the writes, and here "
+                f"{len(targets) or 'none'} of several do; name it with write_to=, or report to a "
+                "URL of its own"
+            )
+        _check_writable(targets[0])
+        return cls(agent, targets[0], Place(prefix), own=False, watched=True, beside=True)
+
+
+def check_agent(agent: str) -> None:
+    """Raise `UsageError` unless an agent can be called so."""
+    if not isinstance(agent, str) or not agent or "/" in agent or not is_utf8(agent):
+        raise UsageError(
+            f"agent={agent!r} is not a name; write text without a slash, as agent='vpp1'"
+        )
+
+
+def _check_writable(source: Source) -> None:
+    if not source.capabilities.writable:
+        raise UsageError(
+            f"{source.name} takes no writes, so no reports either; report to a URL of its own, as "
+            "report_to='sqlite:///reports.db'"
+        )
