@@ -97,7 +97,7 @@ class Standing:
         self, sub: Subscriber, out: Outstanding, outcomes: Mapping[str, KeyOutcome]
     ) -> None:
         """A watch has settled an event, but not simply applied these keys."""
-        values: dict[str, Record | None] = {change.key: change._new for change in out.batch.changes}
+        values: dict[str, Record | None] = {key: new for key, _, new in out.batch.diffs}
         event = out.whole or out.event
         if isinstance(event, ResyncEvent):
             values = {kv.key: kv._record for pairs in event.values.values() for kv in pairs}
@@ -106,8 +106,8 @@ class Standing:
     def failed(self, sub: Subscriber, out: Outstanding) -> None:
         """An event of a watch has failed. A RESYNC stands for all keys: its watch says that."""
         if isinstance(out.event, ChangeEvent):
-            changes = out.batch.changes[:_MOST]
-            self._note(sub, ((change.key, change._new) for change in changes), failed=True)
+            diffs = out.batch.diffs[:_MOST]
+            self._note(sub, ((key, new) for key, _, new in diffs), failed=True)
 
     # -- what reporters ask ------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Standing:
                 return KeyOutcome(Verdict.OVERDUE, "no report in time")
             return None
         if key in sub.refused:
-            return KeyOutcome(Verdict.REFUSED, sub.refused[key])
+            return sub.refused[key]
         return sub.mailbox.open.get(key, KeyOutcome(Verdict.ACCEPTED))
 
     def _settle(self, subs: Iterable[Subscriber]) -> None:
@@ -212,10 +212,9 @@ class Standing:
         if sub.state is WatchState.OVERDUE and sub.is_out:
             assert sub.outstanding is not None
             event, since = sub.outstanding.event, sub.trouble.since
-            changes = sub.outstanding.batch.changes if isinstance(event, ChangeEvent) else []
-            for change in changes[:_MOST]:
-                digest = _digest(change._new)
-                yield KeyReport(change.key, "overdue", "no report in time", digest, since, sub.name)
+            diffs = sub.outstanding.batch.diffs if isinstance(event, ChangeEvent) else ()
+            for key, _, new in diffs[:_MOST]:
+                yield KeyReport(key, "overdue", "no report in time", _digest(new), since, sub.name)
 
     def _noted(self, sub: Subscriber, key: str, note: _Note) -> KeyReport | None:
         """What is to be said of it; None where it has been settled meanwhile."""
@@ -226,9 +225,7 @@ class Standing:
             return KeyReport(
                 key, "failed", trouble.why, note.digest, note.since, sub.name, trouble.attempt
             )
-        if key in sub.refused:
-            return KeyReport(key, "refused", sub.refused[key], note.digest, note.since, sub.name)
-        said = sub.mailbox.open.get(key)
+        said = sub.refused.get(key) or sub.mailbox.open.get(key)
         if said is None:
             return None
         return KeyReport(key, said.verdict.value, said.reason, note.digest, note.since, sub.name)

@@ -337,7 +337,7 @@ class Subscriber:
     def has_unsettled(self, key: str) -> bool:
         """Whether a change of this key is out, or waits."""
         out = self.outstanding
-        if out is not None and any(change.key == key for change in out.batch.changes):
+        if out is not None and any(diff[0] == key for diff in out.batch.diffs):
             return True
         return key in self.mailbox
 
