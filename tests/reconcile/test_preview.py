@@ -15,6 +15,7 @@ import pytest
 from datasync import Backoff, DataSync, NotApplied, NotReady, Refused, UsageError
 from datasync.documents import BadFile
 from datasync.reconcile import Found, Kind, Needs, Preview, Reconciler, State, Unapplied, Verb
+from datasync.testing.contract import eventually
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -277,6 +278,7 @@ def test_what_is_foretold_is_what_is_done(seed: int) -> None:
                 del it.log[:]
                 if update:
                     await it.put(update)
+                await eventually(lambda: not it.rec._planner.running)
                 # what is independent may begin in another order, once operations take their time
                 assert sorted(it.log) == sorted(told(preview))
                 for one in preview.unapplied:
