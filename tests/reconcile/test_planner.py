@@ -413,6 +413,38 @@ def test_after_a_failure_the_object_is_read_and_tried_again_with_growing_waits()
     assert carry_out(plan) == ["create a"]
 
 
+def test_what_was_cancelled_for_a_newer_value_is_read_and_has_not_failed() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("a", value(1))
+    (op,) = plan.start()
+    assert not plan.is_outdated(op)
+    plan.put("a", value(1))
+    assert not plan.is_outdated(op)  # it makes just that
+    plan.put("a", value(2))
+    assert plan.is_outdated(op)
+
+    plan.cancelled(op)
+    (op,) = plan.start()
+    assert op.verb is Verb.RETRIEVE
+    assert not plan.is_outdated(op)
+    assert state(plan, "a") is State.RUNNING
+    plan.retrieved(op, Seen(value(1)))
+    assert plan.next_retry is None
+    assert carry_out(plan) == ["update a"]
+    assert state(plan, "a") is State.APPLIED
+
+
+def test_what_was_cancelled_and_cannot_be_read_is_as_it_was() -> None:
+    plan = planner()
+    plan.put("a", value(1))
+    (op,) = plan.start()
+    plan.delete("a")
+    assert plan.is_outdated(op)
+    plan.cancelled(op)
+    assert carry_out(plan) == []
+    assert plan.graph.nodes == {}
+
+
 def test_a_permanent_failure_waits_for_another_value() -> None:
     plan = planner()
     plan.put("a", value())

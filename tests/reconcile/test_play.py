@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.reconcile.play import Play, check_seed
+from tests.helpers.reconcile.play import ONCE_BAD, Play, check_seed
 
 
 @settings(
@@ -16,13 +16,13 @@ from tests.helpers.reconcile.play import Play, check_seed
 )
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_the_end_is_what_can_be_applied(rng: random.Random, steps: int) -> None:
-    Play(rng).play(steps)
+    Play(rng, more=rng).play(steps)
 
 
 def test_the_same_numbers_give_the_same_operations() -> None:
     logs = []
     for _ in range(2):
-        play = Play(random.Random(7))
+        play = Play(random.Random(7), more=random.Random(7))
         play.play(60)
         logs.append(play.world.log)
     assert logs[0] == logs[1]
@@ -35,6 +35,12 @@ def test_long_games_end_as_they_must(seeds: range, steps: int) -> None:
         check_seed(seed, steps)
 
 
-@pytest.mark.parametrize("seed", [15953, 17141, 22473])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_process_may_end_before_any_step(seed: int) -> None:
+    for step in range(60):
+        check_seed(seed, 60, crash_at=step)
+
+
+@pytest.mark.parametrize("seed", ONCE_BAD)
 def test_games_that_once_ended_badly(seed: int) -> None:
-    check_seed(seed, 120)
+    check_seed(seed, 120, more=False)

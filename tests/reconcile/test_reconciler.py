@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +24,7 @@ from datasync import (
 )
 from datasync.reconcile import Found, Kind, Needs, Reconciler, State
 from datasync.testing.contract import eventually
+from tests.helpers.servers import child
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -583,6 +587,10 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                 rec.add("y/", Assuming("applied"))
             with pytest.raises(UsageError, match="does not have to assume anything"):
                 rec.add("y/", AssumingThoughRead(System()))
+            with pytest.raises(UsageError, match="must be 'leave' or 'delete', got 'drop'"):
+                Reconciler(sync, on_close="drop")  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="close_timeout must be a positive number"):
+                Reconciler(sync, close_timeout=0)
             with pytest.raises(UsageError, match="positive number"):
                 Reconciler(sync, ack_timeout=0)
             async with rec:
@@ -596,6 +604,202 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                     rec.handle("x/a")
 
     run(main())
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_kind_may_allow_that_an_operation_is_cancelled_for_a_newer_value(allowed: bool) -> None:
+    log: list[str] = []
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+    there: dict[str, bytes] = {}
+
+    class Slow(Kind[bytes, None]):
+        cancellable = allowed
+
+        async def create(self, key: str, value: bytes) -> None:
+            log.append(f"create {value!r}")
+            there[key] = value  # half of it is done
+            begun.set()
+            await go_on.wait()
+
+        async def update(self, key: str, old: bytes, new: bytes, handle: None) -> None:
+            log.append(f"update {old!r} -> {new!r}")
+            there[key] = new
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None:
+            log.append(f"delete {value!r}")
+            del there[key]
+
+        async def retrieve(
+            self, expected: object, keys: Collection[str] | None
+        ) -> list[Found[bytes, None]]:
+            if keys is not None:
+                log.append("retrieve")
+            return [Found(key, value, None) for key, value in there.items()]
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Slow())
+            async with rec:
+                await sync.put("x/a", b"1")
+                await begun.wait()
+                writing = asyncio.create_task(sync.put("x/a", b"2", confirm=60))
+                if not allowed:
+                    go_on.set()
+                await writing
+                assert there == {"x/a": b"2"}
+                assert rec.state("x/a") is State.APPLIED
+
+    run(main())
+    again = ["retrieve"] if allowed else []
+    assert log == ["create b'1'", *again, "update b'1' -> b'2'"]
+
+
+def test_what_runs_in_a_thread_is_not_cancelled() -> None:
+    begun, release = threading.Event(), threading.Event()
+    log: list[bytes] = []
+
+    class Plain(Kind[bytes, None]):
+        cancellable = True
+
+        def create(self, key: str, value: bytes) -> None:
+            begun.set()
+            release.wait(100)
+            log.append(value)
+
+        def update(self, key: str, old: bytes, new: bytes, handle: None) -> None:
+            log.append(new)
+
+        def delete(self, key: str, value: bytes, handle: None) -> None: ...
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=0.05)
+            rec.add("x/", Plain())
+            async with rec:
+                await sync.put("x/a", b"1")
+                await eventually(begun.is_set)
+                error = await not_applied(sync.put("x/a", b"2", confirm=60))
+                assert error.verdict is Verdict.PENDING
+                assert log == []
+                release.set()
+                await eventually(lambda: log == [b"1", b"2"])
+                await rec.wait("x/a", State.APPLIED, 60)
+
+    try:
+        run(main())
+    finally:
+        release.set()
+
+
+def test_closing_may_take_everything_down_in_order() -> None:
+    async def main() -> None:
+        system = System()
+        system.there = {"if/lo": Interface()}
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0, on_close="delete")
+            rec.add("if/", Interfaces(system), type=Interface)
+            rec.add("route/", Routes(system), type=Route)
+            async with rec:
+                await sync.put("route/a", Route("eth0"))
+                await sync.put("if/eth0", Interface(), confirm=60)
+                await rec.wait("route/a", State.APPLIED, 60)
+            assert system.log[2:] == ["delete route/a", "delete if/eth0"]
+            assert system.there == {"if/lo": Interface()}
+            assert await sync.get("if/eth0") is not None  # it is still stored
+
+    run(main())
+
+
+def test_what_cannot_be_taken_down_when_closing_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stuck(Kind[bytes, None]):
+        async def create(self, key: str, value: bytes) -> None: ...
+
+        async def delete(self, key: str, value: bytes, handle: None) -> None:
+            if key == "x/hangs":
+                await asyncio.get_running_loop().create_future()
+            raise OSError("busy")
+
+        def is_permanent(self, error: BaseException) -> bool:
+            return True
+
+    async def main(*keys: str, close_timeout: float) -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(
+                sync, ack_timeout=20.0, on_close="delete", close_timeout=close_timeout
+            )  # fmt: skip
+            rec.add("x/", Stuck())
+            async with rec:
+                for key in keys:
+                    await sync.put(key, b"", confirm=60)
+        assert rec.state(keys[-1]) in (State.FAILED, State.REMOVING)
+
+    run(main("x/busy", close_timeout=100.0))  # nothing is to be waited for
+    assert "1 objects were not taken down when closing: x/busy" in caplog.text
+    run(main("x/hangs", close_timeout=0.05))
+    assert "1 objects were not taken down when closing: x/hangs" in caplog.text
+
+
+def test_nothing_is_taken_down_when_closing_before_the_store_has_answered() -> None:
+    async def main() -> None:
+        system = System()
+        system.there = {"if/eth0": Interface()}
+        sync = DataSync("memory://")
+        rec = Reconciler(sync, on_close="delete")
+        rec.add("if/", Interfaces(system), type=Interface)
+        await rec.start()
+        await rec.aclose()
+        await rec.aclose()
+        assert system.log == []
+
+    run(main())
+
+
+_AGENT = """
+import asyncio
+from datasync import DataSync
+from datasync.reconcile import Kind, Needs, Reconciler
+
+class Things(Kind[bytes, None]):
+    async def create(self, key, value):
+        print("create", key, flush=True)
+
+    async def delete(self, key, value, handle):
+        await asyncio.sleep(0.01)
+        print("delete", key, flush=True)
+
+    def needs(self, key, value):
+        return [Needs.key("x/a")] if key == "x/b" else []
+
+async def main():
+    async with DataSync("memory://") as sync:
+        rec = Reconciler(sync, on_close="delete")
+        rec.add("x/", Things())
+        async with rec:
+            await sync.put("x/a", b"")
+            await sync.put("x/b", b"")
+            await asyncio.get_running_loop().create_future()
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_takes_everything_down_in_order() -> None:
+    command = [sys.executable, "-c", _AGENT]
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as agent:
+        assert agent.stdout is not None
+        assert [agent.stdout.readline() for _ in range(2)] == ["create x/a\n", "create x/b\n"]
+        agent.send_signal(signal.SIGINT)
+        output, errors = agent.communicate(timeout=60)
+    assert output.splitlines() == ["delete x/b", "delete x/a", "interrupted"]
+    assert errors == ""
+    assert agent.returncode == 0
 
 
 def test_closing_leaves_the_objects_as_they_are() -> None:

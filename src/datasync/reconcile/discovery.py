@@ -15,6 +15,8 @@ from datasync.reconcile.slots import ABSENT, Change, Node
 
 __all__ = ["Discovery"]
 
+_GONE_ALONG = "may have gone with its needs"
+
 
 class _Newer(msgspec.Struct):
     """What is known better than a reading will show it."""
@@ -237,14 +239,14 @@ class Discovery(Goals):
         self._outdate(node)
         if node.kind is not None and node.kind.can_retrieve and self.graph.is_unsure(node):
             # something may be left that it stands on, and that nobody knows of
-            self._doubt(node)
+            self._doubt(node, Verb.DELETE, _GONE_ALONG)
         else:
             self._gone(node)
         self._wake(node)
 
-    def _doubt(self, node: Node) -> None:
+    def _doubt(self, node: Node, verb: Verb, why: str) -> None:
         """It has to be read before anything is done to it."""
-        node.trouble = node.trouble or Trouble(Verb.DELETE, "may have gone with its needs")
+        node.trouble = node.trouble or Trouble(verb, why)
         node.trouble.uncertain = True
         self._wake(node)
 
@@ -255,4 +257,4 @@ class Discovery(Goals):
                 for user in choice.users:
                     readable = user.kind is not None and user.kind.can_retrieve
                     if readable and choice in user.leans and user.op is None:
-                        self._doubt(user)
+                        self._doubt(user, Verb.DELETE, _GONE_ALONG)

@@ -91,6 +91,6 @@ def is_at_rest(node: Node) -> bool:
 def has_failed(node: Node) -> bool:
     """Whether it failed, and nothing is being done about it."""
     trouble, op = node.trouble, node.op
-    if trouble is None or not (trouble.uncertain or trouble.waits):
+    if trouble is None or not trouble.attempts or not (trouble.uncertain or trouble.waits):
         return False
     return op is None or op.verb is Verb.RETRIEVE

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 from datasync.errors import UsageError
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
-from datasync.reconcile.operations import Seen
+from datasync.reconcile.operations import Seen, Verb
 from datasync.reconcile.told import check_found, check_handle
 
 __all__ = ["Handlers"]
@@ -46,6 +46,7 @@ class Handlers:
         for name in _RULES:
             if inspect.iscoroutinefunction(getattr(kind, name, None)):
                 raise UsageError(f"{name!r} of {self.name} is async; only what does I/O may be")
+        self._cancellable = bool(getattr(kind, "cancellable", Kind.cancellable))
         self._promised = _handles_of(type(kind))
         self.can_retrieve = self._has("retrieve")
         self.assumes_applied = self._assumes_applied()
@@ -131,6 +132,11 @@ class Handlers:
         if ours is None:
             ours = bool(getattr(self._kind, "delete_unknown", False))
         return Seen(found.value, found.handle, ours)
+
+    def can_cancel(self, verb: Verb) -> bool:
+        """Whether such an operation may be cancelled for a newer value; a thread cannot be."""
+        method = getattr(self._kind, verb.value)
+        return self._cancellable and inspect.iscoroutinefunction(method)
 
     async def _call(self, name: str, *args: Any) -> Any:
         method = getattr(self._kind, name)

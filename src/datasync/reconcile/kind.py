@@ -45,6 +45,10 @@ class Kind(Generic[V, H]):
     takes longer counts as failed in either case."""
     delete_unknown: bool = False
     """Whether objects are taken down that nobody stores, and of which `Found.ours` is None."""
+    cancellable: bool = False
+    """Whether an async operation that runs is cancelled once the object is to have another value,
+    or to go; else that waits until it has ended. What was left is read then; without `retrieve`, it
+    must have left all as it was."""
     assume: Literal["absent", "applied"] = "absent"
     """What a kind without `retrieve` takes to be there at the start: nothing, or all that is stored
     then, as it is stored; `update` and `delete` get None as the handle of such."""

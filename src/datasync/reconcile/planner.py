@@ -149,6 +149,8 @@ class Planner(Discovery):
     @property
     def next_retry(self) -> float | None:
         """When `due` wants to be called."""
+        while self._retries and not _retries_at(*self._retries[0]):
+            heapq.heappop(self._retries)
         return self._retries[0][0] if self._retries else None
 
     def due(self, now: float) -> None:
@@ -422,6 +424,23 @@ class Planner(Discovery):
         self._disappointed = True
         self._settle(op)
 
+    def is_outdated(self, op: Operation) -> bool:
+        """Whether what it makes is not wanted any more, so that it is of use to cancel it."""
+        goal = op.node.goal
+        if op.verb not in (Verb.CREATE, Verb.UPDATE) or goal is op.new:
+            return False
+        return goal is ABSENT or not self._equals(op.node, op.new, goal)
+
+    def cancelled(self, op: Operation) -> None:
+        """It was cut off for a newer value: what was left has to be read, where the kind can."""
+        self._end(op)
+        if op.kind.can_retrieve:
+            self._doubt(op.node, op.verb, "cancelled for a newer value")
+        else:
+            self._undone(op)
+        self._disappointed = True
+        self._settle(op)
+
     def refused(self, op: Operation, why: str) -> None:
         """The kind says of the new value, only now, that it is invalid; all is as it was."""
         node = op.node
@@ -488,3 +507,8 @@ class Planner(Discovery):
         if has_failed(node):
             return State.FAILED
         return State.APPLIED if there and node.op is None and not node.next else State.RUNNING
+
+
+def _retries_at(when: float, number: int, node: Node) -> bool:
+    """Whether it is still to be tried again then."""
+    return node.trouble is not None and node.trouble.retry_at == when

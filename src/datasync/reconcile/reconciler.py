@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import itertools
 import pathlib
 import random
@@ -12,7 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from datasync import (
     Accepted,
@@ -35,18 +36,18 @@ from datasync.reconcile.changes import Changes
 from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
-from datasync.reconcile.operations import Changed, Verb
+from datasync.reconcile.operations import Changed
 from datasync.reconcile.panel import ReconcilerPanel
+from datasync.reconcile.performer import Performer
 from datasync.reconcile.picture import Picture, reason_of
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan, Plans
 from datasync.reconcile.preview import Preview, previewed, values_in
 from datasync.reconcile.reader import Reader
 from datasync.reconcile.rules import Rules
-from datasync.reconcile.slots import ABSENT, Operation
+from datasync.reconcile.slots import ABSENT
 from datasync.reconcile.states import State
-from datasync.reconcile.status import ObjectChange, Outcome, ReconcilerStatus
-from datasync.reconcile.told import text_of
+from datasync.reconcile.status import ObjectChange, ReconcilerStatus
 from datasync.tasks import end_tasks
 from datasync.texts import logger
 
@@ -58,8 +59,17 @@ C = TypeVar("C", bound=Callable[[], Any])
 Told = Accepted | Refused | Pending | Failed
 
 _AT_WORK = (State.RUNNING, State.REMOVING)
+_NAMED = 10
+"""Objects that a line of the log names, at most."""
 _FEW = 64
 """Keys of one event of which is asked after each operation whether they can still be applied."""
+
+
+class _Life(enum.Enum):
+    NEW = "new"
+    FOLLOWING = "following"
+    TAKING_DOWN = "taking down"
+    CLOSED = "closed"
 
 
 class Reconciler:
@@ -71,9 +81,11 @@ class Reconciler:
     retry: the waits between tries of one object; by default from 0.1 s, doubled up to 10 s.
     refresh_interval: seconds between two looks at what is there, to repair what others have
         changed; default None, only when `refresh` is called.
+    on_close: what becomes of the objects when the reconciler is closed: "leave" (the default), all
+        stay as they are, or "delete", they are taken down in order.
+    close_timeout: seconds that this may take; default 30.
 
-    Kinds are registered first, then `async with rec:` follows the store; leaving it stops that, and
-    leaves all objects as they are.
+    Kinds are registered first, then `async with rec:` follows the store.
     """
 
     def __init__(
@@ -83,25 +95,36 @@ class Reconciler:
         ack_timeout: float = 2.0,
         retry: Backoff = Backoff(),  # noqa: B008 - frozen
         refresh_interval: float | None = None,
+        on_close: Literal["leave", "delete"] = "leave",
+        close_timeout: float = 30.0,
     ) -> None:
-        for name, given in (("ack_timeout", ack_timeout), ("refresh_interval", refresh_interval)):
+        for name, given in (
+            ("ack_timeout", ack_timeout),
+            ("refresh_interval", refresh_interval),
+            ("close_timeout", close_timeout),
+        ):
             if given is not None and not (isinstance(given, int | float) and given > 0):
                 raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+        if on_close not in ("leave", "delete"):
+            raise UsageError(f"on_close must be 'leave' or 'delete', got {on_close!r}")
         rng = random.Random()  # noqa: S311 - no secret
         self._sync = sync
         self._ack_timeout = ack_timeout
         self._refresh_interval = refresh_interval
+        self._on_close = on_close
+        self._close_timeout = close_timeout
+        self._life = _Life.NEW
         self._kinds: dict[str, tuple[Handlers, type[Any], bool]] = {}
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
         self._picture = Picture(self._planner)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
+        self._performer = Performer(self._planner, self._plans, self._spawn, self._turn)
         self._panel: ReconcilerPanel | None = None
         self._planning = asyncio.Lock()
         """One copy of all that is known is enough at a time."""
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
         self._reading = Reader(self._planner, ack_timeout / 2, retry, self._has_read)
         self._watch: Watch[Any] | None = None
-        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._open: set[str] = set()
@@ -138,7 +161,7 @@ class Reconciler:
         Raises `BadPrefix`, `AlreadyRegistered` for two kinds at one prefix, `UsageError` for what
         is no kind, and once it is started.
         """
-        if self._watch is not None or self._closed:
+        if self._life is not _Life.NEW:
             raise UsageError("the reconciler is started; register kinds before")
         if not isinstance(prefix, str) or not prefix.endswith("/"):
             raise BadPrefix(f"a kind needs a prefix that ends in a slash, got {prefix!r}")
@@ -173,7 +196,7 @@ class Reconciler:
     async def start(self) -> None:
         """Follow the store. Raises `UsageError` without a kind that is watched, and the second
         time."""
-        if self._watch is not None or self._closed:
+        if self._life is not _Life.NEW:
             raise UsageError("a reconciler is started once; make another one")
         types = {
             prefix: type_ for prefix, (_, type_, derived) in self._kinds.items() if not derived
@@ -190,6 +213,7 @@ class Reconciler:
             ack_timeout=self._ack_timeout + 5.0, resync_timeout=self._ack_timeout + 30.0,
         )(self._handle)  # fmt: skip
         self._watch = self._sync.watches[name]
+        self._life = _Life.FOLLOWING
         self._panel = ReconcilerPanel(
             _free_name(self._sync.panels), [handlers for handlers, _, _ in self._kinds.values()],
             self._picture, self._plans, self._draw, self._plan,
@@ -197,28 +221,53 @@ class Reconciler:
         self._sync.show(self._panel)
 
     async def aclose(self) -> None:
-        """Stop. Async operations are cancelled, plain ones are left to their threads; all objects
-        stay as they are."""
-        if self._closed:
+        """Follow the store no longer, and take all objects down if they are to be. Async operations
+        that still run then are cancelled, plain ones are left to their threads."""
+        if self._life in (_Life.TAKING_DOWN, _Life.CLOSED):
             return
-        self._closed = True
-        if self._panel is not None:
-            self._sync.hide(self._panel)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._life = _Life.TAKING_DOWN
         if self._watch is not None:
             self._watch.close()
-        self._changed.set()
-        await end_tasks(*self._tasks)
-        await self._reading.aclose()
-        self._plans.cut_off()
-        for reader in self._readers:
-            reader.end()
+        try:
+            if self._on_close == "delete" and self._answered.is_set():
+                await self._take_down()
+        finally:
+            self._life = _Life.CLOSED
+            if self._panel is not None:
+                self._sync.hide(self._panel)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._changed.set()
+            await end_tasks(*self._tasks)
+            await self._reading.aclose()
+            self._plans.cut_off()
+            for reader in self._readers:
+                reader.end()
 
-    def _spawn(self, work: Any, name: str) -> None:
+    async def _take_down(self) -> None:
+        """Take down, in order, all that may be."""
+        for key in self._planner.stored():
+            self._planner.delete(key)
+        self._turn(self._plans.begin("closing"))
+        try:
+            async with asyncio.timeout(self._close_timeout):
+                while not self._planner.is_quiet or self._planner.next_retry is not None:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass  # what is left is told
+        left = [
+            key for key, node in self._planner.graph.nodes.items()
+            if node.state in (*_AT_WORK, State.FAILED)
+        ]  # fmt: skip
+        if left:
+            some = ", ".join(left[:_NAMED]) + (", ..." if len(left) > _NAMED else "")
+            log.warning("%d objects were not taken down when closing: %s", len(left), some)
+
+    def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=f"datasync reconcile {name}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -287,7 +336,7 @@ class Reconciler:
         if not isinstance(bound, int) or bound < 1:
             raise UsageError(f"bound must be an integer >= 1, got {bound!r}")
         reader = Changes(bound)
-        if self._closed:
+        if self._life is _Life.CLOSED:
             reader.end()
         self._readers.add(reader)
         return reader
@@ -314,7 +363,7 @@ class Reconciler:
         return await self._plan(values, prune)
 
     async def _plan(self, values: Mapping[str, object], prune: str | None) -> Preview:
-        if self._watch is None or self._closed:
+        if self._watch is None or self._life is not _Life.FOLLOWING:
             raise UsageError("the reconciler does not run; use `async with rec:`")
         if not self._answered.is_set():
             raise NotReady("the store has not said yet what is stored; ask again later")
@@ -335,7 +384,7 @@ class Reconciler:
         try:
             async with asyncio.timeout(timeout):
                 while self.state(key) is not state:
-                    if self._closed:
+                    if self._life is _Life.CLOSED:
                         raise WatchClosed("the reconciler has been closed")
                     await self._changed.wait()
         except TimeoutError:
@@ -351,7 +400,7 @@ class Reconciler:
 
         Raises `UsageError` before the start.
         """
-        if self._watch is None or self._closed:
+        if self._life is not _Life.FOLLOWING:
             raise UsageError("the reconciler does not run; use `async with rec:`")
         await self._answered.wait()
         await self._reading.read([h for h, _, _ in self._kinds.values() if h.can_retrieve])
@@ -403,7 +452,7 @@ class Reconciler:
         waiting = set(keys)
         try:
             async with asyncio.timeout(self._ack_timeout):
-                while self._at_work(waiting) and not self._closed:
+                while self._at_work(waiting) and self._life is _Life.FOLLOWING:
                     await self._changed.wait()
         except TimeoutError:
             pass  # what is still at work is told so
@@ -444,11 +493,11 @@ class Reconciler:
 
     def _turn(self, plan: Plan) -> None:
         """Start what may start, as part of that plan, and tell what has changed."""
-        if self._closed:
+        if self._life is _Life.CLOSED:
             return
         for op in self._planner.start():
-            self._plans.started(plan, op)
-            self._spawn(self._perform(op, plan), f"{op.verb.value} {op.key}")
+            self._performer.start(op, plan)
+        self._performer.cancel_outdated()
         self._plans.settle(plan)
         changes = self._planner.changes()
         self._picture.note(changes)
@@ -489,50 +538,6 @@ class Reconciler:
     def _due(self) -> None:
         self._planner.due(asyncio.get_running_loop().time())
         self._turn(self._plans.begin("tried again"))
-
-    async def _perform(self, op: Operation, plan: Plan) -> None:
-        """Carry out an operation, and say how it ended."""
-        kind = op.kind
-        assert isinstance(kind, Handlers)
-        planner = self._planner
-        now = asyncio.get_running_loop().time
-        outcome: Outcome = "failed"
-        why = ""
-        try:
-            handle = seen = None
-            if op.verb is Verb.CREATE:
-                handle = await kind.create(op.key, op.new)
-            elif op.verb is Verb.UPDATE:
-                handle = await kind.update(op.key, op.old, op.new, op.handle)
-            elif op.verb is Verb.DELETE:
-                await kind.delete(op.key, op.old, op.handle)
-            else:
-                expected = {} if op.new is ABSENT else {op.key: op.new}
-                seen = (await kind.retrieve(expected, {op.key})).get(op.key)
-        except Refused as error:
-            why = str(error)
-            if op.verb in (Verb.CREATE, Verb.UPDATE):
-                outcome = "refused"
-                planner.refused(op, why)
-            else:
-                planner.failed(op, why, now())
-        except asyncio.CancelledError:
-            if self._closed:
-                raise
-            why = "cancelled by itself"
-            planner.failed(op, why, now())
-        except Exception as error:
-            permanent = op.verb is not Verb.RETRIEVE and kind.is_permanent(error)
-            why = text_of(error)
-            planner.failed(op, why, now(), permanent=permanent)
-        else:
-            outcome = "done"
-            if op.verb is Verb.RETRIEVE:
-                planner.retrieved(op, seen)
-            else:
-                planner.done(op, handle)
-        self._plans.ended(plan, op, outcome, why)
-        self._turn(plan)
 
 
 def _free_name(taken: Container[str]) -> str:

@@ -46,6 +46,7 @@ class Rehearsal:
         planner = self.planner
         for kind, why in self._unread.items():
             planner.unread(kind, why)
+            planner.still_unread(kind, why)  # the others do what they will have to do once it is
         for number, (key, value) in enumerate(self._stored):
             planner.put(key, value)
             if number % _PORTION == 0:
