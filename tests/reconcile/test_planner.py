@@ -336,6 +336,97 @@ def test_what_goes_with_its_needs_is_not_deleted_a_second_time() -> None:
     assert state(plan, "route") is State.PENDING
 
 
+@pytest.mark.parametrize(
+    ("need", "why"),
+    [
+        (Needs.any_of("if/0", "if/1"), "any of if/0, if/1"),
+        (Needs.under("if/"), "any under if/"),
+    ],
+)
+def test_any_of_several_will_do_while_one_is_left(need: Needs, why: str) -> None:
+    plan = planner()
+    plan.put("route", value(0, need))
+    assert carry_out(plan) == []
+    assert plan.outlook.unmet(plan.graph.nodes["route"]) == [why]
+
+    plan.put("if/0", value())
+    plan.put("if/1", value())
+    assert sorted(carry_out(plan)) == ["create if/0", "create if/1", "create route"]
+    plan.delete("if/0")
+    assert carry_out(plan) == ["delete if/0"]
+    plan.delete("if/1")
+    assert carry_out(plan) == ["delete route", "delete if/1"]
+
+
+def test_what_was_found_and_is_stored_by_nobody_satisfies_needs() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("route", value(0, "lo"))
+    assert carry_out(plan) == []
+
+    plan.notify("lo", Seen(value(), ours=False))
+    assert carry_out(plan) == ["create route"]
+    assert state(plan, "lo") is State.UNMANAGED
+
+    plan.notify("lo", None)
+    assert carry_out(plan) == ["delete route"]
+
+
+def test_what_is_to_go_is_being_removed_until_it_has_gone() -> None:
+    plan = planner()
+    plan.put("if", value())
+    plan.put("route", value(0, "if"))
+    carry_out(plan)
+
+    plan.delete("if")
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.DELETE, "route")
+    assert state(plan, "if") is State.REMOVING
+    plan.done(op)
+    assert carry_out(plan) == ["delete if"]
+    assert state(plan, "if") is None
+
+
+def test_after_a_restart_an_invalid_value_leaves_what_is_found() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a").kind}
+    assert kind is not None
+    plan.unread(kind, "not yet")
+    plan.put("a", Value(2, bad=True))
+    plan.put("b", Value(2, bad=True))
+    plan.put("route", value(0, "a"))
+    plan.read(plan.begin_reading(), {kind: {"a": Seen(value(1), 7)}})
+    assert carry_out(plan) == ["create route"]
+    assert state(plan, "a") is State.INVALID
+    assert plan.graph.nodes["a"].have == value(1)
+    assert state(plan, "b") is State.INVALID
+
+    plan.put("a", value(3))
+    assert carry_out(plan) == ["update a"]
+
+
+def test_a_part_that_is_stored_or_has_two_parents_is_invalid() -> None:
+    plan = planner()
+    part = (("x", value(1)),)
+    plan.put("a", Value(0, parts=part))
+    plan.put("x", value(2))
+    carry_out(plan)
+    problem = plan.graph.nodes["x"].problem
+    assert problem is not None
+    assert problem.why == "derived from 'a', and stored as well"
+
+    plan.delete("x")
+    plan.put("b", Value(0, parts=part))
+    carry_out(plan)
+    problem = plan.graph.nodes["x"].problem
+    assert problem is not None
+    assert problem.why == "derived from 'a', 'b'"
+
+    plan.delete("b")
+    carry_out(plan)
+    assert state(plan, "x") is State.APPLIED
+    assert plan.graph.nodes["x"].have == value(1)
+
+
 def test_a_value_that_does_not_satisfy_is_not_enough() -> None:
     plan = planner()
     plan.put("if", value(1))

@@ -44,3 +44,7 @@ def test_a_process_may_end_before_any_step(seed: int) -> None:
 @pytest.mark.parametrize("seed", ONCE_BAD)
 def test_games_that_once_ended_badly(seed: int) -> None:
     check_seed(seed, 120, more=False)
+
+
+def test_two_that_go_with_each_other_do_not_wait_for_each_other() -> None:
+    check_seed(1011, 200, crash_at=11)

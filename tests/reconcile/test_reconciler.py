@@ -199,6 +199,121 @@ def test_an_invalid_value_is_refused_and_the_last_valid_one_stays() -> None:
     run(main())
 
 
+def test_an_update_whose_needs_are_unmet_takes_the_object_down_and_is_pending() -> None:
+    async def main() -> None:
+        async with agent() as it:
+            await it.sync.put("if/eth0", Interface(), confirm=60)
+            await it.sync.put("route/a", Route("eth0"), confirm=60)
+            error = await not_applied(it.sync.put("route/a", Route("eth1"), confirm=60))
+            assert error.verdict is Verdict.PENDING
+            assert reason(error) == {"route/a": "waits for if/eth1"}
+            assert it.system.log[2:] == ["delete route/a"]
+
+    run(main())
+
+
+def test_each_publisher_hears_of_a_cycle_by_name() -> None:
+    class Things(Kind[str, None]):
+        async def create(self, key: str, value: str) -> None: ...
+
+        async def delete(self, key: str, value: str, handle: None) -> None: ...
+
+        def needs(self, key: str, value: str) -> list[Needs]:
+            return [Needs.key(value)]
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Things(), type=str)
+            async with rec:
+                writing = sync.txn().put("x/a", "x/b").put("x/b", "x/a").put("x/c", "x/c")
+                error = await not_applied(writing.commit(confirm=60))
+                assert reason(error) == {
+                    "x/a": "waits for x/b; a cycle: x/a -> x/b -> x/a",
+                    "x/b": "waits for x/a; a cycle: x/b -> x/a -> x/b",
+                    "x/c": "needs itself (x/c)",
+                }
+
+    run(main())
+
+
+def test_what_was_cut_off_by_its_timeout_is_read_before_it_is_tried_again() -> None:
+    log: list[str] = []
+
+    class Slow(Kind[bytes, int]):
+        timeout = 0.05
+
+        async def create(self, key: str, value: bytes) -> int:
+            log.append("create")
+            await asyncio.get_running_loop().create_future()
+            return 1
+
+        async def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+        async def retrieve(
+            self, expected: object, keys: Collection[str] | None
+        ) -> list[Found[bytes, int]]:
+            if keys is None:
+                return []
+            log.append("retrieve")
+            return [Found("x/a", b"", 9)]  # it was made all the same
+
+    async def main() -> None:
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("x/", Slow())
+            async with rec:
+                await sync.put("x/a", b"")
+                await rec.wait("x/a", State.APPLIED, 60)
+                assert rec.handle("x/a") == 9
+
+    run(main())
+    assert log == ["create", "retrieve"]
+
+
+def test_what_others_changed_is_repaired_at_intervals() -> None:
+    async def main() -> None:
+        system = System()
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0, refresh_interval=0.05)
+            rec.add("if/", Interfaces(system), type=Interface)
+            async with rec:
+                await sync.put("if/eth0", Interface(), confirm=60)
+                system.there["if/eth0"] = Interface(1400)
+                await eventually(lambda: system.there["if/eth0"] == Interface())
+                del system.there["if/eth0"]
+                await eventually(lambda: "if/eth0" in system.there)
+
+    run(main())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_kind_says_what_becomes_of_objects_of_which_nobody_knows_whose_they_are(
+    taken: bool,
+) -> None:
+    class Unsure(Interfaces):
+        delete_unknown = taken
+
+        async def retrieve(
+            self, expected: Mapping[str, Interface], keys: Collection[str] | None
+        ) -> Iterable[Found[Interface, int]]:
+            found = await super().retrieve(expected, keys)
+            return [Found(one.key, one.value, one.handle) for one in found]
+
+    async def main() -> None:
+        system = System()
+        system.there = {"if/eth0": Interface()}
+        async with DataSync("memory://") as sync:
+            rec = Reconciler(sync, ack_timeout=20.0)
+            rec.add("if/", Unsure(system), type=Interface)
+            async with rec:
+                await sync.put("if/eth1", Interface(), confirm=60)
+                await rec.wait("if/eth0", None if taken else State.UNMANAGED, 60)
+                assert ("if/eth0" in system.there) is not taken
+
+    run(main())
+
+
 def test_what_fails_is_told_and_tried_again() -> None:
     async def main() -> None:
         async with agent() as it:

@@ -461,16 +461,17 @@ class Graph:
         """Whether anything may stand on it."""
         return bool(node.users) or any(choice.users for choice in self.choices_of(node))
 
-    def goes_along(self, choice: Choice) -> bool:
-        """Whether what stands on it vanishes by itself in what is about to happen."""
+    def goes_along(self, node: Node, choice: Choice) -> bool:
+        """Whether one that stands on it vanishes by itself in what is about to happen."""
         if not choice.need.goes_with or choice.holding:
             return False
         if any(map(_may_come, choice.members)):
             return False  # which of the two is first, nobody knows
-        below = [node for node, bits in choice.members.items() if bits & STANDS]
-        return any(is_support(choice.members[node]) for node in below) and not any(
-            node.trouble for node in below
-        )
+        below = {one: bits for one, bits in choice.members.items() if bits & STANDS}
+        # one that stands on it in turn would wait to vanish with it
+        return any(
+            is_support(bits) and not self.rests_on(one.leans, node) for one, bits in below.items()
+        ) and not any(one.trouble for one in below)
 
     def is_going(self, choice: Choice) -> bool:
         """Whether what stands on it vanishes by itself in what happens now, or may have, so that

@@ -376,7 +376,9 @@ class Planner(Discovery):
         """What it will vanish with; nothing where it has to be taken down."""
         going = [slot for slot in node.leans if not slot.held]
         choices = [slot for slot in going if isinstance(slot, Choice)]
-        together = len(choices) == len(going) and all(map(self.graph.goes_along, choices))
+        together = len(choices) == len(going) and all(
+            self.graph.goes_along(node, choice) for choice in choices
+        )
         return choices if together else []
 
     # -- how operations ended ----------------------------------------------------------------------
