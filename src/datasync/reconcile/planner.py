@@ -40,6 +40,8 @@ class Planner(Discovery):
     kind_of: the kind of a key, None where there is none.
     delay: the seconds to wait after so many failures (1, 2, ...) of one object.
 
+    `start` is called after each operation that has ended, before anything that is found is told.
+
     None of the objects of a kind that is `unread` is touched before `read` was called for it; while
     one is read for the first time, others are only made.
     """

@@ -70,12 +70,15 @@ class Play:
                 ["store", "start", "finish", "crash", "drift", "wait", "read"],
                 [6, 8, 10, 0.4, 1, 2, 0.6],
             )[0]
+            if self.more is not None and name in ("drift", "read"):
+                self.start()  # as the reconciler does, before anything that is found is told
             getattr(self, name)()
         self.settle()
 
     def settle(self) -> None:
         """Until nothing is left to do; then check."""
         self.failing = False
+        self.start()
         self._close_reading()
         for _ in range(2000):
             self.start()
