@@ -404,6 +404,27 @@ def test_after_a_restart_an_invalid_value_leaves_what_is_found() -> None:
     assert carry_out(plan) == ["update a"]
 
 
+def test_what_cannot_be_compared_is_left_alone_until_it_can_be() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a").kind}
+    assert isinstance(kind, Things)
+    plan.put("a", value(1))
+    carry_out(plan)
+
+    def fail(key: str, old: Value, new: Value) -> bool:
+        raise ValueError("garbage")
+
+    right, kind.equal = kind.equal, fail  # type: ignore[method-assign]
+    plan.notify("a", Seen(value(2), 7))
+    assert carry_out(plan) == []
+    assert state(plan, "a") is State.INVALID
+
+    kind.equal = right  # type: ignore[method-assign]
+    plan.notify("a", Seen(value(3), 7))
+    assert carry_out(plan) == ["update a"]
+    assert state(plan, "a") is State.APPLIED
+
+
 def test_a_part_that_is_stored_or_has_two_parents_is_invalid() -> None:
     plan = planner()
     part = (("x", value(1)),)

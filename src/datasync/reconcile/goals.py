@@ -156,6 +156,8 @@ class Goals:
 
     def _compare(self, node: Node) -> None:
         """How what is there differs from the goal."""
+        if node.problem is not None and node.problem.compared:
+            node.problem = None
         if node.have is ABSENT or node.goal is ABSENT:
             node.change = Change.NONE
             return
@@ -185,7 +187,7 @@ class Goals:
                 return Change.NONE
             recreate = kind.needs_recreate(node.key, node.have, node.goal)
         except Exception as error:
-            node.problem = Problem(text_of(error), node.goal)
+            node.problem = Problem(text_of(error), node.goal, compared=True)
             return Change.NONE
         return Change.RECREATE if recreate else Change.IN_PLACE
 

@@ -42,10 +42,14 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with a stored value."""
+    """What is wrong with a stored value.
+
+    compared: whether it only cannot be compared with what is there now.
+    """
 
     why: str
     value: Any
+    compared: bool = False
 
 
 class Trouble(msgspec.Struct):
