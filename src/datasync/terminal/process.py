@@ -60,27 +60,39 @@ def run(work: Coroutine[Any, Any, int]) -> int:
 
     A signal that the program was started to ignore stays ignored.
     """
-    with asyncio.Runner() as runner:
-        return runner.run(_supervise(work))
+    before = {number: signal.getsignal(number) for number in stop_signals()}
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_supervise(work, list(before)))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-async def _supervise(work: Coroutine[Any, Any, int]) -> int:
+async def _supervise(work: Coroutine[Any, Any, int], signals: Sequence[signal.Signals]) -> int:
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
-    signals = stop_signals()
     ended: list[int] = []
 
     def end(code: int) -> None:
         if pipe is not None:
             loop.remove_reader(pipe)
-        if ended or task.done():
-            # G12: not by an interrupt, which could come anywhere, and leave what waits waiting
-            for number in signals:
-                signal.signal(number, signal.SIG_DFL)
+        if ended:
+            leave_to_system()
         ended.append(code)
         task.cancel()
 
-    for number in signals:  # until the loop is closed
+    def leave_to_system() -> None:
+        # G12: an interrupt could come anywhere, and leave what waits waiting; and the loop, as it
+        # closes, could not take what is meant for it
+        if signals:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+            for number in signals:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    for number in signals:
         loop.add_signal_handler(number, end, 128 + number)
     pipe = _output_pipe()
     if pipe is not None:
@@ -94,6 +106,7 @@ async def _supervise(work: Coroutine[Any, Any, int]) -> int:
             raise
         return ended[0]
     finally:
+        leave_to_system()
         if pipe is not None:
             loop.remove_reader(pipe)
     return ended[0] if ended else code
