@@ -38,13 +38,16 @@ _NUMBER = re.compile(r"\[Errno ([0-9]+)\]")
 
 
 def not_connected(error: Exception, server: str, protocol: str, *, tls: bool) -> DataSyncError:
-    """What connecting raised: an `OSError`, one of TLS, or that no host can have such a name."""
+    """What connecting raised: an `OSError`, one of TLS, or that no host can have such a name, or
+    such a port, as a server may announce."""
     if (problem := certificate_problem(error)) is not None:
         return BadCertificate(f"{server}: {problem}")
     if isinstance(error, ssl.SSLError):
         return no_tls(server, _reason(error))
     if isinstance(error, socket.gaierror | UnicodeError):
         return unknown_name(server)
+    if isinstance(error, OverflowError):
+        return unreachable(server, "there is no such port", protocol)
     if tls and isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
         return no_tls(server, "it hangs up")
 

@@ -106,12 +106,8 @@ class Link(asyncio.Protocol):
                 await link._greet()
         except TimeoutError:
             raise no_answer(link.address, "Redis", access.timeout) from None
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise not_connected(error, link.address, "Redis", tls=access.tls is not None) from None
-        except (OverflowError, UnicodeError):  # a server has announced it
-            raise Disconnected(
-                f"{link.address}: it is not an address; check what the servers announce"
-            ) from None
         except Disconnected as error:
             if link.hello:
                 raise
