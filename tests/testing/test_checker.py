@@ -19,6 +19,7 @@ from datasync.testing.trace.records import (
     Read,
     Reported,
     Requested,
+    Scoped,
     SessionEnded,
     SessionFrame,
     SessionOpened,
@@ -891,3 +892,22 @@ def test_a_violation_says_where_and_why_in_one_line() -> None:
         "prev-chain: w: event 2, CHANGE at revision 3: 'a/1' has prev b'2', accepted was b'1'"
     )
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_a_lost_layer_had_of_a_prefix_is_not_known_any_more_once_that_was_removed(
+    left: bool,
+) -> None:
+    """The prefix came back while the layer, an optional one, was lost: a RESYNC shows nothing of
+    it there, which is not a delete that is older than the value."""
+    tale = Tale(EXACT, "upper")
+    tale.commit(1, {"a/1": b"1"}, "upper")
+    tale.watch("w", "a/", "b/")
+    shown = {"a/": {"a/1": (b"1", 1)}, "b/": {}}
+    tale.resync("w", shown, [("a/1", None, b"1", 1)], 1, source="upper")
+    if left:
+        tale.note(Scoped, watch="w", scopes=["b/"])
+        tale.note(Scoped, watch="w", scopes=["b/", "a/"])
+    gone = [("a/1", b"1", None, 0)]
+    tale.resync("w", {"a/": {}, "b/": {}}, gone, 0, reason="prefix added", source="upper")
+    assert tale.broken() == (set() if left else {"key-order"})

@@ -77,7 +77,7 @@ def _follow(index: TraceIndex, watch: WatchTrace, model: WatchModel) -> Iterator
                 model.busy = False
             case t.Scoped() | t.Requested():
                 if record.seq > watch.entry.seq:
-                    model.disturbed = record
+                    model.disturb(record)
             case _:
                 pass
 

@@ -67,6 +67,15 @@ class WatchModel:
         """The handler has not returned, or nobody waits in the stream."""
         self.disturbed: t.Record | None = None
         """Why the next event has to be a RESYNC: widened, narrowed or asked for."""
+        self.left: set[str] = set()
+        """Keys that it no longer watched at some time since the last RESYNC that it accepted."""
+
+    def disturb(self, record: t.Scoped | t.Requested) -> None:
+        """It is widened, narrowed, or to be resynced."""
+        self.disturbed = record
+        if isinstance(record, t.Scoped):
+            scopes = Scopes(record.scopes)
+            self.left |= {key for _, key in self.moments if key not in scopes}
 
     def positions(self, event: DeliveredEvent) -> list[Position]:
         """Where the event may stand, if the log can tell; the histories in
@@ -140,6 +149,7 @@ class WatchModel:
                 } | stay
                 self.dirty, self.doubtful = set(kept), set()
                 self.gate_open = self.first_change = True
+                self.left.clear()
             else:
                 for step in steps:
                     if step.key in kept:
@@ -199,14 +209,18 @@ class WatchModel:
 
     def shown(self, event: DeliveredEvent) -> list[tuple[str, str, bytes | None, int]]:
         """Everything that the event shows: source, key, value, revision. Deletes
-        without a source tell nothing."""
+        without a source tell nothing; nor do those of keys that were not watched for
+        a while: what an optional layer had of them was forgotten, and if that is lost
+        by now, nobody knows what it has."""
         found: list[tuple[str, str, bytes | None, int]] = [
             (source, key, raw, revision) for key, (raw, revision, source) in event.values.items()
         ]
         found += [
             (step.source, step.key, step.raw, step.revision)
             for step in event.entry.changes
-            if step.key not in event.values and step.source
+            if step.key not in event.values
+            and step.source
+            and not (event.is_resync and step.raw is None and step.key in self.left)
         ]
         return found
 
