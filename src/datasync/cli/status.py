@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from datasync import open_url
+from datasync import Report, open_url
+from datasync.cli.fleet import gather
 from datasync.cli.parser import Command, Positional
 from datasync.cli.status_watch import follow
 from datasync.codec.shared import UNDECODABLE
@@ -28,13 +30,18 @@ __all__ = ["COMMANDS"]
 _COLOURS = {
     "following": "green", "failing": "red", "lost": "red", "overdue": "yellow",
     "connecting": "yellow", "loading": "yellow", "waiting": "yellow", "resyncing": "yellow",
-    "refused keys": "yellow",
+    "refused keys": "yellow", "open keys": "yellow", "well": "green", "stopped": "yellow",
 }  # fmt: skip
+Row = tuple[tuple[str, ...], list[str]]
+
 _WIDEST = 200
 """Characters of a key that are printed; --json tells all of it."""
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.agents:
+        return run(_agents(options))
+
     async def work() -> int:
         source = open_url(options.url)
         if not isinstance(source, load("datasync.restsync.client:HttpSource", "rest", "status")):
@@ -62,6 +69,65 @@ def _status(options: argparse.Namespace) -> int:
         return 0
 
     return run(work())
+
+
+async def _agents(options: argparse.Namespace) -> int:
+    """What agents report in a store: an exit code of 1 with --check where one is not well."""
+    if options.watch:
+        raise UsageError("--agents shows a store once; leave out --watch")
+    found, output, now = await gather(options.url), Output(options.json), time.time()
+    if options.json:
+        for prefix, agent, report in found:
+            told = {} if report is None else msgspec.to_builtins(report)
+            output.record(**{"at": prefix, **told, "agent": agent, "state": _agent_state(report)})
+    else:
+        rows = [_agent(now, *one) for one in found]
+        if options.check:
+            rows = [row for row in rows if row[0][1] != "well"]
+        if rows:
+            _table(output, ("agent", "state", "reported", "revision", "at"), rows)
+        else:
+            output.line("all well" if found else "no agent reports there")
+    well = all(_agent_state(report) == "well" for _, _, report in found)
+    return 1 if options.check and not (found and well) else 0
+
+
+def _agent(now: float, prefix: str, agent: str, report: Report | None) -> Row:
+    state = _agent_state(report)
+    if report is None:
+        return (agent, state, "", "", prefix), []
+    revisions = [layer.revision for layer in report.layers]
+    cells = (
+        printable(agent),
+        state,
+        f"{_span(now - report.time)} ago",
+        ", ".join("-" if revision is None else f"{revision:,}" for revision in revisions),
+        printable(prefix),
+    )
+    lines = [
+        f"{watch.name}: {watch.state}" + (f", {watch.reason}" if watch.reason else "")
+        for watch in report.watches
+    ]
+    for told in report.open.values():
+        reason = f", {told.reason}" if told.reason else ""
+        lines.append(f"{_short(told.key)}: {told.verdict} for {_span(now - told.since)}{reason}")
+    if report.rival is not None:
+        lines.append("another agent reports by the same name")
+    return cells, [printable(line) for line in lines]
+
+
+def _agent_state(report: Report | None) -> str:
+    if report is None:
+        return "unclear"
+    if report.stopped:
+        return "stopped"
+    if not report.alive:
+        return "lost"
+    if report.watches:
+        return report.watches[0].state
+    if report.open:
+        return "open keys"
+    return "well" if report.rival is None else "rival"
 
 
 def _overview(data: bytes) -> Overview:
@@ -139,9 +205,6 @@ def _printable(value: Any) -> Any:
             return value
 
 
-Row = tuple[tuple[str, ...], list[str]]
-
-
 def _source(now: float, source: SourceStatus) -> Row:
     cells = (
         source.name,
@@ -215,6 +278,11 @@ def _span(seconds: float) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--agents",
+        action="store_true",
+        help="URL is a store: show all agents that report in it, and what is not applied",
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print it as one JSON object")
     shown.add_argument(
@@ -234,13 +302,14 @@ COMMANDS = (
     Command(
         "status",
         "show the status of an agent: its sources, its watches, and what fails",
-        (Positional("url", "URL", "the agent, for example http://127.0.0.1:9191"),),
+        (Positional("url", "URL", "the agent, for example http://127.0.0.1:9191; or a store"),),
         _options,
         _status,
         """
 datasync status http://127.0.0.1:9191
 datasync status http://127.0.0.1:9191 --check || echo "look after it"
 datasync status http://127.0.0.1:9191 --watch
+datasync status --agents sqlite:///net.db
 datasync status http://127.0.0.1:9191 --json | jq '.watches[] | select(.failing)'
 """,
         urls=1,

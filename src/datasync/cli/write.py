@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from datasync import open_url
+from datasync import Reports, Source, open_url
 from datasync.cli.formats import readable
 from datasync.cli.parser import Command, Positional, json_option, revision, seconds, source_options
 from datasync.cli.sources import connect, existing, hears_verdicts
@@ -15,6 +15,31 @@ from datasync.terminal.process import run, standard_input
 from datasync.texts import printable
 
 __all__ = ["COMMANDS"]
+
+
+def _confirm_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--confirm",
+        metavar="PREFIX",
+        help="wait, for at most 10 s, until the agents that report below PREFIX have applied it",
+    )
+    parser.add_argument(
+        "--agents",
+        metavar="NAMES",
+        help="with --confirm: which agents, by name with commas between; or 'any' (default: all)",
+    )
+
+
+def _confirm(options: argparse.Namespace, source: Source) -> bool | Reports:
+    """What the write waits for; to be asked once connected. Raises `UsageError`."""
+    if options.confirm is None:
+        if options.agents is not None:
+            raise UsageError("--agents names who is to confirm; give --confirm PREFIX beside it")
+        return hears_verdicts(source)
+    agents = options.agents or "all"
+    if agents not in ("all", "any"):
+        agents = [name for name in agents.split(",") if name]
+    return Reports(options.confirm, agents=agents)
 
 
 def _put_options(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +53,7 @@ def _put_options(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="only if the key is at revision R (0: does not exist)",
     )
+    _confirm_options(parser)
     source_options(parser)
     json_option(parser)
 
@@ -47,7 +73,7 @@ def _put(options: argparse.Namespace) -> int:
     async def work() -> int:
         source = open_url(options.url)
         async with connect(source, options) as sync:
-            confirm = hears_verdicts(source)
+            confirm = _confirm(options, source)
             at = await sync.put(
                 options.key, raw, ttl=options.ttl, if_revision=options.if_revision, confirm=confirm
             )
@@ -77,6 +103,7 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--if-revision", type=revision, metavar="R", help="only if the key is at revision R"
     )
+    _confirm_options(parser)
     source_options(parser)
     json_option(parser)
 
@@ -90,7 +117,7 @@ def _delete(options: argparse.Namespace) -> int:
             if raw is not None:
                 existed = await source.delete_raw(raw)
             else:
-                confirm = hears_verdicts(source)
+                confirm = _confirm(options, source)
                 existed = await sync.delete(
                     options.key,
                     prefix=options.recursive,
@@ -111,6 +138,8 @@ def _raw_key(options: argparse.Namespace) -> bytes:
     """The bytes that KEY spells with --raw. Raises `UsageError`."""
     if options.recursive or options.if_revision is not None:
         raise UsageError("--raw deletes one key as it is; leave out -r and --if-revision")
+    if options.confirm is not None or options.agents is not None:
+        raise UsageError("--raw deletes a key that no agent sees; leave out --confirm and --agents")
     if options.prefix is not None or options.label is not None:
         raise UsageError(
             "--raw takes a whole key, its prefix included; leave out --prefix and --label"
