@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping
+from itertools import pairwise
 
 from datasync.scopes import is_prefix
 
 __all__ = ["TOUCHED_LIMIT", "OrderedKeys"]
 
 _FEW = 64  # keys; so few are put in, and taken out, one by one
+_LOOK = 4  # to look for one key costs as much as to sort so many with all others
+_STEP = 16_384  # keys that are sorted in one go, where that is done in steps
+_SAMPLES = 8  # of each part that they are sorted in
 TOUCHED_LIMIT = 4096
 """So many keys may have come and gone before `trim` has anything to do."""
 
@@ -23,7 +27,8 @@ class OrderedKeys:
     __slots__ = ("_index", "_lent", "touched")
 
     def __init__(self) -> None:
-        self._index: list[str] = []
+        self._index: list[str] | None = []
+        """None while it is made in steps."""
         self._lent = False
         """Whether somebody iterates over the index: it is copied before it changes."""
         self.touched: list[str] | None = None
@@ -53,11 +58,32 @@ class OrderedKeys:
         self._lent = True
         return map(index.__getitem__, range(span.start, span.stop))
 
+    def sort_in_steps(self, keys: Mapping[str, object]) -> Iterator[None]:
+        """Bring them in order so that others get their turn meanwhile, and may change them: to sort
+        a million in one go takes most of a second. Does nothing where they are in order.
+        """
+        if self.touched is not None or len(keys) <= _STEP:
+            return
+        self._index, self._lent, self.touched = None, False, []
+        touched, index = self.touched, list[str]()
+        for part in _sorted_in_steps([*keys]):
+            index += part
+            yield
+            if self.touched is not touched:  # somebody could not wait, or all keys are others now
+                return
+        self._index = index
+
     def trim(self) -> None:
         """Give up the order where so many keys have come or gone that to sort all of them
-        again costs no more for each."""
-        if self.touched is not None and len(self.touched) > max(TOUCHED_LIMIT, len(self._index)):
+        again costs less than to look for each of these."""
+        if self._index is None or self.touched is None or len(self.touched) <= TOUCHED_LIMIT:
+            return
+        if _LOOK * len(self.touched) > len(self._index):
             self.forget()
+
+    def adopt(self, keys: list[str]) -> None:
+        """The keys are these now, which come in order; the list is given away."""
+        self._index, self._lent, self.touched = keys, False, []
 
     def forget(self) -> None:
         """The keys are others now."""
@@ -65,7 +91,7 @@ class OrderedKeys:
 
     def _sorted(self, keys: Mapping[str, object]) -> list[str]:
         touched = self.touched
-        if touched is None:
+        if touched is None or self._index is None:
             self._index, self._lent = sorted(keys), False
         elif touched:
             if self._lent:
@@ -77,6 +103,22 @@ class OrderedKeys:
                     _settle_one(self._index, key, keys)
         self.touched = []
         return self._index
+
+
+def _sorted_in_steps(names: list[str]) -> Iterator[list[str]]:
+    """The names in order, part by part; at first there is nothing yet."""
+    samples = sorted(names[:: _STEP // _SAMPLES])
+    bounds = samples[_SAMPLES::_SAMPLES]
+    parts: list[list[str]] = [[] for _ in range(len(bounds) + 1)]
+    for start in range(0, len(names), _STEP):
+        some = sorted(names[start : start + _STEP])
+        cuts = (bisect_left(some, bound) for bound in bounds)
+        for part, (begin, end) in zip(parts, pairwise((0, *cuts, len(some))), strict=True):
+            part += some[begin:end]
+        yield []
+    for part in parts:
+        part.sort()
+        yield part
 
 
 def _settle(index: list[str], touched: set[str], keys: Container[str]) -> None:

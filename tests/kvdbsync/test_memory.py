@@ -23,7 +23,15 @@ from datasync import (
 )
 from datasync.kvdbsync import memory
 from datasync.kvdbsync.memory import MemorySource
-from datasync.source import Commit, Frame, PushSession, Put, Session, SnapshotEnd
+from datasync.source import (
+    Commit,
+    Frame,
+    PushSession,
+    Put,
+    Session,
+    SnapshotChunk,
+    SnapshotEnd,
+)
 
 
 def frames_due(session: Session) -> list[Frame]:
@@ -258,6 +266,31 @@ def test_a_long_snapshot_leaves_others_their_turns() -> None:
             ("ResyncEvent", revision - 1, 5 * memory._STEP),
             ("ChangeEvent", revision, 1),
         ]
+
+    asyncio.run(main())
+
+
+def test_keys_are_sorted_while_others_have_their_turns() -> None:
+    async def main() -> None:
+        source = await filled(50_000)
+        opening = asyncio.ensure_future(source.open([""]))
+        turns = 0
+        while not opening.done():
+            await source.commit([Put(f"{turns}", b"")])
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 5
+        session, due = await opening, list[Frame]()
+        session.attach(due.extend)  # type: ignore[attr-defined]
+        async for frames in session:
+            due += frames
+            if isinstance(frames[0], SnapshotEnd):
+                break
+        names = [
+            item[0] for frame in due if isinstance(frame, SnapshotChunk) for item in frame.items
+        ]
+        assert names == sorted(source._items)
+        await session.aclose()
 
     asyncio.run(main())
 

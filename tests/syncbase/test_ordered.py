@@ -78,3 +78,40 @@ def test_to_count_and_to_begin_costs_no_look_at_all_of_them() -> None:
     assert order.count("a/", keys) == 99_950
     assert next(order.each("a/", keys)) == "a/000050"
     assert keys.looks == 50
+
+
+@pytest.mark.parametrize("arranged", ["in order", "at random"])
+def test_they_are_brought_in_order_step_by_step(arranged: str) -> None:
+    keys = {f"a/{number:06}": 1 for number in range(100_000)}
+    if arranged == "at random":
+        names = [*keys]
+        random.Random(1).shuffle(names)
+        keys = dict.fromkeys(names, 1)
+    order = OrderedKeys()
+    steps = order.sort_in_steps(keys)
+    next(steps)
+    assert order.touched == []
+    for key in ("a/000500", "a/099999"):  # what comes and goes meanwhile
+        del keys[key]
+        order.touched.append(key)
+    keys["b"] = 1
+    order.touched.append("b")
+    assert len([*steps]) > 10
+    assert order.touched == ["a/000500", "a/099999", "b"]  # it was not sorted in one go
+    assert order.under("", keys) == sorted(keys)
+    assert not [*order.sort_in_steps(keys)]
+
+
+def test_who_cannot_wait_for_the_steps_has_the_order_at_once() -> None:
+    keys = {f"a/{number:06}": 1 for number in range(50_000)}
+    order = OrderedKeys()
+    steps = order.sort_in_steps(keys)
+    next(steps)
+    assert order.touched is not None
+    for number in range(5_000):
+        keys[f"b/{number:06}"] = 1
+        order.touched.append(f"b/{number:06}")
+        order.trim()
+    assert order.count("b/", keys) == 5_000
+    assert len([*steps]) == 0
+    assert order.under("", keys) == sorted(keys)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from datasync.events import Record
 from datasync.ordered import OrderedKeys
 from datasync.scopes import Scopes, is_prefix
-from datasync.syncbase.mirror import Mirror, Pairs
+from datasync.syncbase.mirror import Mirror, Pairs, Staging
 from datasync.syncbase.router import Router
+from tests.helpers.growth import Steps
 
 MANY = ["x/", "y/", "z/", "xx/", "xy/", "xz/", "yx/", "yy/", "x"]
 """Other scopes than the keys lie in, so many that they are looked up."""
@@ -115,7 +116,7 @@ def test_the_mirror_equals_merged_dicts(count: int, seed: int) -> None:
             fresh = {
                 key: rng.randbytes(1) for key in universe if key in scopes and rng.random() < 0.5
             }
-            staging: dict[str, Record] = {}
+            staging = Staging()
             mirror.stage(index, staging, [(key, raw, revision) for key, raw in fresh.items()])
             diffs = list(mirror.replace(index, scopes, staging))
             model[index] = {
@@ -176,7 +177,7 @@ def test_a_snapshot_keeps_the_records_of_what_stands_as_it_stood() -> None:
     mirror = Mirror(["only"], threading.RLock())
     mirror.apply(0, [("a/1", b"1"), ("a/2", b"1"), ("b/1", b"1")], 1)
     one = mirror.get("a/1")
-    staging: dict[str, Record] = {}
+    staging = Staging()
     mirror.stage(0, staging, [("a/1", b"1", 1), ("a/2", b"2", 2), ("a/3", b"3", 3)])
     diffs = [*mirror.replace(0, Scopes(["a/"]), staging)]
     assert mirror.get("a/1") is one
@@ -184,18 +185,54 @@ def test_a_snapshot_keeps_the_records_of_what_stands_as_it_stood() -> None:
     assert [key for key, _ in mirror.under("")] == ["a/1", "a/2", "a/3", "b/1"]
 
 
+@pytest.mark.parametrize("layers", [["only"], ["only", "above"]])
 @pytest.mark.parametrize("before", [0, 1])
-def test_what_a_snapshot_adds_is_told_as_it_was(before: int) -> None:
+def test_what_a_snapshot_adds_is_told_as_it_was(before: int, layers: list[str]) -> None:
     """Also where it is asked for only later, and the mirror has forgotten some of it by then."""
-    mirror = Mirror(["only"], threading.RLock())
+    mirror = Mirror(layers, threading.RLock())
     mirror.apply(0, [("z/old", b"1")][:before], 1)
     assert len(mirror.under("")) == before  # there is an order from now on
-    staging: dict[str, Record] = {}
+    staging = Staging()
     mirror.stage(0, staging, [("a/1", b"1", 1), ("b/1", b"1", 1)])
     diffs = mirror.replace(0, Scopes(["a/", "b/"]), staging)
     mirror.prune(0, Scopes(["a/", "z/"]))
     assert [key for key, _ in mirror.under("")] == ["a/1", "z/old"][: 1 + before]
     assert [(key, old) for key, old, _ in diffs] == [("a/1", None), ("b/1", None)]
+
+
+@pytest.mark.parametrize("layer", range(3))
+def test_a_snapshot_is_merged_without_a_look_at_each_key(layer: int) -> None:
+    """The loop is held meanwhile: what this layer shows wins over those below, and not over those
+    above it."""
+    keys = [f"a/{number:05}" for number in range(5_000)]
+    mirror = Mirror(["lowest", "middle", "highest"], threading.RLock())
+    for other in {0, 1, 2} - {layer}:
+        mirror.apply(other, [("a/00007", b"%d" % other), (f"b/{other}", b"")], 1)
+    staging = Staging()
+    mirror.stage(layer, staging, [(key, b"%d" % layer, 2) for key in keys])
+
+    steps = Steps()
+    with steps:
+        diffs = mirror.replace(layer, Scopes(["a/"]), staging)
+        shown = mirror.under("a/")
+    assert steps.count < 1_000
+    assert [key for key, _ in shown] == keys
+    assert shown[7][1].raw == (b"2" if layer < 2 else b"%d" % layer)
+    told = {key: (old and old.raw, new and new.raw) for key, old, new in diffs}
+    assert told.pop(keys[7], None) == ((b"1", b"2") if layer == 2 else None)
+    assert told == dict.fromkeys(keys[:7] + keys[8:], (None, b"%d" % layer))
+
+
+def test_what_comes_in_order_is_not_sorted_again() -> None:
+    for chunks in (["ab", "cd"], ["ba", "cd"], ["cd", "ab"], ["ab", "bc"], ["", "a"]):
+        mirror, staging = Mirror(["only"], threading.RLock()), Staging()
+        for chunk in chunks:
+            mirror.stage(0, staging, [(key, b"", 1) for key in chunk])
+        whole = "".join(chunks)
+        assert staging.names == (list(whole) if list(whole) == sorted({*whole}) else None)
+        mirror.replace(0, Scopes([""]), staging)
+        mirror.apply(0, [("b2", b"")], 2)
+        assert [*mirror.keys("")] == sorted({*whole, "b2"})
 
 
 def test_a_copy_of_pairs_holds_nothing_else() -> None:
@@ -273,7 +310,7 @@ def test_a_key_that_is_not_text_is_refused_before_anything_is_taken_over() -> No
         mirror.apply(0, [item[:2] for item in wrong], 1)
     assert mirror.records == {}
     with pytest.raises(TypeError, match=r"the key b'b' is of type bytes"):
-        mirror.stage(0, {}, wrong)
+        mirror.stage(0, Staging(), wrong)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -334,7 +371,7 @@ def test_the_order_of_keys_is_asked_for_under_the_lock_alone() -> None:
     mirror._order = Order()
     mirror.apply(0, [("a/1", b"1"), ("b/1", b"1")], 1)
     mirror.under("a/")
-    staging: dict[str, Record] = {}
+    staging = Staging()
     mirror.stage(0, staging, [("a/2", b"2", 2)])
     assert [key for key, _, _ in mirror.replace(0, Scopes(["a/"]), staging)] == ["a/1", "a/2"]
     assert asked == 2

@@ -144,8 +144,8 @@ MISTAKES = [
     Mistake(
         "keys that a new snapshot does not have stay",
         "syncbase/mirror.py",
-        "(key, None) for key in known if key in mine and key not in snapshot",
-        "(key, None) for key in mine if False",
+        "(key, None) for key in known if key not in snapshot",
+        "(key, None) for key in known if False",
     ),
     Mistake(
         "a new history goes unsaid",

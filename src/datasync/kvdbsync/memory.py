@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -114,7 +115,10 @@ class MemorySource(Source):
         due: list[Part] = []
         if resume is None:
             added = scopes
-        else:
+        if added:
+            for _ in self._order.sort_in_steps(self._items):
+                await asyncio.sleep(0)
+        if resume is not None:
             history, revision = resume
             log = self._older + self._log
             oldest = log[0][0] if log else self._revision + 1
@@ -233,7 +237,8 @@ class MemorySource(Source):
     ) -> Snapshot:
         # scopes of which none lies in another come in the order of what is in them
         items, within = self._items, self._order.within
-        keys = [key for scope in scopes.minimal() for key in within(scope, items)]
+        found = [within(scope, items) for scope in scopes.minimal()]
+        keys = found[0] if len(found) == 1 else [*chain.from_iterable(found)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
         # of a dict that is copied as a whole, a look at each key would take many times as long

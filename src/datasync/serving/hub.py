@@ -41,6 +41,7 @@ from datasync.source import (
 )
 from datasync.syncbase.core import Layer
 from datasync.syncbase.feed import Feed
+from datasync.syncbase.mirror import Staging
 from datasync.tasks import end_tasks
 
 __all__ = ["ASSUMED_CAPABILITIES", "Encode", "Hub", "Subscription"]
@@ -329,7 +330,7 @@ class Hub:
             case Commit():
                 self.commit(layer, frame)
             case SnapshotBegin():
-                self._staging, layer.staging = {}, {}
+                self._staging, layer.staging = {}, Staging()
             case SnapshotChunk(items) if self._staging is not None:
                 self._staging.update((item[0], item) for item in items)
             case SnapshotEnd() if self._staging is not None:

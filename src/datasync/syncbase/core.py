@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from datasync.errors import DataSyncError, HistoryLost
-from datasync.events import Record
 from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.options import Options
 from datasync.outcome import Tally, Verdict, Vote
@@ -24,7 +23,7 @@ from datasync.syncbase.delivery import NEW_HISTORY, Delivery
 from datasync.syncbase.effects import Onlooker, Request
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.mailbox import Group
-from datasync.syncbase.mirror import Diff, Lock, Mirror
+from datasync.syncbase.mirror import Diff, Lock, Mirror, Staging
 from datasync.syncbase.router import Router
 from datasync.syncbase.subscriber import Subscriber
 
@@ -255,7 +254,7 @@ class Core:
         elif type(frame) is SnapshotChunk and layer.staging is not None:
             self.mirror.stage(layer.index, layer.staging, frame.items)
         elif type(frame) is SnapshotBegin and layer.staging is None:
-            layer.staging, layer.staging_scopes = {}, Scopes(frame.scopes)
+            layer.staging, layer.staging_scopes = Staging(), Scopes(frame.scopes)
         elif type(frame) is SnapshotEnd and layer.staging is not None:
             self._snapshot(layer, frame, layer.staging)
         elif type(frame) is Progress and layer.staging is None:
@@ -363,7 +362,7 @@ class Core:
         if tally is not None:
             tally.close()
 
-    def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: dict[str, Record]) -> None:
+    def _snapshot(self, layer: Layer, frame: SnapshotEnd, staging: Staging) -> None:
         """A snapshot is complete: take it over, then begin a round or resync
         those who waited for it.
         """
@@ -405,14 +404,16 @@ class Core:
             self.coverage.started = all(other.ready or other.optional for other in self.layers)
             if self.started:
                 self._round("start", (), tally)
-        elif reason is not None:
-            self._round(reason, diffs, tally)
         else:
             # to ask each watch costs less than to look at so many keys
-            few = len(staging) <= len(self.subscribers)
-            if few or tally is not None or self._have_accepted(layer.staging_scopes):
+            few = len(staging.records) <= len(self.subscribers)
+            if not (few or tally is not None or self._have_accepted(layer.staging_scopes)):
+                diffs = ()
+            if reason is not None:
+                self._round(reason, diffs, tally)
+            else:
                 self._catch_up(diffs, layer, tally)
-            self._pump_waiting()
+                self._pump_waiting()
         if tally is not None:
             tally.close()
         if layer.confirmations.active:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from datasync.capabilities import Capabilities
-from datasync.events import Record
 from datasync.scopes import Scopes
 from datasync.syncbase.confirm import Confirmations
+from datasync.syncbase.mirror import Staging
 
 __all__ = ["Layer"]
 
@@ -58,7 +58,7 @@ class Layer:
         """Its session was lost, and it has not caught up since."""
         self.adds = False
         """The session brings a snapshot of added scopes."""
-        self.staging: dict[str, Record] | None = None
+        self.staging: Staging | None = None
         self.staging_scopes = Scopes()
         self.round_reason: str | None = None
         self.confirmations = Confirmations()

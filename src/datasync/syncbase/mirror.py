@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import lt
 from typing import Any, Protocol, overload
 from weakref import ref
 
@@ -11,7 +12,10 @@ from datasync.events import Record, record_type
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
 from datasync.scopes import Scopes
 
-__all__ = ["Diff", "Lock", "Mirror", "Pairs", "differ"]
+__all__ = ["Diff", "Lock", "Mirror", "Pairs", "Staging", "differ"]
+
+_WHOLE = 16
+"""So many times as long does it take to take over a key alone as one of a whole dict."""
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
@@ -85,6 +89,18 @@ class _Lent(Sequence[Record]):
         return self._read(self._names[index])
 
 
+class Staging:
+    """A snapshot under way."""
+
+    __slots__ = ("names", "records")
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.names: list[str] | None = []
+        """Its keys, as long as they come in order, as those of most sources do: then nobody has to
+        sort them, which for a million would hold the loop."""
+
+
 class _Unshared:
     """The lock of a mirror that no other thread reads."""
 
@@ -124,14 +140,12 @@ class Mirror:
         """Let other threads read, too; called where none of the methods below is under way."""
         self._lock = self._shared_lock
 
-    def stage(
-        self, layer: int, snapshot: dict[str, Record], items: Sequence[tuple[str, bytes, int]]
-    ) -> None:
+    def stage(self, layer: int, staging: Staging, items: Sequence[tuple[str, bytes, int]]) -> None:
         """Add a chunk to a snapshot under way.
 
         What stands as it stood keeps its record, so that there are not two of each meanwhile.
         """
-        make, known = self._types[layer], self._layers[layer]
+        make, known, snapshot = self._types[layer], self._layers[layer], staging.records
         for key, raw, revision in items:
             if type(key) is not str:
                 raise _bad_key(key)
@@ -139,6 +153,13 @@ class Mirror:
             if record is None or record.revision != revision or record.raw != raw:
                 record = make(raw, revision)
             snapshot[key] = record
+        if (names := staging.names) is not None:
+            new = [item[0] for item in items]
+            run = names[-1:] + new
+            if all(map(lt, run, run[1:])):
+                names += new
+            else:
+                staging.names = None
 
     def apply(
         self, layer: int, changes: Sequence[tuple[str, bytes | None]], revision: int
@@ -192,37 +213,60 @@ class Mirror:
                 lock.release()
         return diffs, same
 
-    def replace(self, layer: int, scopes: Scopes, snapshot: dict[str, Record]) -> Iterable[Diff]:
+    def replace(self, layer: int, scopes: Scopes, staging: Staging) -> Iterable[Diff]:
         """Take over a complete snapshot of `scopes`, which the mirror then owns.
 
         Returns what differs.
         """
-        with self._lock:  # to find them in order changes the order that others read by (G12)
-            within, records = self._order.within, self.records
-            known = [key for scope in scopes.minimal() for key in within(scope, records)]
-        if not known and len(self._layers) == 1:
-            return self._add(snapshot)
-        mine = self._layers[layer]
-        changes: list[tuple[str, Record | None]] = [
-            (key, None) for key in known if key in mine and key not in snapshot
-        ]
-        changes += [(key, new) for key, new in snapshot.items() if mine.get(key) is not new]
+        mine, snapshot = self._layers[layer], staging.records
+        known: list[str] = []
+        if mine:
+            with self._lock:  # to find them in order changes the order that others read by (G12)
+                within, records = self._order.within, self.records
+                names = [key for scope in scopes.minimal() for key in within(scope, records)]
+            known = [key for key in names if key in mine]
+        changes: list[tuple[str, Record | None]]
+        if known:
+            changes = [(key, None) for key in known if key not in snapshot]
+            changes += [(key, new) for key, new in snapshot.items() if mine.get(key) is not new]
+        elif len(self._layers) == 1 or _WHOLE * len(snapshot) > len(self.records):
+            return self._add(layer, staging)
+        else:
+            changes = [*snapshot.items()]
         return self._apply_layered(layer, changes)[0]
 
-    def _add(self, snapshot: dict[str, Record]) -> Iterator[Diff]:
-        """Take over a snapshot of keys of which none was known, where there is one layer."""
+    def _add(self, layer: int, staging: Staging) -> Iterator[Diff]:
+        """Take over a snapshot of keys of which this layer had none: as a whole, for a look at each
+        key would take many times as long.
+        """
+        snapshot = staging.records
         with self._lock:
-            if not self.records:
-                self._lent = None
-                self._layers[0] = self.records = snapshot
-                self._order.forget()
-                return _added(snapshot, self._lend())
-            self._leave_lent()
-            self.records.update(snapshot)
-            if self._order.touched is not None:
+            if not self.records and staging.names is not None:
+                self._order.adopt(staging.names)
+            elif self._order.touched is not None:
                 self._order.touched += snapshot
                 self._order.trim()
-        return _added(snapshot, None)
+
+            if len(self._layers) == 1:
+                self._leave_lent()
+                self.records = self._take_in(layer, snapshot)
+                return _differing(snapshot, {}, self.records, self._lend())
+
+            before, keys = self.records, [*snapshot]
+            self._take_in(layer, snapshot)
+            self.records, self._lent = self._layers[0].copy(), None
+            for above in self._layers[1:]:
+                self.records.update(above)
+            return _differing(keys, before, self.records, self._lend())
+
+    def _take_in(self, layer: int, snapshot: dict[str, Record]) -> dict[str, Record]:
+        """Add it to what is known of the layer, which is returned."""
+        mine = self._layers[layer]
+        if not mine:
+            mine = self._layers[layer] = snapshot
+        else:
+            mine.update(snapshot)
+        return mine
 
     def prune(self, layer: int, scopes: Scopes) -> None:
         """Drop what lies outside `scopes`: nobody watches it any more."""
@@ -314,10 +358,15 @@ class Mirror:
         return None
 
 
-def _added(records: Mapping[str, Record], lent: object) -> Iterator[Diff]:
-    """All of these as new; `lent` is kept until they have been told."""
-    for key, new in records.items():
-        yield key, None, new
+def _differing(
+    keys: Iterable[str], before: Mapping[str, Record], now: Mapping[str, Record], lent: object
+) -> Iterator[Diff]:
+    """Those of the keys, all of which there are now, that are not as they were; `now` is `lent`
+    until they have been told."""
+    for key in keys:
+        old, new = before.get(key), now[key]
+        if differ(old, new):
+            yield key, old, new
 
 
 def _bad_key(key: object) -> TypeError:
