@@ -106,11 +106,12 @@ def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
     `BadFile`.
     """
-    for root in _roots(name, data):
+    for start, composer in _documents(name, data):
         with _places(name):
-            if not isinstance(root, yaml.MappingNode):
-                raise _Wrong("expected a mapping of keys to values", root.start_mark)
-            for key, value in root.value:
+            if not isinstance(start, yaml.MappingStartEvent):
+                raise _Wrong("expected a mapping of keys to values", start.start_mark)
+            parts = composer.parts(start)
+            for key, value in zip(parts, parts, strict=True):
                 if not isinstance(key, yaml.ScalarEvent) or key.tag != _TEXT:
                     raise _Wrong("the key is not text; put it in quotes", key.start_mark)
                 yield from _Value().entries(key.value, key.start_mark, value, flatten)
@@ -118,15 +119,21 @@ def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
 
 def yaml_records(name: str, data: bytes) -> Iterator[Record]:
     """The documents of a YAML file, and of one that is a list, its elements. Raises `BadFile`."""
-    for root in _roots(name, data):
-        for node in root.value if isinstance(root, yaml.SequenceNode) else [root]:
-            with _places(name):
+    for start, composer in _documents(name, data):
+        with _places(name):
+            is_list = isinstance(start, yaml.SequenceStartEvent)
+            for node in composer.parts(start) if is_list else [composer.node(start)]:
                 (entry,) = _Value().entries("", node.start_mark, node, None)
-            yield Record(entry.raw, entry.line, entry.column)
+                yield Record(entry.raw, entry.line, entry.column)
 
 
-def _roots(name: str, data: bytes) -> Iterator[Any]:
-    """The documents of a file, without those that hold nothing. Raises `BadFile`."""
+def _documents(name: str, data: bytes) -> Iterator[tuple[Any, _Composer]]:
+    """How each document of a file begins, without those that hold nothing, and what makes its
+    nodes, which is to be done before the next one. Raises `BadFile`.
+
+    So that of a large document no more is held at a time than a part: the garbage collector would
+    look at all of it over and over, which takes longer than to parse it.
+    """
     text = document(name, data)
     try:
         with _places(name):
@@ -134,9 +141,9 @@ def _roots(name: str, data: bytes) -> Iterator[Any]:
             try:
                 while (event := loader.get_event()) is not None:
                     if isinstance(event, yaml.DocumentStartEvent):
-                        root = _Composer(loader.get_event).node(loader.get_event(), 0)
-                        if root.tag != _NULL or root.value:
-                            yield root
+                        start = loader.get_event()
+                        if not _is_nothing(start):
+                            yield start, _Composer(loader.get_event)
             finally:
                 loader.dispose()
     except yaml.reader.ReaderError as error:
@@ -157,40 +164,74 @@ class _Composer:
     def __init__(self, next_event: Callable[[], Any]) -> None:
         self._next = next_event
         self._anchored: dict[str, Any] = {}
+        self._above: list[Any] = []
+        """The collections that have begun and not ended."""
 
-    def node(self, event: Any, depth: int) -> Any:
+    def parts(self, start: Any) -> Iterator[Any]:
+        """The nodes in the collection that begins with the event, each when it is asked for."""
+        self._begin(start)
+        while not isinstance(event := self._next(), yaml.CollectionEndEvent):
+            yield self.node(event)
+        self._above.pop()
+
+    def node(self, event: Any) -> Any:
         """The node that begins with the event."""
-        kind = type(event)
-        if kind is yaml.ScalarEvent:
-            event.tag = _tag_of(event)  # and so it is a node, without the making of one
-            if event.anchor is not None:
-                self._anchored[event.anchor] = event
-            return event
-
-        if kind is yaml.AliasEvent:
-            if event.anchor not in self._anchored:
-                raise _Wrong(
-                    f"the anchor {event.anchor!r} of an alias is not defined before it",
-                    event.start_mark,
-                )
-            return self._anchored[event.anchor]
-
-        if depth == _DEEPEST:
-            raise _Wrong("nested too deeply", event.start_mark)
-        parts: list[Any] = []
-        if kind is yaml.MappingStartEvent:
-            node: Any = yaml.MappingNode(_explicit(event) or _MAPPING, parts, event.start_mark)
-        else:
-            node = yaml.SequenceNode(_explicit(event) or _LIST, parts, event.start_mark)
-        if event.anchor is not None:  # before what lies in it, which may refer to it
-            self._anchored[event.anchor] = node
-        while not isinstance(inner := self._next(), yaml.CollectionEndEvent):
-            part = self.node(inner, depth + 1)
-            if kind is yaml.MappingStartEvent:
-                parts.append((part, self.node(self._next(), depth + 1)))
+        next_event, anchored, above = self._next, self._anchored, self._above
+        outside = len(above)
+        while True:
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                event.tag = _tag_of(event)  # and so it is a node, without the making of one
+                if event.anchor is not None:
+                    anchored[event.anchor] = event
+                node = event
+            elif kind in _COLLECTIONS:
+                self._begin(event)
+                event = next_event()
+                continue
+            elif kind is yaml.AliasEvent:
+                node = self._anchored_at(event)
             else:
-                parts.append(part)
+                node = above.pop()
+                if kind is yaml.MappingEndEvent:
+                    node.value = [*zip(node.value[::2], node.value[1::2], strict=True)]
+
+            if len(above) == outside:
+                return node
+            above[-1].value.append(node)
+            event = next_event()
+
+    def _begin(self, event: Any) -> None:
+        """A collection begins."""
+        if len(self._above) == _DEEPEST:
+            raise _Wrong("nested too deeply", event.start_mark)
+        make, tag = _COLLECTIONS[type(event)]
+        node = make(_explicit(event) or tag, [], event.start_mark)
+        if event.anchor is not None:
+            self._anchored[event.anchor] = node
+        self._above.append(node)
+
+    def _anchored_at(self, alias: Any) -> Any:
+        node = self._anchored.get(alias.anchor)
+        if node is None:
+            raise _Wrong(
+                f"the anchor {alias.anchor!r} of an alias is not defined before it",
+                alias.start_mark,
+            )
+        if node in self._above:
+            raise _Wrong("the value contains itself", node.start_mark)
         return node
+
+
+_COLLECTIONS = {
+    yaml.MappingStartEvent: (yaml.MappingNode, _MAPPING),
+    yaml.SequenceStartEvent: (yaml.SequenceNode, _LIST),
+}
+
+
+def _is_nothing(event: Any) -> bool:
+    """Whether a document that begins so is empty."""
+    return isinstance(event, yaml.ScalarEvent) and not event.value and _tag_of(event) == _NULL
 
 
 def _explicit(event: Any) -> str | None:
@@ -200,7 +241,7 @@ def _explicit(event: Any) -> str | None:
 
 def _tag_of(event: Any) -> str:
     """That of a scalar: without one, a plain one is what the core schema makes of it."""
-    if (tag := _explicit(event)) is not None:
+    if event.tag is not None and (tag := _explicit(event)) is not None:
         return tag
     if not event.implicit[0]:
         return _TEXT
@@ -228,30 +269,30 @@ def _places(name: str) -> Iterator[None]:
 
 class _Value:
     """The value of one key, written as JSON with its aliases written out: no more than
-    `_MOST_NODES` parts, no deeper than `DEEPEST`, and nothing that contains itself."""
+    `_MOST_NODES` parts, no deeper than `DEEPEST`."""
 
     def __init__(self) -> None:
         self._left = _MOST_NODES
 
     def entries(
-        self, key: str, mark: Any, node: Any, flatten: str | None, above: tuple[Any, ...] = ()
+        self, key: str, mark: Any, node: Any, flatten: str | None, depth: int = 0
     ) -> Iterator[Entry]:
-        members = self._members(node, above) if isinstance(node, yaml.MappingNode) else {}
+        members = self._members(node, depth) if isinstance(node, yaml.MappingNode) else {}
         mapping = bool(members) and members.keys() != {BYTES}
         if mapping and flatten is not None:
             for name, (place, value) in members.items():
                 yield from self.entries(
-                    key + flatten + name, place.start_mark, value, flatten, (*above, node)
+                    key + flatten + name, place.start_mark, value, flatten, depth + 1
                 )
             return
 
         try:
-            raw = self._raw(node, members, above)
+            raw = self._raw(node, members, depth)
         except ValueError as error:
             raise _Wrong(str(error), node.start_mark) from None
         yield Entry(key, raw, mark.line + 1, mark.column + 1, mapping)
 
-    def _raw(self, node: Any, members: Members, above: tuple[Any, ...]) -> bytes:
+    def _raw(self, node: Any, members: Members, depth: int) -> bytes:
         """The bytes to store: a text or a number as it stands, anything else as compact JSON.
         Raises `ValueError`."""
         if isinstance(node, yaml.ScalarEvent):
@@ -267,30 +308,30 @@ class _Value:
             return decoded_base64(encoded.value if encoded.tag == _TEXT else None)
         parts: list[str] = []
         if isinstance(node, yaml.MappingNode):
-            self._write_members(members, (*above, node), parts)
+            self._write_members(members, depth + 1, parts)
         else:
-            self._write(node, above, parts)
+            self._write(node, depth, parts)
         return text_bytes("".join(parts))
 
-    def _write(self, node: Any, above: tuple[Any, ...], parts: list[str]) -> None:
+    def _write(self, node: Any, depth: int, parts: list[str]) -> None:
         if isinstance(node, yaml.ScalarEvent):
             self._count(node)
             parts.append(self._scalar(node))
         elif isinstance(node, yaml.MappingNode):
-            self._write_members(self._members(node, above), (*above, node), parts)
+            self._write_members(self._members(node, depth), depth + 1, parts)
         else:
-            self._enter(node, above, _LIST)
+            self._enter(node, depth, _LIST)
             parts.append("[")
             for index, item in enumerate(node.value):
                 parts.append("," if index else "")
-                self._write(item, (*above, node), parts)
+                self._write(item, depth + 1, parts)
             parts.append("]")
 
-    def _write_members(self, members: Members, above: tuple[Any, ...], parts: list[str]) -> None:
+    def _write_members(self, members: Members, depth: int, parts: list[str]) -> None:
         parts.append("{")
         for index, (name, (_, value)) in enumerate(members.items()):
             parts.append(f"{',' if index else ''}{_quoted(name)}:")
-            self._write(value, above, parts)
+            self._write(value, depth, parts)
         parts.append("}")
 
     def _scalar(self, node: Any) -> str:
@@ -319,10 +360,10 @@ class _Value:
             raise _Wrong(f"{text} is not a JSON number; put it in quotes", node.start_mark)
         return number
 
-    def _members(self, node: Any, above: tuple[Any, ...]) -> Members:
+    def _members(self, node: Any, depth: int) -> Members:
         """What `<<` merges gives way to what the mapping itself has, and to what was merged
         before it."""
-        self._enter(node, above, _MAPPING)
+        self._enter(node, depth, _MAPPING)
         own: Members = {}
         merged: Members = {}
         for key, value in node.value:
@@ -330,7 +371,7 @@ class _Value:
                 for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(other, yaml.MappingNode):
                         raise _Wrong("<< takes mappings", other.start_mark)
-                    for name, member in self._members(other, (*above, node)).items():
+                    for name, member in self._members(other, depth + 1).items():
                         self._count(other)
                         merged.setdefault(name, member)
                 continue
@@ -341,14 +382,12 @@ class _Value:
             own[key.value] = (key, value)
         return merged | own
 
-    def _enter(self, node: Any, above: tuple[Any, ...], tag: str) -> None:
+    def _enter(self, node: Any, depth: int, tag: str) -> None:
         """Refuse what JSON cannot hold, or no memory."""
         self._count(node)
         if node.tag != tag:
             raise _unknown_tag(node)
-        if node in above:
-            raise _Wrong("the value contains itself", node.start_mark)
-        if len(above) >= DEEPEST:
+        if depth >= DEEPEST:
             raise _Wrong("nested too deeply", node.start_mark)
 
     def _count(self, node: Any) -> None:
