@@ -109,6 +109,7 @@ async def opening_one_in_each_turn(count: int, steps: Steps) -> None:
                 resynced.clear()
                 sync.watcher(f"new/{number}/", name=f"new {number}")(handle)
                 await resynced.wait()
+                await sync.put(f"new/{number}/key", b"1", confirm=60)
 
 
 async def opening_and_closing_views(count: int, steps: Steps) -> None:

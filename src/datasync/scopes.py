@@ -181,6 +181,14 @@ class Scopes:
         """Those of these scopes that do not lie in `other`, in order."""
         return sorted(name for name in self._names - other._names if name not in other)
 
+    def others(self, known: Scopes) -> list[str]:
+        """Those of these scopes that are none of `known`, in order."""
+        return sorted(self._names - known._names)
+
+    def but(self, scopes: Sequence[str]) -> Scopes:
+        """These without some of them; minimal if they are."""
+        return Scopes(self._names.difference(scopes)) if scopes else self
+
     def minimal(self) -> Scopes:
         """The same set of keys without scopes that lie in others."""
         names: list[str] = []

@@ -429,7 +429,10 @@ class MemorySession(PushSession):
         self._bring()
 
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
-        self.scopes = Scopes(scopes)
+        # at little cost for each that is added, where there are many
+        wider, self.scopes = self.scopes.joined(added), Scopes(scopes)
+        if wider == self.scopes:
+            self.scopes = wider
         self._source.widened(self, Scopes(added))
 
     def widen_soon(self, widen: Callable[[], None]) -> None:

@@ -492,8 +492,8 @@ class Core:
             return layer.complete
         # what a wider scope takes in stays known, and followed, until the snapshot of that scope
         # replaces it
-        known = [scope for scope in layer.complete if scope in needed]
-        return Scopes([*known, *(scope for scope in needed if scope in layer.complete)]).minimal()
+        known = layer.complete.but(layer.complete.without(needed))
+        return known.joined(scope for scope in needed.others(known) if scope in layer.complete)
 
     def _narrow(self, layer: Layer, needed: Scopes) -> None:
         known = self._known(layer, needed)
