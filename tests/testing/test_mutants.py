@@ -451,7 +451,7 @@ MISTAKES = [
         "syncbase/mailbox.py",
         "        return [key for key, old, new in self.diffs if differ(old, new)]\n",
         "        return [diff[0] for diff in self.diffs]\n",
-        start=2600,
+        start=2900,
     ),
     Mistake(
         "an open key that a fold leaves as it is counts as accepted",
