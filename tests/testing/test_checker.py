@@ -716,7 +716,13 @@ def test_a_delete_that_is_not_in_vain_is_settled_first() -> None:
     assert tale.broken() == {"verdicts"}
 
 
-def test_a_key_that_was_deleted_in_vain_may_be_refused_unheard() -> None:
+@pytest.mark.parametrize(
+    ("verdict", "reasons", "broken"),
+    [("refused", {"a/1": "no"}, set()), ("accepted", {}, {"verdicts"})],
+)
+def test_a_delete_in_vain_of_a_refused_key_is_answered_as_refused(
+    verdict: str, reasons: dict[str, str], broken: set[str]
+) -> None:
     tale = Tale()
     begin(tale)
     tale.commit(3, {"a/1": None})
@@ -724,8 +730,8 @@ def test_a_key_that_was_deleted_in_vain_may_be_refused_unheard() -> None:
     began = len(tale.trace)
     tale.commit(4, {"a/1": None, "c/1": b"1"})
     tale.change("w", [("a/1", b"1", None, 4)], 4, outcome="refused", reasons={"a/1": "no"})
-    tale.verdict(began, 4, "accepted", "a/1", "c/1")
-    assert tale.broken() == set()
+    tale.verdict(began, 4, verdict, "a/1", "c/1", reasons=reasons)
+    assert tale.broken() == broken
 
 
 @pytest.mark.parametrize("concerned", [True, False])
