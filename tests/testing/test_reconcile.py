@@ -219,6 +219,20 @@ def test_what_is_carried_out_is_written_down_as_well(harness: Harness) -> None:
         harness.find("address/eth0/10.0.0.2/24", "10.0.0.2/24")
 
 
+def test_what_is_carried_out_is_held_against_what_the_kind_promises() -> None:
+    class Forgetful(Kind[bytes, int]):
+        def create(self, key: str, value: bytes) -> int:
+            return None  # type: ignore[return-value]
+
+        def delete(self, key: str, value: bytes, handle: int) -> None: ...
+
+    with Harness() as harness:
+        harness.add("x/", Forgetful(), carry_out=True)
+        harness.put("x/a", b"")
+        assert harness.state("x/a") is State.FAILED
+        assert "create() of Forgetful returned None" in harness.reason("x/a")
+
+
 def test_what_makes_no_sense_is_said_at_once(harness: Harness) -> None:
     with pytest.raises(UsageError, match="no method 'create'"):
         harness.add("x/", object())

@@ -207,6 +207,8 @@ def stand_in(kind: Any, prefix: str, system: System, *, carry_out: bool) -> Stan
         for name, method in _OPTIONAL.items()
         if callable(own := getattr(type(kind), name, None)) and own is not getattr(Kind, name)
     }
+    # what it promises of its handles is held against what it gives
+    body["__orig_bases__"] = getattr(type(kind), "__orig_bases__", ())
     made: StandIn = type(type(kind).__name__, (StandIn,), body)(
         kind, prefix, system, carry_out=carry_out
     )
