@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import pytest
 
 from datasync.restsync import listener
 from datasync.restsync.listener import Listener
+from tests.helpers.logs import logged
 from tests.helpers.transports import CountingTransport
 
 _REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -79,6 +82,30 @@ def test_a_head_does_not_wait_for_its_body(transports: list[CountingTransport]) 
         await server.aclose()
 
     asyncio.run(main())
+
+
+def test_what_is_sent_to_a_client_that_went_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        gone = asyncio.Event()
+        client = socket.socket()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await _start(send, 100)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # a reset, of which the server has not been told when it sends
+            for _ in range(100):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            gone.set()
+
+        server = Listener(app)
+        client.connect(("127.0.0.1", await server.start("127.0.0.1", 0)))
+        client.sendall(_REQUEST)
+        async with asyncio.timeout(60):
+            await gone.wait()
+        await server.aclose()
+
+    asyncio.run(main())
+    assert not logged(caplog)
 
 
 def test_a_close_behind_a_head_sends_it(transports: list[CountingTransport]) -> None:

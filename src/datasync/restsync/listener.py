@@ -239,6 +239,8 @@ class _Joining:
 
     def write(self, data: bytes) -> None:
         """Send it; a head with what follows, at the latest at the end of this turn of the loop."""
+        if self.is_closing():  # the client has gone: asyncio would log each further piece
+            return
         if self._head:
             self._send_head(data)
         elif data.startswith(b"HTTP/1."):
