@@ -51,6 +51,7 @@ def test_good_urls(url: str, name: str) -> None:
         ("rediss://h?cert=FILE", "belong together"),
         ("redis+sentinel://h", "the name of the primary is missing"),
         ("redis+sentinel://h/name/x", "is not a database"),
+        (f"redis://h/{'1' * 5000}", "is not a database"),
         ("redis+cluster://h/1", "one database"),
         ("redis+cluster://h?sentinel_user=u", "sentinel_user"),
     ],

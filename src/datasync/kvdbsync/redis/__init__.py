@@ -83,7 +83,7 @@ def _path(url: Url) -> tuple[str, int]:
         return name, 0
     if url.scheme == _CLUSTER:
         raise BadUrl(f"{url}: a cluster has only one database; leave out {url.path!r}")
-    if len(parts) > 1 or not parts[0].isdecimal():
+    if len(parts) > 1 or not parts[0].isdecimal() or len(parts[0]) > 9:
         raise BadUrl(
             f"{url}: {parts[-1]!r} is not a database; write its number. Keys are named with "
             "prefix= or label="
