@@ -66,11 +66,13 @@ class Url:
         if not found or not _SCHEME.fullmatch(scheme):
             raise BadUrl(f"{no_url(text)}; write for example memory:// or sqlite:///file.db")
         self.scheme = scheme.lower()
+
         if _CONTROL.search(rest):  # urlsplit would leave some of them out without a word
             raise BadUrl(
                 f"a URL of {self.scheme}:// has a control character in it; write it as %0A for a "
                 "line end"
             )
+
         try:
             # urlsplit treats schemes it does not know unevenly: split the rest under a neutral one
             parts = urlsplit("x://" + rest)
@@ -86,14 +88,17 @@ class Url:
                     "in a password"
                 )
             raise BadUrl(f"{self.scheme}://: {why}") from None
+
         user, at, self.hosts = parts.netloc.rpartition("@")
         name, _, password = user.partition(":")
         self._misread = self._password_in(rest.removeprefix(parts.netloc))
         if self._misread and parts.netloc and "@" in parts.path + parts.fragment:
             raise self._fault("")
+
         self.user = unquote(name) if at else None
         self.password = unquote(password) if at and password else None
         self.path = unquote(parts.path)
+
         self._known: list[str] = []
         self._query: dict[str, str] = {}
         for key, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -117,10 +117,12 @@ def build_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
     top.add_argument("--version", action="version", version=f"datasync {__version__}")
     _debug(top)
     group = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     parsers = {}
+
     for command in commands:
         parser = parsers[command.name] = group.add_parser(
             command.name,
@@ -132,6 +134,7 @@ def build_parser(
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
         for positional in command.positionals:
             # the last one takes all that is left: _place tells what is too many
             nargs = "*" if positional is command.positionals[-1] else "?"
@@ -142,6 +145,7 @@ def build_parser(
                 metavar=positional.metavar,
                 help=positional.help,
             )
+
         command.options(parser)
         if command.urls:
             parser.add_argument(
@@ -197,14 +201,17 @@ def _place(
         value = getattr(options, positional.name)
         words += value if isinstance(value, list) else [] if value is None else [value]
     words += literal
+
     positionals = list(command.positionals)
     if command.url_last:
         positionals.insert(0, positionals.pop())
         if words and "://" in words[-1]:
             words.insert(0, words.pop())
+
     sources: list[str] = []
     while words and len(sources) < command.urls and (command.files or "://" in words[0]):
         sources.append(words.pop(0))
+
     borrowed = ""
     if len(sources) == command.urls - 1:
         borrowed, default = _default_source(options)
@@ -212,10 +219,12 @@ def _place(
             sources.insert(0, default)
     elif command.urls and len(sources) == command.urls and options.context is not None:
         raise UsageError("a URL is given, so that --context is not used; leave out one of them")
+
     if len(sources) < command.urls:
         what = no_url(words[0]) if words else "a source is missing"
         unset = "" if os.environ.get(ENVIRONMENT) else f", and {ENVIRONMENT} is not set"
         raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
+
     for positional, source in zip(positionals, sources, strict=False):
         setattr(options, positional.name, source)
     for positional in positionals[command.urls :]:
@@ -231,6 +240,7 @@ def _place(
             parser.error(
                 f"{positional.metavar} is one of {', '.join(positional.choices)}, not {given!r}"
             )
+
     if words:
         hint = (
             f" (the source is {borrowed}: only an argument with '://' is a URL)" if borrowed else ""

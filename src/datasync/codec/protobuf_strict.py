@@ -118,6 +118,7 @@ def _without_go_forms(
     """`value` as protobuf's reader takes it; what was taken out is noted in `found`."""
     if len(path) >= MAX_DEPTH:
         raise Invalid(f"it nests more than {MAX_DEPTH} messages")
+
     name = descriptor.full_name
     if name in TREES:
         return value
@@ -131,14 +132,17 @@ def _without_go_forms(
             return value
         found.append((path, value))
         return _ZEROS.get(name, 0)
+
     if type(value) is not dict:
         raise Invalid(
             f"field {_named(path)!r} takes an object"
             if path
             else f"it is not a JSON object, as {name} is"
         )
+
     known = resolve(descriptor)
     value = _with_own_names(_without_go_oneofs(value, descriptor, known), descriptor, known)
+
     for key, content in value.items():
         field = known.get(key) or _extension(descriptor, key)
         if field is None or content is None:

@@ -160,10 +160,12 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
         if data.startswith(_ETCD_LINE) and (others := exported(name, data, number)) is not None:
             yield from others
             continue
+
         try:
             text = document(name, data).rstrip("\r\n")
         except BadFile as error:
             raise BadFile(name, number, error.column, error.problem) from None
+
         found: dict[str, tuple[int, int, int, Any]] = {}
         try:
             for member, at, begin, end, value in _object(text, 0, '{"key": ..., "value": ...}'):
@@ -172,6 +174,7 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
                 if member in found:
                     raise _Problem(f"{member!r} is given twice in one object", at)
                 found[member] = (at, begin, end, value)
+
             if "value_base64" in found:
                 at, begin, end, value = found["value_base64"]
                 if "value" in found:
@@ -180,6 +183,7 @@ def json_lines(name: str, lines: Iterable[bytes], flatten: str | None = None) ->
             for member in ("key", "value"):
                 if member not in found:
                     raise _Problem(f'the member "{member}" is missing', len(text))
+
             _, place, _, key = found["key"]
             if type(key) is not str:
                 raise _Problem("the key is not text", place)

@@ -111,8 +111,10 @@ class DataSyncService:
         except DataSyncError as error:
             _fail(context, error)
             return
+
         name = secrets.token_urlsafe(12)
         self._streams[name] = watcher
+
         try:
             # accepted, though the source may not be there yet
             await context.send_initial_metadata(
@@ -216,10 +218,12 @@ class DataSyncService:
                     fail(context, _Code.RESOURCE_EXHAUSTED, text)
                     return None
                 items += zip(request.keys, request.values, strict=True)
+
             for key, _ in items:
                 check_key(key, rooted=False)
             with carrying(trace):
                 committed = await self._source.replace(items)
+
             del items
             self._coming, size = self._coming - size, 0  # it is the source that keeps them now
             return reply_of(0, committed, await committed.verdict())
@@ -261,6 +265,7 @@ class DataSyncService:
                 # a cursor is, not by this call
                 name = self._cursors.keep(None, (), token) if more else ""
                 del token, cursor
+
                 sizes = [len(key) + len(raw) for key, raw, _ in page]
                 # G9: no bound counts what a page holds beside the piece that is being written
                 limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
@@ -271,6 +276,7 @@ class DataSyncService:
                                 items=columns(page[start:end]), more=more or end < len(page)
                             )
                         )
+
                 if not more:
                     return
                 cursor = self._cursors.take(name)

@@ -128,6 +128,7 @@ async def _transact(
 ) -> Committed:
     request = pb.TxnRequest()
     checks: list[Check] = []
+
     for operation in operations:
         key = operation.key.encode()
         if type(operation) is Put:
@@ -144,6 +145,7 @@ async def _transact(
             checks.append(operation)
             request.compare.add(target=pb.Compare.MOD, key=key, mod_revision=operation.revision)
             request.failure.add().request_range.MergeFrom(pb.RangeRequest(key=key, keys_only=True))
+
     try:
         answer = await turn.tell(TXN, request)
     except TooManyOperations:
@@ -157,10 +159,12 @@ async def _transact(
             operations, key=lambda operation: len(operation.raw) if type(operation) is Put else 0
         )
         raise _too_large(turn, request, largest.key) from None
+
     if not answer.succeeded:
         raise _conflict(checks, answer, turn.endpoint)
     if len(answer.responses) != len(request.success):
         raise unknown(turn.endpoint)
+
     existed = [
         response.response_delete_range.deleted > 0
         for response in answer.responses

@@ -208,12 +208,14 @@ class Follower:
                             else selector.unregister(watcher.fd)
                         )
                     look = 0.0
+
                 wait: float | None = None
                 if listening:
                     wait = 0.0 if more else max(0.0, look - time.monotonic())
                 elif self._file.read_only:
                     # nobody else here looks whether the files are still those that are open
                     wait = _WITH_BELL
+
                 for key, _ in selector.select(wait):
                     if key.fd == watcher.fd:
                         self._news = True
@@ -221,17 +223,21 @@ class Follower:
                             look = 0.0
                     else:
                         self._drain()
+
                 while self._calls:
                     self._calls.popleft()()
+
                 if time.monotonic() >= look:
                     if self._tails:
                         watcher.watch()
                     self._check()
                     look = time.monotonic() + (_WITH_BELL if watcher.watching else _WITHOUT_BELL)
                     self._news = True
+
                 if self._news or more:
                     self._news = False
                     more = self._follow()
+
         while self._calls:
             self._calls.popleft()()
         self._end(self._tails, self._file.closing())

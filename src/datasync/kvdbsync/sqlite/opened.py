@@ -150,15 +150,18 @@ class OpenFile:
         if mode == "rwc":
             make_private(self.path)
         store = identity(self.path)
+
         try:
             connection = self._add(self.library.connect(self.path, mode))
             # it is tried again, unless this is closed meanwhile
             connection.run("PRAGMA busy_timeout=50")
             self._prepare(connection)
+
             if self.path in _suspects:
                 if connection.all("PRAGMA quick_check(1)") != [("ok",)]:
                     raise damaged("pages of it are malformed")
                 _suspects.discard(self.path)
+
             connection.run("PRAGMA busy_timeout=5000")
             self.check_schema(connection)  # which opens the WAL, if nothing has yet
             # it may have waited long for another process
@@ -181,6 +184,7 @@ class OpenFile:
                     ) from None
                 raise explain(self.library, error, self.path) from error
             raise
+
         return connection
 
     def _close_unused(self, connection: Connection) -> None:

@@ -52,12 +52,14 @@ def from_url(url: Url) -> KafkaSource:
             f"{url}: {topic!r} is not a topic; write kafka://broker/topic, in letters, digits, "
             "'.', '_' and '-'"
         )
+
     brokers = tuple((broker.bare, broker.port) for broker in endpoints(url, _PORT))
     if url.password is not None and not url.user:
         raise BadUrl(f"{url}: a password without a user; write user:password@")
     sasl = url.option("sasl", _mechanism, None)
     if sasl is not None and not url.user:
         raise BadUrl(f"{url}: sasl= without a user; write user:password@")
+
     create = url.option("create", boolean, False)
     partitions, replication = (
         url.option(name, _count, -1) for name in ("partitions", "replication")
@@ -66,6 +68,7 @@ def from_url(url: Url) -> KafkaSource:
         raise BadUrl(
             f"{url}: partitions= and replication= are about a topic to be made; add create=1"
         )
+
     access = Access(
         brokers,
         topic,

@@ -353,8 +353,10 @@ class Cluster:
             )
             if not code and not chosen:
                 raise ValueError("a topic without partitions")
+
         self._known.brokers = dict.fromkeys(nodes.values())
         self._found_at = asyncio.get_running_loop().time()
+
         if code in errors.UNKNOWN_TOPIC:
             if self._known.topic:
                 # it was deleted on purpose: `create` is for a topic that has never been there
@@ -364,9 +366,11 @@ class Cluster:
                     f"{self.name} does not exist; make the topic, or add ?create=1 to the URL"
                 )
             return await self._made()
+
         if code:
             raise errors.of_code(code, self.name, "finding the topic")
         self._known.topic = True
+
         if access.partition is not None:
             chosen = chosen[access.partition : access.partition + 1]
             if not chosen:
@@ -374,6 +378,7 @@ class Cluster:
                     f"{self.name} has no partition {access.partition}; it has {len(partitions)}, "
                     "from 0 on"
                 )
+
         for index, leader, _ in chosen:
             if leader not in nodes:
                 raise NoLeader(f"{self.name}: partition {index} has no leader now")

@@ -98,6 +98,7 @@ class Fetcher:
         try:
             for address, partitions in self._topic.by_leader(range(len(self._offsets))).items():
                 self._ask(address, partitions, ends)
+
             while self._asked:
                 done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -117,12 +118,14 @@ class Fetcher:
                         stands = [
                             self._advance(partition, ends, alone=alone) for partition in found
                         ]
+
                     # only the first in a request gets a batch beyond `_EACH`, or
                     # what is beyond `_MOST` together
                     partitions = [*partitions[1:], partitions[0]]
                     if ends is not None:
                         # of a long way, the next piece comes while this one is taken in
                         self._ask(address, partitions, ends)
+
                     for partition, (behind, epoch, complete) in zip(found, stands, strict=True):
                         index, raw = partition[0], partition[7]
                         aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
@@ -133,6 +136,7 @@ class Fetcher:
                             )
                             records = list(read) if raw else ()
                         yield Fetched(index, records, behind, epoch, complete)
+
                     if ends is None:  # what came meanwhile comes in one piece
                         self._ask(address, partitions, ends)
         finally:

@@ -153,6 +153,7 @@ class Member:
     async def _join(self, cluster: Cluster, topic: Topic) -> None:
         name = cluster.access.topic
         metadata = ConsumerProtocolMemberMetadata(0, [name], b"").encode()
+
         while True:
             milliseconds = int(_SESSION * 1000)
             answer = await self._tell(
@@ -167,12 +168,14 @@ class Member:
                     [(_RANGE, metadata)],
                 ),
             )
+
             if answer.error_code == errors.Code.MEMBER_ID_REQUIRED:
                 self._id = answer.member_id
                 continue
             if answer.error_code in _AGAIN:
                 self._id = "" if answer.error_code == errors.Code.UNKNOWN_MEMBER_ID else self._id
                 continue
+
             self._check(cluster, answer.error_code)
             self._id, self._generation = answer.member_id, answer.generation_id
             shares: list[tuple[str, bytes]] = []
@@ -180,12 +183,14 @@ class Member:
                 shares = _shares(
                     name, topic.numbers, sorted(member for member, *_ in answer.members)
                 )
+
             answer = await self._tell(
                 cluster, SyncGroupRequest(self.group, self._generation, self._id, None, shares)
             )
             if answer.error_code in _AGAIN:
                 continue
             self._check(cluster, answer.error_code)
+
             found = ConsumerProtocolMemberAssignment.decode(answer.member_assignment).assignment
             self._share = tuple(
                 sorted(number for about, numbers in found if about == name for number in numbers)

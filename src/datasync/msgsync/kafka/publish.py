@@ -179,6 +179,7 @@ class Publisher:
                 if message.done is not None and not message.done.done()
             ]
             lane.waiting.clear()
+
             while batch:
                 sent, lane.fault = asyncio.Event(), None
                 try:
@@ -219,6 +220,7 @@ class Publisher:
         time = asyncio.get_running_loop().time
         last = time() + cluster.access.timeout * (1 - _LAST)
         data, lane.under_way = batch_of(batch, (producer, lane.epoch), lane.sequence, self._largest)
+
         while True:
             try:
                 code, offset = await produce(cluster, lane.partition, data, None, connected=sent)
@@ -228,13 +230,16 @@ class Publisher:
                 doubt, lane.fault = sent.is_set(), error
                 await self._look_again(sent)
                 continue
+
             if not code:
                 lane.sequence += lane.under_way
                 return offset
+
             doubt = doubt or code in errors.PERHAPS_WRITTEN
             refused = errors.not_written(code, cluster.name)
             if not doubt:
                 sent.clear()
+
             if code in errors.TOO_LARGE:
                 if lane.under_way == 1:
                     raise errors.too_large(batch[0].key)

@@ -134,6 +134,7 @@ def groups(
     writer: tuple[int, int] | None = None
     last = at = 0
     batches: Any = MemoryRecords(raw)
+
     while batches.has_next():
         batch = batches.next_batch()
         _, length, _, magic, *_ = _HEADER.unpack_from(raw, at)
@@ -145,16 +146,20 @@ def groups(
             memoryview(raw)[at : at + _BEFORE_LENGTH + length],
             at + _BEFORE_LENGTH + length,
         )
+
         base, producer = batch.base_offset, batch.producer_id
         if stop is not None and base >= stop:
             break
         if not batch.validate_crc():
             raise Disconnected(f"{where}: a batch came with a wrong checksum")
+
         while left and left[-1][1] <= base:
             dropped.add(left.pop()[0])
+
         if together and (batch.is_control_batch or writer != (producer, batch.producer_epoch)):
             yield last, together
             together = []
+
         if batch.is_control_batch:
             if producer in dropped and any(
                 _CONTROL.unpack_from(marker.key)[1] == _ABORT for marker in batch
@@ -163,6 +168,7 @@ def groups(
             continue
         if batch.is_transactional and producer in dropped:
             continue
+
         if not fits(its_bytes, most):
             raise too_large(where, most)
         try:
@@ -175,6 +181,7 @@ def groups(
             ) from None
         except (CorruptRecordException, OSError, EOFError, zlib.error, DecompressionError) as error:
             raise BadStore(f"{where}: a batch cannot be read: {error}") from None
+
         if base < start:
             records = [record for record in records if record[0] >= start]
         if not batch.is_transactional:

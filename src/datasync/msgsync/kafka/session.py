@@ -211,6 +211,7 @@ class KafkaSession(Session):
         total = max(sum(ends) - sum(position.offsets), 1)
         started = told = time.monotonic()
         state, keep = State(), None if "" in wanted else wanted
+
         self._fetcher = Fetcher(self._cluster, topic, position)
         async for fetched in self._fetcher.read(ends):
             self._check_membership()
@@ -225,12 +226,15 @@ class KafkaSession(Session):
                     100 - 100 * left // total,
                     len(state),
                 )
+
         log.debug(
             "%s: %d keys read in %.1f s", self._cluster.name, len(state), time.monotonic() - started
         )
+
         self._position = position
         self._caught_up = [begun] * len(ends)
         revision = max([0, *(offset - 1 for offset in position.offsets)])
+
         reply = None
         if self._settled is not None:
             settled = [
@@ -238,6 +242,7 @@ class KafkaSession(Session):
                 for part, offset in zip(self._settled, position.offsets, strict=True)
             ]
             reply = partial(_all, settled)
+
         end = SnapshotEnd(self._here(), revision, topic.id.hex(), reply, final=True)
         return [SnapshotBegin(self._missing), SnapshotChunk(list(state.values())), end]
 
