@@ -50,7 +50,7 @@ class Accepted(msgspec.Struct, frozen=True):
     """Of a key in `Outcomes`, or later in `Watch.report`: it has been applied."""
 
 
-class KeyOutcome(msgspec.Struct, frozen=True, gc=False):
+class KeyOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of one key at a watch.
 
     reason: why, as the handler said it.

@@ -251,7 +251,7 @@ def _resync_reply(
 
 def _text(result: Result) -> str:
     return _TEXTS.get(_CODES[result.verdict]) or "; ".join(
-        f"{key}: {said.reason}" for key, said in result.outcomes.items()
+        f"{key}: {said.reason}" for key, said in sorted(result.outcomes.items())
     )
 
 
