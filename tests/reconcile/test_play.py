@@ -46,5 +46,8 @@ def test_games_that_once_ended_badly(seed: int) -> None:
     check_seed(seed, 120, more=False)
 
 
-def test_two_that_go_with_each_other_do_not_wait_for_each_other() -> None:
-    check_seed(1011, 200, crash_at=11)
+@pytest.mark.parametrize(("seed", "steps", "crash_at"), [(1011, 200, 11), (55023, 120, None)])
+def test_games_with_more_in_them_that_once_ended_badly(
+    seed: int, steps: int, crash_at: int | None
+) -> None:
+    check_seed(seed, steps, crash_at=crash_at)

@@ -490,12 +490,19 @@ class Graph:
         return all(
             not bits & CHANGES
             and any(
-                is_support(its) and not its & ACTIVE
+                is_support(its) and not its & ACTIVE and not self._may_have_gone(other)
                 for other, its in choice.members.items()
                 if other is not node
             )
             for choice in self.choices_of(node)
             if choice.must_stay(bits := choice.members[node])
+        )
+
+    def _may_have_gone(self, node: Node) -> bool:
+        """Whether nobody knows what is left of something below it, with which it may have gone."""
+        return any(
+            isinstance(slot, Node) and slot.trouble is not None and slot.trouble.uncertain
+            for slot in self.foundations(node.leans)
         )
 
     def is_unsure(self, node: Node) -> bool:
