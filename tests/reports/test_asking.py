@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 
+import msgspec
 import pytest
 
 from datasync import (
@@ -19,11 +20,14 @@ from datasync import (
     Reports,
     UsageError,
     Verdict,
+    WatchClosed,
     blocking,
 )
-from datasync.kvdbsync.memory import named
+from datasync.errors import UnsupportedOption
+from datasync.kvdbsync.memory import MemorySource, named
 from datasync.reports import answering
 from datasync.reports.form import OpenKeys, Progress, Ticket, digest_of, encode
+from datasync.source import Committed, Operation
 from datasync.testing.contract import eventually
 from tests.helpers.reports.fleet import (
     CONFIG,
@@ -235,6 +239,49 @@ def test_what_a_dead_writer_left_is_swept(
     with caplog.at_level(logging.WARNING, "datasync.reports"):
         run(main())
     assert "tickets/odd is not a ticket that can be read here" in caplog.text
+
+
+class Slotted(MemorySource):
+    """A store whose keys lie each in a slot of its own, as in a cluster of Redis."""
+
+    capabilities = msgspec.structs.replace(MemorySource.capabilities, cas=False)
+
+    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
+        if len(operations) > 1:
+            raise UnsupportedOption("they lie in different slots; write them one by one")
+        return await super().commit(operations, reply=reply)
+
+
+def test_where_keys_have_no_transaction_they_are_written_one_by_one(run: Run) -> None:
+    async def main() -> None:
+        store = Slotted("slotted")
+        async with reading(store, agent_of(store)) as (ctl, readers):
+            await eventually(lambda: readers.of().well)
+            await ctl.put(CONFIG + "a", b"good", confirm=ASK)
+            error = await not_applied(ctl.put(CONFIG + "b", b"bad", confirm=ASK))
+            assert error.verdict is Verdict.REFUSED
+            await readers.sees(b="refused")
+
+            async def left() -> list[str]:
+                return [kv.key async for kv in ctl.list(STATUS + "tickets/")]
+
+            await as_long_as(left)
+
+    run(main())
+
+
+def test_closing_ends_a_question_and_leaves_no_task(run: Run, memory_url: str) -> None:
+    async def main() -> None:
+        async with DataSync(memory_url) as other:
+            await other.put(STATUS + "progress/mute", progress_of("mute", time.time() + 3600))
+            async with DataSync(memory_url) as ctl:
+                write = asyncio.create_task(ctl.put(CONFIG + "a", b"1", confirm=ASK))
+                await asked(other)
+            with pytest.raises(WatchClosed):
+                await write
+            assert not [task for task in asyncio.all_tasks() if "tickets" in task.get_name()]
+
+    run(main())
 
 
 def test_two_agents_that_answer_come_to_rest(run: Run, memory_url: str) -> None:

@@ -16,6 +16,7 @@ from datasync.options import Options
 from datasync.reports.answering import Answering
 from datasync.reports.destination import Destination
 from datasync.reports.form import Digest, Progress, decode_progress, encode
+from datasync.reports.portions import TOGETHER, write_in_portions
 from datasync.source import Check, Delete, Operation, Put, Source
 from datasync.status import Status
 from datasync.syncbase.engine import Engine
@@ -37,8 +38,6 @@ _PAUSE = 0.2
 """Seconds between two reports, at least: what changes meanwhile is one report."""
 _SHARE = 20
 """How many times as long as a report took, of this loop's time, it waits with the next one."""
-_TOGETHER = 100
-"""Operations in one transaction, at most."""
 _SCOPES = 1000
 """Scopes that a report names, at most."""
 _LAST = 1.0
@@ -143,7 +142,7 @@ class Reporter:
             except WatchClosed:
                 return
             try:
-                await self._commit(steps)
+                await write_in_portions(self._to.source, steps)
             except Exception as error:
                 failures += 1
                 if failures.bit_count() == 1:
@@ -186,31 +185,26 @@ class Reporter:
         if not (operations or due or self._differs(progress)):
             return False
 
-        # G10: the progress comes last, so that it never belongs to records that are not there yet
-        key, can = self._to.place.progress(self._to.agent), self._to.source.capabilities
-        last: list[Operation] = [Put(key, encode(progress))]
-        if can.cas:
-            last.insert(0, Check(key, self._revision))
-        if len(operations) + len(last) <= self._together():
-            last, operations = operations + last, []
         self._records = None  # until it is known that all of it was done
-        await self._commit(operations)
-        committed = await self._to.source.commit(last)
-
-        self._revision = committed.revision or 0
+        await self._write(operations, encode(progress))
         self._records, self._before = records, progress
         self._written_at = time.monotonic()
         return True
 
-    def _together(self) -> int:
-        """Operations that may be one transaction."""
-        can = self._to.source.capabilities
-        return min(_TOGETHER, can.max_operations or _TOGETHER) if can.transactions else 1
-
-    async def _commit(self, operations: Sequence[Operation]) -> None:
-        most = self._together()
-        for at in range(0, len(operations), most):
-            await self._to.source.commit(operations[at : at + most])
+    async def _write(self, records: list[Operation], progress: bytes) -> None:
+        """G10: the progress comes last, so that it never belongs to records that are not there."""
+        source = self._to.source
+        put = Put(self._to.place.progress(self._to.agent), progress)
+        if not source.capabilities.cas:
+            await write_in_portions(source, [*records, put])
+            return
+        checked: list[Operation] = [Check(put.key, self._revision), put]
+        if len(records) + len(checked) <= min(
+            source.capabilities.max_operations or TOGETHER, TOGETHER
+        ):
+            checked, records = [*records, *checked], []
+        await write_in_portions(source, records)
+        self._revision = (await source.commit(checked)).revision or 0
 
     async def _read(self) -> None:
         """What lies there, by an earlier life of this agent, or another agent by its name."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datasync import DataSync, Event, NotApplied, Refused, Report, Reports, Verdict
+from datasync import DataSync, Event, NotApplied, Refused, Report, Reports, Source, Verdict
 from datasync.outcome import KeyOutcome
 from datasync.testing.contract import eventually
 from tests.helpers.etcd.etcd_server import NEW, etcd_server
@@ -44,7 +44,7 @@ def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def agent_of(url: str, **options: object) -> DataSync:
+def agent_of(url: str | Source, **options: object) -> DataSync:
     """An agent that refuses values of b"bad", and fails at b"boom"."""
     given: dict[str, object] = {"label": "vpp1", "report_to": "status/", **options}
     sync = DataSync(url, **given)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ class Readers:
 
 @contextlib.asynccontextmanager
 async def reading(
-    url: str, agent: DataSync, *, ready: bool = True
+    url: str | Source, agent: DataSync, *, ready: bool = True
 ) -> AsyncIterator[tuple[DataSync, Readers]]:
     """A controller that reads, beside a running agent, which has settled its first RESYNC if it is
     to be `ready`.

@@ -1,0 +1,28 @@
+"""Writing what need not be done together, in as few transactions as the source takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasync.errors import UnsupportedOption
+from datasync.source import Operation, Source
+
+__all__ = ["TOGETHER", "write_in_portions"]
+
+TOGETHER = 100
+"""Operations in one transaction, at most."""
+
+
+async def write_in_portions(source: Source, steps: Sequence[Operation]) -> None:
+    """Do them in this order. Raises what a commit raises; then any of them may have been done."""
+    can = source.capabilities
+    most = min(TOGETHER, can.max_operations or TOGETHER) if can.transactions else 1
+    for at in range(0, len(steps), most):
+        part = steps[at : at + most]
+        try:
+            await source.commit(part)
+        except UnsupportedOption:  # of these keys: they lie in different slots of a cluster
+            if len(part) == 1:
+                raise
+            for step in part:
+                await source.commit([step])
