@@ -63,6 +63,20 @@ def test_what_concerns_no_watch_moves_nothing() -> None:
     assert standing.picture() == before
 
 
+def test_of_many_commits_the_newest_that_concerns_a_watch_counts() -> None:
+    bench = Bench()
+    standing = standing_of(bench)
+    bench.watch("one", ["a/"])
+    bench.start()
+    for number in range(1500):
+        bench.commit({f"a/{number % 7}": b"%d" % number})
+        bench.accept_all()
+    last = bench.revision
+    for number in range(1500):
+        bench.commit({f"status/{number}": b""})
+    assert revisions(standing.picture()) == [last]
+
+
 def test_under_steady_traffic_positions_of_earlier_looks_are_settled() -> None:
     bench = Bench()
     standing = standing_of(bench)

@@ -30,6 +30,8 @@ __all__ = ["Picture", "Standing"]
 _MOST = 1000
 """Keys of one event that failed, or is overdue, which are named one by one, at most: beyond that
 its watch is named all the same."""
+_HEARD = 1000
+"""Commits that wait to be looked at, at most."""
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -71,24 +73,23 @@ class Standing:
         newest one never is."""
         self._settled: dict[Layer, _Position] = {}
         self._complete = False
+        self._heard: list[tuple[Layer | None, int, int, Sequence[Diff]]] = []
+        """Commits that were not looked at yet."""
         self.aside: set[Subscriber] = set()
         """Watches that apply nothing, and of which nothing is said."""
 
     # -- what the core tells -----------------------------------------------------------------------
 
     def committed(self, diffs: Sequence[Diff], revision: int) -> None:
-        """A commit is known. What concerns no watch moves nothing: reports are such, our own and
-        those of others, or two agents on one store would never come to rest.
-        """
-        delivery, watched, aside = self._core.delivery, self._core.watched, self.aside
-        for diff in diffs:
-            if not aside.issuperset(watched(diff[0])):  # of nobody's key they are all
-                assert delivery.latest is not None
-                self._newest[delivery.latest] = delivery.seq, revision
-                return
+        """A commit is known; looked at later, for this is with each one."""
+        delivery, heard = self._core.delivery, self._heard
+        heard.append((delivery.latest, delivery.seq, revision, diffs))
+        if len(heard) >= _HEARD:
+            self._take_heard()
 
     def replaced(self) -> None:
         """A snapshot is known."""
+        self._take_heard()
         delivery = self._core.delivery
         assert delivery.latest is not None
         self._newest[delivery.latest] = delivery.seq, delivery.latest.revision
@@ -114,6 +115,7 @@ class Standing:
     def picture(self) -> Picture:
         """How it stands now."""
         subs = [sub for sub in self._core.subscribers if sub not in self.aside]
+        self._take_heard()
         self._settle(subs)
         scopes = Scopes(scope for sub in subs for scope in sub.scopes).minimal()
         return Picture(
@@ -162,6 +164,22 @@ class Standing:
         if key in sub.refused:
             return sub.refused[key]
         return sub.mailbox.open.get(key, KeyOutcome(Verdict.ACCEPTED))
+
+    def _take_heard(self) -> None:
+        """Find the newest commit of each layer that concerned a watch. What concerns none moves
+        nothing: reports are such, our own and those of others, or two agents on one store would
+        never come to rest.
+        """
+        watched, aside, found = self._core.watched, self.aside, set()
+        for layer, seq, revision, diffs in reversed(self._heard):
+            if layer in found:
+                continue
+            # of nobody's key they are all
+            if any(not aside.issuperset(watched(diff[0])) for diff in diffs):
+                assert layer is not None
+                self._newest[layer] = seq, revision
+                found.add(layer)
+        self._heard.clear()
 
     def _settle(self, subs: Iterable[Subscriber]) -> None:
         oldest = min(map(_oldest_unsettled, subs), default=math.inf)
