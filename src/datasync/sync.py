@@ -194,7 +194,11 @@ class DataSync:
         ending = [asking.aclose() for asking in self._asking.values()]
         if self._reporter is not None:
             ending.append(self._reporter.aclose())
-        await asyncio.gather(*ending)
+        try:
+            await asyncio.gather(*ending)
+        finally:  # G9: they lead back here
+            self._writer.ask = None
+            self._asking.clear()
 
     async def _engine_closed(self) -> None:
         try:

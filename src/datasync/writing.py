@@ -68,7 +68,7 @@ class Writer:
         self._options = options
         self.tracing: Tracing | None = None
         self.ask: Callable[[Sequence[Operation], Reports], Awaitable[Committed]] | None = None
-        """How to do them and ask agents by their reports."""
+        """How to do them and ask agents by their reports; None once the DataSync is closed."""
 
     def put(self, key: str, value: object, ttl: float | None) -> Put:
         """The operation, checked. Raises `BadKey`, `BadValue`."""
@@ -133,7 +133,8 @@ class Writer:
         return self._confirmed(source, layer, operations, confirm)
 
     def _asking(self, operations: Sequence[Operation], reports: Reports) -> Awaitable[Committed]:
-        assert self.ask is not None
+        if self.ask is None:
+            raise WatchClosed("the DataSync has been closed; make a new one")
         return self.ask(operations, reports)
 
     async def _traced(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 
 import msgspec
@@ -29,6 +30,7 @@ from datasync.reports import answering
 from datasync.reports.form import OpenKeys, Progress, Ticket, digest_of, encode
 from datasync.source import Committed, Operation
 from datasync.testing.contract import eventually
+from datasync.testing.contract.waiting import nothing_but, ours, without_collector
 from tests.helpers.reports.fleet import (
     CONFIG,
     STATUS,
@@ -358,3 +360,20 @@ def test_programs_without_asyncio_ask_as_well(memory_url: str) -> None:
         ctl.put("config/a", b"good", confirm=ask)
         with pytest.raises(blocking.NotApplied, match="config/a at vpp1: is bad"):
             ctl.txn().put("config/a", b"bad").commit(confirm=ask)
+
+
+def test_g9_who_has_asked_and_who_has_answered_are_gone_without_the_collector(run: Run) -> None:
+    url = f"memory://{uuid.uuid4().hex}"  # it stays as long as the process
+
+    async def session() -> None:
+        async with agent_of(url), DataSync(url) as ctl:
+            await ctl.put(CONFIG + "a", b"1", confirm=ASK)
+
+    async def main() -> None:
+        with without_collector():
+            await session()  # caches are full by then
+            before = ours()
+            await session()
+            await eventually(lambda: nothing_but(before), what="a closed DataSync is gone")
+
+    run(main())

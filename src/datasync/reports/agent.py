@@ -93,16 +93,23 @@ class Reporter:
 
     async def aclose(self) -> None:
         """Say that it is over, where the store can be reached, and report no more."""
-        if not self._tasks:
-            return
-        await end_tasks(*self._tasks)
+        tasks, self._tasks = self._tasks, []
+        try:
+            if tasks:
+                await end_tasks(*tasks)
+                await self._say_that_it_is_over()
+        finally:
+            self._engine.stand_down(self._standing)
+            del tasks  # G9: they lead back here by the tracebacks of their ends
+
+    # -- within ------------------------------------------------------------------------------------
+
+    async def _say_that_it_is_over(self) -> None:
         if self._failures or self._engine.closed:
             return
         with contextlib.suppress(Exception):  # nobody is left to try it again
             async with asyncio.timeout(min(_LAST, self._options.close_timeout)):
                 await self._report(stopped=True)
-
-    # -- within ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:

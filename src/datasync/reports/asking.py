@@ -186,9 +186,11 @@ class Asking:
     async def aclose(self) -> None:
         """Delete what was answered, where the store can be reached."""
         self._closed = True
-        if self._tidying is None:
+        tidying, self._tidying = self._tidying, None
+        if tidying is None:
             return
-        await end_tasks(self._tidying)
+        await end_tasks(tidying)
+        del tidying  # G9: it leads back here by the traceback of its end
         with contextlib.suppress(Exception):  # agents sweep it, or its time ends
             async with asyncio.timeout(_LAST):
                 await self._tidy()

@@ -371,6 +371,11 @@ class Engine:
         self.look_on(standing)
         return standing
 
+    def stand_down(self, standing: Standing) -> None:
+        """Keep such note no longer; G9: it leads to the core, and the core to it."""
+        self._delivery.witness = None
+        self.look_away(standing)
+
     async def fresh(self) -> None:
         """Wait until all that was committed before is in the core, as far as watches and views
         want it, of the sources that are followed.
