@@ -161,9 +161,9 @@ def test_times(name: str, value: Any) -> None:
 def test_confirm_is_checked_before_the_write(confirm: Any) -> None:
     async def main() -> None:
         async with DataSync("memory://") as sync:
-            with pytest.raises(UsageError, match="must be True, False or a positive number"):
+            with pytest.raises(UsageError, match="must be True, False, a positive number"):
                 await sync.put("k", b"v", confirm=confirm)
-            with pytest.raises(UsageError, match="must be True, False or a positive number"):
+            with pytest.raises(UsageError, match="must be True, False, a positive number"):
                 await sync.txn().put("k", b"v").commit(confirm=confirm)
             assert await sync.get("k") is None
 
