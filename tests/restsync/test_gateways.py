@@ -134,7 +134,7 @@ def test_a_stream_that_is_not_ours_is_tried_again(run: Run) -> None:
         async with answering(200, body, events, cut=999_000) as url, DataSync(url, **QUICK) as sync:
             sync.watch("all", "")
             await eventually(lambda: "datasync" in (sync.status().sources[0].error or ""))
-            assert sync.status().sources[0].state != "following"
+            await eventually(lambda: sync.status().sources[0].state == "lost")
 
     run(main())
 

@@ -347,7 +347,7 @@ def test_tls(version: str) -> None:
                     server.command = [str(swap.get(word, word)) for word in there]
                     await server.start()
                     await eventually(lambda: "expired" in (sync.status().sources[0].error or ""))
-                    assert sync.status().sources[0].state == "lost"
+                    await eventually(lambda: sync.status().sources[0].state == "lost")
                     assert probe.state == {"a/1": b"1"}
                     await server.kill()
                     server.command = there
