@@ -233,7 +233,7 @@ def _stands_there(
 ) -> bool:
     """The last that the watch had accepted of the key, when its publisher heard, is that value."""
     shown = [event for event in watch.events if key in event.keys and event.settled[0] < answer.seq]
-    if not shown or shown[-1].outcome != "accepted":
+    if not shown or shown[-1].outcome != "accepted" or key in shown[-1].entry.undecodable:
         return False
     steps = {step.key: step.raw for step in shown[-1].entry.changes}
     raw = steps[key] if key in steps else shown[-1].values[key][0]
