@@ -192,10 +192,15 @@ class Tally(msgspec.Struct, gc=False):
 
 class Vote(msgspec.Struct, gc=False):
     """What one watch still owes a tally: the outcome of these keys (all
-    keys of the event where None)."""
+    keys of the event where None).
+
+    written: the revision of the write, where it may come before commits that are older: these
+        overwrite nothing of it.
+    """
 
     tally: Tally
     keys: set[str] | None = None
+    written: int = 0
 
     def cast(self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome] = NO_OUTCOMES) -> bool:
         """Vote, as far as the outcomes concern these keys. Whether that counts;
@@ -235,12 +240,15 @@ class Votes:
         for key in vote.keys or ():
             self._by_key.setdefault(key, {})[number] = None
 
-    def overwritten(self, keys: Iterable[str]) -> None:
+    def overwritten(self, keys: Iterable[str], revision: int) -> None:
         """A newer commit writes `keys`: older commits no longer depend on them."""
         for key in keys:
             for number in self._by_key.pop(key, ()):
                 vote = self._open[number]
                 assert vote.keys is not None
+                if vote.written >= revision:
+                    self._by_key.setdefault(key, {})[number] = None
+                    continue
                 vote.keys.discard(key)
                 if not vote.keys:
                     del self._open[number]

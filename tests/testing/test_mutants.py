@@ -447,11 +447,11 @@ MISTAKES = [
         start=990,
     ),
     Mistake(
-        "the same bytes once more count as a newer value",
-        "syncbase/mailbox.py",
-        "        return [key for key, old, new in self.diffs if differ(old, new)]\n",
-        "        return [diff[0] for diff in self.diffs]\n",
-        start=2900,
+        "an older commit counts as newer than a delete in vain",
+        "outcome.py",
+        "                if vote.written >= revision:\n",
+        "                if False:\n",
+        start=25780,
     ),
     Mistake(
         "an open key that a fold leaves as it is counts as accepted",

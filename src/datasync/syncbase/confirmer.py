@@ -64,9 +64,11 @@ class Confirmer:
         # of the other keys nobody here will hear
         keys = [key for key in write.values if self._router.match(key)]
         if layer.revisions:
-            self._confirm_revision(layer, write, [key for key in keys if key in vain], 0, total)
+            found = [key for key in keys if key not in vain]
+            written = revision or 0
+            self._confirm_revision(layer, write, found, written, written, total)
             self._confirm_revision(
-                layer, write, [key for key in keys if key not in vain], revision or 0, total
+                layer, write, [key for key in keys if key in vain], 0, written, total
             )
         else:
             for key in keys:
@@ -76,10 +78,18 @@ class Confirmer:
         total.close()
 
     def _confirm_revision(
-        self, layer: Layer, write: Write, keys: list[str], revision: int, total: Tally
+        self,
+        layer: Layer,
+        write: Write,
+        keys: list[str],
+        revision: int,
+        written: int,
+        total: Tally,
     ) -> None:
         """The frames that bring a revision: its commit,
         or else snapshots and bookmarks behind it.
+
+        written: the revision of the write, also where it waits for none.
         """
         if not keys:
             return
@@ -109,7 +119,7 @@ class Confirmer:
         if layer.ready and layer.revision >= revision:
             here, rest = Waiting(left, total).split(layer.complete.__contains__)
             if here is not None:
-                self._join(here.keys, total.add)
+                self._join(here.keys, total.add, written)
         if rest is not None:
             layer.confirmations.wait_for(revision, rest)
 
@@ -171,7 +181,7 @@ class Confirmer:
                 for waiting in layer.confirmations.overtaken(None, unwatched):
                     waiting.total.close()
 
-    def _join(self, keys: Iterable[str], reply: Listener) -> None:
+    def _join(self, keys: Iterable[str], reply: Listener, written: int = 0) -> None:
         """Answer with the outcome of whatever the watches of these keys have not settled yet."""
         tally = Tally()
         tally.listen(reply)
@@ -184,7 +194,7 @@ class Confirmer:
             if sub.mailbox or sub.resync_reason is not None:
                 tally.expected += 1
                 sub.mailbox.add_pending_vote(
-                    Vote(tally, mine), self._delivery.seq, *self._delivery.newest
+                    Vote(tally, mine, written), self._delivery.seq, *self._delivery.newest
                 )
                 if sub.is_overdue:
                     sub.mailbox.overdue()

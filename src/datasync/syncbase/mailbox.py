@@ -173,7 +173,7 @@ class Mailbox:
             self._first_seq = min(self._first_seq, self.groups[0].seq)
         for group in self.groups:
             if self._votes:
-                self._votes.overwritten(group.replaced)
+                self._votes.overwritten(group.replaced, group.revision)
             self._fold_in(group, folded)
         self.groups.clear()
         self._size = 0
