@@ -15,24 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from datasync import Backoff, BadValue, DataSync, NotApplied
 from datasync.metrics.prometheus import StatusCollector
 from datasync.panels import Block, Drawing, Table, Timeline, UnknownQuestion
-from datasync.reconcile import Kind, Needs, Preview, Reconciler, State
+from datasync.reconcile import Preview, Reconciler, State
 from datasync.reconcile.preview import PlanRequest
-
-
-class Thing(msgspec.Struct, frozen=True):
-    needs: list[str] = []
-    fails: bool = False
-
-
-class Things(Kind[Thing, None]):
-    async def create(self, key: str, value: Thing) -> None:
-        if value.fails:
-            raise OSError("no such device")
-
-    async def delete(self, key: str, value: Thing, handle: None) -> None: ...
-
-    def needs(self, key: str, value: Thing) -> list[Needs]:
-        return [Needs.key(other) for other in value.needs]
+from tests.helpers.reconcile.things import Thing, Things
 
 
 @contextlib.asynccontextmanager

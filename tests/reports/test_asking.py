@@ -37,6 +37,7 @@ from tests.helpers.reports.fleet import (
     agent_of,
     as_long_as,
     asked_and_answered,
+    at_rest,
     knows,
     not_applied,
     opened,
@@ -292,12 +293,7 @@ def test_two_agents_that_answer_come_to_rest(run: Run, memory_url: str) -> None:
         async with other, reading(memory_url, one) as (ctl, readers):
             await eventually(lambda: readers.of("vpp1").well and readers.of("vpp2").well)
             await ctl.put(CONFIG + "a", b"good", confirm=ASK)
-            for _ in range(100):
-                before = await ctl.put("elsewhere", b"") or 0
-                await asyncio.sleep(0.5)
-                if await ctl.put("elsewhere", b"") == before + 1:
-                    return
-            pytest.fail("they go on reporting")
+            await at_rest(ctl, 0.5)
 
     run(main())
 

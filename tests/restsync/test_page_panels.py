@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
 import pytest
 
 from datasync import Backoff, DataSync, NotApplied
-from datasync.reconcile import Kind, Needs, Reconciler
+from datasync.reconcile import Reconciler
+from tests.helpers.reconcile.things import Thing, Things
 from tests.helpers.rest.browser import Browser
 from tests.helpers.rest.page_host import seen_by
 from tests.restsync.test_page import CONTRAST, wait
@@ -22,22 +22,6 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 HOSTILE = "net/<img src=x onerror=alert(1)>"
 BOXES = "return [...document.querySelectorAll('.graph .box title')].map((e) => e.textContent)"
-
-
-class Thing(msgspec.Struct, frozen=True):
-    needs: list[str] = []
-    fails: bool = False
-
-
-class Things(Kind[Thing, None]):
-    async def create(self, key: str, value: Thing) -> None:
-        if value.fails:
-            raise OSError("no such device")
-
-    async def delete(self, key: str, value: Thing, handle: None) -> None: ...
-
-    def needs(self, key: str, value: Thing) -> list[Needs]:
-        return [Needs.key(other) for other in value.needs]
 
 
 def check(seen: Browser) -> None:

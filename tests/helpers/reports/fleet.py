@@ -23,6 +23,7 @@ __all__ = [
     "Readers",
     "agent_of",
     "as_long_as",
+    "at_rest",
     "asked_and_answered",
     "digest",
     "knows",
@@ -112,6 +113,18 @@ async def reading(
         if ready:
             await agent.ready(60)
         yield ctl, readers
+
+
+async def at_rest(ctl: DataSync, pause: float) -> None:
+    """Wait until nobody else has written anything for so many seconds; what is written elsewhere
+    makes all look again.
+    """
+    for _ in range(100):
+        before = await ctl.put("elsewhere", b"") or 0
+        await asyncio.sleep(pause)
+        if await ctl.put("elsewhere", b"") == before + 1:
+            return
+    pytest.fail("they go on reporting")
 
 
 async def reported_and_settled(url: str) -> None:
