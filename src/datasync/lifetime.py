@@ -10,7 +10,7 @@ import os
 
 from datasync.errors import Forked, UsageError, WatchClosed, WrongLoop
 
-__all__ = ["Lifetime"]
+__all__ = ["Lifetime", "closed_error"]
 
 _forks = 0
 
@@ -75,7 +75,7 @@ class Lifetime:
     def check_open(self) -> None:
         """The same, for what can be done before the start as well."""
         if self.closed:
-            raise _closed()
+            raise closed_error()
         if self._loop is not None and (
             asyncio._get_running_loop() is not self._loop or self._fork != _forks
         ):
@@ -85,7 +85,7 @@ class Lifetime:
         """The same, for what can be done in any thread of the process as well."""
         self.check_process()
         if self.closed:
-            raise _closed()
+            raise closed_error()
 
     def check_process(self) -> None:
         """Raise `Forked` unless it can be used in this process."""
@@ -114,5 +114,6 @@ class Lifetime:
             )
 
 
-def _closed() -> WatchClosed:
+def closed_error() -> WatchClosed:
+    """What a call hears that comes too late."""
     return WatchClosed("the DataSync has been closed; make a new one")
