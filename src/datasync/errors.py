@@ -119,6 +119,9 @@ class NotReady(DataSyncError):
 class WatchClosed(DataSyncError):
     """The watch, view or DataSync that was waited for has been closed."""
 
+    def __init__(self, message: str = "the DataSync has been closed; make a new one") -> None:
+        super().__init__(message)
+
 
 class BadStore(DataSyncError):
     """The store exists but cannot be used: missing, read-only, damaged, or of a newer format."""

@@ -10,7 +10,7 @@ import os
 
 from datasync.errors import Forked, UsageError, WatchClosed, WrongLoop
 
-__all__ = ["Lifetime", "closed_error"]
+__all__ = ["Lifetime"]
 
 _forks = 0
 
@@ -75,7 +75,7 @@ class Lifetime:
     def check_open(self) -> None:
         """The same, for what can be done before the start as well."""
         if self.closed:
-            raise closed_error()
+            raise WatchClosed
         if self._loop is not None and (
             asyncio._get_running_loop() is not self._loop or self._fork != _forks
         ):
@@ -85,7 +85,7 @@ class Lifetime:
         """The same, for what can be done in any thread of the process as well."""
         self.check_process()
         if self.closed:
-            raise closed_error()
+            raise WatchClosed
 
     def check_process(self) -> None:
         """Raise `Forked` unless it can be used in this process."""
@@ -112,8 +112,3 @@ class Lifetime:
                 "asyncio.run_coroutine_threadsafe (coroutines) or its loop's call_soon_threadsafe, "
                 "or make a new one"
             )
-
-
-def closed_error() -> WatchClosed:
-    """What a call hears that comes too late."""
-    return WatchClosed("the DataSync has been closed; make a new one")

@@ -136,7 +136,7 @@ class LoopThread:
         try:
             with self._guard:
                 if self._stage is _Stage.ENDED:
-                    raise _closed()
+                    raise WatchClosed
                 self._calls.add(call)
                 self._loop.call_soon_threadsafe(call.begin, self._loop)
             return _result_of(call)
@@ -188,7 +188,7 @@ class LoopThread:
                         self._stage = _Stage.ENDED
         finally:
             for call in tuple(self._calls):  # they came too late to be begun
-                call.fail(_closed())
+                call.fail(WatchClosed())
 
 
 class _Call(concurrent.futures.Future[R]):
@@ -211,7 +211,7 @@ class _Call(concurrent.futures.Future[R]):
         if self._task is not None:
             self._task.cancel()
         else:  # interrupted before it was brought here
-            self.fail(_closed())
+            self.fail(WatchClosed())
 
     def fail(self, error: BaseException) -> None:
         if not self.done():
@@ -231,7 +231,7 @@ class _Call(concurrent.futures.Future[R]):
     def _conclude(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
-            self.fail(_closed())
+            self.fail(WatchClosed())
 
 
 def _result_of(call: _Call[R]) -> R:
@@ -242,10 +242,6 @@ def _result_of(call: _Call[R]) -> R:
         with contextlib.suppress(TimeoutError):  # also its own, which is raised below
             return call.result(_SIGNALS)
     return call.result()
-
-
-def _closed() -> WatchClosed:
-    return WatchClosed("the DataSync has been closed; make a new one")
 
 
 def _forget() -> None:

@@ -22,7 +22,7 @@ from datasync.errors import (
     WatchClosed,
 )
 from datasync.keyspace import KeySpace
-from datasync.lifetime import Lifetime, closed_error
+from datasync.lifetime import Lifetime
 from datasync.options import Options
 from datasync.outcome import Tally, Verdict
 from datasync.report import Reports
@@ -134,7 +134,7 @@ class Writer:
 
     def _asking(self, operations: Sequence[Operation], reports: Reports) -> Awaitable[Committed]:
         if self.ask is None:
-            raise closed_error()
+            raise WatchClosed
         return self.ask(operations, reports)
 
     async def _traced(

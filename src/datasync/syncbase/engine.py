@@ -127,7 +127,7 @@ class Engine:
         # the waiters first, for closing the watches might look like what they wait for; then the
         # watches from the last to the first, so that none gets the turn of one that is closed
         for waiter in self._waiters:
-            _fail(waiter, WatchClosed("the DataSync has been closed"))
+            _fail(waiter, WatchClosed())
         self._waiters.clear()
         for verdict in self._verdicts:
             _fail(verdict, WatchClosed(UNCONFIRMED))
