@@ -147,7 +147,7 @@ def test_a_ttl_ends_in_the_next_loop_too() -> None:
     source = MemorySource()
 
     async def write() -> None:
-        await source.commit([Put("k", b"v", ttl=0.05), Put("long", b"v", ttl=60)])
+        await source.commit([Put("k", b"v", ttl=1), Put("long", b"v", ttl=60)])
 
     async def read() -> None:
         session = await source.open([""])
@@ -191,7 +191,7 @@ def test_what_has_expired_is_listed_no_more() -> None:
 
     async def main() -> None:
         source = MemorySource()
-        await source.commit([Put("a/1", b"v", ttl=0.05), Put("a/2", b"v")])
+        await source.commit([Put("a/1", b"v", ttl=1), Put("a/2", b"v")])
         assert len((await source.page("a/", None, 10))[0]) == 2
         session, ended = await source.open([""]), asyncio.Event()
         assert isinstance(session, PushSession)

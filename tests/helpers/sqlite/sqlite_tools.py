@@ -105,6 +105,11 @@ class Copy:
         while self.revision is None or self.revision < revision or self._staged is not None:
             await self.step()
 
+    async def see_end_of(self, key: str) -> None:
+        """Follow until a commit has deleted the key; one step may show it come and go."""
+        while not any((key, None) in commit.changes for commit in self.commits):
+            await self.step()
+
 
 async def copy(source: Source, *scopes: str, resume: Any = None, added: Sequence[str] = ()) -> Copy:
     """A Copy that has its snapshot, or stands at `resume`."""

@@ -157,11 +157,7 @@ def test_it_expires_too(make: Make, run: Run, path: Path) -> None:
         made = await copy(source, "")
         await put(source, short=b"1")
         await source.commit([Put("short", b"1", ttl=0.01)])
-        await until(lambda: made.revision is not None)
-        while "short" not in made.data or made.data["short"][1] < 0:
-            await made.step()
-        while "short" in made.data:
-            await made.step()
+        await made.see_end_of("short")
         assert set(made.data) == {"cfg/c", "cfg/d"}
         await made.session.aclose()
         await source.aclose()
