@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from datasync.cli import COMMANDS
 from tests.helpers.servers import child
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,14 @@ def test_continuous_integration_runs_the_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert "\nmake lint\nmake test\nmake test-all\nmake check-long\n" in script
     assert "export DATASYNC_REQUIRE_SERVERS=1" in script
+
+
+def test_every_command_and_every_page_is_named() -> None:
+    (row,) = re.findall(r"^\| command line \| (.*) \|$", README, flags=re.M)
+    assert set(row.partition(": ")[2].split(", ")) == {command.name for command in COMMANDS}
+
+    pages = {f"docs/{path.relative_to(ROOT / 'docs')}" for path in ROOT.glob("docs/**/*.md")}
+    assert pages - {"docs/index.md"} <= set(re.findall(r"\((docs/[^)#]*)", README))
 
 
 def test_the_five_lines_print_what_another_process_writes(tmp_path: Path) -> None:
