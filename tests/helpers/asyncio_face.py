@@ -97,6 +97,14 @@ class Face(blocking.DataSync):
         while (one := await in_thread(next, found, _OVER)) is not _OVER:
             yield one
 
+    async def reports(self, prefix: str) -> AsyncIterator[Any]:
+        found = super().reports(prefix)
+        try:
+            while (one := await in_thread(next, found, _OVER)) is not _OVER:
+                yield one
+        finally:
+            await in_thread(found.close)  # type: ignore[attr-defined]
+
     def of_agent(self, label: str) -> Any:
         other = Face.__new__(Face)
         other._hold(super().of_agent(label)._inner)

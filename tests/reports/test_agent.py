@@ -15,27 +15,16 @@ from datasync.kvdbsync.memory import named
 from datasync.reports import agent as reporting
 from datasync.source import Committed, Operation
 from datasync.testing.contract import eventually
+from datasync.testing.contract.reporting import Readers
 from tests.helpers.reports.fleet import (
     CONFIG,
-    Readers,
+    STATUS,
     agent_of,
-    at_rest,
     digest,
-    opened,
     reading,
-    reported_and_settled,
 )
 
 Run = Callable[[Coroutine[object, object, None]], None]
-
-
-@pytest.mark.parametrize("store", ["sqlite", "redis", "etcd"])
-def test_keys_are_reported_and_settled_over_each_store(run: Run, store: str) -> None:
-    async def main() -> None:
-        async with opened(store) as url:
-            await reported_and_settled(url)
-
-    run(main())
 
 
 def test_the_settled_revision_follows_the_commits_of_its_watches(run: Run, memory_url: str) -> None:
@@ -51,24 +40,6 @@ def test_the_settled_revision_follows_the_commits_of_its_watches(run: Run, memor
             assert (layer.name, bool(layer.history)) == (memory_url, True)
             most = (time.monotonic() - began) / reporting._PAUSE + 3
             assert len(readers.all) <= most, "a report stands for many transactions"
-
-    run(main())
-
-
-def test_two_agents_on_one_store_come_to_rest(
-    run: Run, memory_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reporting, "_PAUSE", 0.01)
-
-    async def main() -> None:
-        one, other = agent_of(memory_url), agent_of(memory_url, agent="vpp2")
-        async with other, reading(memory_url, one) as (ctl, readers):
-            await ctl.put(CONFIG + "a", b"bad")
-            await readers.sees(agent="vpp1", a="refused")
-            await readers.sees(agent="vpp2", a="refused")
-
-            # a circle would write every 0.01 s
-            await at_rest(ctl, 0.3)
 
     run(main())
 
@@ -237,7 +208,7 @@ def test_a_store_that_takes_no_reports_delays_them_and_nothing_else(
         agent = agent_of(memory_url, report_to=source)
         async with agent, DataSync(memory_url) as ctl, DataSync(source) as reader:
             with caplog.at_level(logging.INFO, "datasync.reports"):
-                async with Readers(reader).reading() as readers:
+                async with Readers(reader, STATUS).reading() as readers:
                     await eventually(lambda: "cannot report" in caplog.text)
                     await ctl.put(CONFIG + "a", b"bad")
                     await eventually(lambda: agent.status().watches[0].failing is not None)

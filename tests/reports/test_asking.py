@@ -30,32 +30,20 @@ from datasync.reports import answering
 from datasync.reports.form import OpenKeys, Progress, Ticket, digest_of, encode
 from datasync.source import Committed, Operation
 from datasync.testing.contract import eventually
+from datasync.testing.contract.reporting import not_applied
 from datasync.testing.contract.waiting import nothing_but, ours, without_collector
 from tests.helpers.reports.fleet import (
     CONFIG,
     STATUS,
     agent_of,
     as_long_as,
-    asked_and_answered,
-    at_rest,
     knows,
-    not_applied,
-    opened,
     reading,
 )
 
 Run = Callable[[Coroutine[object, object, None]], None]
 
 ASK = Reports(STATUS, timeout=60)
-
-
-@pytest.mark.parametrize("store", ["sqlite", "redis", "etcd"])
-def test_a_writer_hears_of_it_over_each_store(run: Run, store: str) -> None:
-    async def main() -> None:
-        async with opened(store) as url:
-            await asked_and_answered(url)
-
-    run(main())
 
 
 async def asked(ctl: DataSync) -> None:
@@ -283,17 +271,6 @@ def test_closing_ends_a_question_and_leaves_no_task(run: Run, memory_url: str) -
             with pytest.raises(WatchClosed):
                 await write
             assert not [task for task in asyncio.all_tasks() if "tickets" in task.get_name()]
-
-    run(main())
-
-
-def test_two_agents_that_answer_come_to_rest(run: Run, memory_url: str) -> None:
-    async def main() -> None:
-        one, other = agent_of(memory_url), agent_of(memory_url, agent="vpp2")
-        async with other, reading(memory_url, one) as (ctl, readers):
-            await eventually(lambda: readers.of("vpp1").well and readers.of("vpp2").well)
-            await ctl.put(CONFIG + "a", b"good", confirm=ASK)
-            await at_rest(ctl, 0.5)
 
     run(main())
 

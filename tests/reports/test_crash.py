@@ -9,7 +9,8 @@ from pathlib import Path
 
 from datasync import DataSync
 from datasync.testing.contract import eventually
-from tests.helpers.reports.fleet import CONFIG, Readers, agent_of, digest
+from datasync.testing.contract.reporting import Readers
+from tests.helpers.reports.fleet import CONFIG, STATUS, agent_of, digest
 
 Run = Callable[[Coroutine[object, object, None]], None]
 
@@ -47,7 +48,7 @@ def test_it_reports_after_its_restart(run: Run, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
 
     async def main() -> None:
-        async with DataSync(url) as ctl, Readers(ctl).reading() as readers:
+        async with DataSync(url) as ctl, Readers(ctl, STATUS).reading() as readers:
             killed = await asyncio.create_subprocess_exec(sys.executable, "-c", AGENT, url)
             await eventually(lambda: readers.of().well)
             await ctl.put(CONFIG + "a", b"bad")

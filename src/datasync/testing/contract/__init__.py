@@ -25,6 +25,7 @@ _PARTS = (
     "probe",
     "reading",
     "recovery",
+    "reporting",
     "resyncs",
     "scenario",
     "traffic",

@@ -10,6 +10,7 @@ from datasync.testing.contract.isolation import Isolation
 from datasync.testing.contract.reading import Reading
 from datasync.testing.contract.recovery import Recovery
 from datasync.testing.contract.registering import Registering
+from datasync.testing.contract.reporting import Reporting
 from datasync.testing.contract.resyncs import Resyncs
 from datasync.testing.contract.verdicts import Verdicts
 from datasync.testing.contract.watching import Watching
@@ -30,6 +31,7 @@ class ContractSuite(
     Writing,
     Reading,
     Watching,
+    Reporting,
     Closing,
 ):
     """Proves a transport against the guarantees G1 to G12. Subclass it and write `store`.
