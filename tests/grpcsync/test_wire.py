@@ -35,7 +35,7 @@ def before() -> Mapping[str, Any]:
 
 def test_a_trace_goes_by_a_server_that_knows_none(before: Mapping[str, Any]) -> None:
     with carrying(TRACE):
-        sent = request_of(7, [Put("a", b"1")], reply=True)
+        (sent,) = pb.CommitRequests.FromString(request_of(7, [Put("a", b"1")], reply=True)).commits
     assert sent.traceparent == TRACE
     read = before["CommitRequest"].FromString(sent.SerializeToString())
     assert (read.id, read.keys, read.values, read.reply) == (7, ["a"], [b"1"], True)
@@ -50,3 +50,9 @@ def test_a_client_that_knows_no_traces_is_understood(before: Mapping[str, Any]) 
     read = pb.CommitRequest.FromString(sent.SerializeToString())
     assert operations_of(read) == [Put("a", b"1")]
     assert (read.id, read.reply, read.traceparent) == (7, True, "")
+
+
+def test_transactions_that_are_joined_are_one_message_again() -> None:
+    sent = [request_of(number, [Put(f"k/{number}", b"1")], reply=False) for number in range(3)]
+    read = pb.CommitRequests.FromString(b"".join(sent)).commits
+    assert [(one.id, one.keys[:]) for one in read] == [(n, [f"k/{n}"]) for n in range(3)]

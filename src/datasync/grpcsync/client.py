@@ -154,7 +154,7 @@ class Client:
         stream = self._stream("Replace", pb.CommitReply)
         try:
             for part in _parts(items):
-                if not await stream.write(part):
+                if not await stream.write(part.SerializeToString()):
                     break
             await stream.end()
             reply = await stream.read()
@@ -232,9 +232,7 @@ class Client:
         cancelled early keeps itself alive.
         """
         rpc: Any = self.channel.stream_stream(
-            f"/{SERVICE}/{method}",
-            request_serializer=_serialize,
-            response_deserializer=parsed(answer),
+            f"/{SERVICE}/{method}", response_deserializer=parsed(answer)
         )
         stream: Stream[M] = Stream(self, rpc(metadata=self._metadata))
         self._streams.add(stream)
@@ -361,7 +359,7 @@ class Stream(Generic[M]):
         says nothing to a handshake."""
         try:
             async with asyncio.timeout(self._client.timeout):
-                if await self.write(message):
+                if await self.write(message.SerializeToString()):
                     await self.end()
         except TimeoutError:
             self.cancel()
@@ -377,8 +375,8 @@ class Stream(Generic[M]):
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await await_detached(self._call.done_writing())
 
-    async def write(self, message: Message) -> bool:
-        """Send a message; False where the call has ended, and reading tells why."""
+    async def write(self, message: bytes) -> bool:
+        """Send a serialized message; False where the call has ended, and reading tells why."""
         if self._call is None:
             return False
         try:

@@ -27,7 +27,10 @@ class _Pending(msgspec.Struct, eq=False):
     """One transaction under way: first it is committed, then, where that was
     asked for, there is a verdict."""
 
-    request: pb.CommitRequest
+    number: int
+    request: bytes
+    """As `request_of` makes it."""
+    reply: bool
     committed: asyncio.Future[Committed]
     sent: bool = False
     verdict: asyncio.Future[Result] | None = None
@@ -53,7 +56,9 @@ class Commits:
         """As `Source.commit`."""
         self._number += 1
         pending = _Pending(
+            self._number,
             request_of(self._number, operations, reply=reply),
+            reply,
             asyncio.get_running_loop().create_future(),
         )
         self._pending[self._number] = pending
@@ -69,7 +74,7 @@ class Commits:
             raise self._unanswered(sent=pending.sent) from None
         finally:
             if pending.verdict is None:
-                self._pending.pop(pending.request.id, None)
+                self._pending.pop(pending.number, None)
             if not pending.sent:
                 with contextlib.suppress(ValueError):
                     self._due.remove(pending)
@@ -157,15 +162,15 @@ class Commits:
             self._more.clear()
             while self._due:
                 size = 0
-                batch: list[pb.CommitRequest] = []
+                batch: list[bytes] = []
                 for pending in self._due:
-                    size += pending.request.ByteSize()
+                    size += len(pending.request)
                     if batch and size > PIECE:
                         break
                     pending.sent = True
                     batch.append(pending.request)
                 del self._due[: len(batch)]
-                if not await stream.write(pb.CommitRequests(commits=batch)):
+                if not await stream.write(b"".join(batch)):
                     return
 
     async def _receive(self, stream: Stream[pb.CommitReplies]) -> None:
@@ -202,7 +207,7 @@ class Commits:
             pending.committed.set_exception(error)
         else:
             committed = committed_of(reply)
-            if pending.request.reply:
+            if pending.reply:
                 if result is None:
                     pending.verdict = asyncio.get_running_loop().create_future()
                 committed = msgspec.structs.replace(committed, result=result or pending.verdict)

@@ -36,8 +36,8 @@ class Methods:
         *,
         many: bool = False,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """A method that takes one message. many: it writes its replies itself.
-        Without `reply` they are bytes."""
+        """A method that takes one message. many: it writes its replies itself, as bytes; as
+        messages where it says of which type they are, in `reply`."""
 
         async def answered(raw: bytes, context: Any) -> Any:
             try:
@@ -47,13 +47,13 @@ class Methods:
             return await handler(message, context)
 
         make = grpc.unary_stream_rpc_method_handler if many else grpc.unary_unary_rpc_method_handler
-        return make(self._call(answered, many=many), response_serializer=_serializer(reply))
+        serializer = None if reply is None else reply.SerializeToString
+        return make(self._call(answered), response_serializer=serializer)
 
     def of_stream(
         self,
         handler: Callable[[AsyncIterator[M], Any], Awaitable[Any]],
         request: type[M],
-        reply: type[Message],
         *,
         many: bool = False,
     ) -> grpc.RpcMethodHandler[Any, Any]:
@@ -68,10 +68,7 @@ class Methods:
         make = (
             grpc.stream_stream_rpc_method_handler if many else grpc.stream_unary_rpc_method_handler
         )
-        call = self._call(answered, many=many)
-        return make(
-            call, request_deserializer=request.FromString, response_serializer=_serializer(reply)
-        )
+        return make(self._call(answered), request_deserializer=request.FromString)
 
     def room(self, context: Any, size: int) -> Room:
         """Room for a message of a stream, which is to be made and written in the block: see
@@ -82,15 +79,14 @@ class Methods:
 
     async def write(self, context: Any, message: Message) -> None:
         """The same with a message that is there already."""
-        async with self.room(context, message.ByteSize()):
-            await context.write(message)
+        raw = message.SerializeToString()  # once: its size alone would be another time
+        async with self.room(context, len(raw)):
+            await context.write(raw)
 
-    def _call(
-        self, answered: Callable[[Any, Any], Awaitable[Any]], *, many: bool
-    ) -> Callable[[Any, Any], Any]:
-        """What grpc calls."""
+    def _call(self, answered: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
+        """What grpc calls: its answer is bytes, or None where it has none or has written them."""
 
-        async def call(asked: Any, context: Any) -> Any:
+        async def call(asked: Any, context: Any) -> bytes | None:
             try:
                 reply = await answered(asked, context)
             except Unread as unread:  # the client may come back, and read the rest
@@ -102,17 +98,18 @@ class Methods:
                 self._unsent.end_with_task(unread.pending, unread=True)
                 return None
 
-            size = 0 if many or reply is None else reply.ByteSize()
+            raw: bytes | None = None if reply is None else reply.SerializeToString()
+            size = len(raw or b"")
             if size and not self._unsent.has_room(size):
                 fail(
                     context,
                     _Code.RESOURCE_EXHAUSTED,
                     "so many answers wait to be read; try again later",
                 )
-                reply, size = None, 0
+                raw, size = None, 0
             # grpc sends it in this task, too
             self._unsent.end_with_task(self._unsent.begin(context, size))
-            return reply
+            return raw
 
         return call
 
@@ -137,7 +134,3 @@ def unexpected(name: str, error: Exception) -> OutcomeUnknown:
 
 def _malformed(context: Any, request: type[Message]) -> None:
     fail(context, _Code.INVALID_ARGUMENT, f"this is not a {request.DESCRIPTOR.full_name}")
-
-
-def _serializer(reply: type[Message] | None) -> Callable[[Any], bytes] | None:
-    return None if reply is None else reply.SerializeToString

@@ -76,13 +76,9 @@ class MsgService:
         """By name."""
         make = self._make
         return {
-            "dataChanges": make.of_stream(
-                self.data_changes, msg.DataChangeRequest, msg.DataChangeReply, many=True
-            ),
-            "dataResyncs": make.of_one(
-                self.data_resyncs, msg.DataResyncRequests, msg.DataResyncReplies
-            ),
-            "ping": make.of_one(self.ping, msg.PingRequest, msg.PingReply),
+            "dataChanges": make.of_stream(self.data_changes, msg.DataChangeRequest, many=True),
+            "dataResyncs": make.of_one(self.data_resyncs, msg.DataResyncRequests),
+            "ping": make.of_one(self.ping, msg.PingRequest),
         }
 
     async def ping(self, request: msg.PingRequest, context: Any) -> msg.PingReply:

@@ -146,7 +146,7 @@ def _health(checks: Any, make: Methods) -> Mapping[str, Any]:
     an error, with its traceback."""
     request, reply = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
     return {
-        "Check": make.of_one(checks.Check, request, reply),
+        "Check": make.of_one(checks.Check, request),
         "Watch": make.of_one(checks.Watch, request, reply, many=True),
     }
 
@@ -160,8 +160,8 @@ def _reflection(names: Sequence[str], make: Methods) -> Mapping[str, Any]:
             async for reply in replies:
                 await make.write(context, reply)
 
-    request, reply = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
-    return {"ServerReflectionInfo": make.of_stream(reflect, request, reply, many=True)}
+    request = reflection_pb2.ServerReflectionRequest
+    return {"ServerReflectionInfo": make.of_stream(reflect, request, many=True)}
 
 
 def _descriptors() -> DescriptorPool:

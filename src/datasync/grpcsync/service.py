@@ -85,13 +85,13 @@ class DataSyncService:
         """By name."""
         make = self._make
         return {
-            "Commit": make.of_stream(self.commit, pb.CommitRequests, pb.CommitReplies, many=True),
-            "Replace": make.of_stream(self.replace, pb.ReplaceRequest, pb.CommitReply),
-            "Get": make.of_one(self.get, pb.GetRequest, pb.GetReply),
-            "List": make.of_one(self.list, pb.ListRequest, pb.ListReply, many=True),
-            # encoded already, once for all watchers
+            "Commit": make.of_stream(self.commit, pb.CommitRequests, many=True),
+            "Replace": make.of_stream(self.replace, pb.ReplaceRequest),
+            "Get": make.of_one(self.get, pb.GetRequest),
+            "List": make.of_one(self.list, pb.ListRequest, many=True),
+            # encoded once for all watchers
             "Watch": make.of_one(self.watch, pb.WatchRequest, many=True),
-            "CatchUp": make.of_one(self.catch_up, pb.CatchUpRequest, pb.CatchUpReply),
+            "CatchUp": make.of_one(self.catch_up, pb.CatchUpRequest),
         }
 
     async def watch(self, request: pb.WatchRequest, context: Any) -> None:
@@ -274,7 +274,7 @@ class DataSyncService:
                         await context.write(
                             pb.ListReply(
                                 items=columns(page[start:end]), more=more or end < len(page)
-                            )
+                            ).SerializeToString()
                         )
 
                 if not more:

@@ -207,11 +207,13 @@ class FrameReader:
 # -- transactions ----------------------------------------------------------------------------------
 
 
-def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> pb.CommitRequest:
-    """One transaction, to be sent, with the trace of the write that is under way. Raises
-    `BadValue` where it is too large."""
+def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> bytes:
+    """One transaction as a serialized `CommitRequests` message, with the trace of the write that is
+    under way. Several of them, joined, are one message again. Raises `BadValue` where it is too
+    large."""
     puts = [operation for operation in operations if type(operation) is Put]
-    request = pb.CommitRequest(
+    message = pb.CommitRequests()
+    request = message.commits.add(  # made in its place, for one that is added later is copied
         id=number,
         keys=[put.key for put in puts],
         values=[put.raw for put in puts],
@@ -226,14 +228,15 @@ def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> 
                 request.deletes.add(key=operation.key, prefix=operation.prefix)
             elif type(operation) is Check:
                 request.checks.add(key=operation.key, revision=operation.revision)
-    if (size := request.ByteSize()) > MAX_MESSAGE - 64:
+    raw = message.SerializeToString()
+    if len(raw) > MAX_MESSAGE - 64:
         largest = max(puts, key=lambda put: len(put.raw), default=None)
         key = "" if largest is None else f"; the largest value is that of {largest.key!r}"
         raise BadValue(
-            f"{size:,} bytes are more than one transaction takes, {MAX_MESSAGE:,}{key}; write less "
-            "at a time"
+            f"{len(raw):,} bytes are more than one transaction takes, {MAX_MESSAGE:,}{key}; write "
+            "less at a time"
         )
-    return request
+    return raw
 
 
 def operations_of(request: pb.CommitRequest) -> list[Operation]:
