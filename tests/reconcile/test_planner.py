@@ -657,3 +657,64 @@ def test_a_last_valid_value_that_is_refused_once_it_is_applied_is_not_tried_agai
     assert plan.start() == []
     assert state(plan, "route") is State.INVALID
     assert plan.graph.nodes["route"].problem is newest
+
+
+def test_a_value_is_tried_though_an_older_one_failed_for_good_meanwhile() -> None:
+    plan = planner()
+    plan.put("if", value(0))
+    (op,) = plan.start()
+    plan.put("if", value(1))
+    plan.failed(op, "no such device", 0.0, permanent=True)
+    assert carry_out(plan) == []
+    assert state(plan, "if") is State.FAILED
+
+    plan.due(1.0)
+    assert carry_out(plan) == ["create if"]
+    assert state(plan, "if") is State.APPLIED
+
+
+def test_what_failed_for_good_goes_before_what_it_stands_on() -> None:
+    plan = planner()
+    plan.put("if", value())
+    plan.put("route", value(0, "if"))
+    carry_out(plan)
+
+    plan.put("route", value(1))
+    (op,) = plan.start()
+    plan.failed(op, "no such device", 0.0, permanent=True)
+    assert carry_out(plan) == []
+
+    plan.delete("if")
+    assert carry_out(plan) == ["delete route", "delete if"]
+    assert state(plan, "route") is State.FAILED
+
+
+def test_what_failed_for_good_meets_the_needs_that_it_meets_as_it_is() -> None:
+    plan = planner()
+    plan.put("if", value(0))
+    carry_out(plan)
+    plan.put("if", value(1))
+    (op,) = plan.start()
+    plan.failed(op, "no such device", 0.0, permanent=True)
+
+    plan.put("route", value(0, Needs.key("if", satisfies=even)))
+    assert carry_out(plan) == ["create route"]
+
+
+def test_nothing_is_made_on_what_may_have_gone_with_what_may_have_gone() -> None:
+    plan = planner(can_retrieve=True)
+    plan.put("if", value())
+    plan.put("address", value(0, Needs.key("if", goes_with=True)))
+    carry_out(plan)
+
+    plan.delete("if")
+    (op,) = plan.start()
+    plan.put("if", value(2))
+    plan.failed(op, "cut off", 0.0)
+    plan.put("route", value(0, "address"))
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "if")
+
+    plan.retrieved(op, None)
+    plan.due(10.0)
+    assert carry_out(plan) == ["create if", "create address", "create route"]

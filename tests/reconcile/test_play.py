@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.reconcile.play import ONCE_BAD, Play, check_seed
+from tests.helpers.reconcile.play import ONCE_BAD, Game, Play, check_seed
 
 
 @settings(
@@ -41,13 +41,11 @@ def test_a_process_may_end_before_any_step(seed: int) -> None:
         check_seed(seed, 60, crash_at=step)
 
 
-@pytest.mark.parametrize("seed", ONCE_BAD)
-def test_games_that_once_ended_badly(seed: int) -> None:
-    check_seed(seed, 120, more=False)
+@pytest.mark.parametrize("game", ONCE_BAD)
+def test_games_that_once_ended_badly(game: Game) -> None:
+    check_seed(**game._asdict())
 
 
-@pytest.mark.parametrize(("seed", "steps", "crash_at"), [(1011, 200, 11), (55023, 120, None)])
-def test_games_with_more_in_them_that_once_ended_badly(
-    seed: int, steps: int, crash_at: int | None
-) -> None:
-    check_seed(seed, steps, crash_at=crash_at)
+def test_long_games_with_refusals_and_failures_for_good_end_as_they_must() -> None:
+    for seed in range(150):
+        check_seed(seed, 120, more=seed % 3 > 0, worse=True, crash_at=seed if seed % 2 else None)

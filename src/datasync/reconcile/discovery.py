@@ -199,7 +199,11 @@ class Discovery(Goals):
         if not node.owned:
             self._stand(node, ())  # it is left alone, and holds up nobody
             return
-        before = [slot for slot in node.leans if isinstance(slot, Node)]
+        # what was needed before the value changed counts no more, but a part says not of what it is
+        before = [
+            slot for slot in node.leans
+            if isinstance(slot, Node) and self._is_part(node, slot)
+        ]  # fmt: skip
         if not is_wanted(node):
             self._keep_found(node)
             self._aim(node, ABSENT, (), {})
@@ -210,6 +214,12 @@ class Discovery(Goals):
         else:
             return
         self._stand(node, tuple(dict.fromkeys((*node.leans, *before))))
+
+    def _is_part(self, node: Node, parent: Node) -> bool:
+        family = parent.family
+        if family is not None and (node in family.parts or node in family.leaving):
+            return True
+        return node.key in self._relations_of_found(parent)[1]
 
     def _tie_parts(self, node: Node) -> None:
         """Parts of an object that is to change or to go, which it is to have no more, go first."""

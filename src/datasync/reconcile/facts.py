@@ -16,6 +16,8 @@ __all__ = [
     "is_known",
     "is_right",
     "is_stored",
+    "is_stuck",
+    "is_uncertain",
     "is_wanted",
     "key_of",
     "stored_value",
@@ -55,13 +57,14 @@ def has_leaving(node: Node) -> bool:
     return node.family is not None and bool(node.family.leaving)
 
 
+def is_uncertain(node: Node) -> bool:
+    """Whether nobody knows what is left of it."""
+    return node.trouble is not None and node.trouble.uncertain
+
+
 def is_known(node: Node) -> bool:
     """Whether it is there for certain, and nothing happens to it."""
-    return (
-        node.have is not ABSENT
-        and node.op is None
-        and not (node.trouble is not None and node.trouble.uncertain)
-    )
+    return node.have is not ABSENT and node.op is None and not is_uncertain(node)
 
 
 def is_right(node: Node) -> bool:
@@ -76,6 +79,11 @@ def waits(node: Node) -> bool:
     return node.trouble is not None and node.trouble.waits
 
 
+def is_stuck(node: Node) -> bool:
+    """Whether it failed for good, and stays what it is until it is to have another value."""
+    return node.trouble is not None and node.trouble.permanent
+
+
 def is_held_up(node: Node) -> bool:
     """Whether it stays as it is for now, though it is to change."""
     return waits(node) or has_leaving(node)
@@ -83,7 +91,7 @@ def is_held_up(node: Node) -> bool:
 
 def is_at_rest(node: Node) -> bool:
     """Whether nothing happens to it now, or is about to."""
-    if node.op is not None or (node.trouble is not None and node.trouble.uncertain):
+    if node.op is not None or is_uncertain(node):
         return False
     return node.next is None or (node.next is Verb.UPDATE and is_held_up(node))
 

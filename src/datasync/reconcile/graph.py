@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from datasync.reconcile.facts import is_held_up
+from datasync.reconcile.facts import is_held_up, is_uncertain
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.rules import Rules
@@ -267,9 +267,8 @@ class Graph:
         chosen = self._chosen.get(node)
         if not chosen:
             return
-        there, op, trouble = node.have is not ABSENT, node.op, node.trouble
+        there, op, uncertain = node.have is not ABSENT, node.op, is_uncertain(node)
         updates = node.next is Verb.UPDATE
-        uncertain = trouble is not None and trouble.uncertain
         active = uncertain or (op is not None and op.verb in (Verb.UPDATE, Verb.DELETE))
         about = updates and not is_held_up(node)
         newest = node.goal
@@ -490,7 +489,7 @@ class Graph:
         return all(
             not bits & CHANGES
             and any(
-                is_support(its) and not its & ACTIVE and not self._may_have_gone(other)
+                is_support(its) and not its & ACTIVE and self.doubt(other) is None
                 for other, its in choice.members.items()
                 if other is not node
             )
@@ -498,20 +497,52 @@ class Graph:
             if choice.must_stay(bits := choice.members[node])
         )
 
-    def _may_have_gone(self, node: Node) -> bool:
-        """Whether nobody knows what is left of something below it, with which it may have gone."""
-        return any(
-            isinstance(slot, Node) and slot.trouble is not None and slot.trouble.uncertain
-            for slot in self.foundations(node.leans)
-        )
+    def doubt(self, node: Node) -> Node | None:
+        """One of which nobody knows what is left, and with which it may have gone."""
+        if not node.deep:
+            return None
+        seen = {node}
+        rest = [node]
+        while rest:
+            for slot in rest.pop().leans:
+                if not isinstance(slot, Choice) or not slot.need.goes_with:
+                    continue
+                for one, bits in slot.members.items():
+                    if bits & STANDS and one not in seen:
+                        if is_uncertain(one):
+                            return one
+                        seen.add(one)
+                        rest.append(one)
+        return None
+
+    def doubt_of(self, slot: Slot) -> Node | None:
+        """One with which all may have gone that a need is met by."""
+        if isinstance(slot, Node):
+            return self.doubt(slot)
+        ready = (one for one, bits in slot.members.items() if bits & READY)  # type: ignore[attr-defined]
+        return self._doubt_of_all(ready)
+
+    def doubt_beside(self, node: Node) -> Node | None:
+        """One with which all may have gone that are left to those who chose it."""
+        for choice in self.choices_of(node):
+            if choice.leaning and is_support(choice.members[node]):
+                firm = (one for one, bits in choice.members.items() if is_firm(bits))
+                doubt = self._doubt_of_all(one for one in firm if one is not node)
+                if doubt is not None:
+                    return doubt
+        return None
+
+    def _doubt_of_all(self, nodes: Iterable[Node]) -> Node | None:
+        doubt = None
+        for node in nodes:
+            doubt = self.doubt(node)
+            if doubt is None:
+                break
+        return doubt
 
     def is_unsure(self, node: Node) -> bool:
         """Whether nobody knows what is left of something that it may stand on."""
-        return any(
-            member.trouble is not None and member.trouble.uncertain
-            for slot in node.leans
-            for member in self.members(slot)
-        )
+        return any(is_uncertain(member) for slot in node.leans for member in self.members(slot))
 
     # -- waiting -----------------------------------------------------------------------------------
 
@@ -532,7 +563,7 @@ def _may_come(node: Node) -> bool:
     """Whether it is being made, or may have been."""
     if node.op is not None:
         return node.op.verb is Verb.CREATE
-    return node.have is ABSENT and node.trouble is not None and node.trouble.uncertain
+    return node.have is ABSENT and is_uncertain(node)
 
 
 def _prefixes(key: str) -> Iterator[str]:

@@ -23,7 +23,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from datasync.reconcile.discovery import Discovery
-from datasync.reconcile.facts import has_failed, has_leaving, is_at_rest, is_right, key_of, waits
+from datasync.reconcile.facts import (
+    has_failed,
+    has_leaving,
+    is_at_rest,
+    is_right,
+    is_stuck,
+    is_uncertain,
+    key_of,
+    waits,
+)
 from datasync.reconcile.operations import Changed, Problem, Seen, Trouble, Verb
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Change, Choice, Node, Operation, Slot
@@ -201,6 +210,9 @@ class Planner(Discovery):
             return Verb.DELETE if node.owned else None
         if node.change is Change.NONE:
             return Verb.DELETE if node.unmet else None
+        stays = all(slot.held for slot in node.leans)
+        if is_stuck(node) and stays:
+            return None
         if node.change is Change.RECREATE:
             return Verb.DELETE
 
@@ -209,7 +221,6 @@ class Planner(Discovery):
             return Verb.DELETE  # it would stand on itself
         if self.graph.changes_under_itself(node):
             return Verb.DELETE
-        stays = all(slot.held for slot in node.leans)
         if (new or node.unmet or not stays) and not self._hopes(node, new):
             return Verb.DELETE
         if waits(node) and not stays:
@@ -253,11 +264,23 @@ class Planner(Discovery):
             # the first time at once
             again = trouble.verb is Verb.RETRIEVE and trouble.retry_at is not None
             return None if again else Verb.RETRIEVE
-        if waits(node) or (node.unmet and node.next in (Verb.CREATE, Verb.UPDATE)):
+        if waits(node) and not self._gives_way(node):
+            return None
+        if node.unmet and node.next in (Verb.CREATE, Verb.UPDATE):
             return None
         if self._awaited and node.next is not Verb.CREATE:
             return None
         return node.next
+
+    def _gives_way(self, node: Node) -> bool:
+        """Whether it goes for the sake of what it stands on, though something else failed."""
+        trouble = node.trouble
+        return (
+            node.next is Verb.DELETE
+            and trouble is not None
+            and trouble.verb is not Verb.DELETE
+            and not all(slot.held for slot in node.leans)
+        )
 
     def _begin(self, node: Node, verb: Verb, *, freed: bool = False) -> Operation | None:
         """Start it, if nothing stands in its way; else it is looked at again when that has gone.
@@ -285,7 +308,7 @@ class Planner(Discovery):
                 if node.blocks and not freed:
                     self._blocked[node] = None
                     return None
-                if not self._quiet_above(node):
+                if not self._quiet_above(node) or not self._is_sure(node):
                     return None
             if verb is not Verb.DELETE and not self._is_settled(node):
                 return None
@@ -300,7 +323,7 @@ class Planner(Discovery):
         self._number += 1
         new = ABSENT if verb is Verb.DELETE else node.goal
         op = Operation(
-            self._number, verb, node.key, kind, node.have, new, node.handle,
+            self._number, verb, node.key, kind, node.have, new, node.goal, node.handle,
             node, node.needs, node.leans, slots,
         )  # fmt: skip
         node.op = self.running[op.number] = op
@@ -324,6 +347,13 @@ class Planner(Discovery):
                 return False
         return True
 
+    def _is_sure(self, node: Node) -> bool:
+        """Whether it, and what it leaves to those who chose it, is there for certain."""
+        doubt = self.graph.doubt(node) or self.graph.doubt_beside(node)
+        if doubt is not None:
+            self.graph.park(node, doubt)
+        return doubt is None
+
     def _is_settled(self, node: Node) -> bool:
         """Whether what it could be chosen for is not just going."""
         for choice in self.graph.choices_of(node):
@@ -335,13 +365,12 @@ class Planner(Discovery):
     def _quiet_below(self, node: Node, slots: Iterable[Slot], verb: Verb) -> bool:
         """Whether what it needs is there, and at rest."""
         for slot in slots:
+            needed = verb is not Verb.DELETE and slot in node.needs
             if isinstance(slot, Choice):
-                quiet = not slot.active and (
-                    verb is Verb.DELETE or slot.ready > 0 or slot not in node.needs
-                )
-            elif verb is Verb.DELETE or slot not in node.needs:
+                quiet = not slot.active and (slot.ready > 0 or not needed)
+            elif not needed:
                 assert isinstance(slot, Node)
-                quiet = slot.op is None and not (slot.trouble and slot.trouble.uncertain)
+                quiet = slot.op is None and not is_uncertain(slot)
             else:
                 assert isinstance(slot, Node)
                 quiet = is_at_rest(slot) and (
@@ -349,8 +378,9 @@ class Planner(Discovery):
                     or node.family is None
                     or slot not in node.family.parents
                 )
-            if not quiet:
-                self.graph.park(node, slot)
+            doubt = self.graph.doubt_of(slot) if quiet and needed else None
+            if not quiet or doubt is not None:
+                self.graph.park(node, doubt or slot)
                 return False
         return True
 
@@ -420,9 +450,10 @@ class Planner(Discovery):
         else:
             self._undone(op)
 
-        if permanent:
-            trouble.permanent = True
-        else:
+        is_final = permanent and node.goal is op.goal  # another one may well succeed
+        if op.verb is not Verb.RETRIEVE:
+            trouble.permanent = is_final
+        if not is_final:
             trouble.retry_at = now + self._delay(trouble.attempts)
             heapq.heappush(self._retries, (trouble.retry_at, op.number, node))
         self._disappointed = True

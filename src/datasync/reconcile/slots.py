@@ -140,6 +140,7 @@ class Operation(msgspec.Struct, eq=False):
 
     old, handle: what is there, as far as is known; ABSENT and None where nothing is.
     new: what it is to become; ABSENT where it is to go.
+    goal: what the object was to be when it began: `new`, but for one that goes to be made again.
     needs, leans: the slots that `new` needs; those that `old` stands on.
     slots: those that must not change meanwhile.
     """
@@ -150,6 +151,7 @@ class Operation(msgspec.Struct, eq=False):
     kind: Rules
     old: Any
     new: Any
+    goal: Any
     handle: Any
     node: Node
     needs: tuple[Slot, ...]

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Iterable, Mapping
 
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import Operation
+
+
+class Fate(enum.Enum):
+    """What becomes of a value when it is applied, each time."""
+
+    MADE = "made"
+    REFUSED = "refused"
+    """The kind finds out only now that it is invalid."""
+    DOOMED = "doomed"
+    """It fails, for good."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +31,7 @@ class Value:
     parts: tuple[tuple[str, Value], ...] = ()
     shape: int = 0
     bad: bool = False
+    fate: Fate = Fate.MADE
 
 
 def even(value: Value) -> bool:
@@ -58,10 +71,13 @@ class Violated(AssertionError):
 class World:
     """What is there, and what runs on it.
 
+    strict: whether nothing but operations changes anything while they run, so that each can be held
+        against what is there.
     ours: the keys that were made here, not found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = True) -> None:
+        self.strict = strict
         self.there: dict[str, Value] = {}
         self.ours: set[str] = set()
         self.running: dict[str, Operation] = {}
@@ -69,6 +85,8 @@ class World:
         self.log: list[str] = []
         self.orphans: set[str] = set()
         """The parts of which nothing says to a new process what they are parts of."""
+        self.unread: set[Rules] = set()
+        """The kinds of which nobody could find out what is there, and that hold up nobody."""
         self._made = 0
 
     def start(self, op: Operation) -> None:
@@ -76,15 +94,16 @@ class World:
         self.log.append(f"start {op.verb.value} {op.key} {op.old} -> {op.new}")
         if op.key in self.running:
             raise Violated(f"{op} beside {self.running[op.key]}")
-        if op.verb is not Verb.RETRIEVE:
+        if op.verb is not Verb.RETRIEVE and self.strict:
             for other in self.running.values():
                 if other.verb is not Verb.RETRIEVE and self._concern(op, other):
                     raise Violated(f"{op} beside {other}, on which it depends or that needs it")
         if len([1 for one in self.running.values() if one.kind is op.kind]) >= op.kind.limit:
             raise Violated(f"{op} beyond the limit of {op.kind.name}")
-        if op.verb in (Verb.DELETE, Verb.UPDATE) and op.handle != self.handles.get(op.key):
-            raise Violated(f"{op} with the handle {op.handle}, not {self.handles.get(op.key)}")
-        self._check(op)
+        if self.strict:
+            if op.verb in (Verb.DELETE, Verb.UPDATE) and op.handle != self.handles.get(op.key):
+                raise Violated(f"{op} with the handle {op.handle}, not {self.handles.get(op.key)}")
+            self._check(op)
         self.running[op.key] = op
 
     def _concern(self, op: Operation, other: Operation) -> bool:
@@ -122,7 +141,7 @@ class World:
         else:
             return
         for key, value in self._founded().items():
-            if key in after and key != op.key:
+            if key in after and key != op.key and not self._is_unread(key):
                 for need in value.needs:
                     if met(need, self.there) and not met(need, after) and not need.goes_with:
                         raise Violated(f"{op}, and {key} needs {need}")
@@ -143,6 +162,13 @@ class World:
             },
             {},
         )
+
+    def _is_unread(self, key: str) -> bool:
+        return any(key.startswith(kind.name[:-1]) for kind in self.unread)
+
+    def can_be_done(self, op: Operation) -> bool:
+        """Whether nobody has come in between."""
+        return op.verb is Verb.DELETE or (op.verb is Verb.UPDATE) == (op.key in self.there)
 
     def is_ours(self, key: str) -> bool:
         return key in self.ours
@@ -192,6 +218,7 @@ class World:
         return [
             key for key in self.there
             if self._of_parent(key) and parent_of(key) == op.key and key not in dict(op.new.parts)
+            and not self._is_unread(key)
         ]  # fmt: skip
 
     def _parts_of(self, key: str) -> dict[str, Value]:
