@@ -81,6 +81,7 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
         raise UnsupportedOption(
             f"{source.name} takes no writes; make the change where its data comes from"
         )
+
     writes = 0
     for operation in operations:
         if type(operation) is Put:
@@ -96,6 +97,7 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
                 )
         else:
             writes += 1
+
     if writes > 1 and not can.transactions:
         raise UnsupportedOption(f"{source.name} has no transactions; write the keys one by one")
 
@@ -113,11 +115,13 @@ def check_operations(operations: Sequence[Operation]) -> None:
                     "is meant"
                 )
             written.add(operation.key)
+
     deleted = [
         operation.key for operation in writes if type(operation) is Delete and operation.prefix
     ]
     if not deleted:
         return
+
     prefixes = Scopes(deleted)
     for item in writes:
         if item.key in prefixes and not (type(item) is Delete and item.prefix):

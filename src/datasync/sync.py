@@ -115,20 +115,24 @@ class DataSync:
     ) -> None:
         if not sources:
             raise UsageError("a DataSync needs a source; for example DataSync('memory://')")
+
         self._options = Options(
             codec=codec, recovery=recovery, ack_timeout=ack_timeout, resync_timeout=resync_timeout,
             backlog=backlog,
             retries=retries, retry=retry, reconnect=reconnect, connect_timeout=connect_timeout,
             ping_interval=ping_interval, ping_timeout=ping_timeout, close_timeout=close_timeout,
         )  # fmt: skip
+
         self._keys, self._life = KeySpace.of(label, prefix), Lifetime()
         self._write_to = write_to
+
         self._layers = open_layers(sources)
         opened = [
             (self._keys.seen(layer.source), layer.name or "", layer.optional)
             for layer in self._layers
             if isinstance(layer.source, Source)
         ]
+
         self._engine = self._make_engine(opened, self._options)
         chosen = targets_of([name for _, name, _ in opened], write_to)
         self._writer = Writer(
@@ -137,14 +141,17 @@ class DataSync:
             self._keys,
             self._options,
         )
+
         self._sources = [source for source, _, _ in opened]
         self._writer.ask = self._ask
         self._asking: dict[str, Asking] = {}
+
         self._reporter: Reporter | None = None
         if report_to is not None:
             self._report(report_to, label if agent is None else agent)
         elif agent is not None:
             raise UsageError("agent= names who reports; give report_to='status/' beside it")
+
         self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
         self._panels: dict[str, Panel] = {}
@@ -637,12 +644,14 @@ class DataSync:
             raise UsageError("a watch has a name; give it some text")
         if name in self._watches:
             raise AlreadyRegistered(f"there is a watch named {name!r} already; choose another name")
+
         options, after = self._options.of_watch(given), given["after"]
         types = ValueTypes.of(kind, kinds, options.codec, self._keys)
         if kinds and not (prefixes or given["keys"]):
             prefixes = outermost(kinds)
         scopes = scopes_of(prefixes, given["keys"], self._keys)
         check_shown(kinds or (), scopes, repr(name))
+
         sub = Subscriber(
             Spec(
                 name,
@@ -656,8 +665,10 @@ class DataSync:
             scopes,
             after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
         )
+
         sub.runner = runner_for(sub, self._engine, handler)
         watch: Watch[Any] = Watch(self._engine, sub, types, self._life, self._keys, self._forget)
+
         self._watches[name] = watch
         self._engine.add(sub)
         return watch

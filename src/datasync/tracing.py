@@ -137,6 +137,7 @@ class Tracing:
         """An event is handed over: the context for its handler, where its span is the current one,
         and all else as in `within`."""
         self.closed(watch)
+
         whole = isinstance(event, ResyncEvent)
         origins = self._origins(event)
         attributes: dict[str, str | int] = {
@@ -150,8 +151,10 @@ class Tracing:
             "datasync.revision": event.revision,
             "datasync.attempt": event.attempt,
         }
+
         if isinstance(event, ResyncEvent):
             attributes["datasync.reason"] = event.reason
+
         one = origins[0] if len(origins) == 1 else None
         span = self._spans[watch] = self._tracer.start_span(
             f"{watch} {'RESYNC' if whole else 'CHANGE'}",
@@ -160,6 +163,7 @@ class Tracing:
             attributes=attributes,
             links=[Link(origin) for origin in origins] if one is None else (),
         )
+
         context = within.copy()
         context.run(lambda: otel_context.attach(trace.set_span_in_context(span)))
         return context

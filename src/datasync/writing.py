@@ -190,6 +190,7 @@ class Writer:
         failed: dict[str, Exception] = {}
         first: Committed | None = None
         refused: NotApplied | None = None
+
         for source, layer in self.targets:
             try:
                 if confirm is False:
@@ -204,12 +205,14 @@ class Writer:
             else:
                 first = first or committed
                 done.append(layer.name)
+
         if failed:
             if not done and len({str(error) for error in failed.values()}) == 1:
                 raise next(iter(failed.values()))
             raise PartialWrite(done, failed)
         if refused is not None:
             raise refused
+
         assert first is not None
         return first
 

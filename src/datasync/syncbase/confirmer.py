@@ -185,11 +185,13 @@ class Confirmer:
         """Answer with the outcome of whatever the watches of these keys have not settled yet."""
         tally = Tally()
         tally.listen(reply)
+
         owed: dict[Subscriber, set[str]] = {}
         for key in keys:
             for sub in self._router.match(key):
                 tally.note(Verdict.ACCEPTED)
                 owed.setdefault(sub, set()).add(key)
+
         for sub, mine in owed.items():
             if sub.mailbox or sub.resync_reason is not None:
                 tally.expected += 1
@@ -206,6 +208,7 @@ class Confirmer:
                 tally.note(Verdict.OVERDUE)
             else:
                 tally.note_keys(sub.said_of(mine))
+
         tally.close()
 
 

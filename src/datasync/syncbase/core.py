@@ -280,19 +280,23 @@ class Core:
             raise TypeError(
                 f"{layer.name}: Commit within a snapshot; a session must follow source.py"
             )
+
         revision, changes = frame.revision, frame.changes
         if layer.covers_more:
             # G5: what was forgotten is not taken over in parts, though it may be wanted again: a
             # snapshot brings it
             changes = layer.complete.keep(changes)
+
         diffs, same = self.mirror.apply(layer.index, changes, revision)
         layer.position = frame.position
         if revision > layer.revision:
             layer.revision = revision
         self.delivery.latest = layer
+
         tally = None
         if frame.reply is not None:
             tally = Tally((frame.reply,), final=frame.final)
+
         if layer.confirmations.active:
             tally = tally or Tally()
             if layer.revisions:
@@ -304,6 +308,7 @@ class Core:
                 # with its writer
                 shown = keys if changes is frame.changes else [key for key, _ in changes]
                 layer.confirmations.committed(keys, tally, Scopes(shown), revision)
+
         self._distribute(diffs, same, revision, layer.name, tally)
         if self.onlookers:
             for onlooker in self.onlookers:
@@ -368,6 +373,7 @@ class Core:
         """
         layer.staging = None
         diffs = self.mirror.replace(layer.index, layer.staging_scopes, staging)
+
         changed = layer.ready and (
             layer.history_changed
             or frame.history != layer.history
@@ -375,6 +381,7 @@ class Core:
         )
         layer.history_changed = False
         layer.epoch += changed
+
         reason, layer.round_reason = layer.round_reason, "resync by the source"
         if frame.same_history:
             reason = None
@@ -382,6 +389,7 @@ class Core:
             reason = f"{layer.name} joined"
         if changed:
             reason = NEW_HISTORY
+
         layer.complete = layer.complete.joined(layer.staging_scopes)
         if layer.next is not None:
             # G2: what the next session will not follow is not known: a watch that needs it waits
@@ -389,6 +397,7 @@ class Core:
             self._keep(layer, self._known(layer, layer.next))
         if layer.widening:
             layer.widening = bool(self._needed().without(layer.complete))
+
         layer.position, layer.revision, layer.history = (
             frame.position,
             frame.revision,
@@ -397,9 +406,11 @@ class Core:
         layer.ready, layer.lost, layer.fault, layer.loading = True, False, None, False
         layer.fresh = max(layer.fresh, layer.opened_at)
         self.delivery.latest = layer
+
         tally = None
         if frame.reply is not None:
             tally = Tally((frame.reply,), final=frame.final)
+
         if not self.started:
             self.coverage.started = all(other.ready or other.optional for other in self.layers)
             if self.started:
@@ -414,11 +425,13 @@ class Core:
             else:
                 self._catch_up(diffs, layer, tally)
                 self._pump_waiting()
+
         if tally is not None:
             tally.close()
         if layer.confirmations.active:
             self.confirmer.remember(layer, layer.staging_scopes)
             self.confirmer.overtake(layer)
+
         if layer.covers_more:
             self.narrow()
         for onlooker in self.onlookers:

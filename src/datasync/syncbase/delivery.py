@@ -291,12 +291,14 @@ class Delivery:
                     return
                 if not self._prepare(sub):
                     continue
+
             out = sub.outstanding
             assert out is not None
             if sub.after and not isinstance(out.event, ResyncEvent):
                 last = out.batch.last_seq
                 if any(other.oldest_unsettled() <= last for other in sub.after):
                     return
+
             if not sub.idle:
                 self._expect(sub)
                 return
@@ -362,6 +364,7 @@ class Delivery:
         never_accepted, dirty = sub.mailbox.never_accepted, sub.mailbox.dirty
         before, batch = sub.mailbox.take_for_resync()
         scopes = {scope: self._mirror.under(scope) for scope in sub.scopes.in_order()}
+
         changed: dict[str, Record | None] | None = None
         if not never_accepted or dirty:
             changed = {}
@@ -373,10 +376,12 @@ class Delivery:
                 if differ(old, new):
                     changed[key] = old
             changed.update(dirty)
+
         revision, source = self.newest
         sub.enter(Progress.RESYNCING)
         sub.mailbox.never_accepted = False  # what comes from now on follows this RESYNC
         sub.stats.resynced_at = self.clock()
+
         event = make_resync(
             scopes,
             changed,
@@ -476,13 +481,16 @@ class Delivery:
         sub.fast = False
         out.batch.answer(Verdict.FAILED, NO_OUTCOMES)
         sub.stats.settle(self.clock(), None)
+
         if self.tracing is not None:
             self.tracing.settled(sub.name, Verdict.FAILED, NO_OUTCOMES, error)
         if self.witness is not None:
             self.witness.failed(sub, out)
+
         trouble = sub.trouble
         trouble.fail(in_one_line(error), self._wall())
         watchlog.failed(sub, out.event, error)
+
         # a newer round waits already: no wait, and its turn is still to come
         superseded = sub.progress is Progress.NEEDS_RESYNC
         self._withdraw(sub, out, dirty=True)
@@ -497,6 +505,7 @@ class Delivery:
                 sub.need_resync(f"{trouble.attempt} tries failed: {trouble.why}")
             trouble.attempt += 1
             self._wait(sub, Wait.RETRY, after)
+
         self._settle(sub, its_turn=not superseded)
 
     def _withdraw(self, sub: Subscriber, out: Outstanding, *, dirty: bool) -> None:

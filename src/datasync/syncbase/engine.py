@@ -73,25 +73,31 @@ class Engine:
             Layer(index, name, source.capabilities, optional=optional)
             for index, (source, name, optional) in enumerate(sources)
         ]
+
         lock = threading.RLock()  # reentrant, for a signal handler may read a view, too
         self._core = Core(self.layers, options, self._now, wall, self._rng, lock)
         self._delivery = self._core.delivery
         self._requests = self._core.requests
         self._timers = self._core.delivery.timers.heap
+
         self._feeds: list[Feed] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Future[None]] = set()
         self._draining = False
+
         # to be resynced, for something was taken from them
         self._narrowed: dict[Subscriber, None] = {}
         self._narrowing: asyncio.Handle | None = None
         self._narrow_at = -math.inf
         self._released: deque[str] = deque()  # by threads that are not the loop's, too
+
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._verdicts: dict[asyncio.Future[Any], None] = {}
+
         self.closed = False
         """Closing has begun: the watches vote no more."""
 
@@ -124,6 +130,7 @@ class Engine:
         calls that wait raise `WatchClosed`.
         """
         self.closed = True
+
         # the waiters first, for closing the watches might look like what they wait for; then the
         # watches from the last to the first, so that none gets the turn of one that is closed
         for waiter in self._waiters:
@@ -131,15 +138,19 @@ class Engine:
         self._waiters.clear()
         for verdict in self._verdicts:
             _fail(verdict, WatchClosed(UNCONFIRMED))
+
         for sub in reversed(list(self._core.subscribers)):
             self.close(sub)
+
         for handle in (self._timer, self._narrowing):
             if handle is not None:
                 handle.cancel()
+
         current = asyncio.current_task()
         for future in (*self._tasks, *self._ending):
             if isinstance(future, asyncio.Task) and future is not current:
                 future.cancel()
+
         try:
             await self._ended(self._tasks)
         finally:
@@ -533,8 +544,10 @@ class Engine:
             request = self._requests.popleft()
             if self._feeds:
                 self._feeds[request.layer].registered(wider=request.wider)
+
         if self._draining:
             return
+
         delivery = self._delivery
         effects, tracing = delivery.effects, delivery.tracing
         self._draining = True
@@ -561,9 +574,11 @@ class Engine:
                     delivery.delivered(sub, event)
         finally:
             self._draining = False
+
         timers = self._timers
         if timers and timers[0][0] < self._timer_at:
             self._set_timer(timers[0][0])
+
         if self._waiters:
             self._check_waiters()
 

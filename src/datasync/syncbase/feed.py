@@ -76,22 +76,28 @@ class Feed:
         self.layer = layer
         self._error: str | None = None
         self.reconnects = 0
+
         self._core = core
         self._options = options
         self._rng = rng
         self._wall = wall
         self._drain = drain
+
         self._state = LayerState.CONNECTING
         self.since = wall()
+
         self._wider = asyncio.Event()
         self._stale = asyncio.Event()
         self._moved = asyncio.Event()
+
         self._attempts = 0
         self._unproven = False
         """The source was lost, and the session has yet to show that it brings anything."""
+
         self._line: Line | None = None
         self._widening: Line | None = None  # of a session that pushes: which is to be widened soon
         self._lines: list[Line] = []
+
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the first try to connect has ended;
         failed if it makes no sense to try again.
@@ -245,6 +251,7 @@ class Feed:
         scopes, resume, added = self._core.opening(self.layer)
         session = await self._open(scopes, resume, added)
         began = loop.time()
+
         line: Line | None = self._begin(session, self._deliver)
         try:
             self._core.opened(self.layer, resumed=resume is not None)
@@ -253,6 +260,7 @@ class Feed:
                 self._prove()
             if not self.first.done():
                 self.first.set_result(None)
+
             self._line = line
             if self._wider.is_set() and isinstance(session, PushSession):
                 self._wider.clear()

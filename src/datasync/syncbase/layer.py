@@ -22,20 +22,24 @@ class Layer:
         self.name = name
         self.optional = optional
         self.promise(capabilities)
+
         self.ready = False
         """A snapshot of it is complete."""
         self.complete = Scopes()
         """The scopes that the mirror holds completely."""
         self.covers_more = False
         """Its session covers more than is known, of which only that is taken over."""
+
         self.next: Scopes | None = None
         """What the session will follow that is to take over;
         None where no other one is asked for.
         """
+
         self.loading = False
         """The snapshot that its session begins with is not complete."""
         self.widening = False
         """Scopes were registered that it has yet to bring."""
+
         self.registered = 0
         """Counts what was registered: watches, prefixes, views."""
         self.fresh = 0
@@ -44,23 +48,28 @@ class Layer:
         """
         self.opened_at = 0
         """What was registered up to here is shown by the snapshot that the session begins with."""
+
         self.position: Any = None
         self.revision = 0
         self.history = ""
         self.epoch = 0
         """Counts the histories: waiting for a revision makes sense only within one."""
+
         self.fault: str | None = "start"
         """Why the next full snapshot means a round of RESYNCs;
         None when it was asked for only to widen the scopes.
         """
         self.history_changed = False
+
         self.lost = False
         """Its session was lost, and it has not caught up since."""
         self.adds = False
         """The session brings a snapshot of added scopes."""
+
         self.staging: Staging | None = None
         self.staging_scopes = Scopes()
         self.round_reason: str | None = None
+
         self.confirmations = Confirmations()
 
     def promise(self, can: Capabilities) -> None:

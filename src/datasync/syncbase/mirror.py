@@ -171,13 +171,16 @@ class Mirror:
         for key, _ in changes:  # before anything is taken over: G4
             if type(key) is not str:
                 raise _bad_key(key)
+
         if len(self._layers) > 1:
             make = self._types[layer]
             return self._apply_layered(
                 layer, [(key, None if raw is None else make(raw, revision)) for key, raw in changes]
             )
+
         diffs: list[Diff] = []
         same: list[Diff] = []
+
         # the hot path: here `with` would take several times as long as the two calls
         lock = self._lock
         if lock is not _UNSHARED:
@@ -211,6 +214,7 @@ class Mirror:
         finally:
             if lock is not _UNSHARED:
                 lock.release()
+
         return diffs, same
 
     def replace(self, layer: int, scopes: Scopes, staging: Staging) -> Iterable[Diff]:
@@ -306,28 +310,34 @@ class Mirror:
     ) -> tuple[list[Diff], list[Diff]]:
         diffs: list[Diff] = []
         same: list[Diff] = []
+
         alone = len(self._layers) == 1
         with self._lock:
             self._leave_lent()
             mine = self._layers[layer]
             touched = self._order.touched
+
             for key, record in changes:
                 old = self.records.get(key)
                 if record is not None:
                     mine[key] = record
                 else:
                     mine.pop(key, None)
+
                 new = record if alone else self._merge(key)
                 if touched is not None and (old is None) is not (new is None):
                     touched.append(key)
+
                 if old is None:
                     (same if new is None else diffs).append((key, None, new))
                 elif new is None or old.raw != new.raw:
                     diffs.append((key, old, new))
                 else:
                     same.append((key, old, new))
+
             if touched:
                 self._order.trim()
+
         return diffs, same
 
     def _lend(self) -> partial[Record]:

@@ -132,6 +132,7 @@ class AsyncRunner(Runner):
                 assert self._loop is not None
                 self._loop.call_soon(_raise, error)
             return
+
         if task.done():
             try:
                 outcome = task.exception()
