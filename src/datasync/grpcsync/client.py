@@ -271,6 +271,7 @@ class Client:
         """The error of a call that changes nothing."""
         if error.code() is _Code.UNAVAILABLE:
             self._renew()
+
         name, code, text = (
             self.access.authority,
             error.code(),
@@ -280,6 +281,7 @@ class Client:
             return BadCertificate(f"{name}: {problem}")
         if (unreached := connection_problem(error, name, _PROTOCOL)) is not None:
             return unreached
+
         match code:
             case _Code.UNAUTHENTICATED | _Code.PERMISSION_DENIED:
                 return Unauthorized(f"{name}: {text}")
@@ -299,6 +301,7 @@ class Client:
                 return BadStore(f"{name}: {text}")
             case _Code.DEADLINE_EXCEEDED:
                 return self.silent
+
         lost = unreachable(name, text or code.name, _PROTOCOL)
         return CallBroken(str(lost)) if code is _Code.INTERNAL else lost
 

@@ -68,6 +68,7 @@ class Commits:
             self._task = asyncio.create_task(
                 self._run(), name=f"datasync commits {self._client.access.name}"
             )
+
         try:
             return await self._answered(pending.committed)
         except TimeoutError:
@@ -135,6 +136,7 @@ class Commits:
         """Keep the stream open until it fails; then all that waits fails with it."""
         error: DataSyncError | None = None
         sending: asyncio.Task[None] | None = None
+
         try:
             await self._client.ping()  # what cannot be reached says why, and nothing has been sent
             self._spoke = asyncio.get_running_loop().time()
@@ -186,12 +188,14 @@ class Commits:
         if pending is None:
             return  # the caller no longer waits
         self._spoke = asyncio.get_running_loop().time()
+
         result: Result | None = None
         error = exception_of(reply.error) if reply.HasField("error") else None
         try:
             result = result_of(reply)
         except OutcomeUnknown as unknown:
             error = unknown
+
         if pending.verdict is not None:
             del self._pending[reply.id]
             if pending.verdict.done():

@@ -220,6 +220,7 @@ def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> 
         reply=reply,
         traceparent=carried(),
     )
+
     if any(put.ttl is not None for put in puts):
         request.ttls.extend(put.ttl or 0.0 for put in puts)
     if len(puts) < len(operations):
@@ -228,6 +229,7 @@ def request_of(number: int, operations: Sequence[Operation], *, reply: bool) -> 
                 request.deletes.add(key=operation.key, prefix=operation.prefix)
             elif type(operation) is Check:
                 request.checks.add(key=operation.key, revision=operation.revision)
+
     raw = message.SerializeToString()
     if len(raw) > MAX_MESSAGE - 64:
         largest = max(puts, key=lambda put: len(put.raw), default=None)
@@ -247,6 +249,7 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
             "keys, values and ttls differ in number; send a value for each key, and a ttl for "
             "each or none"
         )
+
     operations: list[Operation] = [Check(check.key, check.revision) for check in request.checks]
     if ttls:
         if not all(0 <= ttl < float("inf") for ttl in ttls):
@@ -256,6 +259,7 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
         ]
     else:
         operations += map(Put, keys, values)
+
     operations += [Delete(delete.key, delete.prefix) for delete in request.deletes]
     for delete in request.deletes:
         if delete.prefix:
@@ -263,6 +267,7 @@ def operations_of(request: pb.CommitRequest) -> list[Operation]:
         else:
             keys.append(delete.key)
     keys += [check.key for check in request.checks]
+
     if not all(keys):  # parsing has seen to all else: they are UTF-8
         check_key("", rooted=False)
     if request.deletes or len(set(keys)) < len(keys):  # else nothing can be at odds

@@ -107,12 +107,14 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
         raise Problem(
             413, "TooLarge", f"a transaction holds at most {limits.operations:,} operations here"
         )
+
     operations: list[Operation] = []
     for one in wanted:
         if isinstance(one, _Delete) and one.prefix:
             check_prefix(one.key)
         else:
             _check_key(one.key, limits)
+
         if isinstance(one, _Put):
             if one.ttl is not None and not 0 < one.ttl < 1e9:
                 raise Problem(
@@ -127,6 +129,7 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
                     400, "BadValue", f"the revision of {one.key!r} is one, or 0 for absent"
                 )
             operations.append(Check(one.key, int(one.revision)))
+
     return operations
 
 

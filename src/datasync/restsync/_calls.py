@@ -240,6 +240,7 @@ class Calls:
         # an upload takes its time, and so does a connection
         head = None if seconds is None else self._timeout + seconds + len(body or b"") / SLOWEST
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=seconds)
+
         try:
             async with asyncio.timeout(head):
                 return await lane.session.request(

@@ -144,13 +144,16 @@ class Events:
                 "the server is shutting down; try again later",
                 ((b"retry-after", b"1"),),
             )
+
         subscription, beat = await self._subscribe(exchange)
         if self.streams >= self._limits.streams:
             raise Problem(
                 429, "TooManyStreams", f"{self.streams:,} streams are open; try again later"
             )
+
         name = secrets.token_urlsafe(12)
         stream = self._streams[name] = _Stream(exchange, subscription, beat, self._limits.stalled)
+
         try:
             await stream.run(
                 (
@@ -237,6 +240,7 @@ class Events:
     def _of_query(self, exchange: Exchange) -> tuple[Subscription[bytes], float]:
         query = exchange.query("prefix", "key", "from", "heartbeat")
         beat = number(query, "heartbeat", _HEARTBEAT, 0.1, 60.0)
+
         prefixes, keys = query.all("prefix"), query.all("key")
         for prefix in prefixes:
             check_prefix(prefix)
@@ -246,10 +250,12 @@ class Events:
                     400, "BadKey", f"{key!r} is not a single key; a prefix goes into prefix="
                 )
         scopes = list(dict.fromkeys([*prefixes, *keys])) or [""]
+
         peer, shown = _peer(exchange), _PAGE not in exchange.headers
         begin = query.one("from")
         if begin not in (None, "now", "snapshot"):
             raise Problem(400, "BadQuery", f"from= takes now or snapshot, not {begin!r}")
+
         last = header_text(exchange.headers, b"last-event-id")
         if last:
             try:
@@ -259,6 +265,7 @@ class Events:
             except HistoryLost:
                 # a client that comes back has missed something, whatever it asked for at first
                 begin = "snapshot"
+
         now = self._hub.log.position(self._hub.log.seq) if begin == "now" else None
         return self._hub.subscribe(scopes, now, encode=self._encode, peer=peer, shown=shown), beat
 

@@ -105,6 +105,7 @@ class Keys:
         )
         if if_match is None and if_none_match is None:
             return []
+
         checks: list[Operation] = []
         if if_match is not None:
             tag = _TAG.fullmatch(if_match.decode("latin-1"))
@@ -113,6 +114,7 @@ class Keys:
                     400, "BadHeader", 'If-Match takes the ETag of one revision, for example "12"'
                 )
             checks.append(Check(key, int(tag[1])))
+
         if if_none_match is not None:
             if if_none_match != b"*":
                 raise Problem(
@@ -125,6 +127,7 @@ class Keys:
                     412, "Conflict", "no key is at a revision and absent", key=key, expected=0
                 )
             checks.append(Check(key, 0))
+
         return checks
 
     # -- many keys ---------------------------------------------------------------------------------

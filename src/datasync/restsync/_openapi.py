@@ -57,6 +57,7 @@ def _paths(limits: Limits) -> Schema:
         "schema": {"type": "string", "minLength": 1},
     }
     prefix = _query("prefix", _PREFIX, "Empty, or ending in a slash.")
+
     if_match = _header(
         "If-Match",
         {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'},
@@ -68,6 +69,7 @@ def _paths(limits: Limits) -> Schema:
     unless = _header(
         "If-None-Match", {"type": "string"}, "Only unless it is at one of these revisions."
     )
+
     confirm = _query(
         "confirm",
         {
@@ -82,6 +84,7 @@ def _paths(limits: Limits) -> Schema:
     ttl = _query(
         "ttl", {"type": "number", "minimum": 1e-3, "maximum": 1e9}, "Seconds until it is deleted."
     )
+
     page = [
         prefix,
         _query(
@@ -92,6 +95,7 @@ def _paths(limits: Limits) -> Schema:
         _query("cursor", {"type": "string"}, "The `next` of the page before."),
         _query("values", {"type": "boolean"}, "Whether to tell values too."),
     ]
+
     return {
         "/v1/keys/{key}": {
             "get": _operation(
@@ -255,9 +259,11 @@ def _panel_paths() -> Schema:
         "description": "One of the `panels` of the status.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$"},
     }
+
     question = name | {"name": "question", "description": "What the panel answers."}
     anything: Schema = {"application/json": {"schema": {}}}
     missing = {"404": _problem("There is no such panel, or it does not answer this.")}
+
     return {
         "/v1/panels/{name}": {
             "get": _operation(
@@ -366,8 +372,10 @@ def _schemas(limits: Limits) -> Schema:
             "pattern": "^([A-Za-z0-9+/]{4})*$",
         },
     }
+
     one_value = {"oneOf": [{"required": ["value"]}, {"required": ["value_base64"]}]}
     revision = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+
     put = {
         "op": {"const": "put"},
         **valued,
@@ -376,9 +384,11 @@ def _schemas(limits: Limits) -> Schema:
     delete = {"op": {"const": "delete"}, "key": key, "prefix": {"const": False}}
     delete_prefix = {"op": {"const": "delete"}, "key": _PREFIX, "prefix": {"const": True}}
     check = {"op": {"const": "check"}, "key": key, "revision": revision}
+
     _, answers = msgspec.json.schema_components(
         _ANSWERS, ref_template="#/components/schemas/{name}"
     )
+
     return {
         **answers,
         "State": _object(

@@ -90,15 +90,18 @@ class Exchange:
                     "BadHeader",
                     f"{name.decode()} has no meaning here; send the whole body as it is",
                 )
+
         if self.headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
             raise Problem(
                 501,
                 "BadHeader",
                 "transfer-encoding is chunked here, or left out; send the body as it is",
             )
+
         declared = self.headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise self._too_large(limit)
+
         parts, size, more = [], 0, True
         while more:
             message = await self._receive()
@@ -110,6 +113,7 @@ class Exchange:
             size += len(parts[-1])
             if size > limit:
                 raise self._too_large(limit)
+
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _too_large(self, limit: int) -> Problem:
@@ -161,6 +165,7 @@ class Exchange:
         self.status = status
         if status == 304:
             body = b""
+
         # G10: by this a client of ours tells what the server says from what a gateway
         # says in its place, or cuts short
         about = [(_MARK, b"%d" % len(body)), _SAME_ORIGIN]
@@ -170,6 +175,7 @@ class Exchange:
         if kind is not JSON:
             about.append((b"x-content-type-options", b"nosniff"))
         start: Message = {"type": "http.response.start", "status": status, "headers": about}
+
         if len(body) <= PART:
             await self._send(start)
             if status >= 400 and not self._body_read:
@@ -178,6 +184,7 @@ class Exchange:
                 body = b""
             await self.write(body, more=False)
             return
+
         try:
             await self._unsent.send(self._send(start), self.write, body)
         except TimeoutError:

@@ -141,8 +141,10 @@ class HttpSession(Session):
                     if len(rest) > self._most:
                         raise too_large(self._name, self._most)
                     continue
+
                 events = bytes(rest[:end])
                 del rest[: end + 2]
+
                 if frames := [
                     frame for event in events.split(b"\n\n") if (frame := _frame(event)) is not None
                 ]:
@@ -157,6 +159,7 @@ class HttpSession(Session):
             ) from None
         finally:
             self._end()
+
         raise Disconnected(f"{self._name} ended the stream")
 
     async def ping(self) -> None:

@@ -92,16 +92,19 @@ class RestApp:
         self._wake = wake
         self._host = b""
         self.limits = limits
+
         self._unsent = Answers(limits.unsent, limits.stalled)
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
         self._events = Events(hub, limits, watched=status is not None)
+
         self._page = {
             f"{_PAGE}{file.name}": (file.read_bytes(), _KINDS[file.name.rpartition(".")[2]])
             for file in files("datasync.restsync").joinpath("page").iterdir()
         }
         self._page["/"] = self._page.pop(f"{_PAGE}index.html")
+
         self._routes: dict[str, Handler] = {
             "/v1/keys": self._keys.keys,
             "/v1/transactions": self._keys.transaction,
@@ -111,6 +114,7 @@ class RestApp:
             "/v1/status": self._show_status,
             "/metrics": self._show_metrics,
         }
+
         self._open: dict[str, Handler] = {
             "/health": self._show_health,
             "/openapi.json": self._show_description,
@@ -128,8 +132,10 @@ class RestApp:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")
+
         exchange = Exchange(scope, receive, send, self.limits, self._unsent)
         path = path_of(scope)
+
         try:
             if path is None:
                 raise _nothing_here()
@@ -154,6 +160,7 @@ class RestApp:
                 # the answer has begun: only breaking it off says that it is not complete
                 raise
             await self._answer_problem(exchange, error)
+
         self._requests.count(self._route(path), scope["method"], exchange.status)
 
     def _route(self, path: str | None) -> str:

@@ -89,26 +89,33 @@ class Hub:
         self.history = ""
         self.watchers: set[Subscription[Any]] = set()
         self.closed = False
+
         self.log = CommitLog(uuid.uuid4().hex)
         self.images = Images()
         self.pulse = Pulse()
+
         self.promised = self._promises
         """What its watchers were told that they may rely on."""
+
         self._options = options
         self._changed = False
         self._histories = 0
         """How many histories the source has had that began without a name of their own."""
+
         self._items: dict[str, Item] = {}
         self._staging: dict[str, Item] | None = None
         self._order = OrderedKeys()
+
         self._layer = Layer(0, source.name, source.capabilities, optional=False)
         self._feed: Feed | None = None
         self._task: asyncio.Task[None] | None = None
         self._answered = asyncio.Event()
+
         self._proofs = asyncio.Semaphore(_PROOFS)
         self._proven: set[str] = set()
         """Positions of the source that the present session is known to have come after: those who
         come back together mostly stood at the same ones, and share a proof."""
+
         self._bookmark: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -500,6 +507,7 @@ class Subscription(AsyncIterator[list[T]]):
     async def _run(self) -> AsyncGenerator[list[T], None]:
         hub, log = self._hub, self._hub.log
         hub.watchers.add(self)
+
         try:
             while True:
                 self._check()
