@@ -60,6 +60,7 @@ def _of_member(link: Link) -> list[Finding]:
             f"update{known.rpartition('update')[2]}",
         )
     ]
+
     if not status.leader:
         found.append(
             Finding(
@@ -69,6 +70,7 @@ def _of_member(link: Link) -> list[Finding]:
                 "bring back the other members, more than half of all",
             )
         )
+
     found += [
         Finding(
             "alarm",
@@ -78,6 +80,7 @@ def _of_member(link: Link) -> list[Finding]:
         )
         for alarm in status.errors
     ]
+
     return [*found, *_sizes(status, name)]
 
 
@@ -85,6 +88,7 @@ def _sizes(status: pb.StatusResponse, name: str) -> list[Finding]:
     found: list[Finding] = []
     size, used = status.db_size, status.db_size_in_use
     quota = status.db_size_quota or _QUOTA
+
     if size > _FULL * quota:
         usual = "" if status.db_size_quota else " unless the server was given another"
         found.append(
@@ -98,6 +102,7 @@ def _sizes(status: pb.StatusResponse, name: str) -> list[Finding]:
         )
     elif size:
         found.append(Finding("size", Severity.OK, f"the database of {name} has {size_text(size)}"))
+
     if size > _MUCH and used < size / 2:
         found.append(
             Finding(
@@ -107,6 +112,7 @@ def _sizes(status: pb.StatusResponse, name: str) -> list[Finding]:
                 "etcdctl defrag, one member after the other",
             )
         )
+
     return found
 
 

@@ -80,6 +80,7 @@ class EtcdSession(Session):
         try:
             if self._snapshot is not None:
                 self._loading = asyncio.ensure_future(self._load(self._snapshot))
+
             while True:
                 snapshot = self._snapshot
                 if (
@@ -90,6 +91,7 @@ class EtcdSession(Session):
                     for frames in snapshot.frames():
                         yield frames
                     yield [self._loaded(snapshot)]
+
                 self._took()
                 frames = []
                 for revision, changes in await self._watch.take():

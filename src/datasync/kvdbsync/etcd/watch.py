@@ -424,11 +424,13 @@ class Watch:
                 for part in parts
             ]
         )
+
         compared = parts[: len(found)]
         for part, answer in zip(compared, found, strict=True):
             newest = answer.kvs[0].mod_revision if answer.kvs else 0
             if part.seen < head and (newest > part.seen or answer.count != part.keys):
                 return
+
         seen = [part.seen for part in compared]
         if await self._quiet(compared, head) and seen == [part.seen for part in compared]:
             self._pass(compared, head)

@@ -40,11 +40,13 @@ _SENTINEL, _CLUSTER = "redis+sentinel", "redis+cluster"
 def from_url(url: Url) -> RedisSource:
     """The server, the servers behind sentinels, or the cluster that the URL names."""
     hosts = endpoints(url, _SENTINEL_PORT if url.scheme == _SENTINEL else _PORT)
+
     tls = _tls(url)
     timeout = url.option("timeout", seconds, 5.0)
     name, database = _path(url)
     most = max_answer(url)
     access = Access(tls, url.user or None, url.password, timeout, database, most)
+
     opener: Opener
     if url.scheme == _CLUSTER:
         opener = functools.partial(Clustered.open, Cluster(hosts, access))
@@ -60,6 +62,7 @@ def from_url(url: Url) -> RedisSource:
         raise BadUrl(f"{url}: several hosts; write redis+sentinel:// or redis+cluster://")
     else:
         opener = functools.partial(Single.open, hosts[0], access)
+
     return RedisSource(str(url).rstrip("/"), opener, timeout, most)
 
 

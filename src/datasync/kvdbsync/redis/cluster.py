@@ -99,9 +99,11 @@ class Cluster:
         that does not pass by itself."""
         error: DataSyncError = Disconnected("no host is named; name one in the URL")
         hosts = list(dict.fromkeys([*self._named, *self._known]))
+
         # behind the last one that was asked: it may hang for as long as a try takes,
         # or be cut off from the others
         behind = hosts.index(self._last) + 1 if self._last in hosts else 0
+
         for endpoint in [*hosts[behind:], *hosts[:behind]]:
             self._last = endpoint
             try:
@@ -115,12 +117,14 @@ class Cluster:
                 if isinstance(error, Disconnected):
                     error = raised
                 continue
+
             if sum(len(slots) for primary in found for slots in primary.slots) == SLOTS:
                 self._known = [primary.endpoint for primary in found]
                 return found
             error = Disconnected(
                 f"{endpoint}: not all slots of the cluster are served; check CLUSTER INFO"
             )
+
         raise error
 
 
@@ -220,6 +224,7 @@ class Clustered(Store):
                     "delete it by itself"
                 )
             return Committed(None, [await self._delete_prefix(operations[0].key)])
+
         slots = {slot_of(operation.key): operation.key for operation in operations}
         if len(slots) > 1:
             one, other, *_ = slots.values()
@@ -229,10 +234,12 @@ class Clustered(Store):
                 " their names share in braces, as in {config}/one and {config}/other, or write "
                 "them one by one"
             )
+
         plan = Plan(operations)
         [slot] = slots
         link = self._owners[slot]
         replies = await plan.tell(link)
+
         for hop in range(_HOPS):
             refusal = plan.refusal(replies)
             elsewhere = None if refusal is None else moved(refusal)
@@ -240,10 +247,12 @@ class Clustered(Store):
                 link = self._link_to(elsewhere, link)
             elif refusal is None or not str(refusal).startswith("TRYAGAIN"):
                 break
+
             if hop:
                 await asyncio.sleep(_PAUSE)
             asking = elsewhere is not None and elsewhere.asking
             replies = await plan.tell(link, *([_ASKING] if asking else []))
+
         return plan.committed(replies, link.address)
 
     async def ping(self) -> None:

@@ -69,30 +69,37 @@ class Link(asyncio.Protocol):
         self.endpoint = endpoint
         self.address = str(endpoint)
         self.access = access
+
         self.hello: dict[bytes, Any] = {}
         """What the server said of itself at first."""
         self._error: Disconnected | Unauthorized | None = None
         """Why the connection has ended."""
+
         self.pushed: Callable[[list[Any]], None] | None = None
         self.lost: Callable[[], None] | None = None
+
         self._loop = asyncio.get_running_loop()
         self._replies = Replies(self.address, access.max_answer)
         self._asked: deque[_Asked] = deque()
         """What was sent and is not answered."""
         self._corked: list[_Asked] = []
         """What is sent at the end of this turn of the loop."""
+
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
+
         self._heard: asyncio.Future[None] | None = None
         self._spoke = 0.0
         self._awaited = 0
         """How many wait for an answer."""
+
         self._watch: asyncio.TimerHandle | None = None
         """Looks whether the server gets on with its answers; one for all who wait."""
         self._answered = 0.0
         """When the server last answered, or somebody began to wait."""
         self._came = 0
         """Bytes that have come since, or since the last look."""
+
         self._pinged = 0.0
         self._transacts = False
 
@@ -295,10 +302,12 @@ class Link(asyncio.Protocol):
         asked = self._asked
         self._spoke = self._loop.time()
         self._came += len(data)
+
         if self._heard is not None:
             if not self._heard.done():
                 self._heard.set_result(None)
             self._heard = None
+
         try:
             for reply in self._replies.feed(data):
                 if isinstance(reply, hiredis.PushNotification):

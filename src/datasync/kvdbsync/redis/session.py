@@ -83,6 +83,7 @@ class RedisSession(Session):
         try:
             async for frames in self._snapshot(again=False):
                 yield frames
+
             while True:
                 await self._news()
                 self._ask()
@@ -91,6 +92,7 @@ class RedisSession(Session):
                     # the server finds the next values while the engine takes over these
                     self._ask()
                     yield commits
+
                 self._answer_waiting()
                 if self._pushes and self._pushes[0] is None:
                     # of any database: read it all again, and let the difference

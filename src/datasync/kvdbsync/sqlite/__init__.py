@@ -318,15 +318,19 @@ class SqliteSource(Source):
             raise Forked(
                 f"{self.name} was opened before this process was forked; open it after the fork"
             )
+
         if file is not None and file.opened and file.is_at(self._path):
             return file
+
         if file is None or file.opened or file.lost is not None:
             stale = file
             self._file = file = self._acquire()
             if stale is not None:
                 await stale.release()
+
         if not file.ready.done():
             await self._wait_for(file.ready, ignore=True)
+
         try:
             file.ready.result()
         except BaseException:
@@ -334,6 +338,7 @@ class SqliteSource(Source):
                 self._file = None
                 await file.release()
             raise
+
         self._was_open = True
         return file
 

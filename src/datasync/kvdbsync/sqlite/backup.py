@@ -102,11 +102,13 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
         raise BadStore(f"there is no file {backup}; name a file that datasync backup has written")
     if identity(backup) == identity(store):
         raise UsageError(f"{backup} is the store itself; name the backup")
+
     if _size(f"{backup}-wal"):
         raise BadStore(
             f"{backup} is a store that is in use, as {backup}-wal shows;"
             f" make a backup of it with: datasync backup sqlite:///{backup} FILE"
         )
+
     with (
         _about(library, backup),
         contextlib.closing(library.connect(backup, "immutable")) as connection,
@@ -116,12 +118,14 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
         found = connection.all("PRAGMA quick_check(1)")
         if found != [("ok",)]:
             raise BadStore(f"{backup} is damaged ({found[0][0]}); name an older backup")
+
         for key, revision in connection.all(_ODD, (newest,)):
             raise BadStore(
                 f"{backup} is damaged: the key {key.decode(errors='backslashreplace')!r} has the "
                 f"revision {revision!r};"
                 " name an older backup"
             )
+
     return os.path.lexists(store)
 
 

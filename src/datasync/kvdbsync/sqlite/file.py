@@ -132,6 +132,7 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
                 f"{path} was open when this process was forked; start the process with 'spawn', or "
                 "fork first"
             )
+
         file = _files.get(path)
         if file is None:
             if (found := identity(path)) is not None:
@@ -153,6 +154,7 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
             raise UnsupportedOption(
                 f"{path} is open in this process with {differs}; use the same options everywhere"
             )
+
         file.users += 1
         return file
 

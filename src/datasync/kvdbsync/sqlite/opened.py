@@ -96,6 +96,7 @@ class OpenFile:
         """The first connection of this process, to the files that all other processes use too."""
         if mode == "immutable":
             return self._connect_claimed(mode)
+
         deadline = time.monotonic() + self.settings.lock_timeout
         try:
             while True:
@@ -106,11 +107,13 @@ class OpenFile:
                     if files is not None and self._has_all(connection, files):
                         self._claim.share(files)
                         return connection
+
                     # another process closed the store meanwhile, which removes
                     # its WAL, or somebody removed it
                     with contextlib.suppress(self.library.error):
                         connection.all("PRAGMA wal_checkpoint(FULL)")
                     self._close_unused(connection)
+
                 if time.monotonic() > deadline or self._stopping:
                     raise Disconnected(
                         f"{self.path} or a file beside it was replaced, and a process that has the "

@@ -87,6 +87,7 @@ def under(
     where, args = _range(prefix)
     last: str | None = None
     left = -1 if limit is None else limit
+
     if not (len(args) == 2 and _is_hidden(connection, " WHERE key >= ?", args[1:])):
         query = f"SELECT key, {what}, revision FROM kv{where} ORDER BY key LIMIT ?"  # noqa: S608 - no text of a user
         rows = connection.chunks(query, (*args, left), _CHUNK)
@@ -102,14 +103,17 @@ def under(
             return
         finally:
             rows.close()
+
     rest = [
         item
         for item in _everything(connection, prefix, what, skipped)
         if last is None or item[0] > last
     ]
     rest.sort()
+
     if limit is not None:
         del rest[limit:]
+
     for start in range(0, len(rest), _CHUNK):
         yield rest[start : start + _CHUNK]
 

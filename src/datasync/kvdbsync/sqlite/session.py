@@ -52,25 +52,32 @@ class SqliteSession(Session):
         self._name = name
         self._kept = [scope for scope in scopes if scope not in added]
         self._added = list(added)
+
         self._resume = resume
         self._named = named
         self._seen = seen
         self._skipped = skipped
+
         self._loop = asyncio.get_running_loop()
         self._waiting: collections.deque[tuple[Sequence[Frame], int, int]] = collections.deque()
         """What was read, with its bytes and the number of its rows or commits."""
+
         self._room = threading.Semaphore(_AHEAD)
         self._is_read = True
         """Whether somebody takes what the reading thread hands over."""
+
         self._error: Exception | None = None
         self._closed = self._released = False
         self._waiter: asyncio.Future[None] | None = None
+
         # who resumes has taken over all up to there, though nothing may come behind it
         self._given = self._taken = -1 if resume is None or added else resume[1]
         """The revision that was handed over last, and how far that is taken over."""
+
         self._moved = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._tail: Tail | None = None
+
         file.hold()
         self._reading = read_apart(file, self._read)
         self._reading.add_done_callback(lambda reading: self._in_loop(self._read_ended, reading))
@@ -85,31 +92,38 @@ class SqliteSession(Session):
     def _read(self, connection: Connection) -> None:
         name = history(connection)
         now = head(connection)
+
         ranges = Ranges([*self._kept, *self._added])
         resume = self._resume
+
         if resume is None:
             label = self._named(connection, name)
             self._in_loop(self._set_opened)
             self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
             self._snapshot(connection, [*self._kept, *self._added], now, label)
             return
+
         if resume[0] != name:
             raise HistoryLost(
                 f"{self._file.path} has another history by now; take a snapshot", changed=True
             )
+
         if not self._added:
             # the rest is the follower's, which reads no faster than it is read
             changes_behind(connection, resume, 0, 1)
             self._in_loop(self._set_opened)
             self._tail = self._make_tail(resume, ranges)
             return
+
         batch = changes_behind(connection, resume, _BATCH, _BATCH_BYTES)
         self._in_loop(self._set_opened)
         kept = Ranges(self._kept)
+
         while batch.commits and not self._closed:
             frames = kept.cut(batch.commits)
             self._hand_over(frames, batch.size)
             batch = changes_behind(connection, frames[-1].position, _BATCH, _BATCH_BYTES)
+
         self._tail = self._make_tail((name, now.revision, now.nonce), ranges)
         self._snapshot(connection, self._added, now, self._named(connection, name))
 

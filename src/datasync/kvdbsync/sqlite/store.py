@@ -235,10 +235,12 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
     history is the same and that nothing was pruned in between. Raises `HistoryLost`.
     """
     name, revision, nonce = position
+
     at = revision
     commits: list[Commit] = []
     proven = False
     read = 0
+
     rows = connection.chunks(_BEHIND, (revision, revision, limit + 1), _LOG_CHUNK)
     try:
         for chunk in rows:
@@ -247,18 +249,21 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
                     raise _lost(connection, position)
                 proven = True
                 del chunk[0]
+
             if chunk:
                 found = _commits(name, at, chunk)
                 commits += found
                 at += len(found)
                 read += sum([len(blob) for _, _, blob in chunk])
                 read += _CHANGE_BYTES * sum([len(commit.changes) for commit in found])
+
             if read >= size:
                 return Batch(commits, read, more=True)
     except NotText:
         raise HistoryLost(f"the log behind revision {at} is malformed; take a snapshot") from None
     finally:
         rows.close()
+
     if not proven:
         raise _lost(connection, position)
     return Batch(commits, read, more=len(commits) >= limit)

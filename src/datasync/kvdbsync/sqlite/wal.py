@@ -39,25 +39,30 @@ def refuse_foreign_wal(
     """
     if files.wal is None or not os.path.getsize(f"{path}-wal"):
         return
+
     store, wal, _ = files.as_recorded()
     was_store, was_wal = recorded[:2] if recorded is not None else (0, 0)
     if wal == was_wal and store != was_store:
         _set_aside(path, f"it belongs to the file that was at {path} before")
         return
+
     # the same two files as before, or the copy of a pair: what they hold decides
     alone = _state(library, path, "immutable", with_check=False)
     if alone is None:
         # written half by a checkpoint that the WAL completes, or damaged: who opens it finds out
         return
+
     known = store == was_store and wal == was_wal
     together = _state(library, path, "ro", behind=alone[1], with_check=not known)
     if together is not None and _continues(alone, together):
         return
+
     if _state(library, path, "immutable", with_check=True) is None:
         raise BadStore(
             f"{path} and {path}-wal do not belong together, or are damaged; restore a backup with: "
             "datasync restore"
         )
+
     _set_aside(path, "it does not continue what the file holds")
 
 

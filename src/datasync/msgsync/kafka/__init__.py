@@ -239,13 +239,16 @@ class _Writer:
         """Publish the operations: one by itself, several as a transaction."""
         messages: list[Message] = []
         existed: list[bool] = []
+
         state = (
             await self.table.now()
             if any(type(operation) is Delete for operation in operations)
             else _NOTHING
         )
+
         prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
         deleted = iter(state.deleted_by(prefixes) if prefixes else ())
+
         for operation in operations:
             if type(operation) is Put:
                 messages.append(
@@ -255,10 +258,12 @@ class _Writer:
                 keys = next(deleted) if operation.prefix else [operation.key.encode()]
                 existed.append(bool(keys) if operation.prefix else operation.key in state)
                 messages.extend(Message(key, None) for key in keys)
+
         if not messages:
             return Committed(0, existed)
         if len(messages) == 1:
             return Committed(await self._publisher.put(messages[0]), existed)
+
         offsets = await self._transactions.commit(messages)
         by_key: dict[str, int] = {}
         for message, offset in zip(messages, offsets, strict=True):

@@ -135,14 +135,17 @@ class Cluster:
         found = self._connections.get(at)
         if found is not None and found.connected():
             return found
+
         async with self._connecting.setdefault(at, asyncio.Lock()):
             found = self._connections.get(at)
             if found is not None and found.connected():
                 return found
+
             access = self.access
             protocol = ("" if access.user is None else "SASL_") + (
                 "PLAINTEXT" if access.tls is None else "SSL"
             )
+
             try:
                 connection = Connection(
                     *address,
@@ -160,6 +163,7 @@ class Cluster:
             except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
                 known = errors.of_connecting(error, _text(address), tls=access.tls is not None)
                 raise await explained(known, _text(address), *address, access.tls) from None
+
             self._connections[at] = made
             return made
 

@@ -49,6 +49,7 @@ def _replicas(partitions: Sequence[Any]) -> list[Finding]:
     behind = [
         index for _, index, _, _, replicas, alive, *_ in partitions if len(alive) < len(replicas)
     ]
+
     if behind:
         return [
             Finding(
@@ -59,6 +60,7 @@ def _replicas(partitions: Sequence[Any]) -> list[Finding]:
                 "bring back the brokers that hold them",
             )
         ]
+
     if least == 1:
         return [
             Finding(
@@ -68,6 +70,7 @@ def _replicas(partitions: Sequence[Any]) -> list[Finding]:
                 "three replicas and min.insync.replicas=2, where there are three brokers",
             )
         ]
+
     return [Finding("replicas", Severity.OK, f"at least {least} of each partition, all in sync")]
 
 
@@ -94,6 +97,7 @@ def _leave(bits: int) -> list[Finding]:
 def _settings(settings: Settings, *, known: bool) -> list[Finding]:
     if not known or settings.retention is None:
         return [Finding("settings", Severity.OK, "it may not read the settings of the topic")]
+
     found = []
     if settings.policy != {"compact"}:
         policy = ",".join(sorted(settings.policy))
@@ -106,6 +110,7 @@ def _settings(settings: Settings, *, known: bool) -> list[Finding]:
                 "set cleanup.policy=compact",
             )
         )
+
     if settings.retention < _HOUR:
         found.append(
             Finding(
@@ -116,4 +121,5 @@ def _settings(settings: Settings, *, known: bool) -> list[Finding]:
                 "set delete.retention.ms to a day",
             )
         )
+
     return found or [Finding("settings", Severity.OK, "compacted, and tombstones are kept")]

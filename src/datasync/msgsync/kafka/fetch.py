@@ -173,6 +173,7 @@ class Fetcher:
         `alone`: all of it is empty."""
         index, code, _, stable, _, _, _, raw, tags = partition
         name, number, stood = self._cluster.name, self._topic.numbers[index], self._offsets[index]
+
         if code == errors.Code.OFFSET_OUT_OF_RANGE:
             raise HistoryLost(f"{name}: partition {number} has nothing at {stood} any more")
         if code:
@@ -181,6 +182,7 @@ class Fetcher:
             raise HistoryLost(
                 f"{name}: partition {number} lost records that were read already", changed=True
             )
+
         stop = None if ends is None else ends[index]
         behind, epoch = extent(raw, stop) if raw else (-1, -1)
         if behind > stood:
@@ -192,4 +194,5 @@ class Fetcher:
             # answer that is empty, or goes on
             self._offsets[index] = stable if stop is None else min(stable, stop)
             self._epochs[index] = -1
+
         return self._offsets[index], self._epochs[index], self._offsets[index] >= stable

@@ -108,6 +108,7 @@ async def prove(cluster: Cluster, topic: Topic, position: Position, settings: Se
     name = cluster.name
     if topic.id.hex() != position.topic:
         raise HistoryLost(f"{name} was deleted and recreated", changed=True)
+
     ends = await cluster.ends(topic, committed=False)
     stood = dict(zip(position.numbers, position.offsets, strict=True))
     for number, end in zip(topic.numbers, ends, strict=True):
@@ -116,17 +117,20 @@ async def prove(cluster: Cluster, topic: Topic, position: Position, settings: Se
                 f"{name}: partition {number} ends at {end} now, it stood at {stood[number]}",
                 changed=True,
             )
+
     if topic.numbers != position.numbers:
         had, has = len(position.numbers), len(topic.numbers)
         raise HistoryLost(
             f"{name}: {has} partitions are to be read now, and {had} were: keys may have moved"
         )
+
     if not within_retention(position, settings):
         kept = "an unknown time" if settings.retention is None else f"{settings.retention:g} s"
         raise HistoryLost(
             f"{name} keeps tombstones for {kept}, which is less than it was away; deletes may "
             "be missing"
         )
+
     starts = await cluster.starts(topic)
     for number, start in zip(topic.numbers, starts, strict=True):
         if stood[number] < start:

@@ -237,18 +237,22 @@ def apply(state: State, found: Iterable[Group], wanted: Scopes | None, report: R
                 key = raw_key.decode()  # type: ignore[union-attr] # of a missing key text_of tells
             except (UnicodeDecodeError, AttributeError):
                 key = ""
+
             if not key:
                 text_of(raw_key, report)
                 if raw_key is not None:
                     (state.skipped.discard if value is None else state.skipped.add)(raw_key)
                 continue
+
             if wanted is not None and key not in wanted:
                 continue
+
             if touched is not None and (key in state) is (value is None):
                 touched.append(key)
             if value is None:
                 state.pop(key, None)
             else:
                 state[key] = (key, value, offset if revision is None else revision)
+
     if touched:
         state.order.trim()

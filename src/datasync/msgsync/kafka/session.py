@@ -267,6 +267,7 @@ class KafkaSession(Session):
         partition, epoch, wanted = fetched.partition, fetched.epoch, self._wanted
         position = self._position
         frames: list[Commit] = []
+
         for revision, records in fetched.groups:
             found = [
                 (offset, key, value)
@@ -276,6 +277,7 @@ class KafkaSession(Session):
             ]
             if not found:
                 continue
+
             if revision is None:
                 frames += [
                     Commit((position, partition, offset + 1, epoch), offset, ((key, raw),))
@@ -284,6 +286,7 @@ class KafkaSession(Session):
             else:
                 changes = list({key: raw for _, key, raw in found}.items())
                 frames.append(Commit((position, partition, revision + 1, epoch), revision, changes))
+
         if self._settled is None:
             return frames
         delivered = self._settled[partition].delivered

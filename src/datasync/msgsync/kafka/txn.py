@@ -71,15 +71,19 @@ class Transactions:
     async def _commit(self, messages: Sequence[Message], ending: asyncio.Event) -> list[int]:
         cluster = self._cluster
         topic = await cluster.retrying(cluster.topic)
+
         parts: dict[int, list[Message]] = {}
         for message in messages:
             parts.setdefault(partition_of(message.key, len(topic.leaders)), []).append(message)
+
         producer = self._producer or await self._begin()
         self._producer = None  # until it is known to have ended well
+
         request = AddPartitionsToTxnRequest(
             self._id, *producer, [(cluster.access.topic, [topic.numbers[part] for part in parts])]
         )
         await self._tell(request, _code_of_parts, tuple(parts))
+
         try:
             async with asyncio.TaskGroup() as group:
                 sending = [
@@ -88,12 +92,15 @@ class Transactions:
                 ]
         except BaseExceptionGroup as errors_of_parts:
             raise errors_of_parts.exceptions[0] from None
+
         ending.set()
         self._fault = None
         await self._tell(EndTxnRequest(self._id, *producer, True), lambda answer: answer.error_code)
+
         # the answer to this comes once the markers are written, so that readers see the transaction
         with contextlib.suppress(DataSyncError):
             self._producer = await self._begin()
+
         offsets = dict(zip(parts, (iter(task.result()) for task in sending), strict=True))
         return [
             next(offsets[partition_of(message.key, len(topic.leaders))]) for message in messages
@@ -162,6 +169,7 @@ class Transactions:
                     await self._cluster.look_again()
                 await asyncio.sleep(_PAUSE)
                 continue
+
             code = code_of(answer)
             if not code:
                 return answer
@@ -170,6 +178,7 @@ class Transactions:
                     f"{self._cluster.name}: the transaction was aborted; nothing was written, "
                     "try again"
                 )
+
             if code not in errors.LATER and code not in errors.UNKNOWN_TOPIC:
                 raise errors.of_code(code, self._cluster.name, "a transaction")
             self._fault = errors.of_code(code, self._cluster.name, "a transaction")
@@ -177,6 +186,7 @@ class Transactions:
                 await self._cluster.look_again()
                 for part in parts:
                     await self._cluster.leader(part)
+
             if code != errors.Code.CONCURRENT_TRANSACTIONS:
                 self._cluster.forget_coordinator(self._id)
             await asyncio.sleep(_PAUSE)
