@@ -32,6 +32,7 @@ def _of_scheme(scheme: str) -> Capabilities:
 def _run(options: argparse.Namespace) -> int:
     output = Output(options.json)
     known = schemes()
+
     rows: dict[str, Capabilities | str] = {}
     for name in options.what or known:
         try:
@@ -40,6 +41,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.what:
                 raise
             rows[name] = str(error)
+
     names = [name if "://" not in name else open_url(name).name for name in rows]
     if output.json:
         for name, row in zip(names, rows.values(), strict=True):
@@ -48,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
                 **({"error": row} if isinstance(row, str) else msgspec.to_builtins(row)),
             )
         return 0
+
     fields = [field.name for field in msgspec.structs.fields(Capabilities)]
     known_rows = [
         [name, *(_cell(getattr(row, field)) for field in fields)]
@@ -55,6 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         if not isinstance(row, str)
     ]
     output.table(["", *fields], known_rows)
+
     for name, row in zip(names, rows.values(), strict=True):
         if isinstance(row, str):
             output.line(f"{name}  {row}")

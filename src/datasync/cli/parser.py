@@ -164,19 +164,23 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
     if at is None:
         top.parse_args(argv)
         top.error("name a command")
+
     general = top.parse_args(argv[:at])
     name = argv[at]
     if name not in parsers:
         near = difflib.get_close_matches(name, parsers, 1)
         meant = f"did you mean {near[0]}?" if near else "there are " + ", ".join(parsers)
         raise UsageError(f"unknown command {name!r}; {meant}")
+
     command = next(command for command in commands if command.name == name)
     words = list(argv[at + 1 :])
+
     if command.passes:
         options, rest = parsers[name].parse_known_args(words)
         options.rest = rest
         options.debug = general.debug or options.debug
         return command, options
+
     # What follows "--" is never an option; kept from argparse, whose treatment of
     # it differs between versions.
     literal = words[words.index("--") + 1 :] if "--" in words else []
@@ -184,10 +188,12 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
         words[: len(words) - len(literal) - 1] if "--" in words else words
     )
     options.debug = general.debug or options.debug
+
     if command.runs:
         if "--" in words and not literal:
             parsers[name].error("a program to run is missing behind --")
         options.command, literal = literal, []
+
     _place(parsers[name], command, options, literal)
     return command, options
 

@@ -171,16 +171,19 @@ def _show(now: Overview, output: Output) -> None:
         f"{sum(values) / max(1, len(values)):,.1f} changes/s",
         many(now.watchers, "remote watcher"),
     ]
+
     output.line(f"{now.name}  (datasync {now.version}, up {_span(now.now - now.started)})")
     output.line(", ".join(facts))
     if not now.ready:
         output.line(output.paint("not ready: the state is not complete yet", "yellow"))
+
     output.line("")
     _table(
         output,
         ("source", "state", "for", "revision", "came back"),
         [_source(now.now, one) for one in now.sources],
     )
+
     if now.watches:
         output.line("")
         _table(

@@ -145,18 +145,22 @@ class _Rest:
                 else:
                     self._skip(key, value, sizes)
                     continue
+
             field, as_is, converter = self.fields[key]
             if field.name in js:
                 raise Unusual
+
             if value is None:
                 if takes_null(field):
                     raise Unusual
                 continue
+
             oneof = field.containing_oneof
             if oneof is not None:
                 if oneof.name in chosen:
                     raise Unusual
                 chosen.add(oneof.name)
+
             js[field.name] = value if type(value) is as_is else converter(value, depth, sizes)
 
     @staticmethod

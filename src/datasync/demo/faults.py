@@ -54,6 +54,7 @@ async def killed(stage: Stage) -> None:
     stage.screen.head(
         f"6. That process is killed with -9 in mid-transaction ({MANY:,} routes at a time)"
     )
+
     mark = len(stage.applied)
     hits, whole, tries = 0, True, 0
     while hits < len(_KILLS) and tries < _TRIES:
@@ -66,16 +67,19 @@ async def killed(stage: Stage) -> None:
         stage.screen.say(
             f"killed {when} transaction {number}: the store holds transaction {_transaction(held)}"
         )
+
     stage.screen.check(
         f"it was killed {len(_KILLS)} times between begin and commit", hits == len(_KILLS)
     )
     stage.screen.check("each time the store held all of one transaction, never half of one", whole)
+
     last = await stage.agent.sync.get(interface_key(BULK))
     assert last is not None  # one of the transactions was committed
     # the values come round again after a few transactions, the revisions do not
     followed = await until(
         lambda: stage.caught_up(last.revision) and _bulk(stage.agent.state()) == held
     )
+
     events = [one.event for one in stage.applied[mark:] if one.part == "routes"]
     stage.screen.say(
         f"meanwhile the agent was given {sum(len(event.changes) for event in events):,} changes "
@@ -94,14 +98,17 @@ async def moved_away(stage: Stage) -> None:
     stage.screen.head(
         "7. The source is lost and comes back: its directory is moved away, and changed there"
     )
+
     before, mark, elsewhere = stage.agent.state(), len(stage.applied), stage.directory / "elsewhere"
     reconnects = stage.source.reconnects
+
     stage.home.rename(elsewhere)
     lost = await until(lambda: stage.source.state == "lost")
     stage.screen.say(f"status(): {stage.source.state}: {stage.source.error}")
     stage.screen.check(
         "status() says that the source is lost, and why", lost and bool(stage.source.error)
     )
+
     refused = False
     try:
         await stage.agent.sync.delete(interface_key(BULK))
@@ -109,11 +116,13 @@ async def moved_away(stage: Stage) -> None:
         refused = True
         stage.screen.say(f"a write: {type(error).__name__}: {error}")
     stage.screen.check("a write fails at once, with an error that says so", refused)
+
     revision, _ = await _change(url_of(elsewhere), stage.interface.name)
     stage.screen.check(
         "the agent kept its state, and was given nothing",
         stage.agent.state() == before and len(stage.applied) == mark,
     )
+
     elsewhere.rename(stage.home)
     arrived = await stage.arrival(revision, mark)
     stage.show(mark)
@@ -123,6 +132,7 @@ async def moved_away(stage: Stage) -> None:
         arrived and [(type(one.event), one.event.revision) for one in stage.applied[mark:]]
         == [(ChangeEvent, revision)] * 2,
     )  # fmt: skip
+
     stage.screen.say(
         f"status(): {stage.source.state}, {many(stage.source.reconnects, 'reconnect')}"
     )
@@ -138,14 +148,17 @@ async def replaced(stage: Stage) -> None:
     stage.screen.head(
         "8. The source is lost for good: the backup made after step 3 takes its place"
     )
+
     mark, before = len(stage.applied), stage.agent.state()
     stage.home.rename(stage.directory / "broken")
     lost = await until(lambda: stage.source.state == "lost")
     kept = stage.agent.state() == before and len(stage.applied) == mark
     stage.screen.check("lost again: the agent kept its state", lost and kept)
+
     (stage.directory / "backup").rename(stage.home)
     await until(lambda: len(stage.applied) >= mark + 2)
     stage.show(mark)
+
     events = [one.event for one in stage.applied[mark:]]
     stage.screen.check(
         "a RESYNC of each part, in order, which says that this is another history",
@@ -155,6 +168,7 @@ async def replaced(stage: Stage) -> None:
             for event in events
         ),
     )
+
     told = {change.key for event in events for change in event.changes}
     differ = {
         key for key in before.keys() | stage.saved.keys() if before.get(key) != stage.saved.get(key)

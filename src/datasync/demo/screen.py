@@ -69,6 +69,7 @@ class Screen:
                 for change in event.changes[:_MANY]
             ]
             left_out = len(event.changes) - _MANY
+
         for line in lines:
             self.say(f"    {line}")
         if left_out > 0:

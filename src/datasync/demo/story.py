@@ -94,12 +94,15 @@ async def transaction(stage: Stage) -> None:
     stage.screen.head(
         "3. A transaction over both parts: two routes, and the new interface that they leave by"
     )
+
     interface = Interface(name="lab0", state=Interface.UP, mtu=1500, addresses=["10.77.0.1/24"])
     near = Route(destination="10.77.0.0/24", interface="lab0")
     far = Route(destination="10.78.0.0/16", interface="lab0", gateway="10.77.0.2")
+
     mark = len(stage.applied)
     txn = stage.agent.sync.txn().put(route_key(near), near).put(route_key(far), far)
     revision = await txn.put(interface_key("lab0"), interface).commit(confirm=True)
+
     stage.show(mark)
     stage.screen.check(
         "it arrived whole: each part got its share as one event, at the revision of the "
@@ -129,8 +132,10 @@ async def refusal(stage: Stage) -> None:
     stage.screen.head(
         "4. A route that is refused: of two, one leaves by an interface that does not exist"
     )
+
     good = Route(destination="10.79.0.0/16", interface="lab0", gateway="10.77.0.2")
     bad = Route(destination="10.80.0.0/16", interface="ghost0")
+
     mark = len(stage.applied)
     answer = None
     try:
@@ -142,6 +147,7 @@ async def refusal(stage: Stage) -> None:
         )
     except NotApplied as error:
         answer = error
+
     stage.show(mark)
     stage.screen.say(f"the publisher: {type(answer).__name__}: {answer}")
     stage.screen.check(
@@ -155,6 +161,7 @@ async def refusal(stage: Stage) -> None:
         stage.agent.routes.get(route_key(good)) == good
         and route_key(bad) not in stage.agent.routes,
     )
+
     failing = [watch.name for watch in stage.agent.sync.status().watches if watch.failing]
     await stage.agent.sync.delete(route_key(bad), confirm=True)
     stage.screen.check(

@@ -235,6 +235,7 @@ def _object(text: str, at: int, expected: str) -> Iterator[Member]:
     at = _skip(text, at)
     if text[at : at + 1] != "{":
         raise _Problem(f"expected {expected}", at)
+
     at = _skip(text, at + 1)
     if text[at : at + 1] == "}":
         at += 1
@@ -247,9 +248,11 @@ def _object(text: str, at: int, expected: str) -> Iterator[Member]:
             at = _skip(text, at)
             if text[at : at + 1] != ":":
                 raise _Problem("expected ':' after the key", at)
+
             begin = _skip(text, at + 1)
             value, end = _value(text, begin)
             yield key, place, begin, end, value
+
             at = _skip(text, end)
             if text[at : at + 1] == "}":
                 at += 1
@@ -257,6 +260,7 @@ def _object(text: str, at: int, expected: str) -> Iterator[Member]:
             if text[at : at + 1] != ",":
                 raise _Problem("expected ',' or '}'", at)
             at = _skip(text, at + 1)
+
     at = _skip(text, at)
     if at < len(text):
         raise _Problem("there is something after the end", at)

@@ -121,6 +121,7 @@ def _write(value: Any, depth: int, parts: list[str]) -> None:
     """Append a value as JSON."""
     if isinstance(value, dict | list) and depth == DEEPEST:
         raise ValueError("nested too deeply")
+
     match value:
         case dict():
             parts.append("{")

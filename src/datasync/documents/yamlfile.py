@@ -345,16 +345,19 @@ class _Value:
                 "...} as the whole value",
                 node.start_mark,
             )
+
         if node.tag not in _CORE:
             raise _unknown_tag(node)
         if not _CORE[node.tag][0].match(text):
             raise _Wrong(
                 "a value is not of the type that its tag names; leave out the tag", node.start_mark
             )
+
         if node.tag == _NULL:
             return "null"
         if node.tag == _BOOL:
             return str(text.lower())
+
         number = _json_number(text)
         if number is None:
             raise _Wrong(f"{text} is not a JSON number; put it in quotes", node.start_mark)

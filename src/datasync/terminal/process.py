@@ -212,11 +212,14 @@ class LogLines(logging.Handler):
             return
         if hasattr(record, ADVICE) and not self.follows:
             return
+
         of_program = record.name == "datasync.watch" and self._program
         if record.name == "datasync.watch" and not (self._debug or of_program):
             return  # the command says in its own words what it could not apply
+
         error = record.exc_info[1] if record.exc_info else None
         text = record.getMessage()
+
         if hasattr(record, MARK):
             self._skipped.append(text)
             if not self.follows:  # said at its end, by `close`
@@ -224,6 +227,7 @@ class LogLines(logging.Handler):
             text += f" ({many(len(self._skipped), 'key')} skipped so far)"
         if error is not None and str(error) not in text:
             text += f": {type(error).__name__}: {error}"
+
         complain(text)
         if error is not None and (self._debug or of_program):
             sys.stderr.write(redact(traceback_of(error)))
