@@ -91,20 +91,25 @@ def _explain(
 ) -> None:
     seed = settings.seed
     scheme = store.url.partition("://")[0]
+
     screen.line(f"round {number}: {len(outcome.findings)} findings")
     for finding in outcome.findings[:_SHOWN]:
         screen.line(f"  {finding[:_WIDE]}")
+
     screen.line("the schedule was:")
     for step in schedule:
         screen.line(f"  {step}")
+
     path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dump(outcome.trace))
+
     logs = [
         shutil.copyfile(log, path.with_suffix(f".{log.stem}.log"))
         for log in store.logs
         if log.exists()
     ]
+
     screen.line(
         f"the trace is in {path}; what the server said: {', '.join(map(str, logs)) or 'nothing'}"
     )
@@ -147,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "url", metavar="URL", help="one of: " + ", ".join(f"{name}://" for name in SCHEMES)
     )
+
     add_options(parser, "schedules", "a round that failed")
     parser.add_argument(
         "--round", type=int, default=0, metavar="R", help="the first round (default 0)"

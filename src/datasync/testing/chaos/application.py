@@ -129,8 +129,10 @@ class Application:
             if len(alive) < _MOST_WATCHES:
                 self.add_watch(rng)
             return
+
         actor = rng.choice(alive)
         free = [prefix for prefix in PREFIXES if prefix not in actor.scopes]
+
         match what:
             case "widen" if free:
                 actor.widen(rng.choice(free))
@@ -251,12 +253,14 @@ class Application:
         self, sync: DataSync, values: dict[str, bytes | None], rng: random.Random, *, confirm: bool
     ) -> None:
         self.writes += 1
+
         history, began = self.history, self._recorder.now()
         ttl = (
             rng.choice([1.0, 2.0])
             if self._source.capabilities.ttl and rng.random() < 0.05
             else None
         )
+
         revision: int | None = None
         try:
             if len(values) == 1:
@@ -282,6 +286,7 @@ class Application:
         else:
             if confirm:
                 self._heard(values, began, "accepted", revision, {})
+
         if history == self.history:
             self.acknowledged.append(Acknowledged(self._recorder.now(), history, revision, values))
 

@@ -31,12 +31,15 @@ class EtcdStore(Proxied):
         binary = program("etcd", "apt-get install -y etcd-server")
         self._server = server = EtcdServer(binary, self._directory, extra=["--bcrypt-cost", "4"])
         self.logs = [server.log]
+
         self._certificates = (
             Certificates(self._directory / "certificates") if scheme == "etcds" else None
         )
+
         self.proxy = proxy = TcpProxy(*self._listening())
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
+
         self.faults = line_faults(proxy) | process_faults(server) | {
             "compaction": Fault("server", 2, self._compact),
             "backup": Fault("server", 1, self._back_up),
@@ -45,6 +48,7 @@ class EtcdStore(Proxied):
         }  # fmt: skip
         if self._certificates is not None:
             self.faults |= self._certificates.faults(proxy)
+
         self.renewals = {"restore of a backup": self._restore, "emptied": self._empty}
         self.left_out = {
             "full disk": "it writes into space that it has reserved; its alarm of no space is "

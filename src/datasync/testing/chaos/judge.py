@@ -66,6 +66,7 @@ def _honest(
                     f"{min(values)[0]!r} was acknowledged at revision {write.revision}, and "
                     f"is at {at}"
                 )
+
     everything = set().union(*written)
     for denied in undone:
         for key, raw in denied.items():
@@ -77,24 +78,29 @@ def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str
     """The first RESYNC of a watch holds all that was acknowledged, to anybody, before it was
     registered (G1). While the source is lost, it shows what is known."""
     renewed = [record.seq for record in trace if isinstance(record, t.HistoryStarted)]
+
     first: dict[str, t.Delivered] = {}
     for record in trace:
         if isinstance(record, t.Delivered):
             first.setdefault(record.watch, record)
+
     for record in trace:
         if not isinstance(record, t.Registered) or record.watch not in first:
             continue
         if not _following(trace, record.seq):
             continue
+
         event = first[record.watch]
         history = sum(seq < record.seq for seq in renewed) - 1
         if any(record.seq < seq < event.seq for seq in renewed):
             continue
+
         before = [
             write.revision
             for write in acknowledged
             if write.seq < record.seq and write.history == history and write.revision is not None
         ]
+
         if before and event.revision < max(before):
             yield (
                 f"{record.watch} was registered when revision {max(before)} was acknowledged, and "

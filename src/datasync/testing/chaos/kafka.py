@@ -61,25 +61,30 @@ class KafkaStore(Proxied):
         program("java", "apt-get install -y default-jre-headless")
         jars = _jars()
         self._directory = directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))
+
         self._tls = tls = KafkaTls(directory) if scheme == "kafkas" else None
         self._server = server = (
             KafkaServer(jars, directory)
             if tls is None
             else KafkaServer(jars, directory, proxied="SSL", settings=tls.settings)
         )
+
         self.logs = [server.log]
         self.proxy = proxy = TcpProxy(server.behind, Kafka if tls is None else Tls)
         proxy.port = server.proxied
+
         self._topic = "chaos"
         self._seen = 0
         self._kept: list[tuple[int, Mapping[str, bytes | None]]] = []
         self._retentions = itertools.cycle(_RETENTIONS)
+
         self.version = f"Kafka {jars.name}"
         self.faults = line_faults(proxy) | process_faults(server) | {
             "compaction": Fault("server", 3, self._compact),
         }  # fmt: skip
         if tls is not None:
             self.faults |= tls.certificates.faults(proxy, partial(tls.reload, server))
+
         self.renewals = {"the topic recreated": self._renew}
         self.left_out = {
             "transactions": "a plain client does not tell which records were written together",

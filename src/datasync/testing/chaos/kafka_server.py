@@ -90,19 +90,23 @@ class KafkaServer(Process):
     ) -> None:
         port, self.behind, self.inner, self.proxied = free_ports(4)
         controller = controller or free_ports(1)[0]
+
         self.data = directory / f"data-{port}"
         self._properties = directory / f"{port}.properties"
         self._scram = scram
         self._kind = (node, *scram)
+
         # (name, protocol, port, the port that its clients are told)
         listeners = [
             ("CLIENTS", protocol, port, port),
             ("PROXIED", proxied, self.behind, self.proxied),
             ("INNER", "PLAINTEXT", self.inner, self.inner),
         ]
+
         protocols = [f"{name}:{security}" for name, security, _, _ in listeners]
         heard = [f"{name}://127.0.0.1:{at}" for name, _, at, _ in listeners]
         told = [f"{name}://127.0.0.1:{at}" for name, _, _, at in listeners]
+
         lines = [
             "process.roles=broker,controller",
             f"node.id={node}",
@@ -116,6 +120,7 @@ class KafkaServer(Process):
             *(f"{name}={value}" for name, value in _SETTINGS.items()),
             *settings,
         ]
+
         self._properties.write_text("\n".join(lines) + "\n")
         self._jars = jars
         super().__init__(

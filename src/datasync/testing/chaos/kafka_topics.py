@@ -125,21 +125,26 @@ async def records(port: int, name: str) -> dict[int, list[Any]]:
         isolation_level="read_committed",
         fetch_max_wait_ms=20,
     )
+
     await consumer.start()
     try:
         async with admin(port) as client:
             (found,) = await client.describe_topics([name])
+
         places = [TopicPartition(name, part["partition"]) for part in found["partitions"]]
         consumer.assign(places)
         starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+
         log: dict[int, list[Any]] = {place.partition: [] for place in places}
         for place in places:
             consumer.seek(place, starts[place])
         left = {place for place in places if starts[place] < ends[place]}
+
         while left:
             for place, found in (await consumer.getmany(timeout_ms=200)).items():
                 log[place.partition] += found
             left = {place for place in left if await consumer.position(place) < ends[place]}
+
         return log
     finally:
         await consumer.stop()

@@ -30,14 +30,17 @@ class RedisStore(Proxied):
         self._disk = disk = Disk()
         binary = program("redis-server", "apt-get install -y redis-server")
         user = ["--user", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"]
+
         self._certificates = (
             Certificates(disk.path / "certificates") if scheme == "rediss" else None
         )
         plain, secure = free_ports(2)
         tls = self._tls(secure)
+
         self._server = server = RedisServer(binary, disk.path, port=plain, extra=[*user, *tls])
         self.logs = [server.log]
         self.proxy = proxy = TcpProxy(secure, Tls) if tls else TcpProxy(plain, Resp)
+
         self._counted = 0
         self.faults = line_faults(proxy) | process_faults(server) | disk.faults(server) | {
             "clients killed": Fault("server", 2, self._kill_clients),
@@ -48,6 +51,7 @@ class RedisStore(Proxied):
             self.faults |= self._certificates.faults(
                 proxy, partial(self._reload, *self._certificates.server)
             )
+
         self.renewals = {"restore of a backup": self._restore, "emptied": server.empty}
         self.left_out = disk.left_out | {
             "clock steps": "the clock of the machine is not this command's to set"

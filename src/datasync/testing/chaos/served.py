@@ -118,6 +118,7 @@ class ServedStore(ServedFile):
         disk = Disk()
         file = SqliteFile(disk.path / "file.db")
         protocol = "http" if scheme.startswith("http") else "grpc"
+
         certificates = (
             Certificates(disk.path / "certificates") if scheme in ("https", "grpcs+watch") else None
         )
@@ -126,12 +127,14 @@ class ServedStore(ServedFile):
             if certificates is None
             else f"cert={{}}&key={{}}&ca={certificates.known}".format(*certificates.server)
         )
+
         server = ServeProcess(f"sqlite:///{file.path}", disk.path, protocol, tls=tls)
         self._server = server
         if certificates is None:
             super().__init__(scheme, disk, file, [server], Http2)
         else:
             super().__init__(scheme, disk, file, [server], Tls, certificates.client)
+
         self.version = f"datasync serve --{protocol} of SQLite"
         self.faults |= process_faults(server) | disk.faults(server) | {
             "compaction": Fault("server", 2, self._compact),
@@ -139,6 +142,7 @@ class ServedStore(ServedFile):
         }  # fmt: skip
         if certificates is not None:
             self.faults |= certificates.faults(self.proxy)
+
         self.renewals = {
             "restore of a backup": self._restore,
             "restore while the server is down": self._restore_unseen,

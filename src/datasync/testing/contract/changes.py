@@ -61,11 +61,13 @@ class Changes(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, {"a/old": b"old", "b/old": b"old"}, caps)
+
             sync = store.open()
             left, right, both = (
                 store.probe(sync, name, *prefixes)
                 for name, prefixes in (("left", ["a/"]), ("right", ["b/"]), ("both", ["a/", "b/"]))
             )
+
             async with sync:
                 await sync.ready(60)
                 txn = (
@@ -80,17 +82,20 @@ class Changes(Base):
                     with pytest.raises(UnsupportedOption):
                         await txn.commit()
                     return
+
                 revision = await txn.commit()
                 await eventually(
                     lambda: both.state == {"a/1": b"1", "b/1": b"1", "b/2": b"2", "b/old": b"old"}
                 )
                 await eventually(lambda: left.state == {"a/1": b"1"} and len(right.state) == 3)
+
         if caps.atomic:
             keys = [
                 [{change.key for change in event.changes} for event in probe.changes]
                 for probe in (left, right, both)
             ]
             assert keys == [[{"a/1", "a/old"}], [{"b/1", "b/2"}], [{"a/1", "a/old", "b/1", "b/2"}]]
+
         if caps.atomic and caps.revisions:
             assert {event.revision for probe in (left, right, both) for event in probe.changes} == {
                 revision
@@ -106,9 +111,11 @@ class Changes(Base):
             probe = store.probe(sync, "probe", "a/")
             async with sync:
                 await sync.ready(60)
+
                 probe.gate.clear()
                 await writer.put("a/first", b"first")
                 await eventually(lambda: probe.changes)
+
                 for value in (b"1", b"2"):
                     txn = writer.txn()
                     for i in range(MANY):
@@ -119,12 +126,14 @@ class Changes(Base):
                         probe.gate.set()
                         return
                     await txn.commit()
+
                 probe.gate.set()
                 await eventually(
                     lambda: len(probe.state) == MANY + 1 and probe.state["a/00000"] == b"2"
                 )
                 # who sees only the latest values may see the two as one
                 await eventually(lambda: probe.commits >= (3 if caps.every_value else 2))
+
         if caps.atomic:
             assert {len(event.changes) for event in probe.changes[1:]} == {MANY}
             assert all(
@@ -185,21 +194,25 @@ class Changes(Base):
     ) -> None:
         async with store.other() as writer:
             await writer.put("a/key", b"0")
+
             sync = store.open()
             probes = [store.probe(sync, f"watch {i}", "a/") for i in range(3)]
             probes.append(store.probe(sync, "single", keys=["a/key"]))
+
             async with sync:
                 await sync.ready(60)
                 for step in (b"1", b"2", None, b"3"):
                     await (writer.delete("a/key") if step is None else writer.put("a/key", step))
                     for probe in probes:
                         await probe.reaches({} if step is None else {"a/key": step})
+
         for probe in probes:
             chain = [
                 (change.op, change.prev and change.prev.raw, change.raw)
                 for event in probe.changes
                 for change in event.changes
             ]
+
             put, delete = Op.PUT, Op.DELETE
             assert chain == [
                 (put, b"0", b"1"),
@@ -250,22 +263,27 @@ class Changes(Base):
             await writer.put("a/old", b"1")
             sync = store.open(ack_timeout=60)
             probe, witness = store.probe(sync, "probe", "a/"), store.probe(sync, "witness", "a/")
+
             async with sync:
                 await sync.ready(60)
+
                 for key, failed, then in (("a/old", b"2", b"1"), ("a/new", b"1", None)):
                     probe.gate.clear()
                     probe.answers.append(ValueError("once"))
                     before = len(probe.events)
+
                     await writer.put(key, failed)
                     await probe.hears(before + 1)
                     await (writer.delete(key) if then is None else writer.put(key, then))
                     await eventually(lambda: witness.seen and len(witness.seen) % 2 == 0)
                     await witness.reaches({"a/old": b"1"})
+
                     # nothing differs from what was accepted, but nobody knows
                     # what the failure left behind
                     probe.gate.set()
                     await probe.hears(before + 2)
                     await eventually(lambda: not probe.dirty)
+
         assert probe.seen == [("a/old", b"1"), ("a/new", None)]
         assert [event.attempt for event in probe.changes] == [1, 2, 1, 2]
 

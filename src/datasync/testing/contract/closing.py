@@ -170,12 +170,14 @@ class Closing(Base):
     async def test_g12_cancelled_at_any_await(self, store: Store) -> None:
         async with store.other() as writer:
             await fill(writer, {f"a/{i}": b"%d" % i for i in range(5)}, store.capabilities)
+
         with without_collector():
             for turns in (*range(25), 30, 40, 60, 100, 200):
                 if await _cancelled(
                     partial(_session, store), _turns(turns), f"after {turns} turns"
                 ):
                     break
+
             # those turns may all lie before the first answer of the source
             began = time.monotonic()
             await _session(store)
@@ -185,6 +187,7 @@ class Closing(Base):
                 await _cancelled(
                     partial(_session, store), pause, f"after {percent} % of {whole:.3f} s"
                 )
+
         # the store is none the worse for it
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")

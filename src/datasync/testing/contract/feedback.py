@@ -30,22 +30,28 @@ class Feedback(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await writer.put("a/1", b"0")
+
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
                 await sync.ready(60)
+
                 probe.gate.clear()
                 probe.answers.extend([ValueError("once"), ValueError("twice")])
                 await writer.put("a/1", b"1")
                 await eventually(lambda: probe.changes)
+
                 await writer.put("a/2", b"2")
                 await writer.put("a/1", b"3")
                 if caps.order == "total":
                     await eventually(lambda: sync.status().watches[0].backlog >= 2)
+
                 probe.gate.set()
                 await eventually(lambda: probe.state == {"a/1": b"3", "a/2": b"2"})
+
         attempts = [event.attempt for event in probe.changes]
         assert attempts[:3] == [1, 2, 3]
+
         if caps.order == "total" and caps.every_value:
             assert [len(event.changes) for event in probe.changes] == [1, 2, 2]
             assert [event.commits for event in probe.changes] == [1, 3, 3]
@@ -94,10 +100,12 @@ class Feedback(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, {"a/1": b"old", "a/2": b"old"}, caps)
+
             sync = store.open()
             probe = store.probe(sync, "probe", "a/")
             async with sync:
                 await sync.ready(60)
+
                 probe.answers.append(Refused({"a/1": "not now"}))
                 if caps.atomic:
                     await fill(writer, {"a/1": b"new", "a/2": b"new"}, caps)
@@ -105,12 +113,15 @@ class Feedback(Base):
                     await writer.put("a/1", b"new")
                     await eventually(lambda: probe.dirty)
                     await writer.put("a/2", b"new")
+
                 await eventually(lambda: probe.state == {"a/1": b"old", "a/2": b"new"})
                 assert probe.dirty == {"a/1"}
+
                 await writer.put("a/2", b"newer")
                 await eventually(lambda: probe.state["a/2"] == b"newer")
                 await writer.put("a/1", b"newer")
                 await eventually(lambda: probe.state["a/1"] == b"newer")
+
         assert [raw for key, raw in probe.seen if key == "a/1"] == [b"newer"]
         assert {event.attempt for event in probe.events} == {1}
 

@@ -67,22 +67,26 @@ class Handover(Base):
                     sync = store.open(url=source)
                     async with traffic.paused():
                         traffic.recorded(recorder, source.name, store.prefix)
+
                     watched = {"a": ("a/",), "b": ("b/",), "both": ("b/", "a/")}
                     for name, prefixes in watched.items():
                         handler = recorder.wrap(_slow, *prefixes, name=name)
                         sync.watcher(*prefixes, name=name)(handler)
                     probe = store.probe(sync, "probe", "")
+
                     async with sync:
                         await sync.ready(60)
                         await traffic.more(20)
                         async with traffic.paused():
                             await probe.reaches(traffic.state)
+
                             wanted = {
                                 name: part(traffic.state, prefixes)
                                 for name, prefixes in watched.items()
                             }
                             await _settled(recorder, wanted)
                             assert probe.changes
+
                             stored = {store.prefix + key: raw for key, raw in traffic.state.items()}
                             recorder.stored(source.name, stored, max(traffic.revisions.values()))
                             recorder.quiet()

@@ -61,25 +61,31 @@ class Isolation(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, {"a/1": b"first", "a/2": b"first"}, caps)
+
             sync = store.open(ack_timeout=60, backlog=2)
             probe, witness = store.probe(sync, "probe", "a/"), store.probe(sync, "witness", "a/")
             async with sync:
                 await sync.ready(60)
+
                 probe.gate.clear()
                 await writer.put("a/0", b"0")
                 await eventually(lambda: probe.changes)
+
                 for number in range(20):
                     await writer.put("a/1", b"%d" % number)
                 await writer.delete("a/2")
                 await writer.put("a/passing", b"here")
                 await writer.delete("a/passing")
                 await writer.put("a/0", b"last")
+
                 wanted = {"a/0": b"last", "a/1": b"19"}
                 await eventually(lambda: witness.state == wanted)
                 probe.gate.set()
                 await eventually(lambda: probe.state == wanted)
+
         if not caps.every_value:
             return
+
         fold = probe.changes[1]
         assert len(probe.changes) == 2
         assert {change.key: change.prev and change.prev.raw for change in fold.changes} == {

@@ -111,12 +111,15 @@ class Probe:
         those who report by themselves."""
         touched = {change.key for change in event.changes}
         refused: set[str] = set()
+
         if isinstance(answer, Refused | Pending | Failed | Outcomes):
             refused = set(reasons_of(answer.by_key(touched)))
         elif answer is not None:
             self.dirty |= touched
             return
+
         left = refused | set(event.undecodable)
+
         if isinstance(event, ResyncEvent):
             self.resynced = True
             kept = {key: raw for key, raw in self.state.items() if key in left}
@@ -170,6 +173,7 @@ class Probe:
         keys = [change.key for change in event.changes]
         if len(set(keys)) != len(keys):
             self._fault(event, "names a key twice")
+
         for change in event.changes:
             prev = None if change.prev is None else change.prev.raw
             if prev != self.state.get(change.key):
@@ -178,16 +182,20 @@ class Probe:
                     f"{change.key!r} has prev {prev!r}, accepted was "
                     f"{self.state.get(change.key)!r} (G5)",
                 )
+
             if (change.raw is None) is not (change.op is Op.DELETE):
                 self._fault(
                     event, f"{change.key!r} is a {change.op.name} with value {change.raw!r}"
                 )
+
             if change.raw == prev and change.key not in self.dirty:
                 self._fault(event, f"{change.key!r} does not change anything (G5)")
+
             if not any(
                 change.key == prefix or change.key.startswith(prefix) for prefix in self.prefixes
             ):
                 self._fault(event, f"{change.key!r} is not watched")
+
         if isinstance(event, ResyncEvent):
             now = dict(_pairs(event))
             missing = {

@@ -83,15 +83,18 @@ class Reading(Base):
                 {"a/1": b'{"number":1}', "a/2": b'{"number":2}', "b/1": b"no"},
                 store.capabilities,
             )
+
             sync = store.open()
             view = sync.view("a/", type=Entry)
             with pytest.raises(NotReady):
                 view["a/1"]
             with pytest.raises(NotReady):
                 len(view)
+
             async with sync:
                 await sync.ready(60)
                 await asyncio.wait_for(view.at_least(0), 60)
+
                 assert dict(view) == {"a/1": Entry(1), "a/2": Entry(2)}
                 assert list(view) == ["a/1", "a/2"]
                 assert (len(view), "a/1" in view, "b/1" in view, view.get("a/3")) == (
@@ -100,14 +103,18 @@ class Reading(Base):
                     False,
                     None,
                 )
+
                 with pytest.raises(KeyError):
                     view["b/1"]
+
                 revision = await writer.put("a/3", b'{"number":3}')
                 if revision is not None:
                     await asyncio.wait_for(view.at_least(revision), 60)
                     assert view["a/3"] == Entry(3)
+
                 await writer.delete("a/1")
                 await eventually(lambda: dict(view) == {"a/2": Entry(2), "a/3": Entry(3)})
+
                 # without any watch: a view added while running
                 late = sync.view("b/")
                 await asyncio.wait_for(late.at_least(0), 60)

@@ -69,32 +69,39 @@ class Recovery(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, START, caps)
+
             sync = store.open(**PINGS)
             first, second = store.probe(sync, "first", "a/"), store.probe(sync, "second", "a/")
             async with sync:
                 view = sync.view("a/")
                 await sync.ready(60)
                 assert _following(sync)
+
                 before = sync.status().sources[0]
                 await _call(lose)
                 await eventually(lambda: not _following(sync), SOON)
                 lost = sync.status().sources[0]
                 assert lost.error
                 assert lost.since >= before.since
+
                 if store.direct is not None:
                     await _change_all(writer)
+
                 # nothing is emptied, nothing is made up
                 assert first.state == second.state == START
                 assert {key: bytes(value) for key, value in view.items()} == START
                 assert len(first.events) == len(second.events) == 1
+
                 await _call(restore)
                 if store.direct is None:
                     await once_reachable(lambda: _change_all(writer))
+
                 await eventually(lambda: first.state == second.state == BEHIND)
                 await eventually(lambda: _following(sync))
                 again = sync.status().sources[0]
                 assert again.reconnects > before.reconnects
                 await eventually(lambda: dict(view) == BEHIND)
+
                 for probe in (first, second):
                     self._check_reasons(probe, resumed=caps.resume)
 
@@ -246,24 +253,29 @@ class Recovery(Base):
         caps = store.capabilities
         async with store.other() as writer:
             await fill(writer, START, caps)
+
             sync = store.open(**PINGS)
             probe = store.probe(sync, "probe", "a/")
             async with sync:
                 view = sync.view("a/")
                 await sync.ready(60)
+
                 waiting = None
                 if caps.revisions:
                     newest = max(kv.revision for kv in probe.resyncs[0].values["a/"])
                     waiting = asyncio.ensure_future(view.at_least(newest + 1000))
+
                 await _call(store.empty)
                 await eventually(lambda: not probe.state)
                 await eventually(lambda: not view)
                 if waiting is not None:
                     with pytest.raises(HistoryChanged):
                         await asyncio.wait_for(waiting, 60)
+
         again = probe.resyncs[1]
         if caps.revisions:
             assert "new history" in again.reason
+
         assert {change.key: change.raw for change in again.changes} == dict.fromkeys(START)
         assert {change.key: change.prev and change.prev.raw for change in again.changes} == START
 

@@ -363,6 +363,7 @@ class Verdicts(Base):
         async with sync:
             await sync.ready(60)
             await sync.get("a/none")  # by now there is a connection for requests, which they share
+
             probe.gate.clear()
             puts: list[asyncio.Future[int | None]] = []
             for number in range(IN_FLIGHT):
@@ -371,19 +372,23 @@ class Verdicts(Base):
                 )
                 if not number % 500:
                     await asyncio.sleep(0)  # answers are read meanwhile
+
             await eventually(lambda: probe.changes)
             early = [put.exception() or put.result() for put in puts if put.done()]
             assert not early
+
             probe.answers.append(ValueError("the first event fails"))
             probe.gate.set()
             results = await asyncio.gather(*puts, return_exceptions=True)
             failed = [result for result in results if isinstance(result, BaseException)]
             others = [error for error in failed if not isinstance(error, NotApplied)]
             assert not others
+
             assert all(
                 isinstance(error, NotApplied) and error.verdict is Verdict.FAILED
                 for error in failed
             )
+
             await eventually(lambda: len(probe.state) == IN_FLIGHT)
             assert len(failed) == len(probe.changes[0].changes)
 

@@ -73,22 +73,27 @@ class Watching(Base):
         for prefix in ("a/b", "a"):
             with pytest.raises(BadPrefix, match=prefix):
                 sync.watch("bad", prefix)
+
         wrong: Any
         for wrong in (b"a/", 7, None):
             with pytest.raises(BadPrefix):
                 sync.watch("bad", wrong)
+
         for wrong in ("", 7):
             with pytest.raises(BadKey):
                 sync.watch("bad", keys=[wrong])
+
         watch = sync.watch("twice", "a/")
         with pytest.raises(AlreadyRegistered, match="twice"):
             sync.watch("twice", "b/")
         with pytest.raises(AlreadyRegistered, match="c/"):
             sync.watch("again", "c/", "c/")
+
         with pytest.raises(BadPrefix):
             watch.add_prefix("b")
         with pytest.raises(AlreadyRegistered):
             watch.add_prefix("a/")
+
         # nothing of what was rejected has been registered
         assert [watch.name for watch in sync.status().watches] == ["twice"]
 
@@ -113,18 +118,22 @@ class Watching(Base):
     async def test_add_and_remove_prefix_while_running(self, store: Store) -> None:
         async with store.other() as writer:
             await fill(writer, {"a/1": b"1", "b/1": b"1", "c/1": b"1"}, store.capabilities)
+
             sync = store.open()
             other = store.probe(sync, "other", "c/")
             async with sync, store.stream(sync, "probe", "a/") as (watch, probe):
                 await eventually(lambda: probe.state == {"a/1": b"1"})
+
                 probe.prefixes = ("a/", "b/")
                 watch.add_prefix("b/")
                 await eventually(lambda: probe.state == {"a/1": b"1", "b/1": b"1"})
                 widened = probe.resyncs[-1]
                 assert set(widened.values) == {"a/", "b/"}
                 assert [(change.key, change.raw) for change in widened.changes] == [("b/1", b"1")]
+
                 await writer.put("b/1", b"2")
                 await eventually(lambda: probe.state["b/1"] == b"2")
+
                 watch.remove_prefix("a/")
                 await eventually(lambda: probe.state == {"b/1": b"2"})
                 narrowed = probe.resyncs[-1]
@@ -132,14 +141,17 @@ class Watching(Base):
                 assert [
                     (change.key, change.prev and change.prev.raw) for change in narrowed.changes
                 ] == [("a/1", b"1")]
+
                 await writer.put("a/1", b"unseen")
                 await writer.put("b/2", b"2")
                 await eventually(lambda: probe.state == {"b/1": b"2", "b/2": b"2"})
+
                 # a prefix that nobody watched in between comes back with what it holds now
                 watch.add_prefix("a/")
                 await eventually(
                     lambda: probe.state == {"a/1": b"unseen", "b/1": b"2", "b/2": b"2"}
                 )
+
         assert len(probe.resyncs) == 4
         assert len(other.events) == 1
 

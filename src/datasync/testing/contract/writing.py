@@ -195,10 +195,12 @@ class Writing(Base):
         caps = store.capabilities
         sync = store.open()
         probe = store.probe(sync, "probe", "a/")
+
         async with sync:
             await sync.ready(60)
             revision = await sync.put("a/1", b"1")
             txn = sync.txn().put("a/2", b"2").delete("a/1").if_revision("a/3", 5).put("a/4", b"4")
+
             if not (caps.cas and caps.transactions):
                 with pytest.raises(UnsupportedOption):
                     await txn.commit()
@@ -206,6 +208,7 @@ class Writing(Base):
                 with pytest.raises(Conflict) as caught:
                     await txn.commit()
                 assert caught.value.key == "a/3"
+
             assert [kv.key async for kv in sync.list("a/")] == ["a/1"]
             if caps.cas and caps.transactions:
                 assert revision is not None
@@ -218,6 +221,7 @@ class Writing(Base):
                 )
             else:
                 await sync.put("a/2", b"2")
+
             await eventually(lambda: probe.state == {"a/1": b"1", "a/2": b"2"})
         assert sorted(key for key, _ in probe.seen) == ["a/1", "a/2"]
 
@@ -229,6 +233,7 @@ class Writing(Base):
         probe = store.probe(sync, "probe", "a/")
         async with sync:
             await sync.ready(60)
+
             if not caps.ttl:
                 with pytest.raises(UnsupportedOption):
                     await sync.put("a/1", b"1", ttl=ttl)
@@ -236,23 +241,29 @@ class Writing(Base):
                     await sync.txn().put("a/1", b"1", ttl=ttl).commit()
                 assert await sync.get("a/1") is None
                 return
+
             await sync.put("a/kept", b"short", ttl=ttl)
             await sync.put("a/kept", b"for good")
             await sync.put("a/1", b"1", ttl=ttl)
+
             while not caps.every_value and ("a/1", b"1") not in probe.seen:
                 # on a busy machine it has ended before the source, which tells the
                 # latest value only, has read it
                 await asyncio.sleep(ttl)
                 ttl *= 2
                 await sync.put("a/1", b"1", ttl=ttl)
+
             await eventually(lambda: ("a/1", b"1") in probe.seen)
             while await sync.get("a/1") is not None:  # noqa: ASYNC110 - the last of several puts may live on
                 await asyncio.sleep(ttl)
+
             await eventually(lambda: probe.state == {"a/kept": b"for good"}, 20 * ttl + 10)
             last = probe.changes[-1].changes[-1]
             assert (last.op, last.key, last.prev and last.prev.raw) == (Op.DELETE, "a/1", b"1")
+
             # the second write took the time limit away
             assert await sync.get("a/kept") is not None
+
             wrong: Any
             for wrong in (0, -1, float("nan"), "soon"):
                 with pytest.raises(UsageError):
@@ -285,6 +296,7 @@ class Writing(Base):
     @scenario(writes=True)
     async def test_g10_unusual_keys_and_values_come_back_as_they_were(self, store: Store) -> None:
         caps = store.capabilities
+
         wanted = {f"k/{key}": key.encode() for key in ODD_KEYS}
         wanted |= {
             "v/empty": b"",
@@ -292,22 +304,27 @@ class Writing(Base):
             "v/all": bytes(range(256)),
             "v/large": bytes(i * i % 251 for i in range(1024)) * (MEGABYTE // 1024),
         }
+
         sync = store.open()
         probe, single = (
             store.probe(sync, "probe", "k/", "v/"),
             store.probe(sync, "single", keys=["k/鍵"]),
         )
+
         async with sync:
             await sync.ready(60)
             await fill(sync, wanted, caps)
             await eventually(lambda: probe.state == wanted)
             await eventually(lambda: single.state == {"k/鍵": "鍵".encode()})
+
             for key, value in wanted.items():
                 kept = await sync.get(key)
                 assert kept is not None, key
                 assert kept.raw == value
+
             listed = [kv.key async for kv in sync.list("k/")]
             assert listed == sorted(f"k/{key}" for key in ODD_KEYS)
+
         # the same by a RESYNC
         again = store.open()
         probe = store.probe(again, "probe", "k/", "v/")

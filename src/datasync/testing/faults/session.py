@@ -51,26 +51,33 @@ class FaultySession(Session):
     ) -> None:
         self._store = store
         self._history = history
+
         self._scopes = list(scopes)
         self._wanted = Scopes(scopes)
         self._at = [0] * store.partitions if resume is None else list(resume.at)
+
         # fuzzy: up to which key a chunk reached, and where the log was then
         self._reads: list[tuple[str, int]] = []
         self._read_scopes = Scopes()
+
         self._due: list[Due] = []
         self._bookmark = False
         self._cut: tuple[int, BaseException] | None = None
+
         self._error: BaseException | None = None
         self._closed = False
         self._handing = False
+
         self._taken = 0 if resume is None else min(resume.at)
         """How much of the log the engine has taken over."""
         self._moved = asyncio.Event()
         self._wakeup = asyncio.Event()
+
         self._fresh = resume is None
         self._known = Scopes(scope for scope in scopes if scope not in added)
         self._hurried = len(store.log) if added else 0
         """Up to where the log is shown though the source lags behind."""
+
         if self._fresh or added:
             self._due.append(Due(scopes if self._fresh else added))
         self._frames: Iterator[Frame | None] = self._make()
@@ -210,14 +217,18 @@ class FaultySession(Session):
 
     def _snapshot(self, due: Due) -> Iterator[Frame]:
         store, scopes, wanted = self._store, due.scopes, Scopes(due.scopes)
+
         began = len(store.log)
         revision = self._revision()
         replies = [] if due.reply is None else [due.reply]
+
         for logged in store.log[:began]:
             if logged.replies and any(key in wanted for key, _ in logged.changes):
                 replies += filter(None, [logged.take(self)])
+
         items = store.under(wanted)
         yield SnapshotBegin(list(scopes))
+
         if store.capabilities.snapshot == "exact":
             for start in range(0, len(items), store.chunk):
                 yield SnapshotChunk(items[start : start + store.chunk])
@@ -228,6 +239,7 @@ class FaultySession(Session):
                 self._reads.append((last, len(store.log)))
                 yield SnapshotChunk(items)
             self._reads.append(("\U0010ffff", len(store.log)))
+
         self._known = Scopes((*self._known, *scopes))
         yield SnapshotEnd(
             self._position(), revision, store.history, _all(replies), due.same_history
@@ -241,10 +253,12 @@ class FaultySession(Session):
             behind = [number for number, at in enumerate(self._at) if at < shown]
             if not behind:
                 return None
+
             number = behind[0] if len(behind) == 1 else store.rng.choice(behind)
             at = self._at[number]
             self._at[number] += 1
             logged = store.log[at]
+
             changes = [change for change in logged.changes if self._shows(at, number, change[0])]
             if changes:
                 reply = logged.take(self)
@@ -252,6 +266,7 @@ class FaultySession(Session):
                 return Commit(
                     self._position(), shown, changes, _all([] if reply is None else [reply])
                 )
+
             # by a snapshot to come
             expected = any(key in self._wanted for key, _ in logged.changes)
             if logged.replies and not expected and (reply := logged.take(self)) is not None:

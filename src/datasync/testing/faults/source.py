@@ -91,8 +91,10 @@ class FaultySource(FaultyStore, Source):
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         await self.answer()
         self.stumble("commit")
+
         changes: dict[str, bytes | None] = {}
         existed = []
+
         for operation in operations:
             match operation:
                 case Check(key, revision):
@@ -108,26 +110,32 @@ class FaultySource(FaultyStore, Source):
                     )
                     existed.append(any(known in self.state for known in keys))
                     changes.update(dict.fromkeys(keys))
+
         if len(changes) > 1 and not self.capabilities.transactions:
             raise UnsupportedOption(f"{self.name} has no transactions; write the keys one by one")
+
         verdict: asyncio.Future[Result] | None = None
         if reply:
             verdict = asyncio.get_running_loop().create_future()
             self._verdicts.add(verdict)
             verdict.add_done_callback(self._verdicts.discard)
+
         revision = self.write(changes, None if verdict is None else _settle(verdict))
+
         for operation in operations:
             if isinstance(operation, Put) and operation.ttl is not None:
                 record = self.state[operation.key]
                 asyncio.get_running_loop().call_later(
                     operation.ttl, self._expire, operation.key, record
                 )
+
         if self._lost_acknowledgements:
             self._lost_acknowledgements -= 1
             self.disconnect()
             raise OutcomeUnknown(
                 f"{self.name}: the connection died before the answer; read the key"
             )
+
         await self.pause(self.write_delay)
         return Committed(revision if self.capabilities.revisions else None, existed, verdict)
 

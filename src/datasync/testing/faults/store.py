@@ -147,11 +147,13 @@ class FaultyStore:
             raise UnsupportedOption(
                 "a FaultySource with fuzzy snapshots cannot resume; set resume=False"
             )
+
         self.name = name
         self.capabilities = capabilities
         self.chunk = chunk
         self.batch = batch
         self.delay = delay
+
         self.lag = 0.0
         """Seconds that sessions show a commit after it was acknowledged, unless
         they are asked to catch up."""
@@ -160,6 +162,7 @@ class FaultyStore:
         self.partitions = partitions if capabilities.order == "key" else 1
         self.bookmarks = bookmarks and capabilities.order == "total"
         self.rng = rng or random.Random(0)  # noqa: S311 - a schedule, no secret
+
         self.log: list[Logged] = []
         """The commits of the present history."""
         self.state: dict[str, tuple[bytes, int]] = {}
@@ -167,22 +170,28 @@ class FaultyStore:
         self.revision = 0
         self.replies: list[tuple[int, Result]] = []
         """The verdicts that came back for commits written with a reply, by revision."""
+
         self.opened = 0
         """How many sessions were opened so far."""
         self.widenings = Soon()
+
         self._observer = observer
         self._push = push
+
         self._histories = 1
         self._compacted = 0
         self._sessions: list[Follower] = []
+
         self._cut_next: tuple[int, BaseException] | None = None
         self._raising: list[tuple[Call, BaseException]] = []
         self._down: Exception | None = None
         self._lost_acknowledgements = 0
         self._verdicts: set[asyncio.Future[Result]] = set()
+
         self._hanging: asyncio.Event | None = None
         self._hanging_open: asyncio.Event | None = None
         self._users = 0
+
         if observer is not None:
             self.observe(observer)
         if values:
@@ -221,6 +230,7 @@ class FaultyStore:
         """
         if self.widenings.waiting:
             self.widenings.now()
+
         groups = (
             [changes] if self.capabilities.atomic else [{key: raw} for key, raw in changes.items()]
         )
@@ -231,6 +241,7 @@ class FaultyStore:
                     self.state.pop(key, None)
                 else:
                     self.state[key] = (raw, self._shown(self.revision))
+
             last = group is groups[-1]
             shown_at = asyncio.get_running_loop().time() + self.lag if self.lag > 0 else 0.0
             self.log.append(Logged(self.revision, tuple(group.items()), shown_at))
@@ -238,6 +249,7 @@ class FaultyStore:
                 self.log[-1].asks(reply, self._sessions)
             if self._observer is not None:
                 self._observer.committed(self.name, group, self._shown(self.revision))
+
         revision = self.revision  # handlers that are woken may write as well
         if self.lag > 0:
             asyncio.get_running_loop().call_later(self.lag, self._show, self.log[-len(groups) :])

@@ -66,6 +66,7 @@ def mutated(rng: random.Random, data: bytes, tokens: Sequence[bytes] = ()) -> by
     for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
         at = rng.randrange(len(made) + 1)
         end = min(len(made), at + rng.choice([1, 1, 2, 4, 8, 100]))
+
         match rng.randrange(9):
             case 0 if at < len(made):
                 made[at] ^= 1 << rng.randrange(8)
@@ -88,4 +89,5 @@ def mutated(rng: random.Random, data: bytes, tokens: Sequence[bytes] = ()) -> by
                 made[at:at] = rng.choice(tokens)
             case _:
                 pass
+
     return bytes(made)

@@ -90,13 +90,16 @@ async def _call(rng: random.Random, channel: grpc.aio.Channel) -> str:
     """One call with a few messages: how it ends."""
     method = rng.choice(list(_METHODS))
     call: Any = channel.stream_stream(method)()
+
     try:
         many = rng.choice([0, 1, 1, 1, 2, 5])
         for _ in range(many if method.endswith(_STREAMS) else 1):
             made = _message(rng, _METHODS[method]).SerializeToString()
             await call.write(mutated(rng, made) if rng.random() < 0.4 else made)
+
         if rng.random() < 0.9:
             await call.done_writing()
+
         async with asyncio.timeout(_PATIENCE):
             while await call.read() is not grpc.aio.EOF:
                 pass
@@ -109,8 +112,10 @@ async def _call(rng: random.Random, channel: grpc.aio.Channel) -> str:
         code, details = await call.code(), await call.details()
     finally:
         call.cancel()
+
     if details == "Internal error from Core":
         return "ended early"  # so the client says where it has more to send
+
     if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
         raise Finding(f"{method} ends with {code}: {details}")
     if not (details or "").isprintable():
@@ -133,11 +138,13 @@ async def _frames(rng: random.Random, port: int) -> str:
                 + stream.to_bytes(4, "big")
                 + body
             )
+
         writer.write(
             mutated(rng, _PREFACE + b"".join(frames))
             if rng.random() < 0.3
             else _PREFACE + b"".join(frames)
         )
+
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while await reader.read(1 << 16):
@@ -146,6 +153,7 @@ async def _frames(rng: random.Random, port: int) -> str:
         pass  # a reset is an answer too
     finally:
         writer.transport.abort()
+
     return "frames"
 
 

@@ -214,6 +214,7 @@ async def _use(rng: random.Random, path: Path) -> str:
             names.append(outcome.name)
     finally:
         await source.aclose()
+
     return first_of(names)
 
 
