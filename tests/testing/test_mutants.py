@@ -215,7 +215,7 @@ MISTAKES = [
         "syncbase/core.py",
         "changes = layer.complete.keep(changes)",
         "changes = self._needed().keep(changes)",
-        start=23_950,
+        start=23_980,
     ),
     Mistake(
         "what a session adds stands where its snapshot was read, not where the rest does",
@@ -299,6 +299,7 @@ MISTAKES = [
         "syncbase/delivery.py",
         "            case _:  # ACK, READER\n",
         "            case Wait.ACK:\n                pass\n            case _:\n",
+        start=90,
     ),
     Mistake(
         "a stream that nobody reads is never overdue",
@@ -324,6 +325,7 @@ MISTAKES = [
         "syncbase/subscriber.py",
         "        self.skipped = skipped\n        if skipped",
         "        self.skipped = skipped if self.skipped is not Skipped.READER else self.skipped\n        if skipped",
+        start=170,
     ),
     Mistake(
         "a watch whose source was lost stays passed by",
@@ -338,6 +340,7 @@ MISTAKES = [
         "syncbase/delivery.py",
         "        self._wait(sub, Wait.ACK, seconds)",
         "        pass",
+        start=90,
     ),
     Mistake(
         "no reader is waited for",
@@ -362,7 +365,7 @@ MISTAKES = [
         "syncbase/delivery.py",
         "        self._stop_waiting(sub)\n        if sub.skipped is Skipped.HANDLER:\n",
         "        if sub.skipped is Skipped.HANDLER:\n",
-        start=350,
+        start=370,
     ),
     Mistake(
         "a reader is waited for though it asks",
