@@ -197,6 +197,12 @@ MISTAKES = [
         "if False:",
     ),
     Mistake(
+        "parts of what failed for good are waited for",
+        "facts.py",
+        "waits(node) or has_leaving(node) or has_stuck_parent(node)",
+        "waits(node) or has_leaving(node)",
+    ),
+    Mistake(
         "something is made on account of what may have gone",
         "planner.py",
         "doubt = self.graph.doubt_of(slot) if quiet and needed else None",

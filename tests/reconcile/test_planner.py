@@ -701,6 +701,21 @@ def test_what_failed_for_good_meets_the_needs_that_it_meets_as_it_is() -> None:
     assert carry_out(plan) == ["create route"]
 
 
+def test_nobody_waits_for_the_parts_of_what_failed_for_good() -> None:
+    plan = planner()
+    plan.put("if", Value(0, parts=(("if/x", value(0)),)))
+    carry_out(plan)
+    plan.put("if", Value(1, parts=(("if/x", value(1)),)))
+    (op,) = plan.start()
+    plan.failed(op, "no such device", 0.0, permanent=True)
+
+    plan.put("route", value(0, Needs.under("if/")))
+    assert carry_out(plan) == ["create route"]
+
+    plan.put("if", Value(2, parts=(("if/x", value(1)),)))
+    assert carry_out(plan) == ["update if", "update if/x"]
+
+
 def test_nothing_is_made_on_what_may_have_gone_with_what_may_have_gone() -> None:
     plan = planner(can_retrieve=True)
     plan.put("if", value())

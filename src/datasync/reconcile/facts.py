@@ -84,9 +84,14 @@ def is_stuck(node: Node) -> bool:
     return node.trouble is not None and node.trouble.permanent
 
 
+def has_stuck_parent(node: Node) -> bool:
+    """Whether it is a part of something that failed for good, and so says nothing new of it."""
+    return node.family is not None and any(map(is_stuck, node.family.parents))
+
+
 def is_held_up(node: Node) -> bool:
     """Whether it stays as it is for now, though it is to change."""
-    return waits(node) or has_leaving(node)
+    return waits(node) or has_leaving(node) or has_stuck_parent(node)
 
 
 def is_at_rest(node: Node) -> bool:

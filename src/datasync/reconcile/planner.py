@@ -197,6 +197,11 @@ class Planner(Discovery):
             self._candidates[node] = None
         self._enter(node)
 
+        if node.family is not None:
+            for part in node.family.parts:
+                if part.next is Verb.UPDATE:  # it may be held up, or no more
+                    self._wake(part)
+
     def _intent(self, node: Node) -> Verb | None:
         """What would have to be done, were it its turn."""
         if node.kind is None or node.kind in self._unread:

@@ -50,10 +50,13 @@ ONCE_BAD = (
     # another value was stored while the operation ran that failed for good
     Game(452, 60, worse=True),
     # what had failed for good held up what it stood on, and was to have no more
-    Game(193, 60, more=False, worse=True),
+    Game(944, 60, worse=True),
     # what had failed for good met no needs that its old value meets
     Game(101700, 150, worse=True, crash_at=0),
     Game(202599, 150, more=False, worse=True),
+    # its parts, that were to change with it, were waited for
+    Game(201280, 150, worse=True, crash_at=130),
+    Game(210044, 150, worse=True, crash_at=44),
 )
 """Games that ended badly before the planner was mended."""
 
@@ -119,7 +122,7 @@ class Play:
                 ["store", "start", "finish", "crash", "drift", "wait", "read"],
                 [6, 8, 10, 0.4, 1, 2, 0.6],
             )[0]
-            if self.more is not None and name in ("drift", "read"):
+            if (self.more or self.worse) and name in ("drift", "read"):
                 self.start()  # as the reconciler does, before anything that is found is told
             getattr(self, name)()
         self.settle()
