@@ -519,7 +519,8 @@ class Graph:
         """One with which all may have gone that a need is met by."""
         if isinstance(slot, Node):
             return self.doubt(slot)
-        ready = (one for one, bits in slot.members.items() if bits & READY)  # type: ignore[attr-defined]
+        assert isinstance(slot, Choice)
+        ready = (one for one, bits in slot.members.items() if bits & READY)
         return self._doubt_of_all(ready)
 
     def doubt_beside(self, node: Node) -> Node | None:

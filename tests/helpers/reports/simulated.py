@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
 
 from datasync import (
     Backoff,
     DataSync,
-    Disconnected,
     Event,
     HistoryLost,
     NotApplied,
@@ -26,10 +24,9 @@ from datasync import (
     Verdict,
 )
 from datasync.errors import DataSyncError
-from datasync.forwarding import ForwardingSource
 from datasync.reports.form import Digest, Place, decode_progress, decode_record, digest_of
-from datasync.source import Committed, Operation
 from datasync.testing import FaultySource
+from datasync.testing.contract.reporting import Muted
 from datasync.testing.simulation.loop import run_simulated
 from datasync.testing.simulation.schedule import PROFILES
 from datasync.testing.simulation.sync import SimulatedSync
@@ -44,17 +41,6 @@ _PATIENCE = 60.0
 _LIMIT = 900.0
 
 
-class Mortal(ForwardingSource):
-    """The store as one life of an agent has it: once that is dead nothing is written any more."""
-
-    dead = False
-
-    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        if self.dead:
-            raise Disconnected("it is dead")
-        return await super().commit(operations, reply=reply)
-
-
 class Agent:
     """An agent that dies and comes back; what it applied in any life is known."""
 
@@ -64,14 +50,14 @@ class Agent:
         self.good = False
         self._store = store
         self._rng = rng
-        self._source: Mortal | None = None
+        self._source: Muted | None = None
         self._sync: DataSync | None = None
 
     async def live(self) -> None:
         """Begin a life, unless it lives."""
         if self._sync is not None:
             return
-        self._source = Mortal(self._store)
+        self._source = Muted(self._store)
         self._sync = SimulatedSync(
             self._source, rng=self._rng, report_to=PLACE.prefix, agent=self.name, retry=_QUICK,
             reconnect=_QUICK, ack_timeout=1.0, resync_timeout=1.0, retries=3, ping_interval=0.5,
@@ -85,7 +71,7 @@ class Agent:
         sync, self._sync = self._sync, None
         if sync is not None:
             assert self._source is not None
-            self._source.dead = not in_order
+            self._source.mute = not in_order  # once it is dead nothing is written any more
             await sync.aclose()
 
     async def _apply(self, event: Event[bytes]) -> None:

@@ -32,7 +32,7 @@ from datasync.testing.contract.probe import Probe
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
 
-__all__ = ["Readers", "Reporting", "not_applied"]
+__all__ = ["Muted", "Readers", "Reporting", "not_applied"]
 
 STATUS = "status/"
 ASK = Reports(STATUS, timeout=60)
