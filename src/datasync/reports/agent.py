@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -61,8 +58,7 @@ class Reporter:
             self._watch_tickets(self._answering, to, options)
         self._to = to
         self._options = options
-        self._rng = random.Random()  # noqa: S311 - for jitter
-        self._instance = uuid.uuid4().hex
+        self._instance = ""
         self._rival: str | None = None
         self._records: dict[str, bytes] | None = None
         """What lies there of our open keys, by name; None where that has to be read first."""
@@ -85,6 +81,7 @@ class Reporter:
         """Report from now on."""
         if self._to.own:
             self._to.source.attach(status)
+        self._instance = self._engine.new_identity()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._run(), name="datasync reports"))
         if self._answering is not None:
@@ -155,47 +152,47 @@ class Reporter:
                 if failures.bit_count() == 1:
                     what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
                     log.warning("%s: cannot answer: %s", self._to.source.name, what)
-                await asyncio.sleep(self._options.reconnect.delay(failures, self._rng))
+                await asyncio.sleep(self._options.reconnect.delay(failures, self._engine.rng))
                 continue
             failures = 0
             answering.written()
 
     async def _changed(self) -> None:
         """Wait until the engine was told of anything, or a sign of life is due."""
-        left = self._written_at + _RENEW - time.monotonic()
+        left = self._written_at + _RENEW - self._engine.now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await self._engine.turn()
 
     async def _wait_after(self, error: Exception) -> None:
         if isinstance(error, Conflict):  # another one by this name, or a write of ours came late
-            await asyncio.sleep(_PAUSE * (1 + 4 * self._rng.random()))
+            await asyncio.sleep(_PAUSE * (1 + 4 * self._engine.rng.random()))
             return
         self._failures += 1
         if self._failures.bit_count() == 1:
             what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
             log.warning("%s: cannot report: %s", self._to.source.name, what)
-        await asyncio.sleep(self._options.reconnect.delay(self._failures, self._rng))
+        await asyncio.sleep(self._options.reconnect.delay(self._failures, self._engine.rng))
 
     async def _report(self, *, stopped: bool = False) -> bool:
         """Write what is new. Whether there was anything."""
         if self._records is None:
             await self._read()
         assert self._records is not None
-        began = time.perf_counter()
+        began = self._engine.now()
         picture = self._standing.picture()
         records = self._wanted(picture)
         operations = self._steps(self._records, records)
         progress = self._progress(picture, stopped=stopped)
-        self._took = time.perf_counter() - began
-        due = time.monotonic() >= self._written_at + _RENEW
+        self._took = self._engine.now() - began
+        due = self._engine.now() >= self._written_at + _RENEW
         if not (operations or due or self._differs(progress)):
             return False
 
         self._records = None  # until it is known that all of it was done
         await self._write(operations, encode(progress))
         self._records, self._before = records, progress
-        self._written_at = time.monotonic()
+        self._written_at = self._engine.now()
         return True
 
     async def _write(self, records: list[Operation], progress: bytes) -> None:
@@ -277,7 +274,7 @@ class Reporter:
         return Progress(
             agent=self._to.agent,
             instance=self._instance,
-            time=time.time(),
+            time=self._engine.wall(),
             lease=LEASE,
             open=self._digest.value,
             layers=picture.layers,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -64,7 +63,7 @@ class Answering:
 
     async def handle(self, event: Event[bytes]) -> None:
         """What the watch of the tickets is given."""
-        now = asyncio.get_running_loop().time()
+        now = self._engine.now()
         if not isinstance(event, ChangeEvent):
             self._open.clear()
             self._deadlines.clear()
@@ -109,7 +108,7 @@ class Answering:
             return
         self._deadlines[number] = ticket.deadline
         asked = ticket.keys and (ticket.agents is None or self._agent in ticket.agents)
-        over = time.time() > ticket.deadline + KEPT
+        over = self._engine.wall() > ticket.deadline + KEPT
         if asked and not over and number not in self._answered:
             # by our own clock: that of the writer may differ
             self._open[number] = _Asked(ticket, revision, now + ticket.timeout)
@@ -120,7 +119,7 @@ class Answering:
         self._answered.discard(number)
 
     def _answers(self) -> Iterator[Operation]:
-        now = asyncio.get_running_loop().time()
+        now = self._engine.now()
         for number, asked in self._open.items():
             for key, digest in asked.ticket.keys.items():
                 if key not in asked.said:
@@ -150,12 +149,12 @@ class Answering:
         return said
 
     def _swept(self) -> Iterator[Operation]:
-        now = time.time() - KEPT
+        now = self._engine.wall() - KEPT
         for number in [number for number, until in self._deadlines.items() if until < now]:
             self._forget(number)
             yield Delete(self._place.ticket(number))
             yield Delete(self._place.answers(number) + self._agent)
 
     def _patience(self) -> float:
-        now = asyncio.get_running_loop().time()
+        now = self._engine.now()
         return min((asked.until - now for asked in self._open.values()), default=_SWEEP)

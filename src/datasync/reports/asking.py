@@ -7,8 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -137,7 +135,7 @@ class Asking:
         self._source = source
         self._root = keys.root
         self._place = place
-        self._writer = uuid.uuid4().hex
+        self._writer = engine.new_identity()
         self._numbers = itertools.count(1)
         self._agents: dict[str, Progress] = {}
         self._questions: dict[str, _Question] = {}
@@ -151,13 +149,14 @@ class Asking:
         """Write, and wait for what agents make of it. Raises `NotApplied`, `NotReady`,
         `UsageError`, and what a write raises.
         """
-        until = asyncio.get_running_loop().time() + reports.timeout
+        until = self._engine.now() + reports.timeout
         written = self._written(operations)
         await self._know_agents(until, reports)
         asked, absent = self._whom(reports)
         question = _Question(asked, absent, reports.agents)
         number = f"{self._writer}/{next(self._numbers)}"
-        ticket = Ticket(written, reports.timeout, time.time() + reports.timeout, agents=asked)
+        deadline = self._engine.wall() + reports.timeout
+        ticket = Ticket(written, reports.timeout, deadline, agents=asked)
 
         self._questions[number] = question
         try:
@@ -238,7 +237,8 @@ class Asking:
 
     def _whom(self, reports: Reports) -> tuple[list[str], dict[str, str]]:
         """Who is asked, and of the others that were named why they are not there."""
-        trouble = {name: _absence(progress) for name, progress in self._agents.items()}
+        now = self._engine.wall()
+        trouble = {name: _absence(progress, now) for name, progress in self._agents.items()}
         alive = [name for name, why in trouble.items() if not why]
         if isinstance(reports.agents, str):
             return sorted(alive), {}
@@ -327,9 +327,9 @@ def _accepted(answer: Answer) -> bool:
     return all(said.verdict == Verdict.ACCEPTED.value for said in answer.keys.values())
 
 
-def _absence(progress: Progress) -> str:
+def _absence(progress: Progress, now: float) -> str:
     """Why an agent is not there; empty where it is."""
     if progress.stopped:
         return "it was closed"
-    late = time.time() - progress.time
+    late = now - progress.time
     return f"no sign of life for {late:.0f} s" if late > progress.lease else ""

@@ -67,15 +67,18 @@ class Engine:
     ) -> None:
         self._sources = [source for source, _, _ in sources]
         self._options = options
-        self._rng = rng or random.Random()  # noqa: S311 - for jitter
-        self._wall = wall
+        # those of the system, for processes that are forked behind this would draw the same ones
+        self.rng = rng or random.SystemRandom()
+        """Random numbers, also for what is built upon this."""
+        self.wall = wall
+        """Unix time, likewise."""
         self.layers = [
             Layer(index, name, source.capabilities, optional=optional)
             for index, (source, name, optional) in enumerate(sources)
         ]
 
         lock = threading.RLock()  # reentrant, for a signal handler may read a view, too
-        self._core = Core(self.layers, options, self._now, wall, self._rng, lock)
+        self._core = Core(self.layers, options, self.now, wall, self.rng, lock)
         self._delivery = self._core.delivery
         self._requests = self._core.requests
         self._timers = self._core.delivery.timers.heap
@@ -115,7 +118,7 @@ class Engine:
             sub.runner.start()
         self.drain()
         self._feeds = [
-            Feed(source, layer, self._core, self._options, self._rng, self._wall, self.drain)
+            Feed(source, layer, self._core, self._options, self.rng, self.wall, self.drain)
             for source, layer in zip(self._sources, self.layers, strict=True)
         ]
         self._tasks = [
@@ -245,12 +248,12 @@ class Engine:
         if self.closed:
             return
         self._take_released()
-        began = self._now()
+        began = self.now()
         if began < self._narrow_at:
             self._narrowing = self._loop.call_at(self._narrow_at, self._narrow)
             return
         self._core.narrow()
-        self._narrow_at = began + _NARROW_PAUSE * (self._now() - began)
+        self._narrow_at = began + _NARROW_PAUSE * (self.now() - began)
         self.drain()
 
     def _take_released(self) -> None:
@@ -292,7 +295,7 @@ class Engine:
         if not self._feeds:
             return not_started(self.layers, self._core.subscribers, closed=self.closed)
         # from the clock to Unix time
-        return status_of(self._feeds, self._core.subscribers, self._wall() - self._now())
+        return status_of(self._feeds, self._core.subscribers, self.wall() - self.now())
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -373,14 +376,23 @@ class Engine:
         self._core.delivery.tracing = tracing
         self.look_on(tracing)
 
+    def now(self) -> float:
+        """The clock of its loop, in seconds."""
+        assert self._loop is not None
+        return self._loop.time()
+
     def stand(self) -> Standing:
         """Keep note, from now on, of what is known of the outcomes; to be called once."""
         from datasync.syncbase.standing import Standing  # hashes, which few need
 
-        standing = Standing(self._core, self._wall)
+        standing = Standing(self._core, self.wall)
         self._delivery.witness = standing
         self.look_on(standing)
         return standing
+
+    def new_identity(self) -> str:
+        """A name that nobody else has."""
+        return f"{self.rng.getrandbits(128):032x}"
 
     def stand_down(self, standing: Standing) -> None:
         """Keep such note no longer; G9: it leads to the core, and the core to it."""
@@ -602,16 +614,12 @@ class Engine:
         # G7: while the loop was busy with something else no handler went on, nor was heard: it has
         # as long again
         assert self._loop is not None
-        self._timer = self._loop.call_later(self._now() - when, self._tick)
+        self._timer = self._loop.call_later(self.now() - when, self._tick)
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
         self._core.delivery.tick()
         self.drain()
-
-    def _now(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()
 
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
