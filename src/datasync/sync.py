@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -605,7 +604,7 @@ class DataSync:
 
         prefix: ends in a slash, as "status/".
 
-        Raises `BadPrefix`; `UsageError` where this DataSync reports there itself; `WatchClosed`.
+        Raises `BadPrefix`, `WatchClosed`.
         """
         from datasync.reports.form import Place  # hashes, which few need
         from datasync.reports.reader import follow
@@ -613,9 +612,8 @@ class DataSync:
         self._life.check()
         self._keys.check_prefix(prefix)
         place = Place(prefix)
-        names = (f"reports of {prefix or 'everybody'}{'*' * count}" for count in itertools.count())
-        name = next(name for name in names if name not in self._watches)
-        return follow(self.watch(name, place.all_progress, place.all_open), place)
+        watch = self._register_aside(f"reports at {prefix}", [place.all_progress, place.all_open])
+        return follow(watch, place)
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go:
@@ -652,26 +650,47 @@ class DataSync:
         scopes = scopes_of(prefixes, given["keys"], self._keys)
         check_shown(kinds or (), scopes, repr(name))
 
-        sub = Subscriber(
-            Spec(
-                name,
-                types.decode,
-                options.backlog,
-                options.ack_timeout,
-                options.resync_timeout,
-                options.retries,
-                options.retry,
-            ),
-            scopes,
-            after=[self._find(other) for other in ([after] if isinstance(after, str) else after)],
-        )
-
-        sub.runner = runner_for(sub, self._engine, handler)
-        watch: Watch[Any] = Watch(self._engine, sub, types, self._life, self._keys, self._forget)
-
+        others = [self._find(other) for other in ([after] if isinstance(after, str) else after)]
+        watch = self._made(name, scopes, types, handler, options, after=others)
         self._watches[name] = watch
-        self._engine.add(sub)
+        self._engine.add(watch._sub)
         return watch
+
+    def _register_aside(
+        self, name: str, scopes: Sequence[str], handler: Handler[bytes] | None = None
+    ) -> Watch[bytes]:
+        """Register a watch that serves datasync itself, and is none of the application's."""
+        options = self._options
+        types = ValueTypes.of(bytes, None, options.codec, self._keys)
+        watch = self._made(name, scopes, types, handler, options, aside=True)
+        self._engine.add(watch._sub)
+        return watch
+
+    def _made(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        types: ValueTypes,
+        handler: Handler[Any] | None,
+        options: Options,
+        *,
+        after: Sequence[Subscriber] = (),
+        aside: bool = False,
+    ) -> Watch[Any]:
+        """A watch that is not registered yet."""
+        spec = Spec(
+            name,
+            types.decode,
+            options.backlog,
+            options.ack_timeout,
+            options.resync_timeout,
+            options.retries,
+            options.retry,
+            aside,
+        )
+        sub = Subscriber(spec, scopes, after=after)
+        sub.runner = runner_for(sub, self._engine, handler)
+        return Watch(self._engine, sub, types, self._life, self._keys, self._forget)
 
     def _report(self, report_to: str | Source, agent: str | None) -> None:
         """Report from the start on. Raises what `report_to=` and `agent=` may raise."""
@@ -684,7 +703,9 @@ class DataSync:
         if to.watched:
             self._keys = msgspec.structs.replace(self._keys, reports=to.place.prefix)
         layer = self._writer.targets[0][1] if self._writer.targets else None
-        self._reporter = Reporter(self._engine, to, self._options, self._keys.root, layer)
+        self._reporter = Reporter(
+            self._engine, to, self._options, self._keys.root, layer, self._register_aside
+        )
 
     async def _ask(self, operations: Sequence[Operation], reports: Reports) -> Committed:
         """Write, and ask agents that report in the same store what became of it."""
@@ -695,13 +716,8 @@ class DataSync:
         asking = self._asking.get(prefix)
         if asking is None:
             self._keys.check_prefix(prefix)
-
-            def register(prefixes: Sequence[str], handler: Handler[bytes]) -> None:
-                name, options = f"answers at {prefix}", WatchOptions(keys=(), after=())
-                self._register(name, prefixes, bytes, None, handler, options)
-
             source, place = self._writer.targets[0][0], Place(prefix)
-            asking = Asking(self._engine, source, self._keys, place, register)
+            asking = Asking(self._engine, source, self._keys, place, self._register_aside)
             self._asking[prefix] = asking
         return await asking.commit(operations, reports)
 

@@ -87,6 +87,7 @@ class Bench:
         backlog: int = 100,
         stream: bool = False,
         idle: bool = True,
+        aside: bool = False,
     ) -> Subscriber:
         """Register one; `idle`: its handler asks at once for what there is."""
         sub = Subscriber(
@@ -98,6 +99,7 @@ class Bench:
                 resync_timeout=30.0,
                 retries=self._options.retries,
                 retry=self._options.retry,
+                aside=aside,
             ),
             scopes,
             after=after,

@@ -287,12 +287,3 @@ def test_a_watch_never_sees_the_reports_of_its_own(scope: str, memory_url: str) 
             with pytest.raises(UsageError, match="would see the reports"):
                 watch.add_prefix(scope)
     DataSync(source, label="vpp1", report_to="memory://elsewhere").watch("all", "")
-
-
-def test_reports_are_read_elsewhere(run: Run, memory_url: str) -> None:
-    async def main() -> None:
-        async with agent_of(memory_url) as agent:
-            with pytest.raises(UsageError, match="would see the reports"):
-                agent.reports("status/")
-
-    run(main())

@@ -310,15 +310,6 @@ def test_what_cannot_be_asked_is_said_before_anything_is_written(
     run(main())
 
 
-def test_an_agent_does_not_ask_itself(run: Run, memory_url: str) -> None:
-    async def main() -> None:
-        async with agent_of(memory_url) as agent:
-            with pytest.raises(UsageError, match="would see the reports"):
-                await agent.put("config/a", b"1", confirm=Reports("status/"))
-
-    run(main())
-
-
 def test_programs_without_asyncio_ask_as_well(memory_url: str) -> None:
     agent = blocking.DataSync(memory_url, label="vpp1", report_to="status/")
 

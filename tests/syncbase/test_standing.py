@@ -288,7 +288,7 @@ def test_watches_that_stand_aside_say_nothing() -> None:
     bench = Bench()
     standing = standing_of(bench)
     bench.watch("one", ["a/"])
-    standing.aside.add(bench.watch("tickets", ["status/tickets/"]))
+    bench.watch("tickets", ["status/tickets/"], aside=True)
     bench.start()
     before = standing.picture()
     bench.commit({"status/tickets/1": b"{}"})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from datasync.errors import Conflict, DataSyncError, WatchClosed
+from datasync.events import Event
 from datasync.options import Options
 from datasync.reports.answering import Answering
 from datasync.reports.destination import Destination
@@ -18,9 +20,7 @@ from datasync.source import Check, Delete, Operation, Put, Source
 from datasync.status import Status
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
-from datasync.syncbase.runners import runner_for
 from datasync.syncbase.standing import Picture
-from datasync.syncbase.subscriber import Spec, Subscriber
 from datasync.tasks import end_tasks
 from datasync.texts import in_one_line, logger
 
@@ -45,17 +45,26 @@ _PAGE = 1000
 class Reporter:
     """Writes as often as something has changed, at most a few times a second, and now and then as
     a sign of life. A store that is lost delays that, and nothing else.
+
+    register: makes the watch of the tickets, by a name, of these prefixes with this handler.
     """
 
     def __init__(
-        self, engine: Engine, to: Destination, options: Options, root: str, layer: Layer | None
+        self,
+        engine: Engine,
+        to: Destination,
+        options: Options,
+        root: str,
+        layer: Layer | None,
+        register: Callable[[str, Sequence[str], Callable[[Event[bytes]], Any]], object],
     ) -> None:
         self._engine = engine
         self._standing = engine.stand()
         self._answering: Answering | None = None
         if to.beside and layer is not None:
             self._answering = Answering(engine, self._standing, to, root, layer)
-            self._watch_tickets(self._answering, to, options)
+            name, scopes = f"tickets at {to.place.prefix}", [to.place.all_tickets]
+            register(name, scopes, self._answering.handle)
         self._to = to
         self._options = options
         self._instance = ""
@@ -127,16 +136,6 @@ class Reporter:
                 except WatchClosed:
                     return
             await asyncio.sleep(max(_PAUSE, _SHARE * self._took))
-
-    def _watch_tickets(self, answering: Answering, to: Destination, options: Options) -> None:
-        """Its own watch, of which reports say nothing, so that it is no circle."""
-        spec = Spec(
-            "tickets", _as_stored, options.backlog, options.ack_timeout, options.resync_timeout
-        )
-        sub = Subscriber(spec, [to.place.all_tickets])
-        sub.runner = runner_for(sub, self._engine, answering.handle)
-        self._standing.aside.add(sub)
-        self._engine.add(sub)
 
     async def _answer(self, answering: Answering) -> None:
         failures = 0
@@ -289,7 +288,3 @@ class Reporter:
         """Whether it says more than that the agent lives."""
         before = self._before
         return before is None or msgspec.structs.replace(before, time=progress.time) != progress
-
-
-def _as_stored(key: str, raw: bytes) -> bytes:
-    return raw

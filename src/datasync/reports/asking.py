@@ -120,7 +120,7 @@ class Asking:
     """Asks agents that report in one place, for one DataSync: by one watch, which is registered
     with the first question.
 
-    register: makes that watch, of these prefixes with this handler.
+    register: makes that watch, by a name, of these prefixes with this handler.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Asking:
         source: Source,
         keys: KeySpace,
         place: Place,
-        register: Callable[[Sequence[str], Callable[[Event[Any]], Any]], object],
+        register: Callable[[str, Sequence[str], Callable[[Event[bytes]], Any]], object],
     ) -> None:
         self._engine = engine
         self._source = source
@@ -143,7 +143,8 @@ class Asking:
         self._answered: list[tuple[str, list[str]]] = []
         self._tidying: asyncio.Task[None] | None = None
         self._closed = False
-        register([place.answers(self._writer), place.all_progress], self._handle)
+        scopes = [place.answers(self._writer), place.all_progress]
+        register(f"answers at {place.prefix}", scopes, self._handle)
 
     async def commit(self, operations: Sequence[Operation], reports: Reports) -> Committed:
         """Write, and wait for what agents make of it. Raises `NotApplied`, `NotReady`,

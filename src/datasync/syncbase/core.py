@@ -48,7 +48,7 @@ class Core:
         self.layers = list(layers)
         self.mirror = Mirror([layer.name for layer in layers], lock)
         self.subscribers: dict[Subscriber, None] = {}
-        """In the order of registration."""
+        """In the order of registration; those that stand aside too."""
         self.coverage = Coverage(self.layers)
         self.slowest = 0.0
         """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
@@ -75,6 +75,11 @@ class Core:
     def started(self) -> bool:
         """Whether the first state of all layers that the start waits for is known."""
         return self.coverage.started
+
+    @property
+    def watches(self) -> list[Subscriber]:
+        """Those of the application, in the order of registration."""
+        return [sub for sub in self.subscribers if not sub.aside]
 
     def watched(self, key: str) -> tuple[Subscriber, ...]:
         """The watches that a key concerns, in their order."""
@@ -480,7 +485,7 @@ class Core:
                 if not sub.mailbox.never_accepted and sub.mailbox.folded is not None:
                     sub.mailbox.folded.setdefault(diff[0], diff[1])
         if tally is not None:
-            for sub in self.subscribers:
+            for sub in self.watches:
                 tally.expected += 1
                 sub.mailbox.add_pending_vote(Vote(tally), self.delivery.seq, *self.delivery.newest)
                 if sub.is_overdue:

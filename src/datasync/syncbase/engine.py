@@ -275,7 +275,7 @@ class Engine:
             while awaited and not _is_awaited(awaited[0]):
                 awaited.popleft()
             if not awaited:
-                awaited.extend(filter(_is_awaited, core.subscribers))
+                awaited.extend(filter(_is_awaited, core.watches))
             return not awaited
 
         await self.wait_until(lambda: core.started and all_accepted() and core.views_filled)
@@ -288,14 +288,14 @@ class Engine:
 
     def awaited(self) -> list[str]:
         """The names of the watches that `ready` waits for."""
-        return [sub.name for sub in self._core.subscribers if _is_awaited(sub)]
+        return [sub.name for sub in self._core.watches if _is_awaited(sub)]
 
     def status(self) -> Status:
         """Where everything stands, as plain data."""
         if not self._feeds:
-            return not_started(self.layers, self._core.subscribers, closed=self.closed)
+            return not_started(self.layers, self._core.watches, closed=self.closed)
         # from the clock to Unix time
-        return status_of(self._feeds, self._core.subscribers, self.wall() - self.now())
+        return status_of(self._feeds, self._core.watches, self.wall() - self.now())
 
     # -- what is known -----------------------------------------------------------------------------
 
@@ -334,8 +334,8 @@ class Engine:
 
     @property
     def has_watches(self) -> bool:
-        """Whether any watch is registered."""
-        return bool(self._core.subscribers)
+        """Whether the application has registered any watch."""
+        return not all(sub.aside for sub in self._core.subscribers)
 
     def widen_now(self) -> None:
         """Let sources in this process bring what was registered in this turn of the loop."""
@@ -574,7 +574,7 @@ class Engine:
                 try:
                     runner = sub.runner
                     context = runner.context
-                    if tracing is not None:
+                    if tracing is not None and not sub.aside:
                         context = tracing.given(sub.name, event, context)
                     runner.deliver(event, context)
                 # G8: not of the handler; its event must not be left out for ever

@@ -75,8 +75,6 @@ class Standing:
         self._complete = False
         self._heard: list[tuple[Layer | None, int, int, Sequence[Diff]]] = []
         """Commits that were not looked at yet."""
-        self.aside: set[Subscriber] = set()
-        """Watches that apply nothing, and of which nothing is said."""
 
     # -- what the core tells -----------------------------------------------------------------------
 
@@ -114,7 +112,7 @@ class Standing:
 
     def picture(self) -> Picture:
         """How it stands now."""
-        subs = [sub for sub in self._core.subscribers if sub not in self.aside]
+        subs = self._core.watches
         self._take_heard()
         self._settle(subs)
         scopes = Scopes(scope for sub in subs for scope in sub.scopes).minimal()
@@ -149,7 +147,7 @@ class Standing:
     # -- within ------------------------------------------------------------------------------------
 
     def _watches_of(self, key: str) -> Sequence[Subscriber]:
-        return [sub for sub in self._core.watched(key) if sub not in self.aside]
+        return [sub for sub in self._core.watched(key) if not sub.aside]
 
     def _outcome_at(self, sub: Subscriber, key: str, digest: str | None) -> KeyOutcome | None:
         """What it said of the value of a key that is the newest one; None where it has not."""
@@ -170,12 +168,12 @@ class Standing:
         nothing: reports are such, our own and those of others, or two agents on one store would
         never come to rest.
         """
-        watched, aside, found = self._core.watched, self.aside, set()
+        watched, found = self._core.watched, set()
         for layer, seq, revision, diffs in reversed(self._heard):
             if layer in found:
                 continue
             # of nobody's key they are all
-            if any(not aside.issuperset(watched(diff[0])) for diff in diffs):
+            if any(not sub.aside for diff in diffs for sub in watched(diff[0])):
                 assert layer is not None
                 self._newest[layer] = seq, revision
                 found.add(layer)

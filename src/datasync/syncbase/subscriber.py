@@ -136,6 +136,9 @@ class Spec(msgspec.Struct, frozen=True):
     """Tries of a CHANGE before it becomes a RESYNC."""
     retry: Backoff = Backoff()
     """The waits between them."""
+    aside: bool = False
+    """It serves datasync itself, and applies nothing: nothing is said of it, nobody waits for it,
+    and what concerns it alone moves nothing that an agent reports."""
 
 
 class Trouble(msgspec.Struct):
@@ -298,6 +301,11 @@ class Subscriber:
     def name(self) -> str:
         """What it was registered as."""
         return self.spec.name
+
+    @property
+    def aside(self) -> bool:
+        """Whether it serves datasync itself, see `Spec`."""
+        return self.spec.aside
 
     @property
     def closed(self) -> bool:
