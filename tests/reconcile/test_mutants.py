@@ -220,6 +220,12 @@ MISTAKES = [
         "if isinstance(slot, Node) and self._is_part(node, slot)",
         "if isinstance(slot, Node)",
     ),
+    Mistake(
+        "what could not be read is taken not to be there",
+        "discovery.py",
+        "if any(is_uncertain(one) or one.kind in self._unread for",
+        "if any(is_uncertain(one) for",
+    ),
 ]
 
 

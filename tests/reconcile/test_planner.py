@@ -733,3 +733,32 @@ def test_nothing_is_made_on_what_may_have_gone_with_what_may_have_gone() -> None
     plan.retrieved(op, None)
     plan.due(10.0)
     assert carry_out(plan) == ["create if", "create address", "create route"]
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Needs.any_of("if/0", "bond/0", goes_with=True),
+        Needs.under("if/", goes_with=True),
+    ],
+)
+def test_what_goes_with_one_of_several_is_read_where_nobody_could_read_the_others(
+    need: Needs,
+) -> None:
+    things, bonds = Things("things", can_retrieve=True), Things("bonds", can_retrieve=True)
+    plan = Planner(lambda key: bonds if "bond" in key else things, lambda attempt: float(attempt))
+    for kind in (things, bonds):
+        plan.unread(kind, "not yet")
+    address = value(0, need)
+    plan.put("address", address)
+    found = {"if/0": Seen(value(), 1), "address": Seen(address, 2)}
+    plan.read(plan.begin_reading(), {things: found})
+    plan.still_unread(bonds, "no answer")
+
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.DELETE, "if/0")
+    plan.done(op)
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "address")
+    plan.retrieved(op, Seen(address, 2))
+    assert carry_out(plan) == ["delete address"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from datasync.reconcile.facts import is_wanted
+from datasync.reconcile.facts import is_uncertain, is_wanted
 from datasync.reconcile.goals import Goals
 from datasync.reconcile.operations import Seen, Trouble, Verb
 from datasync.reconcile.rules import Rules
-from datasync.reconcile.slots import ABSENT, Change, Node
+from datasync.reconcile.slots import ABSENT, Change, Choice, Node
 
 __all__ = ["Discovery"]
 
@@ -247,12 +247,22 @@ class Discovery(Goals):
         if node.op is not None or node.have is ABSENT:
             return
         self._outdate(node)
-        if node.kind is not None and node.kind.can_retrieve and self.graph.is_unsure(node):
+        if node.kind is not None and node.kind.can_retrieve and self._is_unsure(node):
             # something may be left that it stands on, and that nobody knows of
             self._doubt(node, Verb.DELETE, _GONE_ALONG)
         else:
             self._gone(node)
         self._wake(node)
+
+    def _is_unsure(self, node: Node) -> bool:
+        """Whether something may be there that it may stand on, and that nobody knows of."""
+        for slot in node.leans:
+            if self._unread and isinstance(slot, Choice) and slot.need.prefix is not None:
+                return True  # what lies under it has no name before it was read
+            members = self.graph.members(slot)
+            if any(is_uncertain(one) or one.kind in self._unread for one in members):
+                return True
+        return False
 
     def _doubt(self, node: Node, verb: Verb, why: str) -> None:
         """It has to be read before anything is done to it."""

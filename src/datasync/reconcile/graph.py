@@ -541,10 +541,6 @@ class Graph:
                 break
         return doubt
 
-    def is_unsure(self, node: Node) -> bool:
-        """Whether nobody knows what is left of something that it may stand on."""
-        return any(is_uncertain(member) for slot in node.leans for member in self.members(slot))
-
     # -- waiting -----------------------------------------------------------------------------------
 
     def park(self, node: Node, slot: Slot) -> None:

@@ -57,6 +57,8 @@ ONCE_BAD = (
     # its parts, that were to change with it, were waited for
     Game(201280, 150, worse=True, crash_at=130),
     Game(210044, 150, worse=True, crash_at=44),
+    # it went with one of several, and nobody could read the others
+    Game(811283, 150, worse=True, crash_at=131),
 )
 """Games that ended badly before the planner was mended."""
 
