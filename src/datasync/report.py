@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from datasync.errors import UsageError
+from datasync.source import Source
 
 __all__ = ["KeyReport", "LayerReport", "Report", "Reports", "WatchReport"]
 
@@ -108,13 +109,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """The agents that a writer asks what became of a write, with `confirm=Reports("status/")`: they
-    report in the same store.
+    """The agents that a writer asks what became of a write, with `confirm=Reports("status/")`.
 
     prefix: where they report, by the names of the writer.
     agents: their names; "all" (the default) for each that is alive, or "any": then the first that
         accepts is enough.
     timeout: seconds to wait for their answers; default 10.
+    at: the store that they report in, a URL or a `Source`; by default the one that is written to.
 
     Raises `UsageError`.
     """
@@ -122,8 +123,16 @@ class Reports(msgspec.Struct, frozen=True):
     prefix: str
     agents: str | Sequence[str] = "all"
     timeout: float = 10.0
+    at: str | Source | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.prefix, str) and "://" in self.prefix:
+            raise UsageError(
+                "Reports() takes a prefix; name another store by at=, as in Reports('status/', "
+                "at='sqlite:///reports.db')"
+            )
+        if not (self.at is None or isinstance(self.at, str | Source)):
+            raise UsageError(f"at= takes a URL or a Source, got {type(self.at).__name__}")
         if isinstance(self.agents, str):
             if self.agents not in ("all", "any"):
                 raise UsageError(f"agents= takes 'all', 'any' or a list; write [{self.agents!r}]")
@@ -131,3 +140,8 @@ class Reports(msgspec.Struct, frozen=True):
             raise UsageError("agents=[] asks nobody; name one, or leave it out to ask all")
         if not isinstance(self.timeout, int | float) or not 0 < self.timeout < float("inf"):
             raise UsageError(f"timeout must be a positive number of seconds, got {self.timeout!r}")
+
+    def __repr__(self) -> str:
+        # G11: a URL may hold a password
+        at = "" if self.at is None else ", at=..."
+        return f"Reports({self.prefix!r}, agents={self.agents!r}, timeout={self.timeout!r}{at})"

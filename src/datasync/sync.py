@@ -31,7 +31,7 @@ from datasync.syncbase.engine import Engine
 from datasync.syncbase.runners import runner_for
 from datasync.syncbase.subscriber import Spec, Subscriber
 from datasync.texts import logger
-from datasync.transports import load
+from datasync.transports import load, open_url
 from datasync.value_types import ValueTypes, check_shown, outermost
 from datasync.view import View
 from datasync.watch import Watch, Watches, scopes_of
@@ -143,7 +143,8 @@ class DataSync:
 
         self._sources = [source for source, _, _ in opened]
         self._writer.ask = self._ask
-        self._asking: dict[str, Asking] = {}
+        self._asking: dict[tuple[str, str | Source | None], Asking] = {}
+        self._stores: list[DataSync] = []
 
         self._reporter: Reporter | None = None
         if report_to is not None:
@@ -174,8 +175,11 @@ class DataSync:
             source.attach(self.status)
         async with closed_on_error(self.aclose):
             await self._engine.start()
+            for store in self._stores:
+                await store.start()
+                store._sources[0].attach(self.status)
             if self._reporter is not None:
-                self._reporter.start(self.status)
+                self._reporter.start()
 
     async def aclose(self) -> None:
         """End every task and close the sources, within `close_timeout` each;
@@ -205,13 +209,14 @@ class DataSync:
         finally:  # G9: they lead back here
             self._writer.ask = None
             self._asking.clear()
+            stores, self._stores = self._stores, []
+            await asyncio.gather(*(store.aclose() for store in stores))
 
     async def _engine_closed(self) -> None:
         try:
             await self._engine.aclose()
         finally:
-            own = [] if self._reporter is None else self._reporter.own_sources
-            await close_sources([*self._sources, *own], self._options.close_timeout)
+            await close_sources(self._sources, self._options.close_timeout)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -697,29 +702,52 @@ class DataSync:
         from datasync.reports.agent import Reporter  # hashes, which few need
         from datasync.reports.destination import Destination
 
-        sources = [layer.source for layer in self._layers if isinstance(layer.source, Source)]
+        given = [layer.source for layer in self._layers if isinstance(layer.source, Source)]
+        sources = list(zip(given, self._sources, strict=True))
         targets = [source for source, _ in self._writer.targets]
         to = Destination.of(report_to, agent, self._keys, sources, targets)
         if to.watched:
             self._keys = msgspec.structs.replace(self._keys, reports=to.place.prefix)
-        layer = self._writer.targets[0][1] if self._writer.targets else None
-        self._reporter = Reporter(
-            self._engine, to, self._options, self._keys.root, layer, self._register_aside
-        )
+
+        layers, register = self._engine.layers, self._register_aside
+        if to.elsewhere:
+            layer = layers[0] if len(layers) == 1 else None
+            register = self._elsewhere(to.source)._register_aside
+        else:
+            layer = layers[self._sources.index(to.source)]
+        self._reporter = Reporter(self._engine, to, self._options, self._keys.root, layer, register)
 
     async def _ask(self, operations: Sequence[Operation], reports: Reports) -> Committed:
-        """Write, and ask agents that report in the same store what became of it."""
+        """Write, and ask agents that report what became of it."""
+        asking = self._asking.get((reports.prefix, reports.at))
+        if asking is None:
+            asking = await self._begin_to_ask(reports.prefix, reports.at)
+        return await asking.commit(operations, reports)
+
+    async def _begin_to_ask(self, prefix: str, at: str | Source | None) -> Asking:
         from datasync.reports.asking import Asking  # hashes, which few need
         from datasync.reports.form import Place
 
-        prefix = reports.prefix
-        asking = self._asking.get(prefix)
-        if asking is None:
-            self._keys.check_prefix(prefix)
-            source, place = self._writer.targets[0][0], Place(prefix)
-            asking = Asking(self._engine, source, self._keys, place, self._register_aside)
-            self._asking[prefix] = asking
-        return await asking.commit(operations, reports)
+        self._keys.check_prefix(prefix)
+        written = source = self._writer.targets[0][0]
+        asks = self
+        if at is not None:
+            there = open_url(at) if isinstance(at, str) else at
+            if isinstance(at, str):
+                there.create = False  # where there is no store no agent reports
+            source = self._keys.seen(there)
+            asks = self._elsewhere(source)
+            await asks.start()
+        asking = self._asking[prefix, at] = Asking(
+            asks._engine, source, written, self._keys, Place(prefix), asks._register_aside
+        )
+        return asking
+
+    def _elsewhere(self, source: Source) -> DataSync:
+        """A DataSync for what reports need in another store, which is closed with this one."""
+        store = DataSync(Layer(source, optional=True), **msgspec.structs.asdict(self._options))
+        self._stores.append(store)
+        return store
 
     def _known(self, *, writable: bool) -> Known:
         make = load("datasync.serving.known:Known", "rest", "the status page")

@@ -43,7 +43,23 @@ def test_put_and_del_wait_for_agents(cli: Command, agent: blocking.DataSync) -> 
     assert cli("del", URL, "config/a", *ask, "--agents", "any").out == "deleted\n"
 
     assert "--confirm PREFIX" in cli("put", URL, "config/a", "1", "--agents", "any").error
+    assert "--confirm PREFIX" in cli("put", URL, "config/a", "1", "--at", URL).error
     assert "leave out --confirm" in cli("del", URL, "config/a", "--raw", "--confirm", "s/").error
+
+
+def test_put_asks_agents_that_report_in_another_store(cli: Command) -> None:
+    sync = blocking.DataSync(URL, label="vpp1", report_to="sqlite:///reports.db")
+
+    @sync.watcher("config/")
+    def config(event: blocking.Event[bytes]) -> None:
+        pass
+
+    with sync, blocking.DataSync("sqlite:///reports.db") as reader:
+        next(report for report in reader.reports(STATUS) if report.well)
+        ask = ["--label", "vpp1", "--confirm", "status/", "--agents", "vpp1"]
+        result = cli("put", URL, "config/a", "1", *ask, "--at", "sqlite:///reports.db")
+        assert (result.code, result.err) == (0, "")
+        assert "no such agent reports there" in cli("put", URL, "config/a", "1", *ask).error
 
 
 def test_status_shows_all_agents_of_a_store(cli: Command, agent: blocking.DataSync) -> None:

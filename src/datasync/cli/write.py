@@ -28,18 +28,23 @@ def _confirm_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="with --confirm: which agents, by name with commas between; or 'any' (default: all)",
     )
+    parser.add_argument(
+        "--at",
+        metavar="URL",
+        help="with --confirm: the store that they report in (default: the one that is written to)",
+    )
 
 
 def _confirm(options: argparse.Namespace, source: Source) -> bool | Reports:
     """What the write waits for; to be asked once connected. Raises `UsageError`."""
     if options.confirm is None:
-        if options.agents is not None:
-            raise UsageError("--agents names who is to confirm; give --confirm PREFIX beside it")
+        if options.agents is not None or options.at is not None:
+            raise UsageError("--agents and --at say who is to confirm; give --confirm PREFIX too")
         return hears_verdicts(source)
     agents = options.agents or "all"
     if agents not in ("all", "any"):
         agents = [name for name in agents.split(",") if name]
-    return Reports(options.confirm, agents=agents)
+    return Reports(options.confirm, agents=agents, at=options.at)
 
 
 def _put_options(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,7 @@ from datasync.reports.answering import Answering
 from datasync.reports.destination import Destination
 from datasync.reports.form import Digest, Progress, decode_progress, encode
 from datasync.reports.portions import TOGETHER, write_in_portions
-from datasync.source import Check, Delete, Operation, Put, Source
-from datasync.status import Status
+from datasync.source import Check, Delete, Operation, Put
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.standing import Picture
@@ -46,6 +45,8 @@ class Reporter:
     """Writes as often as something has changed, at most a few times a second, and now and then as
     a sign of life. A store that is lost delays that, and nothing else.
 
+    layer: what the engine knows of the source that takes the writes which it is asked about; None
+        where that may be any of several.
     register: makes the watch of the tickets, by a name, of these prefixes with this handler.
     """
 
@@ -60,11 +61,9 @@ class Reporter:
     ) -> None:
         self._engine = engine
         self._standing = engine.stand()
-        self._answering: Answering | None = None
-        if to.beside and layer is not None:
-            self._answering = Answering(engine, self._standing, to, root, layer)
-            name, scopes = f"tickets at {to.place.prefix}", [to.place.all_tickets]
-            register(name, scopes, self._answering.handle)
+        self._answering = Answering(engine, self._standing, to, root, layer)
+        name, scopes = f"tickets at {to.place.prefix}", [to.place.all_tickets]
+        register(name, scopes, self._answering.handle)
         self._to = to
         self._options = options
         self._instance = ""
@@ -81,21 +80,14 @@ class Reporter:
         self._failures = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    @property
-    def own_sources(self) -> Sequence[Source]:
-        """Where it reports to, if that is to be closed with it."""
-        return [self._to.source] if self._to.own else []
-
-    def start(self, status: Callable[[], Status]) -> None:
+    def start(self) -> None:
         """Report from now on."""
-        if self._to.own:
-            self._to.source.attach(status)
         self._instance = self._engine.new_identity()
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._run(), name="datasync reports"))
-        if self._answering is not None:
-            answers = self._answer(self._answering)
-            self._tasks.append(loop.create_task(answers, name="datasync answers"))
+        self._tasks += [
+            loop.create_task(self._run(), name="datasync reports"),
+            loop.create_task(self._answer(), name="datasync answers"),
+        ]
 
     async def aclose(self) -> None:
         """Say that it is over, where the store can be reached, and report no more."""
@@ -137,8 +129,8 @@ class Reporter:
                     return
             await asyncio.sleep(max(_PAUSE, _SHARE * self._took))
 
-    async def _answer(self, answering: Answering) -> None:
-        failures = 0
+    async def _answer(self) -> None:
+        answering, failures = self._answering, 0
         while True:
             try:
                 steps = await answering.something()

@@ -47,7 +47,7 @@ class Answering:
     """
 
     def __init__(
-        self, engine: Engine, standing: Standing, to: Destination, root: str, layer: Layer
+        self, engine: Engine, standing: Standing, to: Destination, root: str, layer: Layer | None
     ) -> None:
         self._engine = engine
         self._standing = standing
@@ -56,6 +56,7 @@ class Answering:
         self._has_ttl = to.source.capabilities.ttl
         self._root = root
         self._layer = layer
+        self._elsewhere = to.elsewhere
         self._open: dict[str, _Asked] = {}
         self._deadlines: dict[str, float] = {}
         self._answered: set[str] = set()
@@ -78,6 +79,8 @@ class Answering:
                 else:
                     self._take(change.key, change.raw, change.revision, now)
         self._news.set()
+        if self._elsewhere:  # so this engine was told of nothing, whose turn `something` waits for
+            self._engine.drain()
 
     async def something(self) -> list[Operation]:
         """Wait until there is something to write, and return it; `written` is to be called then."""
@@ -138,15 +141,30 @@ class Answering:
         if not whole.startswith(self._root) or not key:
             return KeyOutcome(Verdict.UNWATCHED, "it lies outside of what the agent sees")
         said = self._standing.outcome(key, digest)
-        if said is not None and said.verdict is Verdict.SUPERSEDED:
-            # G3: the order of the source tells whether it was shown, else only the value itself
-            record, least = self._engine.read(key), asked.ticket.revisions.get(whole, 0)
-            later = record is not None and 0 < least <= record.revision
-            if not (self._layer.revisions or later or (over and record is not None)):
+        if said is not None and said.verdict is not Verdict.UNWATCHED:
+            come = self._has_come(key, asked.ticket.revisions.get(whole, 0))
+            # where nothing else tells, the value itself does, and the time of who waits
+            if come is None and said.verdict is Verdict.SUPERSEDED:
+                come = over and self._engine.read(key) is not None
+            if come is False:
                 said = None
         if said is None and over:
             return KeyOutcome(Verdict.OVERDUE, "not settled in time")
         return said
+
+    def _has_come(self, key: str, least: int) -> bool | None:
+        """Whether a write of this key, at that revision or a later one, has been shown here (G3);
+        None where nothing tells.
+        """
+        layer = self._layer
+        if layer is not None and layer.revisions and not self._elsewhere:
+            return True  # for its ticket has come, with it or behind it
+        if layer is None or not least:
+            return None
+        if layer.revisions:
+            return layer.revision >= least
+        record = self._engine.read(key)
+        return None if record is None else record.revision >= least
 
     def _swept(self) -> Iterator[Operation]:
         now = self._engine.wall() - KEPT

@@ -120,6 +120,8 @@ class Asking:
     """Asks agents that report in one place, for one DataSync: by one watch, which is registered
     with the first question.
 
+    engine, source: of the store that they report in.
+    written: the source that takes the writes, which may be the same.
     register: makes that watch, by a name, of these prefixes with this handler.
     """
 
@@ -127,12 +129,14 @@ class Asking:
         self,
         engine: Engine,
         source: Source,
+        written: Source,
         keys: KeySpace,
         place: Place,
         register: Callable[[str, Sequence[str], Callable[[Event[bytes]], Any]], object],
     ) -> None:
         self._engine = engine
         self._source = source
+        self._target = written
         self._root = keys.root
         self._place = place
         self._writer = engine.new_identity()
@@ -164,7 +168,7 @@ class Asking:
             if asked:
                 committed, trouble = await self._leave(operations, number, ticket)
             else:
-                committed, trouble = await self._source.commit(operations), None
+                committed, trouble = await self._target.commit(operations), None
             if trouble is None:
                 with self._engine.awaiting(question.done), contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
@@ -231,9 +235,11 @@ class Asking:
             async with asyncio.timeout_at(until):
                 await self._known.wait()
         except TimeoutError:
+            store = self._engine.status().sources[0]
             raise NotReady(
                 f"nothing was written: within {reports.timeout:g} s it was not known which agents "
-                f"report at {self._place.prefix!r}; see status()"
+                f"report at {self._place.prefix!r} in {store.name}, which is {store.state}"
+                + (f": {store.error}" if store.error else "")
             ) from None
 
     def _whom(self, reports: Reports) -> tuple[list[str], dict[str, str]]:
@@ -270,18 +276,19 @@ class Asking:
         """Write, and leave the ticket: together where one revision tells of both, else behind it.
         What went wrong with the ticket.
         """
-        can, key = self._source.capabilities, self._place.ticket(number)
+        can, key = self._target.capabilities, self._place.ticket(number)
         most = can.max_operations or len(operations) + 1
-        ttl = ticket.timeout + KEPT if can.ttl else None
-        by_key = can.revisions and can.order == "key"
-        if can.transactions and not by_key and len(operations) < most:
+        ttl = ticket.timeout + KEPT if self._source.capabilities.ttl else None
+        beside = self._target is self._source
+        in_order = can.order == "total" or not can.revisions
+        if beside and can.transactions and in_order and len(operations) < most:
             put = Put(key, encode(ticket), ttl)
             # a cluster may have no transaction of these keys; then nothing was done
             with contextlib.suppress(UnsupportedOption):
                 return await self._source.commit([*operations, put]), None
 
-        committed = await self._source.commit(operations)
-        if by_key:
+        committed = await self._target.commit(operations)
+        if can.revisions and not (beside and in_order):
             of = committed.by_key or {}
             revisions = {
                 whole: of.get(whole.removeprefix(self._root), committed.revision or 0)

@@ -23,17 +23,15 @@ class Destination(msgspec.Struct, frozen=True):
     """Where one agent reports to.
 
     source: as it is seen from below the root of the agent.
-    own: it is no source of the agent, and is closed with it.
     watched: the agent could watch its reports there.
-    beside: they lie in the source that takes its writes, where others can ask it too.
+    elsewhere: it is none of the sources of the agent.
     """
 
     agent: str
     source: Source
     place: Place
-    own: bool
     watched: bool
-    beside: bool = False
+    elsewhere: bool
 
     @classmethod
     def of(
@@ -41,14 +39,14 @@ class Destination(msgspec.Struct, frozen=True):
         report_to: str | Source,
         agent: str | None,
         keys: KeySpace,
-        sources: Sequence[Source],
+        sources: Sequence[tuple[Source, Source]],
         targets: Sequence[Source],
     ) -> Destination:
         """The one that `report_to=` asks for.
 
         agent: what `agent=` or `label=` says.
-        sources: those of the agent, as they were given; targets: those that take its writes, as
-            they are seen from below its root.
+        sources: those of the agent, as they were given, and as they are seen from below its root.
+        targets: those of them that take its writes, as they are seen.
 
         Raises `UsageError`, `BadPrefix`, `BadUrl`, `MissingExtra`.
         """
@@ -65,11 +63,11 @@ class Destination(msgspec.Struct, frozen=True):
                 f"{type(report_to).__name__}"
             )
         source = open_url(report_to) if isinstance(report_to, str) else report_to
-        watched = any(source is other or source.name == other.name for other in sources)
-        own = all(source is not other for other in sources)
-        seen = keys.seen(source)
-        _check_writable(seen)
-        return cls(agent, seen, Place(_BY_DEFAULT), own, watched)
+        seen = next((seen for given, seen in sources if given is source), None)
+        watched = any(given.name == source.name for given, _ in sources)
+        to = cls(agent, seen or keys.seen(source), Place(_BY_DEFAULT), watched, seen is None)
+        _check_writable(to.source)
+        return to
 
     @classmethod
     def _beside(
@@ -85,7 +83,7 @@ class Destination(msgspec.Struct, frozen=True):
                 "URL of its own"
             )
         _check_writable(targets[0])
-        return cls(agent, targets[0], Place(prefix), own=False, watched=True, beside=True)
+        return cls(agent, targets[0], Place(prefix), watched=True, elsewhere=False)
 
 
 def check_agent(agent: str) -> None:

@@ -64,7 +64,7 @@ async def reading(
 
 async def knows(ctl: DataSync, agent: str, *, stopped: bool = False) -> None:
     """Wait until a writer that has asked before knows of this agent."""
-    agents = ctl._asking[STATUS]._agents
+    agents = ctl._asking[STATUS, None]._agents
     await eventually(lambda: agent in agents and agents[agent].stopped is stopped)
 
 

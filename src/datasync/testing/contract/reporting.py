@@ -25,6 +25,7 @@ from datasync import (
     Verdict,
 )
 from datasync.forwarding import ForwardingSource
+from datasync.kvdbsync.memory import MemorySource
 from datasync.outcome import KeyOutcome
 from datasync.source import Committed, Operation
 from datasync.testing.contract.harness import Store
@@ -46,10 +47,16 @@ class Agent:
     """
 
     def __init__(
-        self, store: Store, name: str = "vpp1", *, source: Source | None = None, **options: Any
+        self,
+        store: Store,
+        name: str = "vpp1",
+        *,
+        source: Source | None = None,
+        report_to: str | Source = STATUS,
+        **options: Any,
     ) -> None:
         self.name = name
-        self.sync = store.open(url=source, agent=name, report_to=STATUS, **options)
+        self.sync = store.open(url=source, agent=name, report_to=report_to, **options)
         self.seen: dict[str, bytes | None] = {}
         self.let = asyncio.Event()
         register: Any = self.sync.watcher("config/", name="config")
@@ -214,6 +221,33 @@ class Reporting(Base):
             else:
                 assert error.verdict in (Verdict.SUPERSEDED, Verdict.OVERDUE)
             agent.let.set()
+
+    @scenario(writes=True)
+    async def test_an_agent_that_reports_elsewhere_is_asked_there(self, store: Store) -> None:
+        elsewhere = MemorySource("reports")
+        agent = Agent(store, report_to=elsewhere, ack_timeout=100)
+        ask = Reports(STATUS, timeout=60, at=elsewhere)
+        async with (
+            store.open() as ctl,
+            store.open(url=elsewhere) as there,
+            Readers(there, STATUS).reading() as readers,
+            agent.running(readers),
+        ):
+            await ctl.put("config/a", b"good", confirm=ask)
+            error = await not_applied(ctl.put("config/a", b"bad", confirm=ask))
+            assert error.outcomes == {"config/a": KeyOutcome(Verdict.REFUSED, "is bad", "vpp1")}
+            await readers.sees(a="refused")
+            await ctl.delete("config/a", confirm=ask)
+            error = await not_applied(ctl.put("other", b"1", confirm=ask))
+            assert error.verdict is Verdict.UNWATCHED
+
+            if store.capabilities.revisions:  # they tell what has been shown, as the order does
+                held = asyncio.create_task(not_applied(ctl.put("config/a", b"holds", confirm=ask)))
+                await eventually(lambda: agent.seen["config/a"] == b"holds")
+                overtaking = asyncio.create_task(ctl.put("config/a", b"other", confirm=ask))
+                assert (await held).verdict is Verdict.SUPERSEDED
+                agent.let.set()
+                await overtaking
 
     @scenario(writes=True)
     async def test_an_agent_that_dies_before_it_reports_reports_when_it_is_back(
