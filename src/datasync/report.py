@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import final
 
 import msgspec
 
@@ -108,6 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.open or self.watches)
 
 
+@final
 class Reports(msgspec.Struct, frozen=True):
     """The agents that a writer asks what became of a write, with `confirm=Reports("status/")`.
 

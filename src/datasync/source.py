@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -136,7 +137,7 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     revision: int | None
     existed: Sequence[bool] = ()
     result: Result | asyncio.Future[Result] | None = None
-    by_key: Mapping[str, int] = {}
+    by_key: Mapping[str, int] = MappingProxyType({})
 
     async def verdict(self) -> Result:
         """Wait for the result. Only where `reply` was asked for."""
