@@ -23,6 +23,7 @@ __all__ = [
     "Verdict",
     "Vote",
     "Votes",
+    "tally_of",
     "worse_than",
     "worst_of",
 ]
@@ -119,6 +120,7 @@ class Tally(msgspec.Struct, gc=False):
     """Counts the open votes on one commit or RESYNC; the listeners hear the worst of them, once.
 
     `expected` starts with one vote, which the code that hands out the votes holds until `close`.
+    A tally is a `Reply` itself, to each of so many groups of watches as `expected` says.
     """
 
     _listeners: tuple[Listener, ...] = ()
@@ -168,6 +170,8 @@ class Tally(msgspec.Struct, gc=False):
         """The outcome at one of several groups of watches."""
         self.vote(result.verdict, result.outcomes)
 
+    __call__ = add
+
     def note(self, verdict: Verdict) -> None:
         """The outcome at a watch that nobody expected to vote."""
         if self._verdict is _UNWATCHED or _WORSE[verdict._value_] > _WORSE[self._verdict._value_]:
@@ -188,6 +192,16 @@ class Tally(msgspec.Struct, gc=False):
         """Give up one open vote without an outcome: the watch is gone, or
         all votes are handed out."""
         self.vote(_UNWATCHED)
+
+
+def tally_of(reply: Reply, final: bool) -> Tally:
+    """The tally of the votes that a frame asks for, with one of them held.
+
+    Where `reply` is a tally, that one: what it expects of the frame is the vote that is held.
+    """
+    if type(reply) is Tally and not final:
+        return reply
+    return Tally((reply,), final=final)
 
 
 class Vote(msgspec.Struct, gc=False):

@@ -86,7 +86,7 @@ def test_the_log_is_bounded_in_bytes() -> None:
             await source.open([""], (source._history, 50))
         assert not lost.value.changed
         assert (
-            sum(len(raw or b"") for _, changes in source._older + source._log for _, raw in changes)
+            sum(len(raw or b"") for changes in source._older + source._log for _, raw in changes)
             < 40_000_000
         )
 

@@ -10,12 +10,10 @@ from itertools import chain
 from typing import Any
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from datasync.capabilities import Capabilities
 from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
 from datasync.ordered import TOUCHED_LIMIT, OrderedKeys
-from datasync.outcome import Tally
+from datasync.outcome import Tally, Verdict
 from datasync.source import (
     Check,
     Commit,
@@ -42,12 +40,14 @@ from datasync.source import (
 from datasync.texts import printable
 from datasync.transports import Url
 
-__all__ = ["MemorySession", "MemorySource", "Outcome", "from_url", "local"]
+__all__ = ["MemorySession", "MemorySource", "from_url", "local", "result_of"]
 
 _YIELD_EVERY = 128
 _KEEP, _KEEP_BYTES = 1024, 16 << 20
 _CHANGE_BYTES = 100
 _STEP = 2048  # keys of a snapshot; then others get their turn of the loop
+
+Changes = Sequence[tuple[str, bytes | None]]
 
 _shared: dict[str, MemorySource] = {}
 
@@ -96,9 +96,10 @@ class MemorySource(Source):
         self._order = OrderedKeys()
         self._listings: WeakValueDictionary[str, _Listing] = WeakValueDictionary()
         self._revision = 0
-        # the log in two parts: when the newer one is full it replaces the older one
-        self._older: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
-        self._log: list[tuple[int, Sequence[tuple[str, bytes | None]]]] = []
+        # what each of the last revisions changed, in two parts: when the newer one is full it
+        # replaces the older one
+        self._older: list[Changes] = []
+        self._log: list[Changes] = []
         self._log_bytes = 0
         self._sessions: list[MemorySession] = []
         self._outbox: deque[Sequence[tuple[MemorySession, Part]]] = deque()
@@ -121,12 +122,13 @@ class MemorySource(Source):
         if resume is not None:
             history, revision = resume
             log = self._older + self._log
-            oldest = log[0][0] if log else self._revision + 1
+            behind = revision + len(log) - self._revision
             if history != self._history:
                 raise HistoryLost(f"{self.name} is another store now", changed=True)
-            if revision + 1 < oldest:
+            if behind < 0:
                 raise HistoryLost(f"{self.name} keeps only the last transactions")
-            due += (Commit((history, at), at, changes) for at, changes in log if at > revision)
+            missed = enumerate(log[behind:], revision + 1)
+            due += (Commit((history, at), at, changes) for at, changes in missed)
         if added or resume is None:
             due.append(self._snapshot(Scopes(added)))
         return MemorySession(self, Scopes(scopes), due)
@@ -165,23 +167,20 @@ class MemorySource(Source):
                     self._order.touched.append(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
-                size += _CHANGE_BYTES + len(raw)
+                size += len(raw)
                 if operation.ttl is not None or key in self._expiries:
                     self._expire_in(key, operation.ttl)
             elif type(operation) is Delete:
-                before = len(changes)
                 existed.append(self._delete(operation, changes))
-                size += _CHANGE_BYTES * (len(changes) - before)
-        outcome = Outcome() if reply else None
         if changes:
             self._note(changes, size)
         touched = self._order.touched
         if touched and len(touched) > TOUCHED_LIMIT:
             self._order.trim()
         written = self._revision  # G10: handlers run within `_publish`, and may write as well
-        if outcome is None:
+        if not reply:
             if changes:
-                self._publish(changes)
+                self._publish(changes, None)
             return Committed(written, existed)
 
         # G7: who watches a key that is deleted in vain accepts that, too
@@ -189,8 +188,9 @@ class MemorySource(Source):
             deleted = (operation.key for operation in operations if type(operation) is Delete)
             vain = [(key, None) for key, found in zip(deleted, existed, strict=True) if not found]
             changes = [*changes, *vain]
-        self._publish(changes, outcome)
-        return Committed(written, existed, outcome.result or outcome.future())
+        tally = Tally(expected=len(self._sessions) or 1)
+        self._publish(changes, tally)
+        return Committed(written, existed, tally.result or result_of(tally))
 
     @property
     def followers(self) -> int:
@@ -259,33 +259,28 @@ class MemorySource(Source):
             self._expire_in(key, None)
         return bool(keys)
 
-    def _note(self, changes: Sequence[tuple[str, bytes | None]], size: int) -> None:
-        """Give changes that take `size` bytes the next revision."""
-        revision = self._revision = self._revision + 1
+    def _note(self, changes: Changes, size: int) -> None:
+        """Give changes, with values of `size` bytes, the next revision."""
+        self._revision += 1
         log = self._log
-        log.append((revision, changes))
-        total = self._log_bytes = self._log_bytes + size
+        log.append(changes)
+        total = self._log_bytes = self._log_bytes + size + _CHANGE_BYTES * len(changes)
         if total >= _KEEP_BYTES or len(log) >= _KEEP:
             self._older, self._log, self._log_bytes = log, [], 0
 
-    def _publish(
-        self, changes: Sequence[tuple[str, bytes | None]], outcome: Outcome | None = None
-    ) -> None:
+    def _publish(self, changes: Changes, tally: Tally | None) -> None:
+        """Bring the changes of the last revision to each session.
+
+        tally: expects a vote of each, or where there is none one vote.
+        """
+        commit = Commit((self._history, self._revision), self._revision, changes, tally)
         sessions = self._sessions
-        revision = self._revision
-        position = (self._history, revision)
         if len(sessions) == 1 and not self._sending:
-            sessions[0].push(
-                Commit(position, revision, changes, None if outcome is None else outcome.set)
-            )
-        elif outcome is None:
-            commit = Commit(position, revision, changes)
+            sessions[0].push(commit)
+        elif sessions:
             self._send([(session, commit) for session in sessions])
-        else:
-            tally = Tally((outcome.set,), expected=1 + len(sessions))
-            commit = Commit(position, revision, changes, tally.add)
-            self._send([(session, commit) for session in sessions])
-            tally.close()
+        elif tally is not None:
+            tally.add(Result(Verdict.UNWATCHED))
 
     def _send(self, parts: Sequence[tuple[MemorySession, Part]]) -> None:
         """Push to each session its part. Handlers run meanwhile, and may
@@ -317,8 +312,8 @@ class MemorySource(Source):
             return
         changes: list[tuple[str, bytes | None]] = []
         self._delete(Delete(key), changes)
-        self._note(changes, _CHANGE_BYTES)
-        self._publish(changes)
+        self._note(changes, 0)
+        self._publish(changes, None)
 
     def _clear_log(self) -> None:
         """A session that resumes later gets a snapshot."""
@@ -351,20 +346,11 @@ class _Listing(list[Item]):
     size: int
 
 
-class Outcome(msgspec.Struct, gc=False):
-    """What the watches make of one commit, now or later."""
-
-    result: Result | None = None
-    _waiter: asyncio.Future[Result] | None = None
-
-    def set(self, result: Result) -> None:
-        self.result = result
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(result)
-
-    def future(self) -> asyncio.Future[Result]:
-        self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
+def result_of(tally: Tally) -> asyncio.Future[Result]:
+    """The result of one that has none yet."""
+    result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    tally.listen(lambda found: None if result.done() else result.set_result(found))
+    return result
 
 
 class Snapshot:
@@ -413,7 +399,7 @@ class MemorySession(PushSession):
     def __init__(self, source: MemorySource, scopes: Scopes, due: Iterable[Part]) -> None:
         self.scopes = scopes
         self._source = source
-        self._due: deque[Commit | Progress | Snapshot] = deque(map(self._cut, due))
+        self._due: deque[Commit | Progress | Snapshot] = deque()
         self._sink: Callable[[Sequence[Frame]], None] | None = None
         self._push: Callable[[Sequence[Frame]], None] | None = None
         """The sink, while nothing is due that has to come first."""
@@ -422,6 +408,8 @@ class MemorySession(PushSession):
         self._level = asyncio.Event()
         """Nothing is due, or the session is closed."""
         self._closed = False
+        for part in due:
+            self.push(part)
         source.joined(self)
 
     def attach(self, push: Callable[[Sequence[Frame]], None]) -> None:
@@ -440,16 +428,16 @@ class MemorySession(PushSession):
 
     def push(self, part: Part) -> None:
         """Bring what has just come about, as far as it concerns the scopes."""
-        cut = self._cut(part)
-        if self._push is None:
-            self._due.append(cut)
-        elif isinstance(cut, Snapshot):
-            self._due.append(cut)
-            self._push = None
-            self._level.clear()
-            self._bring()
+        if isinstance(part, Snapshot):  # of these alone
+            self._due.append(part)
+            if self._push is not None:
+                self._push = None
+                self._level.clear()
+                self._bring()
+        elif self._push is not None:
+            self._push((self._cut(part),))
         else:
-            self._push((cut,))
+            self._due.append(self._cut(part))
 
     def _bring(self) -> None:
         """Push what is due, and what handlers write meanwhile, up to the next long snapshot."""
@@ -469,16 +457,14 @@ class MemorySession(PushSession):
         self._push = self._sink
         self._level.set()
 
-    def _cut(self, part: Part) -> Part | Progress:
-        """Leave out of a commit what lies outside the scopes; a snapshot is of these alone."""
-        if type(part) is not Commit:
-            return part
-        changes = self.scopes.keep(part.changes)
-        if changes is part.changes:
-            return part
-        if changes or part.reply is not None:
-            return Commit(part.position, part.revision, changes, part.reply)
-        return Progress(part.position, part.revision)
+    def _cut(self, commit: Commit) -> Commit | Progress:
+        """Leave out what lies outside the scopes."""
+        changes = self.scopes.keep(commit.changes)
+        if changes is commit.changes:
+            return commit
+        if changes or commit.reply is not None:
+            return Commit(commit.position, commit.revision, changes, commit.reply)
+        return Progress(commit.position, commit.revision)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         while True:

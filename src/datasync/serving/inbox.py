@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from datasync.errors import NotReady
-from datasync.kvdbsync.memory import MemorySession, MemorySource, Outcome
+from datasync.kvdbsync.memory import MemorySession, MemorySource, result_of
 from datasync.outcome import Tally
 from datasync.source import Committed, Item, Operation, Scopes, Session
 
@@ -58,12 +58,11 @@ class Inbox(MemorySource):
         self._expiries.clear()
         self._clear_log()
         self.ready = True
-        outcome = Outcome()
         sessions, written = list(self._sessions), self._revision
-        tally = Tally((outcome.set,), expected=1 + len(sessions))
-        self._send([(session, self._snapshot(session.scopes, tally.add)) for session in sessions])
+        tally = Tally(expected=1 + len(sessions))
+        self._send([(session, self._snapshot(session.scopes, tally)) for session in sessions])
         tally.close()
-        return Committed(written, (), outcome.result or outcome.future())
+        return Committed(written, (), tally.result or result_of(tally))
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         self._check_ready()

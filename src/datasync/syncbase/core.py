@@ -15,7 +15,7 @@ from typing import Any
 from datasync.errors import DataSyncError, HistoryLost
 from datasync.frames import Commit, Frame, Progress, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.options import Options
-from datasync.outcome import Tally, Verdict, Vote
+from datasync.outcome import Tally, Verdict, Vote, tally_of
 from datasync.scopes import Scopes
 from datasync.syncbase.confirmer import Confirmer
 from datasync.syncbase.coverage import Coverage
@@ -298,9 +298,7 @@ class Core:
             layer.revision = revision
         self.delivery.latest = layer
 
-        tally = None
-        if frame.reply is not None:
-            tally = Tally((frame.reply,), final=frame.final)
+        tally = None if frame.reply is None else tally_of(frame.reply, frame.final)
 
         if layer.confirmations.active:
             tally = tally or Tally()
@@ -412,9 +410,7 @@ class Core:
         layer.fresh = max(layer.fresh, layer.opened_at)
         self.delivery.latest = layer
 
-        tally = None
-        if frame.reply is not None:
-            tally = Tally((frame.reply,), final=frame.final)
+        tally = None if frame.reply is None else tally_of(frame.reply, frame.final)
 
         if not self.started:
             self.coverage.started = all(other.ready or other.optional for other in self.layers)
