@@ -145,13 +145,39 @@ def test_all_any_or_named_agents(run: Run, memory_url: str) -> None:
     run(main())
 
 
-def progress_of(agent: str, at: float) -> bytes:
+def progress_of(agent: str, at: float, lease: float = 30.0) -> bytes:
     return encode(
         Progress(
-            agent=agent, instance="1", time=at, lease=30.0, open=OpenKeys(0, "0" * 64),
+            agent=agent, instance="1", time=at, lease=lease, open=OpenKeys(0, "0" * 64),
             layers=[], scopes=[],
         )
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [-1000.0, 1000.0])
+def test_the_clock_of_an_agent_may_differ(run: Run, memory_url: str, wrong: float) -> None:
+    """Once it was seen to report, it is there for its lease, and no longer."""
+
+    async def main() -> None:
+        async with DataSync(memory_url) as ctl:
+
+            async def report(lease: float) -> None:
+                at = time.time() + wrong
+                await ctl.put(STATUS + "progress/other", progress_of("other", at, lease))
+                await eventually(lambda: ctl._asking[STATUS, None]._agents["other"].time == at)
+
+            async def is_asked() -> bool:
+                ask = Reports(STATUS, agents=["other"], timeout=0.05)
+                error = await not_applied(ctl.put(CONFIG + "a", b"1", confirm=ask))
+                return error.verdict is not Verdict.ABSENT
+
+            await is_asked()  # from now on it looks on
+            await report(lease=60)
+            assert await is_asked()
+            await report(lease=0.2)
+            await as_long_as(is_asked)
+
+    run(main())
 
 
 def test_who_is_not_there_holds_nobody_up(run: Run, memory_url: str) -> None:

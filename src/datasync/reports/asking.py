@@ -142,6 +142,8 @@ class Asking:
         self._writer = engine.new_identity()
         self._numbers = itertools.count(1)
         self._agents: dict[str, Progress] = {}
+        self._behind: dict[str, float] = {}
+        """Seconds that the clocks of those are behind the one here that reported meanwhile."""
         self._questions: dict[str, _Question] = {}
         self._known = asyncio.Event()
         self._answered: list[tuple[str, list[str]]] = []
@@ -202,28 +204,36 @@ class Asking:
     # -- within ------------------------------------------------------------------------------------
 
     async def _handle(self, event: Event[bytes]) -> None:
-        if not isinstance(event, ChangeEvent):
-            self._agents.clear()
-            pairs = [(kv.key, kv.raw) for values in event.values.values() for kv in values]
-        else:
-            pairs = []
+        if isinstance(event, ChangeEvent):
             for change in event.changes:
                 if change.raw is not None:
-                    pairs.append((change.key, change.raw))
+                    self._take(change.key, change.raw, just_now=True)
                 else:
-                    self._agents.pop(change.key.removeprefix(self._place.all_progress), None)
-        for key, raw in pairs:
-            try:
-                self._take(key, raw)
-            except ValueError as error:
-                log.warning("%s is not a report that can be read here: %s", key, error)
+                    agent = change.key.removeprefix(self._place.all_progress)
+                    self._agents.pop(agent, None)
+                    self._behind.pop(agent, None)
+        else:
+            self._agents.clear()
+            for values in event.values.values():
+                for kv in values:
+                    self._take(kv.key, kv.raw, just_now=False)
+            self._behind = {name: self._behind.get(name, 0.0) for name in self._agents}
         self._known.set()
 
-    def _take(self, key: str, raw: bytes) -> None:
+    def _take(self, key: str, raw: bytes, *, just_now: bool) -> None:
         agent = key.removeprefix(self._place.all_progress)
-        if agent != key:
-            self._agents[agent] = decode_progress(raw)
-            return
+        try:
+            if agent == key:
+                self._take_answer(key, raw)
+                return
+            progress = self._agents[agent] = decode_progress(raw)
+        except ValueError as error:
+            log.warning("%s is not a report that can be read here: %s", key, error)
+        else:
+            if just_now:  # so the clocks of both are known, however far they are apart
+                self._behind[agent] = self._engine.wall() - progress.time
+
+    def _take_answer(self, key: str, raw: bytes) -> None:
         mine = key.removeprefix(self._place.answers(self._writer))
         question = self._questions.get(f"{self._writer}/{mine.partition('/')[0]}")
         if question is not None:
@@ -245,7 +255,10 @@ class Asking:
     def _whom(self, reports: Reports) -> tuple[list[str], dict[str, str]]:
         """Who is asked, and of the others that were named why they are not there."""
         now = self._engine.wall()
-        trouble = {name: _absence(progress, now) for name, progress in self._agents.items()}
+        trouble = {
+            name: _absence(progress, now - self._behind.get(name, 0.0))
+            for name, progress in self._agents.items()
+        }
         alive = [name for name, why in trouble.items() if not why]
         if isinstance(reports.agents, str):
             return sorted(alive), {}
@@ -336,7 +349,7 @@ def _accepted(answer: Answer) -> bool:
 
 
 def _absence(progress: Progress, now: float) -> str:
-    """Why an agent is not there; empty where it is."""
+    """Why an agent is not there; empty where it is. now: by its own clock."""
     if progress.stopped:
         return "it was closed"
     late = now - progress.time
