@@ -15,7 +15,11 @@ import pytest
 from datasync import Backoff, DataSync, NotApplied, NotReady, Refused, UsageError
 from datasync.documents import BadFile
 from datasync.reconcile import Found, Kind, Needs, Preview, Reconciler, State, Unapplied, Verb
+from datasync.reconcile.planner import Planner
+from datasync.reconcile.slots import Node
+from datasync.reconcile.turns import PORTION
 from datasync.testing.contract import eventually
+from tests.helpers.reconcile.watched import Watched
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -288,24 +292,26 @@ def test_what_is_foretold_is_what_is_done(seed: int) -> None:
     asyncio.run(main())
 
 
-def test_others_have_their_turn_and_several_are_made_one_after_the_other() -> None:
+def test_others_have_their_turn_and_several_are_made_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, look = 0, Planner._look
+
+    def counted(planner: Planner, node: Node) -> None:
+        nonlocal looks
+        looks += 1
+        look(planner, node)
+
+    monkeypatch.setattr(Planner, "_look", counted)
+
     async def main() -> None:
         stored = {f"x/{number}": Thing(needs=["x/0"] if number else []) for number in range(1000)}
         async with agent(stored) as it:
-            turns = 0
-
-            async def count() -> None:
-                nonlocal turns
-                while True:
-                    turns += 1
-                    await asyncio.sleep(0)
-
-            counting = asyncio.create_task(count())
             values = {key: Thing(1) for key in stored}
-            previews = await asyncio.gather(it.rec.plan(values), it.rec.plan({"x/0": Thing(1)}))
-            counting.cancel()
+            async with Watched(lambda: looks) as watched:
+                previews = await asyncio.gather(it.rec.plan(values), it.rec.plan({"x/0": Thing(1)}))
             assert [len(one.operations) for one in previews] == [1000, 1]
-            assert turns > 1000
+            assert 0 < watched.most[0] <= PORTION
             assert not it.rec._planning.locked()
 
     asyncio.run(main())

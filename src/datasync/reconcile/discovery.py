@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -90,16 +90,22 @@ class Discovery(Goals):
 
     def read(
         self, number: int, found: Mapping[Rules, Mapping[str, Seen]], *, last: bool = True
-    ) -> list[str]:
-        """What is there of these kinds, all of it; returns the keys that are not as they were
-        known to be.
+    ) -> None:
+        """What is there of these kinds, all of it.
 
         last: whether nothing more comes of that reading; default True.
         """
+        for _ in self.reading(number, found):
+            pass
+        if last:
+            self.end_reading(number)
+
+    def reading(self, number: int, found: Mapping[Rules, Mapping[str, Seen]]) -> Iterator[None]:
+        """The same one step at a time, and more may come of it; nothing may be told or decided
+        before the last step."""
         self._outdate_kinds(number, found)
         known = self._reading[number]
         newer = known.keys
-        surprises = []
         seen: list[Node] = []
         for kind, things in found.items():
             if kind in known.kinds:
@@ -108,15 +114,15 @@ class Discovery(Goals):
                 if key in newer:
                     continue
                 seen.append(self.graph.node(key))
-                if self._see(seen[-1], thing):
-                    surprises.append(key)
+                self._see(seen[-1], thing)
+                yield
             for node in list(self.graph.nodes.values()):
                 if (
                     node.kind is kind and node.have is not ABSENT
                     and node.key not in things and node.key not in newer
                 ):  # fmt: skip
                     self._see(node, None)
-                    surprises.append(node.key)
+                yield
             if self._unread.pop(kind, None) is not None:
                 for node in self.graph.nodes.values():
                     if node.kind is kind:
@@ -124,25 +130,23 @@ class Discovery(Goals):
                 self._await_no_more(kind)
         for node in seen:
             self._adopt(node)
+            yield
         for node in list(self.graph.nodes.values()):
             self._tie_parts(node)  # of any kind, for its parts may have come with this one
-        if last:
-            self.end_reading(number)
-        return surprises
+            yield
 
-    def notify(self, key: str, seen: Seen | None) -> bool:
-        """Somebody says what is there; None: nothing. Whether that is not as it was known to be.
+    def notify(self, key: str, seen: Seen | None) -> None:
+        """Somebody says what is there; None: nothing.
 
         An operation that runs on the object will say it itself.
         """
         node = self.graph.node(key)
         if node.op is not None:
-            return False
+            return
         self._outdate(node)
-        surprise = self._see(node, seen)
+        self._see(node, seen)
         self._adopt(node)
         self._wake(node)
-        return surprise
 
     def _outdate(self, node: Node) -> None:
         """What is being read may show it as it was."""
@@ -155,8 +159,8 @@ class Discovery(Goals):
             if earlier < number:
                 newer.kinds.update(kinds)
 
-    def _see(self, node: Node, seen: Seen | None) -> bool:
-        """Take over what is there of an object. Whether it is a surprise."""
+    def _see(self, node: Node, seen: Seen | None) -> None:
+        """Take over what is there of an object."""
         before = node.have
         unsure = node.trouble is not None and node.trouble.uncertain
         if node.trouble is not None:
@@ -181,7 +185,6 @@ class Discovery(Goals):
             self._suspects[node] = None
         self.outlook.forget()
         self._wake(node)
-        return surprise
 
     def _equals(self, node: Node, one: Any, other: Any) -> bool:
         if one is other or node.kind is None:
@@ -199,6 +202,8 @@ class Discovery(Goals):
         if not node.owned:
             self._stand(node, ())  # it is left alone, and holds up nobody
             return
+        if is_wanted(node) and node.change is Change.NONE:
+            return  # it stands on what it needs
         # what was needed before the value changed counts no more, but a part says not of what it is
         before = [
             slot for slot in node.leans
@@ -207,12 +212,10 @@ class Discovery(Goals):
         if not is_wanted(node):
             self._keep_found(node)
             self._aim(node, ABSENT, (), {})
-        elif node.change is not Change.NONE:
+        else:
             if node.family is not None:
                 before += node.family.parents
             self._stand(node, self._relations_of_found(node)[0])
-        else:
-            return
         self._stand(node, tuple(dict.fromkeys((*node.leans, *before))))
 
     def _is_part(self, node: Node, parent: Node) -> bool:

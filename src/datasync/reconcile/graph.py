@@ -350,11 +350,10 @@ class Graph:
             if keeps is not Keeps.NONE:
                 self._drop_loops(choice)
 
-    def drop_loops(self, choices: Iterable[Choice]) -> None:
-        """See whether any of those that these are met by stand on those who chose them."""
-        for choice in choices:
-            self._drop_loops(choice)
-            self._recount(choice)
+    def drop_loops(self, choice: Choice) -> None:
+        """See whether any of those that it is met by stand on those who chose it."""
+        self._drop_loops(choice)
+        self._recount(choice)
 
     def _drop_loops(self, choice: Choice) -> None:
         """A member goes: those that are left must not stand on the ones who would have to stand

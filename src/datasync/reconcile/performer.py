@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from datasync import Refused
@@ -14,6 +15,7 @@ from datasync.reconcile.plans import Plan, Plans
 from datasync.reconcile.slots import ABSENT, Operation
 from datasync.reconcile.status import Outcome
 from datasync.reconcile.told import text_of
+from datasync.reconcile.turns import News
 
 __all__ = ["Performer"]
 
@@ -25,16 +27,16 @@ class Performer:
 
     planner, plans: hear how they ended.
     spawn: makes a task with a name, and sees to its end.
-    turn: called then, with the plan that the operation is part of.
+    tell: called then with what is to be told, and the plan that the operation is part of.
     """
 
     def __init__(
-        self, planner: Planner, plans: Plans, spawn: Spawn, turn: Callable[[Plan], None]
+        self, planner: Planner, plans: Plans, spawn: Spawn, tell: Callable[[News, Plan], None]
     ) -> None:
         self._planner = planner
         self._plans = plans
         self._spawn = spawn
-        self._turn = turn
+        self._tell = tell
         self._cancellable: dict[Operation, asyncio.Task[None]] = {}
         """Those that run, and may be cancelled for a newer value."""
         self._outdated: set[Operation] = set()
@@ -61,41 +63,43 @@ class Performer:
         now = asyncio.get_running_loop().time
         outcome: Outcome = "failed"
         why = ""
+        tell: Callable[[], None]
         try:
             told = await self._call(op, kind)
         except Refused as error:
             why = str(error)
             if op.verb in (Verb.CREATE, Verb.UPDATE):
                 outcome = "refused"
-                planner.refused(op, why)
+                tell = partial(planner.refused, op, why)
             else:
-                planner.failed(op, why, now())
+                tell = partial(planner.failed, op, why, now())
         except asyncio.CancelledError:
             if op in self._outdated:
                 outcome, why = "cancelled", "for a newer value"
-                planner.cancelled(op)
+                tell = partial(planner.cancelled, op)
             elif _is_cancelled():
                 self._plans.ended(plan, op, "cancelled")
                 raise
             else:
                 why = "cancelled by itself"
-                planner.failed(op, why, now())
+                tell = partial(planner.failed, op, why, now())
         except Exception as error:
             permanent = op.verb is not Verb.RETRIEVE and kind.is_permanent(error)
             why = text_of(error)
-            planner.failed(op, why, now(), permanent=permanent)
+            tell = partial(planner.failed, op, why, now(), permanent=permanent)
         else:
             outcome = "done"
-            if op.verb is Verb.RETRIEVE:
-                planner.retrieved(op, told)
-            else:
-                planner.done(op, told)
+            ended = planner.retrieved if op.verb is Verb.RETRIEVE else planner.done
+            tell = partial(ended, op, told)
         finally:
             self._cancellable.pop(op, None)
             self._outdated.discard(op)
 
-        self._plans.ended(plan, op, outcome, why)
-        self._turn(plan)
+        def end() -> None:
+            tell()
+            self._plans.ended(plan, op, outcome, why)
+
+        self._tell(end, plan)
 
     async def _call(self, op: Operation, kind: Handlers) -> Any:
         """The handle, or what is there."""

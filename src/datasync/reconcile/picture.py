@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.operations import Changed
@@ -13,11 +13,13 @@ from datasync.reconcile.slots import Node
 from datasync.reconcile.states import State
 from datasync.reconcile.status import KindStatus, ObjectStatus
 
-__all__ = ["Picture", "reason_of"]
+__all__ = ["AT_WORK", "NOT_RIGHT", "Picture", "reason_of"]
 
 
-_AT_WORK = (State.RUNNING, State.REMOVING)
-_GRAVITY = (State.FAILED, State.INVALID, State.PENDING, State.REMOVING, State.RUNNING)
+AT_WORK = (State.RUNNING, State.REMOVING)
+"""They come into another state by themselves."""
+NOT_RIGHT = (State.FAILED, State.INVALID, State.PENDING, State.REMOVING, State.RUNNING)
+"""What is to be otherwise, the gravest first."""
 
 
 class Picture:
@@ -46,6 +48,11 @@ class Picture:
                 if change.new is not State.APPLIED:
                     self._open[change.new][change.key] = None
 
+    def among(self, keys: Set[str], states: Iterable[State]) -> set[str]:
+        """The keys of those of these objects that are in one of the states, which is not APPLIED.
+        It takes as long as there are of the fewer."""
+        return {key for state in states for key in self._open[state].keys() & keys}
+
     def count(self, kind: Rules) -> dict[State, int]:
         """How many objects of a kind there are, by state."""
         return {state: n for state in State if (n := self._counts.get((kind, state), 0))}
@@ -66,12 +73,12 @@ class Picture:
     @property
     def waiting(self) -> int:
         """How many there are that `gravest` may show."""
-        return sum(len(self._open[state]) for state in _GRAVITY)
+        return sum(len(self._open[state]) for state in NOT_RIGHT)
 
     def gravest(self, most: int) -> list[ObjectStatus]:
         """Some of those that are to be otherwise: first what failed, and of those in one state
         what has been in it for longest."""
-        keys = itertools.chain.from_iterable(self._open[state] for state in _GRAVITY)
+        keys = itertools.chain.from_iterable(self._open[state] for state in NOT_RIGHT)
         return [self._object(key, float) for key in itertools.islice(keys, most)]
 
     def _object(self, key: str, since_epoch: Callable[[float], float]) -> ObjectStatus:
@@ -99,4 +106,4 @@ def reason_of(planner: Planner, node: Node) -> str:
         return f"{missing}; a cycle: {' -> '.join((*cycle, cycle[0]))}" if cycle else missing
     if node.state is State.FAILED and node.trouble is not None:
         return f"{node.trouble.verb.value}: {node.trouble.why}"
-    return planner.unread_because(node) if node.state in _AT_WORK else ""
+    return planner.unread_because(node) if node.state in AT_WORK else ""

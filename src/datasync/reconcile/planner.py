@@ -19,7 +19,7 @@ whose time has come (`_begin`):
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from datasync.reconcile.discovery import Discovery
@@ -79,17 +79,24 @@ class Planner(Discovery):
 
     def start(self) -> list[Operation]:
         """The operations that may start now, and count as started."""
-        started = self._start_all()
+        return [op for op in self.steps() if op is not None]
+
+    def steps(self) -> Iterator[Operation | None]:
+        """The same one step at a time: each operation as it starts, and None after what brought
+        none. Each step is short, however many objects there are.
+
+        Others may have their turn between two steps, yet nothing may be told before the last one:
+        nothing is decided by half, for operations start only once all have decided.
+        """
+        yield from self._start_all()
         while not self.running and self._blocked:
-            started += self._free_one()
+            yield self._free_one()
             if not self._dirty:
                 break
-            started += self._start_all()  # it has turned out that others stand differently
-        return started
+            yield from self._start_all()  # it has turned out that others stand differently
 
-    def _start_all(self) -> list[Operation]:
+    def _start_all(self) -> Iterator[Operation | None]:
         """Until nobody has anything to decide."""
-        started: list[Operation] = []
         while self._vanished:
             self._vanish(self._vanished.pop())
         while (
@@ -100,30 +107,33 @@ class Planner(Discovery):
                 self._look(self._dirty.popleft())
                 while self._vanished:
                     self._vanish(self._vanished.pop())
+                yield None
             if self._released:
                 self._retain_moved()
             self.graph.moved.clear()
             if self._dirty:
                 continue
             if self._suspects:
-                self._examine_suspects()
+                yield from self._examine_suspects()
                 continue
             if self._disappointed and self._judge():
                 continue
-            candidates, self._candidates = self._candidates, {}
-            by_verb: dict[Verb, list[Node]] = {verb: [] for verb in _ORDER}
-            for node in candidates:
-                verb = self._verb(node)
-                if verb is not None:
-                    by_verb[verb].append(node)
-            for verb in _ORDER:
-                for node in by_verb[verb]:
-                    op = self._begin(node, verb)
-                    if op is not None:
-                        started.append(op)
-        return started
+            yield from self._begin_candidates()
 
-    def _free_one(self) -> list[Operation]:
+    def _begin_candidates(self) -> Iterator[Operation | None]:
+        """Now that all have decided."""
+        candidates, self._candidates = self._candidates, {}
+        by_verb: dict[Verb, list[Node]] = {verb: [] for verb in _ORDER}
+        for node in candidates:
+            verb = self._verb(node)
+            if verb is not None:
+                by_verb[verb].append(node)
+            yield None
+        for verb in _ORDER:
+            for node in by_verb[verb]:
+                yield self._begin(node, verb)
+
+    def _free_one(self) -> Operation | None:
         """Where all that some stand on is to go, and some of it stands on them in turn, everybody
         waits for everybody: begin with one of which there are others."""
         for node in sorted(self._blocked, key=key_of):
@@ -133,8 +143,8 @@ class Planner(Discovery):
             elif self.graph.has_others(node):
                 op = self._begin(node, verb, freed=True)
                 if op is not None:
-                    return [op]
-        return []
+                    return op
+        return None
 
     def _take_from_queues(self) -> bool:
         """Wake as many of those that wait for others of their kind as may start now."""
@@ -242,14 +252,17 @@ class Planner(Discovery):
             self._disappointed = True
         return True
 
-    def _examine_suspects(self) -> None:
+    def _examine_suspects(self) -> Iterator[None]:
         """Those that were found may stand on each other alone."""
+        suspects, self._suspects = self._suspects, {}
         choices: dict[Choice, None] = {}
-        for node in self._suspects:
+        for node in suspects:
             choices.update(dict.fromkeys(self.graph.choices_of(node)))
             choices.update((slot, None) for slot in node.leans if isinstance(slot, Choice))
-        self._suspects.clear()
-        self.graph.drop_loops(choices)
+            yield
+        for choice in choices:
+            self.graph.drop_loops(choice)
+            yield
 
     def _judge(self) -> bool:
         """See who hopes in vain, now that all have decided. Whether anybody does."""

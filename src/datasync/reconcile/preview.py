@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,18 +14,15 @@ from datasync.documents import checked, entries, format_of
 from datasync.errors import DecodeError, UsageError
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.picture import reason_of
-from datasync.reconcile.planner import Planner
-from datasync.reconcile.rehearsal import Rehearsal, same, stored_of
-from datasync.reconcile.rules import Rules
-from datasync.reconcile.slots import ABSENT, Operation
+from datasync.reconcile.rehearsal import Rehearsal, same
+from datasync.reconcile.slots import Operation
 from datasync.reconcile.states import State
+from datasync.reconcile.turns import PORTION, News
 from datasync.reconcile.values import encoded
 
 __all__ = ["PlanRequest", "PlannedOperation", "Preview", "Unapplied", "previewed", "values_in"]
 
-
-_PORTION = 200
-"""Values that are decoded at a time."""
+T = TypeVar("T")
 
 
 class PlannedOperation(msgspec.Struct, frozen=True):
@@ -82,8 +79,8 @@ class PlanRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 
 
 async def previewed(
-    live: Planner,
-    kinds: Iterable[Rules],
+    rehearsal: Rehearsal,
+    between_turns: Callable[[News], Awaitable[None]],
     is_watched: Callable[[str], bool],
     decode: Callable[[str, bytes], Any],
     values: Mapping[str, object],
@@ -91,52 +88,51 @@ async def previewed(
 ) -> Preview:
     """Try it on a second planner.
 
+    between_turns: does what must not come in between two decisions of the first one.
     is_watched: whether what is stored under a key reaches the first one.
     decode: makes the value of a key from its bytes.
     """
     ignored = sorted(key for key in values if not is_watched(key))
     given: dict[str, Any] = {}
     undecodable: dict[str, str] = {}
-    for number, (key, value) in enumerate([*values.items()]):
-        if number % _PORTION == 0:
-            await asyncio.sleep(0)
+    async for key, value in _in_portions([*values.items()]):
         if is_watched(key):
             try:
                 given[key] = decode(key, value) if isinstance(value, bytes) else value
             except DecodeError as error:
                 undecodable[key] = str(error)
 
-    # from here to the copy nothing comes in between
-    stored = {
-        key: value
-        for key, node in live.graph.nodes.items()
-        if (value := stored_of(node)) is not ABSENT
-    }
+    await between_turns(rehearsal.copy)
+    stored = rehearsal.stored
     put = {
         key: value
-        for key, value in given.items()
+        async for key, value in _in_portions(given.items())
         if value is not None and not (key in stored and same(stored[key], value))
     }
     delete = [key for key, value in given.items() if value is None]
     if prune is not None:
         delete += [key for key in stored if key.startswith(prune) and key not in values]
-    rehearsal = Rehearsal(live, kinds)
-    for _ in rehearsal.take_over():
-        await asyncio.sleep(0)
-    operations = []
-    for op in rehearsal.play(put, delete):
-        operations.append(_planned(op))
-        await asyncio.sleep(0)
-    return Preview(
-        operations,
-        [
-            Unapplied(node.key, node.state, reason_of(rehearsal.planner, node))
-            for node in rehearsal.unapplied(put)
-            if node.state is not None
-        ],
-        undecodable,
-        ignored,
-    )
+
+    async for _ in _in_portions(rehearsal.take_over()):
+        pass
+    operations = [
+        _planned(op) async for op in _in_portions(rehearsal.play(put, delete)) if op is not None
+    ]
+    unapplied = [
+        Unapplied(node.key, node.state, reason_of(rehearsal.planner, node))
+        async for node in _in_portions(rehearsal.unapplied(put))
+        if node is not None and node.state is not None
+    ]
+    unapplied.sort(key=lambda one: one.key)
+    return Preview(operations, unapplied, undecodable, ignored)
+
+
+async def _in_portions(steps: Iterable[T]) -> AsyncIterator[T]:
+    """One after the other; the loop turns now and then."""
+    for number, step in enumerate(steps, 1):
+        yield step
+        if number % PORTION == 0:
+            await asyncio.sleep(0)
 
 
 def values_in(file: pathlib.Path) -> dict[str, bytes]:

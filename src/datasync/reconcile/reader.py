@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from datasync import Backoff
@@ -13,6 +14,7 @@ from datasync.reconcile.operations import Seen
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.slots import ABSENT, Slot
 from datasync.reconcile.told import check_kind, text_of
+from datasync.reconcile.turns import News
 from datasync.tasks import end_tasks
 from datasync.texts import logger
 
@@ -26,15 +28,22 @@ class Reader:
 
     patience: seconds that the objects of other kinds wait for one that is read.
     retry: the waits between tries of a kind that could not be read.
+    tell: called with what is to be told.
     turn: called when the planner has heard something.
     """
 
     def __init__(
-        self, planner: Planner, patience: float, retry: Backoff, turn: Callable[[], None]
+        self,
+        planner: Planner,
+        patience: float,
+        retry: Backoff,
+        tell: Callable[[News], None],
+        turn: Callable[[], None],
     ) -> None:
         self._planner = planner
         self._patience = patience
         self._retry = retry
+        self._tell = tell
         self._turn = turn
         self._asked: dict[Handlers, asyncio.Task[dict[str, Seen]]] = {}
         """Those that have not answered. A thread cannot be cancelled, and a second one beside it
@@ -73,10 +82,10 @@ class Reader:
             except Exception as error:
                 why = f"what is there could not be read: {text_of(error)}"
                 log.warning("%s: %s", kind.name, why)
-                self._planner.still_unread(kind, why)
+                self._tell(partial(self._planner.still_unread, kind, why))
                 failed.append(kind)
             else:
-                self._planner.read(number, {kind: found}, last=False)
+                self._tell(partial(self._planner.reading, number, {kind: found}))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -89,7 +98,7 @@ class Reader:
                     _, rest = await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
                     self._turn()
         finally:
-            self._planner.end_reading(number)
+            self._tell(partial(self._planner.end_reading, number))
         return failed
 
     async def _ask(self, kind: Handlers) -> dict[str, Seen]:

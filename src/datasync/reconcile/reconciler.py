@@ -11,7 +11,8 @@ import pathlib
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -36,18 +37,19 @@ from datasync.reconcile.changes import Changes
 from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
 from datasync.reconcile.kind import Found
-from datasync.reconcile.operations import Changed
 from datasync.reconcile.panel import ReconcilerPanel
 from datasync.reconcile.performer import Performer
-from datasync.reconcile.picture import Picture, reason_of
+from datasync.reconcile.picture import AT_WORK, NOT_RIGHT, Picture, reason_of
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan, Plans
 from datasync.reconcile.preview import Preview, previewed, values_in
 from datasync.reconcile.reader import Reader
+from datasync.reconcile.rehearsal import Rehearsal
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT
 from datasync.reconcile.states import State
 from datasync.reconcile.status import ObjectChange, ReconcilerStatus
+from datasync.reconcile.turns import Turns
 from datasync.tasks import end_tasks
 from datasync.texts import logger
 
@@ -58,7 +60,6 @@ log = logger("datasync.reconcile")
 C = TypeVar("C", bound=Callable[[], Any])
 Told = Accepted | Refused | Pending | Failed
 
-_AT_WORK = (State.RUNNING, State.REMOVING)
 _NAMED = 10
 """Objects that a line of the log names, at most."""
 _FEW = 64
@@ -118,17 +119,25 @@ class Reconciler:
         self._planner = Planner(self._kind_of, lambda attempt: retry.delay(attempt, rng))
         self._picture = Picture(self._planner)
         self._plans = Plans(lambda: asyncio.get_running_loop().time())
-        self._performer = Performer(self._planner, self._plans, self._spawn, self._turn)
+        self._turns = Turns(
+            self._planner, lambda op, plan: self._performer.start(op, plan),
+            self._show, self._decided,
+        )  # fmt: skip
+        self._performer = Performer(self._planner, self._plans, self._spawn, self._turns.tell)
         self._panel: ReconcilerPanel | None = None
         self._planning = asyncio.Lock()
         """One copy of all that is known is enough at a time."""
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
-        self._reading = Reader(self._planner, ack_timeout / 2, retry, self._has_read)
+        self._reading = Reader(
+            self._planner, ack_timeout / 2, retry, self._turns.tell, self._has_read
+        )
         self._watch: Watch[Any] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._open: set[str] = set()
         """Keys whose publishers were told that they are pending, or have failed."""
+        self._to_report: set[str] = set()
+        """Those of them that have come into other states in this turn."""
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
         """The store has said what is stored. Nothing is read before, for all that is found would
@@ -237,6 +246,7 @@ class Reconciler:
                 self._sync.hide(self._panel)
             if self._timer is not None:
                 self._timer.cancel()
+            self._turns.close()
             self._changed.set()
             await end_tasks(*self._tasks)
             await self._reading.aclose()
@@ -246,22 +256,26 @@ class Reconciler:
 
     async def _take_down(self) -> None:
         """Take down, in order, all that may be."""
-        for key in self._planner.stored():
-            self._planner.delete(key)
-        self._turn(self._plans.begin("closing"))
+        self._turns.tell(self._forget_all, self._plans.begin("closing"))
+        planner = self._planner
         try:
             async with asyncio.timeout(self._close_timeout):
-                while not self._planner.is_quiet or self._planner.next_retry is not None:
+                while self._turns.is_busy or not planner.is_quiet or planner.next_retry is not None:
                     await self._changed.wait()
         except TimeoutError:
             pass  # what is left is told
         left = [
             key for key, node in self._planner.graph.nodes.items()
-            if node.state in (*_AT_WORK, State.FAILED)
+            if node.state in (*AT_WORK, State.FAILED)
         ]  # fmt: skip
         if left:
             some = ", ".join(left[:_NAMED]) + (", ..." if len(left) > _NAMED else "")
             log.warning("%d objects were not taken down when closing: %s", len(left), some)
+
+    def _forget_all(self) -> Iterator[None]:
+        for key in self._planner.stored():
+            self._planner.delete(key)
+            yield
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=f"datasync reconcile {name}")
@@ -369,9 +383,12 @@ class Reconciler:
             raise NotReady("the store has not said yet what is stored; ask again later")
         watched = tuple(prefix for prefix, (_, _, derived) in self._kinds.items() if not derived)
         async with self._planning:
+            rehearsal = Rehearsal(
+                self._planner, [handlers for handlers, _, _ in self._kinds.values()]
+            )
             return await previewed(
-                self._planner, [handlers for handlers, _, _ in self._kinds.values()],
-                lambda key: key.startswith(watched), self._watch.decode, values, prune,
+                rehearsal, self._turns.told, lambda key: key.startswith(watched),
+                self._watch.decode, values, prune,
             )  # fmt: skip
 
     async def wait(self, key: str, state: State | None, timeout: float | None = None) -> None:
@@ -383,7 +400,7 @@ class Reconciler:
         """
         try:
             async with asyncio.timeout(timeout):
-                while self.state(key) is not state:
+                while self._turns.is_half_way or self.state(key) is not state:
                     if self._life is _Life.CLOSED:
                         raise WatchClosed("the reconciler has been closed")
                     await self._changed.wait()
@@ -416,39 +433,21 @@ class Reconciler:
             raise UsageError(f"no kind has a prefix of {key!r}")
         seen = None if found is None else kind.seen(found)
         if self._answered.is_set():
-            self._planner.notify(key, seen)
-            self._turn(self._plans.begin(f"notified of {key}"))
+            self._turns.tell(
+                partial(self._planner.notify, key, seen), self._plans.begin(f"notified of {key}")
+            )
 
     def _has_read(self) -> None:
-        self._turn(self._plans.begin("what is there was read"))
+        self._turns.tell(_nothing, self._plans.begin("what is there was read"))
 
     # -- events ------------------------------------------------------------------------------------
 
     async def _handle(self, event: Event[Any]) -> None:
         """One event is one plan. Raises what became of its keys."""
-        planner = self._planner
-        if isinstance(event, ResyncEvent):
-            stored = {kv.key: kv.value for values in event.values.values() for kv in values}
-            kept = {*stored, *event.undecodable}
-            gone = [key for key in planner.stored() if key not in kept]
-        else:
-            stored = {c.key: c.value for c in event.changes if c.raw is not None}
-            gone = [c.key for c in event.changes if c.raw is None]
-        for key in gone:
-            planner.delete(key)
-        for key, value in stored.items():
-            planner.put(key, value)
-        keys = {*gone, *stored}
-        self._open -= keys
-        if not self._answered.is_set():
-            self._answered.set()
-            first = [
-                handlers for handlers, _, _ in self._kinds.values()
-                if handlers.can_retrieve or handlers.assumes_applied
-            ]  # fmt: skip
-            self._spawn(self._reading.follow(first, self._refresh_interval), "read")
-        self._turn(self._plans.begin(_cause(event)))
-
+        keys: set[str] = set()
+        await self._turns.told(
+            partial(self._take_over, event, keys), self._plans.begin(_cause(event))
+        )
         waiting = set(keys)
         try:
             async with asyncio.timeout(self._ack_timeout):
@@ -456,25 +455,67 @@ class Reconciler:
                     await self._changed.wait()
         except TimeoutError:
             pass  # what is still at work is told so
-        outcomes = {key: told for key in keys if not isinstance(told := self._told(key), Accepted)}
+        if self._turns.is_half_way:
+            await self._turns.told(_nothing)
+        outcomes = {key: self._told(key) for key in self._picture.among(keys, NOT_RIGHT)}
         if outcomes:
             self._open |= {key for key, told in outcomes.items() if not isinstance(told, Refused)}
             raise Outcomes(outcomes)
 
+    def _take_over(self, event: Event[Any], keys: set[str]) -> Iterator[None]:
+        """Tell the planner of an event, and begin to read with the first one. keys: takes up those
+        that it is about."""
+        planner = self._planner
+        stored: dict[str, Any] = {}
+        if isinstance(event, ResyncEvent):
+            for values in event.values.values():
+                for kv in values:
+                    stored[kv.key] = kv.value
+                    yield
+            known = planner.stored()
+            gone = [key for key in known if key not in stored and key not in event.undecodable]
+        else:
+            for change in event.changes:
+                if change.raw is not None:
+                    stored[change.key] = change.value
+                    yield
+            gone = [change.key for change in event.changes if change.raw is None]
+        keys.update(gone, stored)
+        self._open -= keys
+        yield
+        for key in gone:
+            planner.delete(key)
+            yield
+        for key, value in stored.items():
+            planner.put(key, value)
+            yield
+
+        if not self._answered.is_set():
+            self._answered.set()
+            first = [
+                handlers for handlers, _, _ in self._kinds.values()
+                if handlers.can_retrieve or handlers.assumes_applied
+            ]  # fmt: skip
+            self._spawn(self._reading.follow(first, self._refresh_interval), "read")
+
     def _at_work(self, waiting: set[str]) -> bool:
         """Whether any of these may still come into another state by itself; takes out those that
         have settled."""
-        nodes = self._planner.graph.nodes
-        quiet = self._planner.is_quiet
-        if len(waiting) > _FEW and not quiet:
+        if self._turns.is_half_way:
+            return True  # what they are to become is not decided
+        if self._planner.is_quiet:
+            waiting &= self._picture.among(waiting, AT_WORK)
+            return bool(waiting)
+        if len(waiting) > _FEW:
             return True  # to look at all of them after each operation would be quadratic
+        nodes = self._planner.graph.nodes
         for key in list(waiting):
             node = nodes.get(key)
             state = None if node is None else node.state
             if state is State.PENDING and node is not None:
-                settled = quiet or not self._planner.outlook.comes(node)
+                settled = not self._planner.outlook.comes(node)
             else:
-                settled = state not in _AT_WORK
+                settled = state not in AT_WORK
             if settled:
                 waiting.discard(key)
         return bool(waiting)
@@ -491,22 +532,17 @@ class Reconciler:
 
     # -- operations --------------------------------------------------------------------------------
 
-    def _turn(self, plan: Plan) -> None:
-        """Start what may start, as part of that plan, and tell what has changed."""
-        if self._life is _Life.CLOSED:
-            return
-        for op in self._planner.start():
-            self._performer.start(op, plan)
+    def _decided(self, plan: Plan) -> None:
+        """It is the end of a turn, which was part of that plan: tell what has changed."""
+        self._planner.outlook.forget()  # somebody may have asked half-way
         self._performer.cancel_outdated()
         self._plans.settle(plan)
-        changes = self._planner.changes()
-        self._picture.note(changes)
-        self._show(changes)
         report = {
             key: self._told(key)
-            for key in {changed.key for changed in changes}
-            if key in self._open and self.state(key) not in _AT_WORK
+            for key in self._to_report
+            if key in self._open and self.state(key) not in AT_WORK
         }
+        self._to_report.clear()
         if report and self._watch is not None:
             self._open -= {k for k, told in report.items() if isinstance(told, Accepted | Refused)}
             with contextlib.suppress(WatchClosed):  # the DataSync is closing
@@ -515,8 +551,11 @@ class Reconciler:
         self._changed = asyncio.Event()
         self._arm()
 
-    def _show(self, changes: Iterable[Changed]) -> None:
-        """Tell those who follow the states."""
+    def _show(self) -> None:
+        """Tell those who follow the states how they have changed."""
+        changes = self._planner.changes()
+        self._picture.note(changes)
+        self._to_report.update(one.key for one in changes if one.key in self._open)
         if not self._readers:
             return
         nodes = self._planner.graph.nodes
@@ -536,8 +575,12 @@ class Reconciler:
             self._timer = asyncio.get_running_loop().call_at(when, self._due)
 
     def _due(self) -> None:
-        self._planner.due(asyncio.get_running_loop().time())
-        self._turn(self._plans.begin("tried again"))
+        now = asyncio.get_running_loop().time()
+        self._turns.tell(partial(self._planner.due, now), self._plans.begin("tried again"))
+
+
+def _nothing() -> None:
+    """Where there is no news."""
 
 
 def _free_name(taken: Container[str]) -> str:

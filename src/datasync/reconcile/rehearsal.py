@@ -2,83 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from datasync.reconcile.facts import is_stored, stored_value
-from datasync.reconcile.operations import Seen, Verb
+from datasync.reconcile.operations import Problem, Seen, Trouble, Verb
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Node, Operation
 from datasync.reconcile.states import State
 
-__all__ = ["Rehearsal", "same", "stored_of"]
-
-_PORTION = 200
-"""Objects that are taken over at a time."""
+__all__ = ["Rehearsal", "same"]
 
 
 class Rehearsal:
     """Operations are carried out by saying that they were.
 
-    What has failed, or was refused, is so here as well, until it is to have another value. The
-    other planner is looked at when this one is made, and never touched.
+    What has failed, or was refused, is so here as well, until it is to have another value.
+
+    live: the other planner, which is looked at by `copy`, and never touched.
+
+    All is done one step at a time, and each step is short, so that others may have their turn.
     """
 
-    def __init__(self, live: Planner, kinds: Iterable[Rules]) -> None:
-        nodes = list(live.graph.nodes.values())
+    def __init__(self, live: Planner, kinds: Collection[Rules]) -> None:
         self.planner = Planner(live.graph.kind_of, lambda _: 0.0)
-        self._unread = {kind: why for kind in kinds if (why := live.why_unread(kind))}
-        self._stored = [put for node in nodes for put in _puts(node)]
-        self._there = [
-            (node.kind, node.key, Seen(node.have, node.handle, node.owned))
-            for node in nodes
-            if node.have is not ABSENT and node.kind is not None
-        ]
-        self._failed = {
-            node.key: (node.trouble, node.goal) for node in nodes if node.trouble is not None
-        }
-        self._refused = {node.key: node.problem for node in nodes if node.problem is not None}
+        self.stored: dict[str, Any] = {}
+        """What the store has, by key, as of the copy."""
+        self._live = live
+        self._kinds = kinds
+        self._unread: dict[Rules, str] = {}
+        self._puts: list[tuple[str, Any]] = []
+        self._found: dict[Rules, dict[str, Seen]] = {}
+        self._touched: set[str] = set()
+        """The objects that come into other states."""
+        self._failed: dict[str, tuple[Trouble, Any]] = {}
+        self._refused: dict[str, Problem] = {}
+
+    def copy(self) -> Iterator[None]:
+        """See what the other knows; it must not be told anything before the last step."""
+        self._unread = {kind: why for kind in self._kinds if (why := self._live.why_unread(kind))}
+        for node in list(self._live.graph.nodes.values()):
+            key = node.key
+            if (stored := _stored_of(node)) is not ABSENT:
+                self.stored[key] = stored
+                if node.problem is not None and node.goal is not ABSENT:
+                    self._puts.append((key, node.goal))  # the last valid value, before the newest
+                self._puts.append((key, stored))
+            kind = node.kind
+            if node.have is not ABSENT and kind is not None and kind not in self._unread:
+                seen = Seen(node.have, node.handle, node.owned)
+                self._found.setdefault(kind, {})[key] = seen
+            if node.trouble is not None:
+                self._failed[key] = node.trouble, node.goal
+            if node.problem is not None:
+                self._refused[key] = node.problem
+            yield
 
     def take_over(self) -> Iterator[None]:
-        """Come to know what the other knows; yields after each portion, so that others have their
-        turn. It takes as long as the start with as many objects."""
+        """Come to know that as well. It takes as long as the start with as many objects."""
         planner = self.planner
         for kind, why in self._unread.items():
             planner.unread(kind, why)
             planner.still_unread(kind, why)  # the others do what they will have to do once it is
-        for number, (key, value) in enumerate(self._stored):
+        for key, value in self._puts:
             planner.put(key, value)
-            if number % _PORTION == 0:
-                yield
-        found: dict[Rules, dict[str, Seen]] = {}
-        for kind, key, seen in self._there:
-            if kind not in self._unread:
-                found.setdefault(kind, {})[key] = seen
-        planner.read(planner.begin_reading(), found)
-        yield
+            yield
+        number = planner.begin_reading()
+        yield from planner.reading(number, self._found)
+        planner.end_reading(number)
         for _ in self._carry_out():
             yield
-        planner.changes()
+        self._touched.clear()
 
-    def play(self, put: Mapping[str, Any], delete: Iterable[str]) -> Iterator[Operation]:
-        """One transaction: what is done, in order."""
+    def play(self, put: Mapping[str, Any], delete: Iterable[str]) -> Iterator[Operation | None]:
+        """One transaction: the operations, in order, and None after steps that bring none."""
         for key in delete:
             self.planner.delete(key)
+            yield None
         for key, value in put.items():
             self.planner.put(key, value)
+            yield None
         yield from self._carry_out()
 
-    def unapplied(self, put: Iterable[str]) -> list[Node]:
-        """The objects that were put, or have changed, and are not as they are to be."""
+    def unapplied(self, put: Iterable[str]) -> Iterator[Node | None]:
+        """The objects that were put, or have changed, and are not as they are to be; None for each
+        of the others."""
         nodes = self.planner.graph.nodes
-        touched = sorted({*put, *(change.key for change in self.planner.changes())})
         fine = (None, State.APPLIED, State.UNMANAGED)
-        return [nodes[key] for key in touched if key in nodes and nodes[key].state not in fine]
+        for key in self._touched.union(put):
+            node = nodes.get(key)
+            yield None if node is None or node.state in fine else node
 
-    def _carry_out(self) -> Iterator[Operation]:
+    def _carry_out(self) -> Iterator[Operation | None]:
         planner = self.planner
-        while started := planner.start():
+        while True:
+            started = []
+            for begun in planner.steps():
+                if begun is not None:
+                    started.append(begun)
+                yield None
+            self._touched.update(change.key for change in planner.changes())
+            if not started:
+                return
             for op in started:
                 node = op.node
                 if op.verb is not Verb.RETRIEVE:
@@ -108,17 +134,8 @@ def same(one: object, other: object) -> bool:
         return False
 
 
-def stored_of(node: Node) -> Any:
+def _stored_of(node: Node) -> Any:
     """The value that the store has for it, or ABSENT."""
     if not is_stored(node):
         return ABSENT
     return stored_value(node) if node.family is None else node.family.stored
-
-
-def _puts(node: Node) -> Iterator[tuple[str, Any]]:
-    """What the store has said of an object: the last valid value, too, where the newest is not."""
-    stored = stored_of(node)
-    if stored is not ABSENT:
-        if node.problem is not None and node.goal is not ABSENT:
-            yield node.key, node.goal
-        yield node.key, stored
