@@ -11,7 +11,14 @@ import msgspec
 from datasync.errors import UsageError
 from datasync.source import Source
 
-__all__ = ["KeyReport", "LayerReport", "Report", "Reports", "WatchReport"]
+__all__ = ["STATES", "KeyReport", "LayerReport", "Report", "Reports", "WatchReport"]
+
+
+STATES = (
+    "stopped", "well", "open keys", "waiting", "resyncing", "unattended", "overdue", "failing",
+    "rival", "lost",
+)  # fmt: skip
+"""What `Report.state` can be, the gravest last."""
 
 
 class LayerReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +114,23 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def well(self) -> bool:
         """Whether all is applied that it watches, up to the positions of its layers."""
         return not (self.open or self.watches)
+
+    @property
+    def state(self) -> str:
+        """How it stands, in a word: "stopped", "lost" (no sign of life), "rival" (another agent has
+        its name), the gravest `WatchState` of its watches that do not just follow, "open keys",
+        else "well".
+        """
+        if self.stopped:
+            return "stopped"
+        if not self.alive:
+            return "lost"
+        if self.rival is not None:
+            return "rival"
+        if self.watches:
+            states = [watch.state for watch in self.watches]
+            return max(states, key=lambda one: STATES.index(one) if one in STATES else -1)
+        return "open keys" if self.open else "well"
 
 
 @final

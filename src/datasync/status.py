@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -10,6 +11,7 @@ import msgspec
 
 __all__ = [
     "LATENCIES",
+    "Durations",
     "Failing",
     "LastResync",
     "Latency",
@@ -134,6 +136,23 @@ class Latency(msgspec.Struct, frozen=True):
 
     total: float
     counts: list[int]
+
+
+class Durations:
+    """Counts how long things took."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._counts = [0] * (len(LATENCIES) + 1)
+
+    def add(self, seconds: float) -> None:
+        """One more took so long."""
+        self._seconds += seconds
+        self._counts[bisect_left(LATENCIES, seconds)] += 1
+
+    def taken(self) -> Latency:
+        """What has been counted by now."""
+        return Latency(self._seconds, [*self._counts])
 
 
 class WatchStatus(msgspec.Struct, frozen=True, omit_defaults=True):

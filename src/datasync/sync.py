@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from datasync.panels import Panel
     from datasync.reports.agent import Reporter
     from datasync.reports.asking import Asking
+    from datasync.reports.reader import Fleet
     from datasync.restsync.app import RestApp
     from datasync.restsync.status_page import StatusPage
     from datasync.serving.known import Known
@@ -53,6 +54,7 @@ T = TypeVar("T")
 Handler = Callable[[Event[T]], Awaitable[None] | None]
 
 
+_OWN_PANELS = ("agents", "reports")
 _PANEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -144,7 +146,9 @@ class DataSync:
         self._sources = [source for source, _, _ in opened]
         self._writer.ask = self._ask
         self._asking: dict[tuple[str, str | Source | None], Asking] = {}
+        self._fleets: dict[Fleet, None] = {}
         self._stores: list[DataSync] = []
+        self._panels: dict[str, Panel] = {}
 
         self._reporter: Reporter | None = None
         if report_to is not None:
@@ -154,7 +158,6 @@ class DataSync:
 
         self._reader = Reader(self._sources, self._life, self._keys, self._options)
         self._watches: dict[str, Watch[Any]] = {}
-        self._panels: dict[str, Panel] = {}
         self._pages = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -450,7 +453,7 @@ class DataSync:
         name = getattr(panel, "name", None)
         if not isinstance(name, str) or not _PANEL_NAME.fullmatch(name):
             raise UsageError(f"a panel has a name like my-part, not {name!r}")
-        if self._panels.setdefault(name, panel) is not panel:
+        if name in _OWN_PANELS or self._panels.setdefault(name, panel) is not panel:
             raise AlreadyRegistered(f"there is a panel named {name!r} already; choose another name")
 
     def hide(self, panel: Panel) -> None:
@@ -617,8 +620,9 @@ class DataSync:
         self._life.check()
         self._keys.check_prefix(prefix)
         place = Place(prefix)
+        self._show_agents()
         watch = self._register_aside(f"reports at {prefix}", [place.all_progress, place.all_open])
-        return follow(watch, place)
+        return follow(watch, place, self._fleets)
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go:
@@ -701,6 +705,7 @@ class DataSync:
         """Report from the start on. Raises what `report_to=` and `agent=` may raise."""
         from datasync.reports.agent import Reporter  # hashes, which few need
         from datasync.reports.destination import Destination
+        from datasync.reports.panel import ReportsPanel
 
         given = [layer.source for layer in self._layers if isinstance(layer.source, Source)]
         sources = list(zip(given, self._sources, strict=True))
@@ -716,6 +721,7 @@ class DataSync:
         else:
             layer = layers[self._sources.index(to.source)]
         self._reporter = Reporter(self._engine, to, self._options, self._keys.root, layer, register)
+        self._panels[ReportsPanel.name] = ReportsPanel(self._reporter)
 
     async def _ask(self, operations: Sequence[Operation], reports: Reports) -> Committed:
         """Write, and ask agents that report what became of it."""
@@ -741,7 +747,15 @@ class DataSync:
         asking = self._asking[prefix, at] = Asking(
             asks._engine, source, written, self._keys, Place(prefix), asks._register_aside
         )
+        self._show_agents()
         return asking
+
+    def _show_agents(self) -> None:
+        """From now on, those that are read and asked."""
+        from datasync.reports.panel import AgentsPanel  # hashes, which few need
+
+        if AgentsPanel.name not in self._panels:
+            self._panels[AgentsPanel.name] = AgentsPanel(self._fleets, self._asking.values())
 
     def _elsewhere(self, source: Source) -> DataSync:
         """A DataSync for what reports need in another store, which is closed with this one."""

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["ADVICE", "in_one_line", "logger", "printable", "traceback_of"]
+__all__ = ["ADVICE", "in_one_line", "logger", "printable", "span", "traceback_of"]
 
 ADVICE = "datasync_advice"
 """An attribute of records that advise on what is installed: a command that ends at once, which
@@ -27,6 +27,17 @@ def printable(text: str) -> str:
         ch if ch.isprintable() else ch.encode("unicode_escape", "surrogatepass").decode()
         for ch in text
     )
+
+
+def span(seconds: float) -> str:
+    """A time span as a person says it."""
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def in_one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
@@ -14,11 +15,13 @@ from unittest import mock
 
 import pytest
 
-from datasync import DataSync, Refused
+from datasync import DataSync, Refused, Source
+from datasync.kvdbsync.memory import MemorySource
 from datasync.serving.pulse import Pulse
 from datasync.testing import FaultySource
+from datasync.testing.contract.reporting import Readers
 from tests.helpers.rest.browser import Browser
-from tests.helpers.rest.page_host import PageHost, page_host
+from tests.helpers.rest.page_host import PageHost, page_host, seen_by
 from tests.restsync.test_page import CONTRAST, wait
 from tests.restsync.test_page_trouble import FITS, WIDTHS
 
@@ -172,5 +175,62 @@ def test_on_each_screen(run: Run, tmp_path: Path, broken: bool) -> None:
                 host = await stack.enter_async_context(page_host(sync, source))
             lived(host)
             await host.look(look)
+
+    run(main())
+
+
+def reporting(store: Source, label: str, said: Exception | None = None) -> DataSync:
+    """An agent of a fleet, and what it says of the access list."""
+    sync = DataSync(store, label=label, report_to="status/", retries=10**6)
+
+    @sync.watcher("config/", name="config")
+    async def config(event: Any) -> None:
+        if said is not None and any(change.key == "config/acl/web" for change in event.changes):
+            raise said
+
+    return sync
+
+
+def test_the_agents_of_a_controller(run: Run, tmp_path: Path) -> None:
+    """A fleet on one store, as who reads its reports sees it."""
+    store = MemorySource("memory://fleet")
+    why = "port 443 is in use on <mgmt0>"
+    agents = [
+        reporting(store, "edge-1"),
+        reporting(store, "edge-2", Refused({"config/acl/web": why})),
+        reporting(store, "edge-3", RuntimeError("netlink: no buffer space available (ENOBUFS)")),
+    ]
+    states = [["edge-3", "failing"], ["edge-2", "open keys"], ["edge-1", "well"]]
+    rows = """return [...document.querySelectorAll(".panel section:first-child tbody tr")]
+    .map((row) => [...row.children].slice(0, 2).map((cell) => cell.textContent))"""
+
+    def look(seen: Browser) -> None:
+        seen.look(width=1280, height=900, still=True)
+        wait(lambda: seen.js(rows) == states)
+        assert "netlink: no buffer space" in seen.text(".panel section:last-child")
+        assert why in seen.text(".panel section:last-child"), "what agents say stays text"
+        seen.js("document.querySelector('.panel').scrollIntoView()")
+        made = Path(PICTURES or tmp_path) / "rest-agents.webp"
+        seen.shot(made, of=".panel")
+        assert made.stat().st_size > 10_000  # it shows something
+        fits(seen)
+
+        # one is chosen
+        seen.js("document.querySelector('.panel tbody tr:nth-child(2) button').click()")
+        wait(lambda: "netlink" not in seen.text(".panel section:last-child"))
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for sync in agents:
+                await stack.enter_async_context(sync)
+            ctl = await stack.enter_async_context(DataSync(store))
+            async with contextlib.AsyncExitStack() as read:
+                for number in range(1, 4):
+                    prefix = f"/vnf-agent/edge-{number}/"
+                    await ctl.put(f"{prefix}config/acl/web", b"permit tcp any any eq 443")
+                    readers = Readers(ctl, f"{prefix}status/")
+                    await read.enter_async_context(readers.reading())
+                served = await ctl.serve_status("127.0.0.1:0")
+                await asyncio.to_thread(seen_by, int(served.url.rpartition(":")[2]), look)
 
     run(main())

@@ -16,10 +16,11 @@ from datasync.cli.parser import Command, Positional
 from datasync.cli.status_watch import follow
 from datasync.codec.shared import UNDECODABLE
 from datasync.errors import DataSyncError, UsageError
+from datasync.reports.troubles import Trouble, troubles_of
 from datasync.status import Failing, OpenKey, SourceStatus, WatchStatus
 from datasync.terminal.output import Output, json_line, many
 from datasync.terminal.process import run
-from datasync.texts import printable
+from datasync.texts import printable, span
 from datasync.transports import load
 
 if TYPE_CHECKING:
@@ -100,34 +101,21 @@ def _agent(now: float, prefix: str, agent: str, report: Report | None) -> Row:
     cells = (
         printable(agent),
         state,
-        f"{_span(now - report.time)} ago",
+        f"{span(now - report.time)} ago",
         ", ".join("-" if revision is None else f"{revision:,}" for revision in revisions),
         printable(prefix),
     )
-    lines = [
-        f"{watch.name}: {watch.state}" + (f", {watch.reason}" if watch.reason else "")
-        for watch in report.watches
-    ]
-    for told in report.open.values():
-        reason = f", {told.reason}" if told.reason else ""
-        lines.append(f"{_short(told.key)}: {told.verdict} for {_span(now - told.since)}{reason}")
-    if report.rival is not None:
-        lines.append("another agent reports by the same name")
-    return cells, [printable(line) for line in lines]
+    return cells, [printable(_line(now, trouble)) for trouble in troubles_of(report)]
+
+
+def _line(now: float, trouble: Trouble) -> str:
+    lasted = f" for {span(now - trouble.since)}" if trouble.since else ""
+    reason = f", {trouble.reason}" if trouble.reason else ""
+    return f"{_short(trouble.what)}: {trouble.state}{lasted}{reason}"
 
 
 def _agent_state(report: Report | None) -> str:
-    if report is None:
-        return "unclear"
-    if report.stopped:
-        return "stopped"
-    if not report.alive:
-        return "lost"
-    if report.watches:
-        return report.watches[0].state
-    if report.open:
-        return "open keys"
-    return "well" if report.rival is None else "rival"
+    return "unclear" if report is None else report.state
 
 
 def _overview(data: bytes) -> Overview:
@@ -172,7 +160,7 @@ def _show(now: Overview, output: Output) -> None:
         many(now.watchers, "remote watcher"),
     ]
 
-    output.line(f"{now.name}  (datasync {now.version}, up {_span(now.now - now.started)})")
+    output.line(f"{now.name}  (datasync {now.version}, up {span(now.now - now.started)})")
     output.line(", ".join(facts))
     if not now.ready:
         output.line(output.paint("not ready: the state is not complete yet", "yellow"))
@@ -212,7 +200,7 @@ def _source(now: float, source: SourceStatus) -> Row:
     cells = (
         source.name,
         source.state,
-        _span(now - source.since),
+        span(now - source.since),
         f"{source.revision:,}",
         str(source.reconnects),
     )
@@ -224,8 +212,8 @@ def _watch(now: float, watch: WatchStatus) -> Row:
     resync = "not yet"
     if last is not None:
         resync = (
-            f"{last.reason}, {many(last.keys, 'key')} in {_span(last.duration)}, "
-            f"{_span(now - last.at)} ago"
+            f"{last.reason}, {many(last.keys, 'key')} in {span(last.duration)}, "
+            f"{span(now - last.at)} ago"
         )
     refused = watch.failing is not None and watch.state == "following"
     state = "refused keys" if refused else watch.state
@@ -237,7 +225,7 @@ def _watch(now: float, watch: WatchStatus) -> Row:
 def _failing(now: float, failing: Failing) -> list[str]:
     tries = f", try {failing.attempt}" if failing.attempt > 1 else ""
     return [
-        f"for {_span(now - failing.since)}{tries}: {failing.why}",
+        f"for {span(now - failing.since)}{tries}: {failing.why}",
         *(f"{_short(key)}: {reason}" for key, reason in failing.keys.items()),
     ]
 
@@ -267,17 +255,6 @@ def _table(output: Output, head: tuple[str, ...], rows: list[Row]) -> None:
         output.line("  ".join(padded).rstrip())
         for line in more:
             output.line(f"    {output.paint(line, 'red')}")
-
-
-def _span(seconds: float) -> str:
-    """A time span as a person says it."""
-    if seconds < 1:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ with all that follows from it.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import Operation
 from datasync.reconcile.status import OperationStatus, Outcome, PlanStatus
 from datasync.reconcile.values import in_short
-from datasync.status import LATENCIES, Latency
+from datasync.status import Durations, Latency
 
 __all__ = ["Plan", "Plans"]
 
@@ -88,8 +87,7 @@ class Plans:
         self._number = 0
         self.operations: Counter[tuple[Rules, Verb, Outcome]] = Counter()
         """How many have ended, by kind, verb and outcome."""
-        self._seconds = 0.0
-        self._ended = [0] * (len(LATENCIES) + 1)
+        self._ended = Durations()
 
     def begin(self, cause: str) -> Plan:
         """One that is kept as soon as it has an operation."""
@@ -119,8 +117,7 @@ class Plans:
         """All that may start by now has started: where nothing runs, the plan has ended."""
         if plan.number and not plan.outcomes["running"] and plan.duration is None:
             plan.duration = self._clock() - plan.began
-            self._seconds += plan.duration
-            self._ended[bisect_left(LATENCIES, plan.duration)] += 1
+            self._ended.add(plan.duration)
 
     def cut_off(self) -> None:
         """What still runs is seen to by nobody any more."""
@@ -136,4 +133,4 @@ class Plans:
 
     def durations(self) -> Latency:
         """How long those that have ended took."""
-        return Latency(self._seconds, list(self._ended))
+        return self._ended.taken()

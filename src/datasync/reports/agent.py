@@ -61,9 +61,9 @@ class Reporter:
     ) -> None:
         self._engine = engine
         self._standing = engine.stand()
-        self._answering = Answering(engine, self._standing, to, root, layer)
+        self.answering = Answering(engine, self._standing, to, root, layer)
         name, scopes = f"tickets at {to.place.prefix}", [to.place.all_tickets]
-        register(name, scopes, self._answering.handle)
+        register(name, scopes, self.answering.handle)
         self._to = to
         self._options = options
         self._instance = ""
@@ -78,7 +78,35 @@ class Reporter:
         self._written_at = 0.0
         self._took = 0.0
         self._failures = 0
+        self._trouble = ""
         self._tasks: list[asyncio.Task[None]] = []
+
+        self.reports = 0
+        """Those that were written."""
+        self.records = 0
+        """Records that were written or deleted with them."""
+        self.failures = 0
+        """Tries to report, or to answer, that have failed."""
+
+    @property
+    def agent(self) -> str:
+        """The name that it reports under."""
+        return self._to.agent
+
+    @property
+    def where(self) -> str:
+        """Where it reports to."""
+        return f"{self._to.place.prefix} in {self._to.source.name}"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot report; None while it can."""
+        return self._trouble if self._failures else None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since it reported last; None where it has not."""
+        return None if not self.reports else self._engine.now() - self._written_at
 
     def start(self) -> None:
         """Report from now on."""
@@ -130,7 +158,7 @@ class Reporter:
             await asyncio.sleep(max(_PAUSE, _SHARE * self._took))
 
     async def _answer(self) -> None:
-        answering, failures = self._answering, 0
+        answering, failures = self.answering, 0
         while True:
             try:
                 steps = await answering.something()
@@ -140,6 +168,7 @@ class Reporter:
                 await write_in_portions(self._to.source, steps)
             except Exception as error:
                 failures += 1
+                self.failures += 1
                 if failures.bit_count() == 1:
                     what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
                     log.warning("%s: cannot answer: %s", self._to.source.name, what)
@@ -160,9 +189,10 @@ class Reporter:
             await asyncio.sleep(_PAUSE * (1 + 4 * self._engine.rng.random()))
             return
         self._failures += 1
+        self.failures += 1
+        self._trouble = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
         if self._failures.bit_count() == 1:
-            what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
-            log.warning("%s: cannot report: %s", self._to.source.name, what)
+            log.warning("%s: cannot report: %s", self._to.source.name, self._trouble)
         await asyncio.sleep(self._options.reconnect.delay(self._failures, self._engine.rng))
 
     async def _report(self, *, stopped: bool = False) -> bool:
@@ -184,6 +214,8 @@ class Reporter:
         await self._write(operations, encode(progress))
         self._records, self._before = records, progress
         self._written_at = self._engine.now()
+        self.reports += 1
+        self.records += len(operations)
         return True
 
     async def _write(self, records: list[Operation], progress: bytes) -> None:

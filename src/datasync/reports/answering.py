@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -13,8 +14,9 @@ import msgspec
 from datasync.events import ChangeEvent, Event
 from datasync.outcome import KeyOutcome, Verdict
 from datasync.reports.destination import Destination
-from datasync.reports.form import Answer, KeyAnswer, Ticket, decode_ticket, encode
+from datasync.reports.form import Answer, KeyAnswer, Ticket, decode_ticket, encode, rank_of
 from datasync.source import Delete, Operation, Put
+from datasync.status import Durations
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.standing import Standing
@@ -35,6 +37,7 @@ class _Asked(msgspec.Struct):
 
     ticket: Ticket
     revision: int
+    since: float
     until: float
     said: dict[str, KeyAnswer] = {}
 
@@ -61,6 +64,16 @@ class Answering:
         self._deadlines: dict[str, float] = {}
         self._answered: set[str] = set()
         self._news = asyncio.Event()
+
+        self.verdicts: Counter[Verdict] = Counter()
+        """Tickets that were answered, by the worst verdict."""
+        self.durations = Durations()
+        """How long that took, from when a ticket was seen."""
+
+    @property
+    def waiting(self) -> int:
+        """Tickets that are not answered."""
+        return len(self._open)
 
     async def handle(self, event: Event[bytes]) -> None:
         """What the watch of the tickets is given."""
@@ -95,10 +108,14 @@ class Answering:
 
     def written(self) -> None:
         """What `something` returned last has been written."""
+        now = self._engine.now()
         for number, asked in list(self._open.items()):
             if len(asked.said) == len(asked.ticket.keys):
                 self._answered.add(number)
                 del self._open[number]
+                said = (Verdict(one.verdict) for one in asked.said.values())
+                self.verdicts[max(said, key=rank_of)] += 1
+                self.durations.add(now - asked.since)
 
     # -- within ------------------------------------------------------------------------------------
 
@@ -114,7 +131,7 @@ class Answering:
         over = self._engine.wall() > ticket.deadline + KEPT
         if asked and not over and number not in self._answered:
             # by our own clock: that of the writer may differ
-            self._open[number] = _Asked(ticket, revision, now + ticket.timeout)
+            self._open[number] = _Asked(ticket, revision, now, now + ticket.timeout)
 
     def _forget(self, number: str) -> None:
         self._open.pop(number, None)

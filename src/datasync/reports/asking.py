@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,9 +34,11 @@ from datasync.reports.form import (
     decode_progress,
     digest_of,
     encode,
+    rank_of,
 )
 from datasync.reports.portions import write_in_portions
 from datasync.source import Committed, Delete, Operation, Put, Source
+from datasync.status import Durations
 from datasync.syncbase.engine import Engine
 from datasync.tasks import end_tasks
 from datasync.texts import logger, printable
@@ -44,17 +47,7 @@ __all__ = ["Asking"]
 
 log = logger("datasync.reports")
 
-_RANKED = (
-    Verdict.ACCEPTED,
-    Verdict.PENDING,
-    Verdict.UNWATCHED,
-    Verdict.SUPERSEDED,
-    Verdict.REFUSED,
-    Verdict.FAILED,
-    Verdict.OVERDUE,
-    Verdict.ABSENT,
-)
-_RANK = {verdict.value: rank for rank, verdict in enumerate(_RANKED)}
+_ACCEPTED = Verdict.ACCEPTED
 _TIDY = 0.5
 """Seconds after which what was answered is deleted, many together."""
 _LAST = 1.0
@@ -149,8 +142,18 @@ class Asking:
         self._answered: list[tuple[str, list[str]]] = []
         self._tidying: asyncio.Task[None] | None = None
         self._closed = False
+
+        self.verdicts: Counter[Verdict] = Counter()
+        """What was heard of the writes, by verdict."""
+        self.durations = Durations()
+        """How long that took, from the write on."""
         scopes = [place.answers(self._writer), place.all_progress]
         register(f"answers at {place.prefix}", scopes, self._handle)
+
+    @property
+    def prefix(self) -> str:
+        """Below which the agents report."""
+        return self._place.prefix
 
     async def commit(self, operations: Sequence[Operation], reports: Reports) -> Committed:
         """Write, and wait for what agents make of it. Raises `NotApplied`, `NotReady`,
@@ -166,6 +169,7 @@ class Asking:
         ticket = Ticket(written, reports.timeout, deadline, agents=asked)
 
         self._questions[number] = question
+        began = self._engine.now()
         try:
             if asked:
                 committed, trouble = await self._leave(operations, number, ticket)
@@ -183,8 +187,10 @@ class Asking:
         outcomes = question.outcomes(written)
         if trouble is not None:
             outcomes = {key: KeyOutcome(Verdict.OVERDUE, trouble) for key in written}
+        worst = max((said.verdict for said in outcomes.values()), key=rank_of, default=_ACCEPTED)
+        self.verdicts[worst] += 1
+        self.durations.add(self._engine.now() - began)
         if outcomes:
-            worst = max(outcomes.values(), key=_rank).verdict
             named = {key.removeprefix(self._root): said for key, said in outcomes.items()}
             raise NotApplied(worst, named, committed.revision)
         return committed
@@ -341,7 +347,7 @@ class Asking:
 
 
 def _rank(said: KeyOutcome) -> int:
-    return _RANK[said.verdict.value]
+    return rank_of(said.verdict)
 
 
 def _accepted(answer: Answer) -> bool:

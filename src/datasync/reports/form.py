@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from datasync.outcome import Verdict
 from datasync.report import KeyReport, LayerReport, WatchReport
 
 __all__ = [
@@ -24,10 +25,23 @@ __all__ = [
     "decode_ticket",
     "digest_of",
     "encode",
+    "rank_of",
 ]
 
 
 T = TypeVar("T")
+
+_RANKED = (
+    Verdict.ACCEPTED,
+    Verdict.PENDING,
+    Verdict.UNWATCHED,
+    Verdict.SUPERSEDED,
+    Verdict.REFUSED,
+    Verdict.FAILED,
+    Verdict.OVERDUE,
+    Verdict.ABSENT,
+)
+_RANK = {verdict: rank for rank, verdict in enumerate(_RANKED)}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -209,6 +223,11 @@ decode_answer = _decoder(Answer)
 def digest_of(raw: bytes | None) -> str | None:
     """As reports and tickets name a value; None where there is none."""
     return None if raw is None else hashlib.sha256(raw).hexdigest()
+
+
+def rank_of(verdict: Verdict) -> int:
+    """How bad a verdict of an agent is, from 0: it is accepted."""
+    return _RANK[verdict]
 
 
 def encode(told: Progress | KeyReport | Ticket | Answer) -> bytes:

@@ -27,6 +27,8 @@ class _Agent:
         self.digest = Digest()
         self.told: Progress | None = None
         """The one that was handed on last."""
+        self.report: Report | None = None
+        """What that was, with its records."""
 
     def put(self, key: str, raw: bytes) -> None:
         """A record is there."""
@@ -48,6 +50,16 @@ class Fleet:
         self._place = place
         self._agents: dict[str, _Agent] = {}
 
+    @property
+    def prefix(self) -> str:
+        """Below which they report."""
+        return self._place.prefix
+
+    def reports(self) -> list[Report]:
+        """What was handed on last of those that are there. Safe from any thread."""
+        agents = list(self._agents.values())
+        return [agent.report for agent in agents if agent.report is not None]
+
     def take(self, event: Event[bytes]) -> list[Report]:
         """What agents report that is new and whole, in the order of their names.
 
@@ -55,11 +67,11 @@ class Fleet:
         to it, or after: it is believed when number and digest are those of what is seen.
         """
         if isinstance(event, ResyncEvent):
-            told = {name: agent.told for name, agent in self._agents.items()}
-            self._agents = {}
+            before, self._agents = self._agents, {}
             names = {self._put(kv.key, kv.raw) for values in event.values.values() for kv in values}
             for name, agent in self._agents.items():
-                agent.told = told.get(name)
+                if name in before:
+                    agent.told, agent.report = before[name].told, before[name].report
         else:
             names = {
                 self._drop(change.key) if change.raw is None else self._put(change.key, change.raw)
@@ -77,8 +89,8 @@ class Fleet:
                 if not agent.records:
                     del self._agents[name]
             elif progress.open == agent.digest.value and progress != agent.told:
-                agent.told = progress
-                yield _report(progress, agent)
+                agent.told, agent.report = progress, _report(progress, agent)
+                yield agent.report
 
     def _put(self, key: str, raw: bytes) -> str:
         name, record = self._names_of(key)
@@ -93,7 +105,7 @@ class Fleet:
         name, record = self._names_of(key)
         agent = self._agents.setdefault(name, _Agent())
         if record is None:
-            agent.progress = None
+            agent.progress = agent.report = None
         else:
             agent.drop(record)
         return name
@@ -133,12 +145,19 @@ def _decoded(key: str, raw: bytes, decode: Callable[[bytes], T]) -> T | None:
         return None
 
 
-async def follow(watch: Watch[bytes], place: Place) -> AsyncGenerator[Report]:
-    """What agents report from now on, first as it stands; closes the watch."""
+async def follow(
+    watch: Watch[bytes], place: Place, followed: dict[Fleet, None]
+) -> AsyncGenerator[Report]:
+    """What agents report from now on, first as it stands; closes the watch.
+
+    followed: has their fleet, meanwhile.
+    """
     fleet = Fleet(place)
+    followed[fleet] = None
     try:
         async for event in watch:
             for report in fleet.take(event):
                 yield report
     finally:
+        del followed[fleet]
         watch.close()

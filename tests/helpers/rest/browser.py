@@ -81,12 +81,20 @@ class Browser:
         """Click on the first element that fits."""
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
 
-    def shot(self, path: Path) -> None:
-        """A picture of what is seen, without scroll bars, as WebP."""
+    def shot(self, path: Path, *, of: str | None = None) -> None:
+        """A picture of what is seen, or of one element of the page, without scroll bars, as
+        WebP.
+        """
         self.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
-        made = self.driver.execute_cdp_cmd(
-            "Page.captureScreenshot", {"format": "webp", "quality": 80}
-        )
+        options: dict[str, object] = {"format": "webp", "quality": 80}
+        if of is not None:
+            box = self.js(
+                f"const box = document.querySelector({of!r}).getBoundingClientRect();"
+                "return [box.x + scrollX, box.y + scrollY, box.width, box.height]"
+            )
+            clip = dict(zip(("x", "y", "width", "height"), box, strict=True))
+            options |= {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True}
+        made = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
         path.write_bytes(base64.b64decode(made["data"]))
 
 
