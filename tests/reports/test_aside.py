@@ -32,7 +32,8 @@ def test_neither_status_nor_watches_nor_spans_show_it(run: Run, tmp_path: Path) 
     async def main() -> None:
         agent = agent_of(url)
         agent.trace(provider)
-        async with reading(url, agent) as (ctl, _):
+        async with reading(url, agent) as (ctl, readers):
+            await eventually(lambda: readers.of().well)
             ctl.trace(provider)
             await ctl.put(CONFIG + "a", b"good", confirm=ASK)
             assert [watch.name for watch in agent.status().watches] == ["config"]

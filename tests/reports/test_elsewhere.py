@@ -141,13 +141,26 @@ async def _unknown(ctl: DataSync) -> bool:
     return await ctl.get(PLACE.progress("vpp1")) is None
 
 
+def reports_of(agent: DataSync) -> float:
+    """How many it has written."""
+    (count,) = (
+        value
+        for measure in agent.panels["reports"].measures()
+        if measure.name == "datasync_reports_total"
+        for _, value in measure.samples
+    )
+    assert isinstance(count, int | float)
+    return count
+
+
 def test_g9_g12_the_store_elsewhere_ends_with_who_uses_it(run: Run) -> None:
     url = f"memory://{uuid.uuid4().hex}"  # it stays as long as the process
     ask = Reports(STATUS, at=f"{url}-reports", timeout=60)
 
     @contextlib.asynccontextmanager
     async def meeting() -> AsyncIterator[DataSync]:
-        async with agent_of(url, report_to=f"{url}-reports"), DataSync(url) as ctl:
+        async with agent_of(url, report_to=f"{url}-reports") as agent, DataSync(url) as ctl:
+            await eventually(lambda: reports_of(agent) > 0)
             yield ctl
 
     async def session() -> None:
