@@ -17,7 +17,7 @@ from datasync.metrics.prometheus import StatusCollector
 from datasync.panels import Block, Panel, Table
 from datasync.report import STATES, KeyReport, Report, WatchReport
 from datasync.reports.agent import Reporter
-from datasync.reports.troubles import troubles_of
+from datasync.reports.troubles import count_of, troubles_of
 from datasync.status import WatchState
 from datasync.testing.contract import eventually
 from tests.helpers.reports.fleet import CONFIG, STATUS, agent_of, reading
@@ -185,12 +185,10 @@ def test_the_state_of_an_agent_is_its_gravest() -> None:
 
 def test_the_troubles_of_an_agent_are_told_one_by_one() -> None:
     refused = {"a": KeyReport("a", "refused", "is bad", None, 1.0, "config")}
-    told = troubles_of(report(rival="2", watches=[watch("failing")], open=refused))
-    assert [(trouble.what, trouble.state) for trouble in told] == [
-        ("vpp1", "rival"),
-        ("failing", "failing"),
-        ("a", "refused"),
-    ]
+    one = report(rival="2", watches=[watch("failing")], open=refused)
+    told = [(trouble.what, trouble.state) for trouble in troubles_of(one)]
+    assert told == [("vpp1", "rival"), ("failing", "failing"), ("a", "refused")]
+    assert count_of(one) == len(told)
 
 
 def test_the_documentation_has_all_of_these_metrics(run: Run, memory_url: str) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from datasync.panels import Block, Measure, Panel, Row, Table, Tone
 from datasync.report import STATES, Report
 from datasync.reports.agent import Reporter
 from datasync.reports.asking import Asking
 from datasync.reports.reader import Fleet
-from datasync.reports.troubles import Trouble, troubles_of
+from datasync.reports.troubles import Trouble, count_of, troubles_of
 from datasync.texts import printable, span
 
 __all__ = ["AgentsPanel", "ReportsPanel"]
@@ -108,16 +109,13 @@ class AgentsPanel(Panel):
             [_agent(now, at, report) for at, report in told[:_ROWS]],
             max(0, len(told) - _ROWS),
         )
-        rows = [
-            _trouble(now, report.agent, trouble)
-            for at, report in told
-            for trouble in troubles_of(report)
-            if not about or about == at + report.agent
-        ]
+        chosen = [report for at, report in told if not about or about == at + report.agent]
+        troubles = ((report.agent, one) for report in chosen for one in troubles_of(report))
+        rows = [_trouble(now, agent, one) for agent, one in islice(troubles, _ROWS)]
         if rows:
             title = f"Not applied by {_short(about)}" if about else "Not applied"
             head = ["agent", "key or watch", "state", "for", "why"]
-            yield Table(title, head, rows[:_ROWS], max(0, len(rows) - _ROWS))
+            yield Table(title, head, rows, sum(map(count_of, chosen)) - len(rows))
 
     def _reports(self) -> dict[str, list[Report]]:
         """Of each prefix that is read, however many read it."""

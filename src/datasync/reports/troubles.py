@@ -8,7 +8,7 @@ import msgspec
 
 from datasync.report import Report
 
-__all__ = ["Trouble", "troubles_of"]
+__all__ = ["Trouble", "count_of", "troubles_of"]
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -34,3 +34,8 @@ def troubles_of(report: Report) -> Iterator[Trouble]:
         yield Trouble(watch.name, watch.state, watch.since, watch.reason)
     for told in report.open.values():
         yield Trouble(told.key, told.verdict, told.since, told.reason)
+
+
+def count_of(report: Report) -> int:
+    """How many these are."""
+    return (report.rival is not None) + len(report.watches) + len(report.open)
