@@ -11,7 +11,7 @@ import msgspec
 from datasync.errors import UsageError
 from datasync.source import Source
 
-__all__ = ["STATES", "KeyReport", "LayerReport", "Report", "Reports", "WatchReport"]
+__all__ = ["STATES", "KeyReport", "LayerReport", "Report", "Reports", "WatchReport", "is_report"]
 
 
 STATES = (
@@ -19,6 +19,10 @@ STATES = (
     "rival", "lost",
 )  # fmt: skip
 """What `Report.state` can be, the gravest last."""
+
+
+_FORMATS = ("datasync.progress/", "datasync.open/", "datasync.ticket/", "datasync.answer/")
+"""What the formats of all that serves reports in a store begin with, in any version."""
 
 
 class LayerReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -171,3 +175,19 @@ class Reports(msgspec.Struct, frozen=True):
         # G11: a URL may hold a password
         at = "" if self.at is None else ", at=..."
         return f"Reports({self.prefix!r}, agents={self.agents!r}, timeout={self.timeout!r}{at})"
+
+
+class _Marked(msgspec.Struct):
+    """What all of these have in common."""
+
+    format: str = ""
+
+
+def is_report(raw: bytes) -> bool:
+    """Whether a stored value is what an agent reports, a ticket or an answer: by its format."""
+    if not raw.startswith(b"{") or b"datasync." not in raw:  # almost all that there is
+        return False
+    try:
+        return msgspec.json.decode(raw, type=_Marked).format.startswith(_FORMATS)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False

@@ -54,6 +54,37 @@ def test_once(cli: Command, tmp_path: pathlib.Path) -> None:
     assert cli("diff", SRC, DST).code == 0
 
 
+PROGRESS = '{"agent": "%s", "format": "datasync.progress/1"}'
+
+
+def test_reports_are_left_where_they_are_unless_asked_for(cli: Command) -> None:
+    cli("put", SRC, "config/a", "1")
+    cli("put", SRC, "like", '{"datasync.progress/1": "format"}')
+    cli("put", SRC, "status/progress/src", PROGRESS % "src")
+    cli("put", DST, "status/progress/dst", PROGRESS % "dst")
+    assert cli("mirror", SRC, DST, "--once").out == "copied: 2 keys, 2 written, 0 deleted\n"
+    assert cli("ls", DST).out == "config/a\nlike\nstatus/progress/dst\n"
+    result = cli("mirror", SRC, DST, "--once", "--reports")
+    assert result.out == "copied: 3 keys, 1 written, 1 deleted\n"
+    assert cli("diff", SRC, DST).code == 0
+
+
+def test_reports_that_come_later_are_left_where_they_are(shell: Shell) -> None:
+    shell.run("put", SRC, "config/a", "1")
+    shell.run("put", SRC, "becomes", "1")
+    mirror = shell.start("mirror", SRC, DST)
+    mirror.wait_for("in step: 2 keys, 2 written, 0 deleted")
+    shell.run("put", SRC, "status/progress/src", PROGRESS % "src")
+    shell.run("put", DST, "status/progress/dst", PROGRESS % "dst")
+    shell.run("put", SRC, "becomes", PROGRESS % "src")
+    shell.run("del", SRC, "status/progress/src")
+    shell.run("put", SRC, "config/last", "1")
+    eventually(lambda: shell.run("get", DST, "config/last").code == 0, "the last key")
+    assert shell.run("ls", DST).out == "config/a\nconfig/last\nstatus/progress/dst\n"
+    assert mirror.end() == 128 + signal.SIGINT
+    assert mirror.out == b"in step: 2 keys, 2 written, 0 deleted\n"
+
+
 def test_a_source_that_does_not_exist_empties_nothing(cli: Command, tmp_path: pathlib.Path) -> None:
     cli("put", DST, "k", "v")
     for words in (["mirror", SRC, DST, "--once"], ["mirror", SRC, DST]):

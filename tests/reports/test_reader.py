@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from datasync.events import Change, ChangeEvent, Event, Record, ResyncEvent, Values
-from datasync.report import KeyReport
+from datasync.report import KeyReport, is_report
 from datasync.reports.form import Digest, Place, Progress, encode
 from datasync.reports.reader import Fleet
 
@@ -111,3 +111,21 @@ def test_a_digest_needs_no_order_and_forgets() -> None:
     other.remove("a", b"1")
     other.remove("b", b"2")
     assert (other.value.count, other.value.digest) == (0, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_one"),
+    [
+        (b'{"format":"datasync.open/1"}', True),
+        (b'{"agent": "a", "format" : "datasync.answer/9"}', True),
+        (b'{"format":"datasync.other/1"}', False),
+        (b'{"like":{"format":"datasync.open/1"}}', False),
+        (b'{"format":"datasync.open/1"', False),
+        (b'{"format":["datasync.open/1"]}', False),
+        (b'["datasync.open/1"]', False),
+        (b'{"format":"datasync.open/1\xff"}', False),
+        (b"", False),
+    ],
+)
+def test_reports_are_known_by_their_format(raw: bytes, is_one: bool) -> None:
+    assert is_report(raw) is is_one

@@ -4,6 +4,9 @@ SRC is followed by a watch; its transactions are written to DST one by one as th
 watched as well: that tells when it was lost, restored or written to by somebody else, and what
 differs then is put right. Whatever fails is reported to the engine, which brings it again with
 backoff; until DST has been compared as a whole, nothing is taken for granted there.
+
+What agents report is about the store that they follow: it is neither copied nor deleted, unless
+that is asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from datasync.cli.parser import Command, Positional, json_option, source_options
 from datasync.cli.sources import connect, existing
 from datasync.errors import UsageError
 from datasync.kvdbsync.memory import MemorySource
+from datasync.report import is_report
 from datasync.terminal.output import Output, many, redact
 from datasync.terminal.process import complain, run
 from datasync.texts import printable
@@ -35,11 +39,24 @@ _LOOK = 0.25
 """How often, in seconds, the connections are looked at for what is to be told."""
 
 
+Shown = Callable[[bytes | None], bytes | None]
+"""A value as the mirror sees it: None where it is none of its concern."""
+
+
+def _all(raw: bytes | None) -> bytes | None:
+    return raw
+
+
+def _but_reports(raw: bytes | None) -> bytes | None:
+    return None if raw is None or is_report(raw) else raw
+
+
 class _Target:
     """DST as the mirror writes to it."""
 
-    def __init__(self, sync: DataSync, under: str, can: Capabilities) -> None:
+    def __init__(self, sync: DataSync, under: str, can: Capabilities, shown: Shown) -> None:
         self.sync = sync
+        self.shown = shown
         self._under = under
         self._transactions = can.transactions
         self._batch = min(_BATCH, can.max_operations or _BATCH)
@@ -47,7 +64,8 @@ class _Target:
     async def match(self, wanted: dict[str, bytes]) -> tuple[int, int]:
         """Make DST hold exactly `wanted`, whatever it holds now; how many
         keys were written, and deleted."""
-        present = {kv.key: kv.raw async for kv in self.sync.list(self._under)}
+        found = [(kv.key, self.shown(kv.raw)) async for kv in self.sync.list(self._under)]
+        present = {key: raw for key, raw in found if raw is not None}
         writes = [KeyWrite(key, raw) for key, raw in wanted.items() if present.get(key) != raw]
         extra = [KeyWrite(key, None) for key in present if key not in wanted]
         both = [*writes, *extra]
@@ -80,6 +98,7 @@ class _Mirror:
         self._source = source
         self._target = target
         self._output = output
+        self._shown = target.shown
         self._source_events = source.watch("source", under)
         self._target_events = target.sync.watch("target", under)
         self._wanted: dict[str, bytes] | None = None  # what SRC holds; None before its first RESYNC
@@ -116,23 +135,22 @@ class _Mirror:
     async def _take(self, event: Event[bytes]) -> _News | None:
         """An event of SRC."""
         if isinstance(event, ResyncEvent):
-            self._wanted = {kv.key: kv.raw for values in event.values.values() for kv in values}
+            self._wanted = self._shown_in(event)
             self._in_step = False
         wanted = self._wanted
         assert wanted is not None
-        changes = (
-            [KeyWrite(change.key, change.raw) for change in event.changes]
-            if isinstance(event, ChangeEvent)
-            else []
-        )
-        for key, raw, _ in changes:
-            if raw is None:
-                wanted.pop(key, None)
-            else:
-                wanted[key] = raw
+        writes = []
+        if isinstance(event, ChangeEvent):
+            for change in event.changes:
+                raw = self._shown(change.raw)
+                if raw is not None:
+                    wanted[change.key] = raw
+                elif wanted.pop(change.key, None) is None:
+                    continue
+                writes.append(KeyWrite(change.key, raw))
         if not self._in_step:
             return await self._bring_in_step()
-        await self._target.write(changes)
+        await self._target.write(writes)
         return None
 
     async def _check(self, event: Event[bytes]) -> _News | None:
@@ -144,10 +162,12 @@ class _Mirror:
             return await self._bring_in_step()
         if isinstance(event, ChangeEvent):
             suspect = [
-                change.key for change in event.changes if change.raw != wanted.get(change.key)
+                change.key
+                for change in event.changes
+                if self._shown(change.raw) != wanted.get(change.key)
             ]
             return await self._put_right(wanted, suspect)
-        if wanted != {kv.key: kv.raw for values in event.values.values() for kv in values}:
+        if wanted != self._shown_in(event):
             return await self._bring_in_step()
         return None
 
@@ -158,7 +178,7 @@ class _Mirror:
         wrong = []
         for key in suspect:
             found = await self._target.sync.get(key)
-            if (None if found is None else found.raw) != wanted.get(key):
+            if self._shown(None if found is None else found.raw) != wanted.get(key):
                 wrong.append(KeyWrite(key, wanted.get(key)))
         if not wrong:
             return None
@@ -168,6 +188,10 @@ class _Mirror:
         return _News(
             f"put right in DST: {printable(keys[0])}{more}", {"op": "put_right", "keys": keys}
         )
+
+    def _shown_in(self, event: ResyncEvent[bytes]) -> dict[str, bytes]:
+        pairs = [(kv.key, self._shown(kv.raw)) for kvs in event.values.values() for kv in kvs]
+        return {key: raw for key, raw in pairs if raw is not None}
 
     async def _bring_in_step(self) -> _News | None:
         assert self._wanted is not None
@@ -217,10 +241,12 @@ def _run(options: argparse.Namespace) -> int:
     async def work() -> int:
         if not target.capabilities.transactions:
             complain(f"{target.name} has no transactions: the keys are written one by one")
-        into = _Target(connect(target, options), under, target.capabilities)
+        shown = _all if options.reports else _but_reports
+        into = _Target(connect(target, options), under, target.capabilities, shown)
         if options.once:
             async with connect(source, options) as origin, into.sync:
-                wanted = {kv.key: kv.raw async for kv in origin.list(under)}
+                found = [(kv.key, shown(kv.raw)) async for kv in origin.list(under)]
+                wanted = {key: raw for key, raw in found if raw is not None}
                 written, deleted = await into.match(wanted)
             _in_step("copied", len(wanted), written, deleted).say(output)
         else:
@@ -232,6 +258,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="copy the current state, and stop")
+    parser.add_argument(
+        "--reports",
+        action="store_true",
+        help="also what agents report (default: that of SRC is not copied, that of DST stays)",
+    )
     source_options(parser)
     json_option(parser)
 
