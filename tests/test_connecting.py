@@ -43,7 +43,7 @@ async def told(url: str, kind: type[DataSyncError], *wanted: str) -> str:
     """
     async with asyncio.timeout(60):
         source = open_url(url)
-        source.attach(lambda: None)
+        source.attach(lambda: None, {})
         with pytest.raises(DataSyncError) as raised:
             await source.open(["a/"])
         await source.aclose()

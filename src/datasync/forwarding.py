@@ -3,7 +3,7 @@ for what a subclass changes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
@@ -42,8 +42,8 @@ class ForwardingSource(Source):
         """As it is now."""
         return self._source.trouble
 
-    def attach(self, status: Callable[[], Any]) -> None:
-        self._source.attach(status)
+    def attach(self, status: Callable[[], Any], panels: Mapping[str, Any]) -> None:
+        self._source.attach(status, panels)
 
     async def open(
         self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()

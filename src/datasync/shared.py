@@ -6,7 +6,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from datasync.errors import Disconnected, OutcomeUnknown
@@ -22,7 +22,7 @@ class SharedSource(Source):
 
     _users = 0
 
-    def attach(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any], panels: Mapping[str, Any]) -> None:
         self._users += 1
 
     async def aclose(self) -> None:

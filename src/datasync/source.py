@@ -298,10 +298,13 @@ class Source(abc.ABC):
     """What is wrong with a part of it, though it is followed; None where nothing is. `status()` and
     the pages show it."""
 
-    def attach(self, status: Callable[[], Any]) -> None:  # noqa: B027 - of no concern to most
+    def attach(  # noqa: B027 - of no concern to most
+        self, status: Callable[[], Any], panels: Mapping[str, Any]
+    ) -> None:
         """Called as a DataSync starts with this source.
 
         status: its `DataSync.status`, for sources that show it.
+        panels: those that it shows, by name, as they are by now.
         """
 
     @abc.abstractmethod

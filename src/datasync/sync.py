@@ -175,7 +175,7 @@ class DataSync:
         """
         self._life.begin()
         for source in self._sources:
-            source.attach(self.status)
+            source.attach(self.status, self._panels)
         async with closed_on_error(self.aclose):
             await self._engine.start()
             for store in self._stores:

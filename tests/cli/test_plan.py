@@ -125,6 +125,34 @@ def test_it_is_asked_with_the_token(shell: Shell, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_an_agent_that_clients_push_to_is_asked_at_its_own_address(
+    shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "new.json").write_text('{"if/eth0": {"mtu": 9000}, "route/a": {"via": "eth0"}}')
+    [port] = free_ports(1)
+
+    async def main() -> None:
+        async with DataSync(f"rest://127.0.0.1:{port}?initial=empty&token=secret") as sync:
+            rec = Reconciler(sync)
+            rec.add("if/", Interfaces(), type=Interface)
+            rec.add("route/", Routes(), type=Route)
+            async with rec:
+                await sync.ready(60)
+                await sync.put("if/eth0", Interface())
+                await rec.wait("if/eth0", State.APPLIED, 60)
+                it = Agent(shell, f"http://127.0.0.1:{port}", sync)
+                refused = await it.plan("new.json")
+                assert refused.code == 2
+                assert "token" in refused.error
+                asked = await it.plan("new.json", url=f"{it.url}?token=secret")
+                assert asked.code == 1, asked
+                assert asked.out.splitlines()[-1] == (
+                    "1 create, 1 update, 0 delete, 0 not applied; nothing was done"
+                )
+
+    asyncio.run(main())
+
+
 def test_who_reconciles_nothing_cannot_be_asked(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
 

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from datasync import Backoff, BadValue, DataSync, NotApplied
+from datasync import Backoff, BadValue, DataSync, NotApplied, open_url
 from datasync.metrics.prometheus import StatusCollector
 from datasync.panels import Block, Drawing, Table, Timeline, UnknownQuestion
 from datasync.reconcile import Preview, Reconciler, State
 from datasync.reconcile.preview import PlanRequest
+from datasync.source import Source
 from tests.helpers.reconcile.things import Thing, Things
+from tests.helpers.servers import free_ports
 
 
 @contextlib.asynccontextmanager
@@ -34,6 +36,16 @@ async def agent(stored: dict[str, Thing]) -> AsyncIterator[tuple[DataSync, Recon
             with contextlib.suppress(NotApplied):
                 await txn.commit(confirm=60)
             yield sync, rec
+
+
+@contextlib.asynccontextmanager
+async def reconciled(source: Source, prefix: str) -> AsyncIterator[Reconciler]:
+    async with DataSync(source) as sync:
+        rec = Reconciler(sync)
+        rec.add(prefix, Things(), type=Thing)
+        async with rec:
+            await sync.ready(60)
+            yield rec
 
 
 def shown(sync: DataSync, about: str = "") -> list[Block]:
@@ -160,5 +172,29 @@ def test_it_answers_what_values_would_change() -> None:
             for body in (b"", b"{}", b'{"put": {"a": 1}}', b'{"put": {}, "more": 1}'):
                 with pytest.raises(BadValue, match="not what plan takes"):
                     await panel.answer("plan", body)
+
+    asyncio.run(main())
+
+
+def test_an_agent_that_clients_push_to_shows_the_reconcilers_of_all_its_users() -> None:
+    async def main() -> None:
+        [port] = free_ports(1)
+        source = open_url(f"rest://127.0.0.1:{port}?initial=empty")
+        url = f"http://127.0.0.1:{port}/v1"
+        async with aiohttp.ClientSession() as client, reconciled(source, "x/") as first:
+
+            async def asked(path: str) -> Any:
+                async with client.get(f"{url}/{path}") as answer:
+                    return await answer.json()
+
+            await client.put(f"{url}/keys/x/a", json={})
+            await first.wait("x/a", State.APPLIED, 60)
+            async with reconciled(source, "y/"):
+                assert (await asked("status"))["panels"] == ["reconcile", "reconcile-2"]
+                for name, prefix in (("reconcile", "x/"), ("reconcile-2", "y/")):
+                    [kinds, *_] = (await asked(f"panels/{name}"))["blocks"]
+                    assert [row["cells"][0] for row in kinds["rows"]] == [prefix]
+            assert (await asked("status"))["panels"] == ["reconcile"]
+            assert (await asked("panels/reconcile-2"))["title"] == "NoSuchPanel"
 
     asyncio.run(main())

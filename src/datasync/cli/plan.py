@@ -75,8 +75,8 @@ async def _asked(source: HttpSource, put: dict[str, bytes], prune: str | None) -
         ) from None
     if not answers:
         raise DataSyncError(
-            f"{source.name} has no reconciler; plan asks the address of serve_status(), or of a "
-            "mounted status_app(), of an agent that runs one"
+            f"{source.name} has no reconciler; plan asks the address of serve_status(), of a "
+            "mounted status_app(), or of the rest:// source, of an agent that runs one"
         )
     return Preview(
         [one for answer in answers for one in answer.operations],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from datasync.panels import Panel, UnknownQuestion
@@ -10,10 +11,39 @@ from datasync.restsync._limits import Limits
 from datasync.restsync._problems import Problem
 from datasync.restsync._requests import Exchange, needs_json, not_allowed
 
-__all__ = ["PANEL", "PanelAnswers"]
+__all__ = ["PANEL", "JoinedPanels", "PanelAnswers"]
 
 PANEL = "/v1/panels/"
 """What the path of a panel begins with."""
+
+
+class JoinedPanels(Mapping[str, Panel]):
+    """The panels of several DataSyncs by name, as they are by now. One whose name an earlier one
+    has gets a number, as in `reconcile-2`.
+
+    of_each: those of each DataSync.
+    """
+
+    def __init__(self, of_each: Collection[Mapping[str, Panel]]) -> None:
+        self._of_each = of_each
+
+    def _all(self) -> dict[str, Panel]:
+        panels: dict[str, Panel] = {}
+        for each in self._of_each:
+            for name, panel in each.items():
+                numbered = (f"{name}-{number}" for number in itertools.count(2))
+                free = (one for one in itertools.chain([name], numbered) if one not in panels)
+                panels[next(free)] = panel
+        return panels
+
+    def __getitem__(self, name: str) -> Panel:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_each))
 
 
 class PanelAnswers:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasync.connecting import cannot_listen, check_free
 from datasync.endpoints import is_loopback
+from datasync.panels import Panel
 from datasync.restsync._limits import Limits
 from datasync.restsync._mounted import only_worker, stop_signals
 from datasync.restsync._overview import StatusOf
+from datasync.restsync._panels import JoinedPanels
 from datasync.restsync.app import RestApp
 from datasync.restsync.listener import Listener
 from datasync.serving.access import Access
@@ -60,21 +62,26 @@ class RestSource(Source):
         self._access = access
         self._inbox = Inbox(self.name, empty=empty)
         self._hub = Hub(self._inbox)
-        self._statuses: list[StatusOf] = []
+        self._attached: dict[StatusOf, Mapping[str, Panel]] = {}
+        """The DataSyncs that use it, by their statuses, with their panels."""
         self._kept = False
         self._starting = asyncio.Lock()
         self._listener: Listener | None = None
         self._running = False
         self._mounted = contextlib.ExitStack()
-        self.app = app_for(self._hub, access, status=lambda: joined(self._statuses), limits=limits)
+        self.app = app_for(
+            self._hub, access, status=lambda: joined(self._attached),
+            panels=JoinedPanels(self._attached.values()), limits=limits,
+        )  # fmt: skip
 
-    def attach(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any], panels: Mapping[str, Any]) -> None:
         self._forget_closed()
-        self._statuses.append(status)
+        self._attached[status] = panels
 
     def _forget_closed(self) -> None:
         """G9: a status leads to its DataSync, which is gone once it is closed."""
-        self._statuses = [known for known in self._statuses if not _closed(known())]
+        for status in [known for known in self._attached if _closed(known())]:
+            del self._attached[status]
 
     async def start(self) -> None:
         """Listen until `stop`, also while no DataSync uses this. Raises `BadStore`

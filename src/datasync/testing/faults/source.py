@@ -4,7 +4,7 @@ whatever stands in between."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datasync.errors import (
@@ -54,7 +54,7 @@ class FaultySource(FaultyStore, Source):
 
     # -- the source --------------------------------------------------------------------------------
 
-    def attach(self, status: Callable[[], Any]) -> None:
+    def attach(self, status: Callable[[], Any], panels: Mapping[str, Any]) -> None:
         self._users += 1
 
     async def aclose(self) -> None:
