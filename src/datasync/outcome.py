@@ -140,19 +140,17 @@ class Tally(msgspec.Struct, gc=False):
 
     def vote(self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome] = NO_OUTCOMES) -> None:
         """The outcome at one of the watches, and of single keys."""
-        if self._verdict is _UNWATCHED:
-            self._verdict = verdict
-        elif verdict is not self._verdict:
-            self.note(verdict)
         if outcomes:
             self.note_keys(outcomes)
+        worst = self._verdict
+        if worst is _UNWATCHED or _WORSE[verdict._value_] > _WORSE[worst._value_]:
+            worst = verdict
         left = self.expected = self.expected - 1
         if left:
+            self._verdict = worst
             return
         self.result = result = (
-            Result(self._verdict, self._outcomes)
-            if self._outcomes
-            else _PLAIN[self._verdict._value_]
+            Result(worst, self._outcomes) if self._outcomes else _PLAIN[worst._value_]
         )
         for listener in self._listeners:
             try:

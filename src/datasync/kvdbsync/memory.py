@@ -434,10 +434,19 @@ class MemorySession(PushSession):
                 self._push = None
                 self._level.clear()
                 self._bring()
-        elif self._push is not None:
-            self._push((self._cut(part),))
+            return
+
+        frame: Commit | Progress = part
+        changes = self.scopes.keep(part.changes)
+        if changes is not part.changes:
+            if changes or part.reply is not None:
+                frame = Commit(part.position, part.revision, changes, part.reply)
+            else:
+                frame = Progress(part.position, part.revision)
+        if self._push is not None:
+            self._push((frame,))
         else:
-            self._due.append(self._cut(part))
+            self._due.append(frame)
 
     def _bring(self) -> None:
         """Push what is due, and what handlers write meanwhile, up to the next long snapshot."""
@@ -456,15 +465,6 @@ class MemorySession(PushSession):
             self._sink(frames)
         self._push = self._sink
         self._level.set()
-
-    def _cut(self, commit: Commit) -> Commit | Progress:
-        """Leave out what lies outside the scopes."""
-        changes = self.scopes.keep(commit.changes)
-        if changes is commit.changes:
-            return commit
-        if changes or commit.reply is not None:
-            return Commit(commit.position, commit.revision, changes, commit.reply)
-        return Progress(commit.position, commit.revision)
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         while True:

@@ -332,7 +332,7 @@ class Core:
                 subs = found
         else:
             if subs and not same:  # all of it concerns the same watches
-                if tally is not None:
+                if tally is not None and len(subs) > 1:
                     tally.expected += len(subs) - 1  # the last one casts the vote that is held
                 for sub in subs:
                     delivery.give(sub, diffs, revision, source, tally)
@@ -366,7 +366,7 @@ class Core:
         if tally is not None:
             tally.expected += len(parts)
         for sub in sorted(parts, key=_by_order):
-            delivery.give(sub, parts[sub], revision, source, tally, mixed=sub in mixed)
+            delivery.give(sub, parts[sub], revision, source, tally, sub in mixed)
         if tally is not None:
             tally.close()
 

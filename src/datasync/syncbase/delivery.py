@@ -311,7 +311,6 @@ class Delivery:
         revision: int,
         source: str,
         tally: Tally | None,
-        *,
         mixed: bool = False,
     ) -> None:
         """Bring a watch its part of one commit: past the mailbox where nothing else concerns it."""
@@ -344,7 +343,7 @@ class Delivery:
             return True
         batch = sub.mailbox.take(self._mirror.records)
         if not batch.diffs:
-            batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, sub.mailbox.open, sub.refused)
+            batch.answer(Verdict.ACCEPTED, NO_OUTCOMES, (sub.mailbox.open, sub.refused))
             sub.trouble.end()
             self._pump_dependents(sub)
             return False
@@ -460,7 +459,7 @@ class Delivery:
         sub.stats.settle(self.clock(), keys)
         if self.tracing is not None:
             self.tracing.settled(sub.name, verdict, outcomes, None)
-        out.batch.answer(verdict, outcomes, box.open, refused)
+        out.batch.answer(verdict, outcomes, (box.open, refused))
         sub.outstanding = None
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
 

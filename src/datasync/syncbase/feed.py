@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -321,8 +320,7 @@ class Feed:
     async def _take(self, line: Line) -> None:
         session = line.session
         if isinstance(session, PushSession):
-            # G9: not with the line, for a closed session may go on to hold this
-            session.attach(functools.partial(self._push, line.broken))
+            session.attach(self._inlet(line.broken))
         async for frames in session:
             line.heard = asyncio.get_running_loop().time()
             changes = 0
@@ -342,17 +340,25 @@ class Feed:
             self._prove()
         self._drain()
 
-    def _push(self, broken: asyncio.Future[None], frames: Sequence[Frame]) -> None:
-        try:
-            for frame in frames:
-                if type(frame) is Commit:
-                    self._core.commit(self.layer, frame)
-                    self._drain()
-                else:
-                    self._deliver(frame)
-        # G8: it ends the session, not the write that the frame came about by
-        except Exception as error:
-            break_off(broken, error)
+    def _inlet(self, broken: asyncio.Future[None]) -> Callable[[Sequence[Frame]], None]:
+        """What a session pushes its frames to. G9: a closed one may go on to hold it, so the line
+        is not in it.
+        """
+        core, layer = self._core, self.layer
+
+        def push(frames: Sequence[Frame]) -> None:
+            try:
+                for frame in frames:
+                    if type(frame) is Commit:
+                        core.commit(layer, frame)
+                        self._drain()
+                    else:
+                        self._deliver(frame)
+            # G8: it ends the session, not the write that the frame came about by
+            except Exception as error:
+                break_off(broken, error)
+
+        return push
 
     async def _ping(self, line: Line) -> None:
         """Find out within seconds that the other side is gone, though the connection says nothing.

@@ -23,7 +23,7 @@ from datasync.syncbase.mirror import Diff, differ
 __all__ = ["Batch", "Group", "Mailbox"]
 
 
-class Batch(msgspec.Struct):
+class Batch(msgspec.Struct, gc=False):
     """What becomes one ChangeEvent.
 
     Its outcome is that of `tally`, whole, and of `votes`, each in part.
@@ -51,7 +51,7 @@ class Batch(msgspec.Struct):
         self,
         verdict: Verdict,
         outcomes: Mapping[str, KeyOutcome],
-        *said: Mapping[str, KeyOutcome],
+        said: Sequence[Mapping[str, KeyOutcome]] = (),
     ) -> None:
         """Settle what it owes, which it then owes no more,
         save to a tally that waits for a final outcome.
