@@ -180,7 +180,7 @@ class DataSync:
             await self._engine.start()
             for store in self._stores:
                 await store.start()
-                store._sources[0].attach(self.status)
+                store._sources[0].attach(self.status, self._panels)
             if self._reporter is not None:
                 self._reporter.start()
 
