@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,15 @@ from selenium.webdriver.remote.remote_connection import RemoteConnection
 
 from tests.helpers.servers import require
 
-__all__ = ["Browser", "browser"]
+__all__ = ["Browser", "browser", "quit_chromium"]
 
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-sync", "--disable-background-networking", "--disable-component-update",
     "--disable-dev-shm-usage",
 )  # fmt: skip
+_kept = contextlib.ExitStack()
+"""Ends the Chromium of this process."""
 
 
 class Browser:
@@ -100,23 +103,55 @@ class Browser:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser within the block, with a profile of its own."""
+    """A browser within the block, in which nothing is left of the blocks before it.
+
+    They share one Chromium, for its start takes longer than most tests do. It is ended where a
+    block fails, and by `quit_chromium`.
+    """
+    try:
+        driver = _chromium()
+        first = driver.current_window_handle
+        driver.switch_to.new_window("window")
+        for command in ("clearBrowserCookies", "clearBrowserCache"):
+            driver.execute_cdp_cmd(f"Network.{command}", {})
+        driver.get_log("browser")
+
+        yield Browser(driver)
+
+        driver.close()  # with what it stored for its session
+        driver.switch_to.window(first)
+    except BaseException:
+        quit_chromium()  # something may hang in it
+        raise
+
+
+def quit_chromium() -> None:
+    """End the Chromium of this process, if there is one."""
+    _chromium.cache_clear()
+    _kept.close()
+
+
+@functools.cache
+def _chromium() -> Any:
+    """The driver of a Chromium with a profile of its own."""
     binary = require("chromium", "apt-get install -y chromium")
-    service = require("chromedriver", "apt-get install -y chromium-driver")
-    with tempfile.TemporaryDirectory(
-        prefix="datasync-chromium-", ignore_cleanup_errors=True
-    ) as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = binary
-        # the page follows a stream, whose end would be waited for
-        options.page_load_strategy = "eager"
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(service))
-        assert isinstance(driver.command_executor, RemoteConnection)
-        driver.command_executor.client_config.timeout = 30
-        try:
-            yield Browser(driver)
-        finally:
-            driver.quit()
+    program = require("chromedriver", "apt-get install -y chromium-driver")
+    profile = _kept.enter_context(
+        tempfile.TemporaryDirectory(prefix="datasync-chromium-", ignore_cleanup_errors=True)
+    )
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    # the page follows a stream, whose end would be waited for
+    options.page_load_strategy = "eager"
+    for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+
+    # it outlives the test that starts it: in a session of its own, as servers are
+    service = Service(program, popen_kw={"start_new_session": True})
+    driver = webdriver.Chrome(options=options, service=service)
+    _kept.callback(driver.quit)
+    assert isinstance(driver.command_executor, RemoteConnection)
+    driver.command_executor.client_config.timeout = 30
+    return driver
