@@ -9,7 +9,8 @@ import gc
 import itertools
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -30,6 +31,22 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """No more workers collect at once than there are cores.
+
+    So in a fresh clone only the first of them compile what all import: the others find it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return (yield)
+    turn = int(worker.removeprefix("gw")) % (os.cpu_count() or 1)
+    shared = Path(session.config.option.basetemp).parent  # that of all workers
+    with (shared / f"collecting-{turn}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)  # what is left of them once some are deselected
