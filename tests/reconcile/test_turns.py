@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 import pytest
 
 from datasync import DataSync, WatchClosed
-from datasync.reconcile import Kind, Needs, Reconciler, State, turns
+from datasync.reconcile import Found, Kind, Needs, Reconciler, State, turns
 from datasync.reconcile.planner import Planner
 from datasync.reconcile.plans import Plan
 from datasync.reconcile.turns import Turns
@@ -38,6 +38,11 @@ class Parts(Kind[Part, int]):
         raise NotImplementedError
 
     async def delete(self, key: str, value: Part, handle: int) -> None: ...
+
+    async def retrieve(
+        self, expected: Mapping[str, Part], keys: Collection[str] | None
+    ) -> list[Found[Part, int]]:
+        raise NotImplementedError
 
     def needs(self, key: str, value: Part) -> Iterator[Needs]:
         for one in value.needs:
@@ -76,6 +81,7 @@ def played(seed: int) -> list[object]:
             done.append(harness.advance(rng.choice([0.05, 1.0])))
             done.append([(one, harness.state(one)) for one in _KEYS])
         done.append(harness.advance(60.0))
+        assert harness.check() == []
     return done
 
 

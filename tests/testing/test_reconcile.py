@@ -87,6 +87,7 @@ def harness() -> Iterator[Harness]:
         harness.add("route/", Routes(), type=Route)
         harness.add("address/", Addresses(), type=str, derived=True, carry_out=True)
         yield harness
+        assert harness.check() == []
 
 
 def test_objects_go_in_and_operations_come_out_in_order(harness: Harness) -> None:

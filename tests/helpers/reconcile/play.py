@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from typing import NamedTuple
 
@@ -12,16 +11,9 @@ from datasync.reconcile.planner import Planner
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Operation
 from datasync.reconcile.states import State
-from tests.helpers.reconcile.world import (
-    Fate,
-    Things,
-    Value,
-    World,
-    applicable,
-    even,
-    met,
-    parent_of,
-)
+from datasync.testing.reconcile.checker import applicable, met
+from datasync.testing.reconcile.trace import Object
+from tests.helpers.reconcile.world import Fate, Things, Value, World, even, parent_of
 
 _KEYS = [*(f"a/{number}" for number in range(5)), *(f"b/{number}" for number in range(5)), "c/x"]
 
@@ -245,7 +237,7 @@ class Play:
                 kind = rng.choice(list(found))
                 self.world.log.append(f"unreadable: {kind.name}")
                 del found[kind]
-                self.world.unread.add(kind)
+                self.world.cannot_read(kind)
                 self.planner.still_unread(kind, "unreadable")
 
     def wait(self) -> None:
@@ -266,7 +258,7 @@ class Play:
         for key in [key for key, value in self.stored.items() if value.bad]:
             self.last_valid.pop(key, None)
         self._open_reading = None
-        self.world.unread.clear()
+        self.world.can_read()
         self.world.forget()
         self.planner = self._new_planner()
 
@@ -351,7 +343,7 @@ class Play:
                 self.start()
                 snapshot = self._snapshot()
                 again = {kind: snapshot[kind] for kind in snapshot if kind in self.world.unread}
-                self.world.unread.clear()
+                self.world.can_read()
                 self.planner.read(self.planner.begin_reading(), again)
 
     # -- values ------------------------------------------------------------------------------------
@@ -394,29 +386,25 @@ class Play:
 
     # -- what must be ------------------------------------------------------------------------------
 
-    def goals(self) -> dict[str, Value]:
+    def goals(self) -> dict[str, Object]:
         """What is to be, with the parts."""
-        goals: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for key in self.stored:
             if key in self.last_valid and key not in self.ill_fated:
-                goals[key] = self.last_valid[key]
+                values[key] = self.last_valid[key]
             elif (goal := self._kept(key)) is not None:
-                goals[key] = goal  # it was found, and what is stored is invalid
-        for key, value in list(goals.items()):
-            for part, its in value.parts:
-                goals[part] = dataclasses.replace(its, needs=(*its.needs, Needs.key(key)))
+                values[key] = goal  # it was found, and what is stored is invalid
+        goals = {key: Object(value, value.needs) for key, value in values.items()}
+        for value in values.values():
+            goals.update((part, _part(part, its)) for part, its in value.parts)
         for key in self.stored:
             goal = self.planner.graph.nodes[key].goal
             if _is_doomed(goal):  # parts that its old value has are as they were, or gone
                 kept = dict(goal.parts).keys() & self.world.there.keys()
                 for part in [one for one in goals if one.startswith(f"part/{key}/")]:
                     del goals[part]
-                goals.update((part, self._with_parent(part)) for part in kept)
+                goals.update((part, _part(part, self.world.there[part])) for part in kept)
         return goals
-
-    def _with_parent(self, part: str) -> Value:
-        value = self.world.there[part]
-        return dataclasses.replace(value, needs=(*value.needs, Needs.key(parent_of(part))))
 
     def _kept(self, key: str) -> Value | None:
         """What the planner keeps in the place of what cannot be applied."""
@@ -426,16 +414,11 @@ class Play:
 
     def check(self) -> None:
         goals = self.goals()
-        there = self.world.there
-        others = {key: value for key, value in there.items() if key not in goals}
+        violations = self.world.checker.end(goals)
+        assert not violations, "; ".join(map(str, violations))
+        there = {key: Object(value) for key, value in self.world.there.items()}
+        others = {key: one for key, one in there.items() if key not in goals}
         expected = applicable(goals, others)
-        shown = {
-            key: value if not key.startswith("part/") else
-            dataclasses.replace(value, needs=value.needs[:-1])
-            for key, value in expected.items()
-        }  # fmt: skip
-        ours = {key: value for key, value in there.items() if key in goals}
-        assert ours == shown, f"{self._difference(ours, shown)}"
         nodes = self.planner.graph.nodes
         for key in others:
             assert key not in self.world.ours, f"{key} is left over"
@@ -453,13 +436,6 @@ class Play:
                 assert state is (State.APPLIED if is_there else State.PENDING), (key, state)
         self._check_counts()
 
-    def _difference(self, ours: dict[str, Value], shown: dict[str, Value]) -> str:
-        return "; ".join(
-            f"{key}: is {ours.get(key)}, should be {shown.get(key)}"
-            for key in sorted({*ours, *shown})
-            if ours.get(key) != shown.get(key)
-        )
-
     def _check_counts(self) -> None:
         """What the graph counts is what there is."""
         graph = self.planner.graph
@@ -475,6 +451,10 @@ class Play:
             assert choice.users
             assert choice.leaning == sum(choice in one.leans for one in graph.nodes.values())
             assert choice.busy == choice.active == 0
+
+
+def _part(key: str, value: Value) -> Object:
+    return Object(value, (*value.needs, Needs.key(parent_of(key))))
 
 
 def _is_doomed(value: object) -> bool:

@@ -10,6 +10,8 @@ from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Seen, Verb
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import Operation
+from datasync.testing.reconcile.checker import Checker, met
+from datasync.testing.reconcile.trace import Began, Ended, Gone, Known, Object, Record, There
 
 
 class Fate(enum.Enum):
@@ -78,6 +80,7 @@ class World:
 
     def __init__(self, *, strict: bool = True) -> None:
         self.strict = strict
+        self.checker = Checker(alone=strict)
         self.there: dict[str, Value] = {}
         self.ours: set[str] = set()
         self.running: dict[str, Operation] = {}
@@ -92,79 +95,44 @@ class World:
     def start(self, op: Operation) -> None:
         """Raises `Violated`."""
         self.log.append(f"start {op.verb.value} {op.key} {op.old} -> {op.new}")
-        if op.key in self.running:
-            raise Violated(f"{op} beside {self.running[op.key]}")
-        if op.verb is not Verb.RETRIEVE and self.strict:
-            for other in self.running.values():
-                if other.verb is not Verb.RETRIEVE and self._concern(op, other):
-                    raise Violated(f"{op} beside {other}, on which it depends or that needs it")
-        if len([1 for one in self.running.values() if one.kind is op.kind]) >= op.kind.limit:
-            raise Violated(f"{op} beyond the limit of {op.kind.name}")
-        if self.strict:
-            if op.verb in (Verb.DELETE, Verb.UPDATE) and op.handle != self.handles.get(op.key):
-                raise Violated(f"{op} with the handle {op.handle}, not {self.handles.get(op.key)}")
-            self._check(op)
+        old, new = (self._object(op.key, value) for value in (op.old, op.new))
+        parts = frozenset(dict(op.new.parts)) if isinstance(op.new, Value) else frozenset()
+        self._take(
+            Began(
+                op.number, op.verb, op.key, new, old, op.handle, parts, op.kind.name,
+                op.kind.limit, not op.kind.can_retrieve,
+            )
+        )  # fmt: skip
         self.running[op.key] = op
 
-    def _concern(self, op: Operation, other: Operation) -> bool:
-        def leads(one: Operation, key: str) -> bool:
-            values = [value for value in (one.old, one.new) if isinstance(value, Value)]
-            return any(
-                need.is_plain and key in need.keys for value in values for need in value.needs
-            )
+    def _take(self, record: Record) -> None:
+        for violation in self.checker.take(record):
+            raise Violated(str(violation))
 
-        if leads(op, other.key):
-            return True
-        # one may be made beside a user that has something else to stand on; plain needs alone
-        return leads(other, op.key)
+    def _object(self, key: str, value: object) -> Object | None:
+        if not isinstance(value, Value):
+            return None
+        return Object(value, (*value.needs, *self._of_parent(key)))
 
-    def _check(self, op: Operation) -> None:
-        after = dict(self.there)
-        if op.verb is Verb.CREATE:
-            if op.key in self.there and op.kind.can_retrieve:
-                raise Violated(f"{op}: it is there")
-            for need in op.new.needs:
-                if not met(need, self.there):
-                    raise Violated(f"{op} before {need}")
-            return
-        if op.verb is Verb.DELETE:
-            if op.key not in self.there:
-                raise Violated(f"{op}: it is not there")
-            del after[op.key]
-        elif op.verb is Verb.UPDATE:
-            after[op.key] = op.new
-            for part in self._parts_left(op):
-                raise Violated(f"{op}, and {part}, of which it says nothing, is there")
-            for need in op.new.needs:
-                if not met(need, after):
-                    raise Violated(f"{op} before {need}")
+    def _tell(self, key: str) -> None:
+        """What is there of it by now."""
+        there = self._object(key, self.there.get(key))
+        if there is None:
+            self._take(Gone(key))
         else:
-            return
-        for key, value in self._founded().items():
-            if key in after and key != op.key and not self._is_unread(key):
-                for need in value.needs:
-                    if met(need, self.there) and not met(need, after) and not need.goes_with:
-                        raise Violated(f"{op}, and {key} needs {need}")
-                    if (
-                        need.recreate_on_change and op.verb is Verb.UPDATE
-                        and _concerns(need, op.key) and _fits(need, self.there[op.key])
-                        and (met(need, after) or not need.goes_with)
-                    ):  # fmt: skip
-                        raise Violated(f"{op}, and {key} is there, made for the old {need}")
+            part_of = parent_of(key) if self._of_parent(key) else None
+            self._take(There(key, there, self.handles[key], part_of))
 
-    def _founded(self) -> dict[str, Value]:
-        """What stands, and not only on what stands on it in turn. Where somebody else takes away
-        all but that, no order is right."""
-        return applicable(
-            {
-                key: dataclasses.replace(value, needs=(*value.needs, *self._of_parent(key)))
-                for key, value in self.there.items()
-            },
-            {},
-        )
+    def cannot_read(self, kind: Rules) -> None:
+        """Nobody can find out for now what is there of that kind."""
+        self.unread.add(kind)
+        self._take(Known(f"{kind.name[:-1]}/", is_known=False))
 
-    def _is_unread(self, key: str) -> bool:
-        return any(key.startswith(kind.name[:-1]) for kind in self.unread)
+    def can_read(self) -> None:
+        """All kinds."""
+        for kind in self.unread:
+            self._take(Known(f"{kind.name[:-1]}/", is_known=True))
+        self.unread.clear()
 
     def can_be_done(self, op: Operation) -> bool:
         """Whether nobody has come in between."""
@@ -177,6 +145,7 @@ class World:
         """Carry it out, or leave all as it was. Returns the handle."""
         self.log.append(f"end {op.verb.value} {op.key} done={done}")
         del self.running[op.key]
+        self._take(Ended(op.number))
         if not done:
             return None
         if op.verb is Verb.DELETE:
@@ -190,9 +159,12 @@ class World:
             self._made += 1
             self.handles[key] = self._made
         self.there[key] = value
-        self.orphans -= {key, *dict(value.parts)}
+        adopted = self.orphans & {key, *dict(value.parts)}
+        self.orphans -= adopted
         if ours:
             self.ours.add(key)
+        for one in {key, *adopted}:
+            self._tell(one)
         self._vanish(before)
         return self.handles[key]
 
@@ -206,20 +178,17 @@ class World:
         self.ours.discard(key)
         self.orphans.discard(key)
         del self.handles[key]
+        self._tell(key)
 
     def forget(self) -> None:
         """A new process begins: it knows no more than what is there."""
+        before = self.orphans
         self.orphans = {
             key for key in self.there
             if key.startswith("part/") and key not in self._parts_of(parent_of(key))
         }  # fmt: skip
-
-    def _parts_left(self, op: Operation) -> list[str]:
-        return [
-            key for key in self.there
-            if self._of_parent(key) and parent_of(key) == op.key and key not in dict(op.new.parts)
-            and not self._is_unread(key)
-        ]  # fmt: skip
+        for key in before ^ self.orphans:
+            self._tell(key)
 
     def _parts_of(self, key: str) -> dict[str, Value]:
         return dict(self.there[key].parts) if key in self.there else {}
@@ -231,15 +200,19 @@ class World:
 
     def _vanish(self, before: Mapping[str, Value]) -> None:
         """What goes with what has gone."""
+        objects = {key: Object(value) for key, value in before.items()}
         for key, value in list(self.there.items()):
             if key in self.there and any(
-                need.goes_with and met(need, before) and not met(need, self.there)
+                need.goes_with and met(need, objects) and not met(need, self._objects())
                 for need in value.needs
             ):
                 was = dict(self.there)
                 del self.there[key]
                 self._forget(key)
                 self._vanish(was)
+
+    def _objects(self) -> dict[str, Object]:
+        return {key: Object(value) for key, value in self.there.items()}
 
     def seen(self, key: str) -> Seen | None:
         if key not in self.there:
@@ -250,29 +223,3 @@ class World:
 def parent_of(part: str) -> str:
     """`part/a/1/x` is one of `a/1`."""
     return part.removeprefix("part/")[:3]
-
-
-def _concerns(need: Needs, key: str) -> bool:
-    return key in need.keys or (need.prefix is not None and key.startswith(need.prefix))
-
-
-def _fits(need: Needs, value: Value) -> bool:
-    return need.satisfies is None or need.satisfies(value)
-
-
-def met(need: Needs, there: Mapping[str, Value]) -> bool:
-    return any(_fits(need, value) for key, value in there.items() if _concerns(need, key))
-
-
-def applicable(goals: Mapping[str, Value], others: Mapping[str, Value]) -> dict[str, Value]:
-    """Those of the goals that can be applied, one after the other, beside what nobody stores."""
-    there: dict[str, Value] = {}
-    while True:
-        more = {
-            key: value
-            for key, value in goals.items()
-            if key not in there and all(met(need, {**others, **there}) for need in value.needs)
-        }
-        if not more:
-            return there
-        there.update(more)

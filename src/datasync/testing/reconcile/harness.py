@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from datasync import Backoff, DataSync, UsageError
-from datasync.reconcile import Found, Reconciler, State
+from datasync.reconcile import Found, Needs, Reconciler, State
 from datasync.reconcile.handlers import Handlers
+from datasync.testing.reconcile.checker import Checker, Violation
 from datasync.testing.reconcile.stand_in import StandIn, Step, System, stand_in
+from datasync.testing.reconcile.trace import Object, Record
 from datasync.testing.simulation.loop import SimLoop
 
 __all__ = ["Harness"]
@@ -166,6 +168,7 @@ class Harness:
         return self._steps_of(self._notify, key)
 
     async def _notify(self, key: str) -> None:
+        self._system.heard([key])
         self._rec.notify(key, self._system.there.get(key))
 
     def restart(self) -> list[str]:
@@ -176,6 +179,7 @@ class Harness:
     async def _again(self) -> None:
         if self._begun:
             await self._rec.aclose()
+            self._system.forget()
             self._rec = self._made()
         await self._begin()
 
@@ -208,6 +212,45 @@ class Harness:
     def steps(self) -> list[Step]:
         """All operations since the beginning, with their values, handles and errors."""
         return list(self._system.steps)
+
+    @property
+    def trace(self) -> list[Record]:
+        """What happened since the beginning, as the module `trace` has it: what is there, as far as
+        the reconciler could know, and the operations."""
+        return list(self._system.story.trace)
+
+    def check(self) -> list[Violation]:
+        """What does not hold of all that a reconciler promises; empty where everything does.
+
+        The operations are held against what was there; where none is under way, what is there is
+        held against what is stored, as far as it can be applied.
+        """
+        checker = Checker()
+        found = [one for record in self.trace for one in checker.take(record)]
+        if all(step.ended for step in self.steps):
+            found += checker.end(self._usable().run(self._goals()), self._equal)
+        return found
+
+    async def _goals(self) -> dict[str, Object]:
+        """What is stored, with its parts, but for what is invalid, or has failed."""
+        goals: dict[str, Object] = {}
+        for kind, type_, _ in self._kinds:
+            async for kv in self._sync.list(kind.prefix, type_):
+                if self._system.kind_of(kv.key) is kind and self._is_goal(kv.key):
+                    goals[kv.key] = Object(kv.value, kind.relations(kv.key, kv.value)[0])
+        for key, goal in list(goals.items()):
+            for part, value in self._system.kind_of(key).derived(key, goal.value).items():
+                if self._is_goal(part):
+                    needs = self._system.kind_of(part).relations(part, value)[0]
+                    goals[part] = Object(value, (*needs, Needs.key(key)))
+        return goals
+
+    def _is_goal(self, key: str) -> bool:
+        return self.state(key) in (State.APPLIED, State.PENDING)
+
+    def _equal(self, key: str, one: Any, other: Any) -> bool:
+        equal = getattr(self._system.kind_of(key), "equal", None)
+        return bool(one == other if equal is None else equal(key, one, other))
 
     def state(self, key: str) -> State | None:
         """See `Reconciler.state`."""

@@ -12,6 +12,7 @@ import msgspec
 
 from datasync.errors import UsageError
 from datasync.reconcile import Found, Kind, Needs
+from datasync.testing.reconcile.story import Relations, Story
 
 __all__ = ["StandIn", "Step", "System", "stand_in"]
 
@@ -57,6 +58,7 @@ class System:
         self.there: dict[str, Found[Any, Any]] = {}
         self.steps: list[Step] = []
         self.kinds: list[StandIn] = []
+        self.story = Story(lambda key, value: self.kind_of(key).relations(key, value))
         self._faults: dict[str, _Fault] = {}
         self._handles = 0
 
@@ -72,8 +74,10 @@ class System:
         self._handles += 1
         return self._handles
 
-    def change(self, key: str, found: Found[Any, Any] | None) -> None:
-        """It is there like that, None: no more; and so is nothing that goes with what has gone."""
+    def change(self, key: str, found: Found[Any, Any] | None) -> set[str]:
+        """It is there like that, None: no more; and so is nothing that goes with what has gone.
+        Returns the keys of all that has changed."""
+        changed = {key}
         held = {one for one in self.there if self._is_held(one)}
         if found is None:
             self.there.pop(key, None)
@@ -82,6 +86,21 @@ class System:
         while gone := [one for one in self.there if one in held and not self._is_held(one)]:
             for one in gone:
                 del self.there[one]
+            changed.update(gone)
+        return changed
+
+    def heard(self, keys: Iterable[str]) -> None:
+        """The reconciler can know what is there of these."""
+        for key in keys:
+            self.story.seen(key, self.there.get(key))
+
+    def forget(self) -> None:
+        """A new process begins, which knows of some kinds no more than what they assume."""
+        for key in self.story.known:
+            kind = self.kind_of(key)
+            if not kind.can_retrieve and getattr(kind, "assume", "absent") == "absent":
+                self.story.seen(key, None)
+        self.story.forget_parents()
 
     def _is_held(self, key: str) -> bool:
         needs = self.kind_of(key).needs(key, self.there[key].value)
@@ -134,6 +153,25 @@ class StandIn:
         needs: Iterable[Needs] = self.kind.needs(key, value) if hasattr(self.kind, "needs") else ()
         return needs
 
+    @property
+    def can_retrieve(self) -> bool:
+        """Whether it can read what is there."""
+        return "retrieve" in type(self).__dict__
+
+    def relations(self, key: str, value: Any) -> Relations:
+        """Of that value; none where its kind says that it is invalid."""
+        try:
+            return tuple(self.needs(key, value)), frozenset(self.derived(key, value))
+        except Exception:
+            return (), frozenset()
+
+    def derived(self, key: str, value: Any) -> Mapping[str, Any]:
+        """The parts of that value."""
+        parts: Mapping[str, Any] = (
+            self.kind.derive(key, value) if hasattr(self.kind, "derive") else {}
+        )
+        return parts
+
     async def create(self, key: str, value: Any) -> Any:
         """See `Kind`."""
         return await self._perform(Step("create", key, None, value), (key, value))
@@ -144,6 +182,10 @@ class StandIn:
 
     async def _perform(self, step: Step, arguments: tuple[Any, ...]) -> Any:
         self.system.steps.append(step)
+        number = self.system.story.began(
+            step.verb, step.key, step.old, step.new, step.handle, self.prefix,
+            getattr(self.kind, "limit", Kind.limit), is_blind=not self.can_retrieve,
+        )  # fmt: skip
         fault = self.system.fault_of(step)
         handle = None
         try:
@@ -152,20 +194,25 @@ class StandIn:
             if fault is not None:
                 await self._go_wrong(step, fault)
         except (Exception, asyncio.CancelledError) as error:
-            step.error, step.ended = error, True
+            step.error = error
             raise
-        step.ended = True
+        finally:
+            step.ended = True
+            self.system.story.ended(number)
         return handle
 
     async def _do(self, step: Step, arguments: tuple[Any, ...]) -> Any:
+        system, goes = self.system, step.verb == "delete"
         if self.carry_out:
-            return await _answer(getattr(self.kind, step.verb)(*arguments))
-        if step.verb == "delete":
-            self.system.change(step.key, None)
-            return None
-        handle = self.system.new_handle() if step.verb == "create" else step.handle
-        self.system.change(step.key, Found(step.key, step.new, handle, ours=True))
-        return handle
+            handle = await _answer(getattr(self.kind, step.verb)(*arguments))
+            known = handle if step.verb == "create" or handle is not None else step.handle
+            system.story.seen(step.key, None if goes else Found(step.key, step.new, known))
+            return handle
+        handle = system.new_handle() if step.verb == "create" else step.handle
+        system.heard(
+            system.change(step.key, None if goes else Found(step.key, step.new, handle, ours=True))
+        )
+        return None if goes else handle
 
     async def _go_wrong(self, step: Step, fault: _Fault) -> None:
         if fault.error is not None:
@@ -186,11 +233,17 @@ async def _update(self: StandIn, key: str, old: Any, new: Any, handle: Any) -> A
 async def _retrieve(
     self: StandIn, expected: Mapping[str, Any], keys: Collection[str] | None
 ) -> Iterable[Found[Any, Any]]:
-    if self.carry_out:
-        found: Iterable[Found[Any, Any]] = await _answer(self.kind.retrieve(expected, keys))
-        return found
     system = self.system
-    return [found for key, found in system.there.items() if system.kind_of(key) is self]
+    if self.carry_out:
+        found: list[Found[Any, Any]] = list(await _answer(self.kind.retrieve(expected, keys)))
+    else:
+        found = [one for key, one in system.there.items() if system.kind_of(key) is self]
+    there = {one.key: one for one in found}
+    known = [key for key in system.story.known if system.kind_of(key) is self]
+    for key in dict.fromkeys([*known, *there]):
+        if keys is None or key in keys:
+            system.story.seen(key, there.get(key))
+    return found
 
 
 async def _answer(told: Any) -> Any:
