@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from bench.go_programs import built, seconds
 from bench.rows import Row
+from bench.turns import Measure, best_of
 from datasync import ChangeEvent, DataSync, ResyncEvent
 
 KEYS = 100
 SAFE = 5
 """Changes in one transaction of the Go package: it drops the verdicts of more than that."""
-
-Measure = Callable[[], float]
 
 
 class Interface(msgspec.Struct):
@@ -50,11 +49,7 @@ def run(quick: bool) -> Iterator[Row]:
 
 
 def _row(what: str, count: int, size: int, rounds: int, others: dict[str, Measure]) -> Row:
-    """The shortest time of each, in turn."""
-    best = dict.fromkeys(["", *others], float("inf"))
-    for _ in range(rounds):
-        for name, measure in {"": lambda: asyncio.run(_ours(count, size)), **others}.items():
-            best[name] = min(best[name], measure())
+    best = best_of(rounds, {"": lambda: asyncio.run(_ours(count, size)), **others})
     rates = {name: count / taken for name, taken in best.items()}
     return Row(
         what=f"{what}, decoded, verdict awaited", unit="changes/s", ours=rates.pop(""),

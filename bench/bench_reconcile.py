@@ -1,9 +1,11 @@
 """The planner of reconcile: objects with ten needs each, and handlers that do nothing.
 
 Beside it stands the plainest loop that calls the same handlers in a right order, which somebody has
-worked out before. All needs lead to objects in front, as if by chance; the objects come in random
-order. Time is that of this thread on the processor; what is measured is planning alone, without a
-store and without tasks, but for one row, where a `Reconciler` follows a store in memory.
+worked out before, and the reconciler of EVE (Go), by the time of all its threads: it is given
+objects, and makes its graph of them, as the planner does. All needs lead to objects in front, as if
+by chance; the objects come in random order. Time is that of this thread on the processor; what is
+measured is planning alone, without a store and without tasks, but for one row, where a `Reconciler`
+follows a store in memory.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import gc
 import random
 import time
 import tracemalloc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from bench.go_programs import built, seconds
 from bench.rows import Row
+from bench.turns import Measure, best_of
 from datasync import DataSync
 from datasync.reconcile import Kind, Reconciler
 from datasync.reconcile.needs import Needs
@@ -25,16 +30,18 @@ from datasync.reconcile.planner import Planner
 Objects = list[tuple[str, tuple[Needs, ...]]]
 
 _NEEDS = 10
+PLAIN = "plain loop in a right order"
 
 
 def run(quick: bool) -> Iterator[Row]:
     """All figures."""
     sizes, rounds = ((100, 1_000), 1) if quick else ((100, 1_000, 10_000, 100_000), 3)
+    eve = built("reconciler")
     for size in sizes:
-        yield _all_at_once(size, rounds)
+        yield _all_at_once(size, rounds, eve)
         yield _one_change(size)
     for size in sizes[:3]:
-        yield asyncio.run(_from_a_store(size, rounds))
+        yield _from_a_store(size, rounds)
     yield _memory(1_000 if quick else 100_000)
 
 
@@ -100,25 +107,33 @@ def _planned(objects: Objects) -> tuple[Planner, Nothing]:
     return planner, kind
 
 
-def _all_at_once(size: int, rounds: int) -> Row:
+def _all_at_once(size: int, rounds: int, eve: Path | None) -> Row:
     ordered = _objects(size, _NEEDS)
     shuffled = random.Random(8).sample(ordered, size)
-    best = [float("inf"), float("inf")]
-    for _ in range(rounds):
-        gc.collect()
-        begin = time.thread_time()
-        _planned(shuffled)
-        best[0] = min(best[0], time.thread_time() - begin)
+    others: dict[str, Measure] = {PLAIN: lambda: _timed(lambda: _one_by_one(ordered))}
+    if eve is not None:
+        others["EVE's reconciler, with its graph"] = lambda: seconds(eve, size)
+    best = best_of(rounds, {"": lambda: _timed(lambda: _planned(shuffled)), **others})
+    return _row("all objects planned and applied", size, best)
 
-        kind, there = Nothing(), {}
-        begin = time.thread_time()
-        for key, value in ordered:
-            kind.create(key, value)
-            there[key] = value
-        best[1] = min(best[1], time.thread_time() - begin)
+
+def _timed(work: Callable[[], object]) -> float:
+    begin = time.thread_time()
+    work()
+    return time.thread_time() - begin
+
+
+def _one_by_one(ordered: Objects) -> None:
+    kind, there = Nothing(), {}
+    for key, value in ordered:
+        kind.create(key, value)
+        there[key] = value
+
+
+def _row(what: str, size: int, best: dict[str, float]) -> Row:
+    taken = {name: one * 1e3 for name, one in best.items()}
     return Row(
-        what="all objects planned and applied", unit="ms", ours=best[0] * 1e3,
-        beside={"plain loop in a right order": best[1] * 1e3},
+        what=what, unit="ms", ours=taken.pop(""), beside=taken,
         case={"objects": size, "needs": _NEEDS},
     )  # fmt: skip
 
@@ -143,39 +158,45 @@ class AsyncNothing(Kind[list[str], None]):
     async def delete(self, key: str, value: list[str], handle: None) -> None: ...
 
 
-async def _from_a_store(size: int, rounds: int) -> Row:
+def _from_a_store(size: int, rounds: int) -> Row:
     ordered = [
         (key, [need.keys[0] for need in needs]) for key, needs in _objects(size, _NEEDS)
     ]  # fmt: skip
-    best = [float("inf"), float("inf")]
+    best = best_of(
+        rounds,
+        {
+            "": lambda: asyncio.run(_followed(ordered)),
+            PLAIN: lambda: asyncio.run(_awaited_one_by_one(ordered)),
+        },
+    )
+    return _row("all objects applied from a store in memory", size, best)
+
+
+async def _followed(ordered: list[tuple[str, list[str]]]) -> float:
     async with DataSync("memory://") as sync:
-        for begin in range(0, size, 500):
+        for begin in range(0, len(ordered), 500):
             txn = sync.txn()
             for key, value in ordered[begin : begin + 500]:
                 txn.put(key, value)
             await txn.commit()
 
-        for _ in range(rounds):
-            kind = AsyncNothing(size)
-            rec = Reconciler(sync, ack_timeout=600.0)
-            rec.add("config/object/", kind, type=list[str])
-            gc.collect()
-            started = time.thread_time()
-            async with rec:
-                await kind.done.wait()
-                best[0] = min(best[0], time.thread_time() - started)
+        kind = AsyncNothing(len(ordered))
+        rec = Reconciler(sync, ack_timeout=600.0)
+        rec.add("config/object/", kind, type=list[str])
+        gc.collect()
+        started = time.thread_time()
+        async with rec:
+            await kind.done.wait()
+            return time.thread_time() - started
 
-            kind, there = AsyncNothing(size), {}
-            started = time.thread_time()
-            for key, value in ordered:
-                await kind.create(key, value)
-                there[key] = value
-            best[1] = min(best[1], time.thread_time() - started)
-    return Row(
-        what="all objects applied from a store in memory", unit="ms", ours=best[0] * 1e3,
-        beside={"plain loop in a right order": best[1] * 1e3},
-        case={"objects": size, "needs": _NEEDS},
-    )  # fmt: skip
+
+async def _awaited_one_by_one(ordered: list[tuple[str, list[str]]]) -> float:
+    kind, there = AsyncNothing(len(ordered)), {}
+    started = time.thread_time()
+    for key, value in ordered:
+        await kind.create(key, value)
+        there[key] = value
+    return time.thread_time() - started
 
 
 def _one_change(size: int) -> Row:
