@@ -232,11 +232,12 @@ class Writer:
 
         if writes is None:
             committed = await source.commit(operations, reply=True)
-            assert committed.result is not None
-            if isinstance(committed.result, Result):
-                result = committed.result
+            told = committed.result
+            assert told is not None
+            if isinstance(told, Result):
+                result = told
             else:
-                result = await self._in_time(committed.result, self._deadline(confirm))
+                result = await self._in_time(told, self._deadline(confirm))
         else:
             committed, result = await self._asked(source, layer, operations, writes, confirm)
         if result.verdict is not _ACCEPTED:
