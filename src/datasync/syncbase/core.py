@@ -321,11 +321,11 @@ class Core:
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None
     ) -> None:
         """Bring each watch its part of one commit; each has one vote."""
-        delivery, match = self.delivery, self._router.match
+        delivery, router = self.delivery, self._router
         delivery.seq += 1
         subs: tuple[Subscriber, ...] | None = None
         for diff in diffs:
-            found = match(diff[0])
+            found = router.match(diff[0])
             if found is not subs:
                 if subs is not None:
                     break
@@ -341,7 +341,7 @@ class Core:
         runs: list[tuple[tuple[Subscriber, ...], list[Diff]]] = []
         last: tuple[Subscriber, ...] | None = None
         for diff in diffs:
-            found = match(diff[0])
+            found = router.match(diff[0])
             if found is not last:
                 last = found
                 run: list[Diff] = []
@@ -353,7 +353,7 @@ class Core:
                 parts.setdefault(sub, []).extend(run)
         mixed = set()
         for diff in same:
-            for sub in match(diff[0]):
+            for sub in router.match(diff[0]):
                 if tally is not None:
                     tally.note(Verdict.ACCEPTED)
                 # what is out, or waits, may yet be refused, and a dirty key is always delivered
