@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from datasync.errors import OutcomeUnknown
 from datasync.grpc_channel import grpc
 from datasync.grpcsync import unsent
-from datasync.grpcsync.unsent import Messages, Room, Unread
+from datasync.grpcsync.unsent import Messages, Outgoing, Unread
 from datasync.texts import logger, printable
 
 __all__ = ["Methods", "fail", "unexpected"]
@@ -70,18 +70,9 @@ class Methods:
         )
         return make(self._call(answered), request_deserializer=request.FromString)
 
-    def room(self, context: Any, size: int) -> Room:
-        """Room for a message of a stream, which is to be made and written in the block: see
-        `Room`. The initial metadata was sent before: grpc would send it again in front of the
-        status, in vain.
-        """
-        return Room(self._unsent, context, size)
-
-    async def write(self, context: Any, message: Message) -> None:
-        """The same with a message that is there already."""
-        raw = message.SerializeToString()  # once: its size alone would be another time
-        async with self.room(context, len(raw)):
-            await context.write(raw)
+    def outgoing(self, context: Any) -> Outgoing:
+        """What a call of many messages writes with: see there."""
+        return Outgoing(self._unsent, context)
 
     def _call(self, answered: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
         """What grpc calls: its answer is bytes, or None where it has none or has written them."""
@@ -108,7 +99,8 @@ class Methods:
                 )
                 raw, size = None, 0
             # grpc sends it in this task, too
-            self._unsent.end_with_task(self._unsent.begin(context, size))
+            connection = self._unsent.connection(context)
+            self._unsent.end_with_task(self._unsent.begin(connection, size))
             return raw
 
         return call

@@ -23,6 +23,7 @@ from datasync.errors import (
 from datasync.grpc_channel import grpc
 from datasync.grpcsync import msg_pb2 as msg
 from datasync.grpcsync.methods import Methods, unexpected
+from datasync.grpcsync.unsent import Outgoing
 from datasync.grpcsync.wire import CAPABILITIES, capabilities_text
 from datasync.outcome import NO_OUTCOMES, KeyOutcome, Verdict
 from datasync.serving.hub import Hub
@@ -98,13 +99,14 @@ class MsgService:
         What was applied before the client broke off stays; what follows is not begun.
         """
         await context.send_initial_metadata(())
-        answers = _Answers(self._make, context, self._name)
-        try:
-            async for request in requests:
-                await answers.add(request, await self._begin(request))
-            await answers.end()
-        finally:
-            await answers.aclose()
+        async with self._make.outgoing(context) as out:
+            answers = _Answers(out, self._name)
+            try:
+                async for request in requests:
+                    await answers.add(request, await self._begin(request))
+                await answers.end()
+            finally:
+                await answers.aclose()
 
     async def data_resyncs(
         self, request: msg.DataResyncRequests, context: Any
@@ -133,15 +135,16 @@ class MsgService:
 
     async def _begin(self, request: msg.DataChangeRequest) -> Outcome:
         """Apply one change; the verdict may come later."""
-        operation: Operation = Delete(request.key)
-        if request.operationType == msg.PUT:
-            operation = Put(request.key, request.content)
-        elif request.operationType != msg.DEL:
-            return BadKey(
-                f"operation type {request.operationType} is unknown; use 0 (PUT) or 1 (DEL)"
-            )
+        key, kind = request.key, request.operationType
+        operation: Operation
+        if kind == msg.PUT:
+            operation = Put(key, request.content)
+        elif kind == msg.DEL:
+            operation = Delete(key)
+        else:
+            return BadKey(f"operation type {kind} is unknown; use 0 (PUT) or 1 (DEL)")
         try:
-            check_key(request.key, rooted=False)
+            check_key(key, rooted=False)
             check_options(self._source, [operation])
             committed = await self._source.commit([operation], reply=self._reply)
         except DataSyncError as error:
@@ -155,9 +158,8 @@ class _Answers:
     """Answers the changes of one stream in their order: at once, unless one before
     still waits for its verdict."""
 
-    def __init__(self, make: Methods, context: Any, name: str) -> None:
-        self._make = make
-        self._context = context
+    def __init__(self, out: Outgoing, name: str) -> None:
+        self._out = out
         self._name = name
         self._created = int(time.time())
         self._number = 0
@@ -202,15 +204,18 @@ class _Answers:
 
     async def _write(self, request: msg.DataChangeRequest, outcome: Result | DataSyncError) -> None:
         self._number = (self._number + 1) & 0xFFFFFFFF
-        code, text = _answer(request.key, outcome)
-        reply = msg.DataChangeReply(
-            changeId=msg.Seq(originator=self._name, seqCreatedSec=self._created, seq=self._number),
-            key=request.key,
-            operationType=request.operationType,
-            result=code,
-            error=msg.Error(message=text) if code else None,
+        key = request.key
+        code, text = _answer(key, outcome)
+        reply = msg.DataChangeReply(key=key, operationType=request.operationType, result=code)
+        number = reply.changeId  # made in its place, for one that is added later is copied
+        number.originator, number.seqCreatedSec, number.seq = (
+            self._name,
+            self._created,
+            self._number,
         )
-        await self._make.write(self._context, reply)
+        if code:
+            reply.error.message = text
+        await self._out.send(reply)
 
 
 async def _known(outcome: Outcome) -> Result | DataSyncError:

@@ -156,9 +156,10 @@ def _reflection(names: Sequence[str], make: Methods) -> Mapping[str, Any]:
 
     async def reflect(requests: Any, context: Any) -> None:
         await context.send_initial_metadata(())
-        async with contextlib.aclosing(servicer.ServerReflectionInfo(requests, context)) as replies:
+        replies = servicer.ServerReflectionInfo(requests, context)
+        async with make.outgoing(context) as out, contextlib.aclosing(replies):
             async for reply in replies:
-                await make.write(context, reply)
+                await out.send(reply)
 
     request = reflection_pb2.ServerReflectionRequest
     return {"ServerReflectionInfo": make.of_stream(reflect, request, many=True)}

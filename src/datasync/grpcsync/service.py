@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -38,7 +39,7 @@ from datasync.grpcsync.wire import (
 from datasync.serving.cursors import Cursor, Cursors
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
-from datasync.source import ROW_BYTES, Source
+from datasync.source import ROW_BYTES, Item, Source
 from datasync.tasks import end_tasks
 from datasync.traceparent import carrying
 
@@ -120,12 +121,13 @@ class DataSyncService:
             await context.send_initial_metadata(
                 ((CAPABILITIES, capabilities_text(self._hub.capabilities)), (STREAM, name))
             )
-            async for frames in watcher:
-                encoded = list(chain.from_iterable(frames))
-                sizes = list(map(len, encoded))
-                for start, end in pieces(sizes) if sum(sizes) > PIECE else ((0, len(sizes)),):
-                    async with self._make.room(context, sum(sizes[start:end])):
-                        await context.write(b"".join(encoded[start:end]))
+            async with self._make.outgoing(context) as out:
+                async for frames in watcher:
+                    encoded = list(chain.from_iterable(frames))
+                    sizes = list(map(len, encoded))
+                    for start, end in pieces(sizes) if sum(sizes) > PIECE else ((0, len(sizes)),):
+                        part = encoded[start:end]
+                        await out.write(sum(sizes[start:end]), partial(b"".join, part))
         except DataSyncError as error:
             _fail(context, error)
         finally:
@@ -177,17 +179,16 @@ class DataSyncService:
         # grpc, until a garbage collection; so would a task that is still at hand
         # here when its own error is raised
         try:
-            while not reading.done() or not replies.empty():
-                due = [await replies.get()]
-                while not replies.empty():
-                    due.append(replies.get_nowait())
-                if known := [reply for reply in due if reply is not None]:
-                    await self._make.write(
-                        context, pb.CommitReplies(replies=[reply for reply, _ in known])
-                    )
-                    for _, first in known:
-                        if first:  # and read: who reads no answers may not go on asking
-                            turn.release()
+            async with self._make.outgoing(context) as out:
+                while not reading.done() or not replies.empty():
+                    due = [await replies.get()]
+                    while not replies.empty():
+                        due.append(replies.get_nowait())
+                    if known := [reply for reply in due if reply is not None]:
+                        await out.send(pb.CommitReplies(replies=[reply for reply, _ in known]))
+                        for _, first in known:
+                            if first:  # and read: who reads no answers may not go on asking
+                                turn.release()
         finally:
             await end_tasks(reading, *tasks)
         try:
@@ -256,30 +257,27 @@ class DataSyncService:
         cursor: Cursor | None = Cursor(None, (), None, 0)
         name = ""
         try:
-            while cursor is not None:
-                page, token = await self._source.page(
-                    request.prefix, cursor.token, limit, keys_only=request.keys_only
-                )
-                more = token is not None
-                # G9: until the client has read this page, what follows is kept as
-                # a cursor is, not by this call
-                name = self._cursors.keep(None, (), token) if more else ""
-                del token, cursor
+            async with self._make.outgoing(context) as out:
+                while cursor is not None:
+                    page, token = await self._source.page(
+                        request.prefix, cursor.token, limit, keys_only=request.keys_only
+                    )
+                    more = token is not None
+                    # G9: until the client has read this page, what follows is kept as
+                    # a cursor is, not by this call
+                    name = self._cursors.keep(None, (), token) if more else ""
+                    del token, cursor
 
-                sizes = [len(key) + len(raw) for key, raw, _ in page]
-                # G9: no bound counts what a page holds beside the piece that is being written
-                limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
-                for start, end in pieces(sizes):
-                    async with self._make.room(context, sum(sizes[start:end])):
-                        await context.write(
-                            pb.ListReply(
-                                items=columns(page[start:end]), more=more or end < len(page)
-                            ).SerializeToString()
-                        )
+                    sizes = [len(key) + len(raw) for key, raw, _ in page]
+                    # G9: no bound counts what a page holds beside the piece that is being written
+                    limit = max(1, min(most, limit * _GROWTH, limit * PIECE // (sum(sizes) or 1)))
+                    for start, end in pieces(sizes):
+                        part, last = page[start:end], not more and end == len(page)
+                        await out.write(sum(sizes[start:end]), partial(_listed, part, last))
 
-                if not more:
-                    return
-                cursor = self._cursors.take(name)
+                    if not more:
+                        return
+                    cursor = self._cursors.take(name)
             _fail(context, Disconnected("the list was read too slowly; list again"))
         except DataSyncError as error:
             _fail(context, error)
@@ -306,6 +304,10 @@ class DataSyncService:
         except Exception as mistake:
             unknown = unexpected(self._source.name, mistake)
             replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), first))
+
+
+def _listed(page: Sequence[Item], last: bool) -> bytes:
+    return pb.ListReply(items=columns(page), more=not last).SerializeToString()
 
 
 async def _next(requests: AsyncIterator[pb.ReplaceRequest]) -> pb.ReplaceRequest | None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
+
+from google.protobuf.message import Message as ProtobufMessage
 
 from datasync.grpcsync.connections import cut
 from datasync.serving.unsent import Unsent
 
-__all__ = ["STALLED", "Message", "Messages", "Room", "Unread"]
+__all__ = ["STALLED", "Connection", "Message", "Messages", "Outgoing", "Unread"]
 
 STALLED = 60.0
 """Seconds within which a client has to make room for a message, by reading those before it."""
@@ -29,20 +32,22 @@ class Message:
 
     __slots__ = ("connection", "since", "timer")
 
-    def __init__(self, connection: _Connection, since: float) -> None:
+    def __init__(self, connection: Connection, since: float) -> None:
         self.connection = connection
         self.since = since
         self.timer: asyncio.TimerHandle | None = None
 
 
-class _Connection:
-    """One on which something waits."""
+class Connection:
+    """One on which something waits, or may."""
 
-    __slots__ = ("messages", "moved", "peer")
+    __slots__ = ("calls", "messages", "moved", "peer")
 
     def __init__(self, peer: str, moved: float) -> None:
         self.peer = peer
         self.messages: set[Message] = set()
+        self.calls = 0
+        """How many are under way that write more than one message."""
         self.moved = moved
         """When the client last took anything."""
 
@@ -57,11 +62,11 @@ class Messages:
     def __init__(self, port: int) -> None:
         self._port = port
         self._unsent: Unsent[Message] = Unsent(_MOST)
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[str, Connection] = {}
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
-        self._written: dict[Message, asyncio.Timeout] = {}
-        """What is being written, the oldest first, and the block that writes it."""
+        self._written: dict[Message, Outgoing] = {}
+        """What is being written, the oldest first, and the call that writes it."""
         self._watch: asyncio.TimerHandle | None = None
         """Looks for what has been written for too long; one for all of it."""
 
@@ -74,51 +79,59 @@ class Messages:
         waits = asyncio.get_running_loop().time() - oldest.since
         return waits >= _SLOW and self._cut(oldest.connection)
 
-    def begin(self, context: Any, size: int) -> Message:
-        """A message is about to be sent; 0: nothing but how its call ends."""
-        now, peer = asyncio.get_running_loop().time(), context.peer()
+    def connection(self, context: Any) -> Connection:
+        """The one that a call came over."""
+        peer = context.peer()
         connection = self._connections.get(peer)
         if connection is None:
-            connection = self._connections[peer] = _Connection(peer, now)
-        message = Message(connection, now)
+            now = asyncio.get_running_loop().time()
+            connection = self._connections[peer] = Connection(peer, now)
+        return connection
+
+    def begin(self, connection: Connection, size: int) -> Message:
+        """A message is about to be sent; 0: nothing but how its call ends."""
+        message = Message(connection, asyncio.get_running_loop().time())
         connection.messages.add(message)
         self._unsent.begin(message, size)
         return message
 
-    async def begin_in_turn(self, context: Any, size: int) -> Message:
-        """The same, as soon as there is room."""
-        if not self._turn.locked() and self.has_room(size):
-            return self.begin(context, size)
+    def has_room_now(self, size: int) -> bool:
+        """Whether a message of that size may begin, and nobody waits for room before it."""
+        return not self._turn.locked() and self.has_room(size)
+
+    async def until_room(self, size: int) -> None:
+        """Wait in turn until one may begin, at once."""
         async with self._turn:
             while not self.has_room(size):
                 self._room.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_SLOW):
                         await self._room.wait()
-            return self.begin(context, size)
 
-    def written_in(self, block: asyncio.Timeout, message: Message) -> None:
-        """The message is being written in that block, whose time is over once it has waited for
-        too long."""
-        self._written[message] = block
+    def begin_writing(self, call: Outgoing, size: int) -> Message:
+        """A call writes a message from now on; it is stopped if that takes too long."""
+        message = self.begin(call.connection, size)
+        self._written[message] = call
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_at(message.since + STALLED, self._end_old)
-
-    def written(self, message: Message) -> None:
-        """It is not being written any more."""
-        self._written.pop(message, None)
+        return message
 
     def _end_old(self) -> None:
-        """End the blocks whose time is over, and look again when the next one's may be."""
+        """Stop the calls whose time is over, and look again when the next one's may be."""
         self._watch, loop = None, asyncio.get_running_loop()
         while self._written:
-            message, block = next(iter(self._written.items()))
+            message, call = next(iter(self._written.items()))
             due = message.since + STALLED
             if due > loop.time():
                 self._watch = loop.call_at(due, self._end_old)
                 return
             del self._written[message]
-            block.reschedule(due)
+            call.stop(message)
+
+    def end_writing(self, message: Message) -> None:
+        """It was taken, or its call has ended."""
+        self._written.pop(message, None)
+        self.end(message)
 
     def end(self, message: Message) -> None:
         """It was taken, or is not wanted any more."""
@@ -147,7 +160,7 @@ class Messages:
         else:
             self._cut(message.connection)
 
-    def _cut(self, connection: _Connection) -> bool:
+    def _cut(self, connection: Connection) -> bool:
         """Whether it was found."""
         if not cut(connection.peer, self._port):
             return False
@@ -159,12 +172,15 @@ class Messages:
         """Whether it was still known."""
         if not self._unsent.end(message):
             return False
-        connection = message.connection
-        connection.messages.discard(message)
-        if not connection.messages:
-            del self._connections[connection.peer]
+        message.connection.messages.discard(message)
+        self.leave(message.connection)
         self._room.set()
         return True
+
+    def leave(self, connection: Connection) -> None:
+        """Forget it, if nothing waits on it, nor may."""
+        if not connection.messages and not connection.calls:
+            self._connections.pop(connection.peer, None)
 
 
 class Unread(Exception):
@@ -175,27 +191,26 @@ class Unread(Exception):
         self.pending = pending
 
 
-class Room:
-    """Waits for room for a message, which is to be made and written in the block, and there while
-    the client does not read. Raises `Unread`, which ends the call, where that lasts: what is kept
-    for the client is let go.
+class Outgoing:
+    """What one call writes, in the block. Raises `Unread` at the end of that, which ends the call,
+    where a message has waited for its client for too long: what is kept for the client is let go.
+
+    The initial metadata is sent before: grpc would send it again in front of the status, in vain.
     """
 
-    __slots__ = ("_block", "_context", "_message", "_messages", "_size")
-    _block: asyncio.Timeout
-    _message: Message
+    __slots__ = ("_block", "_context", "_messages", "_unread", "connection")
 
-    def __init__(self, messages: Messages, context: Any, size: int) -> None:
+    def __init__(self, messages: Messages, context: Any) -> None:
+        self.connection = messages.connection(context)
         self._messages = messages
         self._context = context
-        self._size = size
-
-    async def __aenter__(self) -> None:
-        messages = self._messages
-        self._message = await messages.begin_in_turn(self._context, self._size)
         self._block = asyncio.timeout(None)
-        messages.written_in(self._block, self._message)
+        self._unread: Message | None = None
+
+    async def __aenter__(self) -> Self:
+        self.connection.calls += 1
         await self._block.__aenter__()
+        return self
 
     async def __aexit__(
         self,
@@ -203,9 +218,32 @@ class Room:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._messages.written(self._message)
+        self.connection.calls -= 1
+        self._messages.leave(self.connection)
         try:
             await self._block.__aexit__(kind, error, trace)
         except TimeoutError:
-            raise Unread(self._message) from None
-        self._messages.end(self._message)
+            assert self._unread is not None
+            raise Unread(self._unread) from None
+
+    async def write(self, size: int, make: Callable[[], bytes]) -> None:
+        """Write a message of that many bytes, which is made once there is room for it."""
+        messages = self._messages
+        if not messages.has_room_now(size):
+            await messages.until_room(size)
+        message = messages.begin_writing(self, size)
+        try:
+            await self._context.write(make())
+        finally:
+            if message is not self._unread:
+                messages.end_writing(message)
+
+    def send(self, message: ProtobufMessage) -> Awaitable[None]:
+        """Write one that is there already."""
+        raw = message.SerializeToString()  # once: its size alone would be another time
+        return self.write(len(raw), lambda: raw)
+
+    def stop(self, unread: Message) -> None:
+        """End the block: its client does not take that message."""
+        self._unread = unread
+        self._block.reschedule(asyncio.get_running_loop().time())
