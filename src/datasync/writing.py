@@ -60,11 +60,9 @@ class Writer:
     ) -> None:
         self._engine = engine
         self.targets = targets
-        # those that stand for others may learn to do more as they connect, so these are asked again
         self._restricted = [
             source for source, _ in targets if not takes_everything(source.capabilities)
         ]
-        self._silent = [source for source, _ in targets if not _carries_verdicts(source)]
         self._keys = keys
         self._rooted = bool(keys.root)
         self._options = options
@@ -118,7 +116,7 @@ class Writer:
             raise UsageError(
                 "several sources and no write_to=; name the source that takes the writes"
             )
-        if confirm is not False and (confirm is not True or self._silent):
+        if confirm is not False:
             self._check_confirmable(confirm)
         if self._restricted:
             for source in self._restricted:
@@ -177,8 +175,10 @@ class Writer:
                 "confirm must be True, False, a positive number of seconds or Reports(...), got "
                 f"{confirm!r}"
             )
-        for source in self._silent:
-            if not (_carries_verdicts(source) or self._engine.has_watches):
+        for source, _ in self.targets:
+            if not (
+                source.capabilities.reply or source.forwards_verdicts or self._engine.has_watches
+            ):
                 raise UnsupportedOption(
                     f"{source.name} carries no verdicts, and there is no watch here to ask; leave "
                     "confirm out, write where the watches are, or have the agent listen "
@@ -305,10 +305,6 @@ class Writer:
                     return await verdict
             except TimeoutError:
                 return Result(Verdict.OVERDUE)
-
-
-def _carries_verdicts(source: Source) -> bool:
-    return source.capabilities.reply or source.forwards_verdicts
 
 
 def _is_time(seconds: object) -> bool:
