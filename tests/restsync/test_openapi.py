@@ -76,7 +76,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             cwd=tmp_path, capture_output=True, text=True, timeout=400,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        assert "Tested: 11" in done.stdout
+        assert "Tested: 13" in done.stdout
         assert agent.running
     finally:
         agent.end()
