@@ -16,6 +16,7 @@ from datasync.reports.answering import Answering
 from datasync.reports.destination import Destination
 from datasync.reports.form import Digest, Progress, decode_progress, encode
 from datasync.reports.portions import TOGETHER, write_in_portions
+from datasync.reports.rivals import Rivals
 from datasync.source import Check, Delete, Operation, Put
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
@@ -67,7 +68,7 @@ class Reporter:
         self._to = to
         self._options = options
         self._instance = ""
-        self._rival: str | None = None
+        self._rivals = Rivals(LEASE)
         self._records: dict[str, bytes] | None = None
         """What lies there of our open keys, by name; None where that has to be read first."""
         self._digest = Digest()
@@ -161,11 +162,9 @@ class Reporter:
         answering, failures = self.answering, 0
         while True:
             try:
-                steps = await answering.something()
+                await write_in_portions(self._to.source, await answering.something())
             except WatchClosed:
                 return
-            try:
-                await write_in_portions(self._to.source, steps)
             except Exception as error:
                 failures += 1
                 self.failures += 1
@@ -197,7 +196,9 @@ class Reporter:
 
     async def _report(self, *, stopped: bool = False) -> bool:
         """Write what is new. Whether there was anything."""
-        if self._records is None:
+        due = self._engine.now() >= self._written_at + _RENEW
+        # where no condition tells that somebody else was there, a look does, now and then
+        if self._records is None or (due and not self._to.source.capabilities.cas):
             await self._read()
         assert self._records is not None
         began = self._engine.now()
@@ -206,7 +207,6 @@ class Reporter:
         operations = self._steps(self._records, records)
         progress = self._progress(picture, stopped=stopped)
         self._took = self._engine.now() - began
-        due = self._engine.now() >= self._written_at + _RENEW
         if not (operations or due or self._differs(progress)):
             return False
 
@@ -244,28 +244,28 @@ class Reporter:
         self._revision = 0 if found is None else found[1]
         self._look_for_rival(there)
 
-        self._records, self._digest = {}, Digest()
+        records, digest = dict[str, bytes](), Digest()
         root, token = place.open(agent), None
         while True:
             items, token = await source.page(root, token, _PAGE)
             for key, raw, _ in items:
-                self._records[key.removeprefix(root)] = raw
-                self._digest.add(key.removeprefix(root), raw)
+                records[key.removeprefix(root)] = raw
+                digest.add(key.removeprefix(root), raw)
             if token is None:
-                return
+                break
+        self._records, self._digest = records, digest  # of all of it, or it is read again
 
     def _look_for_rival(self, there: Progress | None) -> None:
         """Behind our first report nobody else writes there, unless two have one name."""
         if self._before is None or there is None or there.instance == self._instance:
             return
-        if self._rival != there.instance:
+        if self._rivals.see(there, self._engine.now()):
             log.warning(
                 "%s: another agent named %r reports there as well; give each one a name of its own "
                 "with agent=",
                 self._to.source.name,
                 self._to.agent,
             )
-        self._rival = there.instance
 
     def _wanted(self, picture: Picture) -> dict[str, bytes]:
         """The records that are to be there."""
@@ -305,7 +305,7 @@ class Reporter:
             more_scopes=len(picture.scopes[_SCOPES:]),
             watches=picture.watches,
             stopped=stopped,
-            rival=self._rival,
+            rival=self._rivals.known(self._engine.now()),
         )
 
     def _differs(self, progress: Progress) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -28,6 +28,7 @@ log = logger("datasync.reports")
 
 KEPT = 60.0
 """Seconds that a ticket and its answers outlive the time of who waits, for clocks differ."""
+_PAGE = 1000
 _SWEEP = 10.0
 """Seconds between two looks for tickets that are to be swept."""
 
@@ -40,6 +41,11 @@ class _Asked(msgspec.Struct):
     since: float
     until: float
     said: dict[str, KeyAnswer] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is known what became of each key."""
+        return len(self.said) == len(self.ticket.keys)
 
 
 class Answering:
@@ -56,13 +62,20 @@ class Answering:
         self._standing = standing
         self._place = to.place
         self._agent = to.agent
+        self._source = to.source
         self._has_ttl = to.source.capabilities.ttl
         self._root = root
         self._layer = layer
         self._elsewhere = to.elsewhere
         self._open: dict[str, _Asked] = {}
-        self._deadlines: dict[str, float] = {}
+        self._tickets: dict[str, Ticket] = {}
         self._answered: set[str] = set()
+        self._left: set[str] = set()
+        """Tickets that are gone, whose answers of ours may still be there, for good."""
+        self._looks = False
+        """Whether it is to be looked for such ones."""
+        self._going: tuple[list[str], list[str]] = [], []
+        """The tickets that are being swept, and those that are gone whose answers are."""
         self._news = asyncio.Event()
 
         self.verdicts: Counter[Verdict] = Counter()
@@ -80,11 +93,12 @@ class Answering:
         now = self._engine.now()
         if not isinstance(event, ChangeEvent):
             self._open.clear()
-            self._deadlines.clear()
+            self._tickets.clear()
             for values in event.values.values():
                 for kv in values:
                     self._take(kv.key, kv.raw, kv.revision, now)
-            self._answered &= self._deadlines.keys()
+            self._answered &= self._tickets.keys()
+            self._looks = not self._has_ttl
         else:
             for change in event.changes:
                 if change.raw is None:
@@ -96,10 +110,16 @@ class Answering:
             self._engine.drain()
 
     async def something(self) -> list[Operation]:
-        """Wait until there is something to write, and return it; `written` is to be called then."""
+        """Wait until there is something to write, and return it; `written` is to be called then.
+        Raises what reading raises.
+        """
         while True:
-            steps = [*self._answers(), *self._swept()]
+            if self._looks:
+                await self._look_for_left()
+            swept, left = self._over(), sorted(self._left)
+            steps = [*self._answers(), *self._swept(swept), *map(self._no_answer, left)]
             if steps:
+                self._going = swept, left
                 return steps
             self._news.clear()
             with contextlib.suppress(TimeoutError):
@@ -110,12 +130,18 @@ class Answering:
         """What `something` returned last has been written."""
         now = self._engine.now()
         for number, asked in list(self._open.items()):
-            if len(asked.said) == len(asked.ticket.keys):
+            if asked.is_complete:
                 self._answered.add(number)
                 del self._open[number]
                 said = (Verdict(one.verdict) for one in asked.said.values())
                 self.verdicts[max(said, key=rank_of)] += 1
                 self.durations.add(now - asked.since)
+        swept, left = self._going
+        for number in swept:
+            self._open.pop(number, None)
+            self._tickets.pop(number, None)
+            self._answered.discard(number)
+        self._left.difference_update(left)
 
     # -- within ------------------------------------------------------------------------------------
 
@@ -126,7 +152,7 @@ class Answering:
         except ValueError as error:
             log.warning("%s is not a ticket that can be read here: %s", key, error)
             return
-        self._deadlines[number] = ticket.deadline
+        self._tickets[number] = ticket
         asked = ticket.keys and (ticket.agents is None or self._agent in ticket.agents)
         over = self._engine.wall() > ticket.deadline + KEPT
         if asked and not over and number not in self._answered:
@@ -134,9 +160,27 @@ class Answering:
             self._open[number] = _Asked(ticket, revision, now, now + ticket.timeout)
 
     def _forget(self, number: str) -> None:
-        self._open.pop(number, None)
-        self._deadlines.pop(number, None)
+        """The ticket is gone. Who wrote it, or swept it, has deleted the answers that were there
+        then: ours may have come behind that, and where nothing expires it would stay.
+        """
+        asked = self._open.pop(number, None)
+        self._tickets.pop(number, None)
+        if not self._has_ttl and (number in self._answered or (asked and asked.is_complete)):
+            self._left.add(number)
         self._answered.discard(number)
+
+    async def _look_for_left(self) -> None:
+        """Likewise of an earlier life."""
+        root, token = self._place.all_answers, None
+        self._looks = False
+        while True:
+            items, token = await self._source.page(root, token, _PAGE, keys_only=True)
+            for key, _, _ in items:
+                number, _, agent = key.removeprefix(root).rpartition("/")
+                if agent == self._agent and number not in self._tickets:
+                    self._left.add(number)
+            if token is None:
+                return
 
     def _answers(self) -> Iterator[Operation]:
         now = self._engine.now()
@@ -146,7 +190,7 @@ class Answering:
                     said = self._outcome(key, digest, asked, over=now >= asked.until)
                     if said is not None:
                         asked.said[key] = KeyAnswer(said.verdict.value, said.reason)
-            if len(asked.said) == len(asked.ticket.keys):
+            if asked.is_complete:
                 key = self._place.answers(number) + self._agent
                 ttl = asked.ticket.timeout + KEPT if self._has_ttl else None
                 yield Put(key, encode(Answer(self._agent, asked.said)), ttl)
@@ -183,12 +227,19 @@ class Answering:
         record = self._engine.read(key)
         return None if record is None else record.revision >= least
 
-    def _swept(self) -> Iterator[Operation]:
+    def _over(self) -> list[str]:
+        """The tickets that nobody waits for any more."""
         now = self._engine.wall() - KEPT
-        for number in [number for number, until in self._deadlines.items() if until < now]:
-            self._forget(number)
+        return [number for number, ticket in self._tickets.items() if ticket.deadline < now]
+
+    def _swept(self, numbers: Iterable[str]) -> Iterator[Operation]:
+        for number in numbers:
             yield Delete(self._place.ticket(number))
-            yield Delete(self._place.answers(number) + self._agent)
+            for agent in self._tickets[number].agents or [self._agent]:
+                yield Delete(self._place.answers(number) + agent)
+
+    def _no_answer(self, number: str) -> Operation:
+        return Delete(self._place.answers(number) + self._agent)
 
     def _patience(self) -> float:
         now = self._engine.now()

@@ -72,6 +72,11 @@ class Place(msgspec.Struct, frozen=True):
         """The key of a ticket."""
         return f"{self.prefix}tickets/{number}"
 
+    @property
+    def all_answers(self) -> str:
+        """Below it are the answers to all tickets."""
+        return f"{self.prefix}answers/"
+
     def answers(self, number: str) -> str:
         """Below it are the answers to a ticket, or to all of one writer."""
         return f"{self.prefix}answers/{number}/"

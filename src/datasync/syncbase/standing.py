@@ -47,8 +47,8 @@ class Picture(msgspec.Struct, frozen=True):
     complete: bool
 
 
-_Position = tuple[int, int]
-"""The number of something taken over, and its revision."""
+_Position = tuple[int, int, str]
+"""The number of something taken over, its revision, and the history that this belongs to."""
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class Standing:
         newest one never is."""
         self._settled: dict[Layer, _Position] = {}
         self._complete = False
-        self._heard: list[tuple[Layer | None, int, int, Sequence[Diff]]] = []
+        self._heard: list[tuple[Layer, _Position, Sequence[Diff]]] = []
         """Commits that were not looked at yet."""
 
     # -- what the core tells -----------------------------------------------------------------------
@@ -81,7 +81,8 @@ class Standing:
     def committed(self, diffs: Sequence[Diff], revision: int) -> None:
         """A commit is known; looked at later, for this is with each one."""
         delivery, heard = self._core.delivery, self._heard
-        heard.append((delivery.latest, delivery.seq, revision, diffs))
+        assert delivery.latest is not None
+        heard.append((delivery.latest, (delivery.seq, revision, delivery.latest.history), diffs))
         if len(heard) >= _HEARD:
             self._take_heard()
 
@@ -90,7 +91,10 @@ class Standing:
         self._take_heard()
         delivery = self._core.delivery
         assert delivery.latest is not None
-        self._newest[delivery.latest] = delivery.seq, delivery.latest.revision
+        layer = delivery.latest
+        self._newest[layer] = delivery.seq, layer.revision, layer.history
+        if layer in self._awaited and self._awaited[layer][2] != layer.history:
+            del self._awaited[layer]  # what another history has brought in its place was not seen
 
     def settled(
         self, sub: Subscriber, out: Outstanding, outcomes: Mapping[str, KeyOutcome]
@@ -103,10 +107,15 @@ class Standing:
         self._note(sub, ((key, values.get(key)) for key in outcomes), failed=False)
 
     def failed(self, sub: Subscriber, out: Outstanding) -> None:
-        """An event of a watch has failed. A RESYNC stands for all keys: its watch says that."""
+        """An event of a watch has failed. A RESYNC stands for all keys: its watch says that, and
+        why it failed is not said of the values that an earlier event had.
+        """
         if isinstance(out.event, ChangeEvent):
             diffs = out.batch.diffs[:_MOST]
             self._note(sub, ((key, new) for key, _, new in diffs), failed=True)
+        else:
+            notes = self._notes.get(sub, {})
+            self._notes[sub] = {key: note for key, note in notes.items() if not note.failed}
 
     # -- what reporters ask ------------------------------------------------------------------------
 
@@ -169,13 +178,12 @@ class Standing:
         never come to rest.
         """
         watched, found = self._core.watched, set()
-        for layer, seq, revision, diffs in reversed(self._heard):
+        for layer, position, diffs in reversed(self._heard):
             if layer in found:
                 continue
             # of nobody's key they are all
             if any(not sub.aside for diff in diffs for sub in watched(diff[0])):
-                assert layer is not None
-                self._newest[layer] = seq, revision
+                self._newest[layer] = position
                 found.add(layer)
         self._heard.clear()
 
@@ -195,7 +203,8 @@ class Standing:
         settled = self._settled.get(layer)
         if settled is None:
             return LayerReport(layer.name)
-        return LayerReport(layer.name, settled[1] if layer.revisions else None, layer.history)
+        _, revision, history = settled
+        return LayerReport(layer.name, revision if layer.revisions else None, history)
 
     def _note(
         self, sub: Subscriber, values: Iterable[tuple[str, Record | None]], *, failed: bool
