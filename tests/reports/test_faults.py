@@ -15,7 +15,7 @@ import pytest
 
 from datasync import Event
 from datasync.reports.agent import LEASE
-from datasync.reports.form import Progress, decode_progress
+from datasync.reports.form import Progress, Ticket, decode_progress, encode
 from datasync.testing import EXACT, FaultySource, run_simulated
 from datasync.testing.simulation.sync import SimulatedSync
 
@@ -120,6 +120,24 @@ def test_a_settled_revision_is_told_with_the_history_that_it_belongs_to() -> Non
             going_on.set()
             await asyncio.sleep(LEASE)
             assert [(one.history, one.revision) for one in reported(store).layers] == [("h2", 100)]
+
+    run_simulated(main())
+
+
+def test_an_answer_is_swept_that_came_when_its_ticket_was_gone() -> None:
+    async def main() -> None:
+        store = FaultySource(capabilities=_WITHOUT)
+        async with agent_on(store):
+            store.lag = 1.0  # of what an agent sees
+            asked = Ticket({"config/a": None}, timeout=10, deadline=60)
+            store.write({"status/tickets/writer/1": encode(asked)})
+            await asyncio.sleep(0.9)
+            store.write({"status/tickets/writer/1": None})
+            answer = "status/answers/writer/1/vpp1"
+            await asyncio.sleep(0.3)
+            assert answer in store.values
+            await asyncio.sleep(3)
+            assert answer not in store.values
 
     run_simulated(main())
 

@@ -39,6 +39,8 @@ BLIND = msgspec.structs.replace(
     resume=False,
 )
 BROKEN: list[tuple[str, Callable[[Tale], None]]] = []
+OF_REPORTS = {"answered", "records", "progress", "settled", "believed", "rest"}
+"""Those that tests/reports/test_simulated.py has a mistake for."""
 
 
 def breaks(validator: str) -> Callable[[Callable[[Tale], None]], Callable[[Tale], None]]:
@@ -884,7 +886,8 @@ def test_what_a_source_does_not_promise_is_not_asked_for() -> None:
 
 
 def test_every_validator_has_a_history_that_breaks_it() -> None:
-    assert {name for name, _ in BROKEN} | {"key-order", "key-gaps"} == set(VALIDATORS)
+    elsewhere = {"key-order", "key-gaps", *OF_REPORTS}
+    assert {name for name, _ in BROKEN} | elsewhere == set(VALIDATORS)
 
 
 def test_a_violation_says_where_and_why_in_one_line() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
 
 from datasync import (
     DataSync,
-    Disconnected,
     Event,
     NotApplied,
     Outcomes,
@@ -24,16 +23,15 @@ from datasync import (
     UsageError,
     Verdict,
 )
-from datasync.forwarding import ForwardingSource
 from datasync.kvdbsync.memory import MemorySource
 from datasync.outcome import KeyOutcome
-from datasync.source import Committed, Operation
 from datasync.testing.contract.harness import Store
 from datasync.testing.contract.probe import Probe
 from datasync.testing.contract.scenario import Base, scenario
 from datasync.testing.contract.waiting import eventually
+from datasync.testing.faults.muted import MutedSource
 
-__all__ = ["Muted", "Readers", "Reporting", "not_applied"]
+__all__ = ["Readers", "Reporting", "not_applied"]
 
 STATUS = "status/"
 ASK = Reports(STATUS, timeout=60)
@@ -123,17 +121,6 @@ class Readers:
 
         await eventually(seen, what=f"{agent} reports {verdicts}")
         return self.of(agent)
-
-
-class Muted(ForwardingSource):
-    """A source that takes no writes for as long as it is mute."""
-
-    mute = False
-
-    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        if self.mute:
-            raise Disconnected("it is mute")
-        return await super().commit(operations, reply=reply)
 
 
 class Reporting(Base):
@@ -253,7 +240,7 @@ class Reporting(Base):
     async def test_an_agent_that_dies_before_it_reports_reports_when_it_is_back(
         self, store: Store
     ) -> None:
-        source = Muted(store.source())
+        source = MutedSource(store.source())
         agent = Agent(store, source=source)
         async with store.open() as ctl, Readers(ctl, STATUS).reading() as readers:
             async with agent.running(readers):

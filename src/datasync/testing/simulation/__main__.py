@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import sys
 from collections.abc import Sequence
 
 import msgspec
 
+from datasync.testing.simulation.reporting import simulate_reports
 from datasync.testing.simulation.schedule import PROFILES, simulate
 from datasync.testing.trace.checker import Violation, check
 from datasync.testing.trace.records import Record, dump
@@ -18,11 +20,18 @@ __all__ = ["check_seed", "main", "simulate"]
 _TAIL = 40
 
 
+_KINDS = {"watches": simulate, "reports": simulate_reports}
+"""What a seed may be a schedule of."""
+
+
 def check_seed(
-    seed: int, *, steps: int = 40, profile: str | None = None
+    seed: int, *, steps: int = 40, profile: str | None = None, kind: str = "watches"
 ) -> tuple[list[Record], list[Violation]]:
-    """Run one seed, and hold it against the guarantees."""
-    trace = simulate(seed, steps=steps, profile=profile)
+    """Run one seed, and hold it against the guarantees.
+
+    kind: "watches", of one DataSync, or "reports", of agents that report and who asks them.
+    """
+    trace = _KINDS[kind](seed, steps=steps, profile=profile)
     return trace, check(trace)
 
 
@@ -31,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     failed: collections.Counter[str] = collections.Counter()
     bad = 0
-    for done, seed in enumerate(range(options.start, options.start + options.seeds)):
-        _progress(done, options.seeds, bad)
-        trace, violations = check_seed(seed, steps=options.steps, profile=options.profile)
+    kinds = [options.kind] if options.kind else _KINDS
+    seeds = range(options.start, options.start + options.seeds)
+    for done, (seed, kind) in enumerate(itertools.product(seeds, kinds)):
+        _progress(done, len(seeds) * len(kinds), bad)
+        trace, violations = check_seed(
+            seed, steps=options.steps, profile=options.profile, kind=kind
+        )
         if options.dump:
             sys.stdout.buffer.write(dump(trace))
         if violations:
@@ -41,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.update({violation.validator for violation in violations})
             if bad <= options.show:
                 _progress(-1, 0, 0)
-                print(explain(seed, trace, violations))  # noqa: T201 - a command
+                print(explain(seed, trace, violations, kind))  # noqa: T201 - a command
     _progress(-1, 0, 0)
     if not options.dump:
         counts = ", ".join(f"{name} {count}" for name, count in failed.most_common())
@@ -50,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if bad else 0
 
 
-def explain(seed: int, trace: Sequence[Record], violations: Sequence[Violation]) -> str:
+def explain(
+    seed: int, trace: Sequence[Record], violations: Sequence[Violation], kind: str = "watches"
+) -> str:
     """What a person wants to see of a failing seed: the violations, and the
     trace up to the first of them."""
     first = violations[0].seq
     shown = [record for record in trace if first - _TAIL < record.seq <= first]
-    lines = [f"seed {seed}: {len(violations)} violations"]
+    lines = [f"seed {seed} of {kind}: {len(violations)} violations"]
     lines += [f"  {violation}" for violation in violations[:10]]
     lines += [f"  the trace up to record {first}:"]
     lines += ["    " + msgspec.json.encode(record).decode()[:300] for record in shown]
@@ -87,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--steps", type=int, default=40, help="steps of one schedule (default 40)")
+    parser.add_argument(
+        "--kind",
+        choices=list(_KINDS),
+        help="of one DataSync with its watches, or of agents that report (default: both)",
+    )
     parser.add_argument(
         "--profile",
         choices=[*PROFILES, "push", "layers"],

@@ -38,7 +38,7 @@ from datasync.testing.trace.recorder import Recorder
 from datasync.testing.trace.records import Record
 from datasync.view import View
 
-__all__ = ["KEYS", "PREFIXES", "PROFILES", "simulate"]
+__all__ = ["KEYS", "PREFIXES", "PROFILES", "quiet_log", "simulate"]
 
 PREFIXES = ["", "a/", "a/b/", "a/b/c/", "d/", "e/"]
 KEYS = [
@@ -95,13 +95,13 @@ def simulate(seed: int, *, steps: int = 40, profile: str | None = None) -> list[
     chosen = profile or rng.choice(_MIX)
     # of its own, so that it changes no other schedule
     opens = random.Random(f"open keys, {seed}")  # noqa: S311
-    with _quiet_log():
+    with quiet_log():
         run = _Run(rng, steps, chosen, opens if opens.random() < _OPENING else None)
         return run_simulated(run.run(), limit=_LIMIT)
 
 
 @contextlib.contextmanager
-def _quiet_log() -> Iterator[None]:
+def quiet_log() -> Iterator[None]:
     """The engine warns of every fault; here they are meant."""
     log = logging.getLogger("datasync")
     before = log.level

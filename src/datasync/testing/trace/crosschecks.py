@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from datasync.source import Scopes
 from datasync.testing.trace import records as t
+from datasync.testing.trace import reporting
 from datasync.testing.trace.index import SLACK, DeliveredEvent, TraceIndex, WatchTrace
 from datasync.testing.trace.model import WatchModel
 from datasync.testing.trace.publishers import offsets, verdicts
@@ -494,4 +495,10 @@ ACROSS: dict[str, Callable[[TraceIndex, dict[str, WatchModel]], Lines]] = {
     "dependent": dependent,
     "convergence": convergence,
     "views": views,
+    "answered": reporting.answered,
+    "records": reporting.records,
+    "progress": reporting.progress,
+    "settled": reporting.settled,
+    "believed": reporting.believed,
+    "rest": reporting.rest,
 }

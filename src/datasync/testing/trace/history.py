@@ -101,6 +101,12 @@ class History:
                 last = cell[0]
         return last
 
+    def moments(self, key: str, raw: bytes | None) -> Iterator[int]:
+        """The positions at which the key was written with that value, in order."""
+        for position, there, _ in self.cells.get(key, ()):
+            if there == raw:
+                yield position
+
     def is_same(self, key: str, position: int) -> bool:
         """Whether the commit that leads to that position left the value of the key as it was."""
         return self._raw(key, position) == self._raw(key, position - 1)

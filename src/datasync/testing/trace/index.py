@@ -155,6 +155,7 @@ class TraceIndex:
         """Those that completed one."""
         self.compactions: list[t.Compacted] = []
         self.stalls: list[t.Stalled] = []
+        self.agents: dict[str, t.AgentDeclared] = {}
         self._entered: dict[str, int] = {}
         self._taken_over: dict[int, int] = {}
         self._ended: dict[int, float] = {}
@@ -263,6 +264,8 @@ class TraceIndex:
                 self.stalls.append(record)
             case t.Quiet():
                 self.quiet = record
+            case t.AgentDeclared():
+                self.agents[record.agent] = record
             case t.SessionEnded():
                 self._ended[record.session] = record.at
 

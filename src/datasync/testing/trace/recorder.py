@@ -12,6 +12,8 @@ from typing import Any
 from datasync.errors import DecodeError, Failed, Outcomes, Pending, Refused, Said, outcomes_of
 from datasync.events import ChangeEvent, Event, ResyncEvent
 from datasync.outcome import KeyOutcome, Verdict, reasons_of
+from datasync.report import Report, Reports
+from datasync.reports.form import encode
 from datasync.source import Item, Source
 from datasync.status import WatchStatus
 from datasync.testing.trace import records as t
@@ -115,6 +117,60 @@ class Recorder:
     ) -> None:
         """A view of `scope` was read, having waited for `revision` of the source."""
         self._note(t.Viewed, scope=scope, values=dict(values), source=source, revision=revision)
+
+    # -- agents that report ------------------------------------------------------------------------
+
+    def agent(self, source: str, agent: str, scopes: Sequence[str], place: str) -> None:
+        """There is an agent that watches these scopes of the source and reports below `place`."""
+        self._note(t.AgentDeclared, source=source, agent=agent, scopes=list(scopes), place=place)
+
+    def agent_started(self, agent: str) -> None:
+        """The agent begins, or is back."""
+        self._note(t.AgentStarted, agent=agent)
+
+    def agent_said(
+        self,
+        agent: str,
+        values: Mapping[str, bytes | None],
+        outcomes: Mapping[str, Said] = {},
+        *,
+        whole: bool = False,
+        failed: str = "",
+    ) -> None:
+        """The watch of the agent is about to say what became of what it was shown."""
+        said = _by_key(outcomes)
+        self._note(t.AgentSaid, agent=agent, values=values, said=said, whole=whole, failed=failed)
+
+    def agents_heard(
+        self,
+        values: Mapping[str, bytes | None],
+        reports: Reports,
+        since: float,
+        outcomes: Mapping[str, KeyOutcome] = {},
+    ) -> None:
+        """A writer that asked agents at that time of the clock heard what became of its write."""
+        said = {key: (one.verdict.value, one.reason, one.agent) for key, one in outcomes.items()}
+        self._note(
+            t.AgentsHeard,
+            values=values,
+            agents=reports.agents,
+            since=since,
+            timeout=reports.timeout,
+            outcomes=said,
+        )
+
+    def report_read(self, reader: str, report: Report) -> None:
+        """A reader was given this report."""
+        self._note(
+            t.ReportRead,
+            reader=reader,
+            agent=report.agent,
+            instance=report.instance,
+            time=report.time,
+            records={key: encode(told) for key, told in report.open.items()},
+        )
+
+    # -- the end -----------------------------------------------------------------------------------
 
     def quiet(self) -> None:
         """Faults have ended, and everything has had the time to settle."""
@@ -280,11 +336,7 @@ class Recorder:
 
     def keys_reported(self, watch: str, outcomes: Mapping[str, Said]) -> None:
         """The watch is about to say what became of keys that are open."""
-        said = {
-            key: (outcome.verdict.value, outcome.reason)
-            for key, outcome in outcomes_of(outcomes).items()
-        }
-        self._note(t.KeysReported, watch=watch, outcomes=said)
+        self._note(t.KeysReported, watch=watch, outcomes=_by_key(outcomes))
 
     def open_shown(self, watch: WatchStatus) -> None:
         """The open keys of a watch, as `status()` shows them."""
@@ -335,6 +387,10 @@ class Recorder:
             except RuntimeError:  # no loop yet: its clock will be this one, unless it is simulated
                 clock = time.monotonic
         self.trace.append(make(seq=len(self.trace), at=clock(), **fields))
+
+
+def _by_key(outcomes: Mapping[str, Said]) -> dict[str, t.Said]:
+    return {key: (said.verdict.value, said.reason) for key, said in outcomes_of(outcomes).items()}
 
 
 def _others(outcomes: Mapping[str, KeyOutcome]) -> dict[str, t.Said]:

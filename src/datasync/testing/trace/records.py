@@ -14,6 +14,10 @@ import msgspec
 from datasync.capabilities import Capabilities
 
 __all__ = [
+    "AgentDeclared",
+    "AgentSaid",
+    "AgentStarted",
+    "AgentsHeard",
     "Answered",
     "Asked",
     "Closed",
@@ -28,6 +32,7 @@ __all__ = [
     "Quiet",
     "Read",
     "Registered",
+    "ReportRead",
     "Reported",
     "Requested",
     "Said",
@@ -264,6 +269,55 @@ class Viewed(Entry, tag="view"):
     revision: int = 0
 
 
+class AgentDeclared(Entry, tag="agent"):
+    """An agent that watches these scopes of the source, and reports below the prefix `place` of
+    it."""
+
+    source: str
+    agent: str
+    scopes: Sequence[str]
+    place: str
+
+
+class AgentStarted(Entry, tag="agent-started"):
+    """It begins, or is back: the life before this one has ended, in order or not."""
+
+    agent: str
+
+
+class AgentSaid(Entry, tag="agent-said"):
+    """What its watch says of what it was shown: of each key and its value; of all that it watches,
+    so that no other key is there, where it is `whole`. `said` has what it did not simply apply.
+    With `failed` the whole event has failed, for that reason."""
+
+    agent: str
+    values: Mapping[str, bytes | None]
+    said: Mapping[str, Said] = {}
+    whole: bool = False
+    failed: str = ""
+
+
+class AgentsHeard(Entry, tag="agents-heard"):
+    """A writer that asked agents ("all", "any", or these) at the time `since` heard what became of
+    these values: of each key that was not accepted the verdict, the reason and the agent."""
+
+    values: Mapping[str, bytes | None]
+    agents: str | Sequence[str]
+    since: float
+    timeout: float
+    outcomes: Mapping[str, tuple[str, str, str]] = {}
+
+
+class ReportRead(Entry, tag="report-read"):
+    """A reader believed a report, with these records of open keys."""
+
+    reader: str
+    agent: str
+    instance: str
+    time: float
+    records: Mapping[str, bytes] = {}
+
+
 class Stalled(Entry, tag="stalled"):
     """The loop stood still from `since` until now, as on a machine that is overloaded: what came
     due meanwhile, a report and the end of its time, was handled in any order."""
@@ -277,7 +331,12 @@ class Quiet(Entry, tag="quiet"):
 
 
 Record = (
-    SourceDeclared
+    AgentDeclared
+    | AgentSaid
+    | AgentStarted
+    | AgentsHeard
+    | ReportRead
+    | SourceDeclared
     | HistoryStarted
     | Compacted
     | Committed

@@ -1,0 +1,203 @@
+"""One simulation of reports: agents and writers that die at every point, over a store that fails
+and may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from datasync.errors import HistoryLost
+from datasync.report import Reports
+from datasync.testing.faults.source import FaultySource
+from datasync.testing.simulation.agents import PLACE, Agent, Reader, Writer, asked_of
+from datasync.testing.simulation.loop import run_simulated
+from datasync.testing.simulation.schedule import PROFILES, quiet_log
+from datasync.testing.trace.recorder import Recorder
+from datasync.testing.trace.records import Record
+
+__all__ = ["simulate_reports"]
+
+_KEYS = ["config/a", "config/b", "config/c/1", "config/c/2"]
+_ELSEWHERE = "other/1"
+"""A key that no agent watches."""
+_KINDS = ["good", "good", "bad", "wait", "broken", "delete"]
+_TICKETS, _ANSWERS = f"{PLACE}tickets/", f"{PLACE}answers/"
+_LIMIT = 1200.0  # virtual seconds that a run may take at most
+_PATIENCE = 100.0  # for all to settle, and for tickets to be swept whose writers are gone
+_CALM = 12.0  # until an agent has looked what lies there, also where no condition tells it
+_STILL = 25.0  # for which nothing happens then, but signs of life
+_MIX = ["exact"] * 4 + ["no-resume", "latest", "latest", "partitioned", "partitioned", "push"]
+
+
+def simulate_reports(seed: int, *, steps: int = 40, profile: str | None = None) -> list[Record]:
+    """Run one schedule and return its trace; the same seed, the same trace.
+
+    profile: one of `PROFILES`, "push" or "layers" (here those of "exact"); drawn from the seed
+        where it is not given.
+    """
+    rng = random.Random(f"reports, {seed}")  # noqa: S311 - a schedule, no secret
+
+    async def run() -> list[Record]:
+        # what it is made of is recorded, by the clock of the loop
+        return await _Run(rng, steps, profile or rng.choice(_MIX)).run()
+
+    with quiet_log():
+        return run_simulated(run(), limit=_LIMIT)
+
+
+class _Run:
+    def __init__(self, rng: random.Random, steps: int, profile: str) -> None:
+        self._rng = rng
+        self._steps = steps
+        self._recorder = recorder = Recorder()
+        self._number = 0
+        self._store = store = FaultySource(
+            name="store",
+            capabilities=msgspec.structs.replace(
+                PROFILES.get(profile, PROFILES["exact"]), ttl=rng.random() < 0.5
+            ),
+            push=profile == "push",
+            chunk=rng.randint(1, 4),
+            batch=rng.randint(1, 5),
+            delay=rng.choice([0.0, 0.0, 0.01, 0.05]),
+            bookmarks=rng.random() < 0.5,
+            rng=random.Random(rng.random()),  # noqa: S311
+        )
+        self._source = recorder.source(store)
+        store.write_delay = rng.choice([0.0, 0.0, 0.02])
+        store.lag = rng.choice([0.0, 0.0, 0.05, 0.3])
+        self._names = [f"vpp{number}" for number in range(rng.choice([1, 2, 2, 3]))]
+        self._agents = [Agent(name, store, recorder, self._draw()) for name in self._names]
+        self._writers = [Writer(store, recorder, self._draw()) for _ in range(2)]
+        self._backups: list[tuple[int, dict[str, bytes]]] = []
+
+    def _draw(self) -> random.Random:
+        return random.Random(self._rng.random())  # noqa: S311
+
+    async def run(self) -> list[Record]:
+        """The whole of it."""
+        self._store.observe(self._recorder)
+        reader = Reader("reader", self._store, self._recorder, self._draw())
+        everybody: Sequence[Agent | Writer | Reader] = [*self._agents, *self._writers, reader]
+        for one in everybody:
+            await one.live()
+        for _ in range(self._steps):
+            await self._step()
+            await asyncio.sleep(self._rng.choice([0.0, 0.0, 0.01, 0.1, 0.3, 1.0]))
+        await self._settle()
+        for one in everybody:
+            await one.die()
+        return self._recorder.trace
+
+    # -- the schedule ------------------------------------------------------------------------------
+
+    async def _step(self) -> None:
+        actions: Sequence[tuple[int, Callable[[], Awaitable[None]]]] = (
+            (10, self._ask), (4, self._write), (2, self._report_later), (4, self._end_an_agent),
+            (2, self._end_a_writer), (2, self._revive), (5, self._fail), (1, self._lose),
+        )  # fmt: skip
+        chosen = self._rng.choices(
+            [action for _, action in actions], [weight for weight, _ in actions]
+        )
+        await chosen[0]()
+
+    def _values(self) -> dict[str, bytes | None]:
+        count = self._rng.choice([1, 1, 1, 2, 3]) if self._store.capabilities.transactions else 1
+        keys = self._rng.sample([*_KEYS, _ELSEWHERE], count)
+        return {key: self._value() for key in keys}
+
+    def _value(self) -> bytes | None:
+        self._number += 1
+        kind = self._rng.choice(_KINDS)
+        return None if kind == "delete" else f"{kind}-{self._number}".encode()
+
+    async def _ask(self) -> None:
+        timeout = self._rng.choice([0.5, 3.0, 10.0])
+        reports = Reports(PLACE, agents=asked_of(self._rng, self._names), timeout=timeout)
+        self._rng.choice(self._writers).ask(self._values(), reports)
+
+    async def _write(self) -> None:
+        """As somebody who asks nobody."""
+        if self._rng.random() < 0.3:
+            self._backups.append((self._store.revision, self._store.values))
+        self._store.write(self._values())
+
+    async def _report_later(self) -> None:
+        self._rng.choice(self._agents).report_later()
+
+    async def _end_an_agent(self) -> None:
+        agent, rng = self._rng.choice(self._agents), self._rng
+        if rng.random() < 0.5:  # between two things that it writes
+            agent.doom(rng.randint(1, 3))
+            await asyncio.sleep(rng.choice([0.0, 0.1, 0.5]))
+        await agent.die(in_order=rng.random() < 0.2)
+        if rng.random() < 0.7:
+            await agent.live()
+
+    async def _end_a_writer(self) -> None:
+        writer, rng = self._rng.choice(self._writers), self._rng
+        if rng.random() < 0.5:
+            writer.doom(rng.randint(1, 3))
+            await self._ask()
+            await asyncio.sleep(rng.choice([0.0, 0.1, 0.5]))
+        await writer.die(in_order=rng.random() < 0.3)
+        await writer.live()
+
+    async def _revive(self) -> None:
+        await self._rng.choice(self._agents).live()
+
+    async def _fail(self) -> None:
+        rng, store = self._rng, self._store
+        match rng.randrange(8):
+            case 0 | 1:
+                store.disconnect(after=rng.randint(0, 5))
+            case 2 | 3:
+                store.lose_acknowledgement()
+            case 4:
+                store.disconnect(HistoryLost("compacted"))
+            case 5:
+                store.compact()
+                store.disconnect()
+            case _:
+                rng.choice([store.hang, store.hang_open, store.down])()
+                late = rng.choice([0.2, 1.0, 3.0])
+                asyncio.get_running_loop().call_later(late, store.heal)
+
+    async def _lose(self) -> None:
+        """The store is emptied, or put back to what it was."""
+        if self._backups and self._rng.random() < 0.6:
+            revision, values = self._rng.choice(self._backups)
+            if self._store.capabilities.ttl:  # their time has ended meanwhile
+                values = {
+                    key: raw
+                    for key, raw in values.items()
+                    if not key.startswith((_TICKETS, _ANSWERS))
+                }
+            self._store.new_history(values, revision)
+        else:
+            self._store.new_history()
+        self._backups.clear()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """End the faults, wait until nothing moves any more, and record what the store holds."""
+        self._store.heal()
+        for agent in self._agents:
+            agent.good = True
+            await agent.live()
+        for writer in self._writers:
+            await writer.heard()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while loop.time() < until:
+            await asyncio.sleep(_CALM)
+            if not any(key.startswith((_TICKETS, _ANSWERS)) for key in self._store.values):
+                break
+        self._recorder.quiet()
+        await asyncio.sleep(_STILL)
+        self._recorder.stored(self._store.name, self._store.values, self._store.revision)
