@@ -18,8 +18,10 @@ import pytest
 
 from datasync.endpoints import TlsFiles
 from datasync.kvdbsync.sqlite import clock
+from datasync.testing.chaos import agents
 from datasync.testing.chaos import clock as chaos_clock
 from datasync.testing.chaos.__main__ import main
+from datasync.testing.chaos.agents import Agents
 from datasync.testing.chaos.application import Acknowledged
 from datasync.testing.chaos.certificates import Certificates
 from datasync.testing.chaos.judge import judge
@@ -35,6 +37,8 @@ from tests.helpers.logs import logged
 from tests.helpers.servers import commands_with
 
 pytestmark = pytest.mark.once
+
+Values = Mapping[str, bytes | None]
 
 
 @pytest.mark.long
@@ -65,12 +69,30 @@ def test_the_same_seed_draws_the_same_schedule() -> None:
         first = draw(7, 3, store, 60.0)
         assert first == draw(7, 3, store, 60.0)
         assert first != draw(7, 4, store, 60.0)
-        assert {step.kind for step in draw(7, 0, store, 600.0)} >= {"fault", "application"}
+        assert {step.kind for step in draw(7, 0, store, 600.0)} >= {
+            "fault",
+            "application",
+            "agents",
+        }
         assert {step.what for step in draw(7, 0, store, 600.0) if step.kind == "fault"} == set(
             store.faults
         )
     finally:
         asyncio.run(store.aclose())
+
+
+def one_round() -> list[str]:
+    """What a short round on SQLite finds."""
+
+    async def main() -> list[str]:
+        store = SqliteStore()
+        try:
+            await store.start()
+            return list((await play(store, draw(1, 0, store, 2.0), 1)).findings)
+        finally:
+            await store.aclose()
+
+    return asyncio.run(main())
 
 
 def test_an_acknowledged_write_that_the_store_lost_is_found(
@@ -79,18 +101,20 @@ def test_an_acknowledged_write_that_the_store_lost_is_found(
     async def forgetful(store: SqliteStore) -> Log:
         return [(revision, changes) for revision, changes in await whole(store) if revision % 5]
 
-    async def one_round() -> list[str]:
-        store = SqliteStore()
-        try:
-            await store.start()
-            return list((await play(store, draw(1, 0, store, 2.0), 1)).findings)
-        finally:
-            await store.aclose()
-
     whole = SqliteStore.log
     monkeypatch.setattr(SqliteStore, "log", forgetful)
-    findings = asyncio.run(one_round())
-    assert any(finding.startswith("honest-writes") for finding in findings)
+    monkeypatch.setattr(SqliteStore, "agents", False)
+    assert any(finding.startswith("honest-writes") for finding in one_round())
+
+
+def test_agents_whose_reports_are_lost_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(self: Agents, changes: Values, revision: int) -> None:
+        whole(self, {key: raw for key, raw in changes.items() if "progress" not in key}, revision)
+
+    whole = Agents.committed
+    monkeypatch.setattr(Agents, "committed", forgetful)
+    monkeypatch.setattr(agents, "_PATIENCE", 0.5)
+    assert "reports: rest: vpp0: reports nothing at the end" in "\n".join(one_round())
 
 
 def test_a_clock_that_is_followed_is_found(
@@ -142,9 +166,6 @@ def test_files_of_tls_are_put_right_again_also_when_that_is_cancelled(
         assert len(shown) == 2
 
     asyncio.run(main())
-
-
-Values = Mapping[str, bytes | None]
 
 
 def judged(

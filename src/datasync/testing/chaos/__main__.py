@@ -103,6 +103,8 @@ def _explain(
     path = settings.keep / f"chaos-{scheme.replace('+', '-')}-{seed}-{number}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dump(outcome.trace))
+    if outcome.reports:
+        path.with_suffix(".reports.jsonl").write_bytes(dump(outcome.reports))
 
     logs = [
         shutil.copyfile(log, path.with_suffix(f".{log.stem}.log"))

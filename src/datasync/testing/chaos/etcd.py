@@ -25,6 +25,8 @@ _NAME, _PASSWORD = "chaos", "once"
 class EtcdStore(Proxied):
     """Its log is what etcd's own watch tells."""
 
+    agents = True
+
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
         self._directory = Path(tempfile.mkdtemp(prefix="datasync-chaos-"))

@@ -55,6 +55,7 @@ class KafkaStore(Proxied):
     """Its log is the topic as a plain client reads it."""
 
     singly = True
+    agents = True
 
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme

@@ -25,6 +25,8 @@ _USER, _PASSWORD = "chaos", "once"
 class RedisStore(Proxied):
     """Its log is the append-only file that it writes."""
 
+    agents = True
+
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
         self._disk = disk = Disk()

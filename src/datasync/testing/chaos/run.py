@@ -13,10 +13,12 @@ from typing import NamedTuple
 from datasync.options import Backoff
 from datasync.sync import DataSync
 from datasync.terminal.process import records_to
+from datasync.testing.chaos.agents import Agents
 from datasync.testing.chaos.application import Application
 from datasync.testing.chaos.judge import judge
 from datasync.testing.chaos.schedule import Step
 from datasync.testing.chaos.store import Begin, Log, Store
+from datasync.testing.trace.checker import check
 from datasync.testing.trace.recorder import Recorder
 from datasync.testing.trace.records import Delivered, Record, SessionFrame, Stalled
 from datasync.transports import open_url
@@ -37,6 +39,7 @@ class Outcome(NamedTuple):
 
     findings: Sequence[str]
     trace: Sequence[Record]
+    reports: Sequence[Record]
     steps: Counter[str]
     writes: int
     events: int
@@ -76,6 +79,7 @@ class _Round:
         self._logs: list[Log] = []
         self._steps: Counter[str] = Counter()
         self._source = self._recorder.source(open_url(store.url))
+        self._agents = Agents(store, self._source, self._rng)
 
     async def play(self) -> Outcome:
         recorder, source = self._recorder, self._source
@@ -99,7 +103,7 @@ class _Round:
         for _ in range(3):
             application.add_watch(self._rng)
 
-        async with other, sync, self._heartbeat():
+        async with other, sync, self._heartbeat(), self._agents.at_work():
             application.started()
             async with asyncio.TaskGroup() as group:
                 for past in (False, True):
@@ -107,6 +111,7 @@ class _Round:
                 await self._carry_out()
                 await self._store.hush()
                 await application.heal()
+            await self._agents.heal()
             await self._settle()
             await self._account()
             await application.stop()
@@ -119,8 +124,10 @@ class _Round:
             application.undone,
             [*application.unexpected, *self._said],
         )
+        reports = self._reports
+        findings += (f"reports: {violation}" for violation in check(reports))
         events = sum(isinstance(record, Delivered) for record in recorder.trace)
-        return Outcome(findings, recorder.trace, self._steps, application.writes, events)
+        return Outcome(findings, recorder.trace, reports, self._steps, application.writes, events)
 
     @contextlib.asynccontextmanager
     async def _heartbeat(self) -> AsyncIterator[None]:
@@ -157,6 +164,9 @@ class _Round:
                         faults.create_task(self._fault(step))
                     case "renewal":
                         await self._renew(step)
+                    case "agents":
+                        rng = random.Random(step.seed)
+                        faults.create_task(self._agents.step(step.what, rng, step.seconds))
                     case _:
                         self._application.step(step.what, random.Random(step.seed))
 
@@ -173,6 +183,7 @@ class _Round:
             for lane in self._lanes.values():
                 await stack.enter_async_context(lane)
             await self._application.rest()
+            await self._agents.rest()
             await self._store.part()
             try:
                 await self._put_down()
@@ -182,6 +193,7 @@ class _Round:
             finally:
                 await self._store.rejoin()
                 self._application.go_on()
+                self._agents.go_on()
 
     # -- the account -------------------------------------------------------------------------------
 
@@ -189,6 +201,7 @@ class _Round:
         self._recorder.history_started(
             self._source.name, begin.history, begin.revision, begin.items
         )
+        self._agents.began(begin)
         self._logs.append([])
 
     async def _put_down(self) -> None:
@@ -196,6 +209,7 @@ class _Round:
         log = [*self._logs[-1], *await self._store.log()]
         for revision, changes in log[len(self._logs[-1]) :]:
             self._recorder.committed(self._source.name, changes, revision)
+            self._agents.committed(changes, revision)
         self._logs[-1] = log
 
     async def _settle(self) -> None:
@@ -214,6 +228,8 @@ class _Round:
     async def _account(self) -> None:
         """The rest of the log, and what the store holds at the end; a key
         with a TTL may end in between."""
+        await self._put_down()
+        await self._agents.come_to_rest()
         while True:
             seen, state = self._recorder.now(), await self._store.state()
             await self._put_down()
@@ -223,6 +239,7 @@ class _Round:
         values, revision = state
         self._recorder.quiet()
         self._recorder.stored(self._source.name, values, revision)
+        self._reports = self._agents.ended(state)
 
     def _moved(self, seen: int) -> bool:
         """Whether a watch has been given anything since."""

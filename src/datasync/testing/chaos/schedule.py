@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from datasync.testing.chaos.agents import AGENTS
 from datasync.testing.chaos.store import Fault, Store
 
 __all__ = ["Step", "draw"]
@@ -24,7 +25,8 @@ WATCHES = {
 
 
 class Step(NamedTuple):
-    """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application")
+    """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application",
+    "agents")
     `what` begins, and takes some `seconds`. `seed` draws what is left open."""
 
     at: float
@@ -47,6 +49,8 @@ def draw(seed: int, number: int, store: Store, seconds: float) -> list[Step]:
         steps.append(
             Step(seconds * (0.3 + 0.4 * rng.random()), "renewal", what, 0.0, rng.getrandbits(32))
         )
+    if store.agents:
+        steps += _drawn(rng, "agents", AGENTS, seconds, every=0.8)
     return sorted(steps)
 
 

@@ -132,6 +132,8 @@ class _Opened:
 class SqliteStore(Store):
     """Faults are those of the file, and of the other process."""
 
+    agents = True
+
     def __init__(self) -> None:
         self._disk = disk = Disk()
         real, self._link = disk.path / "real", disk.path / "link"

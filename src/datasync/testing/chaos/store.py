@@ -49,6 +49,8 @@ class Store(abc.ABC):
     direct: str
     singly: bool = False
     """Whether keys are to be written one by one: its own account does not tell transactions."""
+    agents: bool = False
+    """Whether agents that are other processes report there."""
     version: str
     """What it is, for people."""
     faults: Mapping[str, Fault]

@@ -20,7 +20,7 @@ from datasync.testing.faults.muted import MutedSource
 from datasync.testing.simulation.sync import SimulatedSync
 from datasync.testing.trace.recorder import Recorder
 
-__all__ = ["PLACE", "Agent", "Reader", "Writer", "asked_of", "said_of"]
+__all__ = ["PLACE", "SCOPE", "Agent", "Reader", "Writer", "asked_of", "said_of"]
 
 PLACE = "status/"
 SCOPE = "config/"
