@@ -98,9 +98,13 @@ def test_where_no_agent_can_be_known_nothing_is_written_and_no_store_is_made(
     run: Run, tmp_path: Path, memory_url: str
 ) -> None:
     async def main() -> None:
-        ask = Reports(STATUS, at=f"sqlite:///{tmp_path}/none.db", timeout=0.3)
+        ask = Reports(STATUS, at=f"sqlite:///{tmp_path}/none.db", timeout=0.1)
         async with DataSync(memory_url) as ctl:
-            with pytest.raises(NotReady, match=r"none\.db, which is lost: there is no file"):
+            with pytest.raises(NotReady, match="nothing was written"):
+                await ctl.put(CONFIG + "a", b"1", confirm=ask)
+            [store] = ctl._stores
+            await eventually(lambda: store.status().sources[0].error is not None)
+            with pytest.raises(NotReady, match=r"none\.db, which is .*: there is no file"):
                 await ctl.put(CONFIG + "a", b"1", confirm=ask)
             assert await ctl.get(CONFIG + "a") is None
         assert not [*tmp_path.iterdir()]
