@@ -155,7 +155,8 @@ class Answering:
         self._tickets[number] = ticket
         asked = ticket.keys and (ticket.agents is None or self._agent in ticket.agents)
         over = self._engine.wall() > ticket.deadline + KEPT
-        if asked and not over and number not in self._answered:
+        known = number in self._open or number in self._answered  # it was given its TTL
+        if asked and not over and not known:
             # by our own clock: that of the writer may differ
             self._open[number] = _Asked(ticket, revision, now, now + ticket.timeout)
 

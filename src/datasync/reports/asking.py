@@ -48,6 +48,9 @@ __all__ = ["Asking"]
 log = logger("datasync.reports")
 
 _ACCEPTED = Verdict.ACCEPTED
+_SOON = 0.5
+"""Seconds in which most are answered; other tickets are given a TTL then, for which some stores are
+asked twice."""
 _TIDY = 0.5
 """Seconds after which what was answered is deleted, many together."""
 _LAST = 1.0
@@ -63,6 +66,8 @@ class _Question:
         self.agents = list(agents)
         self.absent = absent
         self.any, self.named = asked == "any", not isinstance(asked, str)
+        self.ticket = b""
+        """What lies there."""
         self.answers: dict[str, Answer] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._look()
@@ -172,13 +177,12 @@ class Asking:
         began = self._engine.now()
         try:
             if asked:
-                committed, trouble = await self._leave(operations, number, ticket)
+                committed, trouble = await self._leave(operations, number, ticket, question)
             else:
                 committed, trouble = await self._target.commit(operations), None
             if trouble is None:
-                with self._engine.awaiting(question.done), contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(until):
-                        await question.done
+                with self._engine.awaiting(question.done):
+                    await self._answered_by(until, number, question)
         finally:
             del self._questions[number]
             if asked:
@@ -289,19 +293,33 @@ class Asking:
                 written[self._root + operation.key] = None
         return written
 
+    async def _answered_by(self, until: float, number: str, question: _Question) -> None:
+        """Wait for the answers, for so long at most."""
+        left = until - self._engine.now()
+        await asyncio.wait((question.done,), timeout=min(left, _SOON))
+        if not question.done.done() and left > _SOON:
+            if self._source.capabilities.ttl:
+                put = Put(self._place.ticket(number), question.ticket, left - _SOON + KEPT)
+                with contextlib.suppress(DataSyncError, TimeoutError):  # else agents sweep it
+                    async with asyncio.timeout_at(until):
+                        await self._source.commit([put])
+            await asyncio.wait((question.done,), timeout=until - self._engine.now())
+        if question.done.done():
+            question.done.result()
+
     async def _leave(
-        self, operations: Sequence[Operation], number: str, ticket: Ticket
+        self, operations: Sequence[Operation], number: str, ticket: Ticket, question: _Question
     ) -> tuple[Committed, str | None]:
         """Write, and leave the ticket: together where one revision tells of both, else behind it.
         What went wrong with the ticket.
         """
         can, key = self._target.capabilities, self._place.ticket(number)
         most = can.max_operations or len(operations) + 1
-        ttl = ticket.timeout + KEPT if self._source.capabilities.ttl else None
         beside = self._target is self._source
         in_order = can.order == "total" or not can.revisions
         if beside and can.transactions and in_order and len(operations) < most:
-            put = Put(key, encode(ticket), ttl)
+            question.ticket = encode(ticket)
+            put = Put(key, question.ticket)
             # a cluster may have no transaction of these keys; then nothing was done
             with contextlib.suppress(UnsupportedOption):
                 return await self._source.commit([*operations, put]), None
@@ -314,8 +332,9 @@ class Asking:
                 for whole in ticket.keys
             }
             ticket = msgspec.structs.replace(ticket, revisions=revisions)
+        question.ticket = encode(ticket)
         try:
-            await self._source.commit([Put(key, encode(ticket), ttl)])
+            await self._source.commit([Put(key, question.ticket)])
         except DataSyncError as error:  # G10: the write stands
             return committed, f"nobody could be asked: {error}"
         return committed, None
