@@ -39,10 +39,10 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
     So in a fresh clone only the first of them compile what all import: the others find it.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:  # also in a pytest that a test has started, which has its environment
         return (yield)
-    turn = int(worker.removeprefix("gw")) % (os.cpu_count() or 1)
+    turn = int(worker["workerid"].removeprefix("gw")) % (os.cpu_count() or 1)
     shared = Path(session.config.option.basetemp).parent  # that of all workers
     with (shared / f"collecting-{turn}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
