@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.helpers.rest.browser import quit_chromium
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_chromium_left() -> Iterator[None]:
-    """The browser that tests share is ended behind the last of them."""
-    yield
-    quit_chromium()
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Chromium is ended behind the last of the tests that share it, which follow one another."""
+    if nextitem is None or ("browser",) not in [m.args for m in nextitem.iter_markers("alone")]:
+        quit_chromium()

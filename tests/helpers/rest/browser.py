@@ -106,7 +106,7 @@ def browser() -> Iterator[Browser]:
     """A browser within the block, in which nothing is left of the blocks before it.
 
     They share one Chromium, for its start takes longer than most tests do. It is ended where a
-    block fails, and by `quit_chromium`.
+    block fails, and by `quit_chromium`, which the tests call behind the last of them.
     """
     try:
         driver = _chromium()
