@@ -13,9 +13,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import msgspec
 import pytest
 
-from datasync import Event
+from datasync import ChangeEvent, Event, ResyncEvent
 from datasync.reports.agent import LEASE
-from datasync.reports.form import Progress, Ticket, decode_progress, encode
+from datasync.reports.form import (
+    Progress,
+    Ticket,
+    decode_progress,
+    decode_record,
+    digest_of,
+    encode,
+)
 from datasync.testing import EXACT, FaultySource, run_simulated
 from datasync.testing.simulation.sync import SimulatedSync
 
@@ -120,6 +127,35 @@ def test_a_settled_revision_is_told_with_the_history_that_it_belongs_to() -> Non
             going_on.set()
             await asyncio.sleep(LEASE)
             assert [(one.history, one.revision) for one in reported(store).layers] == [("h2", 100)]
+
+    run_simulated(main())
+
+
+def test_why_a_resync_failed_is_not_told_of_the_value_that_failed_before() -> None:
+    async def main() -> None:
+        async def fail(event: Event[bytes]) -> None:
+            if isinstance(event, ChangeEvent):
+                raise RuntimeError("of the change")
+            assert isinstance(event, ResyncEvent)
+            if [kv.raw for values in event.values.values() for kv in values] == [b"3"]:
+                raise RuntimeError("of the resync")
+
+        store, key = FaultySource({"config/a": b"1"}), "status/open/vpp1/config/a"
+        async with agent_on(store, fail):
+            store.write({"config/a": b"2"})
+            await asyncio.sleep(1)
+            report = decode_record(store.values[key])
+            assert (report.reason, report.digest) == (
+                "RuntimeError: of the change",
+                digest_of(b"2"),
+            )
+            store.new_history({"config/a": b"3"}, 100)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                assert key not in store.values
+            assert [watch.reason for watch in reported(store).watches] == [
+                "RuntimeError: of the resync"
+            ]
 
     run_simulated(main())
 

@@ -28,7 +28,8 @@ from datasync.testing.trace.records import AgentsHeard
 _SEEDS = 40
 _STARTS = {
     "what is not settled is overtaken": 8,
-    "a RESYNC failed for what an older event had": 451,
+    "a record of the value that stands there": 11,
+    "a revision of another history": 6,
     "it goes back with the number": 6,
     "records that do not belong to it": 6,
     "a store that was lost goes unnoticed": 185,
@@ -67,11 +68,6 @@ def _note_of_what_stands_there(
 ) -> None:
     now = ((key, self._core.mirror.get(key)) for key, _ in values)
     outcomes_note(self, sub, now, failed=failed)
-
-
-def _failed_for_what_came_later(self: Standing, sub: Any, out: Any) -> None:
-    diffs = () if not hasattr(out.event, "commits") else out.batch.diffs
-    self._note(sub, ((key, new) for key, _, new in diffs), failed=True)
 
 
 def _of_the_history_that_is_there(self: Standing, layer: Any) -> LayerReport:
@@ -117,9 +113,6 @@ _MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
     "silence is consent": ("answered", _Question, "_said", _silence_is_consent),
     "a record of the value that stands there": (
         "records", Standing, "_note", _note_of_what_stands_there,
-    ),
-    "a RESYNC failed for what an older event had": (
-        "records", Standing, "failed", _failed_for_what_came_later,
     ),
     "a revision of another history": ("settled", Standing, "_layer", _of_the_history_that_is_there),
     "it goes back with the number": ("progress", Standing, "_layer", _of_the_history_that_is_there),

@@ -18,8 +18,8 @@ import pytest
 
 from datasync.endpoints import TlsFiles
 from datasync.kvdbsync.sqlite import clock
-from datasync.testing.chaos import agents
 from datasync.testing.chaos import clock as chaos_clock
+from datasync.testing.chaos import run
 from datasync.testing.chaos.__main__ import main
 from datasync.testing.chaos.agents import Agents
 from datasync.testing.chaos.application import Acknowledged
@@ -113,7 +113,7 @@ def test_agents_whose_reports_are_lost_are_found(monkeypatch: pytest.MonkeyPatch
 
     whole = Agents.committed
     monkeypatch.setattr(Agents, "committed", forgetful)
-    monkeypatch.setattr(agents, "_PATIENCE", 0.5)
+    monkeypatch.setattr(run, "_PATIENCE", 5.0)
     assert "reports: rest: vpp0: reports nothing at the end" in "\n".join(one_round())
 
 

@@ -20,7 +20,7 @@ from datasync.testing.chaos.agent import opened
 from datasync.testing.chaos.process import Process
 from datasync.testing.chaos.store import Begin, Store
 from datasync.testing.simulation.agents import PLACE, SCOPE, Reader, Writer, asked_of
-from datasync.testing.trace.checker import Violation, check
+from datasync.testing.trace.checker import check
 from datasync.testing.trace.recorder import Recorder
 from datasync.testing.trace.records import Record, load
 from datasync.transports import open_url
@@ -33,8 +33,6 @@ AGENTS = {"ask": 6, "kill -9 of an agent": 1}
 _NAMES = ["vpp0", "vpp1"]
 _KEYS = ["config/a", "config/b", "config/c/1", "config/c/2", "other/1"]
 _KINDS = ["good", "good", "bad", "wait", "broken", "delete"]
-_PATIENCE = 60.0
-"""Seconds within which they come to rest once the faults have ended."""
 
 
 class Agents:
@@ -110,13 +108,13 @@ class Agents:
             process.command.append("good")
             process.spawn()
 
-    async def come_to_rest(self) -> None:
-        """Wait until they have reported what stands there. What they do not shows in the
-        judgement."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                while self._judged(await self._store.state()):  # noqa: ASYNC110 - the store is asked
-                    await asyncio.sleep(0.5)
+    def are_at_rest(self, state: tuple[Mapping[str, bytes], int]) -> bool:
+        """Whether they have reported what stands there, where that is what the store holds."""
+        recorder = Recorder()
+        recorder.trace = [*self.trace]
+        recorder.quiet()
+        recorder.stored(self._source.name, *state)
+        return all(violation.validator != "rest" for violation in check(recorder.trace))
 
     def began(self, begin: Begin) -> None:
         """Another history of the store begins."""
@@ -175,11 +173,3 @@ class Agents:
             )
         reports = Reports(PLACE, agents=asked_of(rng, _NAMES), timeout=rng.choice([0.5, 2.0, 5.0]))
         self._writer.ask(values, reports)
-
-    def _judged(self, state: tuple[Mapping[str, bytes], int]) -> list[Violation]:
-        """What does not hold of what would be the end."""
-        recorder = Recorder()
-        recorder.trace = [*self.trace]
-        recorder.quiet()
-        recorder.stored(self._source.name, *state)
-        return [one for one in check(recorder.trace) if one.validator == "rest"]
