@@ -197,12 +197,6 @@ MISTAKES = [
         "if False:",
     ),
     Mistake(
-        "parts of what failed for good are waited for",
-        "facts.py",
-        "waits(node) or has_leaving(node) or has_stuck_parent(node)",
-        "waits(node) or has_leaving(node)",
-    ),
-    Mistake(
         "something is made on account of what may have gone",
         "planner.py",
         "doubt = self.graph.doubt_of(slot) if quiet and needed else None",
@@ -225,6 +219,30 @@ MISTAKES = [
         "discovery.py",
         "if any(is_uncertain(one) or one.kind in self._unread for",
         "if any(is_uncertain(one) for",
+    ),
+    Mistake(
+        "what it stands on is not seen to stand again",
+        "graph.py",
+        "for _ in below:",
+        "for _ in ():",
+    ),
+    Mistake(
+        "hope for what has gone meanwhile",
+        "planner.py",
+        "if goes and node.held:",
+        "if False:",
+    ),
+    Mistake(
+        "a part of what failed for good is taken for what it was to become",
+        "graph.py",
+        "updates = node.next is Verb.UPDATE and not has_stuck_parent(node)",
+        "updates = node.next is Verb.UPDATE",
+    ),
+    Mistake(
+        "what is to be made again first holds up what goes",
+        "graph.py",
+        "(not bits & CHANGES or node.next is Verb.DELETE)",
+        "not bits & CHANGES",
     ),
 ]
 

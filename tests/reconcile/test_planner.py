@@ -701,7 +701,8 @@ def test_what_failed_for_good_meets_the_needs_that_it_meets_as_it_is() -> None:
     assert carry_out(plan) == ["create route"]
 
 
-def test_nobody_waits_for_the_parts_of_what_failed_for_good() -> None:
+@pytest.mark.parametrize("need", [Needs.under("if/"), Needs.key("if/x")])
+def test_nobody_waits_for_the_parts_of_what_failed_for_good(need: Needs) -> None:
     plan = planner()
     plan.put("if", Value(0, parts=(("if/x", value(0)),)))
     carry_out(plan)
@@ -709,7 +710,7 @@ def test_nobody_waits_for_the_parts_of_what_failed_for_good() -> None:
     (op,) = plan.start()
     plan.failed(op, "no such device", 0.0, permanent=True)
 
-    plan.put("route", value(0, Needs.under("if/")))
+    plan.put("route", value(0, need))
     assert carry_out(plan) == ["create route"]
 
     plan.put("if", Value(2, parts=(("if/x", value(1)),)))
@@ -762,3 +763,53 @@ def test_what_goes_with_one_of_several_is_read_where_nobody_could_read_the_other
     assert (op.verb, op.key) == (Verb.RETRIEVE, "address")
     plan.retrieved(op, Seen(address, 2))
     assert carry_out(plan) == ["delete address"]
+
+
+def test_what_was_found_stands_again_once_all_of_it_is_known() -> None:
+    plan = planner(can_retrieve=True)
+    (kind,) = {plan.graph.node("a/2").kind}
+    assert kind is not None
+    plan.unread(kind, "not yet")
+    there = {
+        "b/1": value(),
+        "a/2": value(0, "b/1", Needs.under("b/")),
+        "b/2": value(0, Needs.any_of("a/2", "a/4"), "a/2"),
+        "a/4": value(0, Needs.any_of("b/2", "a/3")),
+    }
+    plan.put("a/2", there["a/2"])
+    plan.put("a/4", value(1, "gone"))
+    plan.put("b/2", there["b/2"])
+    plan.read(plan.begin_reading(), {kind: {key: Seen(its, 1) for key, its in there.items()}})
+    assert carry_out(plan) == ["delete a/4", "delete b/2", "delete a/2", "delete b/1"]
+
+
+def test_nobody_hopes_for_what_was_there_and_goes() -> None:
+    plan = planner(limit=1)
+    plan.put("if", value())
+    plan.put("bridge", Value(0, parts=(("port/x", value()),)))
+    plan.put("route", value())
+    carry_out(plan)
+
+    plan.put("bridge", Value(1, (Needs.key("if"),), parts=(("port/x", value()),)))
+    (op,) = plan.start()
+    plan.put("route", value(1, Needs.under("port/")))
+    plan.delete("if")
+    assert plan.start() == []
+    plan.done(op)
+    assert carry_out(plan) == ["delete port/x", "delete bridge", "delete if", "delete route"]
+    assert state(plan, "route") is State.PENDING
+
+
+def test_a_part_of_what_failed_for_good_meets_the_needs_that_it_meets_as_it_is() -> None:
+    plan = planner()
+    plan.put("if", Value(0, parts=(("if/x", value(0)),)))
+    carry_out(plan)
+    plan.put("if", Value(1, parts=(("if/x", value(1)),)))
+    (op,) = plan.start()
+    plan.failed(op, "no such device", 0.0, permanent=True)
+
+    plan.put("route", value(0, Needs.under("if/", satisfies=even)))
+    assert carry_out(plan) == ["create route"]
+
+    plan.put("if", Value(2, parts=(("if/x", value(1)),)))
+    assert carry_out(plan) == ["delete route", "update if", "update if/x"]

@@ -11,10 +11,12 @@ __all__ = [
     "forget_family",
     "has_failed",
     "has_leaving",
+    "has_stuck_parent",
     "is_at_rest",
     "is_held_up",
     "is_known",
     "is_right",
+    "is_still",
     "is_stored",
     "is_stuck",
     "is_uncertain",
@@ -99,6 +101,17 @@ def is_at_rest(node: Node) -> bool:
     if node.op is not None or is_uncertain(node):
         return False
     return node.next is None or (node.next is Verb.UPDATE and is_held_up(node))
+
+
+def is_still(node: Node) -> bool:
+    """Whether nothing at all goes on with it, and it cannot have gone with anything else."""
+    return (
+        node.op is None
+        and node.next is None
+        and node.trouble is None
+        and node.change is Change.NONE
+        and not node.deep
+    )
 
 
 def has_failed(node: Node) -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from datasync.reconcile.facts import is_held_up, is_uncertain
+from datasync.reconcile.facts import has_stuck_parent, is_held_up, is_uncertain
+from datasync.reconcile.folders import Folders, prefixes
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.rules import Rules
@@ -57,8 +58,8 @@ class Graph:
         """The choices that a node is a member of."""
         self._under: dict[str, dict[Choice, None]] = {}
         """The choices by prefix."""
-        self._folders: dict[str, dict[str, Node | None]] | None = None
-        """What lies directly below each prefix; None until a need asks for one."""
+        self._folders: Folders | None = None
+        """None until a need asks for a prefix."""
         self._parked: dict[Slot, dict[Node, None]] = {}
         self.moved: dict[Choice, None] = {}
         """The choices with which others go, and of which a member may have changed."""
@@ -71,8 +72,8 @@ class Graph:
         if node is None:
             node = self.nodes[key] = Node(key, self.kind_of(key))
             if self._folders is not None:
-                self._file(node)
-                for prefix in _prefixes(key):
+                self._folders.add(node)
+                for prefix in prefixes(key):
                     for choice in self._under.get(prefix, ()):
                         self._join(node, choice)
         return node
@@ -88,7 +89,7 @@ class Graph:
             choice.members.pop(node)
         self._parked.pop(node, None)
         if self._folders is not None:
-            self._unfile(node.key)
+            self._folders.remove(node.key)
 
     def slot(self, need: Needs) -> Slot:
         """What is to be leaned on for that need."""
@@ -98,7 +99,9 @@ class Graph:
         if choice is None:
             choice = self.choices[need] = Choice(need)
             if need.prefix is not None:
-                for node in list(self._below(need.prefix)):
+                if self._folders is None:
+                    self._folders = Folders(self.nodes.values())
+                for node in list(self._folders.below(need.prefix)):
                     self._join(node, choice)
                 self._under.setdefault(need.prefix, {})[choice] = None
             for key in need.keys:
@@ -139,43 +142,6 @@ class Graph:
             if not chosen:
                 del self._chosen[node]
             self._wake(node)
-
-    # -- prefixes ----------------------------------------------------------------------------------
-
-    def _below(self, prefix: str) -> Iterator[Node]:
-        if self._folders is None:
-            self._folders = {}
-            for node in self.nodes.values():
-                self._file(node)
-        rest = [prefix]
-        while rest:
-            for name, entry in self._folders.get(rest.pop(), {}).items():
-                if entry is None:
-                    rest.append(name)
-                else:
-                    yield entry
-
-    def _file(self, node: Node) -> None:
-        assert self._folders is not None
-        name: str = node.key
-        entry: Node | None = node
-        for prefix in _prefixes(node.key):
-            known = prefix in self._folders
-            self._folders.setdefault(prefix, {})[name] = entry
-            if known:
-                return
-            name, entry = prefix, None
-
-    def _unfile(self, key: str) -> None:
-        assert self._folders is not None
-        name = key
-        for prefix in _prefixes(key):
-            folder = self._folders[prefix]
-            del folder[name]
-            if folder:
-                return
-            del self._folders[prefix]
-            name = prefix
 
     # -- who needs what ----------------------------------------------------------------------------
 
@@ -268,7 +234,8 @@ class Graph:
         if not chosen:
             return
         there, op, uncertain = node.have is not ABSENT, node.op, is_uncertain(node)
-        updates = node.next is Verb.UPDATE
+        # a part of what failed for good is what it is, and not what it was to become
+        updates = node.next is Verb.UPDATE and not has_stuck_parent(node)
         active = uncertain or (op is not None and op.verb in (Verb.UPDATE, Verb.DELETE))
         about = updates and not is_held_up(node)
         newest = node.goal
@@ -373,13 +340,25 @@ class Graph:
     def stands_again(self, node: Node) -> bool:
         """Whether what it stands on has changed, so that those who chose it may stand on it after
         all."""
-        again = False
-        for choice in self.choices_of(node):
-            bits = choice.members[node]
-            if bits & FALLEN and not self._has_fallen(node, choice):
-                self._set(choice, node, bits & ~(LOOPED | FALLEN))
-                again = True
-        return again
+        fallen = [choice for choice in self.choices_of(node) if choice.members[node] & FALLEN]
+        if not fallen:
+            return False
+        below = [slot for slot in self.foundations(node.leans) if isinstance(slot, Choice)]
+        for _ in below:
+            # first what it stands on, for that depends on the same change
+            raised = [self._raise(one, choice) for choice in below for one in list(choice.members)]
+            if not any(raised):
+                break
+        raised = [self._raise(node, choice) for choice in fallen]
+        return any(raised)
+
+    def _raise(self, node: Node, choice: Choice) -> bool:
+        """Whether those who chose it may stand on it again."""
+        bits = choice.members[node]
+        if not bits & FALLEN or self._has_fallen(node, choice):
+            return False
+        self._set(choice, node, bits & ~(LOOPED | FALLEN))
+        return True
 
     def _has_fallen(self, node: Node, choice: Choice) -> bool:
         return self.rests_on(node.leans, choice) and self._falls_with(node, choice, is_support)
@@ -484,9 +463,9 @@ class Graph:
 
     def has_others(self, node: Node) -> bool:
         """Whether, for each choice that must not lose it, another one is there for certain, and
-        nobody is to be made again before it changes."""
+        nobody is to be made again before it changes; where it goes, it does not change."""
         return all(
-            not bits & CHANGES
+            (not bits & CHANGES or node.next is Verb.DELETE)
             and any(
                 is_support(its) and not its & ACTIVE and self.doubt(other) is None
                 for other, its in choice.members.items()
@@ -560,11 +539,3 @@ def _may_come(node: Node) -> bool:
     if node.op is not None:
         return node.op.verb is Verb.CREATE
     return node.have is ABSENT and is_uncertain(node)
-
-
-def _prefixes(key: str) -> Iterator[str]:
-    """The prefixes that it lies under, the longest first."""
-    end = key.rfind("/", 0, len(key) - 1)
-    while end >= 0:
-        yield key[: end + 1]
-        end = key.rfind("/", 0, end)

@@ -28,6 +28,7 @@ from datasync.reconcile.facts import (
     has_leaving,
     is_at_rest,
     is_right,
+    is_still,
     is_stuck,
     is_uncertain,
     key_of,
@@ -196,8 +197,11 @@ class Planner(Discovery):
             goes = op.verb is Verb.DELETE or (op.verb is Verb.RETRIEVE and not node.held)
         if node.next is not Verb.DELETE:
             self._retain(node)
-        if self._hoping and node.next is not Verb.UPDATE:
-            self._hoping.pop(node, None)
+        if self._hoping:
+            if node.next is not Verb.UPDATE:
+                self._hoping.pop(node, None)
+            if goes and node.held:
+                self._disappointed = True  # it was ready, and may not come again
 
         self.graph.hold(node, node.have is not ABSENT and not goes)
         self.graph.offer(node)
@@ -383,6 +387,8 @@ class Planner(Discovery):
     def _quiet_below(self, node: Node, slots: Iterable[Slot], verb: Verb) -> bool:
         """Whether what it needs is there, and at rest."""
         for slot in slots:
+            if type(slot) is Node and is_still(slot):
+                continue
             needed = verb is not Verb.DELETE and slot in node.needs
             if isinstance(slot, Choice):
                 quiet = not slot.active and (slot.ready > 0 or not needed)

@@ -51,6 +51,14 @@ ONCE_BAD = (
     Game(210044, 150, worse=True, crash_at=44),
     # it went with one of several, and nobody could read the others
     Game(811283, 150, worse=True, crash_at=131),
+    # it was not seen to stand again, for neither was what it stands on
+    Game(922055, 150, crash_at=35),
+    # what it had hoped for was there, and went
+    Game(905279, 150, worse=True, crash_at=53),
+    # a part of what had failed for good met no needs that it meets as it is
+    Game(922218, 150, more=False, worse=True),
+    # it was to go, and held up by what is to be made again when it changes
+    Game(927504, 150, more=False, worse=True),
 )
 """Games that ended badly before the planner was mended."""
 
