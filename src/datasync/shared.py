@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -63,7 +62,7 @@ class SharedConnection(Generic[C]):
 
     def __init__(self) -> None:
         self._current: C | None = None
-        self._users: Counter[C] = Counter()
+        self._users: dict[C, int] = {}
 
     @property
     def ready(self) -> C | None:
@@ -81,13 +80,13 @@ class SharedConnection(Generic[C]):
         """Have no new request go over the one there is, which is closed once nobody uses it any
         more."""
         before, self._current = self._current, None
-        if before is not None and not self._users[before]:
+        if before is not None and before not in self._users:
             await before.aclose()
 
     async def use(self, connection: C, request: Callable[[C], Awaitable[T]]) -> T:
         """The result of a request over that connection; where it fails, no
         new request goes over it."""
-        self._users[connection] += 1
+        self._users[connection] = self._users.get(connection, 0) + 1
         try:
             return await request(connection)
         except (Disconnected, OutcomeUnknown):

@@ -46,23 +46,26 @@ class _Slots:
         self._free = free
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def __aenter__(self) -> None:
-        if self._free:
-            self._free -= 1
-            return
+    def take(self) -> bool:
+        """Take one, if there is a free one."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take the next one that is free."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was its turn already
-                self._release()
+                self.give_back()
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
+    def give_back(self) -> None:
+        """It is free again."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # else it was given up
@@ -162,8 +165,12 @@ class Cluster:
             return await self._over(await self._reuse(member, patience), turn, use)
 
         self._turns.add(turn)
+        has_slot = self._in_flight.take()
         try:
-            async with turn.scope, self._in_flight:  # each of those before has a time limit
+            async with turn.scope:
+                if not has_slot:
+                    await self._in_flight.wait()  # each of those before has a time limit
+                    has_slot = True
                 if (link := self._shared.ready) is not None:
                     with contextlib.suppress(Disconnected):
                         return await self._over(link, turn, use)
@@ -173,6 +180,8 @@ class Cluster:
                 raise
             raise turn.ended() from None
         finally:
+            if has_slot:
+                self._in_flight.give_back()
             self._turns.discard(turn)
             if turn.closing is not None:
                 turn.closing.set_result(None)
