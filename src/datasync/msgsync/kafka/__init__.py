@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -152,8 +152,10 @@ class KafkaSource(SharedSource):
                 cluster, settings, scopes, resume, added, self._report, self._member
             )
 
-    async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        return await self._shared().commit(operations)
+    def commit(
+        self, operations: Sequence[Operation], *, reply: bool = False
+    ) -> Coroutine[Any, Any, Committed]:
+        return self._shared().commit(operations)
 
     async def delete_raw(self, key: bytes) -> bool:
         return await self._shared().delete_raw(key)
@@ -240,13 +242,9 @@ class _Writer:
         messages: list[Message] = []
         existed: list[bool] = []
 
-        state = (
-            await self.table.now()
-            if any(type(operation) is Delete for operation in operations)
-            else _NOTHING
-        )
-
-        prefixes = [op.key for op in operations if type(op) is Delete and op.prefix]
+        deletes = [operation for operation in operations if type(operation) is Delete]
+        state = await self.table.now() if deletes else _NOTHING
+        prefixes = [delete.key for delete in deletes if delete.prefix]
         deleted = iter(state.deleted_by(prefixes) if prefixes else ())
 
         for operation in operations:

@@ -143,7 +143,9 @@ class Publisher:
             topic = await self._cluster.retrying(self._cluster.topic)
         message.done = asyncio.get_running_loop().create_future()
         partition = partition_of(message.key, len(topic.leaders))
-        lane = self._lanes.setdefault(partition, _Lane(partition))
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = _Lane(partition)
         lane.waiting.append(message)
         if lane.task is None or lane.task.done():
             lane.task = asyncio.ensure_future(self._run(lane))
