@@ -98,7 +98,11 @@ class Agent:
         if self._sync is None or not self._waiting:
             return
         key = self._rng.choice(sorted(self._waiting))
-        raw = self._waiting.pop(key)
+        [watch] = [one for one in self._sync.status().watches if one.name == "config"]
+        raw = self._waiting[key]
+        if key not in watch.open or watch.open[key].reason != str(said_of(key, raw)):
+            return  # it has said so in this very turn, and nobody has heard it
+        del self._waiting[key]
         outcomes: list[Said] = [Accepted(), Failed(f"failed later, {self._next()}")]
         said = self._rng.choice(outcomes)
         self._recorder.agent_said(self.name, {key: raw}, {key: said})
