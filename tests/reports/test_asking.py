@@ -228,6 +228,7 @@ def test_what_a_dead_writer_left_is_swept(
     run: Run, memory_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(answering, "_SWEEP", 0.02)
+    monkeypatch.setattr(answering, "KEPT", 0.02)
     now = time.time()
 
     async def main() -> None:
@@ -237,7 +238,7 @@ def test_what_a_dead_writer_left_is_swept(
             old = encode(Ticket(written, 5.0, now - 3600))
             await ctl.put(STATUS + "tickets/dead/1", old)
             await ctl.put(STATUS + "answers/dead/1/vpp1", b"{}")
-            fresh = encode(Ticket(written, 5.0, now + 3600))
+            fresh = encode(Ticket(written, 3600.0, now + 3600))
             await ctl.put(STATUS + "tickets/alive/1", fresh)
             await ctl.put(STATUS + "tickets/odd", b"?")
             async with agent_of(memory_url):
@@ -256,6 +257,27 @@ def test_what_a_dead_writer_left_is_swept(
     with caplog.at_level(logging.WARNING, "datasync.reports"):
         run(main())
     assert "tickets/odd is not a ticket that can be read here" in caplog.text
+
+
+def test_the_clock_of_a_writer_may_differ(
+    run: Run, memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "_SWEEP", 0.02)
+
+    async def main() -> None:
+        async with reading(memory_url, agent_of(memory_url)) as (ctl, readers):
+            await eventually(lambda: readers.of().well)
+            long_ago = Ticket({CONFIG + "a": None}, 60.0, time.time() - 3600)
+            await ctl.put(STATUS + "tickets/me/1", encode(long_ago))
+
+            async def unanswered() -> bool:
+                return await ctl.get(STATUS + "answers/me/1/vpp1") is None
+
+            await as_long_as(unanswered)
+            await asyncio.sleep(0.2)  # it would be swept by then
+            assert await ctl.get(STATUS + "tickets/me/1")
+
+    run(main())
 
 
 class Slotted(MemorySource):

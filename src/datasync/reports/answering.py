@@ -27,10 +27,21 @@ __all__ = ["KEPT", "Answering"]
 log = logger("datasync.reports")
 
 KEPT = 60.0
-"""Seconds that a ticket and its answers outlive the time of who waits, for clocks differ."""
+"""Seconds that a ticket and its answers outlive the time of who waits."""
 _PAGE = 1000
 _SWEEP = 10.0
 """Seconds between two looks for tickets that are to be swept."""
+
+
+class _Ticket(msgspec.Struct, frozen=True):
+    """One that is there.
+
+    agents: those that may answer it; None for all.
+    over: from when on it is to be swept, by the clock here: that of the writer may differ.
+    """
+
+    agents: list[str] | None
+    over: float
 
 
 class _Asked(msgspec.Struct):
@@ -68,7 +79,7 @@ class Answering:
         self._layer = layer
         self._elsewhere = to.elsewhere
         self._open: dict[str, _Asked] = {}
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets: dict[str, _Ticket] = {}
         self._answered: set[str] = set()
         self._left: set[str] = set()
         """Tickets that are gone, whose answers of ours may still be there, for good."""
@@ -90,21 +101,23 @@ class Answering:
 
     async def handle(self, event: Event[bytes]) -> None:
         """What the watch of the tickets is given."""
-        now = self._engine.now()
         if not isinstance(event, ChangeEvent):
+            before, self._tickets = self._tickets, {}
             self._open.clear()
-            self._tickets.clear()
             for values in event.values.values():
                 for kv in values:
-                    self._take(kv.key, kv.raw, kv.revision, now)
+                    number = self._number(kv.key)
+                    if number in before:
+                        self._tickets[number] = before[number]
+                    self._take(kv.key, kv.raw, kv.revision, just_now=False)
             self._answered &= self._tickets.keys()
             self._looks = not self._has_ttl
         else:
             for change in event.changes:
                 if change.raw is None:
-                    self._forget(change.key.removeprefix(self._place.all_tickets))
+                    self._forget(self._number(change.key))
                 else:
-                    self._take(change.key, change.raw, change.revision, now)
+                    self._take(change.key, change.raw, change.revision, just_now=True)
         self._news.set()
         if self._elsewhere:  # so this engine was told of nothing, whose turn `something` waits for
             self._engine.drain()
@@ -145,19 +158,24 @@ class Answering:
 
     # -- within ------------------------------------------------------------------------------------
 
-    def _take(self, key: str, raw: bytes, revision: int, now: float) -> None:
-        number = key.removeprefix(self._place.all_tickets)
+    def _number(self, key: str) -> str:
+        return key.removeprefix(self._place.all_tickets)
+
+    def _take(self, key: str, raw: bytes, revision: int, *, just_now: bool) -> None:
+        number, now = self._number(key), self._engine.now()
         try:
             ticket = decode_ticket(raw)
         except ValueError as error:
             log.warning("%s is not a ticket that can be read here: %s", key, error)
             return
-        self._tickets[number] = ticket
+        if number not in self._tickets:
+            left = ticket.timeout
+            if not just_now:  # nobody knows for how long it has been there
+                left = max(0.0, min(left, ticket.deadline - self._engine.wall()))
+            self._tickets[number] = _Ticket(ticket.agents, now + left + KEPT)
         asked = ticket.keys and (ticket.agents is None or self._agent in ticket.agents)
-        over = self._engine.wall() > ticket.deadline + KEPT
         known = number in self._open or number in self._answered  # it was given its TTL
-        if asked and not over and not known:
-            # by our own clock: that of the writer may differ
+        if asked and not known:
             self._open[number] = _Asked(ticket, revision, now, now + ticket.timeout)
 
     def _forget(self, number: str) -> None:
@@ -230,8 +248,8 @@ class Answering:
 
     def _over(self) -> list[str]:
         """The tickets that nobody waits for any more."""
-        now = self._engine.wall() - KEPT
-        return [number for number, ticket in self._tickets.items() if ticket.deadline < now]
+        now = self._engine.now()
+        return [number for number, ticket in self._tickets.items() if ticket.over < now]
 
     def _swept(self, numbers: Iterable[str]) -> Iterator[Operation]:
         for number in numbers:
