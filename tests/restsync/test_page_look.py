@@ -44,8 +44,9 @@ return [...document.querySelectorAll("a[href], button, input, [tabindex='0']")]
   .length;
 """
 MOVING = """
-const moving = [...document.querySelectorAll("*")].filter((element) =>
-  getComputedStyle(element).animationName !== "none" || getComputedStyle(element).transitionDuration !== "0s");
+const styles = [...document.querySelectorAll("*")].flatMap((element) =>
+  ["", "::after"].map((part) => getComputedStyle(element, part)));
+const moving = styles.filter((style) => style.animationName !== "none" || style.transitionDuration !== "0s");
 return moving.length + (getComputedStyle(document.documentElement).scrollBehavior === "smooth" ? 1 : 0);
 """
 
