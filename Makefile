@@ -10,9 +10,9 @@ export PYTHONS
 
 help:
 	@echo "make demo     the main job on the embedded default, with real input; ends by itself"
-	@echo "make test     all tests, on the newest Python of this machine"
+	@echo "make test     the tests, on the newest Python of this machine"
 	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
-	@echo "make check-long  what takes longer: 5,000 seeds of the simulation, chaos on each store, fuzzing of each door"
+	@echo "make check-long  what takes longer: planted mistakes, 5,000 seeds of the simulation, chaos on each store, fuzzing of each door"
 	@echo "make coverage what the tests reach of the engine, in branches, with a gate"
 	@echo "make package  the wheel and the sdist from a clean tree, and the wheel with each extra alone"
 	@echo "make setup    what all of these need, once and for all: environments and servers"

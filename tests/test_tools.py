@@ -93,6 +93,7 @@ def test_a_source_file_that_has_too_much_in_it_is_found(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.apart
 @pytest.mark.long
 @pytest.mark.once
 @pytest.mark.parametrize("name", runner.names())

@@ -253,14 +253,27 @@ def test_nothing_is_found_without_a_mistake() -> None:
     assert hunt("planner.py", planner, seeds=10) is None
 
 
+@pytest.mark.apart
+@pytest.mark.once
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_each_mistake_is_found(mistake: Mistake, tmp_path: Path) -> None:
-    original = (Path(datasync.__file__).parent / "reconcile" / mistake.file).read_text()
-    assert original.count(mistake.right) == 1
     planted = tmp_path / mistake.file
-    planted.write_text(original.replace(mistake.right, mistake.wrong))
+    planted.write_text(_original(mistake).replace(mistake.right, mistake.wrong))
 
     assert hunt(mistake.file, planted) is not None
+
+
+def test_each_mistake_can_be_planted() -> None:
+    for mistake in MISTAKES:
+        _original(mistake)
+
+
+def _original(mistake: Mistake) -> str:
+    text = (Path(datasync.__file__).parent / "reconcile" / mistake.file).read_text()
+    assert text.count(mistake.right) == 1, (
+        f"{mistake.name}: the planner has changed: plant it again"
+    )
+    return text
 
 
 def hunt(file: str, planted: Path, *, seeds: int = _SEEDS) -> str | None:

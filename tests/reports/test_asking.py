@@ -164,14 +164,15 @@ def test_the_clock_of_an_agent_may_differ(run: Run, memory_url: str, wrong: floa
             async def report(lease: float) -> None:
                 at = time.time() + wrong
                 await ctl.put(STATUS + "progress/other", progress_of("other", at, lease))
-                await eventually(lambda: ctl._asking[STATUS, None]._agents["other"].time == at)
+                agents = ctl._asking[STATUS, None]._agents
+                await eventually(lambda: "other" in agents and agents["other"].time == at)
 
-            async def is_asked() -> bool:
-                ask = Reports(STATUS, agents=["other"], timeout=0.05)
+            async def is_asked(timeout: float = 0.05) -> bool:
+                ask = Reports(STATUS, agents=["other"], timeout=timeout)
                 error = await not_applied(ctl.put(CONFIG + "a", b"1", confirm=ask))
                 return error.verdict is not Verdict.ABSENT
 
-            await is_asked()  # from now on it looks on
+            await is_asked(60)  # from now on it looks on
             await report(lease=60)
             assert await is_asked()
             await report(lease=0.2)

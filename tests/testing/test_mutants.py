@@ -654,6 +654,7 @@ UNSEEN = [
 """These break no guarantee that a trace could show."""
 
 
+@pytest.mark.apart
 @pytest.mark.once
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
@@ -663,11 +664,17 @@ def test_the_simulation_finds_it(mistake: Mistake, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.apart
 @pytest.mark.once
 @pytest.mark.parametrize("mistake", UNSEEN, ids=lambda mistake: mistake.name)
 def test_a_direct_test_finds_it(mistake: Mistake, tmp_path: Path) -> None:
     asked = _run(_ASK, mistake, tmp_path)
     assert asked.returncode == 3, f"{asked.returncode}: {asked.stdout[-800:]}{asked.stderr[-800:]}"
+
+
+def test_each_mistake_can_be_planted() -> None:
+    for mistake in (*MISTAKES, *UNSEEN):
+        _original(mistake)
 
 
 @pytest.mark.once
@@ -680,11 +687,15 @@ def test_where_nothing_is_planted_nothing_is_found(tmp_path: Path) -> None:
     assert asked.returncode == 0, asked.stdout[-800:]
 
 
-def _run(script: str, mistake: Mistake, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def _original(mistake: Mistake) -> str:
     text = (Path(datasync.__file__).parent / mistake.file).read_text()
-    assert text.count(mistake.right) == 1, "the engine has changed: plant the mistake again"
+    assert text.count(mistake.right) == 1, f"{mistake.name}: the engine has changed: plant it again"
+    return text
+
+
+def _run(script: str, mistake: Mistake, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     planted = tmp_path / "planted.py"
-    planted.write_text(text.replace(mistake.right, mistake.wrong))
+    planted.write_text(_original(mistake).replace(mistake.right, mistake.wrong))
     module = f"datasync.{mistake.file.removesuffix('.py').replace('/', '.')}"
     return subprocess.run(
         [sys.executable, "-c", script, module, str(planted), str(mistake.start)],
