@@ -8,13 +8,13 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 from datasync.errors import UsageError
 from datasync.terminal.process import complain
 
-__all__ = ["check_program", "ending", "run_program"]
+__all__ = ["check_program", "ending", "run_program", "start_program"]
 
 _PATIENCE = 5.0
 """Seconds that a program has to end after SIGTERM before it is killed."""
@@ -36,14 +36,33 @@ async def run_program(words: Sequence[str], given: bytes = b"") -> int:
     """
     with _file_with(given) as standard_input:
         # a group of its own: Ctrl-C in a terminal is for this command, which then ends the program
-        program = await asyncio.create_subprocess_exec(
-            *words, stdin=standard_input, process_group=0
-        )
+        program = await start_program(words, _end, stdin=standard_input, process_group=0)
     try:
         return await program.wait()
     finally:
         if program.returncode is None:
             await _end(program)
+
+
+async def start_program(
+    words: Sequence[str],
+    end: Callable[[asyncio.subprocess.Process], Awaitable[None]],
+    **options: Any,
+) -> asyncio.subprocess.Process:
+    """Start a program, with these options of `asyncio.create_subprocess_exec`.
+
+    end: ends it in order where this is cancelled; it may run already then, and asyncio would kill
+        it at once, and leave what it has started.
+
+    Raises OSError where it cannot be run.
+    """
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*words, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await end(await starting)
+        raise
 
 
 def ending(code: int) -> str:

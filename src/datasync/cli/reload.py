@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from datasync.cli.programs import start_program
 from datasync.tasks import end_tasks
 from datasync.terminal.process import complain
 from datasync.texts import printable
@@ -53,7 +54,7 @@ def _told(changes: set[tuple[object, str]], folder: str) -> str:
 
 async def _run_until(change: asyncio.Future[object], words: Sequence[str]) -> None:
     """Run the program until there is a change, and end it."""
-    program = await asyncio.create_subprocess_exec(sys.executable, "-c", _CHILD, *words)
+    program = await start_program([sys.executable, "-c", _CHILD, *words], _end)
     ended = asyncio.ensure_future(program.wait())
     try:
         await asyncio.wait((change, ended), return_when=asyncio.FIRST_COMPLETED)
