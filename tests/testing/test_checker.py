@@ -708,6 +708,17 @@ def test_a_delete_in_vain_may_be_told_the_revision_of_the_delete_before_it() -> 
     assert tale.broken() == set()
 
 
+def test_which_of_two_deletes_was_in_vain_nothing_tells_where_the_watch_is_shown_no_more() -> None:
+    """The store was lost, and the watch closed before it came back."""
+    tale = Tale()
+    begin(tale)
+    began = len(tale.trace)
+    tale.commit(3, {"a/1": None})
+    tale.verdict(began, 3, "accepted", "a/1")
+    tale.note(Closed, watch="w")
+    assert tale.broken() == set()
+
+
 def test_a_delete_that_is_not_in_vain_is_settled_first() -> None:
     tale = Tale()
     begin(tale)

@@ -221,6 +221,11 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
             return
         if all(_stands_there(watch, answer, key, history.value(key, position + 1)) for key in keys):
             return  # folded, it came to what the watch had accepted last
+        deleted = all(history.value(key, position + 1) is None for key in keys)
+        if deleted and not any(event.entry.seq > answer.seq for event in watch.events):
+            # it was shown nothing more, which would tell this delete from one behind it that found
+            # nothing to delete, and was told the revision of this one
+            return
     if any(event.entry.seq < answer.seq and event.report is None for event in watch.events):
         return  # overdue: the publisher does not hear of this one
     if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):
