@@ -31,13 +31,13 @@ from datasync.reports.form import OpenKeys, Progress, Ticket, digest_of, encode
 from datasync.source import Committed, Operation
 from datasync.testing.contract import eventually
 from datasync.testing.contract.reporting import not_applied
-from datasync.testing.contract.waiting import nothing_but, ours, without_collector
 from tests.helpers.reports.fleet import (
     CONFIG,
     STATUS,
     agent_of,
     as_long_as,
     knows,
+    leaves_nothing,
     reading,
 )
 
@@ -382,11 +382,4 @@ def test_g9_who_has_asked_and_who_has_answered_are_gone_without_the_collector(ru
         async with agent_of(url), DataSync(url) as ctl:
             await ctl.put(CONFIG + "a", b"1", confirm=ASK)
 
-    async def main() -> None:
-        with without_collector():
-            await session()  # caches are full by then
-            before = ours()
-            await session()
-            await eventually(lambda: nothing_but(before), what="a closed DataSync is gone")
-
-    run(main())
+    run(leaves_nothing(session))

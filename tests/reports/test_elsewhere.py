@@ -16,8 +16,7 @@ from datasync import DataSync, Event, NotReady, Refused, Reports, UsageError
 from datasync.kvdbsync.memory import named
 from datasync.reports.form import Place, Ticket, decode_answer, digest_of, encode
 from datasync.testing.contract import eventually
-from datasync.testing.contract.waiting import nothing_but, ours, without_collector
-from tests.helpers.reports.fleet import CONFIG, STATUS, agent_of, as_long_as
+from tests.helpers.reports.fleet import CONFIG, STATUS, agent_of, as_long_as, leaves_nothing
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -172,11 +171,7 @@ def test_g9_g12_the_store_elsewhere_ends_with_who_uses_it(run: Run) -> None:
             await ctl.put(CONFIG + "a", b"1", confirm=ask)
 
     async def main() -> None:
-        with without_collector():
-            await session()  # caches are full by then
-            before = ours()
-            await session()
-            await eventually(lambda: nothing_but(before), what="a closed DataSync is gone")
+        await leaves_nothing(session)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main())

@@ -169,8 +169,7 @@ class Reporter:
                 failures += 1
                 self.failures += 1
                 if failures.bit_count() == 1:
-                    what = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
-                    log.warning("%s: cannot answer: %s", self._to.source.name, what)
+                    log.warning("%s: cannot answer: %s", self._to.source.name, _why(error))
                 await asyncio.sleep(self._options.reconnect.delay(failures, self._engine.rng))
                 continue
             failures = 0
@@ -189,7 +188,7 @@ class Reporter:
             return
         self._failures += 1
         self.failures += 1
-        self._trouble = str(error) if isinstance(error, DataSyncError) else in_one_line(error)
+        self._trouble = _why(error)
         if self._failures.bit_count() == 1:
             log.warning("%s: cannot report: %s", self._to.source.name, self._trouble)
         await asyncio.sleep(self._options.reconnect.delay(self._failures, self._engine.rng))
@@ -312,3 +311,7 @@ class Reporter:
         """Whether it says more than that the agent lives."""
         before = self._before
         return before is None or msgspec.structs.replace(before, time=progress.time) != progress
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, DataSyncError) else in_one_line(error)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datasync import DataSync, Event, Refused, Source
 from datasync.testing.contract import eventually
 from datasync.testing.contract.reporting import Readers
+from datasync.testing.contract.waiting import nothing_but, ours, without_collector
 
 __all__ = [
     "CONFIG",
@@ -18,6 +19,7 @@ __all__ = [
     "as_long_as",
     "digest",
     "knows",
+    "leaves_nothing",
     "reading",
 ]
 
@@ -73,3 +75,12 @@ async def as_long_as(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(60):
         while await condition():  # noqa: ASYNC110 - it is asked of a store
             await asyncio.sleep(0.02)
+
+
+async def leaves_nothing(session: Callable[[], Awaitable[None]]) -> None:
+    """G9: what a session has used is gone behind it, without the collector."""
+    with without_collector():
+        await session()  # caches are full by then
+        before = ours()
+        await session()
+        await eventually(lambda: nothing_but(before), what="a closed DataSync is gone")
