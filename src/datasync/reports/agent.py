@@ -15,7 +15,7 @@ from datasync.options import Options
 from datasync.reports.answering import Answering
 from datasync.reports.destination import Destination
 from datasync.reports.form import Digest, Progress, decode_progress, encode
-from datasync.reports.portions import TOGETHER, write_in_portions
+from datasync.reports.portions import TOGETHER, read_in_portions, write_in_portions
 from datasync.reports.rivals import Rivals
 from datasync.source import Check, Delete, Operation, Put
 from datasync.syncbase.engine import Engine
@@ -39,7 +39,6 @@ _SCOPES = 1000
 """Scopes that a report names, at most."""
 _LAST = 1.0
 """Seconds that closing waits for the last report."""
-_PAGE = 1000
 
 
 class Reporter:
@@ -243,15 +242,10 @@ class Reporter:
         self._revision = 0 if found is None else found[1]
         self._look_for_rival(there)
 
-        records, digest = dict[str, bytes](), Digest()
-        root, token = place.open(agent), None
-        while True:
-            items, token = await source.page(root, token, _PAGE)
-            for key, raw, _ in items:
-                records[key.removeprefix(root)] = raw
-                digest.add(key.removeprefix(root), raw)
-            if token is None:
-                break
+        records, digest, root = dict[str, bytes](), Digest(), place.open(agent)
+        for key, raw, _ in await read_in_portions(source, root):
+            records[key.removeprefix(root)] = raw
+            digest.add(key.removeprefix(root), raw)
         self._records, self._digest = records, digest  # of all of it, or it is read again
 
     def _look_for_rival(self, there: Progress | None) -> None:

@@ -15,6 +15,7 @@ from datasync.events import ChangeEvent, Event
 from datasync.outcome import KeyOutcome, Verdict
 from datasync.reports.destination import Destination
 from datasync.reports.form import Answer, KeyAnswer, Ticket, decode_ticket, encode, rank_of
+from datasync.reports.portions import read_in_portions
 from datasync.source import Delete, Operation, Put
 from datasync.status import Durations
 from datasync.syncbase.engine import Engine
@@ -28,7 +29,6 @@ log = logger("datasync.reports")
 
 KEPT = 60.0
 """Seconds that a ticket and its answers outlive the time of who waits."""
-_PAGE = 1000
 _SWEEP = 10.0
 """Seconds between two looks for tickets that are to be swept."""
 
@@ -190,16 +190,12 @@ class Answering:
 
     async def _look_for_left(self) -> None:
         """Likewise of an earlier life."""
-        root, token = self._place.all_answers, None
+        root = self._place.all_answers
         self._looks = False
-        while True:
-            items, token = await self._source.page(root, token, _PAGE, keys_only=True)
-            for key, _, _ in items:
-                number, _, agent = key.removeprefix(root).rpartition("/")
-                if agent == self._agent and number not in self._tickets:
-                    self._left.add(number)
-            if token is None:
-                return
+        for key, _, _ in await read_in_portions(self._source, root, keys_only=True):
+            number, _, agent = key.removeprefix(root).rpartition("/")
+            if agent == self._agent and number not in self._tickets:
+                self._left.add(number)
 
     def _answers(self) -> Iterator[Operation]:
         now = self._engine.now()
