@@ -8,16 +8,14 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import BinaryIO
 
 from datasync.errors import UsageError
 from datasync.terminal.process import complain
 
-__all__ = ["check_program", "ending", "run_program", "start_program"]
-
-_PATIENCE = 5.0
-"""Seconds that a program has to end after SIGTERM before it is killed."""
+__all__ = ["check_program", "ending", "run_program", "running"]
 
 
 def check_program(name: str) -> None:
@@ -35,34 +33,45 @@ async def run_program(words: Sequence[str], given: bytes = b"") -> int:
     that is not enough. Raises OSError where it cannot be run.
     """
     with _file_with(given) as standard_input:
-        # a group of its own: Ctrl-C in a terminal is for this command, which then ends the program
-        program = await start_program(words, _end, stdin=standard_input, process_group=0)
-    try:
-        return await program.wait()
-    finally:
-        if program.returncode is None:
-            await _end(program)
+        async with running(words, standard_input=standard_input) as program:
+            return await program.wait()
 
 
-async def start_program(
+@contextlib.asynccontextmanager
+async def running(
     words: Sequence[str],
-    end: Callable[[asyncio.subprocess.Process], Awaitable[None]],
-    **options: Any,
-) -> asyncio.subprocess.Process:
-    """Start a program, with these options of `asyncio.create_subprocess_exec`.
+    *,
+    standard_input: BinaryIO | None = None,
+    own_group: bool = True,
+    patience: float = 5.0,
+) -> AsyncIterator[Process]:
+    """Run a program for as long as the block; where it still runs then, end it in order.
 
-    end: ends it in order where this is cancelled; it may run already then, and asyncio would kill
-        it at once, and leave what it has started.
+    standard_input: a file for it to read; default that of this process.
+    own_group: start it in a process group of its own, and end all that it has started with it:
+        Ctrl-C in a terminal is for this process, which then ends the program. Without, it stays
+        in the foreground, where it can read from the terminal, and is ended alone. Default True.
+    patience: seconds that it has to end after SIGTERM before it is killed; default 5.
 
     Raises OSError where it cannot be run.
     """
-    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*words, **options))
+    group = 0 if own_group else None
+    program = None
     try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            await end(await starting)
-        raise
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(*words, stdin=standard_input, process_group=group)
+        )
+        try:
+            program = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # it may run already: asyncio would kill it at once, and leave what it has started
+            with contextlib.suppress(OSError):
+                program = await starting
+            raise
+        yield program
+    finally:
+        if program is not None and program.returncode is None:
+            await _end(program, own_group=own_group, patience=patience)
 
 
 def ending(code: int) -> str:
@@ -83,18 +92,20 @@ def _file_with(data: bytes) -> Iterator[BinaryIO]:
         yield file
 
 
-async def _end(program: asyncio.subprocess.Process) -> None:
+async def _end(program: Process, *, own_group: bool, patience: float) -> None:
+    def send(number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            if own_group:
+                os.killpg(program.pid, number)
+            else:
+                program.send_signal(number)
+
     try:
-        _signal(program, signal.SIGTERM)
-        async with asyncio.timeout(_PATIENCE):
+        send(signal.SIGTERM)
+        async with asyncio.timeout(patience):
             await program.wait()
     except TimeoutError:
-        complain(f"the program has not ended within {_PATIENCE:g} s of SIGTERM, and is killed")
+        complain(f"the program has not ended within {patience:g} s of SIGTERM, and is killed")
     finally:
-        _signal(program, signal.SIGKILL)  # what is left of its group
+        send(signal.SIGKILL)  # where it has a group, what is left of that
         await program.wait()
-
-
-def _signal(program: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(program.pid, number)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from datasync.cli.programs import start_program
+from datasync.cli.programs import running
 from datasync.tasks import end_tasks
 from datasync.terminal.process import complain
 from datasync.texts import printable
@@ -54,31 +54,16 @@ def _told(changes: set[tuple[object, str]], folder: str) -> str:
 
 async def _run_until(change: asyncio.Future[object], words: Sequence[str]) -> None:
     """Run the program until there is a change, and end it."""
-    program = await start_program([sys.executable, "-c", _CHILD, *words], _end)
-    ended = asyncio.ensure_future(program.wait())
-    try:
-        await asyncio.wait((change, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not change.done():
-            complain(f"ended with exit code {program.returncode}; waiting for a change of the code")
-            await asyncio.wait((change,))
-    finally:
+    child = [sys.executable, "-c", _CHILD, *words]
+    # in the foreground, for it may read from the terminal: `breakpoint()`
+    async with running(child, own_group=False, patience=_PATIENCE) as program:
+        ended = asyncio.ensure_future(program.wait())
         try:
-            await _end(program)
+            await asyncio.wait((change, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not change.done():
+                complain(
+                    f"ended with exit code {program.returncode}; waiting for a change of the code"
+                )
+                await asyncio.wait((change,))
         finally:
             await end_tasks(ended)
-
-
-async def _end(program: asyncio.subprocess.Process) -> None:
-    if program.returncode is not None:
-        return
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            program.terminate()
-        async with asyncio.timeout(_PATIENCE):
-            await program.wait()
-    except TimeoutError:
-        complain(f"it has not ended within {_PATIENCE:g} s of SIGTERM, and is killed")
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # where it has ended
-            program.kill()
-        await program.wait()
