@@ -1,4 +1,4 @@
-"""Reads that go to the sources themselves, whatever the watches know by now."""
+"""Reads that go to the sources themselves, whatever the watches have seen so far."""
 
 from __future__ import annotations
 
@@ -11,16 +11,29 @@ from datasync.events import KeyVal, record_type
 from datasync.keyspace import KeySpace
 from datasync.lifetime import Lifetime
 from datasync.options import Options
-from datasync.source import Source
+from datasync.source import Item, Source
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "pages_of"]
 
 _PAGE = 1000
 
 
+async def pages_of(
+    source: Source, prefix: str, *, keys_only: bool = False
+) -> AsyncIterator[Sequence[Item]]:
+    """What a source has below a prefix, page by page. Raises what a page raises."""
+    token: Any = None
+    while True:
+        items, token = await source.page(prefix, token, _PAGE, keys_only=keys_only)
+        yield items
+        if token is None:
+            return
+        # a source may have the next page at hand; others want their turn
+        await asyncio.sleep(0)
+
+
 class Reader:
-    """Reads from the sources of one DataSync, of which a later one
-    overrides an earlier one key by key."""
+    """Reads from the sources of one DataSync. A later one overrides an earlier one key by key."""
 
     def __init__(
         self, sources: Sequence[Source], life: Lifetime, keys: KeySpace, options: Options
@@ -61,14 +74,8 @@ class Reader:
 
         for source in reversed(self._sources):
             make = record_type(source.name)
-            token: Any = None
-            while True:
-                items, token = await source.page(prefix, token, _PAGE, keys_only=keys_only)
+            async for items in pages_of(source, prefix, keys_only=keys_only):
                 if several:
                     items = [item for item in items if item[0] not in seen]
                     seen.update(key for key, _, _ in items)
                 yield [KeyVal(key, make(raw, revision), decode) for key, raw, revision in items]
-                if token is None:
-                    break
-                # a source may have the next page at hand; others want their turn
-                await asyncio.sleep(0)

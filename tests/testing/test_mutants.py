@@ -438,14 +438,14 @@ MISTAKES = [
     Mistake(
         "the same bytes of an open key are accepted",
         "syncbase/core.py",
-        "                    tally.note_keys(sub.mailbox.opened([diff[0]]))\n",
+        "                    tally.note_keys(sub.said_of([diff[0]]))\n",
         "                    pass\n",
         start=70,
     ),
     Mistake(
         "the same bytes of an open key are accepted where they waited",
         "syncbase/mailbox.py",
-        "                group.tally.note_keys(self.opened(left))\n",
+        "                group.tally.note_keys({key: self.open[key] for key in open_keys})\n",
         "                pass\n",
         start=990,
     ),

@@ -7,24 +7,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from datasync.errors import UnsupportedOption
+from datasync.reading import pages_of
 from datasync.source import Item, Operation, Source
 
 __all__ = ["TOGETHER", "read_in_portions", "write_in_portions"]
 
 TOGETHER = 100
 """Operations in one transaction, at most."""
-_PAGE = 1000
 
 
 async def read_in_portions(source: Source, prefix: str, *, keys_only: bool = False) -> list[Item]:
     """All that lies below a prefix. Raises what a page raises."""
-    found: list[Item] = []
-    token = None
-    while True:
-        items, token = await source.page(prefix, token, _PAGE, keys_only=keys_only)
-        found += items
-        if token is None:
-            return found
+    pages = pages_of(source, prefix, keys_only=keys_only)
+    return [item async for items in pages for item in items]
 
 
 async def write_in_portions(source: Source, steps: Sequence[Operation]) -> None:

@@ -362,7 +362,7 @@ class Core:
                     mixed.add(sub)
                 elif tally is not None and diff[0] in sub.mailbox.open:
                     # G7: it was not applied, and this does not change that
-                    tally.note_keys(sub.mailbox.opened([diff[0]]))
+                    tally.note_keys(sub.said_of([diff[0]]))
         if tally is not None:
             tally.expected += len(parts)
         for sub in sorted(parts, key=_by_order):

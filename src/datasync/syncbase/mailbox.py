@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap, deque
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -255,12 +255,6 @@ class Mailbox:
         self.folded, self._commits, self._first_seq = None, 0, math.inf
         return batch
 
-    def opened(self, keys: Iterable[str]) -> dict[str, KeyOutcome]:
-        """Those of the keys that are open: G7, what changes nothing of one is answered with what
-        the watch said of it last.
-        """
-        return {key: self.open[key] for key in sorted(keys) if key in self.open}
-
     def before(self, key: str, now: Record | None) -> Record | None:
         """The record of a key before all that waits here; `now` is its newest one."""
         if self.folded is not None:
@@ -304,6 +298,8 @@ class Mailbox:
                 if key in dirty or differ(old, new)
             ]
             if group.tally is not None and self.open and len(group.diffs) < len(written):
+                # G7: what changes nothing of an open key is answered with what was last said of it
                 left = {diff[0] for diff in written}.difference(diff[0] for diff in group.diffs)
-                group.tally.note_keys(self.opened(left))
+                open_keys = sorted(left & self.open.keys())
+                group.tally.note_keys({key: self.open[key] for key in open_keys})
         return Batch(group.diffs, group.seq, *self._last, group.tally)
