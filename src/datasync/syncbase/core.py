@@ -277,8 +277,6 @@ class Core:
                 "source.py"
             )
 
-    # -- within ------------------------------------------------------------------------------------
-
     def commit(self, layer: Layer, frame: Commit) -> None:
         """Take over a commit; what `frame` does with one."""
         if layer.staging is not None:
@@ -316,6 +314,8 @@ class Core:
         if self.onlookers:
             for onlooker in self.onlookers:
                 onlooker.committed((*diffs, *same), revision)
+
+    # -- within ------------------------------------------------------------------------------------
 
     def _distribute(
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None

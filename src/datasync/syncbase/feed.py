@@ -434,6 +434,7 @@ class Feed:
             # all watches registered in this turn of the loop share the session
             await asyncio.sleep(0)
             self._wider.clear()
+
             try:
                 # G8: a position as new as can be, for one that is compacted would lose the history
                 # of all watches

@@ -131,6 +131,7 @@ def errors_on_one_line(
     try:
         code = work()
         sys.stdout.flush()
+
     except SystemExit as stop:  # argparse, after --help or --version
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
@@ -138,6 +139,7 @@ def errors_on_one_line(
     except BrokenPipeError:
         _discard_output()
         return BROKEN_PIPE
+
     except Exception as error:
         cause = _innermost(error)
         if debug:

@@ -414,30 +414,32 @@ def explain(library: Driver, error: Exception, path: str) -> DataSyncError:
             f"{path} stayed locked by another process, nothing was done; see `fuser {path}` "
             "and repeat"
         )
+
     if code == sqlite3.SQLITE_FULL or (
         code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path)
     ):
         return Disconnected(
             f"no space left for {path}, nothing was written; free some space and repeat"
         )
+
     if code == sqlite3.SQLITE_TOOBIG:
         return BadValue(f"too big for {path} in one transaction, nothing was written; split it")
     if code == sqlite3.SQLITE_READONLY:
         return BadStore(
             f"{path} is read-only for this process; grant write access to it and its directory"
         )
+
     if is_damage(library, error):
         return BadStore(
             f"{path} is damaged or not an SQLite file ({error}); move it away and put a backup in "
-            "its place with:"
-            " datasync restore FILE URL"
+            "its place with: datasync restore FILE URL"
         )
     if code == sqlite3.SQLITE_AUTH:
         return BadStore(
             f"{path} has a view or a trigger on the tables of the store ({error}); drop it, or put "
-            "a backup in its"
-            " place with: datasync restore FILE URL"
+            "a backup in its place with: datasync restore FILE URL"
         )
+
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return BadStore(
             f"{path} cannot be opened ({error}); grant read and write access to it and its "
@@ -445,6 +447,7 @@ def explain(library: Driver, error: Exception, path: str) -> DataSyncError:
         )
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT):
         return Disconnected(f"{path} cannot be used now ({error}); it is tried again")
+
     return BadStore(
         f"{path} cannot be used: {error}; look at it with: sqlite3 {path} 'PRAGMA integrity_check'"
     )

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     failed: collections.Counter[str] = collections.Counter()
     bad = 0
+
     kinds = [options.kind] if options.kind else _KINDS
     seeds = range(options.start, options.start + options.seeds)
     for done, (seed, kind) in enumerate(itertools.product(seeds, kinds)):
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if bad <= options.show:
                 _progress(-1, 0, 0)
                 print(explain(seed, trace, violations, kind))  # noqa: T201 - a command
+
     _progress(-1, 0, 0)
     if not options.dump:
         counts = ", ".join(f"{name} {count}" for name, count in failed.most_common())

@@ -161,14 +161,17 @@ class _Run:
         sources = [recorder.source(source) for source in self._sources]
         for source in self._sources:
             source.observe(recorder)
+
         for source in self._sources:
             source.write_delay = rng.choice([0.0, 0.02, 0.02])
             source.lag = 0.0 if source.capabilities.reply else rng.choice([0.0, 0.0, 0.05, 0.3])
             for _ in range(rng.randint(0, 3)):
                 self._write(source)
+
         if self._optional and rng.random() < 0.5:
             self._sources[-1].down()
             loop.call_later(rng.choice([0.2, 1.0]), self._sources[-1].heal)
+
         self._sync = SimulatedSync(
             *(
                 Layer(source, optional=self._optional and source is sources[-1])
@@ -186,16 +189,19 @@ class _Run:
             write_to=self._sources[-1].name,
             rng=random.Random(rng.random()),  # noqa: S311
         )
+
         for _ in range(rng.randint(2, 4)):
             self._add_watch()
         if rng.random() < 0.4:
             self._view = self._sync.view(self._scope)
         if rng.random() < 0.2:
             self._sources[0].fail_open(Disconnected("not yet"))
+
         async with self._sync:
             for _ in range(self._steps):
                 await self._step()
             await self._settle()
+
             for actor in self._actors:
                 await actor.stop()
             for task in self._tasks:
@@ -218,6 +224,7 @@ class _Run:
             (40 if self._crowded else 4, self._put_beside_a_registration),
             (10 if self._crowded else 1, self._put_beside_a_closing),
         )  # fmt: skip
+
         rng.choices([action for _, action in actions], [weight for weight, _ in actions])[0](source)
         pause = rng.choice([0.0, 0.0, 0.001, 0.02, 0.1, 0.4])
         await asyncio.sleep(pause)
@@ -316,6 +323,7 @@ class _Run:
                 txn.delete(key)
             else:
                 txn.put(key, raw)
+
         try:
             revision = await txn.commit(confirm=True)
         except NotApplied as error:
@@ -331,6 +339,7 @@ class _Run:
             return
         else:
             recorder.answered(source.name, changes, began, "accepted", revision)
+
         if self._view is not None and revision is not None:
             with contextlib.suppress(DataSyncError):  # another history, or nothing known yet
                 await self._view.at_least(revision)
@@ -343,6 +352,7 @@ class _Run:
                 source.disconnect()
             case 2 | 3 | 4:
                 source.disconnect(after=rng.randint(1, 6))
+
             case 5:
                 source.disconnect(HistoryLost("compacted under way"))
             case 6:
@@ -353,6 +363,7 @@ class _Run:
                     rng.choice([Disconnected("no"), HistoryLost("too old"), Unauthorized("who?")])
                 )
                 source.disconnect()
+
             case 8:
                 source.lose_acknowledgement()
             case 9 | 10 | 11:
@@ -404,6 +415,7 @@ class _Run:
             if len(self._actors) < (24 if self._crowded else 8):
                 self._add_watch()
             return
+
         actor = rng.choice(alive)
         if kind == 2 or (kind < 5 and self._crowded and len(alive) > 3):
             actor.close()
@@ -429,6 +441,7 @@ class _Run:
         prefixes = rng.sample(self._prefixes, rng.choice([1, 1, 2]))
         keys = rng.sample(KEYS, 1) if rng.random() < 0.2 else []
         others = [actor.name for actor in self._alive]
+
         kind = StreamActor if rng.random() < 0.3 else HandlerActor
         actor = kind(
             self._sync,
@@ -445,6 +458,7 @@ class _Run:
             act=self._act,
             again=self._put_again,
         )
+
         self._actors.append(actor)
         actor.register()
         if isinstance(actor, StreamActor):
@@ -461,12 +475,14 @@ class _Run:
             source.heal()
         for actor in self._actors:
             actor.heal()
+
         deadline = loop.time() + _PATIENCE
         calm, seen = 0, -1
         while calm < 3 and loop.time() < deadline:
             await asyncio.sleep(0.5)
             calm = calm + 1 if recorder.now() == seen and self._is_calm() else 0
             seen = recorder.now()
+
         recorder.quiet()
         for watch in self._sync.status().watches:
             recorder.open_shown(watch)

@@ -145,38 +145,37 @@ class Actor:
         wrong = _undecodable(event)
         if wrong is not None and (self._good.is_set() or self._rng.random() < 0.7):
             return DecodeError(wrong, "it starts with the wrong byte")
+
         if self._good.is_set():
             return None
         if self._rng.random() > self._trouble:
             return None if self._opens is None else self._open_some(event, self._opens)
+
         rng = self._rng
         match rng.randrange(14):
             case 0 | 1:
                 await self._wait(0.3)
             case 2:
-                await self._wait(
-                    2.5
-                    * (
-                        self._ack_timeout
-                        if isinstance(event, ChangeEvent)
-                        else self._resync_timeout
-                    )
-                )
+                is_change = isinstance(event, ChangeEvent)
+                timeout = self._ack_timeout if is_change else self._resync_timeout
+                await self._wait(2.5 * timeout)
             case 3:
                 await self._good.wait()
+
             case 4:
                 return unexpected(rng, "cannot apply this")
             case 5:
                 await self._wait(0.2)
                 return unexpected(rng, "cannot apply this after all")
+
             case 6:
                 return Retry("not now", after=rng.choice([0.0, 0.05, 0.7]))
             case 7 | 8:
                 return self._refusal(event)
-            case 12 | 13:
-                self._act()
             case 9:
                 return Refused({"no/such/key": "foreign"})
+            case 12 | 13:
+                self._act()
             case _:
                 self._defer(event)
                 if rng.random() < 0.3:

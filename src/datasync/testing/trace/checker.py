@@ -47,6 +47,7 @@ def check(trace: t.Trace, *, latency: float = 0.0) -> list[Violation]:
     for watch in index.in_order:
         models[watch.name] = model = WatchModel(index, watch)
         found.extend(_follow(index, watch, model))
+
     end = trace[-1].seq if trace else 0
     for name, across in ACROSS.items():
         found.extend(Violation(name, where, why, end) for where, why in across(index, models))
@@ -54,10 +55,9 @@ def check(trace: t.Trace, *, latency: float = 0.0) -> list[Violation]:
 
 
 def _follow(index: TraceIndex, watch: WatchTrace, model: WatchModel) -> Iterator[Violation]:
-    disturbances = iter(
-        [request for request in index.requests if request.watch in ("", watch.name)]
-    )
+    disturbances = [request for request in index.requests if request.watch in ("", watch.name)]
     records: list[t.Record] = sorted([*watch.records, *disturbances], key=_seq)
+
     for record in records:
         match record:
             case t.Delivered():

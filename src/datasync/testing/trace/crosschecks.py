@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from datasync.source import Scopes
 from datasync.testing.trace import records as t
@@ -26,37 +26,31 @@ def bookmarkable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     Where each key is ordered for itself, revisions of different keys tell nothing."""
     for opened, frames in index.sessions.values():
         can = index.sources[opened.source].capabilities
-        if not can.revisions or can.order != "total":
-            continue
-        reached, newest, history = -1, -1, ""
-        for frame in frames:
-            if frame.kind == "end" and frame.history != history:
-                # another history, whose revisions are its own
-                reached, newest, history = -1, -1, frame.history
-            if frame.kind == "commit":
-                if frame.revision <= reached:
-                    yield (
-                        f"session {opened.session}",
-                        f"commit {frame.revision} comes behind the bookmark {reached}",
-                    )
-                if frame.revision <= newest:
-                    yield (
-                        f"session {opened.session}",
-                        f"commit {frame.revision} comes behind commit {newest}",
-                    )
-                newest = max(newest, frame.revision)
-            elif frame.kind in ("progress", "end"):
-                if frame.revision < reached:
-                    yield (
-                        f"session {opened.session}",
-                        f"the bookmark {frame.revision} comes behind {reached}",
-                    )
-                if frame.kind == "progress" and frame.revision < newest:
-                    yield (
-                        f"session {opened.session}",
-                        f"the bookmark {frame.revision} comes behind commit {newest}",
-                    )
-                reached = max(reached, frame.revision)
+        if can.revisions and can.order == "total":
+            where = f"session {opened.session}"
+            yield from ((where, why) for why in _out_of_order(frames))
+
+
+def _out_of_order(frames: Sequence[t.SessionFrame]) -> Iterator[str]:
+    reached, newest, history = -1, -1, ""
+    for frame in frames:
+        at = frame.revision
+        if frame.kind == "end" and frame.history != history:
+            # another history, whose revisions are its own
+            reached, newest, history = -1, -1, frame.history
+
+        if frame.kind == "commit":
+            if at <= reached:
+                yield f"commit {at} comes behind the bookmark {reached}"
+            if at <= newest:
+                yield f"commit {at} comes behind commit {newest}"
+            newest = max(newest, at)
+        elif frame.kind in ("progress", "end"):
+            if at < reached:
+                yield f"the bookmark {at} comes behind {reached}"
+            if frame.kind == "progress" and at < newest:
+                yield f"the bookmark {at} comes behind commit {newest}"
+            reached = max(reached, at)
 
 
 def resumable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
@@ -68,6 +62,7 @@ def resumable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
         if opened.resume is None or opened.resume < 0:
             continue
         where = f"session {opened.session}"
+
         # what lies in the added scopes may be shown before their snapshot as well, or not
         ways = [
             Scopes(scope for scope in opened.scopes if scope not in opened.added),
@@ -76,6 +71,7 @@ def resumable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
         first = next((frame for frame in frames if frame.kind in ("commit", "begin")), None)
         if first is None or first.kind == "begin":
             continue  # a snapshot leaves nothing out, no matter who asked for it
+
         expected = [
             next(
                 (
@@ -110,6 +106,7 @@ def rounds(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             began = event
             if _disturbed(index, watch, since, event.entry.seq):
                 continue
+
             for other in index.in_order[: watch.order]:
                 if not _has_settled(index, watch, other, since, event):
                     yield watch.name, f"{event} comes before {other.name!r} had settled its own"
@@ -144,11 +141,14 @@ def _has_settled(
     until, now = event.entry.seq, event.entry.at
     if since < 0 and _came_late(index, watch):
         return True  # nobody can say whether a round was under way
+
     if other.entry.seq > until or (other.closed is not None and other.closed.seq < until):
         return True
+
     for theirs in other.events_between(since, until):
         if theirs.is_resync and (theirs.settled[0] < until or theirs.settled[1] <= now + SLACK):
             return True
+
     # passed by: it had an event that was overdue, or nobody has read it for a while
     began = 0.0 if since < 0 else index.trace[min(since + 1, len(index.trace) - 1)].at
     for theirs in other.events:
@@ -156,6 +156,7 @@ def _has_settled(
             reported = math.inf if theirs.report is None else theirs.report.at
             if reported >= max(began, theirs.overdue_at) - SLACK:
                 return True
+
     if other.entry.stream:
         firsts = [
             theirs.report.at
@@ -171,6 +172,7 @@ def _has_settled(
             back >= began and back >= away + other.entry.ack_timeout - SLACK for away, back in gaps
         ):
             return True
+
     return any(
         _waits_for_snapshot(index, other, seq, index.trace[seq].at)
         for seq in _turns(index, watch, other, since, event)
@@ -190,12 +192,14 @@ def _turns(
     ]
     yield event.entry.seq
     yield from [theirs.entry.seq for order, theirs in of_the_round if order > other.order]
+
     before = [
         theirs.report
         for order, theirs in of_the_round
         if order < other.order and theirs.report is not None
     ]
     yield from [report.seq for report in before if report.seq < event.entry.seq]
+
     # with an event of its own in hand it may have had its turn since any of these moments
     last = max(
         (theirs.entry.seq for theirs in watch.events if theirs.entry.seq < event.entry.seq),
@@ -246,18 +250,21 @@ def fresh(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     source = index.exact
     if source is None:
         return
+
     for watch in index.in_order:
         known = Scopes()
         asked: list[t.Registered | t.Scoped] = [watch.entry]
         asked += [record for record in watch.records if isinstance(record, t.Scoped)]
         for record in asked:
             before, known = known, Scopes(record.scopes)
+
             # one that shows less was made before, and is only received behind it
             event = next(
                 (e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None
             )
             if event is None or all(scope in before for scope in known):
                 continue
+
             started = max(h.seq for h in source.histories if h.seq < event.entry.seq)
             least = max(
                 (
@@ -269,6 +276,7 @@ def fresh(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                 ),
                 default=0,
             )
+
             if event.entry.revision < least:
                 yield (
                     watch.name,
@@ -303,12 +311,14 @@ def isolation(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
         return
     if len(source.histories) > 1:
         return  # a revision may stand for several commits
+
     handed = _handed(index)
     for watch in index.in_order:
         if any(
             index.watches[name].entry.stream for name in watch.entry.after if name in index.watches
         ):
             continue
+
         free = -math.inf
         for record in watch.records:
             if isinstance(record, t.Asked | t.Reported):
@@ -317,6 +327,7 @@ def isolation(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                 since = max(
                     free, handed.get(record.revision, math.inf), _waited_for(index, watch, record)
                 )
+
                 others = [
                     index.watches[name] for name in watch.entry.after if name in index.watches
                 ]
@@ -325,6 +336,7 @@ def isolation(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                 ):
                     # it is waited for until its source is known to be lost, and a while longer
                     continue
+
                 if record.at > since + index.latency and since < math.inf:
                     yield watch.name, f"event {record.event} came {record.at - since:.6g} s late"
 
@@ -352,6 +364,7 @@ def _waited_for(index: TraceIndex, watch: WatchTrace, event: t.Delivered) -> flo
         other = index.watches.get(name)
         if other is None:
             continue
+
         earlier = [theirs for theirs in other.events if theirs.entry.seq < before]
         for theirs in earlier:
             latest = max(
@@ -360,6 +373,7 @@ def _waited_for(index: TraceIndex, watch: WatchTrace, event: t.Delivered) -> flo
                 if theirs.settled[0] < before
                 else theirs.overdue_at,
             )
+
         if earlier and _writes_in(index, other, event):
             # it may have something to say on this, until it is free to take it, or passed by
             asked = [
@@ -370,8 +384,10 @@ def _waited_for(index: TraceIndex, watch: WatchTrace, event: t.Delivered) -> flo
             latest = max(
                 latest, min([*asked[:1], earlier[-1].settled[1] + other.entry.ack_timeout])
             )
+
         if other.closed is not None and other.closed.seq < before:
             latest = max(latest, other.closed.at)
+
     return latest
 
 
@@ -388,6 +404,7 @@ def dependent(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     there have settled theirs (G4)."""
     if index.exact is None or len(index.exact.histories) > 1:
         return
+
     for watch in index.in_order:
         others = [index.watches[name] for name in watch.entry.after if name in index.watches]
         for event in watch.events:
@@ -398,11 +415,13 @@ def dependent(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                 or event.entry.undecodable
             ):
                 continue
+
             for other in others:
                 if other.entry.stream or (
                     other.closed is not None and other.closed.seq < event.entry.seq
                 ):
                     continue  # nobody may read it, and it is then passed by
+
                 part = [part for part in other.events if _same_commit(part, event)]
                 held_up = any(
                     before.entry.seq < event.entry.seq < before.settled[0]
@@ -410,6 +429,7 @@ def dependent(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                     for before in other.events
                     if before not in part
                 )
+
                 in_time = event.entry.at < (part[0].overdue_at if part else math.inf) - SLACK
                 if part and in_time and not held_up and part[0].settled[0] > event.entry.seq:
                     yield (
@@ -433,10 +453,12 @@ def convergence(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
     merged = index.merged
     if index.quiet is None or merged is None:
         return
+
     for watch in index.in_order:
         model = models[watch.name]
         if watch.closed is not None or (watch.entry.stream and not _attended(watch)):
             continue
+
         if model.last is None:
             yield watch.name, "has never been given a RESYNC"
             continue
@@ -445,6 +467,7 @@ def convergence(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
         if model.last.outcome == "failed":
             yield watch.name, f"{model.last} failed and never came again"
             continue
+
         scopes = watch.scopes_at(math.inf)
         expected = {key: raw for key, raw in merged.items() if key in scopes}
         for key in sorted(expected.keys() | model.accepted.keys()):

@@ -142,9 +142,11 @@ class TraceIndex:
     def __init__(self, trace: t.Trace, latency: float = 0.0) -> None:
         self.trace = trace
         self.latency = max(latency, SLACK)
+
         self.sources: dict[str, SourceLog] = {}
         self.watches: dict[str, WatchTrace] = {}
         self.stored: dict[str, t.Stored] = {}
+
         self.answers: list[t.Answered] = []
         self.offsets: list[t.OffsetStored] = []
         self.views: list[t.Viewed] = []
@@ -156,16 +158,20 @@ class TraceIndex:
         self.compactions: list[t.Compacted] = []
         self.stalls: list[t.Stalled] = []
         self.agents: dict[str, t.AgentDeclared] = {}
+
         self._entered: dict[str, int] = {}
         self._taken_over: dict[int, int] = {}
         self._ended: dict[int, float] = {}
         self.quiet: t.Quiet | None = None
+
         for record in trace:
             self._take(record)
         self._times = [record.at for record in trace]
+
         for watch in self.watches.values():
             for event in watch.events:
                 self._settle(event)
+
             # an event that comes again without its undecodable keys is still the same one
             for event, again in zip(
                 reversed(watch.events[:-1]), reversed(watch.events[1:]), strict=True
@@ -230,6 +236,7 @@ class TraceIndex:
                 self.sources[record.source].committed(record.changes, record.revision)
             case t.Stored():
                 self.stored[record.source] = record
+
             case t.Registered():
                 self.watches[record.watch] = WatchTrace(record, len(self.watches))
             case t.Scoped(watch=name) if name not in self.watches:
@@ -241,6 +248,7 @@ class TraceIndex:
                 | t.KeysReported() | t.OpenShown()
             ):  # fmt: skip
                 self.watches[record.watch].add(record)
+
             case t.Read():
                 self.reads.append(record)
             case t.Requested():
@@ -251,6 +259,7 @@ class TraceIndex:
                 self.offsets.append(record)
             case t.Viewed():
                 self.views.append(record)
+
             case t.SessionOpened():
                 self.sessions[record.session] = (record, [])
             case t.SessionFrame():
@@ -260,6 +269,7 @@ class TraceIndex:
                 elif record.kind == "end":
                     self.snapshots.append(record)
                     self._entered.setdefault(record.history, record.seq)
+
             case t.Stalled():
                 self.stalls.append(record)
             case t.Quiet():
@@ -275,7 +285,9 @@ class TraceIndex:
             (stall.at + _BURST for stall in self.stalls if stall.since <= overdue_at <= stall.at),
             default=0.0,
         )
+
         in_time = report is not None and report.at < max(overdue_at + SLACK, noticed_at)
+
         if report is not None and event.outcome != "undecodable" and in_time:
             event.settled, event.first = (report.seq, report.at), event.outcome
         elif (

@@ -32,11 +32,13 @@ class WatchModel:
     def __init__(self, index: TraceIndex, watch: WatchTrace) -> None:
         self.index = index
         self.watch = watch
+
         self.accepted: dict[str, bytes] = {}
         self.dirty: set[str] = set()
         """Nobody knows what the handler left behind: their next state is always delivered."""
         self.doubtful: set[str] = set()
         """Perhaps dirty: they may be delivered again."""
+
         self.bases: dict[int, int] = {}
         """The histories that the watch may be in, by number, and how much
         of each it has accepted."""
@@ -47,6 +49,7 @@ class WatchModel:
         that fits what was shown last."""
         self.taken: dict[tuple[str, str], tuple[int, int]] = {}
         """The same for what was accepted last."""
+
         self.open: dict[str, t.Said] = {}
         """Keys of which it has taken over the value, and not applied it, to what it said last."""
         self.refused_late: dict[str, int] = {}
@@ -54,17 +57,20 @@ class WatchModel:
         before."""
         self.said: dict[str, list[tuple[int, t.Said | None]]] = {}
         """By key each record from which on it is open or refused, or (None) neither."""
+
         self.scopes = Scopes(watch.entry.scopes)
         """What it watched at its last RESYNC."""
         self.gate_open = False
         """Its last RESYNC was accepted."""
         self.first_change = False
         """No CHANGE has been accepted since."""
+
         self.base_seq = -1
         """The record of the event that was accepted last."""
         self.last: DeliveredEvent | None = None
         self.busy = False
         """The handler has not returned, or nobody waits in the stream."""
+
         self.disturbed: t.Record | None = None
         """Why the next event has to be a RESYNC: widened, narrowed or asked for."""
         self.left: set[str] = set()
@@ -83,6 +89,7 @@ class WatchModel:
         source = self.index.exact
         if source is None:
             return []
+
         entry = event.entry
         found = []
         for number, history in enumerate(source.histories):
@@ -103,6 +110,7 @@ class WatchModel:
                     Position(number, history, self.bases[n], position, self.seen[n], False)
                     for n in known
                 ]
+
             if event.is_resync and (not self.bases or number > min(self.bases)):
                 found.append(Position(number, history, 0, position, 0, True))
         return found
@@ -115,11 +123,13 @@ class WatchModel:
             self.gate_open = False
             self.scopes = Scopes(event.entry.values or {})
             self.disturbed = None
+
         if positions:
             # of two ways to the same history, the one that has shown less
             positions = sorted(positions, key=lambda where: where.seen, reverse=True)
             self.bases = {where.number: where.base for where in positions}
             self.seen = {where.number: max(where.seen, where.position) for where in positions}
+
         for source, key, raw, revision in self.shown(event):
             log = self.index.sources.get(source)
             moment = (
@@ -134,47 +144,56 @@ class WatchModel:
         """The first report on the event."""
         if event is not self.last:
             return
-        steps = event.entry.changes
         if event.outcome == "failed":
-            self.dirty |= {step.key for step in steps}
+            self.dirty |= {step.key for step in event.entry.changes}
             self.doubtful |= event.keys
         elif event.outcome == "undecodable":
             self.doubtful |= event.keys
         else:
-            kept = event.reasons.keys() | set(event.entry.undecodable)
-            if event.is_resync:
-                stay = {key: raw for key, raw in self.accepted.items() if key in kept}
-                self.accepted = {
-                    key: value[0] for key, value in event.values.items() if key not in kept
-                } | stay
-                self.dirty, self.doubtful = set(kept), set()
-                self.gate_open = self.first_change = True
-                self.left.clear()
+            self._accept(event)
+
+    def _accept(self, event: DeliveredEvent) -> None:
+        kept = event.reasons.keys() | set(event.entry.undecodable)
+        if event.is_resync:
+            self._accept_resync(event, kept)
+        else:
+            self._accept_change(event, kept)
+
+        settled, said = set(event.keys), event.said
+        if event.is_resync:
+            settled.update(key for key, log in self.said.items() if log[-1][1] is not None)
+        for key in settled:
+            self._say(key, said.get(key), event)
+            self.refused_late.pop(key, None)
+
+        self.base_seq = event.entry.seq
+        self.bases = {number: max(base, self.seen[number]) for number, base in self.bases.items()}
+        for source, key, _, _ in self.shown(event):
+            if key not in kept and (source, key) in self.moments:
+                self.taken[source, key] = self.moments[source, key]
+
+    def _accept_resync(self, event: DeliveredEvent, kept: set[str]) -> None:
+        stay = {key: raw for key, raw in self.accepted.items() if key in kept}
+        shown = {key: value[0] for key, value in event.values.items() if key not in kept}
+        self.accepted = shown | stay
+        self.dirty, self.doubtful = set(kept), set()
+        self.gate_open = self.first_change = True
+        self.left.clear()
+
+    def _accept_change(self, event: DeliveredEvent, kept: set[str]) -> None:
+        steps = event.entry.changes
+        for step in steps:
+            if step.key in kept:
+                continue
+            if step.raw is None:
+                self.accepted.pop(step.key, None)
             else:
-                for step in steps:
-                    if step.key in kept:
-                        continue
-                    if step.raw is None:
-                        self.accepted.pop(step.key, None)
-                    else:
-                        self.accepted[step.key] = step.raw
-                touched = {step.key for step in steps}
-                self.dirty = (self.dirty - touched) | kept
-                self.doubtful -= touched
-                self.first_change = False
-            settled, said = set(event.keys), event.said
-            if event.is_resync:
-                settled.update(key for key, log in self.said.items() if log[-1][1] is not None)
-            for key in settled:
-                self._say(key, said.get(key), event)
-                self.refused_late.pop(key, None)
-            self.base_seq = event.entry.seq
-            self.bases = {
-                number: max(base, self.seen[number]) for number, base in self.bases.items()
-            }
-            for source, key, _, _ in self.shown(event):
-                if key not in kept and (source, key) in self.moments:
-                    self.taken[source, key] = self.moments[source, key]
+                self.accepted[step.key] = step.raw
+
+        touched = {step.key for step in steps}
+        self.dirty = (self.dirty - touched) | kept
+        self.doubtful -= touched
+        self.first_change = False
 
     def report_keys(self, report: t.KeysReported) -> None:
         """What it says later of keys that are open."""

@@ -28,24 +28,28 @@ def verdicts(index: TraceIndex, models: dict[str, WatchModel]) -> Lines:
         if answer.verdict not in _WORSE:
             yield about, f"has the verdict {answer.verdict!r}"
             continue
+
         if any(
             answer.began < index.entered(history) and history.seq < answer.seq
             for history in source.histories[1:]
         ):
             # a revision of another history than the one followed then: nobody can tell them apart
             continue
+
         matching: Sequence[WatchTrace] = [
             watch for watch in index.in_order if _concerned(watch, answer)
         ]
         certain = [watch for watch in matching if _surely(watch, answer)]
         if answer.verdict == "unwatched" and certain:
             yield about, f"is called unwatched, but {certain[0].name!r} watches it"
+
         known = [(watch, event) for watch in matching for event in _open_meanwhile(watch, answer)]
         if source.capabilities.reply:  # the answer may have come with that of a whole RESYNC
             matching = index.in_order
             known = [
                 (watch, event) for watch in matching for event in _open_meanwhile(watch, answer)
             ]
+
         yield from _by_key(index, models, answer, matching, certain, about)
         bad = answer.verdict in ("refused", "failed", "overdue")
         if bad and not _witnessed(index, models, answer, matching, known):
@@ -72,11 +76,14 @@ def _by_key(
             yield about, f"hears of {key!r} that it is {said[0]} ({said[1]}), but no watch says so"
         if _WORSE.index(said[0]) > _WORSE.index(answer.verdict):
             yield about, f"is {answer.verdict}, though {key!r} is {said[0]}"
+
     if not source.capabilities.reply:
         for key in sorted({*answer.opened, *answer.reasons}.difference(answer.keys)):
             yield about, f"hears of {key!r}, which is not one of its keys"
+
     if answer.verdict == "pending" and not answer.opened:
         yield about, "is pending, but none of its keys is"
+
     if answer.verdict != "accepted":
         return
     for watch in certain:
@@ -168,6 +175,7 @@ def _witnessed(
             or answer.at - began >= shortest - SLACK
             or any(watch.entry.stream for watch in matching)
         )
+
     if answer.verdict == "refused":
         reasons = {item for _, event in known for item in event.reasons.items()}
         undecodable = {key for _, event in known for key in event.entry.undecodable}
@@ -179,6 +187,7 @@ def _witnessed(
             if not earlier and (key, why) not in reasons and key not in undecodable:
                 return False
         return True
+
     if answer.verdict == "failed" and any(said == "failed" for said, _ in answer.opened.values()):
         return True  # which is seen to by key
     return any(event.outcome == "failed" for _, event in known)
@@ -189,6 +198,7 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
     there was nothing to settle."""
     keys = [key for key in answer.keys if key in watch.scopes_at(answer.seq)]
     events = _covering(watch, answer)
+
     if any(
         event.settled[0] < answer.seq or event.settled[1] <= answer.at + SLACK for event in events
     ):
@@ -203,12 +213,14 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
             if left or first.first in ("failed", "overdue"):
                 yield about, f"is accepted, though {watch.name!r} says {first.first}"
         return
+
     if any(_had_deleted(event, answer, keys) for event in watch.events):
         # it found nothing to delete, and was told the revision of the one that did delete it
         return
     for history in source.histories:
         if answer.revision == history.start:
             return  # it found nothing to delete, where nothing had been written yet
+
         position = bisect_left(history.revisions, answer.revision)
         if position >= len(history) or history.revisions[position] != answer.revision:
             continue
@@ -221,11 +233,13 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
             return
         if all(_stands_there(watch, answer, key, history.value(key, position + 1)) for key in keys):
             return  # folded, it came to what the watch had accepted last
+
         deleted = all(history.value(key, position + 1) is None for key in keys)
         if deleted and not any(event.entry.seq > answer.seq for event in watch.events):
             # it was shown nothing more, which would tell this delete from one behind it that found
             # nothing to delete, and was told the revision of this one
             return
+
     if any(event.entry.seq < answer.seq and event.report is None for event in watch.events):
         return  # overdue: the publisher does not hear of this one
     if watch.entry.stream and not any(isinstance(record, t.Asked) for record in watch.records):

@@ -29,6 +29,7 @@ def filter_(model: WatchModel, event: DeliveredEvent) -> Lines:
     watch, entry = model.watch, event.entry
     if watch.closed is not None and watch.closed.seq < entry.seq:
         yield "comes after the watch was closed"
+
     if event.is_resync:
         assert entry.values is not None
         wanted = watch.scopes_at(entry.seq)
@@ -41,6 +42,7 @@ def filter_(model: WatchModel, event: DeliveredEvent) -> Lines:
             for key in keys:
                 if key not in Scopes([scope]):
                     yield f"{key!r} does not lie under {scope!r}"
+
     for step in entry.changes:
         known = event.is_resync and (
             step.key in model.accepted or step.key in model.dirty | model.doubtful
@@ -185,10 +187,12 @@ def key_gaps(model: WatchModel, event: DeliveredEvent) -> Lines:
         or not log.capabilities.revisions
     ):
         return
+
     for step in event.entry.changes:
         now = model.moment(log, step.key, step.raw, step.revision)
         if now is None or step.raw is None or step.key in model.dirty | model.doubtful:
             continue
+
         before = [
             found
             for found in log.moments(step.key, model.accepted.get(step.key), None)
@@ -343,6 +347,7 @@ def _wrong_count(model: WatchModel, event: DeliveredEvent, at: Position) -> Line
         return
     if _snapshot_between(model, event, at):
         return  # the snapshot of a wider session makes several commits look like one
+
     most, least = 0, 0
     differ: set[str] = set()
     for position, keys, differs in at.history.touched(model.scopes, at.base, at.position):
@@ -358,6 +363,7 @@ def _wrong_count(model: WatchModel, event: DeliveredEvent, at: Position) -> Line
                 differ.discard(key)
         if not differ and position < at.position:
             least = 0  # so far it comes to nothing: folded, it is not delivered
+
     if not least <= event.entry.commits <= max(1, most):
         yield (
             f"stands for {event.entry.commits} commits, but {least} lie between it and the "
