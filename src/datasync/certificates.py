@@ -95,8 +95,8 @@ def client_not_accepted(why: str = "") -> str:
     what is known of the reason."""
     said = f" ({why})" if why else ""
     return (
-        f"it turned this client's certificate away, or wants one{said};"
-        " name one that it trusts with ?cert=file&key=file"
+        f"it turned this client's certificate away, or wants one{said}; name one that it trusts "
+        "with ?cert=file&key=file"
     )
 
 

@@ -88,8 +88,7 @@ def hung_up(server: str, protocol: str, *, tls: bool) -> Disconnected:
     wants = "another certificate" if tls else "TLS"
     return Disconnected(
         f"{server}: it hangs up without an answer; check the address, that {protocol} runs there, "
-        "and whether it wants"
-        f" {wants}"
+        f"and whether it wants {wants}"
     )
 
 
@@ -107,8 +106,7 @@ def too_large(server: str, most: int) -> AnswerTooLarge:
     """That a server has more to say at once than the `most` bytes which its URL allows."""
     return AnswerTooLarge(
         f"{server}: one answer has more than {most} bytes; give a larger max_answer= in the URL if "
-        "that is meant, else"
-        " check the server"
+        "that is meant, else check the server"
     )
 
 

@@ -220,8 +220,7 @@ def tls_files(url: Url) -> TlsFiles:
     except ssl.SSLError as error:
         raise BadUrl(
             f"{url}: ca=, cert= and key= must be PEM files that belong together, the key without a "
-            "password"
-            f" ({_reason(error)})"
+            f"password ({_reason(error)})"
         ) from None
     return files
 

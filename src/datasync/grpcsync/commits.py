@@ -91,8 +91,7 @@ class Commits:
         if self._connected:
             return Disconnected(
                 f"{name}: no answer {within} to the writes before it; this one was not sent, try "
-                "again, or have fewer"
-                " under way at a time"
+                "again, or have fewer under way at a time"
             )
         return Disconnected(f"{name}: no connection {within}; nothing was written")
 

@@ -182,8 +182,8 @@ class Calls:
             return msgspec.json.decode(answer.data, type=kind)
         except UNDECODABLE as error:
             raise Disconnected(
-                f"{self._name}: the answer is not understood ({error});"
-                " see that the server is not newer than this client"
+                f"{self._name}: the answer is not understood ({error}); see that the server is not "
+                "newer than this client"
             ) from None
 
     async def aclose(self, writes: Collection[asyncio.Future[None]], grace: float) -> None:
@@ -342,8 +342,7 @@ class Calls:
     def _packed(self, response: aiohttp.ClientResponse) -> _Broken:
         return _Broken(
             f"{self._name}: the answer is packed ({_encoding(response)}), though that was not "
-            "asked for;"
-            " see what stands before it"
+            "asked for; see what stands before it"
         )
 
     def _refusal(self, answer: Answer) -> DataSyncError:

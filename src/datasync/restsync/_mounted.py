@@ -117,8 +117,7 @@ def _hold(number: int, name: str) -> None:
         lock.close()
         raise BadStore(
             f"{name}: another worker process of this server runs the same agent, and each would "
-            "have a part of the"
-            " state; run a single worker (uvicorn --workers 1)"
+            "have a part of the state; run a single worker (uvicorn --workers 1)"
         ) from None
     _held[number] = lock, 1
 

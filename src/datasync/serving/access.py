@@ -98,8 +98,7 @@ class Access(msgspec.Struct, frozen=True):
         ):
             raise BadUrl(
                 f"{self.name}: listening beyond this machine needs a token (token= or {TOKEN}), or "
-                "TLS with ca= for the"
-                " clients' certificates; or use 127.0.0.1"
+                "TLS with ca= for the clients' certificates; or use 127.0.0.1"
             )
 
     def admits(self, token: str | None) -> bool:

@@ -40,8 +40,7 @@ class Followed:
                     if revision < self._revision:
                         raise Disconnected(
                             f"{self._name}: its revisions go back, from {self._revision} to "
-                            f"{revision};"
-                            " check the server, and what stands before it"
+                            f"{revision}; check the server, and what stands before it"
                         )
                     self._revision = revision
 
@@ -63,9 +62,8 @@ class Followed:
         or where the position is not understood."""
         if number_of(position) is None:
             raise Disconnected(
-                f"{self._name} tells of a position {position[:100]!r}, which this version does "
-                "not know;"
-                " check the versions of both sides"
+                f"{self._name} tells of a position {position[:100]!r}, which this version does not "
+                "know; check the versions of both sides"
             )
         while not _reached(self._position, position):
             if self._ended:

@@ -102,6 +102,5 @@ class Inbox(MemorySource):
         if not self.ready:
             raise NotReady(
                 f"{self.name} has not been given its state yet; send all of it (a RESYNC) first, "
-                "or begin with"
-                " ?initial=empty"
+                "or begin with ?initial=empty"
             )

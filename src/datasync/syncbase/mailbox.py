@@ -97,9 +97,8 @@ class Group(msgspec.Struct, gc=False):
 
 
 class Mailbox:
-    """`dirty` maps keys whose last delivery was refused or failed to the record that
-    the watch accepted last; `open` those that it accepted and has not applied to what it said of
-    them last.
+    """`dirty` maps keys whose last delivery was refused or failed to the record that the watch
+    accepted last; `open` those that it accepted and has not applied to what it said of them last.
     """
 
     __slots__ = (

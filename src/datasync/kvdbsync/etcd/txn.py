@@ -151,8 +151,8 @@ async def _transact(
     except TooManyOperations:
         raise UnsupportedOption(
             f"{len(operations)} operations are more than {turn.endpoint} takes in one transaction; "
-            "raise the server's"
-            " --max-txn-ops (128 unless set), or write them in several transactions"
+            "raise the server's --max-txn-ops (128 unless set), or write them in several "
+            "transactions"
         ) from None
     except RequestTooLarge:
         largest = max(

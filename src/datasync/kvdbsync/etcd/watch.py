@@ -250,8 +250,7 @@ class Watch:
         )
         return Unauthorized(
             f"{self._link.endpoint}: the user may not read {what}; grant one of the user's roles "
-            "to read it"
-            " (etcdctl role grant-permission), or watch less"
+            "to read it (etcdctl role grant-permission), or watch less"
         )
 
     async def _write(self, request: pb.WatchRequest) -> None:
@@ -285,8 +284,7 @@ class Watch:
         if response.compact_revision:
             raise HistoryLost(
                 f"{endpoint}: compacted up to revision {response.compact_revision}, the watch "
-                "stood at"
-                f" {position}; take a snapshot"
+                f"stood at {position}; take a snapshot"
             )
         raise errors.of_cancel(response.cancel_reason, endpoint)
 

@@ -70,8 +70,7 @@ class _Pending(NamedTuple):
 
 
 class Contents:
-    """The state that the files of a place give. `look` does I/O, so it belongs in a
-    thread.
+    """The state that the files of a place give. `look` does I/O, so it belongs in a thread.
 
     place: which files.
     at: what stands before all keys.

@@ -136,8 +136,8 @@ def of_loss(
         return hung_up(address, "Redis", tls=tls)
     if error is None:
         return Disconnected(
-            f"{address}: the server closed the connection; if that goes on, see its log, and its"
-            " client-output-buffer-limit"
+            f"{address}: the server closed the connection; if that goes on, see its log, and its "
+            "client-output-buffer-limit"
         )
     return Disconnected(
         f"{address}: the connection was lost ({error}); check the server, and the network"

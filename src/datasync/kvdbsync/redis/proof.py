@@ -100,9 +100,8 @@ async def _read_apart(store: Store, key: bytes, size: int) -> None:
     if beside.error is None:
         raise BadStore(
             f"{beside.address}: the server ends the connection when the value of "
-            f"{key.decode(errors='replace')!r}"
-            f" ({size} bytes) is read; raise client-output-buffer-limit, or store less "
-            "under one key"
+            f"{key.decode(errors='replace')!r} ({size} bytes) is read; raise "
+            "client-output-buffer-limit, or store less under one key"
         )
     raise Disconnected(str(beside.error))
 

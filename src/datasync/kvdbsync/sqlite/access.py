@@ -52,8 +52,7 @@ def mode_of(path: str, *, create: bool, immutable: bool) -> Mode:
     elif not os.access(directory, os.W_OK):
         raise BadStore(
             f"{directory} is read-only, SQLite needs files beside {path}; grant write access to "
-            "the directory,"
-            " or read a file that nobody writes with ?immutable=1"
+            "the directory, or read a file that nobody writes with ?immutable=1"
         )
 
     if immutable:

@@ -105,8 +105,8 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
 
     if _size(f"{backup}-wal"):
         raise BadStore(
-            f"{backup} is a store that is in use, as {backup}-wal shows;"
-            f" make a backup of it with: datasync backup sqlite:///{backup} FILE"
+            f"{backup} is a store that is in use, as {backup}-wal shows; make a backup of it with: "
+            f"datasync backup sqlite:///{backup} FILE"
         )
 
     with (
@@ -122,8 +122,7 @@ def check_backup(library: Driver, backup: str, store: str) -> bool:
         for key, revision in connection.all(_ODD, (newest,)):
             raise BadStore(
                 f"{backup} is damaged: the key {key.decode(errors='backslashreplace')!r} has the "
-                f"revision {revision!r};"
-                " name an older backup"
+                f"revision {revision!r}; name an older backup"
             )
 
     return os.path.lexists(store)
@@ -180,8 +179,8 @@ async def put_back(file: SharedFile, backup: str, report: Report) -> tuple[int, 
         ahead = shift(connection)
         connection.run("DELETE FROM main.kv")
         connection.run(
-            "INSERT INTO main.kv SELECT key, value, revision,"
-            " CASE WHEN typeof(expires) = 'real' THEN expires + ? ELSE expires END FROM backup.kv "
+            "INSERT INTO main.kv SELECT key, value, revision, CASE WHEN typeof(expires) = 'real' "
+            "THEN expires + ? ELSE expires END FROM backup.kv "
             "WHERE tick()",
             (ahead,),
         )

@@ -218,13 +218,12 @@ class _BaseConnection:
         if self._limit.expired:
             return BadStore(
                 f"a statement on {self._path} ran for too long: the file is damaged, or was made "
-                "to do harm;"
-                " put a backup in its place with: datasync restore FILE URL"
+                "to do harm; put a backup in its place with: datasync restore FILE URL"
             )
         if self._is_no_text(error):
             return NotText(
-                f"{self._path} holds a text that is not UTF-8; put a backup in its place with:"
-                " datasync restore FILE URL"
+                f"{self._path} holds a text that is not UTF-8; put a backup in its place with: "
+                "datasync restore FILE URL"
             )
         return error
 

@@ -84,9 +84,8 @@ class OpenFile:
         mode = mode_of(self.path, create=self._create, immutable=self.settings.immutable)
         if mode != "immutable" and (kind := remote_kind(self.path, _mounts())):
             raise BadStore(
-                f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a "
-                "local disk,"
-                " or read a copy that nobody writes with ?immutable=1"
+                f"{self.path} is on {kind}, where SQLite's locks do not hold; move it to a local "
+                "disk, or read a copy that nobody writes with ?immutable=1"
             )
         warn_of_defects(self.library)
         self.read_only = mode in ("ro", "immutable")
@@ -117,8 +116,7 @@ class OpenFile:
                 if time.monotonic() > deadline or self._stopping:
                     raise Disconnected(
                         f"{self.path} or a file beside it was replaced, and a process that has the "
-                        "old ones open does"
-                        f" not close them; see `fuser {self.path}`"
+                        f"old ones open does not close them; see `fuser {self.path}`"
                     )
                 time.sleep(0.005)
         except BaseException:
@@ -182,8 +180,7 @@ class OpenFile:
                 ):
                     raise BadStore(
                         f"{self.path} and its directory are read-only, SQLite cannot make its -shm "
-                        "file there;"
-                        " read a file that nobody writes with ?immutable=1"
+                        "file there; read a file that nobody writes with ?immutable=1"
                     ) from None
                 raise explain(self.library, error, self.path) from error
             raise

@@ -115,8 +115,7 @@ def damaged(what: str) -> BadStore:
 def _foreign(path: str, what: str) -> BadStore:
     return BadStore(
         f"{path} is not as datasync makes a store: {what}; drop what is foreign on its tables, or "
-        "put a backup in its"
-        " place with: datasync restore FILE URL"
+        "put a backup in its place with: datasync restore FILE URL"
     )
 
 

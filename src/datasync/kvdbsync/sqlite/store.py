@@ -62,14 +62,13 @@ _LIMIT = 1 << 62
 """What no store ever counts up to."""
 _CHANGE_BYTES = 200
 _BEHIND = (
-    "SELECT revision, nonce, NULL FROM log WHERE revision = ? UNION ALL"
-    " SELECT revision, nonce, changes FROM log WHERE revision > ? LIMIT ?"
+    "SELECT revision, nonce, NULL FROM log WHERE revision = ? UNION ALL SELECT revision, nonce, "
+    "changes FROM log WHERE revision > ? LIMIT ?"
 )
 """In the order of the table; those who read it check that."""
 _PRUNE = (
     "DELETE FROM log WHERE revision <= (SELECT max(revision) FROM (SELECT revision, total FROM log "
-    "ORDER BY revision"
-    " LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
+    "ORDER BY revision LIMIT ?) WHERE revision <= ? OR total <= ?) AND revision < ?"
 )
 
 Changes = Sequence[tuple[Annotated[str, msgspec.Meta(min_length=1)], bytes | None]]

@@ -145,8 +145,7 @@ class KafkaSource(SharedSource):
                 policy = ",".join(sorted(settings.policy))
                 self._warn(
                     f"{self.name} has cleanup.policy={policy}: Kafka forgets values after the "
-                    "topic's retention, then"
-                    " snapshots lack them; set cleanup.policy=compact"
+                    "topic's retention, then snapshots lack them; set cleanup.policy=compact"
                 )
             return await KafkaSession.start(
                 cluster, settings, scopes, resume, added, self._report, self._member

@@ -312,8 +312,7 @@ def too_large(key: bytes) -> ValueTooLarge:
     """The error for the value of that key."""
     return ValueTooLarge(
         f"the value of {key.decode()!r} is larger than the topic takes; raise its "
-        "max.message.bytes,"
-        " or store less under one key"
+        "max.message.bytes, or store less under one key"
     )
 
 

@@ -117,8 +117,7 @@ def _explain(
     )
     screen.line(
         f"again: python -m datasync.testing.chaos {scheme}:// --seed {seed} --round {number} "
-        "--minutes 0"
-        " (the same schedule; the timing is the machine's)"
+        "--minutes 0 (the same schedule; the timing is the machine's)"
     )
 
 

@@ -104,8 +104,7 @@ def _fresh(trace: t.Trace, acknowledged: Sequence[Acknowledged]) -> Iterator[str
         if before and event.revision < max(before):
             yield (
                 f"{record.watch} was registered when revision {max(before)} was acknowledged, and "
-                "begins with"
-                f" {event.revision}"
+                f"begins with {event.revision}"
             )
 
 

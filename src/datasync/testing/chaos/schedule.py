@@ -26,8 +26,8 @@ WATCHES = {
 
 class Step(NamedTuple):
     """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application",
-    "agents")
-    `what` begins, and takes some `seconds`. `seed` draws what is left open."""
+    "agents") `what` begins, and takes some `seconds`. `seed` draws what is left open.
+    """
 
     at: float
     kind: str

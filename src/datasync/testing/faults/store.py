@@ -288,9 +288,9 @@ class FaultyStore:
     # -- the faults --------------------------------------------------------------------------------
 
     def disconnect(self, error: BaseException | None = None, *, after: int = 0) -> None:
-        """Break all sessions with `error` (a `Disconnected`), each behind `after` more
-        frames; what it had not handed over is lost with it. With `after`, the next
-        session where none is open."""
+        """Break all sessions with `error` (a `Disconnected`), each behind `after` more frames; what
+        it had not handed over is lost with it. With `after`, the next session where none is open.
+        """
         error = error or Disconnected(f"{self.name}: connection reset")
         if after and not self._sessions:
             self._cut_next = (after, error)

@@ -67,8 +67,8 @@ _SCHEMA = [
     "PRAGMA application_id = 7",
     "PRAGMA journal_mode = DELETE",
     (
-        "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET sql = 'CREATE TABLE kv(key, value)'"
-        " WHERE name = '{table}'"
+        "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET sql = 'CREATE TABLE kv(key, "
+        "value)' WHERE name = '{table}'"
     ),
     "PRAGMA writable_schema = ON;; UPDATE sqlite_schema SET rootpage = 3 WHERE name = '{table}'",
 ]
