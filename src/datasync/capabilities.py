@@ -24,7 +24,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     transactions: several writes can be done together, all or nothing.
     reply: the verdict of the watches behind the source reaches the publisher.
     max_operations: operations per transaction, unless the server is configured otherwise; None
-    where there is no limit.
+        where there is no limit.
     durable: what was acknowledged survives the end of the process.
     writable: it takes writes at all.
     """

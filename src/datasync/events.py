@@ -192,7 +192,7 @@ class BaseEvent(msgspec.Struct, Generic[T], kw_only=True, eq=False):
     source: the name of the source that it belongs to.
     attempt: 1 at the first delivery, one more at each retry.
     undecodable: keys that this event leaves out because their values do not decode; they are not
-    missing.
+        missing.
     """
 
     revision: int
@@ -207,7 +207,7 @@ class BaseEvent(msgspec.Struct, Generic[T], kw_only=True, eq=False):
         """Report the outcome of the event. Safe to call from any thread.
 
         error: why it was refused (`Refused`), is to be retried (`Retry`) or failed (any other);
-        None (the default) if it was accepted.
+            None (the default) if it was accepted.
         """
         if self._report is not None:
             self._report(self, error)

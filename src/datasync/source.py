@@ -64,7 +64,7 @@ class Held(msgspec.Struct, frozen=True):
     rows: all that was read. Lists of one state may share them.
     start: the index of the first row of the next page.
     size: roughly the bytes that the rows hold, for servers, which keep tokens for clients that may
-    never come back.
+        never come back.
     """
 
     rows: Sequence[Any]
@@ -90,7 +90,7 @@ class Put(msgspec.Struct, frozen=True, gc=False):
     raw: the bytes of the value.
     ttl: seconds after which the key is deleted; None to keep it.
     content_type: what the bytes are, for sources that store this; None where the application gave
-    bytes.
+        bytes.
     """
 
     key: str
@@ -130,7 +130,7 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     revision: that of the commit; None where the source has none.
     existed: for each Delete, in order, whether it found something.
     result: the verdict of the watches behind the source, or its future; None unless `reply` was
-    asked of a source that has it.
+        asked of a source that has it.
     by_key: where each key is ordered for itself, the revision of each of several that were written.
     """
 
@@ -317,13 +317,13 @@ class Source(abc.ABC):
         anybody before.
 
         scopes: what to follow: prefixes ("" or ending in a slash) and single keys. Nothing outside
-        of them (see `Scopes`) may be in a frame.
+            of them (see `Scopes`) may be in a frame.
         resume: the position to continue behind, one that a frame of another session carried, which
-        may have gone on since. None (the default) to begin with a snapshot of all scopes; always
-        None for sources without `resume` in their capabilities.
+            may have gone on since. None (the default) to begin with a snapshot of all scopes;
+            always None for sources without `resume` in their capabilities.
         added: with `resume`, scopes that are new: they come as a snapshot in its place of the order
-        (default: none). They may contain scopes that are not new, whose commits are shown before
-        it all the same.
+            (default: none). They may contain scopes that are not new, whose commits are shown
+            before it all the same.
 
         Raises `Disconnected` (the engine tries again), `HistoryLost` (it asks again without
         `resume`), `Unauthorized`, `BadStore`.
@@ -335,7 +335,7 @@ class Source(abc.ABC):
 
         operations: no two name the same key, except for a Check beside a Put or Delete.
         reply: have the result carry the verdict of the watches behind the source (default: no).
-        Only where the capabilities have it.
+            Only where the capabilities have it.
 
         Raises `Conflict`, `Disconnected` (surely not done), `OutcomeUnknown` (perhaps done),
         `UnsupportedOption`, `Unauthorized`.

@@ -72,7 +72,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     since: when it came to that state, in seconds since the epoch; 0 before the start.
     revision: the newest one taken over; 0 where the source has none.
     error: the last error; while connected, what is wrong with a part of the source, as a file that
-    does not parse; None if nothing is.
+        does not parse; None if nothing is.
     reconnects: successful reconnects.
     """
 

@@ -29,8 +29,8 @@ async def follow(
 ) -> int:
     """Ask every second, until cancelled; an agent that does not answer any more is asked again.
 
-    ask: for the status. What it raises at the first time ends it, and so does what is not that
-    nobody answers.
+    ask: for the status. Whatever it raises the first time ends this; later only what is not about
+        an agent that does not answer.
     show: prints the picture.
     """
     now = await ask()

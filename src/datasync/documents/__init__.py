@@ -48,7 +48,7 @@ def entries(format: str, name: str, data: bytes, flatten: str | None = None) -> 
 
     name: how errors call it.
     flatten: what joins the names that lead to a leaf, which then is an entry of its own; None (the
-    default) for an entry a name at the top.
+        default) for an entry a name at the top.
 
     Raises `BadFile`, and `MissingExtra` where a package is missing that reads the format.
     """

@@ -98,8 +98,9 @@ _DECODER = json.JSONDecoder(
 def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
     """The entries of a JSON file that is one mapping of keys to values.
 
-    flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
-    `BadFile`.
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own.
+
+    Raises `BadFile`.
     """
     text = document(name, data)
     if (others := exported(name, text.encode())) is not None:

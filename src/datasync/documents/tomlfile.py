@@ -39,8 +39,9 @@ class _Float(str):
 def toml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
     """The entries of a TOML file, whose keys and tables at the top are keys.
 
-    flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
-    `BadFile`.
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own.
+
+    Raises `BadFile`.
     """
     text = document(name, data)
     for key, value in _table(name, text).items():

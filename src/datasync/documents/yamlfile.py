@@ -103,8 +103,9 @@ class _Wrong(Exception):
 def yaml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[Entry]:
     """The entries of a YAML file whose documents are mappings of keys to values.
 
-    flatten: what joins the names that lead to a leaf, which then is an entry of its own. Raises
-    `BadFile`.
+    flatten: what joins the names that lead to a leaf, which then is an entry of its own.
+
+    Raises `BadFile`.
     """
     for start, composer in _documents(name, data):
         with _places(name):

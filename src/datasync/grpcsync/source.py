@@ -167,7 +167,7 @@ class GrpcSource(_Remote):
     to it. Otherwise such a client.
 
     empty: the agent begins with nothing; else with the first RESYNC that a client sends. What a
-    client can do is what the server tells: a store that is served has no verdicts.
+        client can do is what the server tells: a store that is served has no verdicts.
     """
 
     capabilities = Inbox.capabilities

@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     verdict_time: for a verdict, unless the client asks for less.
     stalled: for a client to take the next 64 KiB of what it is sent; it is cut off then.
     unsent: whole answers that are larger than that, together, until their clients have taken them;
-    beyond, the client that has taken nothing for longest is cut off.
+        beyond, the client that has taken nothing for longest is cut off.
     cursor: for a client that is to come back for the next page.
     """
 

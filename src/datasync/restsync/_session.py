@@ -105,7 +105,7 @@ class HttpSession(Session):
     most: bytes that one event may have.
     ping: has the server send a sign of life on a stream.
     catch_up: tells where the stream has to be to have all that the server's source has
-    acknowledged; None where there is nothing.
+        acknowledged; None where there is nothing.
     """
 
     def __init__(

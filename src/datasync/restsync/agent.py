@@ -45,7 +45,7 @@ class RestSource(Source):
     """What HTTP clients have pushed.
 
     access: where to listen, and who may come. Without it nothing listens: mount `app` in an
-    application of your own, which then says who may come.
+        application of your own, which then says who may come.
     empty: begin ready and empty, instead of waiting for the first whole state.
     """
 

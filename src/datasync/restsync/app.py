@@ -66,10 +66,10 @@ class RestApp:
     hub: started and ended by its owner.
     status: of the DataSync whose watches are shown.
     panels: those of the application, by name; None where it cannot have any.
-    admits: judges the bearer token of a request (None where there is none);
-    without it, everybody is let in.
+    admits: judges the bearer token of a request (None where there is none); without it, everybody
+        is let in.
     local: answer only what is addressed to an IP address or to localhost, so that no page of a
-    foreign site reaches it under a name of its own.
+        foreign site reaches it under a name of its own.
     wake: called before each answer, for a hub that is started by the first request.
     """
 

@@ -192,8 +192,8 @@ def _discard_output() -> None:
 class LogLines(logging.Handler):
     """Log records as lines of the command; tracebacks only with `debug`.
 
-    follows: the command goes on when its source is lost, so that this is worth a
-    line. Another fails, and says why.
+    follows: the command goes on when its source is lost, so that this is worth a line. Another
+        fails, and says why.
     """
 
     def __init__(self, debug: bool) -> None:

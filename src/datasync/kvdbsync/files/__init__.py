@@ -69,7 +69,7 @@ class FilesSource(SharedSource):
     path: where it is.
     at: what stands before all keys (default: nothing).
     flatten: what joins the names that lead to a leaf, which then is a key of its own; None (the
-    default) for a key for each name at the top.
+        default) for a key for each name at the top.
     settle: seconds for which a file has to look the same before it is read (default: 0.2).
     poll: seconds between two looks; None (the default) to have the system tell of changes.
     name: how messages and `status()` call it (default: a URL of the path).

@@ -125,8 +125,10 @@ def groups(
     """The committed records from offset `start` on, up to the first batch at or behind `stop`.
 
     aborted: producers, each with the first offset of a transaction that it aborted.
-    most: bytes of a batch, unpacked. Raises `Disconnected` for a wrong checksum, `AnswerTooLarge`,
-    `BadStore` for what cannot be unpacked.
+    most: bytes of a batch, unpacked.
+
+    Raises `Disconnected` for a wrong checksum, `AnswerTooLarge`, `BadStore` for what cannot be
+    unpacked.
     """
     left = sorted(aborted, key=lambda pair: pair[1], reverse=True)
     dropped: set[int] = set()

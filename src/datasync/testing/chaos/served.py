@@ -62,8 +62,9 @@ class ServedFile(Proxied):
     """An SQLite file, and the servers between it and its watchers: the first of them serves it, the
     last one stands behind the proxy. Its log is that of the file.
 
-    scheme: that of `url`. disk: where the file lies. tls: the options of `url` for TLS, if it
-    speaks that.
+    scheme: that of `url`.
+    disk: where the file lies.
+    tls: the options of `url` for TLS, if it speaks that.
     """
 
     def __init__(

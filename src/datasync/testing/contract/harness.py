@@ -57,8 +57,9 @@ class Store:
     dies, while they are waited for.
 
     odd_keys: keys that the store can hold, yet the API cannot name, some of them under "a/": no
-    text, or empty. put_raw / has_raw: as another program does it, store a value under any bytes,
-    and tell whether there is one.
+        text, or empty.
+    put_raw, has_raw: as another program does it, store a value under any bytes, and tell whether
+        there is one.
     """
 
     url: str | Source

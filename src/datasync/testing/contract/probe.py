@@ -28,6 +28,7 @@ class Probe:
 
     answers: what to do with the next events, one after another; afterwards all are accepted.
     ordered: whether the revisions of all its keys count in one order.
+
     While `gate` is cleared, it sits on the event that it was given.
     """
 

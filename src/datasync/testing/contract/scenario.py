@@ -39,8 +39,8 @@ def scenario(*hooks: str, writes: bool = False) -> Callable[[Scenario], Callable
     """Make a test of an async method that takes a Store.
 
     hooks: those it needs; a store that lacks one skips it.
-    writes: it is about the writes of a DataSync; where the source takes none,
-    the test asserts that it says so.
+    writes: it is about the writes of a DataSync; where the source takes none, the test asserts that
+        it says so.
     """
 
     def decorate(body: Scenario) -> Callable[[Any], None]:

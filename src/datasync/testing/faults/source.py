@@ -43,12 +43,12 @@ class FaultySource(FaultyStore, Source):
     `delay` (seconds before each frame) says otherwise; waits are on the clock of the loop,
     so on a `SimLoop` they take no time.
 
-    chunk: how many items are in one SnapshotChunk; a snapshot is read chunk by
-    chunk, and commits may come between.
+    chunk: how many items are in one SnapshotChunk; a snapshot is read chunk by chunk, and commits
+        may come between.
     batch: how many frames at most a session yields at once.
     partitions: with order="key", how many groups of keys go their own pace.
-    push: sessions push their frames, as in-process sources may; `delay` and
-    `hang` then do not hold frames back.
+    push: sessions push their frames, as in-process sources may; `delay` and `hang` then do not hold
+        frames back.
     bookmarks: a commit that lies outside the scopes of a session shows there as a bookmark.
     """
 
