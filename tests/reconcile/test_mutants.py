@@ -173,6 +173,12 @@ MISTAKES = [
         "elif False:",
     ),
     Mistake(
+        "a part stands on what it is a part of only once it is known for certain",
+        "goals.py",
+        "elif node.family is not None and node.family.parents:",
+        "elif node.family is not None and node.family.parents and is_known(node):",
+    ),
+    Mistake(
         "what is left alone holds up what is ours",
         "discovery.py",
         "self._stand(node, ())  # it is left alone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -813,3 +813,41 @@ def test_a_part_of_what_failed_for_good_meets_the_needs_that_it_meets_as_it_is()
 
     plan.put("if", Value(2, parts=(("if/x", value(1)),)))
     assert carry_out(plan) == ["delete route", "update if", "update if/x"]
+
+
+def with_parts_read_first(there: Value) -> tuple[Planner, Operation, Callable[[], None]]:
+    """A part is taken down, for nobody knew yet of what it is one. Returns what reads that."""
+    wholes, parts = Things("wholes"), Things("parts")
+    plan = Planner(lambda key: parts if "/" in key else wholes, lambda attempt: float(attempt))
+    for kind in (wholes, parts):
+        plan.unread(kind, "not yet")
+    reading = plan.begin_reading()
+    plan.read(reading, {parts: {"if/x": Seen(value(), 2)}}, last=False)
+    plan.still_unread(wholes, "no answer")
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.DELETE, "if/x")
+    return plan, op, lambda: plan.read(reading, {wholes: {"if": Seen(there, 1)}})
+
+
+def test_a_part_goes_first_where_it_was_not_known_to_be_one_as_its_delete_failed() -> None:
+    plan, op, read_whole = with_parts_read_first(Value(0, parts=(("if/x", value()),)))
+    plan.failed(op, "busy", 0.0)
+    (op,) = plan.start()
+    assert (op.verb, op.key) == (Verb.RETRIEVE, "if/x")
+    plan.put("if", Value(1, bad=True))
+    read_whole()  # the last valid value is the one that was found, with the part
+    plan.put("if", Value(2))
+    assert plan.start() == []
+    plan.retrieved(op, Seen(value(), 2))
+    plan.due(1.0)
+    assert carry_out(plan) == ["delete if/x", "update if"]
+
+
+def test_nothing_changes_beside_what_has_turned_out_to_be_a_part_of_it() -> None:
+    before, after = (Value(number, parts=(("if/x", value()),)) for number in (0, 1))
+    plan, op, read_whole = with_parts_read_first(before)
+    plan.put("if", after)
+    read_whole()
+    assert plan.start() == []
+    plan.done(op)
+    assert carry_out(plan) == ["update if", "create if/x"]

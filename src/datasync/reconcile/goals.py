@@ -19,7 +19,7 @@ from datasync.reconcile.graph import Graph
 from datasync.reconcile.operations import Problem
 from datasync.reconcile.outlook import Outlook
 from datasync.reconcile.rules import Rules
-from datasync.reconcile.slots import ABSENT, Change, Choice, Family, Node, Slot
+from datasync.reconcile.slots import ABSENT, Change, Choice, Family, Node, Operation, Slot
 from datasync.reconcile.told import check_needs, check_parts, text_of
 
 __all__ = ["Goals"]
@@ -165,9 +165,7 @@ class Goals:
             node.change = Change.NONE
         else:
             node.change = self._difference(node)
-        if not is_known(node):
-            return  # it may stand on more than that
-        if node.change is Change.NONE:
+        if node.change is Change.NONE and is_known(node):
             self._stand(node, node.needs)
         elif node.family is not None and node.family.parents:
             # one that is not there yet must not come beside a part that it does not have
@@ -178,6 +176,8 @@ class Goals:
         if leans is not node.leans:
             self._retain(node)
             self.graph.rewire(node, node.needs, leans)
+            if node.op is not None:
+                _occupy(node.op, leans)
 
     def _difference(self, node: Node) -> Change:
         kind = node.kind
@@ -255,3 +255,11 @@ class Goals:
         self._hopeless.discard(node)
         self._stop_leaving(node)
         self._stand(node, ())
+
+
+def _occupy(op: Operation, slots: tuple[Slot, ...]) -> None:
+    """These must not change, either, while it runs: it has turned out what its object stands on."""
+    for slot in slots:
+        if slot not in op.slots:
+            slot.busy += 1
+    op.slots = tuple(dict.fromkeys((*op.slots, *slots)))

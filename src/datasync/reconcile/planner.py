@@ -348,13 +348,13 @@ class Planner(Discovery):
             self._number, verb, node.key, kind, node.have, new, node.goal, node.handle,
             node, node.needs, node.leans, slots,
         )  # fmt: skip
-        node.op = self.running[op.number] = op
         self._outdate(node)
         self._count[kind] = self._count.get(kind, 0) + 1
         if verb in (Verb.CREATE, Verb.UPDATE):
             self._stand(node, node.needs if verb is Verb.CREATE else slots)
         for slot in slots:
             slot.busy += 1
+        node.op = self.running[op.number] = op
         self._look(node)
         return op
 

@@ -59,6 +59,8 @@ ONCE_BAD = (
     Game(922218, 150, more=False, worse=True),
     # it was to go, and held up by what is to be made again when it changes
     Game(927504, 150, more=False, worse=True),
+    # a part, read before what it is one of, was to go, and nobody knew what was left of it
+    Game(942148, 150, worse=True),
 )
 """Games that ended badly before the planner was mended."""
 
