@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -25,7 +27,10 @@ from datasync.kvdbsync import memory
 from datasync.kvdbsync.memory import MemorySource
 from datasync.source import (
     Commit,
+    Delete,
     Frame,
+    Item,
+    Operation,
     PushSession,
     Put,
     Session,
@@ -290,6 +295,77 @@ def test_keys_are_sorted_while_others_have_their_turns() -> None:
             item[0] for frame in due if isinstance(frame, SnapshotChunk) for item in frame.items
         ]
         assert names == sorted(source._items)
+        await session.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_snapshot_shows_nothing_of_what_is_written_meanwhile(seed: int) -> None:
+    """G4: neither new values nor deletes, whether their keys have been shown yet or not."""
+    rng = random.Random(seed)
+
+    def operation() -> Operation:
+        key = f"k/{rng.randrange(4 * memory._STEP):06}"  # some of them are there, some are not
+        return Delete(key) if rng.random() < 0.5 else Put(key, b"new")
+
+    async def main() -> None:
+        source = await filled(3 * memory._STEP)
+        there = [(key, *item) for key, item in sorted(source._items.items())]
+        session = await source.open([""])
+        await source.commit([Put("k/000000", b"new"), Delete("k/000001")])
+        shown = list[Item]()
+        assert isinstance(session, PushSession)
+        session.attach(lambda frames: None)
+
+        frames = aiter(session)
+        while not shown or shown[-1] != there[-1]:
+            (frame,) = await anext(frames)
+            if isinstance(frame, SnapshotChunk):
+                shown += frame.items
+            for _ in range(500):
+                await source.commit([operation()])
+            if rng.random() < 0.3:
+                await source.commit([Delete(f"k/00{rng.randrange(10)}", prefix=True)])
+
+        assert shown == there
+        assert isinstance((await anext(frames))[0], SnapshotEnd)
+        behind = asyncio.ensure_future(anext(frames, None))
+        await session.caught_up()
+        assert not source._snapshots  # it is done with, though the session goes on
+        await session.aclose()
+        assert await behind is None
+
+    asyncio.run(main())
+
+
+def test_a_long_snapshot_is_not_a_copy() -> None:
+    """To copy a million keys in one go would hold the loop. What is kept is the list of the keys,
+    and what is written before it has been shown."""
+
+    async def main() -> None:
+        source = await filled(20 * memory._STEP)
+        await (await source.open(["k/"])).aclose()  # the keys are in order from now on
+
+        tracemalloc.start()
+        session = await source.open(["k/"])
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert held < 12 * 20 * memory._STEP
+
+        assert isinstance(session, PushSession)
+        session.attach(lambda frames: None)
+        frames = aiter(session)
+        for _ in range(2):
+            await anext(frames)
+        (snapshot,) = (reference() for reference in source._snapshots)
+        assert snapshot is not None
+        written = (0, memory._STEP, memory._STEP)  # the first of them has been shown
+        for number in written:
+            await source.commit([Put(f"k/{number:06}", b"new")])
+        assert [*snapshot._kept] == [f"k/{memory._STEP:06}"]
+        await anext(frames)
+        assert not snapshot._kept
         await session.aclose()
 
     asyncio.run(main())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
+from datasync import ordered
 from datasync.ordered import OrderedKeys
 
 LETTERS = ["a", "b", "/", "0", "\ud7ff", "\ue000", "\U0010ffff"]
@@ -100,6 +102,20 @@ def test_they_are_brought_in_order_step_by_step(arranged: str) -> None:
     assert order.touched == ["a/000500", "a/099999", "b"]  # it was not sorted in one go
     assert order.under("", keys) == sorted(keys)
     assert not [*order.sort_in_steps(keys)]
+
+
+def test_no_step_is_as_long_as_all_keys_are() -> None:
+    """Nor does any let go of them all: a step takes, and frees, so many keys and no more."""
+    names = [f"a/{number:06}" for number in range(100_000)]
+    random.Random(1).shuffle(names)
+    lengths = list[int]()
+    for part in ordered._sorted_in_steps(names):
+        lengths.append(len(names))
+        assert len(part) < 2 * ordered._STEP
+    assert lengths[0] == 100_000  # their list alone is a step
+    steps = (before - after for before, after in pairwise(lengths))
+    assert max(steps) == ordered._STEP
+    assert lengths[-1] == 0
 
 
 def test_who_cannot_wait_for_the_steps_has_the_order_at_once() -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from datasync.capabilities import Capabilities
 from datasync.errors import BadUrl, Conflict, HistoryLost, WrongLoop
@@ -95,6 +95,8 @@ class MemorySource(Source):
         self._items: dict[str, tuple[bytes, int]] = {}
         self._order = OrderedKeys()
         self._listings: WeakValueDictionary[str, _Listing] = WeakValueDictionary()
+        self._snapshots: list[ref[Snapshot]] = []
+        """Those that somebody may read."""
         self._revision = 0
         # what each of the last revisions changed, in two parts: when the newer one is full it
         # replaces the older one
@@ -165,6 +167,8 @@ class MemorySource(Source):
                 key, raw = operation.key, operation.raw
                 if key not in items and self._order.touched is not None:
                     self._order.touched.append(key)
+                if self._snapshots:
+                    self._keep(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
                 size += len(raw)
@@ -241,10 +245,16 @@ class MemorySource(Source):
         keys = found[0] if len(found) == 1 else [*chain.from_iterable(found)]
         position = (self._history, self._revision)
         end = SnapshotEnd(position, self._revision, self._history, reply, same_history)
-        # of a dict that is copied as a whole, a look at each key would take many times as long
-        most = 2 * len(keys) > len(items)
-        shown = items.copy() if most else {key: items[key] for key in keys}
-        return Snapshot(scopes, keys, shown, end)
+        snapshot = Snapshot(scopes, keys, items, end)
+        self._snapshots.append(ref(snapshot, self._snapshots.remove))
+        return snapshot
+
+    def _keep(self, key: str) -> None:
+        """Before it is written: what there is of it belongs to the snapshots on their way."""
+        for reference in [*self._snapshots]:
+            snapshot = reference()
+            if snapshot is not None:
+                snapshot.keep(key)
 
     def _delete(self, operation: Delete, changes: list[tuple[str, bytes | None]]) -> bool:
         if operation.prefix:
@@ -254,6 +264,8 @@ class MemorySource(Source):
         if self._order.touched is not None:
             self._order.touched += keys
         for key in keys:
+            if self._snapshots:
+                self._keep(key)
             del self._items[key]
             changes.append((key, None))
             self._expire_in(key, None)
@@ -356,7 +368,8 @@ def result_of(tally: Tally) -> asyncio.Future[Result]:
 class Snapshot:
     """What there was at one revision, as frames, in steps that hold up nobody for long.
 
-    It has a dict of its own: of what is written meanwhile it shows nothing (G4).
+    It reads what the store holds, step by step, for a copy of it all would hold up everybody. Of
+    what is written meanwhile it shows nothing (G4): that is kept for it as it was.
     """
 
     def __init__(
@@ -370,7 +383,15 @@ class Snapshot:
         self._keys = keys
         self._items = items
         self._end = end
+        self._shown = ""  # the last key, for they come in order
+        self._kept: dict[str, tuple[bytes, int]] = {}
         self.is_long = len(keys) > _STEP
+
+    def keep(self, key: str) -> None:
+        """It is about to be written: keep what it was at the revision, if it is yet to be shown."""
+        item = self._items.get(key)
+        if key > self._shown and item is not None and item[1] <= self._end.revision:
+            self._kept[key] = item
 
     @property
     def frames(self) -> list[Frame]:
@@ -379,9 +400,15 @@ class Snapshot:
 
     def __iter__(self) -> Iterator[Sequence[Frame]]:
         yield (SnapshotBegin(list(self._scopes)),)
+        items, kept = self._items, self._kept
         for start in range(0, len(self._keys), _STEP):
             keys = self._keys[start : start + _STEP]
-            yield (SnapshotChunk([(key, *self._items[key]) for key in keys]),)
+            self._shown = keys[-1]
+            yield (
+                SnapshotChunk(
+                    [(key, *(kept.pop(key) if key in kept else items[key])) for key in keys]
+                ),
+            )
         yield (self._end,)
 
 
@@ -479,6 +506,7 @@ class MemorySession(PushSession):
                 await asyncio.sleep(0)
                 if self._closed:
                     return
+            del snapshot  # from now on nothing need be kept for it
             self._bring()
 
     async def caught_up(self) -> None:
