@@ -7,14 +7,15 @@ import functools
 import pickle
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+import unittest.mock
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
-import datasync
-from datasync import Backoff, ChangeEvent, DataSync, ResyncEvent, Retry
+import datasync.blocking
+from datasync import Backoff, ChangeEvent, DataSync, ResyncEvent, Retry, UsageError
 from datasync.testing import FaultySource, run_simulated
 from datasync.testing.contract import eventually
 
@@ -266,6 +267,77 @@ def test_a_decorator_without_parentheses_says_what_is_missing() -> None:
     with pytest.raises(datasync.UsageError, match=r"write @sync\.watcher\('config/'\)"):
         sync.watcher(part)  # type: ignore[call-overload]
     assert not sync.watches
+
+
+def _no_argument() -> None: ...
+def _two(event: Any, other: Any) -> None: ...
+def _keyword(event: Any, *, other: Any) -> None: ...
+def _generator(event: Any) -> Iterator[None]:
+    yield
+
+
+async def _async_generator(event: Any) -> AsyncIterator[None]:
+    yield
+
+
+class _Plain: ...
+
+
+class _Generating:
+    def __call__(self, event: Any) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("handler", "wrong"),
+    [
+        (3, "a handler is a function that takes an event, not int"),
+        (_no_argument, "'_no_argument' must take one argument, the event: too many positional"),
+        (_two, "must take one argument, the event: missing a required argument: 'other'"),
+        (_keyword, "must take one argument, the event: missing a required"),
+        (functools.partial(_two, 1, 2), "must take one argument, the event: too many positional"),
+        (_Plain, "the handler '_Plain' must take one argument, the event: too many positional"),
+        (_generator, "the handler '_generator' is a generator, .* leave out the yield"),
+        (functools.partial(_generator), "is a generator"),
+        (_async_generator, "is a generator"),
+        (_Generating(), "is a generator"),
+    ],
+)  # fmt: skip
+def test_what_could_never_handle_an_event_is_no_handler(handler: Any, wrong: str) -> None:
+    sync = DataSync("memory://")
+    with pytest.raises(UsageError, match=wrong):
+        sync.watcher("a/")(handler)
+    assert not sync.watches
+
+    blocking = datasync.blocking.DataSync("memory://")
+    with pytest.raises(UsageError, match=wrong):
+        blocking.watcher("a/")(handler)
+
+
+def _wrapped(event: Any) -> None:
+    _two(event, 1)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        functools.partial(_two, 1),
+        functools.partial(_two, other=1),
+        functools.wraps(_two)(_wrapped),
+        functools.wraps(_generator)(lambda event: list(_generator(event))),
+        lambda *events: None,
+        unittest.mock.Mock(),
+        unittest.mock.AsyncMock(),
+        [].append,
+        print,
+        {}.update,  # of which Python knows no signature
+        Object(),
+    ],
+)
+def test_whatever_takes_an_event_may_be_a_handler(handler: Any) -> None:
+    sync = DataSync("memory://")
+    sync.watcher("a/", name="a")(handler)
+    assert list(sync.watches) == ["a"]
 
 
 def test_an_event_that_comes_again_for_a_bad_value_is_as_it_was_stored() -> None:

@@ -344,6 +344,9 @@ class DataSync:
 
         The name is that of the function unless given. A plain function runs in a thread of its own.
         For the rest, see `watch`.
+
+        Raises `UsageError` for what cannot handle an event: it takes one argument, the event, and
+        is not a generator; and what `watch` raises.
         """
         options = WatchOptions(
             keys=keys,

@@ -318,11 +318,40 @@ class StreamRunner(Runner):
 def runner_for(
     sub: Subscriber, desk: Desk, handler: Callable[[Any], Awaitable[None] | None] | None
 ) -> Runner:
-    """The runner of a watch: of its handler, or where it has none of a stream."""
+    """The runner of a watch: of its handler, or where it has none of a stream. Raises `UsageError`
+    for a handler that could not be called."""
     if handler is None:
         return StreamRunner(sub, desk)
+    _check(handler, sub.name)
     kind: Callable[..., Runner] = AsyncRunner if is_async(handler) else ThreadRunner
     return kind(sub, desk, handler)
+
+
+def _check(handler: Callable[..., Any], name: str) -> None:
+    """G7: what can only fail, or would do nothing and be told as accepted, is refused at once."""
+    if not callable(handler):
+        raise UsageError(
+            f"a handler is a function that takes an event, not {type(handler).__name__}"
+        )
+
+    called = handler, type(handler).__call__
+    if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in called):
+        raise UsageError(
+            f"the handler {name!r} is a generator, so calling it would run nothing of it; "
+            "leave out the yield"
+        )
+
+    try:
+        # a wrapper shows what it wraps, which may take more
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except (TypeError, ValueError):  # of some functions in C nothing is known
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise UsageError(
+            f"the handler {name!r} must take one argument, the event: {error}"
+        ) from None
 
 
 def is_async(handler: Callable[..., Any]) -> bool:
