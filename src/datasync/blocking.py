@@ -107,7 +107,7 @@ _WORDS = (
 
 class _Home:
     """Where the calls of one DataSync are made: in the loop, once it needs one. Before that, and
-    behind the end of the loop, plain functions are called at once.
+    after the end of the loop, plain functions are called at once.
     """
 
     def __init__(self, life: Lifetime) -> None:

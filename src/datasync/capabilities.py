@@ -15,10 +15,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     order: "total" (all changes of a watch in revision order) or "key" (each key for itself).
     atomic: the changes of one transaction arrive in one event.
-    snapshot: "exact" (all at one revision) or "fuzzy" (put right by the changes behind it).
+    snapshot: "exact" (all at one revision) or "fuzzy" (put right by the changes after it).
     every_value: False where only the latest value of a key may be seen.
     revisions: writes and values carry a revision.
-    resume: a session can continue behind a position.
+    resume: a session can continue after a position.
     ttl: writes with `ttl=` are supported.
     cas: writes with `if_revision=` are supported.
     transactions: several writes can be done together, all or nothing.

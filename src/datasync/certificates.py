@@ -3,7 +3,7 @@ way out, the same for every transport.
 
 A client finds out at once what it has against the server's certificate. What the server
 has against the client's it may hear too late, or never: with TLS 1.3 a server judges
-its client behind the handshake.
+its client after the handshake.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ async def _handshake_problem(
     except (OSError, TimeoutError, Disconnected):
         return None
     return client_not_accepted(
-        "none was shown" if files.cert is None else "it hangs up behind the handshake"
+        "none was shown" if files.cert is None else "it hangs up after the handshake"
     )
 
 

@@ -222,7 +222,7 @@ class AnswerTooLarge(Disconnected):
     """One answer or event of a server is larger than `max_answer=` of the URL
     allows; its connection was dropped.
 
-    A watch goes on as behind any lost connection; a read did not happen.
+    A watch goes on as after any lost connection; a read did not happen.
     """
 
 
@@ -231,7 +231,7 @@ class Unauthorized(DataSyncError):
 
 
 class HistoryLost(DataSyncError):
-    """The source cannot continue behind the position asked for; a new snapshot is needed.
+    """The source cannot continue after the position asked for; a new snapshot is needed.
 
     `changed` tells a new history (an emptied or restored store) from a mere compaction.
     """

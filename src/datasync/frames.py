@@ -29,7 +29,7 @@ class SnapshotChunk(msgspec.Struct, frozen=True):
 
 
 class SnapshotEnd(msgspec.Struct, frozen=True):
-    """The snapshot is complete, and stands at `revision`; commits behind `position` follow.
+    """The snapshot is complete, and stands at `revision`; commits after `position` follow.
 
     `history` identifies the history where the source knows it: another value than before means a
     new one. `final`: see `Commit`. `same_history`: a session that has followed all along had to

@@ -142,7 +142,7 @@ Skip = Callable[[str], None]
 
 
 def _cut_items(items: Sequence[Item], at: int, skip: Skip) -> Sequence[Item]:
-    """The items that have a name behind the first `at` letters of their keys, by that name."""
+    """The items that have a name after the first `at` letters of their keys, by that name."""
     cut = [
         (key[at:], raw, revision)
         for key, raw, revision in items

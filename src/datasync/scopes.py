@@ -193,7 +193,7 @@ class Scopes:
         """The same set of keys without scopes that lie in others."""
         names: list[str] = []
         prefixes: list[str] = []
-        for name in sorted(self._names):  # what lies in a prefix comes right behind it
+        for name in sorted(self._names):  # what lies in a prefix comes right after it
             if not prefixes or not name.startswith(prefixes[-1]):
                 names.append(name)
                 if is_prefix(name):

@@ -217,9 +217,9 @@ class PushSession(Session):
     """A session in this process: it calls `push` with its frames instead of being iterated.
 
     The frames that are due already are pushed inside `attach`. Handlers may run inside `push`, and
-    may write: frames that come about by that are pushed behind the ones given to it, in every
+    may write: frames that come about by that are pushed after the ones given to it, in every
     session. The iterator yields what would hold up the loop for too long if it were pushed: a
-    snapshot of many keys, step by step, behind which all else is due meanwhile. It ends, or raises,
+    snapshot of many keys, step by step, after which all else is due meanwhile. It ends, or raises,
     when the session does.
     """
 
@@ -231,7 +231,7 @@ class PushSession(Session):
         """Cover `scopes` from now on, of which `added` are new, and push a snapshot
         of those, marked `same_history`.
 
-        It is pushed within the call, or behind what is being brought, or due at `attach`,
+        It is pushed within the call, or after what is being brought, or due at `attach`,
         in its place of the order. A commit that is made next, with `reply` too, finds
         the session covering all of it.
         """
@@ -259,7 +259,7 @@ class Soon:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def call(self, call: Callable[[], None]) -> None:
-        """Call this, behind those that wait already."""
+        """Call this, after those that wait already."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self.waiting.clear()  # the loop that they were to be called in has ended
@@ -318,7 +318,7 @@ class Source(abc.ABC):
 
         scopes: what to follow: prefixes ("" or ending in a slash) and single keys. Nothing outside
             of them (see `Scopes`) may be in a frame.
-        resume: the position to continue behind, one that a frame of another session carried, which
+        resume: the position to continue after, one that a frame of another session carried, which
             may have gone on since. None (the default) to begin with a snapshot of all scopes;
             always None for sources without `resume` in their capabilities.
         added: with `resume`, scopes that are new: they come as a snapshot in its place of the order

@@ -154,7 +154,7 @@ class Url:
         or what follows; or nothing."""
         if "@" in tail:
             return (
-                "an '@' stands behind what was read as the host; write %40 for one that does not "
+                "an '@' stands after what was read as the host; write %40 for one that does not "
                 "end user:password"
             )
         hidden = [shown for host in self.hosts.split(",") if (shown := shown_host(host)) != host]

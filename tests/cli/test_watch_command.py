@@ -150,7 +150,7 @@ def test_wrong_usage(cli: Command) -> None:
     cli("put", URL, "k", "v")
     for says, *words in (
         ("there is no program 'no-such-program' to run", "--", "no-such-program"),
-        ("a program to run is missing behind --", "--"),
+        ("a program to run is missing after --", "--"),
         ("leave out --json", "--json", "--", "cat"),
         ("unrecognized arguments: -x; see", "-x"),  # what follows -- is the program
     ):

@@ -585,7 +585,7 @@ def _others(table: Mapping[Any, Collection[Any]], values: Iterable[Any]) -> list
 def test_progress_takes_no_other_way(before: Progress, after: Progress) -> None:
     sub = Bench().watch()
     sub.progress = before
-    with pytest.raises(AssertionError, match=f"{after} behind {before}"):
+    with pytest.raises(AssertionError, match=f"{after} after {before}"):
         sub.enter(after)
 
 
@@ -597,7 +597,7 @@ def test_skipped_takes_no_other_way(before: Skipped, after: Skipped) -> None:
         sub.skip(after)
         assert sub.skipped is before
     else:
-        with pytest.raises(AssertionError, match=f"{after} behind {before}"):
+        with pytest.raises(AssertionError, match=f"{after} after {before}"):
             sub.skip(after)
 
 
@@ -606,18 +606,18 @@ def test_wait_takes_no_other_way(before: Wait, after: Wait) -> None:
     bench = Bench()
     sub = _busy(bench) if after is Wait.ACK else _following(bench)
     sub.deadline = Deadline(before, 0.0)
-    with pytest.raises(AssertionError, match=f"{after} behind .*{before}"):
+    with pytest.raises(AssertionError, match=f"{after} after .*{before}"):
         sub.wait_for(after, 0.0)
 
 
 def test_a_report_is_waited_for_where_an_event_is_out_and_nothing_else_is() -> None:
     bench = Bench()
     sub = _following(bench)
-    with pytest.raises(AssertionError, match=r"ACK behind None"):
+    with pytest.raises(AssertionError, match=r"ACK after None"):
         sub.wait_for(Wait.ACK, 0.0)
     _commit(bench, sub)
     for wrong in (Wait.RETRY, Wait.READER, Wait.SOURCE):
-        with pytest.raises(AssertionError, match=f"{wrong} behind None"):
+        with pytest.raises(AssertionError, match=f"{wrong} after None"):
             sub.wait_for(wrong, 0.0)
 
 

@@ -125,7 +125,7 @@ def _late(about: str, limit: float) -> Finding:
 
 
 def _failed(about: str, error: DataSyncError) -> Finding:
-    """What an error says, which names the way out behind its last semicolon."""
+    """What an error says, which names the way out after its last semicolon."""
     text, _, advice = str(error).rpartition("; ")
     return Finding(about, Severity.ERROR, text or advice, advice if text else "")
 

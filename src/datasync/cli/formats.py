@@ -223,7 +223,7 @@ def opened(name: str, format: str | None, keys: Keys = _BY_NAME) -> Iterator[Loa
 @contextlib.contextmanager
 def writer(file: BinaryIO, format: str) -> Iterator[Write]:
     """A function that writes one key with its value; what must stand before and
-    behind them all is written too.
+    after them all is written too.
 
     In every format the bytes that `load` reads back are exactly those written here.
     """

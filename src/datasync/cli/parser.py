@@ -104,7 +104,7 @@ def build_parser(
 ) -> tuple[Parser, dict[str, Parser]]:
     """The parser of `datasync`, which prints its help, and that of each command.
 
-    completing: positionals as a Tab is to see them, one after the other, also behind an option.
+    completing: positionals as a Tab is to see them, one after the other, also after an option.
     """
     top = Parser(
         prog="datasync",
@@ -191,7 +191,7 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
 
     if command.runs:
         if "--" in words and not literal:
-            parsers[name].error("a program to run is missing behind --")
+            parsers[name].error("a program to run is missing after --")
         options.command, literal = literal, []
 
     _place(parsers[name], command, options, literal)

@@ -2,7 +2,7 @@
 datasync is meant to be used.
 
 `interfaces` and `routes` each watch their own prefix. A route refers to an interface, so
-`routes` is registered behind `interfaces`: it is resynced after it, and with `after=` it gets
+`routes` is registered after `interfaces`: it is resynced after it, and with `after=` it gets
 its share of each transaction after it.
 """
 

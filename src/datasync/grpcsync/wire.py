@@ -49,7 +49,7 @@ CAPABILITIES = "datasync-capabilities"
 """The metadata in which a server tells its watchers what the source can promise."""
 
 HISTORY, CHANGED = "datasync-history", "changed"
-"""The metadata behind a watch that ended because the source has another
+"""The metadata after a watch that ended because the source has another
 history, and what it says."""
 
 _ERRORS: dict[str, type[DataSyncError]] = {

@@ -325,7 +325,7 @@ class Calls:
         if isinstance(error, aiohttp.ClientResponseError):
             return _Broken(str(foreign(name, _PROTOCOL, "no HTTP")))
         if isinstance(error, ConnectionError | aiohttp.ServerDisconnectedError):
-            # with TLS 1.3 a server learns only behind the handshake who the
+            # with TLS 1.3 a server learns only after the handshake who the
             # client is, and may just hang up
             return _Broken(str(hung_up(name, _PROTOCOL, tls=tls)))
         return _Broken(str(not_connected(_cause(error), name, _PROTOCOL, tls=tls)))

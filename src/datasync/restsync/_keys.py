@@ -176,7 +176,7 @@ class Keys:
         return Page(items, following)
 
     def _come_back(self, name: str, what: object) -> tuple[Sequence[Item], Any]:
-        """What stands behind a cursor. Raises `Problem`."""
+        """What a cursor stands for. Raises `Problem`."""
         cursor = self._cursors.take(name)
         if cursor is None:
             raise Problem(

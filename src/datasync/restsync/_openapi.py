@@ -183,14 +183,14 @@ def _paths(limits: Limits) -> Schema:
                         {"type": "number", "minimum": 0.1, "maximum": 60},
                         "Seconds between beats.",
                     ),
-                    _header("Last-Event-ID", {"type": "string"}, "Continue behind that event."),
+                    _header("Last-Event-ID", {"type": "string"}, "Continue after that event."),
                 ],
                 {
                     "200": _ok(
                         "Events, without an end.",
                         {"text/event-stream": {"schema": {"type": "string"}}},
                     ),
-                    "410": _problem("Nothing can be told behind that event any more."),
+                    "410": _problem("Nothing can be told after that event any more."),
                 },
             ),
         },

@@ -24,7 +24,7 @@ _MALFORMED = re.compile("%(?![0-9a-fA-F]{2})")
 
 
 def path_of(scope: Mapping[str, Any]) -> str | None:
-    """The path behind that of the mount, still percent-encoded; None where it is ambiguous.
+    """The path after that of the mount, still percent-encoded; None where it is ambiguous.
 
     Some servers give a path with that of the mount, some without, and some only decoded.
     """
@@ -47,7 +47,7 @@ def path_of(scope: Mapping[str, Any]) -> str | None:
 
 
 def _behind(sent: str, root: str) -> str:
-    """What stands behind the path of the mount, whose slashes are sent as such."""
+    """What comes after the path of the mount, whose slashes are sent as such."""
     for mount in (root, root.rstrip("/")):
         head = "/".join(sent.split("/")[: mount.count("/") + 1])
         if mount in (head, unquote(head)):
@@ -69,7 +69,7 @@ def key_of(path: str, longest: int) -> str:
 
 
 def below(scope: Mapping[str, Any]) -> bytes:
-    """The path of the request with a slash behind it, told relative to itself, so
+    """The path of the request with a slash after it, told relative to itself, so
     that it leads to no other host."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return b"./" + raw.rpartition(b"/")[2] + b"/"

@@ -196,7 +196,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_bytes >= 0:
-            # what comes behind the body is not a header, though it may have the name of one
+            # what comes after the body is not a header, though it may have the name of one
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -72,7 +72,7 @@ class Cursors:
         return name
 
     def take(self, name: str) -> Cursor | None:
-        """What stands behind a name, which is used once; None where it is forgotten."""
+        """What a name stands for, which is used once; None where it is forgotten."""
         cursor = self._kept.pop(name, None)
         if cursor is None:
             return None

@@ -17,7 +17,7 @@ STREAM = "datasync-stream"
 
 
 class Followed:
-    """The position behind the last frame of a stream that the engine has taken over. name: of the
+    """The position after the last frame of a stream that the engine has taken over. name: of the
     server. told: what it says that its source can; where revisions are in one order, they only
     grow until a snapshot begins."""
 
@@ -58,7 +58,7 @@ class Followed:
         self._move()
 
     async def reach(self, position: str) -> None:
-        """Wait until it is at `position`, or behind it. Raises `Disconnected` when the stream ends,
+        """Wait until it is at `position`, or after it. Raises `Disconnected` when the stream ends,
         or where the position is not understood."""
         if number_of(position) is None:
             raise Disconnected(
@@ -76,7 +76,7 @@ class Followed:
 
 
 def _reached(position: str, wanted: str) -> bool:
-    """Whether `position` is `wanted` or behind it in the same log; see `CommitLog.position`."""
+    """Whether `position` is `wanted` or after it in the same log; see `CommitLog.position`."""
     number, least = number_of(position), number_of(wanted)
     return (
         parts_of(position)[0] == parts_of(wanted)[0]

@@ -212,7 +212,7 @@ class Hub:
         peer: str = "",
         shown: bool = True,
     ) -> Subscription[T]:
-        """Watch `scopes`, from a snapshot on, or behind `resume`, the position of an earlier frame.
+        """Watch `scopes`, from a snapshot on, or after `resume`, the position of an earlier frame.
 
         With `resume`, the `added` scopes come as a snapshot, as `Source.open` has it. peer: who it
         is, as a status names it. shown: whether a status counts it; False for the status page's own

@@ -79,7 +79,7 @@ class _Form(Generic[T]):
         self._encode = encode
         self._begun: tuple[Scopes, T] | None = None
         self._frames: list[T] = []
-        """The chunks that readers have come to, and the end behind the last of them."""
+        """The chunks that readers have come to, and the end after the last of them."""
         self._start = 0
         self._ended = False
 
@@ -90,7 +90,7 @@ class _Form(Generic[T]):
         return self._begun[1]
 
     def frame(self, number: int) -> T | None:
-        """A chunk, or the end; None behind that."""
+        """A chunk, or the end; None after that."""
         if number == len(self._frames):
             if self._ended:
                 return None
@@ -239,7 +239,7 @@ class Images:
             del self._newest[scopes]
 
     def _revoke(self) -> None:
-        """G9: a reader that is too slow begins again, behind those who wait."""
+        """G9: a reader that is too slow begins again, after those who wait."""
         due = asyncio.get_running_loop().time() - _PATIENCE
         for image, scopes in self._held.items():
             if image.since <= due:

@@ -3,7 +3,7 @@ over a source without replies.
 
 A write and the frame that brings it back through the session find each other by a *mark*: the
 revision, or each key where the source has no revisions, or has them by key; then the frame is one
-at the revision of the write, or one behind it. The frame may come back before the write has
+at the revision of the write, or one after it. The frame may come back before the write has
 returned, so commits are remembered while any write is under way, and what a snapshot shows of the
 keys that are being written.
 
@@ -157,7 +157,7 @@ class Confirmations:
         """What has come with another frame than its commit, at `revision` (None:
         without revisions).
 
-        arrived: whether that holds the key, written at this revision or behind it.
+        arrived: whether that holds the key, written at this revision or after it.
         """
         reached: dict[int, None] = {}
         if revision is not None:

@@ -87,7 +87,7 @@ class Confirmer:
         total: Tally,
     ) -> None:
         """The frames that bring a revision: its commit,
-        or else snapshots and bookmarks behind it.
+        or else snapshots and bookmarks after it.
 
         written: the revision of the write, also where it waits for none.
         """
@@ -96,8 +96,8 @@ class Confirmer:
 
         seen = layer.confirmations.seen(revision)
         if seen is not None:
-            # the commit does not show what was not followed then: a snapshot does, before it or
-            # behind
+            # the commit does not show what was not followed then: a snapshot does, before or
+            # after it
             tally, followed = seen
             total.expected += 1
             tally.listen(total.add)
@@ -124,7 +124,7 @@ class Confirmer:
             layer.confirmations.wait_for(revision, rest)
 
     def _confirm_key(self, layer: Layer, write: Write, key: str, least: int, total: Tally) -> None:
-        """The frame that brings a key at revision `least`, or behind it."""
+        """The frame that brings a key at revision `least`, or after it."""
         raw = write.values[key]
         total.expected += 1
         seen = layer.confirmations.seen(key, least)
@@ -214,6 +214,6 @@ class Confirmer:
 
 def _is_written(record: Record | None, raw: bytes | None, least: int) -> bool:
     """Whether a key has been written by now: these bytes (None: deleted) at revision `least`,
-    or behind it.
+    or after it.
     """
     return raw is None if record is None else record.raw == raw and record.revision >= least

@@ -51,7 +51,7 @@ class Core:
         """In the order of registration; those that stand aside too."""
         self.coverage = Coverage(self.layers)
         self.slowest = 0.0
-        """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
+        """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE after it."""
         self.delivery = Delivery(self.mirror, clock, wall, rng, self.coverage)
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
@@ -247,7 +247,7 @@ class Core:
             layer.history_changed |= error.changed
         elif layer.ready:
             layer.fault = layer.fault or "reconnected"
-            # G8: behind an unexpected error nobody knows what has been taken over
+            # G8: after an unexpected error nobody knows what has been taken over
             if self._resync_always or not isinstance(error, DataSyncError):
                 layer.position = None
         self._pump_waiting()  # who needs more than is known does not wait for an optional source

@@ -31,7 +31,7 @@ class Request(msgspec.Struct, gc=False):
 
 
 class Onlooker(Protocol):
-    """Hears of what becomes known, behind the watches, and has no say in it."""
+    """Hears of what becomes known, after the watches, and has no say in it."""
 
     def committed(self, diffs: Sequence[Diff], revision: int) -> None:
         """One commit is known: each key with its records before and after."""

@@ -120,7 +120,7 @@ class Handover:
                 self._behind = []
 
     def frames(self) -> Sequence[Frame]:
-        """What the engine has yet to take over: all of it stands at, or behind,
+        """What the engine has yet to take over: all of it stands at, or after,
         what it has been shown already.
         """
         end, layer = self._end, self._layer

@@ -205,7 +205,7 @@ class Mailbox:
 
     def requeue(self, batch: Batch, *, dirty: bool) -> None:
         """Fold an event that was not accepted (`dirty`), or never delivered,
-        with all that came behind it.
+        with all that came after it.
         """
         self.fold()
         folded = self.folded

@@ -160,14 +160,14 @@ class Outstanding(msgspec.Struct, eq=False):
                 box.dirty[key] = shown.get(key)
 
     def before(self, key: str, now: Record | None) -> Record | None:
-        """The record of a key before this event; `now` is the one before all that came behind."""
+        """The record of a key before this event; `now` is the one before all that came after it."""
         if isinstance(self.event, ResyncEvent):
             return self.base.get(key, now)
         written = (old for at, old, _ in self.batch.diffs if at == key)
         return next(written, now)
 
     def requeue(self, box: Mailbox, *, dirty: bool) -> None:
-        """Put what was not accepted back into the mailbox, folded with all that came behind it.
+        """Put what was not accepted back into the mailbox, folded with all that came after it.
 
         dirty: it was delivered, so that the handler may have applied any part of it.
         """

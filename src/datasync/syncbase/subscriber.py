@@ -320,7 +320,7 @@ class Subscriber:
     def enter(self, progress: Progress) -> None:
         """It has got further, or (NEEDS_RESYNC, see `need_resync`) back."""
         assert progress in _PROGRESS[self.progress], (
-            f"{self.name}: {progress} behind {self.progress}"
+            f"{self.name}: {progress} after {self.progress}"
         )
         self.progress = progress
         self.resync_reason = None
@@ -365,7 +365,7 @@ class Subscriber:
         """From now on nobody waits for it, or (NO) they do again."""
         if skipped is self.skipped:
             return
-        assert skipped in _SKIPPED[self.skipped], f"{self.name}: {skipped} behind {self.skipped}"
+        assert skipped in _SKIPPED[self.skipped], f"{self.name}: {skipped} after {self.skipped}"
         assert skipped is not Skipped.SOURCE or self.progress is Progress.NEEDS_RESYNC
         self.skipped = skipped
         if skipped is not Skipped.NO:
@@ -378,7 +378,7 @@ class Subscriber:
 
     def wait_for(self, wait: Wait, until: float) -> None:
         """From now on that is waited for, until then by the clock."""
-        assert self.may_wait_for(wait), f"{self.name}: {wait} behind {self.deadline}"
+        assert self.may_wait_for(wait), f"{self.name}: {wait} after {self.deadline}"
         assert wait is not Wait.SOURCE or self.progress is Progress.NEEDS_RESYNC
         self.deadline = Deadline(wait, until)
 

@@ -23,7 +23,7 @@ _GAP = 2
 
 @functools.cache
 def codes(colour: str) -> tuple[str, str]:
-    """What a terminal like this one is sent before and behind a text to have it in that colour."""
+    """What a terminal like this one is sent before and after a text to have it in that colour."""
     console = Console(file=sys.stdout)
     with console.capture() as captured:
         console.print(Text("x", style=colour), end="")
@@ -79,7 +79,7 @@ def _style_of(cell: Cell) -> str:
 
 
 class Bar:
-    """A bar with a text behind it, on standard error, until `stop`."""
+    """A bar with a text after it, on standard error, until `stop`."""
 
     def __init__(self) -> None:
         self._progress = Progress(

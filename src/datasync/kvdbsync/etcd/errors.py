@@ -113,7 +113,7 @@ _ANSWERS = (
     _Answer("not capable", BadStore, "finish the update of its members"),
 )
 
-# what a write may have been done behind, with the way out for a call that changes nothing
+# after these a write may have been done; with the way out for a call that changes nothing
 _PERHAPS = {
     "leader changed": "its members elect a leader; try again",
     "request timed out": "check its members (etcdctl endpoint health), their disks and "
@@ -163,7 +163,7 @@ def write_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
     code, text = error.code(), _one_line(error.details())
     if (known := _not_done(error, endpoint, "nothing was written; ")) is not None:
         return known
-    if too_large_to_receive(error):  # it came behind the write
+    if too_large_to_receive(error):  # it came after the write
         return OutcomeUnknown(f"{endpoint}: {text}; read the key to see whether it was written")
     if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in text:
         return RequestTooLarge(f"{endpoint}: {text}")

@@ -57,11 +57,11 @@ class Position(NamedTuple):
             ) from None
 
     def put(self, revision: int, key: str, raw: bytes) -> Position:
-        """The position behind a commit that wrote `key`."""
+        """The position after a commit that wrote `key`."""
         return Position(self.cluster, revision, self.lead, key, revision, zlib.crc32(raw))
 
     def deleted(self, revision: int, keys: Sequence[str]) -> Position:
-        """The position behind a commit that only deleted."""
+        """The position after a commit that only deleted."""
         if self.key in keys:
             return Position(self.cluster, revision, self.lead, "", 0, 0, self.key, revision)
         return Position(
@@ -69,7 +69,7 @@ class Position(NamedTuple):
         )
 
     def reached(self, revision: int) -> Position:
-        """The position behind `revision`, which brought nothing new."""
+        """The position after `revision`, which brought nothing new."""
         return self._replace(revision=revision)
 
 

@@ -34,7 +34,7 @@ def range_of(scope: str) -> Range:
 
 
 def end_of(prefix: bytes) -> bytes:
-    """The first key behind all that start with `prefix`."""
+    """The first key after all that start with `prefix`."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else OPEN_END
 

@@ -197,7 +197,7 @@ class Snapshot:
                 self._changed[key] = (raw, revision)
 
     def frames(self) -> Iterator[list[Frame]]:
-        """All but the end. Called once; `newest` is known behind it."""
+        """All but the end. Called once; `newest` is known after it."""
         frames: list[Frame] = [SnapshotBegin(self._scopes)]
         for items in self._final():
             if items:

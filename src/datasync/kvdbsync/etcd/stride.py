@@ -44,7 +44,7 @@ class Stride(NamedTuple):
         return Range(self.start, bound if within else self.end)
 
     def behind(self, page: pb.RangeResponse, limit: int) -> Stride | None:
-        """What is left behind the page that was asked for, of at most `limit` keys; None for
+        """What is left after the page that was asked for, of at most `limit` keys; None for
         nothing."""
         seen = self.seen + len(page.kvs)
         if page.more:

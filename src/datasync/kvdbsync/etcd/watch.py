@@ -85,11 +85,11 @@ class Watch:
 
     @property
     def passed(self) -> int:
-        """Up to here nothing is missing."""
+        """Nothing is missing up to this revision."""
         return min((part.passed for part in self._parts), default=self._idle)
 
     async def begin(self, revision: int | None) -> None:
-        """Start behind `revision`, or now where None, and hear that the server accepted it.
+        """Start after `revision`, or now where None, and hear that the server accepted it.
 
         Raises `Unauthorized`, which names the scope, `Disconnected`, `HistoryLost`.
         """
@@ -212,7 +212,7 @@ class Watch:
                 response = await self._in_time(self._read())
                 if response.canceled and "permission denied" in response.cancel_reason:
                     raise self._not_permitted(ranges[len(parts)])
-                # one that starts now begins behind the revision of the answer
+                # one that starts now begins after the revision of the answer
                 start = response.header.revision if revision is None else revision
                 if self._accepted(response, start).created:
                     parts.append(_Part(ranges[len(parts)], start))

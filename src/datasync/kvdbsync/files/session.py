@@ -78,7 +78,7 @@ class FilesSession(PushSession):
             self._end.exception()  # who iterates hears of it
 
     def _send(self, frames: Sequence[Frame]) -> None:
-        """Push frames. Handlers run meanwhile, and may register more: that goes out behind."""
+        """Push frames. Handlers run meanwhile, and may register more: that goes out after it."""
         self._outbox.append(frames)
         if self._pushing or self._push is None:
             return

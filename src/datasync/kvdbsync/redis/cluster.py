@@ -100,7 +100,7 @@ class Cluster:
         error: DataSyncError = Disconnected("no host is named; name one in the URL")
         hosts = list(dict.fromkeys([*self._named, *self._known]))
 
-        # behind the last one that was asked: it may hang for as long as a try takes,
+        # after the last one that was asked: it may hang for as long as a try takes,
         # or be cut off from the others
         behind = hosts.index(self._last) + 1 if self._last in hosts else 0
 

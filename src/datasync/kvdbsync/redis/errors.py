@@ -112,7 +112,7 @@ def told(error: Exception) -> str:
 
 
 def ends_connection(error: Exception) -> bool:
-    """Whether the server closes the connection behind this reply: it cannot tell any more where
+    """Whether the server closes the connection after this reply: it cannot tell any more where
     a command begins."""
     return str(error).startswith("ERR Protocol error")
 

@@ -220,7 +220,7 @@ class Link(asyncio.Protocol):
             del asked  # G9: its error knows this frame
 
     async def may_transact(self) -> None:
-        """See once that MULTI and EXEC may be used: behind a MULTI that is refused, all else is
+        """See once that MULTI and EXEC may be used: after a MULTI that is refused, all else is
         done one by one. Raises as `ask` does."""
         if not self._transacts:
             await self.ask(("MULTI",), ("EXEC",))

@@ -93,7 +93,7 @@ class Plan:
         self.commands = [("MULTI",), *single, ("EXEC",)] if self._transacts else single
 
     async def tell(self, link: Link, *before: Command) -> list[Any]:
-        """What the server says to the commands, which are sent at once behind `before`.
+        """What the server says to the commands, which are sent at once after `before`.
         Raises as `Link.tell` does."""
         if self._transacts:
             await link.may_transact()
@@ -102,7 +102,7 @@ class Plan:
     def refusal(self, replies: Sequence[Any]) -> ReplyError | None:
         """The error because of which nothing was done."""
         failed = [reply for reply in replies if isinstance(reply, ReplyError)]
-        # all that is behind a MULTI that is refused
+        # all that comes after a MULTI that is refused
         one_by_one = replies[0] in failed and len(failed) < len(replies)
         return (
             None if not failed or one_by_one or str(failed[0]).startswith("PARTLY") else failed[0]

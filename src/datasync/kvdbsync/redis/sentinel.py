@@ -19,7 +19,7 @@ _PATIENCE = 0.15
 """Seconds to wait for the other sentinels when one has answered."""
 _LOOK = 0.3
 """Seconds that looking for a newer primary may add to a ping; one that
-takes longer goes on behind it."""
+takes longer goes on after it."""
 
 log = logger("datasync.redis")
 

@@ -5,7 +5,7 @@ one file, a change log to follow.
 `sqlite:////var/lib/app/file.db` absolute. Query keys:
 
 - `keep=100000`: how many revisions the log keeps for those who resume (128 MiB of changes at most).
-  It is pruned behind the writes, up to 4,096 operations at a time: as many more may lie in it.
+  It is pruned after the writes, up to 4,096 operations at a time: as many more may lie in it.
 - `sync=normal`: acknowledged writes survive the end of the process; `sync=full`: a power cut too,
   at a sync for each group of commits.
 - `immutable=1`: read a file that nobody writes, such as one in a read-only directory.

@@ -28,7 +28,7 @@ Identity = tuple[int, int]
 
 _AT = 1
 _LENGTH = LENGTH - _AT
-"""Where the record stands in the side file: behind the byte that is written to ring."""
+"""Where the record stands in the side file: after the byte that is written to ring."""
 
 
 def identity(path: str) -> Identity | None:

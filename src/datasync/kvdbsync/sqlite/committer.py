@@ -1,4 +1,4 @@
-"""What one group of transactions takes, from behind its BEGIN to what became of each.
+"""What one group of transactions takes, from its BEGIN to what became of each.
 
 All of a group go into one SQLite transaction, each with a revision of its own, so they share one
 COMMIT. A Conflict is found before its transaction has written anything, so it needs no savepoint.
@@ -29,7 +29,7 @@ _CHECKPOINT = 1_000
 class Committer:
     """The connection to write by. Used by one thread at a time, though not always the same.
 
-    `committed` is called behind each COMMIT, with whether the bell rang.
+    `committed` is called after each COMMIT, with whether the bell rang.
     """
 
     def __init__(self, file: OpenFile, committed: Callable[[bool], None]) -> None:

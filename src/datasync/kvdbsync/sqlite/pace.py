@@ -5,7 +5,7 @@ Within the loop only while commits have lately been quick there, for the loop st
 meanwhile: a disk that becomes slow holds it once, for one commit, and then not again before a
 second is over. What may take long by its nature stays with the thread: large groups, checkpoints,
 the pruning of the log, and the wait for another process. Only the sync with which the WAL begins
-from its start, behind a checkpoint, may come within the loop. What is acknowledged has been
+from its start, after a checkpoint, may come within the loop. What is acknowledged has been
 committed in the same way in either place (G10).
 """
 

@@ -1,7 +1,7 @@
 """Reading `kv`: the rows under a prefix or of one key, and of those only what can be shown.
 
 A key may be of another type than TEXT, or not UTF-8, and a value no BLOB: by another program, or by
-a bit that flipped. Such a row is skipped, and said once. SQLite sorts other types behind all TEXT,
+a bit that flipped. Such a row is skipped, and said once. SQLite sorts other types after all TEXT,
 so a key whose type flipped stands where no search expects it and hides others: where one is met,
 the table is read from one end to the other.
 """

@@ -1,4 +1,4 @@
-"""A session on a file: first a snapshot or what is behind a position, read in one
+"""A session on a file: first a snapshot or what comes after a position, read in one
 go, then the log as it grows."""
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class SqliteSession(Session):
         self._closed = self._released = False
         self._waiter: asyncio.Future[None] | None = None
 
-        # who resumes has taken over all up to there, though nothing may come behind it
+        # who resumes has taken over all up to there, though nothing may come after it
         self._given = self._taken = -1 if resume is None or added else resume[1]
         """The revision that was handed over last, and how far that is taken over."""
 

@@ -88,7 +88,7 @@ class DeleteRaw(msgspec.Struct, frozen=True):
 
 
 class Batch(NamedTuple):
-    """A part of the log, about its size in memory, and whether there may be more behind it."""
+    """A part of the log, about its size in memory, and whether there may be more after it."""
 
     commits: list[Commit]
     size: int
@@ -228,7 +228,7 @@ def size_and_revision(connection: Connection) -> tuple[int, int]:
 
 
 def changes_behind(connection: Connection, position: Position, limit: int, size: int) -> Batch:
-    """The log behind `position`: at most `limit` transactions of about `size` bytes.
+    """The log after `position`: at most `limit` transactions of about `size` bytes.
 
     The row of the position itself is read too, for its nonce proves in the same statement that the
     history is the same and that nothing was pruned in between. Raises `HistoryLost`.
@@ -259,7 +259,7 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
             if read >= size:
                 return Batch(commits, read, more=True)
     except NotText:
-        raise HistoryLost(f"the log behind revision {at} is malformed; take a snapshot") from None
+        raise HistoryLost(f"the log after revision {at} is malformed; take a snapshot") from None
     finally:
         rows.close()
 
@@ -269,7 +269,7 @@ def changes_behind(connection: Connection, position: Position, limit: int, size:
 
 
 def _commits(name: str, at: int, rows: Sequence[Row]) -> list[Commit]:
-    """What rows of the log behind revision `at` hold. Raises `HistoryLost`."""
+    """What rows of the log after revision `at` hold. Raises `HistoryLost`."""
     # checked all together, for a session far behind reads many
     revisions, marks, blobs = zip(*rows, strict=True)
     if revisions != tuple(range(at + 1, at + 1 + len(rows))) or {*map(type, marks)} != {int}:

@@ -48,7 +48,7 @@ class Writer:
     """One connection to write by, and the thread that writes by it what the
     loop does not. `ended` is done when it has ended.
 
-    `committed` is called behind each COMMIT, with whether the bell rang.
+    `committed` is called after each COMMIT, with whether the bell rang.
     """
 
     def __init__(self, file: OpenFile, committed: Callable[[bool], None]) -> None:

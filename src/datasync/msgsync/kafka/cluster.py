@@ -430,7 +430,7 @@ class Cluster:
         return await self._offsets(topic, _EARLIEST, 0)
 
     async def ends(self, topic: Topic, *, committed: bool = True) -> list[int]:
-        """The offset behind the last record of each partition; where `committed`, behind the last
+        """The offset after the last record of each partition; where `committed`, after the last
         one that no open transaction can still change."""
         return await self._offsets(topic, _LATEST, int(committed))
 

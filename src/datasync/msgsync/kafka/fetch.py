@@ -33,7 +33,7 @@ class Fetched(NamedTuple):
     behind: int
     epoch: int
     complete: bool
-    """Nothing that is decided lies behind it."""
+    """Nothing that is decided comes after it."""
 
 
 async def prove_readable(cluster: Cluster, topic: Topic) -> None:

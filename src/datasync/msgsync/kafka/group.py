@@ -84,7 +84,7 @@ class Settled:
         waiting = self._waiting
         while waiting and waiting[0].done:
             self.offset = waiting.popleft().behind
-        if len(waiting) > self._limit:  # behind what is stuck, put together what is not
+        if len(waiting) > self._limit:  # after what is stuck, put together what is not
             kept: list[_Part] = []
             for part in waiting:
                 if part.done:

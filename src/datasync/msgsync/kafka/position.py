@@ -49,7 +49,7 @@ class Position(NamedTuple):
 
     @classmethod
     def of_frame(cls, given: Any) -> Position:
-        """The one behind a frame, whose position may have been JSON. Raises `HistoryLost`
+        """The one after a frame, whose position may have been JSON. Raises `HistoryLost`
         where it is none of ours."""
         position: Position
         try:
@@ -57,7 +57,7 @@ class Position(NamedTuple):
             if not len(position.numbers) == len(position.offsets) == len(position.epochs):
                 raise ValueError
             # the epoch may be later than that of the record before: a log
-            # cut off behind it shows, too
+            # cut off after it shows, too
             if offset > position.offsets[partition]:
                 position = position.moved(partition, offset, epoch)
         except (msgspec.ValidationError, ValueError, IndexError):
@@ -102,7 +102,7 @@ def within_retention(position: Position, settings: Settings) -> bool:
 
 
 async def prove(cluster: Cluster, topic: Topic, position: Position, settings: Settings) -> None:
-    """Raise `HistoryLost` unless the topic still has everything behind the position: what shows
+    """Raise `HistoryLost` unless the topic still has everything after the position: what shows
     another history before what shows that something is missing. A log that was cut off and has
     grown again shows in `prove_uncut`."""
     name = cluster.name

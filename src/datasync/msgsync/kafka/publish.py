@@ -193,7 +193,7 @@ class Publisher:
                 except BaseException as raised:
                     # G10: of a time that is up, the reason is what was tried again until then
                     error = (lane.fault or raised) if isinstance(raised, TimeoutError) else raised
-                    # of those behind the first batch none was sent
+                    # none was sent of those after the first batch
                     first = lane.under_way if sent.is_set() else 0
                     _fail(
                         batch[:first],

@@ -95,14 +95,14 @@ class State(dict[str, Item]):
 _HEADER = struct.Struct(">qiibIhi")
 _BEFORE_LENGTH = 12
 _MAGIC = 2
-_COUNT = struct.Struct(">57xi")  # of the records, behind all other fields
+_COUNT = struct.Struct(">57xi")  # of the records, after all other fields
 _UNPACK = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 _CONTROL = struct.Struct(">hh")
 _ABORT = 0
 
 
 def extent(raw: bytes, stop: int | None) -> tuple[int, int]:
-    """(the offset behind the last whole batch before `stop`, the leader epoch of
+    """(the offset after the last whole batch before `stop`, the leader epoch of
     that batch); (-1, -1) for none."""
     at, size, behind, epoch = 0, len(raw), -1, -1
     while at + _HEADER.size <= size:
@@ -122,7 +122,7 @@ def groups(
     where: str,
     most: int = MAX_ANSWER,
 ) -> Iterator[Group]:
-    """The committed records from offset `start` on, up to the first batch at or behind `stop`.
+    """The committed records from offset `start` on, up to the first batch at or after `stop`.
 
     aborted: producers, each with the first offset of a transaction that it aborted.
     most: bytes of a batch, unpacked.
@@ -207,7 +207,7 @@ def _past_headers(batch: memoryview) -> Records:
     for _ in range(count):
         length, at = decode_varint(data, at)
         end = at + length
-        _, at = decode_varint(data, at + 1)  # the time, behind a byte of attributes
+        _, at = decode_varint(data, at + 1)  # the time, after a byte of attributes
         delta, at = decode_varint(data, at)
         found: list[bytes | None] = []
         for _ in ("key", "value"):

@@ -115,7 +115,7 @@ class KafkaSession(Session):
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Frame]]:
         if self._missing or not self._resumed:
-            # the snapshot is read up to here, and what comes behind it from here on
+            # the snapshot is read up to here, and what comes after it from here on
             begun = now()
             ends = await self._cluster.acknowledged_ends(self._topic)
             if self._resumed:
