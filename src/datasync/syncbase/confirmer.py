@@ -53,15 +53,14 @@ class Confirmer:
     ) -> None:
         """Answer `reply` with what the watches make of a write that has been done, at `revision`.
 
-        by_key: the revisions of the keys, where each is ordered for itself. vain: keys that were
-            deleted, but were not
-        there: no frame brings them, and what others wrote does not concern this, so they wait for
-            no revision at all.
+        by_key: the revisions of the keys, where each is ordered for itself.
+        vain: keys that were deleted, but were not there: no frame brings them, and what others
+            wrote does not concern this, so they wait for no revision at all.
         """
         total = Tally()
         total.listen(reply)
 
-        # of the other keys nobody here will hear
+        # nobody here will hear of the other keys
         keys = [key for key in write.values if self._router.match(key)]
         if layer.revisions:
             found = [key for key in keys if key not in vain]

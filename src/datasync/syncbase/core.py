@@ -118,7 +118,7 @@ class Core:
         what a session brings of it is left aside.
         """
         self.confirmer.forget_unwatched()
-        self._wanted = None  # only here is it said, in the loop, that a view was released
+        self._wanted = None  # the only place where the loop hears that a view was released
         needed = self._needed()
         for layer in self.layers:
             self._narrow(layer, needed)
@@ -250,7 +250,8 @@ class Core:
             # G8: after an unexpected error nobody knows what has been taken over
             if self._resync_always or not isinstance(error, DataSyncError):
                 layer.position = None
-        self._pump_waiting()  # who needs more than is known does not wait for an optional source
+        # what needs more than is known does not wait for an optional source
+        self._pump_waiting()
 
     def frame(self, layer: Layer, frame: Frame) -> None:
         """Take over the next frame of the layer's session."""
@@ -266,7 +267,7 @@ class Core:
             layer.position = frame.position
             if frame.revision > layer.revision:
                 layer.revision = frame.revision
-                # G1: a RESYNC tells how far what it shows is known, also where the last commits did
+                # G1: a RESYNC tells how far what it shows is known, even where the last commits did
                 # not concern us
                 self.delivery.latest = layer
             if layer.confirmations.active and layer.revisions:  # else it tells nothing of any key
@@ -417,7 +418,7 @@ class Core:
             if self.started:
                 self._round("start", (), tally)
         else:
-            # to ask each watch costs less than to look at so many keys
+            # asking each watch costs less than looking at more keys than there are watches
             few = len(staging.records) <= len(self.subscribers)
             if not (few or tally is not None or self._have_accepted(layer.staging_scopes)):
                 diffs = ()

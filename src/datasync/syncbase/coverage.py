@@ -33,11 +33,11 @@ class Coverage:
         return all(self.covers(scope, sub.registered) for scope in sub.scopes)
 
     def knows(self, sub: Subscriber) -> bool:
-        """Whether it did at some time, though perhaps not as of the registration."""
+        """Whether all of that is known, if perhaps not as fresh as its registration asks for."""
         return all(map(self.covers, sub.scopes))
 
     def misses(self, sub: Subscriber) -> bool:
-        """Whether that needs a source that is lost."""
+        """Whether something that this watch asks for has to come from a source that is lost."""
         return any(
             layer.lost
             and (

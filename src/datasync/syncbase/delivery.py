@@ -54,17 +54,17 @@ class Delivery:
         """The one of which something was taken over last."""
         self.seq = 0
         """Counts what is taken over: commits, snapshots, rounds."""
-        self.waiting: dict[Subscriber, None] = {}  # those whose RESYNC waits until more is known
+        self.waiting: dict[Subscriber, None] = {}
+        """Those whose RESYNC waits until more is known."""
         self._mirror = mirror
         self.clock = clock
         self._wall = wall
         self._rng = rng
-        self._covered = coverage.holds
-        self._known = coverage.knows
-        self._out_of_reach = coverage.misses
+        self._coverage = coverage
         self.tracing: Tracing | None = None
         self.witness: Witness | None = None
-        self.timers = Timers()  # when `tick` wants to be called
+        self.timers = Timers()
+        """When `tick` wants to be called."""
 
     @property
     def newest(self) -> tuple[int, str]:
@@ -151,8 +151,7 @@ class Delivery:
         try:
             self._hear(sub, out, error)
         except Exception as unexpected:
-            # G8: an error that is not what its class says, say; the event must not be left out for
-            # ever
+            # G8: such as an error whose methods raise; the event must not be lost
             log.exception("%s: unexpected error in taking a report", sub.name)
             if not sub.has(out.event):
                 raise
@@ -248,7 +247,7 @@ class Delivery:
         sub.trouble.attempt = 1
 
     def close(self, sub: Subscriber) -> None:
-        """The watch is gone: it votes no more, and nobody waits for it.
+        """The watch is gone: it does not vote any more, and nobody waits for it.
 
         Nothing here leads to it any more (G9).
         """
@@ -276,9 +275,9 @@ class Delivery:
         while sub.is_free:
             if sub.outstanding is None:
                 if sub.progress is Progress.NEEDS_RESYNC:
-                    if not self._covered(sub):
+                    if not self._coverage.holds(sub):
                         self.waiting[sub] = None
-                        if sub is self.rounds.current or self._out_of_reach(sub):
+                        if sub is self.rounds.current or self._coverage.misses(sub):
                             self._expect(sub)
                         return
                     if not self.rounds.allows(sub):
@@ -464,7 +463,7 @@ class Delivery:
         self._settle(sub, its_turn=sub.progress is not Progress.NEEDS_RESYNC)
 
     def _refuse(self, sub: Subscriber, refused: Mapping[str, KeyOutcome]) -> None:
-        """Of keys that were open it is known by now that they were left as they were."""
+        """It has become known that keys which were open were left as they were."""
         if not sub.refused:
             sub.trouble.begin(self._wall())
         sub.refused.update(refused)
@@ -557,10 +556,10 @@ class Delivery:
         """
         while sub is not None:
             self.pump(sub)
-            # G6: what it watches is known, though perhaps not as of its registration: that is soon
-            # asked
-            soon = self._known(sub) and not self._out_of_reach(sub)
-            if not sub.is_overdue and (soon or self._covered(sub)):
+            # G6: what it watches is known, if perhaps not as of its registration: the source is
+            # asked for that soon
+            soon = self._coverage.knows(sub) and not self._coverage.misses(sub)
+            if not sub.is_overdue and (soon or self._coverage.holds(sub)):
                 return
             sub = self.rounds.settled(sub)
 

@@ -41,8 +41,8 @@ class Onlooker(Protocol):
 
 
 class Tracing(Onlooker, Protocol):
-    """Hears of each event that is handed over what became of it, too; `datasync.tracing` documents
-    each method.
+    """Also hears of each event that is handed over, and what became of it; `datasync.tracing`
+    documents each method.
     """
 
     def given(self, watch: str, event: Event[Any], within: Context) -> Context: ...

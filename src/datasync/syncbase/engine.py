@@ -47,7 +47,7 @@ log = logger("datasync")
 _OUT = Stage.OUT
 _NOTHING = Scopes()
 _NARROW_PAUSE = 10
-"""How many times as long as it took, what is needed no more is not forgotten again."""
+"""The pause until what is not needed is forgotten again, in multiples of the time that it took."""
 
 
 class Engine:
@@ -67,11 +67,11 @@ class Engine:
     ) -> None:
         self._sources = [source for source, _, _ in sources]
         self._options = options
-        # those of the system, for processes that are forked behind this would draw the same ones
+        # the system's: from any other, processes that are forked later would draw the same numbers
         self.rng = rng or random.SystemRandom()
         """Random numbers, also for what is built upon this."""
         self.wall = wall
-        """Unix time, likewise."""
+        """Unix time, also for what is built upon this."""
         self.layers = [
             Layer(index, name, source.capabilities, optional=optional)
             for index, (source, name, optional) in enumerate(sources)
@@ -81,7 +81,7 @@ class Engine:
         self._core = Core(self.layers, options, self.now, wall, self.rng, lock)
         self._delivery = self._core.delivery
         self._requests = self._core.requests
-        self._timers = self._core.delivery.timers.heap
+        self._timers = self._delivery.timers.heap
 
         self._feeds: list[Feed] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,7 +102,7 @@ class Engine:
         self._verdicts: dict[asyncio.Future[Any], None] = {}
 
         self.closed = False
-        """Closing has begun: the watches vote no more."""
+        """Closing has begun: the watches do not vote any more."""
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Engine:
     def _resync_narrowed(self) -> None:
         narrowed, self._narrowed = self._narrowed, {}
         for sub in narrowed:
-            self._core.delivery.pump(sub)
+            self._delivery.pump(sub)
         self.drain()
 
     def resync(self, sub: Subscriber | None) -> None:
@@ -231,11 +231,11 @@ class Engine:
         self.drain()
 
     def _narrow_soon(self) -> None:
-        """In the next turn of the loop, for watches are often closed,
-        and prefixes removed, together.
+        """Forget what is not needed, in the next turn of the loop: watches are often closed, and
+        prefixes removed, together.
 
-        Where that happens one by one it takes a tenth of the time at most, for it costs as much as
-        there are watches.
+        Its cost grows with the number of watches, so where they go one by one there is a pause
+        before the next time: it takes a tenth of the time at most.
         """
         if self._loop is None or self.closed or self._narrowing is not None:
             return
@@ -270,8 +270,8 @@ class Engine:
         awaited: deque[Subscriber] = deque()
 
         def all_accepted() -> bool:
-            # asked at each step of a round, which goes through them in order: those before the
-            # first are looked at once
+            # asked at each step of a round, which goes through them in order: so each of them is
+            # looked at once
             while awaited and not _is_awaited(awaited[0]):
                 awaited.popleft()
             if not awaited:
@@ -373,7 +373,7 @@ class Engine:
 
     def trace(self, tracing: Tracing) -> None:
         """Let it hear of all that becomes known, is handed over and is reported from now on."""
-        self._core.delivery.tracing = tracing
+        self._delivery.tracing = tracing
         self.look_on(tracing)
 
     def now(self) -> float:
@@ -390,14 +390,14 @@ class Engine:
         self.look_on(standing)
         return standing
 
+    def stand_down(self, standing: Standing) -> None:
+        """Stop keeping note. G9: it leads to the core, and the core to it."""
+        self._delivery.witness = None
+        self.look_away(standing)
+
     def new_identity(self) -> str:
         """A name that nobody else has."""
         return f"{self.rng.getrandbits(128):032x}"
-
-    def stand_down(self, standing: Standing) -> None:
-        """Keep such note no longer; G9: it leads to the core, and the core to it."""
-        self._delivery.witness = None
-        self.look_away(standing)
 
     async def fresh(self) -> None:
         """Wait until all that was committed before is in the core, as far as watches and views
@@ -443,7 +443,7 @@ class Engine:
 
     def unask(self, sub: Subscriber, event: Event[Any] | None) -> None:
         """The reader of the stream has gone away."""
-        self._core.delivery.unask(sub, event)
+        self._delivery.unask(sub, event)
         self.drain()
 
     # -- waiting -----------------------------------------------------------------------------------
@@ -577,11 +577,11 @@ class Engine:
                     if tracing is not None and not sub.aside:
                         context = tracing.given(sub.name, event, context)
                     runner.deliver(event, context)
-                # G8: not of the handler; its event must not be left out for ever
+                # G8: a fault of ours, not of the handler, whose event must not be lost
                 except Exception as error:
                     log.exception("%s: unexpected error in handing over an event", sub.name)
                     delivery.report(event, error)
-                    delivery.ask(sub)  # no handler has it, so none will
+                    delivery.ask(sub)  # no handler has it, so none will ask
                 if sub.outstanding is out and sub.has(event):
                     delivery.delivered(sub, event)
         finally:
@@ -611,19 +611,19 @@ class Engine:
         self._timer = self._loop.call_at(when, self._due, when)
 
     def _due(self, when: float) -> None:
-        # G7: while the loop was busy with something else no handler went on, nor was heard: it has
-        # as long again
+        # G7: while the loop was busy with something else no handler could go on or be heard: they
+        # get as long again
         assert self._loop is not None
         self._timer = self._loop.call_later(self.now() - when, self._tick)
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        self._core.delivery.tick()
+        self._delivery.tick()
         self.drain()
 
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Its clock. Those of asyncio itself go by this one, which is asked with a call less."""
+    """The clock of a loop. asyncio's own loops use `time.monotonic`: asking that saves a call."""
     its_own = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if its_own else loop.time
 

@@ -34,12 +34,14 @@ log = logger("datasync.feed")
 
 _FOLLOWING = LayerState.FOLLOWING
 _FATAL = (Unauthorized, BadStore, UsageError)
-_PATIENCE, _ASK_AFTER = 2.0, 0.2
-"""For how many seconds two sessions may go on side by side, waiting for a moment at which they are
-level; and after how many the one that is to take over is asked again to catch up.
-"""
-_STABLE_AFTER = 10.0  # seconds; the next reconnect is the first of its row
-_YIELD_AFTER = 256  # changes; then watches that wait get their turn of the loop
+_PATIENCE = 2.0
+"""Seconds that two sessions may go on side by side until there is a moment when they are level."""
+_ASK_AFTER = 0.2
+"""Seconds after which the session that is to take over is asked again to catch up."""
+_STABLE_AFTER = 10.0
+"""Seconds that a session has to last for the next reconnect to count as the first try again."""
+_YIELD_AFTER = 256
+"""Changes after which the watches that wait get their turn of the loop."""
 
 
 class Follower(Protocol):
@@ -436,8 +438,8 @@ class Feed:
             self._wider.clear()
 
             try:
-                # G8: a position as new as can be, for one that is compacted would lose the history
-                # of all watches
+                # G8: the position has to be as new as possible: a compacted one would lose the
+                # history of all watches
                 await self._caught_up(line)
                 await self._settled()
                 scopes, added = self._core.widening(self.layer)
@@ -481,8 +483,7 @@ class Feed:
             level = await self._is_level(successor, handover)
             line.retired, line.sink = True, decline
             if not level:
-                # G3: also what the other one only passed, in a bookmark, has to be in the snapshot
-                # by now
+                # G3: the snapshot has to hold even what the other one only passed, in a bookmark
                 registered = await self._caught_up(successor)
                 await self._completes(successor, handover)
         except BaseException:

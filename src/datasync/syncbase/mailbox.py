@@ -53,11 +53,11 @@ class Batch(msgspec.Struct, gc=False):
         outcomes: Mapping[str, KeyOutcome],
         said: Sequence[Mapping[str, KeyOutcome]] = (),
     ) -> None:
-        """Settle what it owes, which it then owes no more,
-        save to a tally that waits for a final outcome.
+        """Settle what it owes; only a tally that waits for a final outcome is still owed one then.
 
-        outcomes: those of keys of the event. said: those of all keys that are refused, or open, for
-            a vote may be about keys that the event left out, for nothing differs.
+        outcomes: those of keys of the event.
+        said: those of all keys that are refused, or open: a vote may be about keys that the event
+            left out, since nothing differs.
         """
         tally = self.tally
         if tally is not None and (not tally.final or tally.counts(verdict, outcomes)):
@@ -70,7 +70,7 @@ class Batch(msgspec.Struct, gc=False):
             self.votes = [vote for vote in self.votes if not vote.cast(verdict, outcomes)]
 
     def abandon(self) -> None:
-        """Vote no more: the watch is closed."""
+        """Do not vote any more: the watch is closed."""
         if self.tally is not None:
             self.tally.close()
         for vote in self.votes:
@@ -273,7 +273,7 @@ class Mailbox:
         self._votes.overdue()
 
     def clear(self) -> None:
-        """Forget everything: the watch is closed, and votes no more."""
+        """Forget everything: the watch is closed, and does not vote any more."""
         for tally in [
             *(group.tally for group in self.groups),
             *(vote.tally for vote in self._votes.take()),

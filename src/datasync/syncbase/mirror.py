@@ -15,7 +15,7 @@ from datasync.scopes import Scopes
 __all__ = ["Diff", "Lock", "Mirror", "Pairs", "Staging", "differ"]
 
 _WHOLE = 16
-"""So many times as long does it take to take over a key alone as one of a whole dict."""
+"""Taking over a key by itself takes so many times as long as taking it over with a whole dict."""
 
 Diff = tuple[str, Record | None, Record | None]
 """(key, record before, record after) of the merged state."""
@@ -36,8 +36,8 @@ class Lock(Protocol):
 
 
 class Pairs(Sequence[tuple[str, Record]]):
-    """Keys with their records, in two columns: where a tuple for each of a million is kept, the
-    garbage collector looks at all of them over and over while they are made."""
+    """Keys with their records, in two columns: a tuple for each of a million keys would have the
+    garbage collector look at all of them, over and over, while they are made."""
 
     __slots__ = ("_names", "_records")
 
@@ -61,11 +61,11 @@ class Pairs(Sequence[tuple[str, Record]]):
         return self._names[index], self._records[index]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pairs, ([*self._names], [*self._records])  # a copy has nothing of what lies beside
+        return Pairs, ([*self._names], [*self._records])  # a copy holds nothing but these
 
 
 class _Lent(Sequence[Record]):
-    """The records of some keys of a state, each read as one comes to it."""
+    """The records of some keys of a state, each looked up when it is reached."""
 
     __slots__ = ("_names", "_read")
 
@@ -97,8 +97,8 @@ class Staging:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.names: list[str] | None = []
-        """Its keys, as long as they come in order, as those of most sources do: then nobody has to
-        sort them, which for a million would hold the loop."""
+        """Its keys, as long as they come in order, as those of most sources do: then they need no
+        sorting, which would hold up the loop for a million of them."""
 
 
 class _Unshared:
@@ -116,9 +116,9 @@ _UNSHARED = _Unshared()
 class Mirror:
     """The state of each source (layer), merged: of two layers with the same key the later one wins.
 
-    `records` is the merged state. Who reads most of it is lent it as it is: while that is in use,
-    the next change is made to a copy, for which a dict takes a small part of the time that a look
-    at each key does. So nobody else keeps a reference to it.
+    `records` is the merged state. A reader of most of it borrows the dict itself: while that is in
+    use, the next change is made to a copy, which takes a dict a fraction of the time that looking
+    at each key would. So nobody else may keep a reference to it.
 
     Only the loop's own thread changes it. Others may call `get`, `under`, `count` and `keys` once
     it is shared: from then on `lock` keeps them out while a commit is half done (G4, G12).
@@ -134,7 +134,7 @@ class Mirror:
         self.records: dict[str, Record] = self._layers[0] if len(sources) == 1 else {}
         self._order = OrderedKeys()
         self._lent: ref[partial[Record]] | None = None
-        """What those read by that have been lent `records` as it is now."""
+        """What the borrowers of `records`, as it is now, read it by."""
 
     def share(self) -> None:
         """Let other threads read, too; called where none of the methods below is under way."""
@@ -240,8 +240,8 @@ class Mirror:
         return self._apply_layered(layer, changes)[0]
 
     def _add(self, layer: int, staging: Staging) -> Iterator[Diff]:
-        """Take over a snapshot of keys of which this layer had none: as a whole, for a look at each
-        key would take many times as long.
+        """Take over a snapshot of keys of which this layer had none: as a whole, since looking at
+        each key would take many times as long.
         """
         snapshot = staging.records
         with self._lock:

@@ -24,7 +24,7 @@ __all__ = ["not_started", "status_of"]
 
 
 def status_of(feeds: Iterable[Feed], subs: Iterable[Subscriber], epoch: float) -> Status:
-    """Take the picture; `epoch` is what has to be added to the clock to have Unix time."""
+    """Take the picture; `epoch` is what to add to the clock to get Unix time."""
     sources = [
         SourceStatus(
             printable(feed.layer.name),

@@ -49,8 +49,8 @@ def make_resync(
             found.append(Change(key, revision if new is None else new.revision, new, old, decode))
         return found
 
-    # what a handler does to the event changes nothing that the engine goes by, nor what comes again
-    # (G7)
+    # G7: whatever a handler does to the event changes neither what the engine goes by nor what is
+    # delivered again
     values = MappingProxyType({scope: Values(items, decode) for scope, items in scopes.items()})
     return ResyncEvent(
         values=values,

@@ -16,7 +16,7 @@ W = TypeVar("W")
 class Rounds(Generic[W]):
     """At most one round at a time; a newer one replaces it.
 
-    Who waits for no turn may be resynced at any time.
+    A watch that waits for no turn may be resynced at any time.
     """
 
     __slots__ = ("_line", "current")
@@ -24,7 +24,7 @@ class Rounds(Generic[W]):
     def __init__(self) -> None:
         self.current: W | None = None
         """The watch whose turn it is; None while no round is under way."""
-        # who waits for a turn, in order; one that has settled before leaves the line from within
+        # the watches that wait for a turn, in order; one that settles early leaves from the middle
         self._line: OrderedDict[W, None] = OrderedDict()
 
     def start(self, watches: Iterable[W]) -> W | None:

@@ -125,7 +125,7 @@ class AsyncRunner(Runner):
                 )
             else:  # pragma: no cover - before Python 3.12
                 task = asyncio.Task(self._unless_closed(event), loop=self._loop, context=context)
-        # by a plain wrapper around the handler, or see `_is_for_the_loop`
+        # raised by a plain wrapper around the handler, or see `_is_for_the_loop`
         except BaseException as error:
             self._desk.finished(event, error)
             if _is_for_the_loop(error):
@@ -138,8 +138,8 @@ class AsyncRunner(Runner):
                 outcome = task.exception()
             except asyncio.CancelledError as cancelled:
                 outcome = cancelled
-            # with it an error would keep all frames below this one until the next garbage
-            # collection
+            # an error that led to the task would keep all frames below this one until the next
+            # garbage collection
             del task
             try:
                 self._desk.finished(event, outcome)
@@ -182,7 +182,7 @@ def _raise(error: BaseException) -> None:
 class ThreadRunner(Runner):
     """A plain function, in a thread of its own.
 
-    A thread cannot be cancelled: closing waits for it a while only, and a handler that hangs does
+    A thread cannot be cancelled: closing waits for it only a while, and a handler that hangs does
     not keep the process alive.
     """
 

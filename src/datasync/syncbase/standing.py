@@ -1,9 +1,8 @@
-"""How far the watches are, for those elsewhere who want to know it: the newest positions that all
-of them have settled, and the keys that are not simply applied, each with the value that this is
-about.
+"""How far the watches are, for agents elsewhere that want to know: the newest positions that all of
+them have settled, and the keys that are not simply applied, each with the value that this is about.
 
-It is told by the core what is rare, and looks at the rest when it is asked: a watch that just
-follows costs nothing here.
+The core tells it what is rare, and it looks at the rest when it is asked: a watch that just follows
+costs nothing here.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from datasync.syncbase.subscriber import Subscriber
 __all__ = ["Picture", "Standing"]
 
 _MOST = 1000
-"""Keys of one event that failed, or is overdue, which are named one by one, at most: beyond that
-its watch is named all the same."""
+"""Keys of an event that failed, or is overdue, that are named one by one, at most; its watch is
+named in any case."""
 _HEARD = 1000
-"""Commits that wait to be looked at, at most."""
+"""Commits that may wait to be looked at."""
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -67,19 +66,19 @@ class Standing:
         self._wall = wall
         self._notes: dict[Subscriber, dict[str, _Note]] = {}
         self._newest: dict[Layer, _Position] = {}
-        """Of each layer the last thing that concerned a watch."""
+        """By layer, the last thing that concerned a watch."""
         self._awaited: dict[Layer, _Position] = {}
-        """The same as of an earlier picture, when it was not settled yet: under steady traffic the
+        """The same at an earlier picture, when it was not settled yet: under steady traffic the
         newest one never is."""
         self._settled: dict[Layer, _Position] = {}
         self._complete = False
         self._heard: list[tuple[Layer, _Position, Sequence[Diff]]] = []
-        """Commits that were not looked at yet."""
+        """Commits that have not been looked at."""
 
     # -- what the core tells -----------------------------------------------------------------------
 
     def committed(self, diffs: Sequence[Diff], revision: int) -> None:
-        """A commit is known; looked at later, for this is with each one."""
+        """A commit is known. It is looked at later: this is called for every one."""
         delivery, heard = self._core.delivery, self._heard
         assert delivery.latest is not None
         heard.append((delivery.latest, (delivery.seq, revision, delivery.latest.history), diffs))
@@ -134,8 +133,8 @@ class Standing:
         )
 
     def outcome(self, key: str, digest: str | None) -> KeyOutcome | None:
-        """What became of this value of a key, of which it is known that it was shown here; None
-        while that is not settled.
+        """What became of this value of a key, which is known to have been shown here; None while
+        that is not settled.
         """
         subs = self._watches_of(key)
         if not subs:
@@ -181,7 +180,6 @@ class Standing:
         for layer, position, diffs in reversed(self._heard):
             if layer in found:
                 continue
-            # of nobody's key they are all
             if any(not sub.aside for diff in diffs for sub in watched(diff[0])):
                 self._newest[layer] = position
                 found.add(layer)

@@ -1,4 +1,4 @@
-"""When which watch is to be seen to."""
+"""When each watch is to be seen to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Timers:
     def __init__(self) -> None:
         self.heap: list[tuple[float, int]] = []
         """The first part of its first entry, by the clock, is when `due` wants to be called."""
-        # by the second part of the entries; a number of nobody is that of a timer that was disarmed
+        # by the second part of the entries; one whose number is not in here was disarmed
         self._whose: dict[int, Subscriber] = {}
         self._counter = itertools.count()
 
@@ -42,7 +42,7 @@ class Timers:
         del self._whose[sub.timer[1]]
         sub.timer = NO_TIMER
 
-        # to search for an entry costs as much as there are: it is left until most are of nobody
+        # finding an entry means looking at all of them: it stays until most are stale
         if len(self.heap) > 2 * len(self._whose) + _FEW:
             self.heap[:] = [entry for entry in self.heap if entry[1] in self._whose]
             heapq.heapify(self.heap)

@@ -1,8 +1,8 @@
 """What the log says of a watch: that its handler could not apply an event, and when it could.
 
-A trouble is told the first time, with its traceback where there is one, and then at growing
-distances: at the second, fourth, eighth time, and so on. Each record has the name of the watch as
-its attribute `watch`.
+Trouble is logged the first time, with its traceback where there is one, and then at growing
+intervals: the second, fourth, eighth time, and so on. Each record has the name of the watch as its
+attribute `watch`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _say(level: int, sub: Subscriber, text: str, error: BaseException | None = N
 
 
 def _is_told(times: int) -> bool:
-    """Whether the trouble is told this time: at 1, 2, 4, 8 ..."""
+    """Whether the trouble is logged this time: at 1, 2, 4, 8 ..."""
     return times & (times - 1) == 0
 
 
