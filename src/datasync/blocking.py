@@ -133,7 +133,7 @@ class _Home:
         self._thread.check_process()
 
     def end(self) -> None:
-        """Need the loop no more. May be called twice."""
+        """Do not need the loop any more. May be called twice."""
         with contextlib.suppress(IndexError):  # of several that close it, one was first
             self._uses.pop().release()
 

@@ -1,9 +1,9 @@
 """What is wrong with the certificate of one of the two sides of TLS: one line that names it and the
 way out, the same for every transport.
 
-A client finds out at once what it has against the server's certificate. What the server
-has against the client's it may hear too late, or never: with TLS 1.3 a server judges
-its client after the handshake.
+A client finds out at once what is wrong with the server's certificate. What the server finds wrong
+with the client's it may hear too late, or never: with TLS 1.3 a server judges its client after the
+handshake.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 _DAY = 86400.0
 _SOON = 21 * _DAY
-"""Seconds before the end of a certificate from which on it is worth a word."""
+"""Seconds before the end of a certificate at which to begin to warn."""
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which `ssl.VerifyFlags` has no name for."""
 _TURNS = 4
@@ -114,7 +114,7 @@ async def explained(
 
     Not every server says what is wrong before it hangs up, what the client has sent by then can
     make its system drop even that, and not every library passes on what it was told. So this
-    connects once more and sends nothing, and does it twice, for a server may just be about to end.
+    connects once more and sends nothing, and does so twice: a server may just be about to end.
 
     server: its name, for the error.
     alpn: the protocols that it expects.

@@ -30,8 +30,8 @@ MAX_ANSWER = 256 << 20
 """Bytes that one answer or event of a server may have, unless its URL says otherwise."""
 _LEAST_ANSWER = 64 << 10
 SLOWEST = 64 << 10
-"""Bytes of a large answer that have to come in a second, beyond its time:
-who drips it holds nobody up."""
+"""Bytes of a large answer that have to come each second, once its time is over: a server that drips
+it does not hold anybody up."""
 
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^][,]*:[^][,]*\]|[^][:,]+)(?::(?P<port>[0-9]{1,5}))?")
 """An address of IPv6 has brackets: without them its last part could be meant as a port."""

@@ -9,7 +9,7 @@ import msgspec
 __all__ = ["Finding", "Severity", "clock_finding", "size_text"]
 
 _CLOCKS_APART = 2.0
-"""Seconds that two clocks may differ by before it is worth a word."""
+"""Seconds by which two clocks may differ before it is worth mentioning."""
 
 
 class Severity(enum.Enum):

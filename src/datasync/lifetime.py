@@ -61,9 +61,7 @@ class Lifetime:
             await self._stopped.wait()
 
     def check(self) -> None:
-        """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can
-        be used here and now.
-        """
+        """Raise `UsageError`, `WrongLoop`, `Forked` or `WatchClosed` unless it can be used here."""
         if (
             self._loop is None
             or self.closed

@@ -19,8 +19,12 @@ DefaultNotifTimeout).
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Waits that grow by `factor` from `initial` to `maximum`,
-    each shortened by up to `jitter` (a fraction).
+    """Waits that grow from one to the next.
+
+    initial: seconds of the first one; default 0.1.
+    maximum: seconds of the longest; default 10.
+    factor: how many times as long as the one before each of them is; default 2.
+    jitter: the share of itself, at most, by which each is shortened at random; default 0.25.
     """
 
     initial: float = 0.1

@@ -93,7 +93,7 @@ Listener = Callable[[Result], None]
 
 NO_OUTCOMES: Mapping[str, KeyOutcome] = MappingProxyType({})
 
-# by value, for the hash of an enum member is slow. UNWATCHED stays only where no watch votes at all
+# by value, since the hash of an enum member is slow; UNWATCHED stays only where no watch votes
 _WORSE = {"unwatched": 0, "accepted": 1, "pending": 2, "refused": 3, "failed": 4, "overdue": 5}
 _UNWATCHED = Verdict.UNWATCHED
 _AGAIN = (Verdict.FAILED, Verdict.OVERDUE)
@@ -120,7 +120,7 @@ class Tally(msgspec.Struct, gc=False):
     """Counts the open votes on one commit or RESYNC; the listeners hear the worst of them, once.
 
     `expected` starts with one vote, which the code that hands out the votes holds until `close`.
-    A tally is a `Reply` itself, to each of so many groups of watches as `expected` says.
+    A tally is itself a `Reply`, to as many groups of watches as `expected` says.
     """
 
     _listeners: tuple[Listener, ...] = ()

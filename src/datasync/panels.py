@@ -46,7 +46,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 class Table(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
     """A table.
 
-    more: rows that are left out, for there are too many.
+    more: rows that are left out because there are too many.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Timeline(msgspec.Struct, frozen=True, tag="timeline", omit_defaults=True):
     """Bars along one time, as a waterfall.
 
     length: how many seconds it shows.
-    more: bars that are left out, for there are too many.
+    more: bars that are left out because there are too many.
     """
 
     title: str
@@ -103,7 +103,7 @@ class Arrow(msgspec.Struct, frozen=True, omit_defaults=True):
 class Drawing(msgspec.Struct, frozen=True, tag="drawing", omit_defaults=True):
     """Boxes in columns, with arrows.
 
-    more: boxes that are left out, for there are too many.
+    more: boxes that are left out because there are too many.
     """
 
     title: str
@@ -143,7 +143,7 @@ class Panel:
 
     async def answer(self, question: str, body: bytes) -> Any:
         """Answer `POST /v1/panels/NAME/QUESTION`, with whatever msgspec makes JSON of; it must not
-        change anything, for all who may look at the page may ask.
+        change anything: everybody who may look at the page may ask.
 
         question: the last part of the path.
         body: JSON.

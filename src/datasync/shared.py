@@ -35,8 +35,11 @@ class SharedSource(Source):
 
 
 class Connection(Protocol):
-    """What can be shared. ready: whether it stands, as far as one can know.
-    aclose: may be called twice."""
+    """What can be shared.
+
+    ready: whether it stands, as far as can be known.
+    aclose: may be called twice.
+    """
 
     @property
     def ready(self) -> bool: ...
@@ -70,7 +73,7 @@ class SharedConnection(Generic[C]):
         return self._current if self._current is not None and self._current.ready else None
 
     async def reopen(self, opener: Callable[[], Awaitable[C]]) -> C:
-        """Have new requests go over what `opener` opens; never two of them at a time. The one
+        """Have new requests go over what `opener` opens; never two of them at a time: the one
         before is released first."""
         await self.release()
         connection = self._current = await opener()

@@ -202,11 +202,11 @@ class Session(abc.ABC):
         """Return once the engine has taken over all that the source had
         acknowledged, to anybody, before this call.
 
-        It has when it asks for the next frames. Raises as iterating does; ends when the session is
-        closed. Watches that are registered while running wait for it, and so does a session that
-        takes over from this one; without revisions, or with an order by key, it is also how a
-        confirmed write finds the commit that shows it. Only a session that hands over each commit
-        before anybody hears that it is done may return at once.
+        The engine has taken over a frame when it asks for the next ones. Raises as iterating does;
+        ends when the session is closed. Watches that are registered while running wait for it, and
+        so does a session that takes over from this one; without revisions, or with an order by key,
+        it is also how a confirmed write finds the commit that shows it. Only a session that hands
+        over each commit before anybody hears that it is done may return at once.
         """
 
     async def aclose(self) -> None:  # noqa: B027
@@ -241,8 +241,8 @@ class PushSession(Session):
         commit is made, but within this turn of the loop or the next: then what is registered
         together is one snapshot. See `Soon`.
 
-        This one calls it at once, which is right as well, and costs as much
-        for each watch as there are.
+        This one calls it at once. That is right as well, but then each watch costs as much as
+        there are watches.
         """
         widen()
 
@@ -284,13 +284,14 @@ class Source(abc.ABC):
     """What it can promise; a source that stands for another may learn of it only when
     it opens its first session."""
     create: bool = True
-    """Whether opening may make the store where there is none. Who only reads clears it,
-    before the first use: then a missing store is a `BadStore` at once. Means nothing to
-    sources that make no stores."""
+    """Whether opening may make the store where there is none. A reader clears it before the first
+    use: then a missing store is a `BadStore` at once. Means nothing to sources that make no stores.
+    """
     forwards_verdicts: bool = False
     """Whether `commit` with `reply` tells what watches elsewhere made of it, though the capability
-    `reply` is missing: those of the DataSyncs that follow this source are not among them, and are
-    asked beside it. A source that stands for another may learn of it as of its capabilities."""
+    `reply` is missing: the watches of the DataSyncs that follow this source are not among them, and
+    are asked beside it. A source that stands for another may learn this as late as its
+    capabilities."""
     relative: bool = False
     """Whether its keys are relative to the root of each DataSync that uses it, as those of files
     are, instead of whole keys."""

@@ -58,8 +58,8 @@ class WatchState(enum.Enum):
     FAILING = "failing"
     """Its last event failed and will be brought again."""
     OVERDUE = "overdue"
-    """It has not reported on its event, or not returned, in time; it gets
-    nothing new until it does."""
+    """It has not reported on its event, or has not returned, in time; it gets nothing new until it
+    does."""
     UNATTENDED = "unattended"
     """A stream that nobody iterates."""
     CLOSED = "closed"
@@ -146,12 +146,12 @@ class Durations:
         self._counts = [0] * (len(LATENCIES) + 1)
 
     def add(self, seconds: float) -> None:
-        """One more took so long."""
+        """One more took `seconds`."""
         self._seconds += seconds
         self._counts[bisect_left(LATENCIES, seconds)] += 1
 
     def taken(self) -> Latency:
-        """What has been counted by now."""
+        """What has been counted so far."""
         return Latency(self._seconds, [*self._counts])
 
 

@@ -380,7 +380,7 @@ class DataSync:
     def watches(self) -> Mapping[str, Watch[Any]]:
         """The open watches by name, in their resync order; those of handlers too.
 
-        It shows them as they are by now.
+        It always shows them as they are now.
         """
         return Watches(self._watches)
 
@@ -460,7 +460,7 @@ class DataSync:
             raise AlreadyRegistered(f"there is a panel named {name!r} already; choose another name")
 
     def hide(self, panel: Panel) -> None:
-        """Show it no more; one that is not shown may be hidden, too."""
+        """Stop showing it; one that is not shown may be hidden, too."""
         if self._panels.get(panel.name) is panel:
             del self._panels[panel.name]
 
@@ -542,8 +542,8 @@ class DataSync:
 
         ttl: seconds until it is deleted; by default it stays.
         if_revision: write only if the key is at that revision (0: absent).
-        confirm: wait for the verdict of the watches: True, or at most so many seconds; or, over any
-            store, for that of agents which report there: `Reports("status/")`.
+        confirm: wait for the verdict of the watches: True, or a number of seconds to wait at most;
+            or, over any store, for that of the agents that report there: `Reports("status/")`.
 
         Raises `BadKey`, `BadValue`, `UnsupportedOption`, `Disconnected`, `OutcomeUnknown`,
         `NotReady` (then nothing was written); `Conflict` where the key is at another revision,
@@ -604,14 +604,14 @@ class DataSync:
     def list(
         self, prefix: str = "", type: type[Any] = bytes, *, keys_only: bool = False
     ) -> AsyncIterator[KeyVal[Any]]:
-        """All pairs under `prefix`, read page by page as one iterates;
-        without their values where `keys_only`.
+        """All pairs under `prefix`, read page by page during the iteration; without their values
+        where `keys_only`.
         """
         return self._reader.list(prefix, type, keys_only=keys_only)
 
     def reports(self, prefix: str) -> AsyncGenerator[Report]:
         """What agents report below `prefix`, with `report_to=`: first each as it stands, then
-        whenever it reports again; it ends when one stops to iterate, at the latest with `aclose`.
+        whenever it reports again. It ends with the iteration, at the latest with `aclose`.
 
         prefix: ends in a slash, as "status/".
 

@@ -97,7 +97,7 @@ class Watch(Generic[T]):
         self._engine.widen(self._sub, prefix, self._types.decode)
 
     def remove_prefix(self, prefix: str) -> None:
-        """Watch `prefix` no more.
+        """Stop watching `prefix`.
 
         The whole watch is resynced; what it no longer sees shows as deletes.
 
@@ -127,8 +127,8 @@ class Watch(Generic[T]):
         """Say what became of keys that are open: those of which `Outcomes` said that they are
         pending, or failed. Safe to call from any thread.
 
-        Keys that are not open, for a newer event or report has settled them, and those of a closed
-        watch, are left as they are.
+        Keys that are not open, since a newer event or report has settled them, and those of a
+        closed watch are left as they are.
 
         outcomes: by key, `Accepted()`, `Pending(why)`, `Failed(why)`, or `Refused(why)`: then the
             key is as if its event had refused it.
@@ -165,11 +165,11 @@ class Watch(Generic[T]):
 
 
 class Watches(Mapping[str, Watch[Any]]):
-    """The open watches by name, as they are when one looks:
-    a name is found at a cost that does not grow with them.
+    """The open watches by name, as they are when one looks; finding a name does not take longer
+    where there are many.
 
-    They may be closed, and registered, while one iterates: that goes on over those that were there
-    at its start.
+    Watches may be closed, and registered, during an iteration: it goes on over those that were
+    there at its start.
     """
 
     def __init__(self, watches: Mapping[str, Watch[Any]]) -> None:

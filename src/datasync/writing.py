@@ -109,8 +109,8 @@ class Writer:
     def commit(
         self, operations: Sequence[Operation], confirm: bool | float | Reports
     ) -> Awaitable[Committed]:
-        """Do them, and wait for the verdict if `confirm` (at most so many seconds
-        where it is a number), or for that of agents.
+        """Do them, and wait for what `confirm` asks for: the verdict of the watches, for at most so
+        many seconds where it is a number, or that of agents.
         """
         if not self.targets:
             raise UsageError(
@@ -123,7 +123,7 @@ class Writer:
                 check_options(source, operations)
         if self.tracing is not None:
             return self._traced(self.tracing, operations, confirm)
-        if type(confirm) is Reports:  # `isinstance` takes six times as long to deny it
+        if type(confirm) is Reports:  # `isinstance` takes six times as long to say no
             return self._asking(operations, confirm)
         if len(self.targets) > 1:
             return self._to_all(operations, confirm)

@@ -61,7 +61,7 @@ M = TypeVar("M", bound=Message)
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),  # who waits longer is the engine
+    ("grpc.max_reconnect_backoff_ms", 1_000),  # longer waits are the engine's
     *CHANNEL_OPTIONS,
 ]
 _Code = grpc.StatusCode

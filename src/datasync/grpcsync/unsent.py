@@ -178,7 +178,7 @@ class Messages:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Forget it, if nothing waits on it, nor may."""
+        """Forget it, if nothing waits on it, or can."""
         if not connection.messages and not connection.calls:
             self._connections.pop(connection.peer, None)
 
@@ -195,7 +195,7 @@ class Outgoing:
     """What one call writes, in the block. Raises `Unread` at the end of that, which ends the call,
     where a message has waited for its client for too long: what is kept for the client is let go.
 
-    The initial metadata is sent before: grpc would send it again in front of the status, in vain.
+    The initial metadata is sent before: grpc would send it again in front of the status, to no use.
     """
 
     __slots__ = ("_block", "_context", "_messages", "_unread", "connection")

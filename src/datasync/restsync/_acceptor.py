@@ -73,7 +73,7 @@ class Acceptor:
             listening.close()
 
     async def aclose(self) -> None:
-        """End the handshakes, which a client may draw out. Behind `stop`."""
+        """End the handshakes, which a client may draw out. To be called after `stop`."""
         for task in self._taking:
             task.cancel()
         if self._taking:

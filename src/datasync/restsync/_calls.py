@@ -42,9 +42,9 @@ _WIDTH = 64
 _ASKED = "identity"
 """The content encoding that is asked for: a stream, once packed, might be held back."""
 _READ = ("", _ASKED, "gzip", "deflate")
-"""Those that are read, for some gateways pack whatever they were asked for."""
+"""Those that are read: some gateways pack an answer whatever they were asked for."""
 _WANTS_CREDENTIALS = (401, 403, 407, 511)
-"""What gateways say who let nobody through unless he shows that he may."""
+"""What gateways say that let nobody through without credentials."""
 
 
 class Answer(NamedTuple):
@@ -79,8 +79,8 @@ class _Connector(aiohttp.TCPConnector):
 class _Lane:
     """Connections for one purpose, so that what has to wait for long holds up nothing else.
 
-    Who waits for a turn has not made a request yet: thousands made at once would stop the loop for
-    so long that the time-outs of the first ones pass.
+    A caller that waits for its turn has not made its request yet: thousands made at once would stop
+    the loop for so long that the first ones time out.
     """
 
     def __init__(self, session: aiohttp.ClientSession, connector: _Connector) -> None:
@@ -109,7 +109,7 @@ class _Lane:
             self._turns.release()
 
     def close(self) -> None:
-        """G10: what is not sent by now never is; who waits for a turn hears it at once."""
+        """G10: what has not been sent never is; callers that wait for a turn hear so at once."""
         self.closed = True
         for _ in range(self._waiting):
             self._turns.release()
@@ -187,7 +187,7 @@ class Calls:
             ) from None
 
     async def aclose(self, writes: Collection[asyncio.Future[None]], grace: float) -> None:
-        """Send nothing more, give the answers to `writes` so many seconds, and cut all connections.
+        """Send nothing more, give the answers to `writes` `grace` seconds, and cut all connections.
         A later request opens others."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
@@ -235,7 +235,7 @@ class Calls:
         headers: Mapping[str, str] | None,
         seconds: float | None,
     ) -> aiohttp.ClientResponse:  # fmt: skip
-        """The head of the answer, for which it waits so many seconds."""
+        """The head of the answer; `seconds` bounds the wait for it, None: nothing does."""
         files = self._access.files
         # an upload takes its time, and so does a connection
         head = None if seconds is None else self._timeout + seconds + len(body or b"") / SLOWEST

@@ -63,9 +63,9 @@ ASSUMED_CAPABILITIES = Capabilities(
 """What the client of a hub goes by, until the server has told what its own source can promise."""
 _UNWATCHED = Result(Verdict.UNWATCHED)
 _BOOKMARK = 0.1
-"""Seconds after which a watcher hears of commits that do not concern it,"""
+"""Seconds after which a watcher hears of commits that do not concern it, ..."""
 _BOOKMARKS_A_SECOND = 2000
-"""and later where there are many watchers: so many at most."""
+"""... or later, where there are many watchers: bookmarks a second, for all of them together."""
 _ALL = Scopes([""])
 _BATCH = 256 << 10
 """Bytes of commits, about, that a watcher is given at a time."""

@@ -20,7 +20,7 @@ class Pulse:
         self._newest = int(wall() / _STEP)
 
     def add(self, changes: int) -> None:
-        """So many just went by."""
+        """That many changes just went by."""
         self._advance()
         self._counts[self._newest % _STEPS] += changes
 

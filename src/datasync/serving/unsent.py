@@ -24,7 +24,7 @@ class Unsent(Generic[K]):
         self._waiting: OrderedDict[K, int] = OrderedDict()
 
     def make_room(self, size: int, let_go: Callable[[K], bool]) -> bool:
-        """G9: whether so many bytes more may wait.
+        """G9: whether `size` more bytes may wait.
 
         let_go: ends what has waited for longest, or says that it may stay.
         """
@@ -46,7 +46,7 @@ class Unsent(Generic[K]):
         return True
 
     def end(self, one: K) -> bool:
-        """It waits no more. Returns whether it did."""
+        """It does not wait any more. Returns whether it did."""
         size = self._waiting.pop(one, None)
         self._size -= size or 0
         return size is not None

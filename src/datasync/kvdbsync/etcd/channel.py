@@ -172,7 +172,7 @@ class Link:
             self._channel = grpc.aio.secure_channel(member.target, credentials, options=options)
 
     async def connect(self, patience: float) -> None:
-        """Make sure that somebody answers within so many seconds. Raises `Disconnected`,
+        """Make sure that somebody answers within `patience` seconds. Raises `Disconnected`,
         `Unauthorized`, `BadStore`."""
         try:
             self.status = await self.ask(STATUS, pb.StatusRequest(), patience)
@@ -185,7 +185,7 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Whether the connection stands, as far as one can know."""
+        """Whether the connection stands, as far as can be known."""
         channel = self._channel
         return channel is not None and channel.get_state() is grpc.ChannelConnectivity.READY
 

@@ -32,14 +32,15 @@ that its turn comes in time."""
 _KNOWN_FOR = 1.0
 """Seconds for which the addresses of a name are not asked for again."""
 _IN_FLIGHT = 200
-"""Requests sent and not answered. More are done no sooner: they share the time that each has to be
-answered in, and a server rejects everybody's beyond some thousand."""
+"""Requests that may be sent and not answered. More would not be done any sooner: they share the
+time in which each has to be answered, and beyond some thousand a server rejects everybody's."""
 
 
 class _Slots:
-    """So many at a time; one that is free again goes to who has waited longest. As
-    `asyncio.Semaphore`, which looks through all that it has woken in this turn of the loop each
-    time that it wakes another.
+    """A number of slots; one that is given back goes to the task that has waited longest.
+
+    Like `asyncio.Semaphore`, but that looks through all that it has woken in this turn of the loop
+    each time that it wakes another one.
     """
 
     def __init__(self, free: int) -> None:
@@ -119,7 +120,7 @@ class Turn:
         return self.closing
 
     def ended(self) -> DataSyncError:
-        """What its owner hears who waited while this was closed."""
+        """The error for an owner who waited while this was closed."""
         if self._sent:
             return OutcomeUnknown(
                 f"{self.endpoint}: closed before the answer came; read the key to see what it holds"

@@ -16,12 +16,12 @@ from datasync.kvdbsync.etcd.versions import advice
 __all__ = ["findings_of"]
 
 _QUOTA = 2 << 30
-"""Bytes that a database may have unless the server was told otherwise; a server tells its own from
-3.6 on."""
+"""Bytes that a database may have unless the server was told otherwise; servers from 3.6 on tell
+their own."""
 _FULL = 0.8
-"""The part of the quota from which on it is worth a word."""
+"""The share of the quota above which it is worth mentioning."""
 _MUCH = 256 << 20
-"""Bytes from which on it matters how many of them are used."""
+"""Bytes above which it matters how many of them are in use."""
 _LONG = 100_000
 """Revisions that are a long history."""
 

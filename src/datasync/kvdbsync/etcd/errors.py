@@ -113,7 +113,7 @@ _ANSWERS = (
     _Answer("not capable", BadStore, "finish the update of its members"),
 )
 
-# after these a write may have been done; with the way out for a call that changes nothing
+# after one of these a write may have been done; the ways out are for a call that changes nothing
 _PERHAPS = {
     "leader changed": "its members elect a leader; try again",
     "request timed out": "check its members (etcdctl endpoint health), their disks and "

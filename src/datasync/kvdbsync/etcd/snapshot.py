@@ -41,7 +41,7 @@ _SHARE = 0.25
 """Of the time that a request may take: no page should take longer, as far
 as the page before tells."""
 _TRIES = 3
-"""So often a single key is asked for again that did not come in time."""
+"""How often a single key that did not come in time is asked for again."""
 _TURNS = 2
 """Turns of the loop until a request is on its way: that of its task, and that of
 the call which grpc starts."""

@@ -33,14 +33,14 @@ _ALL = -1
 """The watch id of progress that was asked for: it concerns the whole stream."""
 _PROGRESS = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
 _AGAIN, _SELDOM = 0.05, 1.0
-"""Seconds until one asks again; twice as long each time. A server does not
-answer while a watch lags behind."""
+"""Seconds until the server is asked again: the first pause, which doubles each time, and the
+longest. A server does not answer while a watch lags behind."""
 _BESIDE = 128
 """Bytes that a change takes beside its key and value."""
 _LOOKED_AT = 128
 """Ranges in one request, at most."""
 _COUNTED = 1_000_000
-"""Keys that one may have counted to find out what happened in between; some tenths of a second."""
+"""Keys that may be counted to find out what happened in between; some tenths of a second."""
 
 
 class _Part:

@@ -33,7 +33,7 @@ class Follower:
     poll: seconds between two looks; None to have the system tell of changes.
     blind: the type of a file system that does not tell of all changes; None for others.
     took: called in the loop with what each look brought.
-    failed: called once it can look no more, with the error.
+    failed: called with the error once it cannot look any more.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Follower:
                      self._name, error, self._every)  # fmt: skip
 
     async def aclose(self) -> None:
-        """Look no more. May be called twice."""
+        """Stop looking. May be called twice."""
         # G9: its end would lead back to this by a traceback
         running, self._running = self._running, None
         if running is not None:

@@ -40,7 +40,7 @@ class Scan(NamedTuple):
 class Place:
     """A file, or a directory of files.
 
-    path: where it is; made absolute, for the process may go elsewhere.
+    path: where it is; made absolute, since the process may change its directory.
     """
 
     def __init__(self, path: str) -> None:

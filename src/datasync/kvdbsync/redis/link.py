@@ -149,7 +149,7 @@ class Link(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the connection stands, as far as one can know."""
+        """Whether the connection stands, as far as can be known."""
         return (
             self._error is None and self._transport is not None and not self._transport.is_closing()
         )
@@ -227,9 +227,11 @@ class Link(asyncio.Protocol):
             self._transacts = True
 
     async def answered(self, replies: asyncio.Future[list[Any]]) -> list[Any]:
-        """Wait as long as the server gets on with its answers. All that was sent together has
-        the time of one answer, and more only as its bytes come; it begins again with each
-        answer to what was sent before."""
+        """Wait as long as the server gets on with its answers.
+
+        All that was sent together has the time of one answer, and more only as its bytes come; that
+        time begins again with each answer to what was sent before.
+        """
         self._awaited += 1
         if self._awaited == 1:
             self._answered, self._came = self._loop.time(), 0

@@ -37,7 +37,7 @@ class Caution:
         self.suspects: Sequence[bytes] = ()
         """Keys that were asked for when reading failed the last time."""
         self.aim = min(_AIM, most // 4)
-        """Bytes of one answer, as far as one can tell before."""
+        """Bytes that one answer should have, as far as that can be told before."""
         self.largest = 0
         """The largest value among those that were suspects."""
 

@@ -28,8 +28,8 @@ _SCANNED = 2_000
 """Keys that one SCAN looks at: more are hardly faster, and hold up the
 server's other clients for longer."""
 _PAGES, _BLIND, _MOST_PAGES = 1_000, 100_000, 10_000_000
-"""Pages of a SCAN: so many are read unseen; so many where nobody tells how many
-keys there are; none has more."""
+"""Pages of a SCAN: those that are read without asking how many there can be; the limit where the
+server does not tell how many keys it has; the limit in any case."""
 _SPARSE = 64
 """Times as many places as keys that a table may have, at most."""
 _LONGEST_CURSOR = 20
@@ -43,7 +43,7 @@ class Store(abc.ABC):
 
     @property
     def ready(self) -> bool:
-        """Whether all connections stand, as far as one can know."""
+        """Whether all connections stand, as far as can be known."""
         return all(link.ready for link in self.links)
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def owner(self, key: bytes) -> Link:
-        """The connection to the primary that has the key, as far as one knows."""
+        """The connection to the primary that has the key, as far as is known."""
 
     async def sizes(self, keys: Sequence[bytes]) -> Sequence[int]:
         """The bytes of the values of keys now; 0 also where that cannot be told."""

@@ -299,8 +299,7 @@ class SqliteSource(Source):
         for future in list(self._waiting):
             if not future.done():
                 future.set_exception(self._closed())
-        # G12: the file is shared, but what is not begun by now is not begun
-        # for this source any more
+        # G12: the file is shared, but nothing is begun for this source any more
         begun = [job for job in list(self._jobs) if job.withdraw(self.name)]
         if begun:
             await asyncio.wait([job.future for job in begun], timeout=_GRACE)

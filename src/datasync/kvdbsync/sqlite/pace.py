@@ -1,9 +1,9 @@
 """Where the next group of transactions is written: by the thread, or within the event loop, which
 spares two changes of threads.
 
-Within the loop only while commits have lately been quick there, for the loop stands still
-meanwhile: a disk that becomes slow holds it once, for one commit, and then not again before a
-second is over. What may take long by its nature stays with the thread: large groups, checkpoints,
+Within the loop only while commits have lately been quick there, since the loop stands still
+meanwhile: a disk that becomes slow holds it up once, for one commit, and then not again for a
+second. What may take long by its nature stays with the thread: large groups, checkpoints,
 the pruning of the log, and the wait for another process. Only the sync with which the WAL begins
 from its start, after a checkpoint, may come within the loop. What is acknowledged has been
 committed in the same way in either place (G10).
@@ -24,11 +24,11 @@ _QUICK = 0.004
 _PROOF = 8
 """How many quick ones in a row the thread makes before the loop makes them."""
 _DOUBT = 3
-"""How many others in a row, within the loop, have the thread take over again, ..."""
+"""How many slow ones in a row, within the loop, make the thread take over again."""
 _SLOW = 0.04
-"""... or a single one of so many seconds, and then ..."""
+"""Seconds after which a single commit does so, ..."""
 _PAUSE = 1.0
-"""... for so many at least."""
+"""... and then for so many seconds at least."""
 _TURN = 0.002
 """Seconds of commits after which a caller who makes one after the other lets the loop turn."""
 _OPERATIONS, _BYTES = 256, 64 << 10

@@ -26,7 +26,7 @@ __all__ = ["SqliteSession"]
 _CLOSE_TIMEOUT = 5.0
 _BATCH, _BATCH_BYTES = 512, 1 << 20
 _PORTION = 512
-"""Rows and commits that its reader gets at once, or a little more: then the loop has its turn."""
+"""Rows and commits, about, that its reader gets at once: then the loop has its turn."""
 _AHEAD = 8
 """Chunks of a snapshot that are read before the first of them is taken, ..."""
 _IDLE = 1.0

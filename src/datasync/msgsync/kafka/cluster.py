@@ -343,7 +343,7 @@ class Cluster:
         return found
 
     def forget_coordinator(self, key: str) -> None:
-        """It does not answer, or is it no more."""
+        """It does not answer, or is not the coordinator any more."""
         self._coordinators.pop(key, None)
 
     async def _find(self, *, create: bool) -> Topic:

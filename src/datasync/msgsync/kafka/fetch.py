@@ -143,7 +143,7 @@ class Fetcher:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Ask no more. May be called twice, and while reading."""
+        """Stop asking. May be called twice, and while reading."""
         asked, self._asked = list(self._asked), {}
         for task in asked:
             task.cancel()

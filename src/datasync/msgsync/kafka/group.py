@@ -60,7 +60,7 @@ class Settled:
         self._limit = _FEW
 
     def __len__(self) -> int:
-        """How much is kept in mind."""
+        """How many parts are kept in mind."""
         return len(self._waiting)
 
     def delivered(self, behind: int) -> Callable[[Result], None]:

@@ -21,7 +21,7 @@ _USUAL = 16
 
 
 def fits(batch: memoryview, most: int) -> bool:
-    """Whether it has at most so many bytes, as far as it can be unpacked at all."""
+    """Whether it has at most `most` bytes, as far as it can be unpacked at all."""
     kind = batch[_ATTRIBUTES] & 7
     packed = batch[_HEADER:]
     if kind in _RATIOS and len(packed) * _RATIOS[kind] <= most:
