@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datasync.reconcile import graph
 from tests.helpers.reconcile.play import ONCE_BAD, Game, Play, check_seed
 
 
@@ -44,6 +45,14 @@ def test_a_process_may_end_before_any_step(seed: int) -> None:
 @pytest.mark.parametrize("game", ONCE_BAD)
 def test_games_that_once_ended_badly(game: Game) -> None:
     check_seed(**game._asdict())
+
+
+def test_games_in_which_users_are_told_step_by_step_end_as_they_must(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for seed in range(60):
+        monkeypatch.setattr(graph, "_AT_ONCE", seed % 3)
+        check_seed(seed, 100, worse=seed % 2 > 0)
 
 
 def test_long_games_with_refusals_and_failures_for_good_end_as_they_must() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
@@ -18,6 +19,8 @@ from datasync.testing.contract import eventually
 from datasync.testing.reconcile import Harness
 from tests.helpers.reconcile.things import Thing, Things
 from tests.helpers.reconcile.watched import Watched
+from tests.helpers.reconcile.world import Things as Rules
+from tests.helpers.reconcile.world import Value
 
 _KEYS = [f"x/{number}" for number in range(12)]
 
@@ -134,6 +137,62 @@ def test_the_loop_turns_while_many_objects_are_decided(first: str) -> None:
             assert watched.turns > size // turns.PORTION
 
     asyncio.run(main())
+
+
+def most_calls(planner: Planner) -> int:
+    """The calls in the longest step of a turn, whose operations succeed."""
+    calls = most = 0
+
+    def count(frame: object, event: str, called: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    begun = []
+    steps = planner.steps()
+    sys.setprofile(count)
+    try:
+        for op in steps:
+            most, calls = max(most, calls), 0
+            if op is not None:
+                begun.append(op)
+    finally:
+        sys.setprofile(None)
+    for op in begun:
+        planner.done(op)
+    return max(most, calls)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        Needs.key("if"),
+        Needs.key("if", goes_with=True),
+        Needs.key("if", recreate_on_change=True),
+        Needs.any_of("if", "bond"),
+        Needs.any_of("if", "bond", goes_with=True),
+    ],
+    ids=str,
+)
+def test_no_step_is_longer_where_many_need_the_same(need: Needs) -> None:
+    size = 600
+    kind = Rules("things", limit=10 * size)
+    planner = Planner(lambda key: kind, float)
+    for number in range(size):
+        planner.put(f"x/{number}", Value(0, (need,)))
+    most = 0
+    for goal in (Value(0), Value(1), None, Value(0)):
+        if goal is None:
+            planner.delete("if")
+        else:
+            planner.put("if", goal)
+        while planner.running or planner._dirty:
+            most = max(most, most_calls(planner))
+        assert all(
+            planner.graph.nodes[f"x/{number}"].state
+            is (State.PENDING if goal is None else State.APPLIED)
+            for number in range(size)
+        )
+    assert 0 < most < size / 2
 
 
 def test_the_loop_turns_while_many_short_turns_follow_each_other() -> None:

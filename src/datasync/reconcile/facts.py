@@ -6,6 +6,7 @@ from typing import Any
 
 from datasync.reconcile.operations import Verb
 from datasync.reconcile.slots import ABSENT, Change, Node
+from datasync.reconcile.states import State
 
 __all__ = [
     "forget_family",
@@ -22,6 +23,7 @@ __all__ = [
     "is_uncertain",
     "is_wanted",
     "key_of",
+    "state_of",
     "stored_value",
     "waits",
 ]
@@ -120,3 +122,24 @@ def has_failed(node: Node) -> bool:
     if trouble is None or not trouble.attempts or not (trouble.uncertain or trouble.waits):
         return False
     return op is None or op.verb is Verb.RETRIEVE
+
+
+def state_of(node: Node, *, is_unread: bool) -> State | None:
+    """The state that it is in; None for one that is neither stored nor there.
+
+    is_unread: whether nobody knows what there is of its kind.
+    """
+    there = node.have is not ABSENT
+    if node.problem is not None:
+        return State.INVALID
+    if node.goal is ABSENT:
+        if there and not node.owned:
+            return State.UNMANAGED
+        if not there and node.op is None and node.trouble is None:
+            return None
+        return State.FAILED if has_failed(node) else State.REMOVING
+    if not there and node.unmet and node.op is None and not is_unread:
+        return State.PENDING
+    if has_failed(node):
+        return State.FAILED
+    return State.APPLIED if there and node.op is None and not node.next else State.RUNNING

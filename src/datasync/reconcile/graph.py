@@ -34,6 +34,9 @@ from datasync.reconcile.slots import (
 
 __all__ = ["Graph"]
 
+_AT_ONCE = 100
+"""Users that are told of a change at once."""
+
 
 class Graph:
     """All nodes by key, all choices by need.
@@ -61,6 +64,8 @@ class Graph:
         self._folders: Folders | None = None
         """None until a need asks for a prefix."""
         self._parked: dict[Slot, dict[Node, None]] = {}
+        self.unheard: dict[Slot, dict[Node, None]] = {}
+        """Those who have not heard yet that what they need is met, or no longer."""
         self.moved: dict[Choice, None] = {}
         """The choices with which others go, and of which a member may have changed."""
 
@@ -175,6 +180,8 @@ class Graph:
                 self._leave(slot)
         if needs is not old_needs:
             node.unmet = sum(not slot.held for slot in needs)
+            for users in self.unheard.values():
+                users.pop(node, None)
 
     def _deepen(self, node: Node) -> None:
         """What stands on it stands on a choice now, too."""
@@ -217,9 +224,29 @@ class Graph:
             self._tell(node)
 
     def _tell(self, slot: Slot) -> None:
-        """Tell those who need it that it is now met, or no longer."""
+        """Tell those who need it that it is now met, or no longer; `telling` does where they are
+        many."""
+        behind = self.unheard.pop(slot, ())
+        users = [one for one in slot.users if one not in behind] if behind else slot.users
+        if len(users) <= _AT_ONCE:
+            self._tell_users(slot, users)
+        else:
+            self.unheard[slot] = dict.fromkeys(reversed(users))
+
+    def telling(self) -> Iterator[None]:
+        """Tell those who have not heard, one after the other."""
+        while self.unheard:
+            slot, users = next(iter(self.unheard.items()))
+            while users:
+                user, _ = users.popitem()
+                if user in slot.users:
+                    self._tell_users(slot, (user,))
+                yield
+            del self.unheard[slot]
+
+    def _tell_users(self, slot: Slot, users: Iterable[Node]) -> None:
         step, told = (-1, 0) if slot.held else (1, 1)
-        for user in slot.users:
+        for user in users:
             needs, leans = user.needs, user.leans
             if needs is leans or not leans or slot in needs:
                 user.unmet += step
@@ -363,15 +390,13 @@ class Graph:
     def _has_fallen(self, node: Node, choice: Choice) -> bool:
         return self.rests_on(node.leans, choice) and self._falls_with(node, choice, is_support)
 
-    def _standing_on(self, choice: Choice) -> set[Slot]:
-        """Those who stand on it, not those who only need it."""
-        return {user for user in choice.users if choice in user.leans}
-
     def rests_on(self, leans: Iterable[Slot], target: Slot) -> bool:
         """Whether what stands on `leans` may stand, over however many others, on `target`, or on
         one that stands on `target` where that is a choice."""
-        goals = self._standing_on(target) if isinstance(target, Choice) else {target}
-        return not goals.isdisjoint(self.foundations(leans))
+        below = self.foundations(leans)
+        if isinstance(target, Choice):
+            return any(_stands_on(slot, target) for slot in below)
+        return any(slot is target for slot in below)
 
     def foundations(self, leans: Iterable[Slot]) -> Iterator[Slot]:
         """These, and all that they may stand on, over however many others."""
@@ -403,12 +428,11 @@ class Graph:
         counts: which members of other choices can be stood on.
         """
         # all that is below it falls, but for what is seen to stand without them
-        fallen = self._standing_on(choice)
         below: dict[Slot, Collection[Slot]] = {}
         rest: list[Slot] = [node]
         while rest:
             slot = rest.pop()
-            if slot in below or slot in fallen:
+            if slot in below or _stands_on(slot, choice):
                 continue
             if isinstance(slot, Choice):
                 below[slot] = [one for one, bits in slot.members.items() if counts(bits)]
@@ -458,7 +482,7 @@ class Graph:
             and choice.active > 0
             and choice.standing > 0
             and not any(bits & (STANDS | ACTIVE) == STANDS for bits in choice.members.values())
-            and bool(self._standing_on(choice))
+            and any(_stands_on(user, choice) for user in choice.users)
         )
 
     def has_others(self, node: Node) -> bool:
@@ -532,6 +556,11 @@ class Graph:
 
 
 _GONE = object()
+
+
+def _stands_on(slot: Slot, choice: Choice) -> bool:
+    """Whether it is an object that stands on that, and does not only need it."""
+    return isinstance(slot, Node) and choice in slot.leans
 
 
 def _may_come(node: Node) -> bool:

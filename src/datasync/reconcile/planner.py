@@ -24,7 +24,6 @@ from typing import Any
 
 from datasync.reconcile.discovery import Discovery
 from datasync.reconcile.facts import (
-    has_failed,
     has_leaving,
     is_at_rest,
     is_right,
@@ -32,12 +31,13 @@ from datasync.reconcile.facts import (
     is_stuck,
     is_uncertain,
     key_of,
+    state_of,
     waits,
 )
 from datasync.reconcile.operations import Changed, Problem, Seen, Trouble, Verb
 from datasync.reconcile.rules import Rules
 from datasync.reconcile.slots import ABSENT, Change, Choice, Node, Operation, Slot
-from datasync.reconcile.states import FOLLOWS, State
+from datasync.reconcile.states import FOLLOWS
 
 __all__ = ["Planner"]
 
@@ -98,19 +98,17 @@ class Planner(Discovery):
 
     def _start_all(self) -> Iterator[Operation | None]:
         """Until nobody has anything to decide."""
-        while self._vanished:
-            self._vanish(self._vanished.pop())
+        yield from self._spread()
         while (
             self._dirty or self._candidates or self._suspects or self._disappointed
             or self._take_from_queues()
         ):  # fmt: skip
             while self._dirty:
                 self._look(self._dirty.popleft())
-                while self._vanished:
-                    self._vanish(self._vanished.pop())
                 yield None
+                yield from self._spread()
             if self._released:
-                self._retain_moved()
+                yield from self._retain_moved()
             self.graph.moved.clear()
             if self._dirty:
                 continue
@@ -120,6 +118,14 @@ class Planner(Discovery):
             if self._disappointed and self._judge():
                 continue
             yield from self._begin_candidates()
+
+    def _spread(self) -> Iterator[None]:
+        """Tell those who have not heard, and take those for gone that went with what has gone."""
+        while self._vanished or self.graph.unheard:
+            yield from self.graph.telling()
+            if self._vanished:
+                self._vanish(self._vanished.pop())
+                yield
 
     def _begin_candidates(self) -> Iterator[Operation | None]:
         """Now that all have decided."""
@@ -133,6 +139,7 @@ class Planner(Discovery):
         for verb in _ORDER:
             for node in by_verb[verb]:
                 yield self._begin(node, verb)
+                yield from self.graph.telling()
 
     def _free_one(self) -> Operation | None:
         """Where all that some stand on is to go, and some of it stands on them in turn, everybody
@@ -266,6 +273,7 @@ class Planner(Discovery):
             yield
         for choice in choices:
             self.graph.drop_loops(choice)
+            yield from self.graph.telling()
             yield
 
     def _judge(self) -> bool:
@@ -420,13 +428,15 @@ class Planner(Discovery):
                 self.graph.unlean(choice)
         return bool(going)
 
-    def _retain_moved(self) -> None:
+    def _retain_moved(self) -> Iterator[None]:
         """Where what they were to vanish with stays, or fails, they go on their own."""
         for choice in self.graph.moved:
             for node in choice.users:
                 if node in self._released and self._released[node] != self._going_with(node):
                     self._retain(node)
                     self._wake(node)
+                yield
+        yield from self.graph.telling()
 
     def _going_with(self, node: Node) -> list[Choice]:
         """What it will vanish with; nothing where it has to be taken down."""
@@ -543,29 +553,13 @@ class Planner(Discovery):
 
     def _enter(self, node: Node) -> None:
         """Note the state that it is in."""
-        old, new = node.state, self._state(node)
+        old, new = node.state, state_of(node, is_unread=node.kind in self._unread)
         if new is not old:
             assert new in FOLLOWS[old], f"{node.key!r}: from {old} to {new}"
             node.state = new
             self._changes.append(Changed(node.key, old, new))
         if new is None:
             self.graph.drop_unused(node)
-
-    def _state(self, node: Node) -> State | None:
-        there = node.have is not ABSENT
-        if node.problem is not None:
-            return State.INVALID
-        if node.goal is ABSENT:
-            if there and not node.owned:
-                return State.UNMANAGED
-            if not there and node.op is None and node.trouble is None:
-                return None
-            return State.FAILED if has_failed(node) else State.REMOVING
-        if not there and node.unmet and node.op is None and node.kind not in self._unread:
-            return State.PENDING
-        if has_failed(node):
-            return State.FAILED
-        return State.APPLIED if there and node.op is None and not node.next else State.RUNNING
 
 
 def _retries_at(when: float, number: int, node: Node) -> bool:
