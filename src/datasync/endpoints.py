@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import re
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,28 +78,25 @@ class TlsFiles(NamedTuple):
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
 
-    def server_context(self) -> ssl.SSLContext:
-        """For a server, which wants certificates of its clients where there is `ca`. Each
-        handshake goes by the files as they are then, or as they were when they last could be
-        used. Raises as `context` does."""
+    def server_contexts(self) -> Callable[[], ssl.SSLContext]:
+        """For a server, which wants certificates of its clients where there is `ca`: returns what
+        makes the context of its next connection, of the files as they are then, or as they were
+        when they last could be used. Raises as `context` does."""
         try:
-            newest = _server_context(self)
-            stamps = self._stamps()
+            stamps, newest = self._stamps(), _server_context(self)
         except (OSError, ssl.SSLError) as error:
             raise self._unusable(error) from None
 
-        def renew(
-            handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
-        ) -> None:
-            nonlocal newest, stamps
+        def context() -> ssl.SSLContext:
+            nonlocal stamps, newest
             with contextlib.suppress(OSError, ssl.SSLError):
                 if (now := self._stamps()) != stamps:
+                    # G11: another one, not that one with other files: it knows the sessions that
+                    # it has begun, and goes on with them without asking who the client is
                     newest, stamps = _server_context(self), now
-            handshake.context = newest
+            return newest
 
-        listening = _server_context(self)
-        listening.sni_callback = renew  # which is called without a name, too
-        return listening
+        return context
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """What they hold now: ca, cert, key. Raises as `context` does."""

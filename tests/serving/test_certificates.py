@@ -5,7 +5,10 @@ the start says who is not accepted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,47 @@ def test_certificates_that_are_renewed_under_the_same_names(
                     Unauthorized, match=r"its certificate was not accepted|no TLS with it"
                 ):
                     await asyncio.wait_for(DataSync(old).start(), 60)
+
+    run(main())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("agent", ["rests", "grpcs"])
+def test_a_session_of_an_authority_that_is_withdrawn_is_not_resumed(
+    run: Run, tmp_path: Path, agent: str, version: ssl.TLSVersion
+) -> None:
+    """G11: a server asks who resumes a session for no certificate."""
+    first, second = issued(tmp_path / "first"), issued(tmp_path / "second")
+    used = tmp_path / "used"
+    shutil.copytree(first.ca.parent, used)
+    [port] = free_ports(1)
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(first.cert("client"), first.key("client"))
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["h2"] if agent == "grpcs" else ["http/1.1"])
+
+    def begin(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        """What the server says at the beginning, and the session."""
+        with (
+            socket.create_connection(("127.0.0.1", port), 60) as plain,
+            context.wrap_socket(plain, server_hostname="server", session=session) as tls,
+        ):
+            request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+            tls.sendall(request if agent == "grpcs" else b"GET /v1/status HTTP/1.1\r\n\r\n")
+            return tls.recv(1), tls.session
+
+    async def main() -> None:
+        there = DataSync(f"{agent}://127.0.0.1:{port}{query(used, 'server')}&initial=empty")
+        there.watch("all", "")
+        async with there:
+            said, session = await asyncio.to_thread(begin, None)
+            assert said
+            shutil.copytree(second.ca.parent, used, dirs_exist_ok=True)
+            with contextlib.suppress(OSError):
+                said, _ = await asyncio.to_thread(begin, session)
+                assert not said
 
     run(main())
 

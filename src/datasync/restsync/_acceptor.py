@@ -34,7 +34,7 @@ class Acceptor:
         self,
         sockets: Sequence[socket.socket],
         protocol: Callable[[], asyncio.Protocol],
-        tls: ssl.SSLContext | None,
+        tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self._sockets = sockets
         self._protocol = protocol
@@ -54,7 +54,7 @@ class Acceptor:
                 self._loop.add_reader(listening, self._accept, listening)
             except NotImplementedError:
                 server = await self._loop.create_server(
-                    self._protocol, sock=listening, ssl=self._tls, backlog=_BACKLOG
+                    self._protocol, sock=listening, ssl=self._one_context(), backlog=_BACKLOG
                 )
                 self._servers.append(server)
 
@@ -116,9 +116,24 @@ class Acceptor:
 
     async def _take(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._tls)
+            context = None if self._tls is None else self._tls()
+            await self._loop.connect_accepted_socket(self._protocol, connection, ssl=context)
         except (OSError, TimeoutError):  # also of TLS: the client is told, and the log need not be
             connection.close()
         except asyncio.CancelledError:
             connection.close()
             raise
+
+    def _one_context(self) -> ssl.SSLContext | None:
+        """For asyncio's own, which takes one: each handshake goes on with that of its moment."""
+        if (tls := self._tls) is None:
+            return None
+
+        def renew(
+            handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext
+        ) -> None:
+            handshake.context = tls()
+
+        context = tls()
+        context.sni_callback = renew  # which is called without a name, too
+        return context

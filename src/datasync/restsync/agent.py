@@ -171,9 +171,9 @@ async def serve_app(app: RestApp, access: Access) -> Listener:
 async def listen(app: Any, access: Access, **options: Any) -> Listener:
     """Serve any application there. Who may reach it is for the caller to see to; `options` are
     those of `Listener`. Raises `BadStore`."""
-    context = None if access.files is None else access.files.server_context()
+    contexts = None if access.files is None else access.files.server_contexts()
     await check_free(access.name, access.host, access.port)
-    listener = Listener(app, context, **options)
+    listener = Listener(app, contexts, **options)
     try:
         await listener.start(access.host, access.port)
     except (OSError, UnicodeError) as error:

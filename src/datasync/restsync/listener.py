@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
@@ -40,13 +41,14 @@ _UNSENT = 128 << 10
 class Listener:
     """Serves an ASGI application on a socket, within the event loop that is running.
 
+    tls: what makes the context of each connection; None to serve without TLS.
     stalled: seconds within which a client has to take what it was sent; then its connection is cut.
     """
 
     def __init__(
         self,
         app: Any,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         *,
         stalled: float = _STALLED,
     ) -> None:
