@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datasync import DataSync, open_url
+from datasync import Backoff, DataSync, open_url
 from datasync.errors import BadPrefix, BadUrl, UsageError
 
 
@@ -155,6 +155,35 @@ def test_prefixes(prefix: Any) -> None:
 def test_times(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a positive number of seconds, got"):
         DataSync("memory://", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"initial": 0}, "initial must be a positive number of seconds, got 0"),
+        ({"maximum": -1}, "maximum must be a positive number of seconds, got -1"),
+        ({"maximum": "5"}, "maximum must be a positive number of seconds, got '5'"),
+        ({"initial": float("nan")}, "initial must be a positive number of seconds, got nan"),
+        ({"factor": 0.5}, "factor must be a number from 1 to inf, got 0.5"),
+        ({"jitter": 25}, "jitter must be a number from 0 to 1, got 25"),
+        ({"jitter": -0.1}, "jitter must be a number from 0 to 1, got -0.1"),
+        ({"jitter": None}, "jitter must be a number from 0 to 1, got None"),
+    ],
+)
+def test_waits_that_could_not_be_waited(given: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        Backoff(**given)
+
+
+@pytest.mark.parametrize("name", ["retry", "reconnect"])
+@pytest.mark.parametrize("value", [3, 0.5, {"maximum": 5}, "5", Backoff])
+def test_waits_are_a_backoff(name: str, value: Any) -> None:
+    wrong = rf"{name} must be a Backoff, for example Backoff\(maximum=5\), got "
+    with pytest.raises(UsageError, match=wrong):
+        DataSync("memory://", **{name: value})
+    if name == "retry":
+        with pytest.raises(UsageError, match=wrong):
+            DataSync("memory://").watch("w", "a/", retry=value)
 
 
 @pytest.mark.parametrize("confirm", [0, -1, "2", None, float("nan"), float("inf")])

@@ -238,6 +238,13 @@ def test_one_reason_travels_between_processes() -> None:
     assert (str(some), some.of(["a", "b"])) == ("a: not this", {"a": "not this"})
 
 
+@pytest.mark.parametrize("reasons", [ValueError("no eth0"), 3, ["config/a"], None, b"no eth0"])
+def test_a_reason_is_a_text(reasons: Any) -> None:
+    wanted = rf"takes a text, or texts by key, not {type(reasons).__name__}; write for"
+    with pytest.raises(UsageError, match=wanted):
+        datasync.Refused(reasons)
+
+
 def test_a_watch_may_try_more_often_than_the_others(run: Run) -> None:
     async def main() -> None:
         sync = DataSync("memory://", retry=Backoff(initial=60.0, maximum=60.0), retries=2)

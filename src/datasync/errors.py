@@ -261,12 +261,19 @@ class Refused(HandlerOutcome):
 
     reasons: why, by refused key, as the publisher is told it; or one reason, for all keys of the
         event.
+
+    Raises `UsageError` for anything else.
     """
 
     def __init__(self, reasons: Mapping[str, str] | str) -> None:
         if isinstance(reasons, str):
             super().__init__(reasons)
             self.reasons: dict[str, str] | str = reasons
+        elif not isinstance(reasons, Mapping):
+            raise UsageError(
+                f"Refused takes a text, or texts by key, not {type(reasons).__name__}; write for "
+                "example Refused('no such port'), or Refused({'config/route/a': 'no eth0'})"
+            )
         else:
             super().__init__("; ".join(f"{key}: {reason}" for key, reason in reasons.items()))
             self.reasons = dict(reasons)

@@ -18,6 +18,13 @@ DefaultNotifTimeout).
 """
 
 
+def _check_seconds(options: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        given = getattr(options, name)
+        if not isinstance(given, int | float) or not given > 0:
+            raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+
+
 class Backoff(msgspec.Struct, frozen=True):
     """Waits that grow from one to the next.
 
@@ -25,12 +32,21 @@ class Backoff(msgspec.Struct, frozen=True):
     maximum: seconds of the longest; default 10.
     factor: how many times as long as the one before each of them is; default 2.
     jitter: the share of itself, at most, by which each is shortened at random; default 0.25.
+
+    Raises `UsageError` for what is not such a series.
     """
 
     initial: float = 0.1
     maximum: float = 10.0
     factor: float = 2.0
     jitter: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check_seconds(self, "initial", "maximum")
+        for name, least, most in (("factor", 1, float("inf")), ("jitter", 0, 1)):
+            given = getattr(self, name)
+            if not isinstance(given, int | float) or not least <= given <= most:
+                raise UsageError(f"{name} must be a number from {least} to {most}, got {given!r}")
 
     def delay(self, attempt: int, rng: random.Random) -> float:
         """The wait before try number `attempt` + 1 (attempts count from 1)."""
@@ -62,14 +78,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"codec={self.codec!r} is unknown; use 'json' or 'proto'")
         if self.recovery not in ("auto", "resync"):
             raise UsageError(f"recovery={self.recovery!r} is unknown; use 'auto' or 'resync'")
-        for name in _SECONDS:
-            given = getattr(self, name)
-            if not isinstance(given, int | float) or not given > 0:
-                raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+        _check_seconds(self, *_SECONDS)
         for name in _COUNTS:
             given = getattr(self, name)
             if not isinstance(given, int) or given < 1:
                 raise UsageError(f"{name} must be an integer >= 1, got {given!r}")
+        for name in _BACKOFFS:
+            given = getattr(self, name)
+            if not isinstance(given, Backoff):
+                raise UsageError(
+                    f"{name} must be a Backoff, for example Backoff(maximum=5), got {given!r}"
+                )
 
     def of_watch(self, given: WatchOptions) -> Options:
         """These, but for the limits that were given for one watch. Raises `UsageError`."""
@@ -99,4 +118,5 @@ _SECONDS = (
     "close_timeout",
 )
 _COUNTS = "backlog", "retries"
+_BACKOFFS = "retry", "reconnect"
 _LIMITS = "backlog", "ack_timeout", "resync_timeout", "retries", "retry"
