@@ -27,7 +27,7 @@ try:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ModuleNotFoundError as error:
     raise MissingExtra(
-        f"this needs the package {error.name}; pip install 'datasync[otel]'"
+        f"this needs the module {error.name}; pip install 'datasync[otel]'"
     ) from None
 
 __all__ = ["Tracing"]

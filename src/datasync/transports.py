@@ -249,7 +249,7 @@ def load(where: str, extra: str, what: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"{what} needs the package {error.name}; install it with: pip install "
+            f"{what} needs the module {error.name}; install it with: pip install "
             f"'datasync[{extra}]'"
         ) from None
 

@@ -169,5 +169,5 @@ def test_without_the_extra(cli: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     result = cli("completion", "bash")
     assert (result.code, result.out) == (2, "")
     assert result.error == (
-        "completion needs the package argcomplete; install it with: pip install 'datasync[cli]'"
+        "completion needs the module argcomplete; install it with: pip install 'datasync[cli]'"
     )

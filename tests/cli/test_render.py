@@ -178,5 +178,5 @@ def test_without_the_extra(cli: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     result = cli("render", URL, "t.j2", "out")
     assert result.code == 2
     assert result.error == (
-        "render needs the package jinja2; install it with: pip install 'datasync[cli]'"
+        "render needs the module jinja2; install it with: pip install 'datasync[cli]'"
     )

@@ -210,5 +210,5 @@ def test_reload_without_the_extra(
     result = cli("run", "agent:sync", "--reload")
     assert result.code == 2
     assert result.error == (
-        "--reload needs the package watchfiles; install it with: pip install 'datasync[cli]'"
+        "--reload needs the module watchfiles; install it with: pip install 'datasync[cli]'"
     )

@@ -497,7 +497,7 @@ def test_protobuf_without_orjson_names_the_extra() -> None:
                 print(error)
     """)
     expected = (
-        "protobuf messages need the package orjson; install it with: pip install "
+        "protobuf messages need the module orjson; install it with: pip install "
         "'datasync[protobuf]'"
     )
     assert said.splitlines() == [expected] * 2

@@ -18,7 +18,7 @@ def _run(options: argparse.Namespace) -> int:
         if missing.split(".")[0] == "datasync":
             raise DataSyncError(f"this installation has no {missing}; reinstall datasync") from None
         raise MissingExtra(
-            f"the demo needs the package {missing}; install it with: pip install 'datasync[all]'"
+            f"the demo needs the module {missing}; install it with: pip install 'datasync[all]'"
         ) from None
     return main(options.rest)
 

@@ -86,7 +86,7 @@ def _make(type_: Any, dialect: str) -> Codec[Any]:
             from datasync.codec.protobuf import BinaryMessages, JsonMessages
         except ModuleNotFoundError as error:
             raise MissingExtra(
-                f"protobuf messages need the package {error.name}; install it with: pip install "
+                f"protobuf messages need the module {error.name}; install it with: pip install "
                 "'datasync[protobuf]'"
             ) from None
         return BinaryMessages(type_) if dialect == "proto" else JsonMessages(type_)

@@ -14,7 +14,7 @@ try:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 except ModuleNotFoundError as error:
     raise MissingExtra(
-        f"this needs the package {error.name}; pip install 'datasync[otel]'"
+        f"this needs the module {error.name}; pip install 'datasync[otel]'"
     ) from None
 
 __all__ = ["observe"]

@@ -14,7 +14,7 @@ try:
     from prometheus_client.registry import Collector
 except ModuleNotFoundError as error:
     raise MissingExtra(
-        f"this needs the package {error.name}; pip install 'datasync[prometheus]'"
+        f"this needs the module {error.name}; pip install 'datasync[prometheus]'"
     ) from None
 
 __all__ = ["StatusCollector", "families"]
