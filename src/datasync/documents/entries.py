@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 from typing import Any, NamedTuple
 
 from datasync.errors import DataSyncError
@@ -52,6 +53,8 @@ class Entry(NamedTuple):
 
 def document(name: str, data: bytes) -> str:
     """The text of a file in UTF-8, without a byte order mark. Raises `BadFile`."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadFile(name, 1, 1, "the file is UTF-16; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

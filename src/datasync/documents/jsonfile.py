@@ -281,7 +281,10 @@ def _value(text: str, at: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
-        raise _Problem(error.msg[0].lower() + error.msg[1:], error.pos) from None
+        problem = error.msg[0].lower() + error.msg[1:]
+        # the place, which Python names next, stands in front here
+        problem = problem.removesuffix(" at").removesuffix(" starting")
+        raise _Problem(problem, error.pos) from None
     except ValueError as error:  # from the hooks, which do not know the offset
         raise _Problem(str(error), at) from None
     except RecursionError:
