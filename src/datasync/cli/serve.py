@@ -8,7 +8,7 @@ import contextlib
 import resource
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from datasync import open_url
 from datasync.cli.parser import Command, Positional, source_options
@@ -25,23 +25,30 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "allow_many_connections"]
 
 
+class Listening(Protocol):
+    """A server that listens."""
+
+    @property
+    def port(self) -> int: ...
+
+
 class FrontEnd(NamedTuple):
     """A protocol to serve in: the name of its option and scheme, and from an address to a
     server, which `async with` starts."""
 
     name: str
-    serve: Callable[[Access, Hub], AbstractAsyncContextManager[object]]
+    serve: Callable[[Access, Hub], AbstractAsyncContextManager[Listening]]
 
 
-def _grpc(access: Access, hub: Hub) -> AbstractAsyncContextManager[object]:
-    server: AbstractAsyncContextManager[object] = load(
+def _grpc(access: Access, hub: Hub) -> AbstractAsyncContextManager[Listening]:
+    server: AbstractAsyncContextManager[Listening] = load(
         "datasync.grpcsync.server:Server", "grpc", "--grpc"
     )(access, hub)
     return server
 
 
-def _http(access: Access, hub: Hub) -> AbstractAsyncContextManager[object]:
-    server: AbstractAsyncContextManager[object] = load(
+def _http(access: Access, hub: Hub) -> AbstractAsyncContextManager[Listening]:
+    server: AbstractAsyncContextManager[Listening] = load(
         "datasync.restsync.agent:serving", "rest", "--http"
     )(access, hub)
     return server
@@ -91,9 +98,10 @@ def _serve(options: argparse.Namespace) -> int:
         async with AsyncExitStack() as stack:
             hub = await stack.enter_async_context(Hub(keys.seen(source)))
             for front_end, access in wanted:
-                await stack.enter_async_context(front_end.serve(access, hub))
+                listening = await stack.enter_async_context(front_end.serve(access, hub))
                 scheme = f"{front_end.name}s" if access.tls else front_end.name
-                output.line(f"serving {source.name} on {scheme}://{access.authority}")
+                where = access.at_port(listening.port).authority
+                output.line(f"serving {source.name} on {scheme}://{where}")
             output.flush()
             await asyncio.Event().wait()  # until a signal cancels it
         return 0

@@ -53,6 +53,8 @@ class Server:
 
     def __init__(self, access: Access, hub: Hub) -> None:
         access.check_bind()
+        self.port = access.port
+        """Where it listens by now: a free port where any would do."""
         self._access = access
         self._server: grpc.aio.Server | None = None
         self._door = _Door(access)
@@ -104,9 +106,9 @@ class Server:
         access = self._access
         try:
             if access.files is None:
-                server.add_insecure_port(access.authority)
+                self.port = server.add_insecure_port(access.authority)
             else:
-                server.add_secure_port(access.authority, _credentials(access.files))
+                self.port = server.add_secure_port(access.authority, _credentials(access.files))
         except RuntimeError:  # it was taken just now
             raise cannot_listen(access.name, OSError(errno.EADDRINUSE, "")) from None
 

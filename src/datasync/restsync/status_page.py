@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from datasync.panels import Panel
 from datasync.restsync._health import Health
 from datasync.restsync._mounted import stop_signals
@@ -99,7 +97,7 @@ async def _listen(
     """Where it listens by now, with the port that was free where any would do."""
     listener = await listen(app, access, **options)
     begun.push_async_callback(listener.aclose)
-    return msgspec.structs.replace(access, port=listener.port)
+    return access.at_port(listener.port)
 
 
 def _url(access: Access) -> str:

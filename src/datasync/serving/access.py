@@ -83,6 +83,10 @@ class Access(msgspec.Struct, frozen=True):
         """host:port, with the brackets of IPv6."""
         return str(Endpoint.of(self.host, self.port))
 
+    def at_port(self, port: int) -> Access:
+        """This, where a server came to listen: at `port`, where any would do."""
+        return msgspec.structs.replace(self, port=port)
+
     def check_bind(self) -> None:
         """Raise `BadUrl` unless a server may listen there: not beyond this machine
         without a token or TLS clients."""
