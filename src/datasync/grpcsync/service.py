@@ -175,20 +175,16 @@ class DataSyncService:
 
         reading = asyncio.create_task(read())
         reading.add_done_callback(finish)
-        # no TaskGroup: its errors would keep the call, and with it a thread of
-        # grpc, until a garbage collection; so would a task that is still at hand
-        # here when its own error is raised
+        # no TaskGroup: its errors would keep the call, and with it a thread of grpc, until the next
+        # garbage collection; so would a task that is still at hand when its own error is raised
         try:
             async with self._make.outgoing(context) as out:
                 while not reading.done() or not replies.empty():
-                    due = [await replies.get()]
-                    while not replies.empty():
-                        due.append(replies.get_nowait())
-                    if known := [reply for reply in due if reply is not None]:
-                        await out.send(pb.CommitReplies(replies=[reply for reply, _ in known]))
-                        for _, first in known:
-                            if first:  # and read: who reads no answers may not go on asking
-                                turn.release()
+                    if due := await _due(replies):
+                        await out.send(pb.CommitReplies(replies=[reply for reply, _ in due]))
+                    # after the answers: a client that reads none may not go on asking
+                    for _ in range(sum(is_first for _, is_first in due)):
+                        turn.release()
         finally:
             await end_tasks(reading, *tasks)
         try:
@@ -304,6 +300,14 @@ class DataSyncService:
         except Exception as mistake:
             unknown = unexpected(self._source.name, mistake)
             replies.put_nowait((pb.CommitReply(id=number, error=error_of(unknown)), first))
+
+
+async def _due(replies: _Replies) -> list[tuple[pb.CommitReply, bool]]:
+    """All that is to be sent, as soon as there is anything; empty at the end."""
+    due = [await replies.get()]
+    while not replies.empty():
+        due.append(replies.get_nowait())
+    return [reply for reply in due if reply is not None]
 
 
 def _listed(page: Sequence[Item], last: bool) -> bytes:

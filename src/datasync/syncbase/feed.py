@@ -513,16 +513,20 @@ class Feed:
         def level() -> bool:
             return handover.level and self.layer.staging is None
 
-        if self.layer.has_revisions:
+        async def brings_soon() -> None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
-                    while not level():
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_ASK_AFTER):
-                                await self._brings(successor, level)
-                        # G1: a bookmark that the other one has shown since may not come by itself
-                        if not level():
-                            await self._caught_up(successor)
+                async with asyncio.timeout(_ASK_AFTER):
+                    await self._brings(successor, level)
+
+        if not self.layer.has_revisions:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while not level():
+                    await brings_soon()
+                    # G1: a bookmark that the other one has shown since may not come by itself
+                    if not level():
+                        await self._caught_up(successor)
         return level()
 
     async def _completes(self, successor: Line, handover: Handover) -> None:

@@ -119,11 +119,11 @@ class SharedFile(OpenFile):
 
 
 def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> SharedFile:
-    """The file that `name` leads to, opened now or shared with those who
-    have it open; await its `ready`.
+    """The file that `name` leads to, opened now or shared with those who have it open; await its
+    `ready`.
 
-    Raises `UnsupportedOption` where they have it open in another way, `Forked`
-    where it was open before a fork.
+    Raises `UnsupportedOption` where they have it open with other options, `BadStore` where they
+    have it open by another name, `Forked` where it was open before a fork.
     """
     path = os.path.realpath(name)
     with registered():
@@ -135,21 +135,13 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
 
         file = _files.get(path)
         if file is None:
-            if (found := identity(path)) is not None:
-                for other in _files.values():
-                    if other.files is not None and other.files.store == found:
-                        raise BadStore(
-                            f"{path} is {other.path} by another hard link; use one name for both"
-                        )
+            _refuse_another_name(path)
             file = _files[path] = SharedFile(path, settings, library, create=create)
             file.follower.start()
         elif file.settings != settings:
+            fields = zip(Settings._fields, settings, file.settings, strict=True)
             differs = ", ".join(
-                f"{field}={theirs}"
-                for field, ours, theirs in zip(
-                    Settings._fields, settings, file.settings, strict=True
-                )
-                if ours != theirs
+                f"{field}={theirs}" for field, ours, theirs in fields if ours != theirs
             )
             raise UnsupportedOption(
                 f"{path} is open in this process with {differs}; use the same options everywhere"
@@ -157,6 +149,14 @@ def acquire(name: str, settings: Settings, library: Driver, *, create: bool) -> 
 
         file.users += 1
         return file
+
+
+def _refuse_another_name(path: str) -> None:
+    """Raise `BadStore` where the file is open by another hard link."""
+    found = identity(path)
+    for other in _files.values() if found is not None else ():
+        if other.files is not None and other.files.store == found:
+            raise BadStore(f"{path} is {other.path} by another hard link; use one name for both")
 
 
 _files: dict[str, SharedFile] = {}

@@ -78,6 +78,21 @@ async def _first_answers(
     return found
 
 
+class _Piece(NamedTuple):
+    """What an answer holds of one partition, not unpacked yet.
+
+    partition: as the answer has it, but by its index in the topic.
+    start: where the reader stood when it asked.
+    behind, epoch, complete: as in `Fetched`.
+    """
+
+    partition: Any
+    start: int
+    behind: int
+    epoch: int
+    complete: bool
+
+
 class Fetcher:
     """Reads on from `position`. Its caller moves on, once it has taken what was read."""
 
@@ -103,40 +118,16 @@ class Fetcher:
                 done, _ = await asyncio.wait(self._asked, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     address, partitions = self._asked.pop(task)
-                    answer = task.result()
-                    if answer.error_code:
-                        raise errors.of_code(answer.error_code, self._cluster.name, "reading")
-                    numbers = self._topic.numbers
-                    with errors.understanding(self._cluster.name):
-                        found = [
-                            (numbers.index(number), *rest)
-                            for topic in answer.topics or ()
-                            for number, *rest in topic[1]
-                        ]
-                        starts = {partition[0]: self._offsets[partition[0]] for partition in found}
-                        alone = not any(partition[7] for partition in found)
-                        stands = [
-                            self._advance(partition, ends, alone=alone) for partition in found
-                        ]
-
-                    # only the first in a request gets a batch beyond `_EACH`, or
-                    # what is beyond `_MOST` together
+                    pieces = self._taken(task.result(), ends)
+                    # only the first in a request gets a batch beyond `_EACH`, or what is beyond
+                    # `_MOST` together
                     partitions = [*partitions[1:], partitions[0]]
+
                     if ends is not None:
                         # of a long way, the next piece comes while this one is taken in
                         self._ask(address, partitions, ends)
-
-                    for partition, (behind, epoch, complete) in zip(found, stands, strict=True):
-                        index, raw = partition[0], partition[7]
-                        aborted = [(producer, first) for producer, first, _ in partition[5] or ()]
-                        stop = None if ends is None else ends[index]
-                        with errors.understanding(self._cluster.name):
-                            read = groups(
-                                raw, starts[index], stop, aborted, self._cluster.name, self._most
-                            )
-                            records = list(read) if raw else ()
-                        yield Fetched(index, records, behind, epoch, complete)
-
+                    for piece in pieces:
+                        yield self._unpacked(piece, ends)
                     if ends is None:  # what came meanwhile comes in one piece
                         self._ask(address, partitions, ends)
         finally:
@@ -165,6 +156,40 @@ class Fetcher:
                 address,
                 due,
             )
+
+    def _taken(self, answer: Any, ends: Sequence[int] | None) -> list[_Piece]:
+        """What an answer brought, with the offsets moved on. Raises as `read` does."""
+        if answer.error_code:
+            raise errors.of_code(answer.error_code, self._cluster.name, "reading")
+
+        numbers = self._topic.numbers
+        with errors.understanding(self._cluster.name):
+            found = [
+                (numbers.index(number), *rest)
+                for topic in answer.topics or ()
+                for number, *rest in topic[1]
+            ]
+            starts = [self._offsets[partition[0]] for partition in found]
+            alone = not any(partition[7] for partition in found)
+            return [
+                _Piece(partition, start, *self._advance(partition, ends, alone=alone))
+                for partition, start in zip(found, starts, strict=True)
+            ]
+
+    def _unpacked(self, piece: _Piece, ends: Sequence[int] | None) -> Fetched:
+        """The records of a piece. Raises as `read` does."""
+        index, _, _, _, _, aborted, _, raw, _ = piece.partition
+        with errors.understanding(self._cluster.name):
+            read = groups(
+                raw,
+                piece.start,
+                None if ends is None else ends[index],
+                [(producer, first) for producer, first, _ in aborted or ()],
+                self._cluster.name,
+                self._most,
+            )
+            records = list(read) if raw else ()
+        return Fetched(index, records, piece.behind, piece.epoch, piece.complete)
 
     def _advance(
         self, partition: Any, ends: Sequence[int] | None, *, alone: bool
