@@ -13,7 +13,7 @@ help:
 	@echo "make test     the tests, on the newest Python of this machine"
 	@echo "make test-all what can differ there, on the other Pythons and on the lowest versions of the dependencies"
 	@echo "make check-long  what takes longer: planted mistakes, 5,000 seeds of the simulation, chaos on each store, fuzzing of each door"
-	@echo "make coverage what the tests reach of the engine, in branches, with a gate"
+	@echo "make coverage what the tests reach of the engine and the front door, in branches, with gates"
 	@echo "make package  the wheel and the sdist from a clean tree, and the wheel with each extra alone"
 	@echo "make setup    what all of these need, once and for all: environments and servers"
 	@echo "make lint     style, types, and the arrows between packages"
