@@ -851,3 +851,46 @@ def test_nothing_changes_beside_what_has_turned_out_to_be_a_part_of_it() -> None
     assert plan.start() == []
     plan.done(op)
     assert carry_out(plan) == ["update if", "create if/x"]
+
+
+class Deriving(Things):
+    """Each derives one part, and that another."""
+
+    def __init__(self, part_of: Callable[[str], str]) -> None:
+        super().__init__("things")
+        self._part_of = part_of
+
+    def derive(self, key: str, value: Value) -> dict[str, Value]:
+        return {self._part_of(key): value}
+
+
+def test_what_derives_what_it_is_a_part_of_is_invalid() -> None:
+    kind = Deriving({"if": "if/x", "if/x": "if/x/y", "if/x/y": "if"}.__getitem__)
+    plan = Planner(lambda key: kind, float)
+    plan.put("if", value())
+    assert carry_out(plan) == ["create if", "create if/x"]
+    problem = plan.graph.nodes["if/x/y"].problem
+    assert problem is not None
+    assert problem.why == "derives 'if', of which it is a part"
+    assert state(plan, "if") is State.APPLIED
+
+    plan.delete("if")
+    assert carry_out(plan) == ["delete if/x", "delete if"]
+    assert plan.graph.nodes == {}
+
+
+def test_deriving_ends_somewhere() -> None:
+    kind = Deriving(lambda key: f"{key}/x")
+    plan = Planner(lambda key: kind, float)
+    for number in range(2):
+        plan.put("if", value(number))
+        carry_out(plan)
+    (invalid,) = [node for node in plan.graph.nodes.values() if node.problem is not None]
+    assert invalid.key == "if" + 32 * "/x"
+    assert invalid.problem is not None
+    assert invalid.problem.why == "derives parts, 32 deep below 'if'; there it ends"
+    assert len(plan.graph.nodes) == 33
+
+    plan.delete("if")
+    carry_out(plan)
+    assert plan.graph.nodes == {}

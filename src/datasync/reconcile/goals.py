@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from datasync.reconcile.facts import (
@@ -23,6 +23,9 @@ from datasync.reconcile.slots import ABSENT, Change, Choice, Family, Node, Opera
 from datasync.reconcile.told import check_needs, check_parts, text_of
 
 __all__ = ["Goals"]
+
+_DEEPEST = 32
+"""Parts of parts: so many below each other."""
 
 
 class Goals:
@@ -118,7 +121,21 @@ class Goals:
         for part in parts:
             if self.graph.kind_of(part) is None:
                 raise LookupError(f"derives {part!r}, and no kind has a prefix of that key")
+        if parts:
+            self._check_line(key, parts)
         return tuple(dict.fromkeys(map(self.graph.slot, needs))), parts
+
+    def _check_line(self, key: str, parts: Collection[str]) -> None:
+        """That deriving comes to an end. Raises `ValueError`."""
+        line = [key]
+        for one in line:  # it grows
+            node = self.graph.nodes.get(one)
+            if node is not None and node.family is not None:
+                line += [parent.key for parent in node.family.parents if parent.key not in line]
+            if one in parts:
+                raise ValueError(f"derives {one!r}, of which it is a part")
+        if len(line) > _DEEPEST:
+            raise ValueError(f"derives parts, {_DEEPEST} deep below {line[-1]!r}; there it ends")
 
     def _keep_found(self, node: Node) -> None:
         """What was found is the last valid value."""
