@@ -106,6 +106,26 @@ class AsyncRule(Routes):
     async def validate(self, key: str, value: Route) -> None: ...
 
 
+class YieldedRule(Routes):
+    def __init__(self) -> None: ...
+
+    async def needs(self, key: str, value: Route) -> AsyncIterator[Needs]:  # type: ignore[override]
+        yield Needs.key("if/0")
+
+
+class YieldedHandle(Routes):
+    def __init__(self) -> None: ...
+
+    async def create(self, key: str, value: Route) -> AsyncIterator[None]:  # type: ignore[override]
+        yield
+
+
+class InNoTime(Routes):
+    timeout = 0
+
+    def __init__(self) -> None: ...
+
+
 class Assuming(Kind[bytes, int]):
     def __init__(self, what: str) -> None:
         self.assume = what  # type: ignore[assignment]
@@ -694,8 +714,16 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                 rec.add("y", Routes(System()))
             with pytest.raises(UsageError, match="no method 'create'"):
                 rec.add("y/", object())
+            with pytest.raises(UsageError, match="Routes is a class; give an object of it"):
+                rec.add("y/", Routes)
             with pytest.raises(UsageError, match="'validate' of AsyncRule is async"):
                 rec.add("y/", AsyncRule())
+            with pytest.raises(UsageError, match="'needs' of YieldedRule is an async generator"):
+                rec.add("y/", YieldedRule())
+            with pytest.raises(UsageError, match="'create' of YieldedHandle is an async generator"):
+                rec.add("y/", YieldedHandle())
+            with pytest.raises(UsageError, match="timeout of InNoTime must be a positive number"):
+                rec.add("y/", InNoTime())
             with pytest.raises(UsageError, match="must be 'absent' or 'applied', got 'gone'"):
                 rec.add("y/", Assuming("gone"))
             with pytest.raises(UsageError, match="nobody would know the handles"):
@@ -715,6 +743,8 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                     rec.notify("z", None)
                 with pytest.raises(TimeoutError, match="'x/a' is absent"):
                     await rec.wait("x/a", State.APPLIED, 0.01)
+                with pytest.raises(UsageError, match="must be a State or None, got 'applied'"):
+                    await rec.wait("x/a", "applied")  # type: ignore[arg-type]
                 with pytest.raises(KeyError):
                     rec.handle("x/a")
 

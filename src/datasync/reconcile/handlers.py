@@ -32,6 +32,8 @@ class Handlers:
     """
 
     def __init__(self, prefix: str, kind: Any, *, is_derived: bool = False) -> None:
+        if isinstance(kind, type):
+            raise UsageError(f"{kind.__name__} is a class; give an object of it")
         self.prefix = prefix
         self.name = type(kind).__name__
         self.is_derived = is_derived
@@ -43,9 +45,16 @@ class Handlers:
         self.timeout: float = getattr(kind, "timeout", Kind.timeout)
         if not isinstance(self.limit, int) or self.limit < 1:
             raise UsageError(f"limit of {self.name} must be an integer >= 1, got {self.limit!r}")
+        if not isinstance(self.timeout, int | float) or self.timeout <= 0:
+            raise UsageError(
+                f"timeout of {self.name} must be a positive number of seconds, got {self.timeout!r}"
+            )
         for name in _RULES:
             if inspect.iscoroutinefunction(getattr(kind, name, None)):
                 raise UsageError(f"{name!r} of {self.name} is async; only what does I/O may be")
+        for name in (*_RULES, *(verb.value for verb in Verb)):
+            if inspect.isasyncgenfunction(getattr(kind, name, None)):
+                raise UsageError(f"{name!r} of {self.name} is an async generator; let it return")
         self._cancellable = bool(getattr(kind, "cancellable", Kind.cancellable))
         self._promised = _handles_of(type(kind))
         self.can_retrieve = self._has("retrieve")

@@ -396,8 +396,11 @@ class Reconciler:
 
         timeout: in seconds; default None, for ever.
 
-        Raises `TimeoutError` with the state that it is in, and `WatchClosed`.
+        Raises `TimeoutError` with the state that it is in, `WatchClosed`, and `UsageError` for what
+        is no state.
         """
+        if state is not None and not isinstance(state, State):
+            raise UsageError(f"state must be a State or None, got {state!r}")
         try:
             async with asyncio.timeout(timeout):
                 while self._turns.is_half_way or self.state(key) is not state:
@@ -413,7 +416,7 @@ class Reconciler:
 
     async def refresh(self) -> None:
         """Read what is there, once the store has answered, and repair what is not as it is stored.
-        Returns when it was read.
+        Returns when it was read; a kind that cannot be is named in the log.
 
         Raises `UsageError` before the start.
         """
