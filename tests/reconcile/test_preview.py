@@ -12,7 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from datasync import Backoff, DataSync, NotApplied, NotReady, Refused, UsageError
+from datasync import (
+    Backoff,
+    BadKey,
+    BadPrefix,
+    DataSync,
+    NotApplied,
+    NotReady,
+    Refused,
+    UsageError,
+)
 from datasync.documents import BadFile
 from datasync.reconcile import Found, Kind, Needs, Preview, Reconciler, State, Unapplied, Verb
 from datasync.reconcile.planner import Planner
@@ -199,7 +208,11 @@ def test_a_whole_state_deletes_what_it_lacks() -> None:
         async with agent(STORED) as it:
             kept = {key: value for key, value in STORED.items() if key not in ("x/b", "x/waits")}
             assert told(await it.rec.plan(kept, prune="x/")) == ["delete x/b"]
-            assert (await it.rec.plan(kept, prune="x/z")).changes_nothing
+            assert (await it.rec.plan(kept, prune="x/z/")).changes_nothing
+            with pytest.raises(BadPrefix, match="write 'x/'"):
+                await it.rec.plan(kept, prune="x")
+            with pytest.raises(BadKey, match="a key is text, not int"):
+                await it.rec.plan({5: b""})  # type: ignore[dict-item]
             assert (await it.rec.plan(kept)).changes_nothing
 
     asyncio.run(main())

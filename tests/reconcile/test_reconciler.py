@@ -450,6 +450,9 @@ def test_an_async_operation_has_a_time_limit_and_may_cancel_itself() -> None:
         async def create(self, key: str, value: bytes) -> None:
             if key == "x/hangs":
                 await asyncio.get_running_loop().create_future()
+            if key == "x/is cancelled" and (task := asyncio.current_task()) is not None:
+                task.cancel()
+                await asyncio.sleep(0)
             raise asyncio.CancelledError
 
         async def delete(self, key: str, value: bytes, handle: None) -> None: ...
@@ -463,6 +466,8 @@ def test_an_async_operation_has_a_time_limit_and_may_cancel_itself() -> None:
                 assert reason(error)["x/hangs"].endswith("no answer within 0.01 s")
                 error = await not_applied(sync.put("x/cancels", b"", confirm=60))
                 assert reason(error)["x/cancels"].endswith("cancelled by itself")
+                error = await not_applied(sync.put("x/is cancelled", b"", confirm=60))
+                assert reason(error)["x/is cancelled"].endswith("cancelled")
 
     run(main())
 
@@ -741,6 +746,10 @@ def test_what_makes_no_sense_is_said_at_once() -> None:
                     rec.add("y/", Routes(System()))
                 with pytest.raises(UsageError, match="no kind has a prefix"):
                     rec.notify("z", None)
+                with pytest.raises(UsageError, match="notified of 'x/a', and 'x/b' was found"):
+                    rec.notify("x/a", Found("x/b", Route("if/0"), None))
+                with pytest.raises(TypeError, match="is not a Found"):
+                    rec.notify("x/a", Route("if/0"))  # type: ignore[arg-type]
                 with pytest.raises(TimeoutError, match="'x/a' is absent"):
                     await rec.wait("x/a", State.APPLIED, 0.01)
                 with pytest.raises(UsageError, match="must be a State or None, got 'applied'"):

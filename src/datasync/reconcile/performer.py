@@ -78,7 +78,9 @@ class Performer:
                 outcome, why = "cancelled", "for a newer value"
                 tell = partial(planner.cancelled, op)
             elif _is_cancelled():
+                # by the end of the reconciler, of which the planner hears nothing; or by others
                 self._plans.ended(plan, op, "cancelled")
+                self._tell(partial(planner.failed, op, "cancelled", now()), plan)
                 raise
             else:
                 why = "cancelled by itself"

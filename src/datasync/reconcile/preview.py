@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from datasync.checks import check_key
+from datasync.checks import check_key, check_prefix
 from datasync.documents import checked, entries, format_of
 from datasync.errors import DecodeError, UsageError
 from datasync.reconcile.operations import Verb
@@ -92,6 +92,10 @@ async def previewed(
     is_watched: whether what is stored under a key reaches the first one.
     decode: makes the value of a key from its bytes.
     """
+    for key in values:
+        check_key(key, rooted=False)
+    if prune is not None:
+        check_prefix(prune)
     ignored = sorted(key for key in values if not is_watched(key))
     given: dict[str, Any] = {}
     undecodable: dict[str, str] = {}

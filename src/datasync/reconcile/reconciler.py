@@ -429,12 +429,15 @@ class Reconciler:
         """Say what is there of one object, None for nothing, so that it is repaired. Before the
         store has answered and the kind was read, that changes nothing: it will be read.
 
-        Raises `UsageError` for a key without a kind, `TypeError` for what is not a `Found`.
+        Raises `UsageError` for a key without a kind, and for a `Found` of another key; `TypeError`
+        for what is not a `Found`.
         """
         kind = self._kind_of(key)
         if not isinstance(kind, Handlers):
             raise UsageError(f"no kind has a prefix of {key!r}")
         seen = None if found is None else kind.seen(found)
+        if found is not None and found.key != key:
+            raise UsageError(f"notified of {key!r}, and {found.key!r} was found; they must be one")
         if self._answered.is_set():
             self._turns.tell(
                 partial(self._planner.notify, key, seen), self._plans.begin(f"notified of {key}")
