@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 
 import pytest
 
@@ -71,3 +73,25 @@ async def closes_each_source() -> None:
 
 def test_g12_each_source_is_closed_though_closing_is_cancelled() -> None:
     asyncio.run(closes_each_source())
+
+
+async def names_what_goes_on() -> None:
+    sync = DataSync("memory://", close_timeout=0.05)
+    busy, release = threading.Event(), threading.Event()
+
+    @sync.watcher("a/")
+    def stubborn(event: ResyncEvent[bytes] | ChangeEvent[bytes]) -> None:
+        busy.set()
+        release.wait()
+
+    try:
+        async with sync:
+            await asyncio.to_thread(busy.wait)
+    finally:
+        release.set()
+
+
+def test_a_handler_that_does_not_end_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "datasync"):
+        asyncio.run(names_what_goes_on())
+    assert caplog.messages == ["closed, though the handler of 'stubborn' does not end"]

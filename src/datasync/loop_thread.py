@@ -101,7 +101,7 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._unused.set)
         self._thread.join(_JOIN_TIMEOUT)
         if self._thread.is_alive():
-            log.warning("closed without %s, which does not end", self._thread)
+            log.warning("closed, though the thread %r does not end", self._thread.name)
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a plain function in the loop; returns once all has been done that it brought about

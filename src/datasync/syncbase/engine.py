@@ -33,7 +33,7 @@ from datasync.syncbase.mirror import Pairs
 from datasync.syncbase.outstanding import Stage
 from datasync.syncbase.picture import not_started, status_of
 from datasync.syncbase.subscriber import Subscriber
-from datasync.texts import logger
+from datasync.texts import logger, printable
 
 if TYPE_CHECKING:
     from datasync.syncbase.standing import Standing
@@ -86,7 +86,8 @@ class Engine:
         self._feeds: list[Feed] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._ending: set[asyncio.Future[None]] = set()
+        self._ending: dict[asyncio.Future[None], str] = {}
+        """Handlers that may finish what they are doing, with the names of their watches."""
         self._draining = False
 
         # to be resynced, for something was taken from them
@@ -155,7 +156,7 @@ class Engine:
                 future.cancel()
 
         try:
-            await self._ended(self._tasks)
+            await self._ended({task: task.get_name() for task in self._tasks})
         finally:
             self._tasks.clear()
             for feed in self._feeds:
@@ -168,15 +169,16 @@ class Engine:
         G12: not a part of `aclose`, for a handler that takes its time must not keep the sources
             open.
         """
-        await self._ended(self._ending)
+        named = {ending: f"the handler of {name!r}" for ending, name in self._ending.items()}
+        await self._ended(named)
 
-    async def _ended(self, futures: Iterable[asyncio.Future[None]]) -> None:
+    async def _ended(self, futures: Mapping[asyncio.Future[None], str]) -> None:
         current = asyncio.current_task()
         ending = [future for future in futures if future is not current]
         if ending:
             _, stuck = await asyncio.wait(ending, timeout=self._options.close_timeout)
             for future in stuck:
-                log.warning("closed without %s, which does not end", future)
+                log.warning("closed, though %s does not end", printable(futures[future]))
 
     # -- watches -----------------------------------------------------------------------------------
 
@@ -197,8 +199,8 @@ class Engine:
         sub.runner = sub.report = None  # they lead back to it
         self._narrow_soon()
         if ending is not None and not ending.done():
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._ending[ending] = sub.name
+            ending.add_done_callback(self._ending.pop)
         self.drain()
 
     def widen(self, sub: Subscriber, scope: str, decode: Decode[Any]) -> None:
