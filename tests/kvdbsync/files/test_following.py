@@ -311,6 +311,7 @@ async def test_keys_that_have_no_name_are_an_error_of_their_file(etc: pathlib.Pa
     [
         ("file://etc/agent/", "three slashes"),
         ("file://", "names nothing"),
+        ("file:///", "names nothing"),
         ("file:///etc?flatten=", "flatten= takes what stands between two names"),
         ("file:///etc?at=config", "write 'config/'"),
         ("file:///etc?settle=0", "settle= takes a positive number of seconds"),
@@ -322,6 +323,17 @@ def test_a_url_that_means_nothing_names_the_way_out(text: str, says: str) -> Non
     with pytest.raises(BadUrl) as caught:
         open_url(text)
     assert says in str(caught.value)
+
+
+@in_loop
+@pytest.mark.parametrize("here", ["file://.", "file://./"])
+async def test_the_directory_one_is_in_can_be_followed(
+    etc: pathlib.Path, monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    (etc / "net.yaml").write_text("mtu: 1500\n")
+    monkeypatch.chdir(etc)
+    async with following(here) as (_, state):
+        await eventually(lambda: state == {"net/mtu": b"1500"}, SECONDS)
 
 
 @in_loop

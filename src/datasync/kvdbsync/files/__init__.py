@@ -37,10 +37,11 @@ def from_url(url: Url) -> FilesSource:
             f"{url} has a host; write file:///etc/agent/ with three slashes, or file://./agent/ "
             "for a path from here"
         )
-    if len(url.path) < 2 or "\0" in url.path:
+    path = f".{url.path}" if url.hosts == "." else url.path
+    if path in ("", "/") or "\0" in path:
         raise BadUrl(f"{url} names nothing; write file:///etc/agent/ or file:///etc/agent.yaml")
     return FilesSource(
-        f".{url.path}" if url.hosts == "." else url.path,
+        path,
         at=url.option("at", _prefix, ""),
         flatten=url.option("flatten", _separator, None),
         settle=url.option("settle", seconds, _SETTLE),
