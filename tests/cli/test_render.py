@@ -54,7 +54,9 @@ def test_what_a_template_knows(
     [
         ("\n{{ data['config/x'] }}", "t.j2, line 2: there is no key 'config/x'"),
         ("{{ data['bytes'] }}", "t.j2, line 1: the value of 'bytes' is not text in UTF-8"),
-        ("{{ nope }}", "t.j2, line 1: 'nope' is undefined"),
+        ("{{ nope }}", "'nope' is undefined; a template has data, under(PREFIX) and the filter"),
+        ("{{ data.text.mtu }}", "'mtu'; a value is text, so write (text|from_json) for what is"),
+        ("{{ data.text[0].mtu }}", "'mtu'; a value is text, so write (text|from_json) for what is"),
         ("\n\n{{ 1 / 0 }}", "t.j2, line 3: ZeroDivisionError: division by zero"),
         ("{{ data.text|from_json }}", "t.j2, line 1: JSONDecodeError: Expecting value"),
         ("{{ nope|from_json }}", "t.j2, line 1: 'nope' is undefined"),

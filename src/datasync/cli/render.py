@@ -146,7 +146,12 @@ COMMANDS = (
         "make a file from a template and the keys of a source, and again as they change",
         (
             Positional("url", "URL", "the source, for example sqlite:///file.db"),
-            Positional("template", "TEMPLATE", "the template, in the language of Jinja2"),
+            Positional(
+                "template",
+                "TEMPLATE",
+                'the template, in the language of Jinja2: data["KEY"] is the text of a key, '
+                "under(PREFIX) has those below a prefix, and |from_json takes JSON apart",
+            ),
             Positional("out", "OUT", "the file to write, replaced at once; '-' is standard output"),
             Positional(
                 "under",

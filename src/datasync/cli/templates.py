@@ -65,7 +65,7 @@ class Template:
             place = f"{error.filename or self._path}, line {error.lineno}"
             raise DataSyncError(f"{place}: {printable(error.message or '')}") from error
         except Exception as error:
-            told = error.message if isinstance(error, jinja2.UndefinedError) else None
+            told = _advised(error) if isinstance(error, jinja2.UndefinedError) else None
             raise DataSyncError(f"{self._place(error)}: {told or in_one_line(error)}") from error
 
     def _place(self, error: Exception) -> str:
@@ -76,6 +76,16 @@ class Template:
             if not file.endswith((".py", ">")):  # Jinja shows its own code as lines of the template
                 place = f"{file}, line {line}"
         return place
+
+
+def _advised(error: jinja2.UndefinedError) -> str:
+    """What Jinja says, with the way out of what is misspelt the first time."""
+    said = error.message or ""
+    if said.endswith(" is undefined"):
+        return f"{said}; a template has data, under(PREFIX) and the filter from_json"
+    if said.startswith("'str object' has no "):
+        return f"{said}; a value is text, so write (text|from_json) for what is JSON"
+    return said
 
 
 class _Data(dict[str, Any]):
