@@ -139,6 +139,9 @@ def test_what_is_wrong_with_the_words_or_the_module_is_one_line(
         (2, "there is no 'x' in agent; name a DataSync of that module", "agent:number.inner.x"),
         (2, "for example agent:sync", "agent.py:sync"),
         (2, "for example pkg.agent:sync", "pkg/agent.py:sync"),
+        (2, "for example pkg.agent:make", "./pkg/agent:make"),
+        (2, "for example agent", "./agent.py"),
+        (2, "for example agent:sync", "agent:sync:x"),
         (2, "does not name an agent", "agent:a b"),
         (2, "agent:number is of type int", "agent:number"),
         (1, "agent.py, line 32: BadUrl: unknown scheme 'nosuch'", "agent:fails"),
@@ -153,6 +156,29 @@ def test_what_is_wrong_with_the_words_or_the_module_is_one_line(
         assert (result.code, result.out) == (code, ""), name
         assert "secret@" not in result.err
     assert "decoder.py" in shell.run("run", "breaks:sync", "--debug").err  # the whole traceback
+
+
+@pytest.mark.parametrize("face", ["datasync", "datasync.blocking"])
+def test_a_module_that_runs_its_agent_says_so(
+    shell: Shell, tmp_path: pathlib.Path, face: str
+) -> None:
+    (tmp_path / "runs.py").write_text(
+        f"import asyncio, {face}\n"
+        f"sync = {face}.DataSync('memory://')\n"
+        "@sync.watcher('a/')\n"
+        "def handler(event):\n"
+        "    print('applied', flush=True)\n"
+        "ran = sync.run()\n"
+        "if ran is not None:\n"
+        "    asyncio.run(ran)\n"
+    )
+    running = shell.start("run", "runs")
+    running.wait_for("applied\n")
+    assert running.end() == 2
+    assert running.err.decode() == (
+        "datasync: runs was run by its module, as that was imported, and has ended; put what runs "
+        "it there below: if __name__ == '__main__':\n"
+    )
 
 
 @pytest.mark.usefixtures("agent")

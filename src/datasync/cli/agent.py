@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["imported", "sync_of"]
 
 _TARGET = re.compile(r"(?P<module>\w+(\.\w+)*)(:(?P<name>\w+(\.\w+)*)(\(\))?)?")
-_FILE = re.compile(r"([\w/]+)\.py(:.*)?")
+_FILE = re.compile(r"(?:\./)?(?P<path>\w+(/\w+)*)(?P<py>\.py)?(?P<name>:\w+)?")
+"""A module that is written as the file that it lies in."""
 _NAME = "sync"
 """What is looked for in a module that is named alone."""
 
@@ -37,8 +38,8 @@ def imported(target: str) -> object:
     nothing of that name, `DataSyncError` for what the module raises.
     """
     words, file = _TARGET.fullmatch(target), _FILE.fullmatch(target)
-    if words is None or file is not None:
-        meant = f"{file[1].replace('/', '.')}{file[2] or ''}" if file else "agent:sync"
+    if words is None or (file is not None and file["py"]):
+        meant = f"{file['path'].replace('/', '.')}{file['name'] or ''}" if file else "agent:sync"
         raise UsageError(
             f"{target!r} does not name an agent; write the module and the name of its DataSync, "
             f"for example {meant}"
@@ -113,6 +114,11 @@ async def sync_of(found: object, target: str) -> DataSync | BlockingDataSync:
         raise UsageError(
             f"{printable(target)} is of type {type(found).__name__}; name a DataSync, or a "
             "function without arguments that makes one"
+        )
+    if all(source.state == "closed" for source in found.status().sources):
+        raise UsageError(
+            f"{printable(target)} was run by its module, as that was imported, and has ended; put "
+            "what runs it there below: if __name__ == '__main__':"
         )
     return found
 
