@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,11 @@ from datasync.kvdbsync.memory import MemorySource
 from datasync.metrics import FAMILIES, distinct
 from datasync.outcome import Tally
 from datasync.scopes import Scopes
-from datasync.source import Put
+from datasync.serving.hub import Hub, Subscription
+from datasync.source import Commit, Frame, Put, SnapshotEnd
 from datasync.syncbase.mailbox import Group, Mailbox
 from datasync.syncbase.router import Router
+from datasync.tasks import end_tasks
 from datasync.testing.contract import eventually
 from tests.helpers.growth import Steps, growth
 
@@ -352,6 +354,81 @@ async def writing_keys_of_slashes(count: int, steps: Steps) -> None:
                 directory = f"0/{number}{'/' * count}"
                 await sync.put(f"{directory}key", b"1", confirm=60)
                 await sync.delete(directory, prefix=True)
+
+
+class RemoteWatchers:
+    """A hub, and those who watch these scopes; entered once they have read their snapshots."""
+
+    def __init__(self, *scopes: Sequence[str]) -> None:
+        self._scopes = scopes
+        self._read = asyncio.Semaphore(0)
+        self._hub = Hub(MemorySource())
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> RemoteWatchers:
+        await self._hub.start()
+        for scopes in self._scopes:
+            watcher = self._hub.subscribe(scopes, encode=self._encode)
+            self._tasks.append(asyncio.create_task(self._follow(watcher)))
+        await self._all_have_read()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await end_tasks(*self._tasks)
+        await self._hub.aclose()
+
+    async def write(self, count: int) -> None:
+        """What all of them read, one by one."""
+        for number in range(count):
+            await self._hub.source.commit([Put("a/0", b"1"), Put(f"a/new/{number}", b"1")])
+            await self._all_have_read()
+
+    async def _all_have_read(self) -> None:
+        for _ in self._scopes:
+            await self._read.acquire()
+
+    def _encode(self, frame: Frame) -> Frame:
+        return frame
+
+    async def _follow(self, watcher: Subscription[Frame]) -> None:
+        async for frames in watcher:
+            if any(isinstance(frame, Commit | SnapshotEnd) for frame in frames):
+                self._read.release()
+
+
+async def writing_beside_one_who_watches_single_keys(count: int, steps: Steps) -> None:
+    async with RemoteWatchers([f"a/{number}" for number in range(count)]) as watchers:
+        await watchers.write(1)
+        with steps:
+            await watchers.write(50)
+
+
+def test_a_write_costs_no_more_for_the_keys_that_somebody_watches() -> None:
+    assert growth(writing_beside_one_who_watches_single_keys, 500) < 1.5
+
+
+class Counted(str):
+    """A key that counts how often any is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_write_costs_no_more_for_the_keys_that_several_watch() -> None:
+    async def main() -> None:
+        same = ([Counted(f"a/{number}") for number in range(1000)] for _ in range(3))
+        async with RemoteWatchers(*same) as watchers:
+            Counted.compared = 0
+            await watchers.write(10)
+            assert Counted.compared < 1000
+
+    asyncio.run(main())
 
 
 def test_opening_a_watch_costs_no_more_for_those_that_are_open() -> None:

@@ -110,7 +110,15 @@ class Scopes:
     """An immutable set of scopes. `key in scopes`: the key (or the whole of a smaller
     scope) lies in one of them."""
 
-    __slots__ = ("_directories", "_few", "_names", "_ordered", "_prefixes", "_singles")
+    __slots__ = (
+        "__weakref__",
+        "_directories",
+        "_few",
+        "_names",
+        "_ordered",
+        "_prefixes",
+        "_singles",
+    )
 
     def __init__(self, scopes: Iterable[str] = ()) -> None:
         self._names = frozenset(scopes)

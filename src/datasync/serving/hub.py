@@ -12,8 +12,9 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -105,6 +106,7 @@ class Hub:
         self._items: dict[str, Item] = {}
         self._staging: dict[str, Item] | None = None
         self._order = OrderedKeys()
+        self._in_use: WeakValueDictionary[frozenset[str], Scopes] = WeakValueDictionary()
 
         self._layer = Layer(0, source.name, source.capabilities, optional=False)
         self._feed: Feed | None = None
@@ -219,8 +221,14 @@ class Hub:
         stream. Raises `HistoryLost` where it cannot be told what was missed.
         """
         seq = None if resume is None else self.log.seq_of(resume)
-        scoped = Scopes(added) if added else None
-        return Subscription(self, Scopes(scopes), seq, scoped, encode, peer, shown)
+        scoped = self._scopes(added) if added else None
+        return Subscription(self, self._scopes(scopes), seq, scoped, encode, peer, shown)
+
+    def _scopes(self, names: Iterable[str]) -> Scopes:
+        """Those who ask for the same share it: whether two are equal is asked at each commit, and
+        costs as much as there are scopes in them unless they are one."""
+        asked = frozenset(names)
+        return self._in_use.setdefault(asked, Scopes(asked))
 
     async def prove(self, resume: str) -> None:
         """G3: a watcher of an earlier run of this server, or from before its source took another

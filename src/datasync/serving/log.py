@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from datasync.errors import HistoryLost
@@ -45,11 +45,13 @@ class Entry:
     def concerns(self, scopes: Scopes) -> bool:
         """Whether any part of the commit lies in the scopes. For many watchers of other keys than
         those of a large commit: looks at each directory, not at each key."""
-        directories = self._directories
+        directories, changes = self._directories, self.frame.changes
         if any(directory in scopes for directory in directories):
             return True
-        named = {key for key in scopes.names if key[: key.rfind("/") + 1] in directories}
-        return bool(named) and any(key in named for key, _ in self.frame.changes)
+        names: Set[str] = scopes.names
+        if len(names) < len(changes):  # else each of them would cost all later commits
+            names = {key for key in names if key[: key.rfind("/") + 1] in directories}
+        return bool(names) and any(key in names for key, _ in changes)
 
     def encoded(self, scopes: Scopes, encode: Encode[T]) -> T | None:
         """The part of the commit that lies in the scopes; None where nothing does."""
