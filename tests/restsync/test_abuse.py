@@ -373,3 +373,62 @@ def test_a_slow_reader_of_a_snapshot_delays_nobody(run: Run) -> None:
                     stream.transport.abort()
 
     run(main())
+
+
+def test_bodies_are_bounded_in_sum(run: Run) -> None:
+    """Those that are not complete, or not answered; a small one is taken in any case."""
+
+    async def main() -> None:
+        async with agent(limits=Limits(bodies=2_500_000)) as it:
+
+            async def begin(key: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+                head = (
+                    f"PUT /v1/keys/config/{key} HTTP/1.1\r\nhost: localhost\r\n"
+                    "content-length: 1000000\r\n\r\n"
+                )
+                writer.write(head.encode() + b"x" * 900_000)
+                await writer.drain()
+                return reader, writer
+
+            async def put(status: int) -> Any:
+                """Once the server has seen what was sent before, this is its answer."""
+                while True:
+                    answer = await it.ask("PUT", "/v1/keys/config/other", b"x" * 1_000_000)
+                    if answer.status == status:
+                        return answer
+
+            (reader, first), (_, second) = await begin("a"), await begin("b")
+            refused = await put(429)
+            assert refused.json["title"] == "TooManyWrites"
+            assert refused.headers["Retry-After"] == "1"
+            assert (await it.ask("PUT", "/v1/keys/config/small", b"x" * 60_000)).status == 200
+
+            first.write(b"x" * 100_000)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            await put(200)  # what is answered is counted no more
+            third = (await begin("c"))[1]
+            await put(429)
+            second.transport.abort()
+            await put(200)  # nor is what a client has left
+            third.transport.abort()
+            first.close()
+            await eventually(lambda: it.probe.state.keys() >= {"config/a", "config/other"}, 60)
+            assert not it.probe.state.keys() & {"config/b", "config/c"}
+
+            streams = []
+            for _ in range(3):  # which have read what they were asked for
+                reader, stream = await asyncio.open_connection("127.0.0.1", it.port)
+                body = json.dumps({"scopes": [f"config/{n}" for n in range(100_000)]}).encode()
+                head = (
+                    "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: "
+                    f"application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+                )
+                stream.write(head.encode() + body)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                streams.append(stream)
+            await put(200)
+            for stream in streams:
+                stream.transport.abort()
+
+    run(main())

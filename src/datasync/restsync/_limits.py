@@ -17,6 +17,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keys: in a whole state.
     page: items of an answer.
     page_bytes: its values together.
+    bodies: those of requests that are not answered yet, together, as far as they are larger than
+    64 KiB; beyond, a request is refused.
     streams: event streams open at a time.
     writes: writes that wait for their verdict at a time.
     verdict_time: for a verdict, unless the client asks for less.
@@ -33,6 +35,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 1_000_000
     page: int = 10_000
     page_bytes: int = 8 << 20
+    bodies: int = 256 << 20
     streams: int = 10_000
     writes: int = 10_000
     verdict_time: float = 60.0

@@ -299,7 +299,7 @@ def _operation(
         answers["413"] = _problem("The body, or a part of it, is too large.")
         if name != "put":
             answers["415"] = _problem("The body is not said to be JSON.")
-    if name == "events" or "422" in responses:
+    if name == "events" or body is not None or "422" in responses:
         answers["429"] = _problem("Too many of these at a time.")
     operation = {
         "operationId": name,

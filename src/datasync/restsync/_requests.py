@@ -13,8 +13,8 @@ from datasync.restsync._problems import MARK, STREAMED, Problem, json_of
 from datasync.restsync._unsent import PART, Answers
 
 __all__ = [
-    "ABORT", "JSON", "STREAMS", "Exchange", "Query", "Receive", "Send", "flag", "header_text",
-    "is_said_to_be_json", "needs_json", "not_allowed", "number",
+    "ABORT", "JSON", "STREAMS", "Bodies", "Exchange", "Query", "Receive", "Send", "flag",
+    "header_text", "is_said_to_be_json", "needs_json", "not_allowed", "number",
 ]  # fmt: skip
 
 Message = MutableMapping[str, Any]
@@ -34,11 +34,40 @@ _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 learns nothing of the keys."""
 
 
+class Bodies:
+    """The large bodies of requests that are not answered yet.
+
+    most: bytes that they may have together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.size = 0
+        self._most = most
+
+    def grow(self, size: int) -> None:
+        """So many bytes more. Raises `Problem` where there is no room for them."""
+        if self.size + size > self._most:
+            raise Problem(
+                429,
+                "TooManyWrites",
+                f"what clients are sending is larger than {self._most:,} bytes together; send it "
+                "again later",
+                ((b"retry-after", b"1"),),
+            )
+        self.size += size
+
+    def end(self, size: int) -> None:
+        """A request is answered, whose body had so many of them."""
+        self.size -= size
+
+
 class Exchange:
     """One request and its answer."""
 
     __slots__ = (
+        "_bodies",
         "_body_read",
+        "_held",
         "_receive",
         "_send",
         "_unsent",
@@ -56,6 +85,7 @@ class Exchange:
         send: Send,
         limits: Limits,
         unsent: Answers,
+        bodies: Bodies,
     ) -> None:
         self.scope = scope
         self.limits = limits
@@ -67,6 +97,9 @@ class Exchange:
             self.headers[name] = value if known is None else b"%b, %b" % (known, value)
         self.status = 0
         self._body_read = False
+        self._held = 0
+        """Bytes of the body that count among those of all."""
+        self._bodies = bodies
         self._receive = receive
         self._send = send
         self._unsent = unsent
@@ -77,7 +110,8 @@ class Exchange:
         return Query(raw, known) if raw else _NO_QUERY
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises `Problem` where it is larger than `limit`, `ConnectionResetError`.
+        """The whole body. Raises `Problem` where it is larger than `limit`, or there is no room for
+        it beside others, and `ConnectionResetError`.
 
         How long it may take to arrive is for the server to bound, as `Listener` does: here a timer
         for each request would cost more than most of them.
@@ -113,6 +147,9 @@ class Exchange:
             size += len(parts[-1])
             if size > limit:
                 raise self._too_large(limit)
+            if size > PART:  # G9: nor can many clients use up the memory together
+                self._bodies.grow(size - self._held)
+                self._held = size
 
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -124,6 +161,11 @@ class Exchange:
             f"the body is larger than the {limit:,} bytes that are taken here",
             close,
         )
+
+    def body_done(self) -> None:
+        """Give back the room of the body, which is kept no more."""
+        self._bodies.end(self._held)
+        self._held = 0
 
     async def gone(self) -> None:
         """Return once the client has closed the connection."""
@@ -146,6 +188,7 @@ class Exchange:
     async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the head of an answer without an end; the body follows by `write`."""
         self.status = status
+        self.body_done()  # else each stream would take room for as long as it lasts
         self._tell_listener(STREAMS)
         marked = [*headers, (_MARK, STREAMED.encode()), _SAME_ORIGIN]
         await self._send({"type": "http.response.start", "status": status, "headers": marked})

@@ -24,7 +24,7 @@ from datasync.restsync._overview import StatusOf, overview, shown
 from datasync.restsync._panels import PANEL, PanelAnswers
 from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
-from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
+from datasync.restsync._requests import Bodies, Exchange, Receive, Send, not_allowed
 from datasync.restsync._unsent import Answers
 from datasync.serving.access import WANTS_TOKEN
 from datasync.serving.hub import Hub
@@ -94,6 +94,7 @@ class RestApp:
         self.limits = limits
 
         self._unsent = Answers(limits.unsent, limits.stalled)
+        self._bodies = Bodies(limits.bodies)
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
@@ -133,7 +134,7 @@ class RestApp:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")
 
-        exchange = Exchange(scope, receive, send, self.limits, self._unsent)
+        exchange = Exchange(scope, receive, send, self.limits, self._unsent, self._bodies)
         path = path_of(scope)
 
         try:
@@ -160,6 +161,8 @@ class RestApp:
                 # the answer has begun: only breaking it off says that it is not complete
                 raise
             await self._answer_problem(exchange, error)
+        finally:
+            exchange.body_done()
 
         self._requests.count(self._route(path), scope["method"], exchange.status)
 
