@@ -57,5 +57,6 @@ def test_behind_its_end_nothing_can_be_done() -> None:
     asyncio.run(main(Lifetime()))
     never_started = Lifetime()
     never_started.end()
-    with pytest.raises(WatchClosed):
-        never_started.check_open()
+    for use in (never_started.check_open, never_started.begin):
+        with pytest.raises(WatchClosed):
+            use()

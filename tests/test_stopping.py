@@ -109,6 +109,21 @@ def test_what_is_stopped_before_it_runs_ends_once_it_has_started() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_closed_before_it_has_started_it_ends_too(turns: int) -> None:
+    async def main() -> None:
+        sync = DataSync("memory://")
+        running = asyncio.create_task(sync.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await sync.aclose()
+        await asyncio.wait_for(running, 60)
+        assert sync.status().sources[0].state != "following"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
 def test_closing_ends_it_when_all_is_closed() -> None:
     async def main() -> None:
         sync = DataSync("memory://")

@@ -297,7 +297,7 @@ class DataSync:
         handled = stop_signals() if signals else ()
         before = {number: signal.signal(number, stop) for number in handled}
         try:
-            with self, contextlib.suppress(WatchClosed):  # somebody else closes it
+            with contextlib.suppress(WatchClosed), self:  # somebody else closes it
                 self._home.wait(self._inner._life.stopped)
         finally:
             for number, handler in before.items():

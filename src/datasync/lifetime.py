@@ -37,9 +37,13 @@ class Lifetime:
         self.closed = False
 
     def begin(self) -> None:
-        """It is started, in the running loop. Raises `UsageError` the second time."""
+        """It is started, in the running loop. Raises `UsageError` the second time, and
+        `WatchClosed` where it was closed before: nothing would end it any more.
+        """
         if self._loop is not None:
             raise UsageError("a DataSync is started once; make a new one")
+        if self.closed:
+            raise WatchClosed
         self._loop, self._fork = asyncio.get_running_loop(), _forks
 
     def end(self) -> None:

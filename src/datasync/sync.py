@@ -15,6 +15,7 @@ from datasync.errors import (
     AlreadyRegistered,
     NotReady,
     UsageError,
+    WatchClosed,
 )
 from datasync.events import Event, KeyVal
 from datasync.keyspace import KeySpace
@@ -171,7 +172,8 @@ class DataSync:
     async def start(self) -> None:
         """Connect. Returns when each source has been tried once; the RESYNCs come by themselves.
 
-        A source that cannot be reached is tried again for ever. Raises `Unauthorized`, `BadStore`.
+        A source that cannot be reached is tried again for ever. Raises `Unauthorized`, `BadStore`,
+        and `WatchClosed` where it is closed before or meanwhile.
         """
         self._life.begin()
         for source in self._sources:
@@ -244,7 +246,10 @@ class DataSync:
         for number in handled:
             loop.add_signal_handler(number, self.stop)
         try:
-            async with self:
+            try:
+                async with self:
+                    await self._life.stopped()
+            except WatchClosed:  # by another task, before it had started
                 await self._life.stopped()
         finally:
             for number in handled:

@@ -17,6 +17,7 @@ from datasync.errors import (
     HistoryLost,
     Unauthorized,
     UsageError,
+    WatchClosed,
 )
 from datasync.frames import Commit, Frame
 from datasync.options import Options
@@ -191,7 +192,9 @@ class Feed:
         if self._state is not LayerState.CLOSED:
             self._enter(LayerState.CLOSED)
             self._drain = _nothing
-            self.first.cancel()
+            if not self.first.done():  # G12: who waits for the start was not cancelled
+                self.first.set_exception(WatchClosed())
+                self.first.exception()  # there may be nobody
             del self.first
 
     async def _pause(self, error: Exception) -> None:

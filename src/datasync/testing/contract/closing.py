@@ -157,6 +157,21 @@ class Closing(Base):
             await sync.ready(60)
 
     @scenario()
+    async def test_g12_close_while_it_starts(self, store: Store) -> None:
+        """Who starts it was not cancelled, and nothing runs on."""
+        for turns in range(8):
+            before = asyncio.all_tasks()
+            sync = store.open()
+            starting = asyncio.ensure_future(sync.start())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(sync.aclose(), 60)
+            await asyncio.wait((starting,), timeout=60)
+            assert not starting.cancelled(), f"closed after {turns} turns"
+            assert isinstance(starting.exception(), WatchClosed | None), f"after {turns} turns"
+            await eventually(partial(_none_but, before))
+
+    @scenario()
     async def test_g12_an_error_in_the_block_comes_out_unchanged(self, store: Store) -> None:
         async def fail() -> None:
             async with store.open() as sync:
