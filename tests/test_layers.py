@@ -141,6 +141,70 @@ def test_a_partial_write_names_what_is_done_and_what_failed(run: Run) -> None:
     run(main())
 
 
+class Hanging(MemorySource):
+    """Takes no write to its end before it is closed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.asked, self.closed = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, operations: Any, *, reply: bool = False) -> Any:
+        self.asked.set()
+        await self.closed.wait()
+        raise datasync.OutcomeUnknown("closed before the answer came; read the key")
+
+    async def aclose(self) -> None:
+        self.closed.set()
+        await super().aclose()
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_what_waits_for_one_layer_as_it_is_closed_is_never_sent_to_the_next(
+    run: Run, number: int
+) -> None:
+    """G10: also where it was done in the one before."""
+
+    async def main() -> None:
+        hangs, last = Hanging("hangs"), MemorySource("last")
+        layers = [MemorySource("first"), hangs, last][-number:]
+        sync = DataSync(*layers, write_to=[layer.name for layer in layers])
+        await sync.start()
+        put = asyncio.create_task(sync.put("a", b"1"))
+        await asyncio.wait_for(hangs.asked.wait(), 60)
+        await sync.aclose()
+        await asyncio.wait((put,), timeout=60)
+        error = put.exception()
+        if number == 2:
+            assert isinstance(error, datasync.OutcomeUnknown)
+        else:
+            assert isinstance(error, datasync.PartialWrite)
+            assert error.done == ["memory://first"]
+            assert isinstance(error.failed["memory://hangs"], datasync.OutcomeUnknown)
+            assert isinstance(error.failed["memory://last"], datasync.WatchClosed)
+        assert await last.get("a") is None
+
+    run(main())
+
+
+def test_a_write_that_fails_everywhere_is_no_partial_write(run: Run) -> None:
+    async def main() -> None:
+        unknown = Hanging("unknown")
+        unknown.closed.set()
+        broken = Broken("broken")
+        async with DataSync(
+            broken, unknown, write_to=["memory://broken", "memory://unknown"]
+        ) as sync:
+            with pytest.raises(datasync.OutcomeUnknown):  # it may be there
+                await sync.put("a", b"1")
+        async with DataSync(
+            broken, Broken("other"), write_to=[broken.name, "memory://other"]
+        ) as sync:
+            with pytest.raises(datasync.Disconnected):
+                await sync.put("a", b"1")
+
+    run(main())
+
+
 class Late(MemorySource):
     """Cannot be reached until `here` is set."""
 

@@ -199,13 +199,15 @@ class OutcomeUnknown(DataSyncError):
 
 class PartialWrite(DataSyncError):
     """A write to several sources succeeded in some: `done` names them,
-    `failed` maps the others to why."""
+    `failed` maps the others to why.
+
+    Where it succeeded in none, what is raised is the error of one of them: `OutcomeUnknown` of one
+    that may have done it, else that of the first.
+    """
 
     def __init__(self, done: Sequence[str], failed: Mapping[str, Exception]) -> None:
         lost = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        super().__init__(
-            f"written to {', '.join(done) or 'no source'}, but not to {lost}; repeat the write"
-        )
+        super().__init__(f"written to {', '.join(done)}, but not to {lost}; repeat the write")
         self.done = list(done)
         self.failed = dict(failed)
 

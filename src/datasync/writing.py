@@ -16,6 +16,7 @@ from datasync.errors import (
     BadPrefix,
     BadValue,
     NotApplied,
+    OutcomeUnknown,
     PartialWrite,
     UnsupportedOption,
     UsageError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Txn", "Writer"]
 
 _ACCEPTED = Verdict.ACCEPTED
+_UNSENT = "closed before it was sent; nothing was done"
 
 
 class Writer:
@@ -193,6 +195,8 @@ class Writer:
 
         for source, layer in self.targets:
             try:
+                if self._engine.closed:  # G10: while it waited for the layer before this one
+                    raise WatchClosed(_UNSENT)
                 if confirm is False:
                     committed = await source.commit(operations)
                 else:
@@ -207,9 +211,11 @@ class Writer:
                 done.append(layer.name)
 
         if failed:
-            if not done and len({str(error) for error in failed.values()}) == 1:
-                raise next(iter(failed.values()))
-            raise PartialWrite(done, failed)
+            if done:
+                raise PartialWrite(done, failed)
+            # G10: of what failed everywhere the one that may have been done counts
+            errors = list(failed.values())
+            raise next((error for error in errors if isinstance(error, OutcomeUnknown)), errors[0])
         if refused is not None:
             raise refused
 
