@@ -205,7 +205,7 @@ def test_the_blocking_face_has_them_too() -> None:
             ["a/"],
             {"types": {"b/": int}},
             BadPrefix,
-            "'b/', of which 'net' shows nothing; give it as",
+            "'b/', but 'net' shows nothing of it; give it as",
         ),
         (["a/"], {"types": int}, UsageError, "types= takes types by prefix; write for example"),
         (["a/"], {"types": {"a/": "int"}}, BadValue, "there is no codec for 'int'"),
@@ -223,7 +223,7 @@ def test_what_makes_no_sense_is_said(
 
 def test_a_view_shows_what_its_types_name() -> None:
     sync = DataSync("memory://")
-    with pytest.raises(BadPrefix, match="'b/', of which the view shows nothing"):
+    with pytest.raises(BadPrefix, match="'b/', but the view shows nothing of it"):
         sync.view("a/", types={"b/": int})
     with pytest.raises(UsageError, match="exclude each other"):
         sync.view("a/", type=int, types={"a/": int})  # type: ignore[call-overload]

@@ -55,7 +55,7 @@ class KeySpace(msgspec.Struct, frozen=True):
             scope.startswith(reports) or (is_prefix(scope) and reports.startswith(scope))
         ):
             raise UsageError(
-                f"a watch of {scope!r} would see the reports of this DataSync, of which each would "
+                f"a watch of {scope!r} would see the reports of this DataSync, and each would "
                 f"bring the next; watch what lies beside {reports!r}, or choose another report_to="
             )
 

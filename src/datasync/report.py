@@ -29,9 +29,8 @@ class LayerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far an agent has settled one of its sources.
 
     name: what the agent calls it.
-    revision: the newest commit of those that its watches concern of which, and of all before, each
-        watch has said what became of it; None before the first RESYNC, and where the source has no
-        one order.
+    revision: the newest commit that every watch has said the outcome of, as of all before it that
+        concern it; None before the first RESYNC, and where the source has no one order.
     history: which history of the store that revision belongs to; empty where the source has none.
     """
 

@@ -228,8 +228,8 @@ class PushSession(Session):
 
     @abc.abstractmethod
     def widen(self, scopes: Sequence[str], added: Sequence[str]) -> None:
-        """Cover `scopes` from now on, of which `added` are new, and push a snapshot
-        of those, marked `same_history`.
+        """Cover `scopes` from now on, and push a snapshot of `added`, those among them that are
+        new, marked `same_history`.
 
         It is pushed within the call, or after what is being brought, or due at `attach`,
         in its place of the order. A commit that is made next, with `reply` too, finds

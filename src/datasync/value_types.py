@@ -79,6 +79,6 @@ def check_shown(types: Iterable[str], scopes: Iterable[str], shown_by: str) -> N
     for prefix in types:
         if prefix not in shown and not any(scope.startswith(prefix) for scope in shown):
             raise BadPrefix(
-                f"types= has the prefix {prefix!r}, of which {shown_by} shows nothing; give it as "
+                f"types= has the prefix {prefix!r}, but {shown_by} shows nothing of it; give it as "
                 "a prefix, too, or leave it out"
             )

@@ -124,8 +124,8 @@ class Watch(Generic[T]):
         return value
 
     def report(self, outcomes: Mapping[str, Said]) -> None:
-        """Say what became of keys that are open: those of which `Outcomes` said that they are
-        pending, or failed. Safe to call from any thread.
+        """Say what became of keys that are open: those that `Outcomes` said are pending or failed.
+        Safe to call from any thread.
 
         Keys that are not open, since a newer event or report has settled them, and those of a
         closed watch are left as they are.

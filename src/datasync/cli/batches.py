@@ -28,7 +28,8 @@ class KeyWrite(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of it all: how many keys, in how many of which unit, up to which revision."""
+    """What became of it all: how many keys, in how many commits (`unit` is the word for one), up to
+    which revision."""
 
     keys: int
     commits: int

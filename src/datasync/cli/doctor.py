@@ -146,7 +146,7 @@ async def _follow(source: Source) -> Sequence[Finding]:
     scopes = [] if source.capabilities.reply else [_KEY]
     session = await source.open(scopes)
     try:
-        if not isinstance(session, PushSession):  # of which that would be all, in this process
+        if not isinstance(session, PushSession):  # to have opened that one is all
             await anext(aiter(session))  # it begins to bring something
     except StopAsyncIteration:
         raise Disconnected(f"{source.name} ended the session; see its log") from None

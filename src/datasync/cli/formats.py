@@ -81,7 +81,7 @@ class Keys(NamedTuple):
         return entries(format, name, data, self.flatten)
 
     def entries_of_lines(self, name: str, lines: Iterable[bytes]) -> Iterator[Entry]:
-        """The same of JSON lines, of which no more than one is held at a time."""
+        """The same for JSON lines; no more than one is held at a time."""
         if self.template is not None:
             return keyed(name, json_line_records(name, lines), self.template)
         return json_lines(name, lines, self.flatten)

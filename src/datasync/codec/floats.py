@@ -1,5 +1,5 @@
-"""Whether values of a type may hold a float: JSON has no infinities and no NaN, and its writers put
-null for them, which is looked for where there may be one.
+"""Whether values of a type may hold a float. JSON has no infinities and no NaN, and its writers put
+null in their place; only where a float is possible is it worth while to look for those.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OTHERS = (
 
 
 def may_hold_floats(info: Any, seen: set[int] | None = None) -> bool:
-    """Whether the type that msgspec tells of, or what lies in it, is a float or may be anything."""
+    """Whether the type that msgspec describes, or one inside it, is a float or may be anything."""
     seen = set() if seen is None else seen
     if isinstance(info, _OTHERS):
         return True
@@ -42,7 +42,7 @@ _ALLOWED = ("extra_behavior", "extra_fields_behavior")
 
 
 def model_may_hold_floats(schema: Any) -> bool:
-    """The same of a core schema of pydantic; what writes itself may, too."""
+    """The same for a core schema of pydantic; a type with a serializer of its own may hold them."""
     if isinstance(schema, list | tuple):
         return any(map(model_may_hold_floats, schema))
     if not isinstance(schema, dict):

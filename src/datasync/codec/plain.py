@@ -23,6 +23,8 @@ _SAFE = re.compile(
     r"field `[^`]*`)$"
 )
 _AT = re.compile(r" - at `([^`]*)`$")
+_LISTS = (list, tuple, set, frozenset)
+"""What JSON has a list for."""
 
 
 class Bytes:
@@ -138,7 +140,7 @@ def _check_numbers(value: Any, written: Any) -> None:
     if type(value) is dict and type(written) is dict:
         if all(key in written for key in value):
             written = {key: written[key] for key in value}
-        # else in the order in which pydantic wrote them: its keys are text by now
+        # otherwise they are in the order in which pydantic wrote them: its keys are text by now
         for item, its in zip(value.values(), written.values(), strict=False):
             _check_numbers(item, its)
     elif isinstance(value, _LISTS) and type(written) is list:
@@ -146,9 +148,6 @@ def _check_numbers(value: Any, written: Any) -> None:
             _check_numbers(item, its)
     elif type(value) is float and written is None:
         raise ValueError(f"JSON has no {value!r}")
-
-
-_LISTS = (list, tuple, set, frozenset)
 
 
 def _reason(text: str) -> str:
@@ -178,7 +177,7 @@ class PydanticValues(OfType, Generic[T]):
         try:
             raw = self._adapter.serializer.to_json(value, by_alias=True, round_trip=True)
             if self._with_floats and b"null" in raw:
-                # mode="json" makes None of such numbers where the type says nothing of them
+                # not mode="json", which turns such numbers into None where the type does not say
                 python = self._adapter.dump_python(value, by_alias=True, round_trip=True)
                 _check_numbers(python, json.loads(raw))
         except (TypeError, ValueError, RecursionError) as error:

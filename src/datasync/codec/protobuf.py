@@ -3,9 +3,9 @@ or in protobuf's binary form.
 
 Reading JSON takes every form that protobuf JSON allows, and Go's own besides: well-known types as
 plain messages, and oneofs as `{"Choice": {"Member": value}}`. Unknown fields are ignored, by Go as
-here, so that an older reader bears the data of a newer writer; a message read from JSON and written
-again has lost them. As in protobuf's own reader, missing required fields of proto2 are not an error
-in JSON; the binary form cannot be written without them.
+here, so that an older reader can read what a newer writer stored; a message read from JSON and
+written again has lost them. As in protobuf's own reader, missing required fields of proto2 are not
+an error in JSON; the binary form cannot be written without them.
 """
 
 from __future__ import annotations

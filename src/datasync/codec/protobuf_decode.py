@@ -194,9 +194,9 @@ def takes_null(field: FieldDescriptor) -> bool:
 def _members(value: Any, room: int) -> int:
     """The number of members of all objects in `value`.
 
-    What protobuf's reader may take for something else than the text says is `Unusual`: a
-    float that may have been an integer of more than 64 bits, and deep nesting, of which
-    not every parser bears as much.
+    What protobuf's reader may take for something other than what the text says is `Unusual`: a
+    float that may have been an integer of more than 64 bits, and nesting deeper than every
+    parser supports.
     """
     if type(value) is dict:
         below: Any = value.values()

@@ -87,7 +87,7 @@ def read(cls: type[Message], raw: bytes, plain: Plain) -> Message:
             target = inner if index is None else inner[index]
         try:
             target.CopyFrom(plain(target.DESCRIPTOR, value))
-        except Exception:
+        except Exception:  # for the same reason
             raise Invalid(f"field {_named(path)!r} takes {target.DESCRIPTOR.full_name}") from None
     return goal
 
@@ -286,7 +286,7 @@ def _blame(value: Any, descriptor: Descriptor, path: str) -> str:
     for key, content in value.items():
         try:
             ParseDict({key: content}, GetMessageClass(descriptor)(), ignore_unknown_fields=True)
-        except Exception:
+        except Exception:  # whatever it raises, this is the field
             field = known.get(key)
             if field is None:
                 return (
@@ -316,6 +316,6 @@ def _blame_field(field: FieldDescriptor, content: Any, path: str) -> str:
         for item in items:
             try:
                 ParseDict(item, GetMessageClass(inner)(), ignore_unknown_fields=True)
-            except Exception:
+            except Exception:  # whatever it raises, this is the item
                 return _blame(item, inner, path)
     return f"field {path!r} takes {inner.full_name}"

@@ -63,7 +63,7 @@ async def killed(stage: Stage) -> None:
         held = _bulk(await stored(stage.url))
         hits += hit
         whole = whole and _transaction(held) is not None
-        when = "in" if hit else "just behind"
+        when = "in" if hit else "just after"
         stage.screen.say(
             f"killed {when} transaction {number}: the store holds transaction {_transaction(held)}"
         )

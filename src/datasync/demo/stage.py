@@ -59,9 +59,9 @@ class Stage:
         )
 
     def caught_up(self, revision: int) -> bool:
-        """Whether nothing up to `revision` waits for a part. An event for each revision there
-        need not have been: of changes that wait together, a part is given what differs in the
-        end, and that may be nothing."""
+        """Whether nothing up to `revision` waits for a part. There need not have been an event for
+        each revision: of changes that wait together, a part is given what differs in the end,
+        which may be nothing."""
         status = self.agent.sync.status()
         return status.sources[0].revision >= revision and not any(
             watch.backlog for watch in status.watches

@@ -1,12 +1,11 @@
 """The second process of the demo: it writes to the store that the agent follows,
 and knows nothing of the agent.
 
-    python -m datasync.demo.writer change sqlite:///FILE INTERFACE    one transaction over both
-    parts python -m datasync.demo.writer forever sqlite:///FILE             large transactions
-    without pause, until killed
+    python -m datasync.demo.writer change sqlite:///FILE INTERFACE  # one transaction, both parts
+    python -m datasync.demo.writer forever sqlite:///FILE           # large ones, until it is killed
 
-It prints one line a step, so that its parent process knows where it is; when
-nobody reads the lines, it ends.
+It prints one line a step, so that its parent process knows where it is; when nobody reads the
+lines, it ends.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ BULK = "bulk0"
 """The interface of the large transactions, each of which moves all of its
 routes to another gateway."""
 MANY = 2000
-"""How many routes that are."""
+"""How many routes that is."""
 
 
 def gateway(number: int) -> str:
@@ -38,8 +37,8 @@ def gateway(number: int) -> str:
 
 
 async def change(sync: DataSync, name: str) -> None:
-    """Give an interface a smaller MTU and one more route, together, if
-    nobody else changed it meanwhile."""
+    """Give an interface a smaller MTU and one more route, together, unless somebody else has
+    changed it meanwhile."""
     key = interface_key(name)
     found = await sync.get(key, Interface)
     if found is None:

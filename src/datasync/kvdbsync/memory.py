@@ -239,7 +239,7 @@ class MemorySource(Source):
     def _snapshot(
         self, scopes: Scopes, reply: Reply | None = None, *, same_history: bool = False
     ) -> Snapshot:
-        # scopes of which none lies in another come in the order of what is in them
+        # none of these scopes lies in another, so they come in the order of what is in them
         items, within = self._items, self._order.within
         found = [within(scope, items) for scope in scopes.minimal()]
         keys = found[0] if len(found) == 1 else [*chain.from_iterable(found)]

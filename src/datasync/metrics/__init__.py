@@ -171,8 +171,8 @@ def _samples_of(name: str, kind: str, now: Status) -> Iterator[Sample]:
 
 
 def parts(family: Family, now: Status) -> Iterator[tuple[str, Labels, float]]:
-    """The values of a family, each with what is to be added to its name: of a histogram one for
-    each bound (the label `le`), which counts all below it too, their sum and their number."""
+    """The values of a family, each with what is to be added to its name. A histogram has one for
+    each bound (the label `le`), which counts all below it too, then their number and their sum."""
     for labels, value in family.samples(now):
         if not isinstance(value, Latency):
             yield "", labels, float(value)
@@ -186,8 +186,8 @@ def parts(family: Family, now: Status) -> Iterator[tuple[str, Labels, float]]:
 
 
 def distinct(now: Status) -> Status:
-    """The same, no name twice: several DataSyncs may use one, and two samples
-    alike spoil the whole answer."""
+    """The same status, with no name twice: several DataSyncs may use one, and two samples with
+    the same labels make the whole answer invalid."""
     return Status(_numbered(now.sources), _numbered(now.watches), _numbered(now.panels))
 
 

@@ -25,10 +25,10 @@ def observe(*statuses: Callable[[], Status], meter: Meter | None = None) -> None
     collects: `observe(sync.status)`.
 
     The names are those of Prometheus with dots after the first two words and no `_total`:
-    `datasync.watch.backlog_changes`. What has been counted in a histogram is three counters, for
-    there are no histograms that are observed: `.bucket` with `le`, `.count` and `.sum`. One call
-    takes all DataSyncs of the process; a name that is used twice gets a number. What a panel
-    measures is read where it was shown before.
+    `datasync.watch.backlog_changes`. A histogram becomes three counters, as OpenTelemetry has no
+    observable one: `.bucket` with `le`, `.count` and `.sum`. One call takes all DataSyncs of the
+    process; a name that is used twice gets a number. What a panel measures is read only if the
+    panel was shown before the call.
     """
     meter = meter or get_meter("datasync")
     for family in families_of(joined(statuses)):

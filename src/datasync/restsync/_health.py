@@ -33,7 +33,7 @@ class Health:
         ]
         if status == 405:
             headers.append((b"allow", b"GET, HEAD"))
-        if scope["method"] not in ("GET", "HEAD"):  # of which there may be a body that nobody reads
+        if scope["method"] not in ("GET", "HEAD"):  # it may have a body that nobody reads
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -52,9 +52,10 @@ class Overview(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: the source that is served.
     keys: how many it holds.
-    watchers: remote watchers, without the status pages that are open, of which `remote` has those
-        that are furthest behind. The watches are in their resync order; where there are too many to
-        list, those that fail are listed first, and `more_watches` tells how many are not.
+    watchers: how many remote watchers there are, without the status pages that are open; `remote`
+        has those that are furthest behind. The watches are in their resync order; where there are
+        too many to list, those that fail are listed first, and `more_watches` tells how many are
+        not.
     panels: the names of those that can be asked for here.
     """
 

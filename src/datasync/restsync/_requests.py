@@ -92,7 +92,7 @@ class Exchange:
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
-            # one that stands twice is a list, of which neither part counts alone
+            # one that stands twice is a list; neither part counts alone
             known = self.headers.get(name)
             self.headers[name] = value if known is None else b"%b, %b" % (known, value)
         self.status = 0
@@ -105,7 +105,7 @@ class Exchange:
         self._unsent = unsent
 
     def query(self, *known: str) -> Query:
-        """The query, of which only `known` names are allowed. Raises `Problem`."""
+        """The query; only `known` names are allowed in it. Raises `Problem`."""
         raw = self.scope["query_string"]
         return Query(raw, known) if raw else _NO_QUERY
 

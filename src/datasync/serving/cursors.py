@@ -21,8 +21,8 @@ _FEW = 4
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """A cursor: of which list, the items that were read and not shown,
-    and the token of the rest."""
+    """A cursor: which list it belongs to, the items that were read and not shown, and the token of
+    the rest."""
 
     what: object
     rest: Sequence[Item]

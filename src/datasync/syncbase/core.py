@@ -204,8 +204,8 @@ class Core:
         return list(complete.union(added)), resume, added
 
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
-        """What a session has to cover by now: all its scopes,
-        and those of which nothing is known yet.
+        """What a session has to cover by now: all its scopes, and those that nothing is known of
+        yet.
         """
         needed = self._needed()
         # what is not needed now, that session will not follow: if it is registered again, it has to

@@ -51,7 +51,7 @@ class Delivery:
         """What it asks of the engine: each of these is to be given to its watch."""
         self.rounds: Rounds[Subscriber] = Rounds()
         self.latest: Layer | None = None
-        """The one of which something was taken over last."""
+        """The one that something was taken over from last."""
         self.seq = 0
         """Counts what is taken over: commits, snapshots, rounds."""
         self.waiting: dict[Subscriber, None] = {}

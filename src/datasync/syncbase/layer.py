@@ -28,7 +28,7 @@ class Layer:
         self.complete = Scopes()
         """The scopes that the mirror holds completely."""
         self.covers_more = False
-        """Its session covers more than is known, of which only that is taken over."""
+        """Its session covers more than is known; only what lies in `complete` is taken over."""
 
         self.next: Scopes | None = None
         """What the session will follow that is to take over;

@@ -240,7 +240,7 @@ class Mirror:
         return self._apply_layered(layer, changes)[0]
 
     def _add(self, layer: int, staging: Staging) -> Iterator[Diff]:
-        """Take over a snapshot of keys of which this layer had none: as a whole, since looking at
+        """Take over a snapshot of keys that are all new to this layer: as a whole, since looking at
         each key would take many times as long.
         """
         snapshot = staging.records
@@ -371,8 +371,8 @@ class Mirror:
 def _differing(
     keys: Iterable[str], before: Mapping[str, Record], now: Mapping[str, Record], lent: object
 ) -> Iterator[Diff]:
-    """Those of the keys, all of which there are now, that are not as they were; `now` is `lent`
-    until they have been told."""
+    """What differs of the keys, all of which have a value now; `now` is `lent` until that has been
+    told."""
     for key in keys:
         old, new = before.get(key), now[key]
         if differ(old, new):

@@ -164,7 +164,7 @@ class Trouble(msgspec.Struct):
     failures: int = 0
     """Tries that have failed in a row."""
     refusals: int = 0
-    """Events in a row of which something was refused, while any key is."""
+    """Events in a row, each with something refused, while any key is."""
 
     def begin(self, now: float) -> None:
         """From now on it is in trouble, unless it has been failing before."""

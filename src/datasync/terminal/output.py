@@ -31,7 +31,8 @@ def redact(text: str, words: Sequence[str] = ()) -> str:
     """`text` without the passwords and queries of the URLs in it; the last net
     under every error that is printed.
 
-    words: those of the command line, of which nothing shows that may be a user with a password.
+    words: those of the command line; wherever one of them stands in `text`, what may be a user with
+        a password is left out.
     """
     for word in words:
         start, at, _ = word.rpartition("@")

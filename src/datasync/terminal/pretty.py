@@ -102,7 +102,7 @@ class Bar:
         self._progress.stop()
 
     def show(self, done: int, total: int, text: str) -> None:
-        """So much is done."""
+        """Show how much is done."""
         if self._task is None:
             self._task = self._progress.add_task("", total=total)
         self._progress.update(

@@ -43,8 +43,7 @@ def scan_pattern(scopes: Sequence[str]) -> str | None:
 
 
 def tracked(scopes: Sequence[str]) -> list[str]:
-    """Prefixes, none of which starts with another, that take in all scopes
-    (a single key: its name)."""
+    """Prefixes that take in all scopes (a single key: its name); none starts with another."""
     kept: list[str] = []
     for scope in sorted(scopes):
         if not kept or not scope.startswith(kept[-1]):

@@ -1,5 +1,5 @@
-"""The bell: a side file of which every writer writes one byte after its
-COMMIT, and inotify to hear it.
+"""The bell: a side file, one byte of which every writer writes after its COMMIT, and inotify to
+hear it.
 
 Watching the WAL instead would fire before the commit can be read. A bell that was not
 heard (no inotify, no permission, a file that somebody deleted) costs time only: followers

@@ -111,7 +111,7 @@ def carry_over(connection: Connection, library: Driver, path: str, files: Files)
     """Write the WAL that `connection` holds into the database that it holds, as the
     last of this process to do so.
 
-    `files` are those that it has open, of which one is not at `path` any more.
+    `files` are those that it has open; one of them is not at `path` any more.
     """
     now = Files.at(path)
     intruder = now.store == files.store and now.wal not in (None, files.wal)

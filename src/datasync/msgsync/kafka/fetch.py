@@ -37,15 +37,15 @@ class Fetched(NamedTuple):
 
 
 async def prove_readable(cluster: Cluster, topic: Topic) -> None:
-    """Raise `Unauthorized` unless the user may read the topic, of which it may know more: asked for
-    messages that are not there, brokers say so first."""
+    """Raise `Unauthorized` unless the user may read the topic; it may be allowed to describe it and
+    no more. Asked for messages that are not there, brokers say so first."""
     count = len(topic.numbers)
     for error_code, _ in await _first_answers(cluster, topic, [_BEYOND] * count, [-1] * count):
         if error_code:
             error = errors.of_code(
                 error_code, cluster.name, "reading (the right to Read on the topic)"
             )
-            if isinstance(error, Unauthorized):  # of all else the first real fetch tells
+            if isinstance(error, Unauthorized):  # the first real fetch tells of all else
                 raise error
 
 
