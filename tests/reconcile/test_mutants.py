@@ -67,7 +67,7 @@ MISTAKES = [
     Mistake(
         "two operations on neighbours at once",
         "planner.py",
-        "        if node.busy:\n            self.graph.park(node, node)\n            return False\n",
+        "        if node.busy:\n            self.graph.waiting.park(node, node)\n            return False\n",
         "",
     ),
     Mistake(
@@ -126,7 +126,7 @@ MISTAKES = [
     ),
     Mistake(
         "nobody is told that what they waited for has ended",
-        "graph.py",
+        "waiting.py",
         "        for node in self._parked.pop(slot, ()):\n            self._wake(node)",
         "        self._parked.pop(slot, ())",
     ),

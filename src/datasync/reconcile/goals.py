@@ -194,7 +194,12 @@ class Goals:
             self._retain(node)
             self.graph.rewire(node, node.needs, leans)
             if node.op is not None:
-                _occupy(node.op, leans)
+                self._occupy(node.op, leans)
+
+    def _occupy(self, op: Operation, slots: tuple[Slot, ...]) -> None:
+        """It has turned out that its object stands on these: they must not change, either."""
+        self.graph.waiting.occupy(slot for slot in slots if slot not in op.slots)
+        op.slots = tuple(dict.fromkeys((*op.slots, *slots)))
 
     def _difference(self, node: Node) -> Change:
         kind = node.kind
@@ -272,11 +277,3 @@ class Goals:
         self._hopeless.discard(node)
         self._stop_leaving(node)
         self._stand(node, ())
-
-
-def _occupy(op: Operation, slots: tuple[Slot, ...]) -> None:
-    """These must not change, either, while it runs: it has turned out what its object stands on."""
-    for slot in slots:
-        if slot not in op.slots:
-            slot.busy += 1
-    op.slots = tuple(dict.fromkeys((*op.slots, *slots)))

@@ -31,6 +31,7 @@ from datasync.reconcile.slots import (
     is_lasting,
     is_support,
 )
+from datasync.reconcile.waiting import Waiting
 
 __all__ = ["Graph"]
 
@@ -63,7 +64,7 @@ class Graph:
         """The choices by prefix."""
         self._folders: Folders | None = None
         """None until a need asks for a prefix."""
-        self._parked: dict[Slot, dict[Node, None]] = {}
+        self.waiting = Waiting(wake)
         self.unheard: dict[Slot, dict[Node, None]] = {}
         """Those who have not heard yet that what they need is met, or no longer."""
         self.moved: dict[Choice, None] = {}
@@ -92,14 +93,15 @@ class Graph:
         del self.nodes[node.key]
         for choice in self._chosen.pop(node, ()):
             choice.members.pop(node)
-        self._parked.pop(node, None)
+        self.waiting.forget(node)
         if self._folders is not None:
             self._folders.remove(node.key)
 
     def slot(self, need: Needs) -> Slot:
         """What is to be leaned on for that need."""
         if need.is_plain:
-            return self.node(need.keys[0])
+            key = need.keys[0]
+            return self.nodes.get(key) or self.node(key)
         choice = self.choices.get(need)
         if choice is None:
             choice = self.choices[need] = Choice(need)
@@ -135,7 +137,7 @@ class Graph:
             return
         assert isinstance(slot, Choice)
         del self.choices[slot.need]
-        self._parked.pop(slot, None)
+        self.waiting.forget(slot)
         if slot.need.prefix is not None:
             same = self._under[slot.need.prefix]
             del same[slot]
@@ -317,7 +319,7 @@ class Graph:
         if choice.keeps is not Keeps.NONE and bits & STANDS and not old & STANDS:
             self._drop_loops(choice)
         if (choice.ready and not was_ready) or (was_active and not choice.active):
-            self.unpark(choice)
+            self.waiting.unpark(choice)
         if was_standing and not choice.standing and choice.need.goes_with:
             for user in choice.users:
                 if choice in user.leans:
@@ -542,17 +544,6 @@ class Graph:
             if doubt is None:
                 break
         return doubt
-
-    # -- waiting -----------------------------------------------------------------------------------
-
-    def park(self, node: Node, slot: Slot) -> None:
-        """Look at the node again when what goes on at the slot has ended."""
-        self._parked.setdefault(slot, {})[node] = None
-
-    def unpark(self, slot: Slot) -> None:
-        """Look at those who waited for it."""
-        for node in self._parked.pop(slot, ()):
-            self._wake(node)
 
 
 _GONE = object()

@@ -15,6 +15,8 @@ __all__ = ["Changed", "Problem", "Seen", "Trouble", "Verb"]
 class Verb(enum.Enum):
     """What an operation does to its object."""
 
+    __hash__ = object.__hash__  # that of Enum is written in Python
+
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"

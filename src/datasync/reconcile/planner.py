@@ -106,7 +106,8 @@ class Planner(Discovery):
             while self._dirty:
                 self._look(self._dirty.popleft())
                 yield None
-                yield from self._spread()
+                if self._vanished or self.graph.unheard:
+                    yield from self._spread()
             if self._released:
                 yield from self._retain_moved()
             self.graph.moved.clear()
@@ -213,7 +214,7 @@ class Planner(Discovery):
         self.graph.hold(node, node.have is not ABSENT and not goes)
         self.graph.offer(node)
         if is_at_rest(node):
-            self.graph.unpark(node)
+            self.graph.waiting.unpark(node)
         if self._verb(node) is not None:
             self._candidates[node] = None
         self._enter(node)
@@ -360,8 +361,7 @@ class Planner(Discovery):
         self._count[kind] = self._count.get(kind, 0) + 1
         if verb in (Verb.CREATE, Verb.UPDATE):
             self._stand(node, node.needs if verb is Verb.CREATE else slots)
-        for slot in slots:
-            slot.busy += 1
+        self.graph.waiting.occupy(slots)
         node.op = self.running[op.number] = op
         self._look(node)
         return op
@@ -369,11 +369,11 @@ class Planner(Discovery):
     def _quiet_above(self, node: Node) -> bool:
         """Whether no operation runs on what needs it."""
         if node.busy:
-            self.graph.park(node, node)
+            self.graph.waiting.park(node, node)
             return False
         for choice in self.graph.choices_of(node):
             if choice.busy:
-                self.graph.park(node, choice)
+                self.graph.waiting.park(node, choice)
                 return False
         return True
 
@@ -381,14 +381,14 @@ class Planner(Discovery):
         """Whether it, and what it leaves to those who chose it, is there for certain."""
         doubt = self.graph.doubt(node) or self.graph.doubt_beside(node)
         if doubt is not None:
-            self.graph.park(node, doubt)
+            self.graph.waiting.park(node, doubt)
         return doubt is None
 
     def _is_settled(self, node: Node) -> bool:
         """Whether what it could be chosen for is not just going."""
         for choice in self.graph.choices_of(node):
             if self.graph.is_going(choice):
-                self.graph.park(node, choice)
+                self.graph.waiting.park(node, choice)
                 return False
         return True
 
@@ -412,7 +412,7 @@ class Planner(Discovery):
                 )
             doubt = self.graph.doubt_of(slot) if quiet and needed else None
             if not quiet or doubt is not None:
-                self.graph.park(node, doubt or slot)
+                self.graph.waiting.park(node, doubt or slot)
                 return False
         return True
 
@@ -542,11 +542,8 @@ class Planner(Discovery):
         node = op.node
         del self.running[op.number]
         node.op = None
-        for slot in op.slots:
-            slot.busy -= 1
-            if not slot.busy:
-                self.graph.unpark(slot)
-        self.graph.unpark(node)
+        self.graph.waiting.release(op.slots)
+        self.graph.waiting.unpark(node)
         self._count[op.kind] -= 1
 
     # -- states ------------------------------------------------------------------------------------

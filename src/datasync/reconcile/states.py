@@ -13,6 +13,8 @@ class State(enum.Enum):
     What is neither stored nor there has no state.
     """
 
+    __hash__ = object.__hash__  # that of Enum is written in Python
+
     PENDING = "pending"
     """It waits for what it needs, and is not there."""
     RUNNING = "running"
