@@ -152,7 +152,7 @@ class MemorySource(Source):
     def _commit(self, operations: Sequence[Operation], reply: bool) -> Committed:
         if self.widenings.waiting:
             self.widenings.now()
-        items = self._items
+        items, snapshots, expiries = self._items, self._snapshots, self._expiries
         for operation in operations:
             if type(operation) is Check:
                 found = items.get(operation.key)
@@ -167,12 +167,12 @@ class MemorySource(Source):
                 key, raw = operation.key, operation.raw
                 if key not in items and self._order.touched is not None:
                     self._order.touched.append(key)
-                if self._snapshots:
+                if snapshots:
                     self._keep(key)
                 items[key] = (raw, revision)
                 changes.append((key, raw))
                 size += len(raw)
-                if operation.ttl is not None or key in self._expiries:
+                if operation.ttl is not None or key in expiries:
                     self._expire_in(key, operation.ttl)
             elif type(operation) is Delete:
                 existed.append(self._delete(operation, changes))

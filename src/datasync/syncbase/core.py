@@ -324,20 +324,13 @@ class Core:
         """Bring each watch its part of one commit; each has one vote."""
         delivery, router = self.delivery, self._router
         delivery.seq += 1
-        subs: tuple[Subscriber, ...] | None = None
-        for diff in diffs:
-            found = router.match(diff[0])
-            if found is not subs:
-                if subs is not None:
-                    break
-                subs = found
-        else:
-            if subs and not same:  # all of it concerns the same watches
-                if tally is not None and len(subs) > 1:
-                    tally.expected += len(subs) - 1  # the last one casts the vote that is held
-                for sub in subs:
-                    delivery.give(sub, diffs, revision, source, tally)
-                return
+        subs = router.match_all([diff[0] for diff in diffs])
+        if subs and not same:
+            if tally is not None and len(subs) > 1:
+                tally.expected += len(subs) - 1  # the last one casts the vote that is held
+            for sub in subs:
+                delivery.give(sub, diffs, revision, source, tally)
+            return
 
         runs: list[tuple[tuple[Subscriber, ...], list[Diff]]] = []
         last: tuple[Subscriber, ...] | None = None

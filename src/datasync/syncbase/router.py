@@ -4,6 +4,7 @@ many watches there are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from datasync.scopes import Directories, is_prefix
@@ -61,6 +62,16 @@ class Router(Generic[W]):
         if self._keys and key in self._keys:
             return _in_order({*found, *self._keys[key]})
         return found
+
+    def match_all(self, keys: Sequence[str]) -> tuple[W, ...] | None:
+        """The watches that all of the keys concern; None where it takes a look at each to tell, or
+        there are none."""
+        if len(keys) > 1:
+            # all that lie between the first and the last begin as these two do
+            longest = max(self._lengths, default=0)
+            if min(keys)[:longest] != max(keys)[:longest] or not self._keys.keys().isdisjoint(keys):
+                return None
+        return self.match(keys[0]) if keys else None
 
     def _table(self, scope: str) -> dict[str, dict[W, None]]:
         return self._prefixes if is_prefix(scope) else self._keys
