@@ -254,6 +254,16 @@ def load(where: str, extra: str, what: str) -> Any:
         ) from None
 
 
+def _meant(scheme: str) -> str:
+    import difflib  # only a misspelt URL needs it
+
+    known = schemes()
+    near = difflib.get_close_matches(scheme, known, 1)
+    if near:
+        return f"did you mean {near[0]}://?"
+    return f"this installation knows {', '.join(known)}"
+
+
 def open_url(text: str) -> Source:
     """Make the Source that a URL names; nothing is connected yet. Raises
     `BadUrl`, `MissingExtra`."""
@@ -263,9 +273,7 @@ def open_url(text: str) -> Source:
     else:
         points = list(_third_parties().select(name=url.scheme))
         if not points:
-            raise BadUrl(
-                f"unknown scheme {url.scheme!r}; this installation knows {', '.join(schemes())}"
-            )
+            raise BadUrl(f"unknown scheme {url.scheme!r}; {_meant(url.scheme)}")
         factory = points[0].load()
     source = url.made(factory)
     assert isinstance(source, Source)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
@@ -168,7 +169,7 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
     general = top.parse_args(argv[:at])
     name = argv[at]
     if name not in parsers:
-        near = difflib.get_close_matches(name, parsers, 1)
+        near = difflib.get_close_matches(name, [*parsers, "--help", "--version"], 1)
         meant = f"did you mean {near[0]}?" if near else "there are " + ", ".join(parsers)
         raise UsageError(f"unknown command {name!r}; {meant}")
 
@@ -196,6 +197,13 @@ def parse(commands: Sequence[Command], argv: Sequence[str]) -> tuple[Command, ar
 
     _place(parsers[name], command, options, literal)
     return command, options
+
+
+def _example(command: Command) -> str:
+    """The URL that the help of the command shows first."""
+    shown = re.search(r"\w+://[^\s?]+", command.examples)
+    assert shown is not None
+    return shown[0]
 
 
 def _place(
@@ -229,7 +237,7 @@ def _place(
     if len(sources) < command.urls:
         what = no_url(words[0]) if words else "a source is missing"
         unset = "" if os.environ.get(ENVIRONMENT) else f", and {ENVIRONMENT} is not set"
-        raise UsageError(f"{what}{unset}; write for example sqlite:///file.db")
+        raise UsageError(f"{what}{unset}; write for example {_example(command)}")
 
     for positional, source in zip(positionals, sources, strict=False):
         setattr(options, positional.name, source)
