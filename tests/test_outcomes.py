@@ -91,7 +91,7 @@ def test_each_key_has_its_own_outcome_and_the_worst_is_the_verdict(run: Run) -> 
             assert error.reasons == {"a/3": "too large"}
             assert str(error) == (
                 "written, but failed (a/1 (pending): no eth0; a/2: busy; a/3 (refused): too large);"
-                " see status() for the watches"
+                " see the status of the watches"
             )
             assert agent.open == {"a/1": ("pending", "no eth0"), "a/2": ("failed", "busy")}
             (watch,) = sync.status().watches

@@ -176,7 +176,7 @@ class NotApplied(DataSyncError):
         super().__init__(
             f"written, but {verdict.value}"
             + (f" ({because})" if because else "")
-            + ("; see reports()" if asked else "; see status() for the watches")
+            + ("; see the reports of the agents" if asked else "; see the status of the watches")
         )
         self.verdict = verdict
         self.outcomes = dict(outcomes)

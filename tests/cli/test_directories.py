@@ -52,3 +52,8 @@ def test_dump_writes_no_format_that_load_alone_reads(cli: Command, tmp_path: pat
     result = cli("dump", "sqlite:///a.db", "-o", "a.toml")
     assert result.code == 2
     assert "toml files are read, not written; add --format jsonl|json|yaml" in result.err
+    result = cli("dump", "sqlite:///a.db", "-o", "a.txt")
+    assert result.code == 2
+    assert result.error == (
+        "the name 'a.txt' does not tell the format; add --format jsonl|json|yaml"
+    )

@@ -50,6 +50,18 @@ def test_standard_input_is_closed(shell: Shell) -> None:
     assert shell.run("get", URL, "k").out == "v\n"
 
 
+def test_what_standard_input_is_read_as_is_said(shell: Shell, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.yaml").write_text("k: [1\n")
+    for words, name in (
+        ([], "standard input (as jsonl; see --format)"),
+        (["--format", "yaml"], "standard input"),
+    ):
+        with (tmp_path / "a.yaml").open("rb") as given:
+            result = shell.run("load", URL, "-", *words, stdin=given)
+        assert result.code == 1
+        assert result.error.startswith(f"{name}, line ")
+
+
 def test_standard_error_is_closed(shell: Shell) -> None:
     result = without(shell, 2, "get", "nonsense", "k")
     assert (result.code, result.out) == (2, "")

@@ -194,7 +194,7 @@ def _dump_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _dump(options: argparse.Namespace) -> int:
-    kind = options.format or format_named(options.output)
+    kind = options.format or format_named(options.output, FORMATS)
     if kind not in FORMATS:
         raise UsageError(f"{kind} files are read, not written; add --format {'|'.join(FORMATS)}")
 

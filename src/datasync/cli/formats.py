@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
@@ -52,14 +52,17 @@ FORMATS = ("jsonl", "json", "yaml")
 Write = Callable[[str, bytes], object]
 
 
-def format_named(name: str) -> str:
-    """The format that the name of a file tells; "-" is JSON lines. Raises `UsageError`."""
+def format_named(name: str, formats: Sequence[str] = READ_FORMATS) -> str:
+    """The format that the name of a file tells; "-" is JSON lines. Raises `UsageError`.
+
+    formats: those that may be named by an option instead.
+    """
     if name == "-":
         return "jsonl"
     kind = format_of(name)
     if kind is None:
         raise UsageError(
-            f"the name {name!r} does not tell the format; add --format {'|'.join(READ_FORMATS)}"
+            f"the name {name!r} does not tell the format; add --format {'|'.join(formats)}"
         )
     return kind
 
@@ -209,6 +212,10 @@ def opened(name: str, format: str | None, keys: Keys = _BY_NAME) -> Iterator[Loa
         return
 
     kind = format or format_named(name)
+    shown = name
+    if name == "-":
+        # most who pipe a file of another format here have not heard of this one
+        shown = "standard input" if format else f"standard input (as {kind}; see --format)"
     with contextlib.ExitStack() as stack:
         file = standard_input() if name == "-" else stack.enter_context(readable(name))
         if name == "-" or not file.seekable():
@@ -217,7 +224,7 @@ def opened(name: str, format: str | None, keys: Keys = _BY_NAME) -> Iterator[Loa
             while data := os.read(file.fileno(), 1 << 16):  # Ctrl-C takes effect between two reads
                 copy.write(data)
             file = copy
-        yield File("standard input" if name == "-" else name, file, kind, keys)
+        yield File(shown, file, kind, keys)
 
 
 @contextlib.contextmanager
