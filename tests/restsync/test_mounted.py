@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 import uvicorn
 
-from datasync import DataSync, Refused
+from datasync import BadUrl, DataSync, Refused
 from datasync.restsync.agent import RestSource
 from tests.helpers.rest.curl import DOCUMENT
 from tests.helpers.servers import Process, free_ports, until
@@ -56,10 +56,33 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
             assert json.loads((await asyncio.to_thread(ask, "GET", f"{base}/v1/status"))[1])[
                 "watches"
             ]
+            await as_a_source(f"{base}/")
+            command_of_status = ["-m", "datasync", "status", base, "--check"]
+            status = await asyncio.create_subprocess_exec(sys.executable, *command_of_status)
+            assert await status.wait() == 0
         finally:
             await server.stop()
 
     asyncio.run(main())
+
+
+async def as_a_source(url: str) -> None:
+    async with DataSync(url) as sync:
+        view = sync.view("config/")
+        await sync.ready(60)
+        assert dict(view) == {"config/mtu": b"1500"}
+        revision = await sync.put("config/mtu", b"9000", confirm=60)
+        assert revision is not None
+        await view.at_least(revision, timeout=60)
+        found = await sync.get("config/mtu")
+        assert found is not None
+        assert found.raw == view["config/mtu"] == b"9000"
+
+
+@pytest.mark.parametrize("path", ["/v1/keys", "/sync/v1/keys/config/mtu"])
+def test_the_path_of_a_request_is_not_where_a_server_is_mounted(path: str) -> None:
+    with pytest.raises(BadUrl, match=r"write what stands before /v1$"):
+        DataSync(f"http://127.0.0.1:9191{path}")
 
 
 def mounting(directory: Path) -> Path:

@@ -130,7 +130,8 @@ class Calls:
         self._name = access.name
         self._timeout = timeout
         self._most = most
-        self._base = f"{'http' if access.files is None else 'https'}://{access.authority}/v1/"
+        scheme = "http" if access.files is None else "https"
+        self._base = f"{scheme}://{access.authority}{access.path}/v1/"
         self._lanes: dict[Lane, _Lane] = {}
 
     async def stream(self, path: str, body: bytes) -> aiohttp.ClientResponse:

@@ -1,5 +1,5 @@
-"""http://host:port - what another process serves over HTTP: an agent's `rest://`, or
-`datasync serve SOURCE --http`.
+"""http://host:port - what another process serves over HTTP: an agent's `rest://`, its status
+page, or `datasync serve SOURCE --http`; http://host:port/path where an application mounts it there.
 
 `https://` speaks TLS. `?timeout=5` bounds the wait for each answer, in seconds, and `max_answer=`
 the size of each answer and event, in bytes; docs/rest.md has the whole of it.
@@ -20,7 +20,7 @@ from datasync.capabilities import Capabilities
 from datasync.certificates import encryption_findings
 from datasync.codec.shared import UNDECODABLE
 from datasync.endpoints import MAX_ANSWER, max_answer
-from datasync.errors import Disconnected, OutcomeUnknown
+from datasync.errors import BadUrl, Disconnected, OutcomeUnknown
 from datasync.findings import Finding, Severity, clock_finding
 from datasync.restsync._bodies import Page, operations_of, value_fields
 from datasync.restsync._calls import Calls
@@ -48,8 +48,10 @@ _BINARY = {"Accept": "application/octet-stream"}
 
 
 def from_url(url: Url) -> HttpSource:
-    """The server that the URL names."""
-    access = Access.of_url(url, tls=url.scheme == "https")
+    """The server that the URL names. Raises `BadUrl`."""
+    if "/v1/keys" in url.path:  # G10: a write there would make a key that begins with v1/keys/
+        raise BadUrl(f"{url}: it ends in the path of a request; write what stands before /v1")
+    access = Access.of_url(url, tls=url.scheme == "https", mounted=True)
     timeout = url.option("timeout", seconds, 5.0)
     return HttpSource(access, timeout, max_answer(url))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from urllib.parse import quote
 
 import msgspec
 
@@ -35,6 +36,9 @@ class Access(msgspec.Struct, frozen=True):
     port: int
     files: TlsFiles | None = None
     token: str | None = None
+    path: str = ""
+    """What a client finds the server below, where that is mounted in an application of somebody
+    else."""
 
     @classmethod
     def to_listen(cls, text: str, scheme: str, what: str) -> Access:
@@ -49,10 +53,14 @@ class Access(msgspec.Struct, frozen=True):
         return url.made(lambda given: cls.of_url(given, tls=tls, any_port=True))
 
     @classmethod
-    def of_url(cls, url: Url, *, tls: bool, any_port: bool = False) -> Access:
+    def of_url(
+        cls, url: Url, *, tls: bool, any_port: bool = False, mounted: bool = False
+    ) -> Access:
         """Take the address and the options ca=, cert=, key= and token= out
-        of a URL; with `any_port` its port may be 0. Raises `BadUrl`."""
-        if url.path.strip("/"):
+        of a URL; with `any_port` its port may be 0, with `mounted` it may have a path. Raises
+        `BadUrl`."""
+        path = url.path.rstrip("/")
+        if path and not mounted:
             raise BadUrl(
                 f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
                 "or label="
@@ -71,7 +79,7 @@ class Access(msgspec.Struct, frozen=True):
                 token = _token(given)
             except ValueError as error:
                 raise BadUrl(f"{TOKEN} {error}") from None
-        return cls(str(url).rstrip("/"), endpoint.bare, endpoint.port, files, token)
+        return cls(str(url).rstrip("/"), endpoint.bare, endpoint.port, files, token, quote(path))
 
     @property
     def tls(self) -> bool:
