@@ -78,9 +78,7 @@ def check_options(source: Source, operations: Sequence[Operation]) -> None:
     if takes_everything(can):
         return
     if not can.writable:
-        raise UnsupportedOption(
-            f"{source.name} takes no writes; make the change where its data comes from"
-        )
+        raise UnsupportedOption(f"{source.name} takes no writes; {source.instead_of_writing}")
 
     writes = 0
     for operation in operations:

@@ -38,6 +38,11 @@ class ForwardingSource(Source):
         return self._source.relative
 
     @property
+    def instead_of_writing(self) -> str:  # type: ignore[override]
+        """As `capabilities`."""
+        return self._source.instead_of_writing
+
+    @property
     def trouble(self) -> str | None:  # type: ignore[override]
         """As it is now."""
         return self._source.trouble

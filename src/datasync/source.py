@@ -295,6 +295,8 @@ class Source(abc.ABC):
     relative: bool = False
     """Whether its keys are relative to the root of each DataSync that uses it, as those of files
     are, instead of whole keys."""
+    instead_of_writing: str = "make the change where its data comes from"
+    """What a writer is to do where it takes no writes; the end of the error."""
     trouble: str | None = None
     """What is wrong with a part of it, though it is followed; None where nothing is. `status()` and
     the pages show it."""

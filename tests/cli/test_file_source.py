@@ -30,7 +30,7 @@ def test_files_are_read_as_any_other_source(cli: Command, etc: pathlib.Path) -> 
     assert cli("dump", "sqlite:///a.db").out == cli("dump", "file://./etc/").out != ""
     for words in (("put", "net/mtu", "9000"), ("del", "net/mtu")):
         error = cli(words[0], "file://./etc/", *words[1:]).error
-        assert error.endswith("takes no writes; make the change where its data comes from")
+        assert error.endswith("takes no writes; edit the files")
     assert cli("get", "file://./nothing/", "a").error.endswith("nothing: No such file or directory")
 
     (etc / "net.yaml").write_text("mtu: [\n")

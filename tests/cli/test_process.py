@@ -302,7 +302,7 @@ def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
         (1, "text.db", "get", "sqlite:///text.db", "k"),
         (1, "of another program", "get", "sqlite:///other.db", "k"),
         (1, "has format 999", "get", "sqlite:///newer.db", "k"),
-        (2, "takes no writes", "put", "sqlite:///a.db?immutable=1", "k", "v"),
+        (2, "takes no writes; leave out ?immutable=1", "put", "sqlite:///a.db?immutable=1", "k", "v"),
         (2, "a key is not empty", "get", URL, ""),
         (2, "a key is not empty", "put", URL, "", "v"),
         (2, "half a surrogate pair", "put", URL, "\udcff", "v"),

@@ -141,6 +141,23 @@ def test_a_follower_of_the_page_sees_what_the_agent_sees(run: Run) -> None:
     run(main())
 
 
+def test_a_write_to_what_only_reads_is_told_where_to_go(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("mtu: 1500\n")
+
+    async def main() -> None:
+        for source, writable, instead in (
+            ("memory://", False, "this page only reads: write to the source, or make the page "),
+            (f"file://{tmp_path}", True, "edit the files"),
+        ):
+            async with DataSync(source) as sync:
+                url = (await sync.serve_status("127.0.0.1:0", writable=writable)).url
+                code, answer = await ask("PUT", f"{url}/v1/keys/a", b"1")
+                assert code == 400
+                assert f"{source} takes no writes; {instead}" in answer["detail"]
+
+    run(main())
+
+
 def test_layers_are_shown_merged(run: Run) -> None:
     async def main() -> None:
         low, high = MemorySource("low"), MemorySource("high")

@@ -63,6 +63,13 @@ class Known(Source):
             reply=self._commit is not None and (can.reply or self._engine.has_watches),
         )
 
+    @property
+    def instead_of_writing(self) -> str:  # type: ignore[override]
+        """What a writer is to do where the page only reads, or the source does."""
+        if self._commit is None:
+            return "this page only reads: write to the source, or make the page writable=True"
+        return self._sources[0].instead_of_writing
+
     async def open(
         self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
     ) -> Session:
@@ -70,10 +77,7 @@ class Known(Source):
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         if self._commit is None:
-            raise UnsupportedOption(
-                f"{self.name} takes no writes here; write to it, or have the page take them by "
-                "writable=True"
-            )
+            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
         return await self._commit(operations, reply)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:

@@ -251,7 +251,7 @@ async def test_keys_are_below_the_root_of_the_datasync_and_at_is_put_before_them
         assert kept is not None
         assert kept.raw == b"1500"
         for write in (sync.put("a", b"1"), sync.delete("a"), sync.txn().put("a", b"1").commit()):
-            with pytest.raises(UnsupportedOption, match="takes no writes"):
+            with pytest.raises(UnsupportedOption, match=r"takes no writes; edit the files$"):
                 await write
 
 

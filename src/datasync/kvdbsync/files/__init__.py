@@ -90,6 +90,7 @@ class FilesSource(SharedSource):
         writable=False,
     )
     relative = True
+    instead_of_writing = "edit the files"
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class FilesSource(SharedSource):
         return session
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        raise UnsupportedOption(f"{self.name} takes no writes; edit the files")
+        raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         raw = (await self._known()).get(key)

@@ -141,6 +141,8 @@ class SqliteSource(Source):
     ) -> None:
         self.name = name or f"sqlite:///{path}"
         self.capabilities = _IMMUTABLE if immutable else _CAPABILITIES
+        if immutable:
+            self.instead_of_writing = "leave out ?immutable=1"
         self._path = os.path.abspath(path)
         self._library = load_driver(library)
         self._settings = Settings(self._library.name, keep, sync, immutable, inotify, lock_timeout)
@@ -184,9 +186,7 @@ class SqliteSource(Source):
                 f"{self.name} has no way back from its watches; leave out reply"
             )
         if self._settings.immutable:
-            raise UnsupportedOption(
-                f"{self.name} was opened with ?immutable=1; leave that out to write"
-            )
+            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
         return await self._write(operations, sum(map(_validated_size, operations)))
 
     async def delete_raw(self, key: bytes) -> bool:
@@ -264,9 +264,7 @@ class SqliteSource(Source):
         `Disconnected`, `OutcomeUnknown`.
         """
         if self._settings.immutable:
-            raise UnsupportedOption(
-                f"{self.name} was opened with ?immutable=1; leave that out to write"
-            )
+            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
         if not await asyncio.to_thread(check_backup, self._library, backup, self._path):
             await make_from(self._library, backup, self._path)
             try:
