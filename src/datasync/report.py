@@ -94,6 +94,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     more_scopes: how many more these are.
     watches: those of its watches that do not just follow.
     open: the keys that are not simply applied.
+    behind: seconds that its clock is behind the one of who reads, by when that saw it report; 0
+        where nobody saw it.
     """
 
     agent: str
@@ -107,11 +109,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     more_scopes: int
     watches: Sequence[WatchReport]
     open: Mapping[str, KeyReport]
+    behind: float = 0.0
+
+    @property
+    def age(self) -> float:
+        """Seconds since it reported. Until it is seen to report, by the clocks of both."""
+        return time.time() - self.behind - self.time
 
     @property
     def alive(self) -> bool:
-        """Whether the agent still is what it reported last, as far as the clocks of both agree."""
-        return not self.stopped and time.time() <= self.time + self.lease
+        """Whether the agent still is what it reported last: it has not been silent for longer than
+        its lease.
+        """
+        return not self.stopped and self.age <= self.lease
 
     @property
     def well(self) -> bool:

@@ -630,7 +630,7 @@ class DataSync:
         place = Place(prefix)
         self._show_agents()
         watch = self._register_aside(f"reports at {prefix}", [place.all_progress, place.all_open])
-        return follow(watch, place, self._fleets)
+        return follow(watch, place, self._engine.wall, self._fleets)
 
     def of_agent(self, label: str) -> DataSync:
         """A DataSync of its own over the same sources, for the keys of another agent (Go:
@@ -723,12 +723,15 @@ class DataSync:
             self._keys = msgspec.structs.replace(self._keys, reports=to.place.prefix)
 
         layers, register = self._engine.layers, self._register_aside
+        written: Sequence[Source] = [to.source]
         if to.elsewhere:
-            layer = layers[0] if len(layers) == 1 else None
+            layer, written = layers[0] if len(layers) == 1 else None, self._sources
             register = self._elsewhere(to.source)._register_aside
         else:
             layer = layers[self._sources.index(to.source)]
-        self._reporter = Reporter(self._engine, to, self._options, self._keys.root, layer, register)
+        self._reporter = Reporter(
+            self._engine, to, self._options, self._keys.root, layer, written, register
+        )
         self._panels[ReportsPanel.name] = ReportsPanel(self._reporter)
 
     async def _ask(self, operations: Sequence[Operation], reports: Reports) -> Committed:
@@ -767,9 +770,13 @@ class DataSync:
 
     def _elsewhere(self, source: Source) -> DataSync:
         """A DataSync for what reports need in another store, which is closed with this one."""
-        store = DataSync(Layer(source, optional=True), **msgspec.structs.asdict(self._options))
+        store = self._another(Layer(source, optional=True))
         self._stores.append(store)
         return store
+
+    def _another(self, layer: Layer) -> DataSync:
+        """One of the same options, for that layer alone."""
+        return DataSync(layer, **msgspec.structs.asdict(self._options))
 
     def _known(self, *, writable: bool) -> Known:
         make = load("datasync.serving.known:Known", "rest", "the status page")

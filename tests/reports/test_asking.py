@@ -379,7 +379,8 @@ def test_g9_who_has_asked_and_who_has_answered_are_gone_without_the_collector(ru
     url = f"memory://{uuid.uuid4().hex}"  # it stays as long as the process
 
     async def session() -> None:
-        async with agent_of(url), DataSync(url) as ctl:
+        async with agent_of(url) as agent, DataSync(url) as ctl:
+            await eventually(lambda: agent._reporter is not None and agent._reporter.reports > 0)
             await ctl.put(CONFIG + "a", b"1", confirm=ASK)
 
     run(leaves_nothing(session))

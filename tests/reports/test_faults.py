@@ -47,6 +47,15 @@ async def agent_on(store: FaultySource, handler: Handler = accept) -> AsyncItera
         yield
 
 
+class _Far(FaultySource):
+    """Its answers take a while."""
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        found = await super().get(key)
+        await asyncio.sleep(0.02)
+        return found
+
+
 def reported(store: FaultySource) -> Progress:
     """What lies there."""
     return decode_progress(store.values["status/progress/vpp1"])
@@ -72,6 +81,30 @@ def test_two_agents_of_one_name_say_so_until_one_is_gone(
     with caplog.at_level(logging.WARNING, "datasync.reports"):
         run_simulated(main())
     assert "another agent named 'vpp1' reports there as well" in caplog.text
+
+
+def test_two_agents_of_one_name_that_keep_step_find_each_other() -> None:
+    """Else the second one would look before the first has written, and find its own, for ever."""
+
+    async def main() -> None:
+        store = _Far(capabilities=_WITHOUT)
+
+        async def live(number: int) -> None:
+            await asyncio.sleep(0.005 * number)
+            rng = random.Random(number)
+            async with SimulatedSync(store, rng=rng, agent="vpp1", report_to="status/") as sync:
+                sync.watcher("config/", name="config")(accept)
+                await asyncio.sleep(10 * LEASE)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(live(number))
+            await asyncio.sleep(2 * LEASE)
+            for _ in range(int(6 * LEASE)):
+                await asyncio.sleep(1)
+                assert reported(store).rival is not None
+
+    run_simulated(main())
 
 
 @pytest.mark.parametrize("capabilities", [EXACT, _WITHOUT], ids=["conditions", "none"])

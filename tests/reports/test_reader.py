@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -35,13 +36,13 @@ def _plain(key: str, raw: bytes) -> bytes:
     return raw
 
 
-def progress_of(agent: str = "vpp1", **records: bytes) -> bytes:
+def progress_of(agent: str = "vpp1", at: float = 1.0, **records: bytes) -> bytes:
     digest = Digest()
     for name, raw in records.items():
         digest.add(f"config/{name}", raw)
     return encode(
         Progress(
-            agent=agent, instance="1", time=1.0, lease=30.0, open=digest.value, layers=[], scopes=[]
+            agent=agent, instance="1", time=at, lease=30.0, open=digest.value, layers=[], scopes=[]
         )
     )
 
@@ -82,6 +83,28 @@ def test_agents_are_told_apart_and_forgotten() -> None:
     assert take(fleet, changed(**{"status/progress/vpp1": None})) == []
     assert take(fleet, resynced({"status/progress/vpp2": two["status/progress/vpp2"]})) == []
     assert take(fleet, resynced(two)) == [("vpp1", [])]
+
+
+@pytest.mark.parametrize("wrong", [-1000.0, 1000.0])
+def test_the_clock_of_an_agent_may_differ(wrong: float) -> None:
+    """Once it was seen to report, it is there for its lease, and no longer."""
+    here = time.time()
+    fleet = Fleet(PLACE, lambda: here)
+
+    def progress(at: float) -> dict[str, bytes]:
+        return {"status/progress/vpp1": progress_of(at=at)}
+
+    [report] = fleet.take(resynced(progress(here + wrong)))
+    assert report.alive is (wrong > 0), "nobody knows its clock, nor how old that is"
+    [report] = fleet.take(changed(**progress(here + wrong + 1)))
+    assert report.alive
+    assert report.age < 30
+    [report] = fleet.take(resynced(progress(here + wrong - 31)))
+    assert not report.alive
+
+    assert fleet.take(resynced({})) == []
+    [report] = fleet.take(resynced(progress(here + wrong)))
+    assert report.alive is (wrong > 0), "it may be another machine"
 
 
 def test_a_resync_shows_what_went_away_meanwhile() -> None:

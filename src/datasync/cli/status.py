@@ -101,7 +101,7 @@ def _agent(now: float, prefix: str, agent: str, report: Report | None) -> Row:
     cells = (
         printable(agent),
         state,
-        f"{span(now - report.time)} ago",
+        f"{span(report.age)} ago",
         ", ".join("-" if revision is None else f"{revision:,}" for revision in revisions),
         printable(prefix),
     )

@@ -17,7 +17,7 @@ from datasync.reports.destination import Destination
 from datasync.reports.form import Digest, Progress, decode_progress, encode
 from datasync.reports.portions import TOGETHER, read_in_portions, write_in_portions
 from datasync.reports.rivals import Rivals
-from datasync.source import Check, Delete, Operation, Put
+from datasync.source import Check, Delete, Operation, Put, Source
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
 from datasync.syncbase.standing import Picture
@@ -31,6 +31,10 @@ log = logger("datasync.reports")
 LEASE = 30.0
 """Seconds for which a report is good."""
 _RENEW = LEASE / 3
+"""Seconds behind a report at which the next one is due as a sign of life, at the latest."""
+_SPREAD = 0.2
+"""By what share of that it may be earlier: two agents by one name that always look, and write, at
+the same moment would never find each other."""
 _PAUSE = 0.2
 """Seconds between two reports, at least: what changes meanwhile is one report."""
 _SHARE = 20
@@ -45,8 +49,7 @@ class Reporter:
     """Writes as often as something has changed, at most a few times a second, and now and then as
     a sign of life. A store that is lost delays that, and nothing else.
 
-    layer: what the engine knows of the source that takes the writes which it is asked about; None
-        where that may be any of several.
+    layer, written: see `Answering`.
     register: makes the watch of the tickets, by a name, of these prefixes with this handler.
     """
 
@@ -57,11 +60,12 @@ class Reporter:
         options: Options,
         root: str,
         layer: Layer | None,
+        written: Sequence[Source],
         register: Callable[[str, Sequence[str], Callable[[Event[bytes]], Any]], object],
     ) -> None:
         self._engine = engine
         self._standing = engine.stand()
-        self.answering = Answering(engine, self._standing, to, root, layer)
+        self.answering = Answering(engine, self._standing, to, root, layer, written)
         name, scopes = f"tickets at {to.place.prefix}", [to.place.all_tickets]
         register(name, scopes, self.answering.handle)
         self._to = to
@@ -76,6 +80,7 @@ class Reporter:
         self._before: Progress | None = None
         """The progress that lies there."""
         self._written_at = 0.0
+        self._due_at = 0.0
         self._took = 0.0
         self._failures = 0
         self._trouble = ""
@@ -92,6 +97,11 @@ class Reporter:
     def agent(self) -> str:
         """The name that it reports under."""
         return self._to.agent
+
+    @property
+    def instance(self) -> str:
+        """What it reports as since it was started; empty before."""
+        return self._instance
 
     @property
     def where(self) -> str:
@@ -176,7 +186,7 @@ class Reporter:
 
     async def _changed(self) -> None:
         """Wait until the engine was told of anything, or a sign of life is due."""
-        left = self._written_at + _RENEW - self._engine.now()
+        left = self._due_at - self._engine.now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await self._engine.turn()
@@ -194,7 +204,7 @@ class Reporter:
 
     async def _report(self, *, stopped: bool = False) -> bool:
         """Write what is new. Whether there was anything."""
-        due = self._engine.now() >= self._written_at + _RENEW
+        due = self._engine.now() >= self._due_at
         # where no condition tells that somebody else was there, a look does, now and then
         if self._records is None or (due and not self._to.source.capabilities.cas):
             await self._read()
@@ -211,7 +221,8 @@ class Reporter:
         self._records = None  # until it is known that all of it was done
         await self._write(operations, encode(progress))
         self._records, self._before = records, progress
-        self._written_at = self._engine.now()
+        self._written_at = now = self._engine.now()
+        self._due_at = now + _RENEW * (1 - _SPREAD * self._engine.rng.random())
         self.reports += 1
         self.records += len(operations)
         return True

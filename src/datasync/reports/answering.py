@@ -7,16 +7,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from datasync.events import ChangeEvent, Event
+from datasync.errors import DataSyncError
+from datasync.events import ChangeEvent, Event, Record
 from datasync.outcome import KeyOutcome, Verdict
 from datasync.reports.destination import Destination
-from datasync.reports.form import Answer, KeyAnswer, Ticket, decode_ticket, encode, rank_of
+from datasync.reports.form import (
+    Answer,
+    KeyAnswer,
+    Ticket,
+    decode_ticket,
+    digest_of,
+    encode,
+    rank_of,
+)
 from datasync.reports.portions import read_in_portions
-from datasync.source import Delete, Operation, Put
+from datasync.source import Delete, Operation, Put, Source
 from datasync.status import Durations
 from datasync.syncbase.engine import Engine
 from datasync.syncbase.layer import Layer
@@ -31,6 +40,8 @@ KEPT = 60.0
 """Seconds that a ticket and its answers outlive the time of who waits."""
 _SWEEP = 10.0
 """Seconds between two looks for tickets that are to be swept."""
+_LOOK = 1.0
+"""Seconds that a look at the store may take, while others wait for their answers."""
 
 
 class _Ticket(msgspec.Struct, frozen=True):
@@ -52,6 +63,10 @@ class _Asked(msgspec.Struct):
     since: float
     until: float
     said: dict[str, KeyAnswer] = {}
+    overtaken: set[str] = set()
+    """Keys that have another value in the store itself."""
+    looked: dict[str, Record | None] = {}
+    """What was known here of the others when the store had just the value that is asked for."""
 
     @property
     def is_complete(self) -> bool:
@@ -64,10 +79,20 @@ class Answering:
 
     Nothing is remembered of how a value came: what a watch says of the value that stands there now
     is true however its agent learned of it, by the commit, a fold or a RESYNC after a restart.
+
+    layer: what the engine knows of the source that takes the writes which it is asked about; None
+        where that may be any of several.
+    written: the sources that may take them.
     """
 
     def __init__(
-        self, engine: Engine, standing: Standing, to: Destination, root: str, layer: Layer | None
+        self,
+        engine: Engine,
+        standing: Standing,
+        to: Destination,
+        root: str,
+        layer: Layer | None,
+        written: Sequence[Source],
     ) -> None:
         self._engine = engine
         self._standing = standing
@@ -77,6 +102,7 @@ class Answering:
         self._has_ttl = to.source.capabilities.ttl
         self._root = root
         self._layer = layer
+        self._written = written
         self._elsewhere = to.elsewhere
         self._open: dict[str, _Asked] = {}
         self._tickets: dict[str, _Ticket] = {}
@@ -129,6 +155,7 @@ class Answering:
         while True:
             if self._looks:
                 await self._look_for_left()
+            await self._look_what_stands_there()
             swept, left = self._over(), sorted(self._left)
             steps = [*self._answers(), *self._swept(swept), *map(self._no_answer, left)]
             if steps:
@@ -197,6 +224,35 @@ class Answering:
             if agent == self._agent and number not in self._tickets:
                 self._left.add(number)
 
+    async def _look_what_stands_there(self) -> None:
+        """Whether what is asked for was overtaken, where it is not known that it has come: the
+        ticket is no older than the write, so the store itself can tell.
+        """
+        for asked in () if self._in_order else list(self._open.values()):
+            for whole, digest in asked.ticket.keys.items():
+                key, come = self._asked_of(whole, asked)
+                if key is None or come is False or whole in asked.overtaken:
+                    continue
+                said, known = self._standing.outcome(key, digest), self._engine.read(key)
+                if said is None or said.verdict is not Verdict.SUPERSEDED:
+                    continue
+                if whole in asked.looked and asked.looked[whole] is known:
+                    continue
+                asked.looked[whole] = known
+                # else nobody knows, until the time of who waits is over
+                with contextlib.suppress(DataSyncError, TimeoutError):
+                    async with asyncio.timeout(_LOOK):
+                        if not await self._stands(key, digest):
+                            asked.overtaken.add(whole)
+
+    async def _stands(self, key: str, digest: str | None) -> bool:
+        """Whether any of the stores has that value."""
+        for source in self._written:
+            found = await source.get(key)
+            if digest_of(None if found is None else found[0]) == digest:
+                return True
+        return False
+
     def _answers(self) -> Iterator[Operation]:
         now = self._engine.now()
         for number, asked in self._open.items():
@@ -213,34 +269,41 @@ class Answering:
     def _outcome(
         self, whole: str, digest: str | None, asked: _Asked, *, over: bool
     ) -> KeyOutcome | None:
-        key = whole.removeprefix(self._root)
-        if not whole.startswith(self._root) or not key:
+        key, come = self._asked_of(whole, asked)
+        if key is None:
             return KeyOutcome(Verdict.UNWATCHED, "it lies outside of what the agent sees")
         said = self._standing.outcome(key, digest)
         if said is not None and said.verdict is not Verdict.UNWATCHED:
-            come = self._has_come(key, asked.ticket.revisions.get(whole, 0))
-            # where nothing else tells, the value itself does, and the time of who waits
-            if come is None and said.verdict is Verdict.SUPERSEDED:
-                come = over and self._engine.read(key) is not None
+            if said.verdict is Verdict.SUPERSEDED:
+                come = self._in_order or whole in asked.overtaken
             if come is False:
                 said = None
         if said is None and over:
             return KeyOutcome(Verdict.OVERDUE, "not settled in time")
         return said
 
-    def _has_come(self, key: str, least: int) -> bool | None:
-        """Whether a write of this key, at that revision or a later one, has been shown here (G3);
-        None where nothing tells.
+    @property
+    def _in_order(self) -> bool:
+        """Whether each ticket comes with the write that it asks for, or behind it."""
+        return self._layer is not None and self._layer.revisions and not self._elsewhere
+
+    def _asked_of(self, whole: str, asked: _Asked) -> tuple[str | None, bool | None]:
+        """The name that a key has here, None where it has none; and whether its write, at the
+        revision that the ticket names or a later one, has been shown here (G3), None where nothing
+        tells.
         """
-        layer = self._layer
-        if layer is not None and layer.revisions and not self._elsewhere:
-            return True  # for its ticket has come, with it or behind it
+        key, layer = whole.removeprefix(self._root), self._layer
+        if not whole.startswith(self._root) or not key:
+            return None, None
+        if self._in_order:
+            return key, True
+        least = asked.ticket.revisions.get(whole, 0)
         if layer is None or not least:
-            return None
+            return key, None
         if layer.revisions:
-            return layer.revision >= least
+            return key, layer.revision >= least
         record = self._engine.read(key)
-        return None if record is None else record.revision >= least
+        return key, None if record is None else record.revision >= least
 
     def _over(self) -> list[str]:
         """The tickets that nobody waits for any more."""

@@ -25,6 +25,7 @@ from datasync.keyspace import KeySpace
 from datasync.outcome import KeyOutcome, Verdict
 from datasync.report import Reports
 from datasync.reports.answering import KEPT
+from datasync.reports.clocks import Clocks
 from datasync.reports.form import (
     Answer,
     Place,
@@ -140,8 +141,7 @@ class Asking:
         self._writer = engine.new_identity()
         self._numbers = itertools.count(1)
         self._agents: dict[str, Progress] = {}
-        self._behind: dict[str, float] = {}
-        """Seconds that the clocks of those are behind the one here that reported meanwhile."""
+        self._clocks = Clocks(engine.wall)
         self._questions: dict[str, _Question] = {}
         self._known = asyncio.Event()
         self._answered: list[tuple[str, list[str]]] = []
@@ -221,13 +221,13 @@ class Asking:
                 else:
                     agent = change.key.removeprefix(self._place.all_progress)
                     self._agents.pop(agent, None)
-                    self._behind.pop(agent, None)
+                    self._clocks.gone(agent)
         else:
             self._agents.clear()
             for values in event.values.values():
                 for kv in values:
                     self._take(kv.key, kv.raw, just_now=False)
-            self._behind = {name: self._behind.get(name, 0.0) for name in self._agents}
+            self._clocks.stay(self._agents)
         self._known.set()
 
     def _take(self, key: str, raw: bytes, *, just_now: bool) -> None:
@@ -240,8 +240,8 @@ class Asking:
         except ValueError as error:
             log.warning("%s is not a report that can be read here: %s", key, error)
         else:
-            if just_now:  # so the clocks of both are known, however far they are apart
-                self._behind[agent] = self._engine.wall() - progress.time
+            if just_now:
+                self._clocks.reported(agent, progress.time)
 
     def _take_answer(self, key: str, raw: bytes) -> None:
         mine = key.removeprefix(self._place.answers(self._writer))
@@ -266,7 +266,7 @@ class Asking:
         """Who is asked, and of the others that were named why they are not there."""
         now = self._engine.wall()
         trouble = {
-            name: _absence(progress, now - self._behind.get(name, 0.0))
+            name: _absence(progress, now - self._clocks.behind(name))
             for name, progress in self._agents.items()
         }
         alive = [name for name, why in trouble.items() if not why]

@@ -49,13 +49,12 @@ class AgentsPanel(Panel):
         states: Counter[tuple[str, str]] = Counter()
         verdicts: Counter[tuple[str, str]] = Counter()
         ages: dict[str, float] = {}
-        now = time.time()
         for prefix, reports in self._reports().items():
             for report in reports:
                 states[prefix, report.state] += 1
                 verdicts.update((prefix, told.verdict) for told in report.open.values())
-            followed = [report.time for report in reports if not report.stopped]
-            ages[prefix] = max(0.0, now - min(followed, default=now))
+            followed = (report.age for report in reports if not report.stopped)
+            ages[prefix] = max(0.0, max(followed, default=0.0))
 
         yield Measure(
             "datasync_agents",
@@ -106,7 +105,7 @@ class AgentsPanel(Panel):
         yield Table(
             "Who reports",
             ["agent", "state", "reported", "revision", "open keys", "at"],
-            [_agent(now, at, report) for at, report in told[:_ROWS]],
+            [_agent(at, report) for at, report in told[:_ROWS]],
             max(0, len(told) - _ROWS),
         )
         chosen = [report for at, report in told if not about or about == at + report.agent]
@@ -195,12 +194,12 @@ class ReportsPanel(Panel):
             yield Table("Not reported", ["why"], [Row([_short(reporter.trouble)], "bad")])
 
 
-def _agent(now: float, at: str, report: Report) -> Row:
+def _agent(at: str, report: Report) -> Row:
     state = report.state
     cells = [
         _short(report.agent),
         state,
-        f"{span(now - report.time)} ago",
+        f"{span(report.age)} ago",
         _revisions(report),
         f"{len(report.open):,}",
         _short(at),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TypeVar
 
 from datasync.events import Event, ResyncEvent
 from datasync.report import KeyReport, Report
+from datasync.reports.clocks import Clocks
 from datasync.reports.form import Digest, Place, Progress, decode_progress, decode_record
 from datasync.texts import logger
 from datasync.watch import Watch
@@ -44,10 +46,14 @@ class _Agent:
 
 
 class Fleet:
-    """All agents whose reports lie in one place."""
+    """All agents whose reports lie in one place.
 
-    def __init__(self, place: Place) -> None:
+    wall: the clock of who reads, in seconds since the epoch.
+    """
+
+    def __init__(self, place: Place, wall: Callable[[], float] = time.time) -> None:
         self._place = place
+        self._clocks = Clocks(wall)
         self._agents: dict[str, _Agent] = {}
 
     @property
@@ -72,9 +78,10 @@ class Fleet:
             for name, agent in self._agents.items():
                 if name in before:
                     agent.told, agent.report = before[name].told, before[name].report
+            self._clocks.stay(self._agents)
         else:
             names = {
-                self._drop(change.key) if change.raw is None else self._put(change.key, change.raw)
+                self._drop(change.key) if change.raw is None else self._see(change.key, change.raw)
                 for change in event.changes
             }
         return list(self._new(names))
@@ -89,8 +96,17 @@ class Fleet:
                 if not agent.records:
                     del self._agents[name]
             elif progress.open == agent.digest.value and progress != agent.told:
-                agent.told, agent.report = progress, _report(progress, agent)
+                agent.told = progress
+                agent.report = _report(progress, agent, self._clocks.behind(name))
                 yield agent.report
+
+    def _see(self, key: str, raw: bytes) -> str:
+        """It is written just now."""
+        name = self._put(key, raw)
+        progress = self._agents[name].progress
+        if progress is not None and key == self._place.progress(name):
+            self._clocks.reported(name, progress.time)
+        return name
 
     def _put(self, key: str, raw: bytes) -> str:
         name, record = self._names_of(key)
@@ -106,6 +122,7 @@ class Fleet:
         agent = self._agents.setdefault(name, _Agent())
         if record is None:
             agent.progress = agent.report = None
+            self._clocks.gone(name)
         else:
             agent.drop(record)
         return name
@@ -119,7 +136,7 @@ class Fleet:
         return agent, record
 
 
-def _report(progress: Progress, agent: _Agent) -> Report:
+def _report(progress: Progress, agent: _Agent, behind: float) -> Report:
     records = [record for _, record in agent.records.values() if record is not None]
     return Report(
         agent=progress.agent,
@@ -133,6 +150,7 @@ def _report(progress: Progress, agent: _Agent) -> Report:
         more_scopes=progress.more_scopes,
         watches=progress.watches,
         open={record.key: record for record in sorted(records, key=lambda record: record.key)},
+        behind=behind,
     )
 
 
@@ -146,13 +164,14 @@ def _decoded(key: str, raw: bytes, decode: Callable[[bytes], T]) -> T | None:
 
 
 async def follow(
-    watch: Watch[bytes], place: Place, followed: dict[Fleet, None]
+    watch: Watch[bytes], place: Place, wall: Callable[[], float], followed: dict[Fleet, None]
 ) -> AsyncGenerator[Report]:
     """What agents report from now on, first as it stands; closes the watch.
 
+    wall: the clock here, in seconds since the epoch.
     followed: has their fleet, meanwhile.
     """
-    fleet = Fleet(place)
+    fleet = Fleet(place, wall)
     followed[fleet] = None
     try:
         async for event in watch:

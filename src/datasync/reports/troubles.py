@@ -16,7 +16,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
     what: the watch, the key, or the agent.
     state: a `WatchState` value, a verdict, or "rival".
-    since: in seconds since the epoch; 0 where it is not known.
+    since: in seconds since the epoch, by the clock of who reads; 0 where it is not known.
     reason: why; may be empty.
     """
 
@@ -31,9 +31,10 @@ def troubles_of(report: Report) -> Iterator[Trouble]:
     if report.rival is not None:
         yield Trouble(report.agent, "rival", reason="another agent reports by the same name")
     for watch in report.watches:
-        yield Trouble(watch.name, watch.state, watch.since, watch.reason)
+        since = watch.since + report.behind if watch.since else 0.0
+        yield Trouble(watch.name, watch.state, since, watch.reason)
     for told in report.open.values():
-        yield Trouble(told.key, told.verdict, told.since, told.reason)
+        yield Trouble(told.key, told.verdict, told.since + report.behind, told.reason)
 
 
 def count_of(report: Report) -> int:

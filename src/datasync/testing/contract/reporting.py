@@ -197,16 +197,10 @@ class Reporting(Base):
         agent = Agent(store, ack_timeout=100)
         async with _meeting(store, agent) as (ctl, _):
             await ctl.put("config/a", b"good", confirm=ASK)
-            # without revisions it may as well be on its way, until nobody waits any more
-            ask = ASK if store.capabilities.revisions else Reports(STATUS, timeout=0.3)
-            overtaken = asyncio.create_task(not_applied(ctl.put("config/a", b"holds", confirm=ask)))
+            overtaken = asyncio.create_task(not_applied(ctl.put("config/a", b"holds", confirm=ASK)))
             await eventually(lambda: agent.seen["config/a"] == b"holds" or overtaken.done())
             await ctl.put("config/a", b"other")
-            error = await overtaken
-            if store.capabilities.revisions:
-                assert error.verdict is Verdict.SUPERSEDED
-            else:
-                assert error.verdict in (Verdict.SUPERSEDED, Verdict.OVERDUE)
+            assert (await overtaken).verdict is Verdict.SUPERSEDED
             agent.let.set()
 
     @scenario(writes=True)
@@ -228,13 +222,12 @@ class Reporting(Base):
             error = await not_applied(ctl.put("other", b"1", confirm=ask))
             assert error.verdict is Verdict.UNWATCHED
 
-            if store.capabilities.revisions:  # they tell what has been shown, as the order does
-                held = asyncio.create_task(not_applied(ctl.put("config/a", b"holds", confirm=ask)))
-                await eventually(lambda: agent.seen["config/a"] == b"holds")
-                overtaking = asyncio.create_task(ctl.put("config/a", b"other", confirm=ask))
-                assert (await held).verdict is Verdict.SUPERSEDED
-                agent.let.set()
-                await overtaking
+            held = asyncio.create_task(not_applied(ctl.put("config/a", b"holds", confirm=ask)))
+            await eventually(lambda: agent.seen["config/a"] == b"holds")
+            overtaking = asyncio.create_task(ctl.put("config/a", b"other", confirm=ask))
+            assert (await held).verdict is Verdict.SUPERSEDED
+            agent.let.set()
+            await overtaking
 
     @scenario(writes=True)
     async def test_an_agent_that_dies_before_it_reports_reports_when_it_is_back(
