@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from datasync.report import Reports
 from datasync.source import Source
 from datasync.testing.chaos.agent import opened
 from datasync.testing.chaos.process import Process
@@ -171,5 +170,4 @@ class Agents:
             values[key] = (
                 None if kind == "delete" else f"{kind}-{self._number}-{self._round}".encode()
             )
-        reports = Reports(PLACE, agents=asked_of(rng, _NAMES), timeout=rng.choice([0.5, 2.0, 5.0]))
-        self._writer.ask(values, reports)
+        self._writer.ask(values, asked_of(rng, _NAMES), rng.choice([0.5, 2.0, 5.0]))

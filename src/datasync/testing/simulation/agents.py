@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datasync.errors import DataSyncError, Failed, NotApplied, Outcomes, Pending, Refused, Said
 from datasync.events import Event, ResyncEvent
 from datasync.options import Backoff
-from datasync.outcome import Accepted
+from datasync.outcome import Accepted, KeyOutcome
 from datasync.report import Reports
 from datasync.source import Source
 from datasync.sync import DataSync
@@ -40,22 +40,40 @@ def said_of(key: str, raw: bytes | None) -> Said | None:
 
 
 class Agent:
-    """An agent that dies at any moment and comes back."""
+    """An agent that dies at any moment and comes back.
 
-    def __init__(self, name: str, store: Source, recorder: Recorder, rng: random.Random) -> None:
+    at: the store that it reports in, where that is not the one that it watches.
+    ahead: seconds that its clock is ahead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Source,
+        recorder: Recorder,
+        rng: random.Random,
+        *,
+        at: Source | None = None,
+        ahead: float = 0.0,
+    ) -> None:
         self.name = name
         self.good = False
         """It fails no more, and takes no time."""
         self._store = store
+        self._at = at
+        self._ahead = ahead
         self._recorder = recorder
         self._rng = rng
         self._life = 0
+        self._named = ""
+        """What this life is called in the trace."""
         self._source = MutedSource(store)
+        """Where it reports."""
         self._sync: DataSync | None = None
         self._waiting: dict[str, bytes | None] = {}
         """The values that it said of last that it applies them later."""
         self._number = 0
-        recorder.agent(store.name, name, [SCOPE], PLACE)
+        recorder.agent(store.name, name, [SCOPE], PLACE, "" if at is None else at.name)
 
     async def live(self) -> None:
         """Begin a life, unless it lives."""
@@ -63,10 +81,12 @@ class Agent:
             return
         self._life += 1
         self._waiting.clear()
-        self._recorder.agent_started(self.name)
-        self._source = MutedSource(self._store)
-        self._sync = SimulatedSync(
-            self._source, rng=self._rng, report_to=PLACE, agent=self.name, retry=_QUICK,
+        since = asyncio.get_running_loop().time()
+        self._named = named = f"{self._rng.getrandbits(64):016x}"
+        self._source = MutedSource(self._store if self._at is None else self._at)
+        self._sync = sync = SimulatedSync(
+            self._source if self._at is None else self._store, rng=self._rng, ahead=self._ahead,
+            report_to=PLACE if self._at is None else self._source, agent=self.name, retry=_QUICK,
             reconnect=_QUICK, ack_timeout=1.0, resync_timeout=1.0, retries=3, ping_interval=1.0,
             ping_timeout=0.5, connect_timeout=1.0, close_timeout=1.0,
         )  # fmt: skip
@@ -75,8 +95,11 @@ class Agent:
         async def apply(event: Event[bytes]) -> None:
             await self._apply(event, life)
 
-        self._sync.watcher(SCOPE, name="config")(apply)
-        await self._sync.start()
+        sync.watcher(SCOPE, name="config")(apply)
+        await sync.start()
+        assert sync._reporter is not None
+        instance = sync._reporter.instance
+        self._recorder.agent_started(self.name, named, instance, since, self._ahead)
 
     async def die(self, *, in_order: bool = False) -> None:
         """End its life, unless it is over: without a word, or in order."""
@@ -86,8 +109,11 @@ class Agent:
         if not in_order:
             self._life += 1  # what its handler still does is nobody's any more
             self._source.mute = True
+            self._recorder.agent_ended(self.name, self._named)
         await sync.aclose()
-        self._life += in_order
+        if in_order:
+            self._life += 1
+            self._recorder.agent_ended(self.name, self._named)
 
     def doom(self, commits: int) -> None:
         """Let it die in the midst of what it writes: it is done, and the agent never knows."""
@@ -105,7 +131,7 @@ class Agent:
         del self._waiting[key]
         outcomes: list[Said] = [Accepted(), Failed(f"failed later, {self._next()}")]
         said = self._rng.choice(outcomes)
-        self._recorder.agent_said(self.name, {key: raw}, {key: said})
+        self._recorder.agent_said(self.name, self._named, {key: raw}, {key: said})
         self._sync._watches["config"].report({key: said})
 
     async def _apply(self, event: Event[bytes], life: int) -> None:
@@ -124,11 +150,11 @@ class Agent:
             return
         if not self.good and rng.random() < 0.15:
             why = f"boom {self._next()}"
-            self._recorder.agent_said(self.name, values, failed=why, whole=whole)
+            self._recorder.agent_said(self.name, self._named, values, failed=why, whole=whole)
             raise RuntimeError(why)
 
         outcomes = {key: said for key in values if (said := said_of(key, values[key])) is not None}
-        self._recorder.agent_said(self.name, values, outcomes, whole=whole)
+        self._recorder.agent_said(self.name, self._named, values, outcomes, whole=whole)
         self._waiting |= {
             key: values[key] for key, said in outcomes.items() if isinstance(said, Pending)
         }
@@ -141,43 +167,72 @@ class Agent:
 
 
 class Writer:
-    """Writes, and asks agents; it may be gone before it hears."""
+    """Writes, and asks agents; it may be gone before it hears.
 
-    def __init__(self, store: Source, recorder: Recorder, rng: random.Random) -> None:
-        self._store = store
+    at: the store that they report in, where that is not the one that it writes to.
+    ahead: seconds that its clock is ahead.
+    """
+
+    def __init__(
+        self,
+        store: Source,
+        recorder: Recorder,
+        rng: random.Random,
+        *,
+        at: Source | None = None,
+        ahead: float = 0.0,
+    ) -> None:
+        self._stores = [store] if at is None else [store, at]
         self._recorder = recorder
         self._rng = rng
-        self._source = MutedSource(store)
+        self._ahead = ahead
+        self._sources = [MutedSource(one) for one in self._stores]
         self._sync: DataSync | None = None
+        self._follows: float | None = None
+        """Since when it follows what agents report: since its first question."""
         self._asking: set[asyncio.Task[None]] = set()
 
     async def live(self) -> None:
         """Begin, unless it lives."""
         if self._sync is None:
-            self._source = MutedSource(self._store)
-            self._sync = _reading(self._source, self._rng)
+            self._sources = [MutedSource(one) for one in self._stores]
+            self._sync = _reading(self._sources[0], self._rng, self._ahead)
+            self._follows = None
             await self._sync.start()
 
     async def die(self, *, in_order: bool = False) -> None:
         """Be gone: at once, or in order."""
         sync, self._sync = self._sync, None
         if sync is not None:
-            self._source.mute = not in_order
+            for source in self._sources:
+                source.mute = not in_order
             await sync.aclose()
 
     def doom(self, commits: int) -> None:
-        """Let it write no more behind so many commits, of which it never hears."""
-        self._source.mute_behind(commits)
+        """Let it write no more behind so many commits to a store, of which it never hears."""
+        self._rng.choice(self._sources).mute_behind(commits)
 
-    def ask(self, values: Mapping[str, bytes | None], reports: Reports) -> None:
-        """Write these values, and hear what agents say of them."""
+    def ask(
+        self,
+        values: Mapping[str, bytes | None],
+        agents: str | Sequence[str],
+        timeout: float,
+        *,
+        calm: bool = False,
+    ) -> None:
+        """Write these values, and hear what agents say of them.
+
+        calm: all faults have ended.
+        """
         if self._sync is None:
             return
-        work = self._ask(self._sync, values, reports)
+        at = self._sources[1] if len(self._sources) > 1 else None
+        reports = Reports(PLACE, agents, timeout, at)
+        work = self._ask(self._sync, values, reports, calm=calm)
         task = asyncio.get_running_loop().create_task(work)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
-        if self._rng.random() < 0.1:  # nobody wants to know it any more
+        if not calm and self._rng.random() < 0.1:  # nobody wants to know it any more
             asyncio.get_running_loop().call_later(self._rng.random(), task.cancel)
 
     async def heard(self) -> None:
@@ -186,7 +241,7 @@ class Writer:
             await asyncio.wait(self._asking)
 
     async def _ask(
-        self, sync: DataSync, values: Mapping[str, bytes | None], reports: Reports
+        self, sync: DataSync, values: Mapping[str, bytes | None], reports: Reports, *, calm: bool
     ) -> None:
         txn, since = sync.txn(), asyncio.get_running_loop().time()
         for key, raw in values.items():
@@ -194,23 +249,34 @@ class Writer:
                 txn.delete(key)
             else:
                 txn.put(key, raw)
+        self._follows = follows = since if self._follows is None else self._follows
+        outcomes: Mapping[str, KeyOutcome] = {}
         try:
             await txn.commit(confirm=reports)
         except NotApplied as error:
-            self._recorder.agents_heard(values, reports, since, error.outcomes)
+            outcomes = error.outcomes
         except DataSyncError:
-            pass  # it was not done, or nobody knows
-        else:
-            self._recorder.agents_heard(values, reports, since)
+            return  # it was not done, or nobody knows
+        self._recorder.agents_heard(
+            values, reports, since, outcomes, follows=follows, ahead=self._ahead, calm=calm
+        )
 
 
 class Reader:
     """Reads what agents report."""
 
-    def __init__(self, name: str, store: Source, recorder: Recorder, rng: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: Source,
+        recorder: Recorder,
+        rng: random.Random,
+        *,
+        ahead: float = 0.0,
+    ) -> None:
         self._name = name
         self._recorder = recorder
-        self._sync = _reading(store, rng)
+        self._sync = _reading(store, rng, ahead)
         self._task: asyncio.Task[None] | None = None
 
     async def live(self) -> None:
@@ -232,10 +298,10 @@ class Reader:
                 self._recorder.report_read(self._name, report)
 
 
-def _reading(source: Source, rng: random.Random) -> DataSync:
+def _reading(source: Source, rng: random.Random, ahead: float) -> DataSync:
     return SimulatedSync(
-        source, rng=rng, retry=_QUICK, reconnect=_QUICK, ping_interval=1.0, ping_timeout=0.5,
-        connect_timeout=1.0, close_timeout=1.0,
+        source, rng=rng, ahead=ahead, retry=_QUICK, reconnect=_QUICK, ping_interval=1.0,
+        ping_timeout=0.5, connect_timeout=1.0, close_timeout=1.0,
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """One simulation of reports: agents and writers that die at every point, over a store that fails
-and may be lost.
+and may be lost. In some, agents report to another store, clocks differ, or two have one name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from datasync.errors import HistoryLost
-from datasync.report import Reports
 from datasync.testing.faults.source import FaultySource
 from datasync.testing.simulation.agents import PLACE, Agent, Reader, Writer, asked_of
 from datasync.testing.simulation.loop import run_simulated
@@ -29,7 +28,10 @@ _TICKETS, _ANSWERS = f"{PLACE}tickets/", f"{PLACE}answers/"
 _LIMIT = 1200.0  # virtual seconds that a run may take at most
 _PATIENCE = 100.0  # for all to settle, and for tickets to be swept whose writers are gone
 _CALM = 12.0  # until an agent has looked what lies there, also where no condition tells it
+_RIVAL = 60.0  # until one that has ended is named no more
 _STILL = 25.0  # for which nothing happens then, but signs of life
+_CLOCKS = [-100.0, -40.0, -5.0, 0.0, 5.0, 40.0, 100.0]
+"""Seconds that clocks may be ahead, where they differ."""
 _MIX = ["exact"] * 4 + ["no-resume", "latest", "latest", "partitioned", "partitioned", "push"]
 
 
@@ -53,10 +55,37 @@ class _Run:
     def __init__(self, rng: random.Random, steps: int, profile: str) -> None:
         self._rng = rng
         self._steps = steps
-        self._recorder = recorder = Recorder()
+        self._recorder = Recorder()
         self._number = 0
-        self._store = store = FaultySource(
-            name="store",
+        self._store = self._made("store", profile)
+        at = self._made("reports", rng.choice(_MIX)) if rng.random() < 0.25 else None
+        self._stores = [self._store] if at is None else [self._store, at]
+        self._reports = self._stores[-1]
+        """The store that they report in."""
+        self._backups: dict[FaultySource, list[tuple[int, dict[str, bytes]]]] = {
+            store: [] for store in self._stores
+        }
+
+        clocks = _CLOCKS if rng.random() < 0.3 else [0.0]
+        self._names = [f"vpp{number}" for number in range(rng.choice([1, 2, 2, 3]))]
+        named = [*self._names, *(["vpp0"] if rng.random() < 0.2 else [])]
+        self._agents = [
+            Agent(name, self._store, self._recorder, self._draw(), at=at, ahead=rng.choice(clocks))
+            for name in named
+        ]
+        self._rivals = self._agents[len(self._names) :]
+        self._writers = [
+            Writer(self._store, self._recorder, self._draw(), at=at, ahead=rng.choice(clocks))
+            for _ in range(2)
+        ]
+        self._reader = Reader(
+            "reader", self._reports, self._recorder, self._draw(), ahead=rng.choice(clocks)
+        )
+
+    def _made(self, name: str, profile: str) -> FaultySource:
+        rng = self._rng
+        store = FaultySource(
+            name=name,
             capabilities=msgspec.structs.replace(
                 PROFILES.get(profile, PROFILES["exact"]), ttl=rng.random() < 0.5
             ),
@@ -65,26 +94,26 @@ class _Run:
             batch=rng.randint(1, 5),
             delay=rng.choice([0.0, 0.0, 0.01, 0.05]),
             bookmarks=rng.random() < 0.5,
-            rng=random.Random(rng.random()),  # noqa: S311
+            rng=self._draw(),
         )
-        self._source = recorder.source(store)
+        self._recorder.source(store)
         store.write_delay = rng.choice([0.0, 0.0, 0.02])
         store.lag = rng.choice([0.0, 0.0, 0.05, 0.3])
-        self._names = [f"vpp{number}" for number in range(rng.choice([1, 2, 2, 3]))]
-        self._agents = [Agent(name, store, recorder, self._draw()) for name in self._names]
-        self._writers = [Writer(store, recorder, self._draw()) for _ in range(2)]
-        self._backups: list[tuple[int, dict[str, bytes]]] = []
+        return store
 
     def _draw(self) -> random.Random:
         return random.Random(self._rng.random())  # noqa: S311
 
     async def run(self) -> list[Record]:
         """The whole of it."""
-        self._store.observe(self._recorder)
-        reader = Reader("reader", self._store, self._recorder, self._draw())
-        everybody: Sequence[Agent | Writer | Reader] = [*self._agents, *self._writers, reader]
+        for store in self._stores:
+            store.observe(self._recorder)
+        everybody: Sequence[Agent | Writer | Reader] = [
+            *self._agents, *self._writers, self._reader,
+        ]  # fmt: skip
         for one in everybody:
-            await one.live()
+            if one not in self._rivals:
+                await one.live()
         for _ in range(self._steps):
             await self._step()
             await asyncio.sleep(self._rng.choice([0.0, 0.0, 0.01, 0.1, 0.3, 1.0]))
@@ -99,6 +128,7 @@ class _Run:
         actions: Sequence[tuple[int, Callable[[], Awaitable[None]]]] = (
             (10, self._ask), (4, self._write), (2, self._report_later), (4, self._end_an_agent),
             (2, self._end_a_writer), (2, self._revive), (5, self._fail), (1, self._lose),
+            (1, self._let_time_pass),
         )  # fmt: skip
         chosen = self._rng.choices(
             [action for _, action in actions], [weight for weight, _ in actions]
@@ -117,13 +147,14 @@ class _Run:
 
     async def _ask(self) -> None:
         timeout = self._rng.choice([0.5, 3.0, 10.0])
-        reports = Reports(PLACE, agents=asked_of(self._rng, self._names), timeout=timeout)
-        self._rng.choice(self._writers).ask(self._values(), reports)
+        agents = asked_of(self._rng, self._names)
+        self._rng.choice(self._writers).ask(self._values(), agents, timeout)
 
     async def _write(self) -> None:
         """As somebody who asks nobody."""
         if self._rng.random() < 0.3:
-            self._backups.append((self._store.revision, self._store.values))
+            for store, backups in self._backups.items():
+                backups.append((store.revision, store.values))
         self._store.write(self._values())
 
     async def _report_later(self) -> None:
@@ -150,8 +181,12 @@ class _Run:
     async def _revive(self) -> None:
         await self._rng.choice(self._agents).live()
 
+    async def _let_time_pass(self) -> None:
+        """So long that a sign of life may be overdue."""
+        await asyncio.sleep(self._rng.choice([5.0, 15.0, 35.0, 60.0]))
+
     async def _fail(self) -> None:
-        rng, store = self._rng, self._store
+        rng, store = self._rng, self._rng.choice(self._stores)
         match rng.randrange(8):
             case 0 | 1:
                 store.disconnect(after=rng.randint(0, 5))
@@ -169,35 +204,56 @@ class _Run:
 
     async def _lose(self) -> None:
         """The store is emptied, or put back to what it was."""
-        if self._backups and self._rng.random() < 0.6:
-            revision, values = self._rng.choice(self._backups)
-            if self._store.capabilities.ttl:  # their time has ended meanwhile
+        store = self._rng.choice(self._stores)
+        backups = self._backups[store]
+        if backups and self._rng.random() < 0.6:
+            revision, values = self._rng.choice(backups)
+            if store.capabilities.ttl:  # their time has ended meanwhile
                 values = {
                     key: raw
                     for key, raw in values.items()
                     if not key.startswith((_TICKETS, _ANSWERS))
                 }
-            self._store.new_history(values, revision)
+            store.new_history(values, revision)
         else:
-            self._store.new_history()
-        self._backups.clear()
+            store.new_history()
+        backups.clear()
 
     # -- the end -----------------------------------------------------------------------------------
 
     async def _settle(self) -> None:
-        """End the faults, wait until nothing moves any more, and record what the store holds."""
-        self._store.heal()
+        """End the faults, ask once more, wait until nothing moves any more, and record what the
+        stores hold."""
+        for store in self._stores:
+            store.heal()
         for agent in self._agents:
             agent.good = True
-            await agent.live()
+            if agent in self._rivals and self._rng.random() < 0.5:
+                await agent.die()
+            else:
+                await agent.live()
         for writer in self._writers:
             await writer.heard()
+        await asyncio.sleep(_RIVAL if self._rivals else _CALM)
+        await self._ask_in_the_calm()
+
         loop = asyncio.get_running_loop()
         until = loop.time() + _PATIENCE
         while loop.time() < until:
             await asyncio.sleep(_CALM)
-            if not any(key.startswith((_TICKETS, _ANSWERS)) for key in self._store.values):
+            if not any(key.startswith((_TICKETS, _ANSWERS)) for key in self._reports.values):
                 break
         self._recorder.quiet()
         await asyncio.sleep(_STILL)
-        self._recorder.stored(self._store.name, self._store.values, self._store.revision)
+        for store in self._stores:
+            self._recorder.stored(store.name, store.values, store.revision)
+
+    async def _ask_in_the_calm(self) -> None:
+        """Of other keys each, or they would overtake each other."""
+        keys, can = self._rng.sample(_KEYS, len(_KEYS)), self._store.capabilities
+        for writer in self._writers:
+            of = [keys.pop() for _ in range(2 if can.transactions else 1)]
+            values = {key: self._value() for key in of}
+            writer.ask(values, asked_of(self._rng, self._names), 10.0, calm=True)
+        for writer in self._writers:
+            await writer.heard()

@@ -523,5 +523,7 @@ ACROSS: dict[str, Callable[[TraceIndex, dict[str, WatchModel]], Lines]] = {
     "progress": reporting.progress,
     "settled": reporting.settled,
     "believed": reporting.believed,
+    "present": reporting.present,
+    "rivals": reporting.rivals,
     "rest": reporting.rest,
 }

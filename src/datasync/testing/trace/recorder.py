@@ -120,17 +120,36 @@ class Recorder:
 
     # -- agents that report ------------------------------------------------------------------------
 
-    def agent(self, source: str, agent: str, scopes: Sequence[str], place: str) -> None:
-        """There is an agent that watches these scopes of the source and reports below `place`."""
-        self._note(t.AgentDeclared, source=source, agent=agent, scopes=list(scopes), place=place)
+    def agent(
+        self, source: str, agent: str, scopes: Sequence[str], place: str, store: str = ""
+    ) -> None:
+        """There is an agent that watches these scopes of the source and reports below `place`, in
+        it or in the source `store`."""
+        self._note(
+            t.AgentDeclared,
+            source=source,
+            agent=agent,
+            scopes=list(scopes),
+            place=place,
+            store=store,
+        )
 
-    def agent_started(self, agent: str) -> None:
-        """The agent begins, or is back."""
-        self._note(t.AgentStarted, agent=agent)
+    def agent_started(
+        self, agent: str, life: str, instance: str, since: float, ahead: float = 0.0
+    ) -> None:
+        """A life of the agent has begun at that time of the clock, and reports from now on."""
+        self._note(
+            t.AgentStarted, agent=agent, life=life, instance=instance, since=since, ahead=ahead
+        )
+
+    def agent_ended(self, agent: str, life: str) -> None:
+        """That life is over."""
+        self._note(t.AgentEnded, agent=agent, life=life)
 
     def agent_said(
         self,
         agent: str,
+        life: str,
         values: Mapping[str, bytes | None],
         outcomes: Mapping[str, Said] = {},
         *,
@@ -138,8 +157,15 @@ class Recorder:
         failed: str = "",
     ) -> None:
         """The watch of the agent is about to say what became of what it was shown."""
-        said = _by_key(outcomes)
-        self._note(t.AgentSaid, agent=agent, values=values, said=said, whole=whole, failed=failed)
+        self._note(
+            t.AgentSaid,
+            agent=agent,
+            life=life,
+            values=values,
+            said=_by_key(outcomes),
+            whole=whole,
+            failed=failed,
+        )
 
     def agents_heard(
         self,
@@ -147,6 +173,10 @@ class Recorder:
         reports: Reports,
         since: float,
         outcomes: Mapping[str, KeyOutcome] = {},
+        *,
+        follows: float = 0.0,
+        ahead: float = 0.0,
+        calm: bool = False,
     ) -> None:
         """A writer that asked agents at that time of the clock heard what became of its write."""
         said = {key: (one.verdict.value, one.reason, one.agent) for key, one in outcomes.items()}
@@ -157,6 +187,9 @@ class Recorder:
             since=since,
             timeout=reports.timeout,
             outcomes=said,
+            follows=follows,
+            ahead=ahead,
+            calm=calm,
         )
 
     def report_read(self, reader: str, report: Report) -> None:

@@ -15,6 +15,7 @@ from datasync.capabilities import Capabilities
 
 __all__ = [
     "AgentDeclared",
+    "AgentEnded",
     "AgentSaid",
     "AgentStarted",
     "AgentsHeard",
@@ -270,27 +271,41 @@ class Viewed(Entry, tag="view"):
 
 
 class AgentDeclared(Entry, tag="agent"):
-    """An agent that watches these scopes of the source, and reports below the prefix `place` of
-    it."""
+    """An agent that watches these scopes of the source, and reports below the prefix `place`: of
+    it, or of the source `store`, which is another one."""
 
     source: str
     agent: str
     scopes: Sequence[str]
     place: str
+    store: str = ""
 
 
 class AgentStarted(Entry, tag="agent-started"):
-    """It begins, or is back: the life before this one has ended, in order or not."""
+    """One of its lives began at the time `since`; it reports as this instance. Its clock is so many
+    seconds ahead."""
 
     agent: str
+    life: str
+    instance: str
+    since: float
+    ahead: float = 0.0
+
+
+class AgentEnded(Entry, tag="agent-ended"):
+    """That life has ended, in order or not."""
+
+    agent: str
+    life: str
 
 
 class AgentSaid(Entry, tag="agent-said"):
-    """What its watch says of what it was shown: of each key and its value; of all that it watches,
-    so that no other key is there, where it is `whole`. `said` has what it did not simply apply.
-    With `failed` the whole event has failed, for that reason."""
+    """What its watch says, in one of its lives, of what it was shown: of each key and its value; of
+    all that it watches, so that no other key is there, where it is `whole`. `said` has what it did
+    not simply apply. With `failed` the whole event has failed, for that reason."""
 
     agent: str
+    life: str
     values: Mapping[str, bytes | None]
     said: Mapping[str, Said] = {}
     whole: bool = False
@@ -299,13 +314,19 @@ class AgentSaid(Entry, tag="agent-said"):
 
 class AgentsHeard(Entry, tag="agents-heard"):
     """A writer that asked agents ("all", "any", or these) at the time `since` heard what became of
-    these values: of each key that was not accepted the verdict, the reason and the agent."""
+    these values: of each key that was not accepted the verdict, the reason and the agent.
+
+    It follows what they report since the time `follows`; its clock is so many seconds `ahead`.
+    `calm`: all faults had ended before."""
 
     values: Mapping[str, bytes | None]
     agents: str | Sequence[str]
     since: float
     timeout: float
     outcomes: Mapping[str, tuple[str, str, str]] = {}
+    follows: float = 0.0
+    ahead: float = 0.0
+    calm: bool = False
 
 
 class ReportRead(Entry, tag="report-read"):
@@ -332,6 +353,7 @@ class Quiet(Entry, tag="quiet"):
 
 Record = (
     AgentDeclared
+    | AgentEnded
     | AgentSaid
     | AgentStarted
     | AgentsHeard

@@ -4,6 +4,7 @@ believe, and what writers hear who ask them. Each yields (what it is about, line
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from datasync.testing.trace.agents import (
     ACCEPTED,
     AgentTrace,
     Kept,
+    Life,
     agents_of,
     decoded,
     digest_of,
@@ -19,18 +21,26 @@ from datasync.testing.trace.agents import (
     sum_of,
 )
 from datasync.testing.trace.history import History
-from datasync.testing.trace.index import TraceIndex
+from datasync.testing.trace.index import SLACK, TraceIndex
 from datasync.testing.trace.model import WatchModel
 
-__all__ = ["answered", "believed", "progress", "records", "rest", "settled"]
+__all__ = ["answered", "believed", "present", "progress", "records", "rest", "rivals", "settled"]
 
 Lines = Iterator[tuple[str, str]]
 
 _SLOW = 15.0
 """Seconds that a writer may hear later than it waits, for its write takes time as well."""
+_LATE = 10.0
+"""Seconds that a write may be late in the trace, where the store tells of it."""
+_STALE = 15.0
+"""Seconds that what a writer sees may be behind, while there are faults."""
+_FRESH = 1.0
+"""And where there are none."""
+_FORGOTTEN = 30.0 + 2 * 10.0
+"""Seconds after which a rival that reports no more is named no more."""
 _RENEW = 10.0
 _KEPT = 60.0 + 2 * 10.0
-"""Seconds behind its deadline after which a ticket is swept."""
+"""Seconds behind its time after which a ticket is swept."""
 
 
 def answered(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
@@ -46,7 +56,7 @@ def answered(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             yield about, f"is told that {', '.join(sorted(accepted))} was accepted, which was not"
         for key, (verdict, reason, name) in heard.outcomes.items():
             agent = agents.get(name)
-            if agent is None:
+            if agent is None:  # of nobody by that name, of nobody at all, or nobody was asked
                 if verdict not in ("absent", "overdue"):
                     yield about, f"hears that {key!r} is {verdict}, and of no agent"
             elif not _is_true(agent, key, heard.values[key], verdict, reason, heard.at):
@@ -75,20 +85,96 @@ def _is_true(
         case "unwatched":
             return key not in agent.scopes
         case "superseded":
-            # without revisions nobody can tell what came before it from what came behind it
-            return not agent.source.capabilities.revisions or _is_overtaken(agent, key, raw)
+            return agent.was_overtaken(key, raw, at + _LATE)
         case _:
             return verdict in ("overdue", "absent")
 
 
-def _is_overtaken(agent: AgentTrace, key: str, raw: bytes | None) -> bool:
-    """Whether another value stood there later, or the store has another history since."""
-    histories = agent.source.histories
-    for number, position in agent.source.moments(key, raw, None):
-        later = [cell for cell in histories[number].cells.get(key, ()) if cell[0] > position]
-        if any(cell[1] != raw for cell in later) or number < len(histories) - 1:
-            return True
-    return False
+def present(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
+    """Who writes is told that an agent is absent where there is none, it was closed, or its last
+    sign of life is older than it promised, by what the writer could see; nobody waits for one that
+    has been gone for longer; and where all is well each one answers in time."""
+    agents = agents_of(index)
+    for heard in (record for record in index.trace if isinstance(record, t.AgentsHeard)):
+        about = f"the write of {', '.join(sorted(heard.values))} that asked {heard.agents}"
+        for verdict, reason, name in heard.outcomes.values():
+            if verdict == "absent":
+                asked = [agents[name]] if name else agents.values()
+                for agent in asked:
+                    if not any(_may_be_absent(agent, kept, heard) for kept in _seen(agent, heard)):
+                        yield about, f"hears that {agent.name} is absent ({reason}), and it is not"
+            elif verdict == "overdue" and heard.calm:
+                yield about, f"hears that {name or 'nobody'} is overdue ({reason}), and all is well"
+            elif verdict == "overdue" and name:
+                seen = _seen(agents[name], heard)
+                if not any(_may_be_there(agents[name], kept, heard) for kept in seen):
+                    yield about, f"waits for {name}, which has been gone for long"
+
+
+def _seen(agent: AgentTrace, heard: t.AgentsHeard) -> Iterator[Kept | None]:
+    """What the writer may have seen of its progress when it asked."""
+    return agent.seen_between(heard.since - _stale(heard), heard.at)
+
+
+def _stale(heard: t.AgentsHeard) -> float:
+    return _FRESH if heard.calm else _STALE
+
+
+def _may_be_absent(agent: AgentTrace, kept: Kept | None, heard: t.AgentsHeard) -> bool:
+    if kept is None or kept.told.get("stopped") or kept.found:  # that may be of any age
+        return True
+    gone_at: float = kept.at + kept.told["lease"]
+    if gone_at <= heard.at + SLACK:
+        return True
+    # by the clocks alone, for who has not seen it report
+    ahead = heard.ahead - _ahead(agent, kept)
+    return gone_at <= heard.at + ahead + SLACK and not _knows_clock(agent, heard)
+
+
+def _knows_clock(agent: AgentTrace, heard: t.AgentsHeard) -> bool:
+    """Whether the writer has seen it report, since its clock had to be learned again."""
+    gone = [kept.at for kept in agent.progress if kept.raw is None or kept.found]
+    learns = max([heard.follows, *(at for at in gone if at < heard.at)])
+    return any(
+        learns + _stale(heard) < kept.at < heard.since - _stale(heard)
+        for kept in agent.progress
+        if kept.raw is not None and not kept.found
+    )
+
+
+def _may_be_there(agent: AgentTrace, kept: Kept | None, heard: t.AgentsHeard) -> bool:
+    if kept is None or kept.told.get("stopped"):
+        return False
+    if kept.found:
+        return True
+    ahead = max(0.0, _ahead(agent, kept) - heard.ahead)
+    gone_at: float = kept.at + kept.told["lease"] + ahead
+    return gone_at >= heard.since - SLACK
+
+
+def _ahead(agent: AgentTrace, kept: Kept) -> float:
+    life = agent.life_of(kept.told["instance"])
+    return 0.0 if life is None else life.ahead
+
+
+def rivals(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
+    """An agent names a rival where another one by its name goes on reporting while it lives, and
+    not for longer."""
+    for agent in agents_of(index).values():
+        for kept in agent.progress:
+            named = kept.told.get("rival")
+            if named is None or kept.found:
+                continue
+            life, rival = agent.life_of(kept.told["instance"]), agent.life_of(named)
+            if life is None or rival is None or life is rival or not life.overlaps(rival):
+                yield agent.name, f"reports as {kept.told['instance']} of a rival, {named}: none is"
+                continue
+            # with a backup its reports come back
+            begun = max(
+                (one.at for one in agent.progress if one.found and one.at <= kept.at), default=0.0
+            )
+            if kept.at > max(rival.ended, begun) + _FORGOTTEN:
+                yield agent.name, f"reports of a rival, {named}, which ended at {rival.ended:.1f}"
 
 
 def records(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
@@ -112,23 +198,23 @@ def records(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
 def progress(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """An agent's progress never goes back in time, but with the store."""
     for agent in agents_of(index).values():
-        gone: set[str] = set()
-        before: dict[str, Any] = {}
+        before: dict[str, dict[str, Any]] = {}
         era = -1
         for kept in agent.progress:
             told = kept.told
-            if kept.era != era or not told:
-                gone, before, era = set(), told, kept.era
+            if kept.era != era:
+                before, era = {}, kept.era
+            if not told or kept.found:
                 continue
-            if told["instance"] in gone:
-                yield agent.name, f"reports as {told['instance']}, which has ended"
-            elif before and told["instance"] != before["instance"]:
-                gone.add(before["instance"])
-            elif before and told["time"] < before["time"]:
-                yield agent.name, f"reports of {told['time']} behind {before['time']}"
-            elif before and (back := _goes_back(before, told)):
+            instance = told["instance"]
+            life, last = agent.life_of(instance), before.get(instance)
+            if life is not None and life.ended_by < kept.seq:
+                yield agent.name, f"reports as {instance}, which has ended"
+            elif last is not None and told["time"] < last["time"]:
+                yield agent.name, f"reports of {told['time']} behind {last['time']}"
+            elif last is not None and (back := _goes_back(last, told)):
                 yield agent.name, back
-            before = told
+            before[instance] = told
 
 
 def _goes_back(before: Mapping[str, Any], told: Mapping[str, Any]) -> str:
@@ -149,15 +235,13 @@ def settled(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
                 if revision is None or layer["name"] != agent.source.name or not histories:
                     continue
                 # where a backup was put back nobody can say which of them it was
-                if len(histories) == 1:
-                    yield from _unsettled(agent, kept.told, histories[0], revision)
+                life = agent.life_of(kept.told["instance"])
+                if len(histories) == 1 and life is not None:
+                    yield from _unsettled(agent, life, kept, histories[0], revision)
 
 
-def _unsettled(
-    agent: AgentTrace, told: Mapping[str, Any], history: History, revision: int
-) -> Lines:
-    position, time = history.position(revision), told["time"]
-    said = agent.said_between(agent.life(told["instance"]), time)
+def _unsettled(agent: AgentTrace, life: Life, kept: Kept, history: History, revision: int) -> Lines:
+    position, said = history.position(revision), agent.said_in(life, kept.at)
     for key, raw, at in history.state(agent.scopes, position):
         if raw in said[key]:
             continue
@@ -172,12 +256,14 @@ def believed(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """A reader believes a progress with the records that belong to it, and never an older one."""
     agents = agents_of(index)
     read: dict[tuple[str, str], tuple[int, int]] = {}
-    era = 0
+    eras: collections.Counter[str] = collections.Counter()
     for record in index.trace:
-        era += isinstance(record, t.HistoryStarted)
+        if isinstance(record, t.HistoryStarted):
+            eras[record.source] += 1
         if not isinstance(record, t.ReportRead):
             continue
         agent = agents[record.agent]
+        era = eras[agent.store.name]
         where = f"{record.reader}, of {agent.name} at {record.time}"
         written = [
             (number, kept.told)
@@ -203,15 +289,14 @@ def rest(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     if index.quiet is None:
         return
     for agent in agents_of(index).values():
-        stored = index.stored.get(agent.entry.source)
+        stored = index.stored.get(agent.store.name)
         if stored is None:
             continue
-        place = agent.entry.place
         last = [kept for kept in agent.progress if kept.raw is not None][-1:]
-        if not last or f"{place}progress/{agent.name}" not in stored.values:
+        if not last or agent.progress_key not in stored.values:
             yield agent.name, "reports nothing at the end"
             continue
-        yield from _reported(agent, last[0], stored)
+        yield from _reported(agent, last[0], stored, index.stored[agent.source.name])
         yield from _ended(agent, stored)
         yield from _quiet(agent, index.quiet, stored)
         read = [
@@ -221,14 +306,19 @@ def rest(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
         ]
         for reader in {record.reader for record in read}:
             newest = [record for record in read if record.reader == reader][-1]
-            if newest.time < last[0].told["time"] - 1.5 * _RENEW:
+            if newest.at < last[0].at - 1.5 * _RENEW:
                 yield reader, f"has not read the last report of {agent.name}"
 
 
-def _reported(agent: AgentTrace, last: Kept, stored: t.Stored) -> Lines:
-    """What it says of itself is so."""
+def _reported(agent: AgentTrace, last: Kept, stored: t.Stored, followed: t.Stored) -> Lines:
+    """What it says of itself is so. Of two by one name that live it is enough that they say so."""
     root = f"{agent.entry.place}open/{agent.name}/"
     told, found = last.told, dict(records_in(stored.values, root))
+    living = [life for life in agent.lives.values() if life.ended_by > stored.seq]
+    if len(living) > 1:
+        if told.get("rival") is None:
+            yield agent.name, f"knows of no rival at the end: {last.raw!r}"
+        return
     if told["open"] != sum_of(found):
         yield agent.name, f"reports {told['open']}, and there is {sum_of(found)}"
     if told.get("watches") or told.get("stopped") or told.get("rival"):
@@ -237,7 +327,8 @@ def _reported(agent: AgentTrace, last: Kept, stored: t.Stored) -> Lines:
         key: (one["verdict"], one["reason"], one["digest"])
         for key, one in ((key, decoded(raw)) for key, raw in found.items())
     }
-    wanted = agent.open_for(stored.values)
+    life = agent.life_of(told["instance"])
+    wanted = {} if life is None else agent.open_for(followed.values, life)
     if reported != wanted:
         yield agent.name, f"reports {reported} at the end, and it is {wanted}"
 
@@ -256,11 +347,15 @@ def _ended(agent: AgentTrace, stored: t.Stored) -> Lines:
     """What was asked and answered is gone, or will be swept."""
     place = agent.entry.place
     tickets = dict(records_in(stored.values, f"{place}tickets/"))
+    # a ticket that an agent finds when it begins may have been there for any time
+    began = max((life.since for life in agent.lives.values()), default=0.0)
+    seen = {kept.key.removeprefix(f"{place}tickets/"): kept.at for kept in agent.tickets}
     for number, raw in tickets.items():
-        if decoded(raw)["deadline"] < stored.at - _KEPT:
+        if max(began, seen[number]) + decoded(raw)["timeout"] < stored.at - _KEPT:
             yield agent.name, f"has not swept the ticket {number}"
-    expires = agent.source.capabilities.ttl  # which is waited for by nobody
-    for number in () if expires else dict(records_in(stored.values, f"{place}answers/")):
+    # which is waited for by nobody; what a rival that has ended answered last nobody knows of
+    left = agent.store.capabilities.ttl or agent.has_rivals
+    for number in () if left else dict(records_in(stored.values, f"{place}answers/")):
         if number.rpartition("/")[0] not in tickets:
             yield agent.name, f"has left the answer {number}, and there is no such ticket"
 
@@ -268,8 +363,9 @@ def _ended(agent: AgentTrace, stored: t.Stored) -> Lines:
 def _quiet(agent: AgentTrace, quiet: t.Quiet, stored: t.Stored) -> Lines:
     """Behind the end of all else there are its signs of life alone."""
     signs = [kept for kept in agent.progress if kept.at > quiet.at]
-    if len(signs) > (stored.at - quiet.at) / _RENEW + 2:
+    living = [life for life in agent.lives.values() if life.ended_by > stored.seq]
+    if len(signs) > len(living) * ((stored.at - quiet.at) / _RENEW + 2):
         yield agent.name, f"reports {len(signs)} times, though nothing happens"
-    for all_kept in agent.records.values():
+    for all_kept in agent.records.values() if len(living) == 1 else ():
         if any(kept.at > quiet.at for kept in all_kept):
             yield agent.name, f"goes on writing of {all_kept[-1].key!r}, though nothing happens"
