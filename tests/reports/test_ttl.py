@@ -77,3 +77,25 @@ def test_a_ticket_that_is_not_answered_at_once_is_given_a_ttl(
         assert len(store.of("status/answers/")) == 1, "it is answered once"
 
     run(main())
+
+
+def test_an_answer_costs_no_lease_and_is_deleted_once_its_ticket_is_gone(run: Run) -> None:
+    """Also one that came behind the deletion of the ticket and its answers."""
+
+    async def main() -> None:
+        store = Noting()
+        async with holding(store, asyncio.Event()), DataSync(store) as ctl:
+            await as_long_as(lambda: absent(ctl, PLACE.progress("vpp1")))
+            await ctl.put("config/a", b"1", confirm=Reports("status/", timeout=60))
+            [answer] = [key for key, _ in store.ttls if key.startswith("status/answers/")]
+            assert store.of("status/answers/") == [None]
+
+            number = answer.removeprefix(PLACE.all_answers).rpartition("/")[0]
+            await ctl.delete(PLACE.ticket(number))
+            await as_long_as(lambda: present(ctl, answer))
+
+    run(main())
+
+
+async def present(sync: DataSync, key: str) -> bool:
+    return not await absent(sync, key)

@@ -99,7 +99,6 @@ class Answering:
         self._place = to.place
         self._agent = to.agent
         self._source = to.source
-        self._has_ttl = to.source.capabilities.ttl
         self._root = root
         self._layer = layer
         self._written = written
@@ -137,7 +136,7 @@ class Answering:
                         self._tickets[number] = before[number]
                     self._take(kv.key, kv.raw, kv.revision, just_now=False)
             self._answered &= self._tickets.keys()
-            self._looks = not self._has_ttl
+            self._looks = True
         else:
             for change in event.changes:
                 if change.raw is None:
@@ -207,11 +206,12 @@ class Answering:
 
     def _forget(self, number: str) -> None:
         """The ticket is gone. Who wrote it, or swept it, has deleted the answers that were there
-        then: ours may have come behind that, and where nothing expires it would stay.
+        then: ours may have come behind that. It has no TTL of its own, which would cost a lease
+        for each answer where there are such, and a round trip before it.
         """
         asked = self._open.pop(number, None)
         self._tickets.pop(number, None)
-        if not self._has_ttl and (number in self._answered or (asked and asked.is_complete)):
+        if number in self._answered or (asked and asked.is_complete):
             self._left.add(number)
         self._answered.discard(number)
 
@@ -263,8 +263,7 @@ class Answering:
                         asked.said[key] = KeyAnswer(said.verdict.value, said.reason)
             if asked.is_complete:
                 key = self._place.answers(number) + self._agent
-                ttl = asked.ticket.timeout + KEPT if self._has_ttl else None
-                yield Put(key, encode(Answer(self._agent, asked.said)), ttl)
+                yield Put(key, encode(Answer(self._agent, asked.said)))
 
     def _outcome(
         self, whole: str, digest: str | None, asked: _Asked, *, over: bool

@@ -251,6 +251,8 @@ class Asking:
 
     async def _know_agents(self, until: float, reports: Reports) -> None:
         """Wait until it is known who reports there."""
+        if self._known.is_set():
+            return
         try:
             async with asyncio.timeout_at(until):
                 await self._known.wait()

@@ -208,12 +208,8 @@ class _Run:
         backups = self._backups[store]
         if backups and self._rng.random() < 0.6:
             revision, values = self._rng.choice(backups)
-            if store.capabilities.ttl:  # their time has ended meanwhile
-                values = {
-                    key: raw
-                    for key, raw in values.items()
-                    if not key.startswith((_TICKETS, _ANSWERS))
-                }
+            if store.capabilities.ttl:  # that of some has ended meanwhile
+                values = {key: raw for key, raw in values.items() if not key.startswith(_TICKETS)}
             store.new_history(values, revision)
         else:
             store.new_history()

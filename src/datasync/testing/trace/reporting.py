@@ -353,9 +353,8 @@ def _ended(agent: AgentTrace, stored: t.Stored) -> Lines:
     for number, raw in tickets.items():
         if max(began, seen[number]) + decoded(raw)["timeout"] < stored.at - _KEPT:
             yield agent.name, f"has not swept the ticket {number}"
-    # which is waited for by nobody; what a rival that has ended answered last nobody knows of
-    left = agent.store.capabilities.ttl or agent.has_rivals
-    for number in () if left else dict(records_in(stored.values, f"{place}answers/")):
+    # what a rival that has ended answered last nobody knows of
+    for number in () if agent.has_rivals else dict(records_in(stored.values, f"{place}answers/")):
         if number.rpartition("/")[0] not in tickets:
             yield agent.name, f"has left the answer {number}, and there is no such ticket"
 
