@@ -124,6 +124,27 @@ def test_what_is_no_url_shows_no_password(form: str, password: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "http://127.0.0.1:1?token:hunter2",
+        "http://127.0.0.1:1?hunter2",
+        "http://127.0.0.1:1?hunter=",
+        "grpc+watch://127.0.0.1:1?hunter2=",
+        "http://127.0.0.1:1/token=hunter2",
+        "rest://127.0.0.1:1/Token:hunter2",
+        "etcd://127.0.0.1:1/password=hunter2",
+        "redis://127.0.0.1:1/password=hunter2",
+        "redis+cluster://127.0.0.1:1/sentinel_password=hunter2",
+        "kafka://127.0.0.1:1/topic/password=hunter2",
+        "etcd://user%3Ahunter2@127.0.0.1:1",
+        "redis://user%3Ahunter2@127.0.0.1:1/nosuch",
+    ],
+)
+def test_a_token_or_password_that_was_typed_in_another_place(url: str) -> None:
+    assert "hunter" not in told(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "rest://127.0.0.1:1?token=a@b",
         "http://h:1?token=a@b",
         "sqlite:///me@home/x.db",

@@ -48,6 +48,9 @@ _PLAIN = re.compile(r"[\w./~ +-]*")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]{0,5})?|[0-9A-Fa-f:.]*")
 _SECRETS = {"password", "sentinel_password", "token"}
 """Query keys."""
+_QUERY_KEY = re.compile("[A-Za-z_-]+")
+_SECRET_IN_PATH = re.compile("(password|token) *[=:]", re.IGNORECASE)
+"""As where a slash was typed for the question mark."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -139,10 +142,12 @@ class Url:
     def finish(self) -> None:
         """Raise `BadUrl` for query keys that nobody took."""
         if self._query:
+            key, value = min(self._query.items())
+            # G11: what is not plainly a key with its value may be a token
+            plain = value and _QUERY_KEY.fullmatch(key)
+            what = f"unknown query key {key!r}" if plain else "a part of the query is not key=value"
             known = ", ".join(self._known) or "none"
-            raise self._fault(
-                f"unknown query key {min(self._query)!r}; {self.scheme}:// knows: {known}"
-            )
+            raise self._fault(f"{what}; {self.scheme}:// knows: {known}")
 
     @property
     def secret(self) -> bool:
@@ -174,9 +179,11 @@ class Url:
         )
 
     def __str__(self) -> str:
-        user = f"{self.user}@" if self.user else ""
+        # G11: behind a colon that is encoded, as the rest may be, stands a password
+        user = f"{self.user.partition(':')[0]}@" if self.user else ""
+        path = "/..." if _SECRET_IN_PATH.search(self.path) else self.path
         return printable(
-            f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{self.path}"
+            f"{self.scheme}://{user}{','.join(map(shown_host, self.hosts.split(',')))}{path}"
         )
 
     __repr__ = __str__

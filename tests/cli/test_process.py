@@ -257,6 +257,29 @@ def test_redacting() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("redis+sentinel://me:p@h/m?sentinel_password=s3cret", "...@h/m?..."),
+        ("http://h?token=abc@s3cret", "..."),
+        ("http://h?token=one s3cret", "http://h?..."),
+        ("http://h?token='\ns3cret", "http://h?..."),
+        ("http:/h?token=s3cret", "http:/h?..."),
+        ("http://h#token=s3cret", "http://h#..."),
+        ("etcd://me:s3cret?s3cret@h", "..."),
+        ("etcd://me:s3cret#s3cret@h?x=s3cret", "..."),
+        ("me:s3cret@h", "...@h"),
+        ("me@h:1?x", "me@h:1?..."),
+        ("what?", "what?"),
+    ],
+)
+def test_a_word_of_the_command_line_shows_no_secret(cli: Command, word: str, shown: str) -> None:
+    done = cli("get", "memory://", "a", word)
+    assert done.code == 2
+    assert f"unexpected argument {shown!r};" in done.error.replace('"', "'")
+    assert "s3cret" not in done.err
+
+
 def test_bad_urls_and_stores(cli: Command, tmp_path: pathlib.Path) -> None:
     """What the issue lists under bad input, as the command line shows it."""
     (tmp_path / "text.db").write_text(

@@ -62,8 +62,7 @@ class Access(msgspec.Struct, frozen=True):
         path = url.path.rstrip("/")
         if path and not mounted:
             raise BadUrl(
-                f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
-                "or label="
+                f"{url}: the path has no meaning here; name the keys with prefix= or label="
             )
         if url.user is not None:
             raise BadUrl(

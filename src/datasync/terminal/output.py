@@ -36,10 +36,25 @@ def redact(text: str, words: Sequence[str] = ()) -> str:
     """
     for word in words:
         start, at, _ = word.rpartition("@")
-        if ":" in start:
-            for form in (start, repr(start)[1:-1]):
-                text = text.replace(form + at, f"...{at}")
+        whole = _without_query(word)
+        for secret, instead in ((word, whole), (start + at, f"...{at}" if ":" in start else "")):
+            if instead:
+                for form in (secret, repr(secret)[1:-1]):
+                    text = text.replace(form, instead)
     return _QUERY.sub(r"\1...", _PASSWORD.sub(r"\1:***@", text))
+
+
+def _without_query(word: str) -> str:
+    """What shows of a word of the command line that has a query or the like, as a URL may, also
+    one that was not typed right; "" for another, of which all may."""
+    found = re.search(r":.*?[?#]", word, re.DOTALL)
+    if found is None:
+        return ""
+    behind = found.end()
+    user, at, place = word[: behind - 1].rpartition("@")
+    if "@" in word[behind:]:
+        return "..."  # it may end the password or stand in it
+    return f"{'...@' if ':' in user else user + at}{place}{word[behind - 1]}..."
 
 
 def json_line(data: bytes) -> bytes:

@@ -43,10 +43,7 @@ _PORT = 2379
 def from_url(url: Url) -> EtcdSource:
     """The cluster that the URL names."""
     if url.path.strip("/"):
-        raise BadUrl(
-            f"{url}: the path {url.path!r} has no meaning here; name the keys with prefix= "
-            "or label="
-        )
+        raise BadUrl(f"{url}: the path has no meaning here; name the keys with prefix= or label=")
     hosts = endpoints(url, _PORT)
     if url.password is not None and not url.user:
         raise BadUrl(f"{url}: a password without a user; write user:password@")

@@ -85,10 +85,10 @@ def _path(url: Url) -> tuple[str, int]:
     if not parts:
         return name, 0
     if url.scheme == _CLUSTER:
-        raise BadUrl(f"{url}: a cluster has only one database; leave out {url.path!r}")
+        raise BadUrl(f"{url}: a cluster has only one database; leave out the path")
     if len(parts) > 1 or not parts[0].isdecimal() or len(parts[0]) > 9:
         raise BadUrl(
-            f"{url}: {parts[-1]!r} is not a database; write its number. Keys are named with "
+            f"{url}: what ends its path is not a database; write its number. Keys are named with "
             "prefix= or label="
         )
     return name, int(parts[0])

@@ -49,7 +49,7 @@ def from_url(url: Url) -> KafkaSource:
     topic = url.path.removeprefix("/")
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise BadUrl(
-            f"{url}: {topic!r} is not a topic; write kafka://broker/topic, in letters, digits, "
+            f"{url}: its path is not a topic; write kafka://broker/topic, in letters, digits, "
             "'.', '_' and '-'"
         )
 
