@@ -69,3 +69,44 @@ def test_writes_that_wait_on_a_hung_server(run: Run, protocol: str, scheme: str)
                 server.end()
 
     run(main())
+
+
+async def _listed(sync: DataSync) -> None:
+    async for _ in sync.list("a/"):
+        pass
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["connected", "not yet connected"])
+@pytest.mark.parametrize(
+    ("protocol", "scheme"), [("http", "http"), ("grpc", "grpc"), ("grpc", "grpc+watch")]
+)
+def test_reads_that_wait_on_a_hung_server(
+    run: Run, protocol: str, scheme: str, asked: bool
+) -> None:
+    async def main() -> None:
+        async with scratch() as directory:
+            server = ServeProcess("memory://", directory, protocol)
+            await server.start()
+            try:
+                url = f"{scheme}://127.0.0.1:{server.port}?timeout=60"
+                sync = DataSync(url, **QUICK)
+                await sync.start()
+                if asked:
+                    await sync.put("a/1", b"1")
+                    await sync.get("a/1")
+                await server.pause()
+                reads = [asyncio.create_task(read) for read in (sync.get("a/1"), _listed(sync))]
+                await asyncio.sleep(0.3)
+                assert not any(read.done() for read in reads)
+
+                closing = asyncio.create_task(sync.aclose())
+                done, _ = await asyncio.wait(reads, timeout=30)  # half of what they may take
+                await closing
+                assert done == set(reads)
+                for read in reads:
+                    with pytest.raises(WatchClosed):
+                        await read
+            finally:
+                server.end()
+
+    run(main())

@@ -115,8 +115,13 @@ class Client:
 
     async def page(self, stream: Stream[pb.ListReply]) -> pb.ListReply:
         """The next one."""
-        async with self._breaks_explained():
-            reply = await stream.read(self.timeout)
+        try:
+            async with self._breaks_explained():
+                reply = await stream.read(self.timeout)
+        except Disconnected:
+            if stream.cancelled:
+                raise self.closed from None
+            raise
         if reply is None:
             raise Disconnected(f"{self.access.name}: the list ended before its last page")
         return reply
@@ -181,6 +186,11 @@ class Client:
     def silent(self) -> Disconnected:
         """What to raise when an answer did not come in time."""
         return no_answer(self.access.authority, _PROTOCOL, self.timeout)
+
+    @property
+    def closed(self) -> WatchClosed:
+        """What to raise where this side was closed before an answer came."""
+        return WatchClosed(f"{self.access.authority}: closed before it answered")
 
     @property
     def channel(self) -> grpc.aio.Channel:
@@ -261,11 +271,7 @@ class Client:
 
     def _closed(self, error: asyncio.CancelledError) -> BaseException:
         """What to raise where a call, or the task that waits for it, was cancelled."""
-        return (
-            WatchClosed(f"{self.access.authority}: closed before it answered")
-            if is_closed(error)
-            else error
-        )
+        return self.closed if is_closed(error) else error
 
     def read_error(self, error: grpc.aio.AioRpcError) -> DataSyncError:
         """The error of a call that changes nothing."""
@@ -322,6 +328,12 @@ class Stream(Generic[M]):
         """How the server calls it."""
         self._client = client
         self._call = call
+        self._asking: asyncio.Timeout | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """This side has ended the call."""
+        return self._call is None
 
     async def accepted(self) -> None:
         """Wait until the server has begun to answer. Raises as `read`."""
@@ -361,10 +373,15 @@ class Stream(Generic[M]):
         call. Raises `Disconnected` where it does not get through in time, as to a server that
         says nothing to a handshake."""
         try:
-            async with asyncio.timeout(self._client.timeout):
-                if await self.write(message.SerializeToString()):
-                    await self.end()
+            async with asyncio.timeout(self._client.timeout) as self._asking:
+                try:
+                    if await self.write(message.SerializeToString()):
+                        await self.end()
+                finally:
+                    self._asking = None
         except TimeoutError:
+            if self.cancelled:
+                raise self._client.closed from None
             self.cancel()
             raise self._client.silent from None
         except BaseException:
@@ -393,6 +410,9 @@ class Stream(Generic[M]):
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
+        # G12: to grpc a message that waits for the connection goes on waiting
+        if self._asking is not None and not self._asking.expired():
+            self._asking.reschedule(asyncio.get_running_loop().time())
 
 
 def _parts(items: Iterable[tuple[str, bytes]]) -> Iterator[pb.ReplaceRequest]:

@@ -227,9 +227,14 @@ class Calls:
     ) -> Answer:
         lane = self._lane(name)
         async with lane.turn():
-            return await self._whole(
-                await self._send(lane, method, path, body, headers, self._timeout + wait)
-            )
+            try:
+                return await self._whole(
+                    await self._send(lane, method, path, body, headers, self._timeout + wait)
+                )
+            except _Broken:
+                if lane.closed:  # it was cut from this side
+                    raise _Closed(f"{self._name}: closed before the answer came") from None
+                raise
 
     async def _send(
         self, lane: _Lane, method: str, path: str, body: bytes | None,
@@ -309,9 +314,11 @@ class Calls:
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         """What breaks off in the block changes nothing: it is `Disconnected`, or that a
-        certificate is not accepted."""
+        certificate is not accepted, or `WatchClosed`."""
         try:
             yield
+        except _Closed as closed:
+            raise WatchClosed(str(closed)) from None
         except _Broken as broken:
             access, error = self._access, Disconnected(str(broken))
             raise await explained(
@@ -355,6 +362,10 @@ class Calls:
 class _Broken(Exception):
     """The connection broke off with the request under way: a write may have been done.
     It does not leave this file."""
+
+
+class _Closed(_Broken):
+    """This side broke it off, for it was closed."""
 
 
 def _encoding(response: aiohttp.ClientResponse) -> str:
