@@ -20,7 +20,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from datasync.certificates import client_not_accepted, server_not_accepted
-from datasync.connecting import foreign, no_tls, unknown_name, unreachable
+from datasync.connecting import foreign, no_answer, no_tls, unknown_name, unreachable
 from datasync.errors import Disconnected
 
 __all__ = [
@@ -135,6 +135,8 @@ def connection_problem(
         return foreign(server, protocol, "no HTTP/2")
     if "WRONG_VERSION_NUMBER" in text or "Handshake read failed" in text:
         return no_tls(server, "wrong version number" if "WRONG_VERSION" in text else "it hangs up")
+    if "before receiving settings frame" in text:
+        return no_answer(server, protocol)
     if "failed to connect to all addresses" in text:
         if text.endswith("Socket closed"):
             return foreign(server, protocol, "it hangs up")

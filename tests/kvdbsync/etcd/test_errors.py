@@ -43,6 +43,11 @@ _NOSPACE, _CORRUPT = 1, 2
         (_Code.UNAVAILABLE, "rpc not supported for learner", Disconnected, None, "voting members"),
         (_Code.UNAVAILABLE, "not capable", BadStore, None, "update"),
         (_Code.UNAVAILABLE, "failed to connect to all addresses; last error: x", Disconnected, None, "address"),
+        (
+            _Code.UNAVAILABLE,
+            "failed to connect to all addresses; last error: x: timed out before receiving settings frame",
+            Disconnected, None, "server is healthy",
+        ),
         (_Code.UNIMPLEMENTED, "unknown service", Disconnected, None, "check the address"),
         (_Code.INVALID_ARGUMENT, "duplicate key given in txn request", BadStore, Disconnected, ""),
         (_Code.UNAVAILABLE, "leader changed", OutcomeUnknown, Disconnected, ""),
@@ -53,7 +58,7 @@ _NOSPACE, _CORRUPT = 1, 2
         ),
         (_Code.UNAVAILABLE, "server stopped", OutcomeUnknown, Disconnected, ""),
         (_Code.UNAVAILABLE, "Socket closed", OutcomeUnknown, Disconnected, ""),
-        (_Code.DEADLINE_EXCEEDED, "Deadline Exceeded", OutcomeUnknown, errors.AnswerTooSlow, ""),
+        (_Code.DEADLINE_EXCEEDED, "Deadline Exceeded", OutcomeUnknown, errors.AnswerTooSlow, "healthy"),
         (_Code.INTERNAL, "", OutcomeUnknown, Disconnected, ""),
     ],
 )  # fmt: skip

@@ -169,9 +169,10 @@ def write_error(error: grpc.aio.AioRpcError, endpoint: str) -> DataSyncError:
         return RequestTooLarge(f"{endpoint}: {text}")
     if code in _REJECTED:
         return BadStore(f"{endpoint}: {text}; nothing was written")
-    return OutcomeUnknown(
-        f"{endpoint}: {text or code.name}; read the key to see whether it was written"
+    why = (
+        silent(endpoint) if code is _Code.DEADLINE_EXCEEDED else f"{endpoint}: {text or code.name}"
     )
+    return OutcomeUnknown(f"{why}; read the key to see whether it was written")
 
 
 def silent(endpoint: str) -> AnswerTooSlow:
