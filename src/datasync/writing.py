@@ -314,7 +314,9 @@ class Writer:
 
 
 def _is_time(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and 0 < seconds < float("inf")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return False
+    return 0 < seconds < float("inf")
 
 
 def _vain(operations: Sequence[Operation], committed: Committed, writes: Iterable[str]) -> set[str]:

@@ -118,7 +118,10 @@ def read_transaction(body: bytes, limits: Limits) -> list[Operation]:
         if isinstance(one, _Put):
             if one.ttl is not None and not 0 < one.ttl < 1e9:
                 raise Problem(
-                    400, "BadValue", f"the ttl of {one.key!r} is a positive number of seconds"
+                    400,
+                    "BadValue",
+                    f"the ttl of {one.key!r} must be a positive number of seconds below "
+                    f"1,000,000,000 here, got {one.ttl!r}",
                 )
             operations.append(Put(one.key, one.raw(limits), one.ttl))
         elif isinstance(one, _Delete):

@@ -291,6 +291,9 @@ class Writing(Base):
             for bad in ("1", 1.5, -1):
                 with pytest.raises(UsageError):
                     await sync.put("a/1", b"value", if_revision=bad)
+            for bad in ("1", 0, -1, True, float("inf"), float("nan")):
+                with pytest.raises(BadValue, match="the ttl of 'a/1' must be a positive number"):
+                    await sync.put("a/1", b"value", ttl=bad)
             assert [kv.key async for kv in sync.list("")] == []
 
     @scenario(writes=True)
