@@ -132,27 +132,32 @@ def _documents(name: str, data: bytes) -> Iterator[tuple[Any, _Composer]]:
     """How each document of a file begins, without those that hold nothing, and what makes its
     nodes, which is to be done before the next one. Raises `BadFile`.
 
-    So that of a large document no more is held at a time than a part: the garbage collector would
-    look at all of it over and over, which takes longer than to parse it.
+    No more than a part of a large document is held at a time: the garbage collector would look at
+    all of it over and over, which takes longer than parsing it.
     """
     text = document(name, data)
     try:
         with _places(name):
-            loader = _SafeLoader(text)
-            try:
-                while (event := loader.get_event()) is not None:
-                    if isinstance(event, yaml.DocumentStartEvent):
-                        start = loader.get_event()
-                        if not _is_nothing(start):
-                            yield start, _Composer(loader.get_event)
-            finally:
-                loader.dispose()
+            yield from _begun(_SafeLoader(text))
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         problem = "a character that YAML does not allow"
         raise BadFile(
             name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem
         ) from None
+
+
+def _begun(loader: _SafeLoader) -> Iterator[tuple[Any, _Composer]]:
+    """The same of what the loader reads, which is over with the last one."""
+    try:
+        while (event := loader.get_event()) is not None:
+            if not isinstance(event, yaml.DocumentStartEvent):
+                continue
+            start = loader.get_event()
+            if not _is_nothing(start):
+                yield start, _Composer(loader.get_event)
+    finally:
+        loader.dispose()
 
 
 class _Composer:

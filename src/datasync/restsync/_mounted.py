@@ -89,20 +89,25 @@ def _bound_sockets() -> list[int]:
     except OSError:
         return []
     for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue
-            with socket.socket(fileno=os.dup(descriptor)) as one:
-                if (
-                    one.type is socket.SOCK_STREAM
-                    and one.family != socket.AF_UNIX
-                    and one.getsockname()[1]
-                ):
-                    with contextlib.suppress(OSError):
-                        one.getpeername()
-                        continue
-                    found.append(os.fstat(descriptor).st_ino)
+        with contextlib.suppress(OSError):  # it is closed by now
+            status = os.fstat(descriptor)
+            if stat.S_ISSOCK(status.st_mode) and _is_bound(descriptor):
+                found.append(status.st_ino)
     return sorted(set(found))
+
+
+def _is_bound(descriptor: int) -> bool:
+    """Whether the socket is a stream socket that is bound to a port and leads to nobody."""
+    with socket.socket(fileno=os.dup(descriptor)) as one:
+        if one.type is not socket.SOCK_STREAM or one.family == socket.AF_UNIX:
+            return False
+        if not one.getsockname()[1]:
+            return False
+        try:
+            one.getpeername()
+        except OSError:
+            return True
+        return False
 
 
 def _hold(number: int, name: str) -> None:
