@@ -232,7 +232,9 @@ class Discovery(Goals):
             return
         for key in self._relations_of_found(node)[1]:
             part = self.graph.nodes.get(key)
-            if part is not None and part.have is not ABSENT and not is_wanted(part):
+            if part is None or part.have is ABSENT or is_wanted(part):
+                continue
+            if part.owned:  # else it is left alone, and holds up nobody
                 self._stand(part, tuple(dict.fromkeys((*part.leans, node))))
                 self._let_go(node, part)
 
