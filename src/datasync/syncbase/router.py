@@ -5,7 +5,7 @@ many watches there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from datasync.scopes import Directories, is_prefix
 
@@ -31,11 +31,12 @@ class Router(Generic[W]):
     __slots__ = ("_by_directory", "_keys", "_lengths", "_prefixes")
 
     def __init__(self) -> None:
-        # the watches of a scope are the keys of a dict, since one of many may leave it
+        # the watches of a scope are the keys of a dict, for one of many on the same scope may leave
+        # it
         self._prefixes: dict[str, dict[W, None]] = {}
         self._keys: dict[str, dict[W, None]] = {}
         self._lengths: set[int] = set()
-        """The lengths of all prefixes, also of those that are gone: they find nothing."""
+        """Those of the prefixes, of such as are gone too: they find nothing."""
         self._by_directory: Directories[tuple[W, ...]] = Directories()
 
     def add(self, scope: str, watch: W) -> None:
@@ -63,23 +64,24 @@ class Router(Generic[W]):
             return _in_order({*found, *self._keys[key]})
         return found
 
-    def match_all(self, keys: Sequence[str]) -> tuple[W, ...] | None:
-        """The watches that all of the keys concern; None where it takes a look at each to tell, or
-        there are none."""
-        if len(keys) > 1:
+    def match_all(self, changes: Sequence[tuple[Any, ...]]) -> tuple[W, ...] | None:
+        """The watches that all of `changes` concern, by their first items, the keys; None where it
+        takes a look at each to tell, or there are none."""
+        if len(changes) > 1:
+            keys = [change[0] for change in changes]
             # all that lie between the first and the last begin as these two do
             longest = max(self._lengths, default=0)
             if min(keys)[:longest] != max(keys)[:longest] or not self._keys.keys().isdisjoint(keys):
                 return None
-        return self.match(keys[0]) if keys else None
+        return self.match(changes[0][0]) if changes else None
 
     def _table(self, scope: str) -> dict[str, dict[W, None]]:
         return self._prefixes if is_prefix(scope) else self._keys
 
     def _walk(self, directory: str) -> tuple[W, ...]:
         watches: set[W] = set()
-        # only the lengths that occur: trying what ends at each slash would take quadratic time for
-        # a key that is all slashes
+        # by the lengths that there are: to try what ends at each slash would cost the square of the
+        # length of a key of slashes
         for length in self._lengths:
             watches.update(self._prefixes.get(directory[:length], ()))
         found = _in_order(watches)
