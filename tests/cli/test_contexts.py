@@ -141,7 +141,12 @@ def test_a_password_that_others_may_read(cli: Command, config: pathlib.Path) -> 
     [
         ("context = ]", "Invalid value (at line 1, column 11)"),
         ('context = "nope"', "there is no context 'nope'; there are: none"),
-        ("[contexts.a]\n", "missing required field `url`"),
+        ("[contexts.a]\n", ": [contexts.a]: Object missing required field `url`; correct it there"),
+        (
+            '[contexts.a]\nurl = "memory://"\n[contexts.b]\nurl = 1',
+            ": [contexts.b]: Expected `str`",
+        ),
+        ("contexts = 3", "Expected `object`, got `int` - at `$.contexts`"),
         ('[contexts.a]\nurl = "memory://"\nurl2 = "x"', "unknown field `url2`"),
         ("[contexts.a]\nurl = 1", "Expected `str`, got `int`"),
         (b"\xff", "can't decode byte 0xff"),

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -75,7 +76,7 @@ def read_config() -> Config:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            config = msgspec.convert(tomllib.load(file), type=Config)
+            config = _checked(tomllib.load(file))
     except FileNotFoundError:
         return Config()
     except OSError as error:
@@ -89,6 +90,18 @@ def read_config() -> Config:
     if secret and mode & (stat.S_IRGRP | stat.S_IROTH):
         complain(f"{path} holds a password that others may read; chmod 600 {path}")
     return config
+
+
+def _checked(given: Mapping[str, Any]) -> Config:
+    """What the file says. Raises `ValueError`, which names the context that is wrong, and
+    `msgspec.ValidationError`."""
+    contexts = given.get("contexts")
+    for name, context in contexts.items() if isinstance(contexts, dict) else ():
+        try:
+            msgspec.convert(context, type=Context)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"[contexts.{name}]: {error}") from None
+    return msgspec.convert(given, type=Config)
 
 
 def chosen_context(name: str | None) -> tuple[str, Context] | None:
