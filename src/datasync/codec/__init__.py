@@ -79,6 +79,8 @@ def _make(type_: Any, dialect: str) -> Codec[Any]:
         return Bytes()
     if type_ is str:
         return Text()
+    if type_ is None or type_ is type(None):  # a null alone, which no value can be
+        raise BadValue("None is not a type that values can have; use bytes, or leave out type=")
     if type_ in (bytearray, memoryview):
         raise BadValue(f"values cannot be read as {type_.__name__}; use bytes")
     if _is_message(type_):
