@@ -173,9 +173,11 @@ def endpoints(url: Url, port: int) -> list[Endpoint]:
 
 def address(url: Url, *, any_port: bool = False) -> Endpoint:
     """The one host of the URL, with its port, which may be 0 with `any_port`. Raises `BadUrl`."""
-    if (endpoint := _endpoint(url.hosts, None, least=0 if any_port else 1)) is None:
+    least = 0 if any_port else 1
+    if (endpoint := _endpoint(url.hosts, None, least)) is None:
         raise BadUrl(
-            f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port"
+            f"{url}: {shown_host(url.hosts)!r} is not an address; write host:port or [ipv6]:port, "
+            f"the port a number from {least} to 65535"
         )
     return endpoint
 
