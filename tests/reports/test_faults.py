@@ -133,7 +133,7 @@ def test_an_agent_reports_again_to_a_store_that_was_emptied(capabilities: object
         store = FaultySource(capabilities=capabilities)  # type: ignore[arg-type]
         async with agent_on(store):
             store.new_history({"status/open/vpp1/config/gone": b"{}"})
-            await asyncio.sleep(LEASE)
+            await asyncio.sleep(2)
             assert [key for key in store.values if key.startswith("status/")] == [
                 "status/progress/vpp1"
             ]

@@ -74,6 +74,10 @@ class Reporter:
         self._rivals = Rivals(LEASE)
         self._records: dict[str, bytes] | None = None
         """What lies there of our open keys, by name; None where that has to be read first."""
+        self._read_at = 0
+        """How many RESYNCs there had been when it was read."""
+        self._lies_there = False
+        """A progress of ours was there then, or is since."""
         self._digest = Digest()
         self._revision = 0
         """That of our progress, where the source has conditions."""
@@ -206,7 +210,8 @@ class Reporter:
         """Write what is new. Whether there was anything."""
         due = self._engine.now() >= self._due_at
         # where no condition tells that somebody else was there, a look does, now and then
-        if self._records is None or (due and not self._to.source.capabilities.cas):
+        looks = due and not self._to.source.capabilities.cas
+        if self._records is None or looks or self._read_at != self.answering.resyncs:
             await self._read()
         assert self._records is not None
         began = self._engine.now()
@@ -215,12 +220,12 @@ class Reporter:
         operations = self._steps(self._records, records)
         progress = self._progress(picture, stopped=stopped)
         self._took = self._engine.now() - began
-        if not (operations or due or self._differs(progress)):
+        if not (operations or due or not self._lies_there or self._differs(progress)):
             return False
 
         self._records = None  # until it is known that all of it was done
         await self._write(operations, encode(progress))
-        self._records, self._before = records, progress
+        self._records, self._before, self._lies_there = records, progress, True
         self._written_at = now = self._engine.now()
         self._due_at = now + _RENEW * (1 - _SPREAD * self._engine.rng.random())
         self.reports += 1
@@ -245,12 +250,14 @@ class Reporter:
     async def _read(self) -> None:
         """What lies there, by an earlier life of this agent, or another agent by its name."""
         place, source, agent = self._to.place, self._to.source, self._to.agent
+        self._read_at = self.answering.resyncs
         found = await source.get(place.progress(agent))
         there: Progress | None = None
         if found is not None:
             with contextlib.suppress(ValueError):  # somebody else's, or of another form: ours next
                 there = decode_progress(found[0])
         self._revision = 0 if found is None else found[1]
+        self._lies_there = there is not None and there.instance == self._instance
         self._look_for_rival(there)
 
         records, digest, root = dict[str, bytes](), Digest(), place.open(agent)

@@ -114,6 +114,8 @@ class Answering:
         """The tickets that are being swept, and those that are gone whose answers are."""
         self._news = asyncio.Event()
 
+        self.resyncs = 0
+        """How often all tickets were shown again: the store may have been lost before each."""
         self.verdicts: Counter[Verdict] = Counter()
         """Tickets that were answered, by the worst verdict."""
         self.durations = Durations()
@@ -127,6 +129,7 @@ class Answering:
     async def handle(self, event: Event[bytes]) -> None:
         """What the watch of the tickets is given."""
         if not isinstance(event, ChangeEvent):
+            self.resyncs += 1
             before, self._tickets = self._tickets, {}
             self._open.clear()
             for values in event.values.values():
