@@ -166,7 +166,8 @@ class NotApplied(DataSyncError):
     def __init__(
         self, verdict: Verdict, outcomes: Mapping[str, KeyOutcome], revision: int | None
     ) -> None:
-        asked = any(said.agent for said in outcomes.values())
+        # of no agent at all, where none reports
+        asked = any(said.agent or said.verdict is Verdict.ABSENT for said in outcomes.values())
         because = "; ".join(
             f"{_at(key, said)}: {said.reason}"
             if said.verdict is verdict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
 import msgspec
@@ -165,7 +165,11 @@ class Reports(msgspec.Struct, frozen=True):
     at: str | Source | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.prefix, str) and "://" in self.prefix:
+        if not isinstance(self.prefix, str):
+            raise UsageError(
+                f"Reports() takes a prefix as 'status/', got {type(self.prefix).__name__}"
+            )
+        if "://" in self.prefix:
             raise UsageError(
                 "Reports() takes a prefix; name another store by at=, as in Reports('status/', "
                 "at='sqlite:///reports.db')"
@@ -175,6 +179,8 @@ class Reports(msgspec.Struct, frozen=True):
         if isinstance(self.agents, str):
             if self.agents not in ("all", "any"):
                 raise UsageError(f"agents= takes 'all', 'any' or a list; write [{self.agents!r}]")
+        elif not (isinstance(self.agents, Collection) and all(map(_is_name, self.agents))):
+            raise UsageError(f"agents= takes 'all', 'any' or a list of names, got {self.agents!r}")
         elif not self.agents:
             raise UsageError("agents=[] asks nobody; name one, or leave it out to ask all")
         if not isinstance(self.timeout, int | float) or not 0 < self.timeout < float("inf"):
@@ -184,6 +190,10 @@ class Reports(msgspec.Struct, frozen=True):
         # G11: a URL may hold a password
         at = "" if self.at is None else ", at=..."
         return f"Reports({self.prefix!r}, agents={self.agents!r}, timeout={self.timeout!r}{at})"
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name != ""
 
 
 class _Marked(msgspec.Struct):

@@ -39,7 +39,7 @@ def test_put_and_del_wait_for_agents(cli: Command, agent: blocking.DataSync) -> 
     assert (result.code, result.out) == (1, "")
     assert "written, but refused (config/a at vpp1: is bad)" in result.error
     result = cli("put", URL, "config/a", "good", *ask, "--agents", "vpp1,vpp2")
-    assert "config/a at vpp2: no such agent reports there" in result.error
+    assert "config/a at vpp2: no such agent reports below 'status/'" in result.error
     assert cli("del", URL, "config/a", *ask, "--agents", "any").out == "deleted\n"
 
     assert "--confirm PREFIX" in cli("put", URL, "config/a", "1", "--agents", "any").error
@@ -59,7 +59,7 @@ def test_put_asks_agents_that_report_in_another_store(cli: Command) -> None:
         ask = ["--label", "vpp1", "--confirm", "status/", "--agents", "vpp1"]
         result = cli("put", URL, "config/a", "1", *ask, "--at", "sqlite:///reports.db")
         assert (result.code, result.err) == (0, "")
-        assert "no such agent reports there" in cli("put", URL, "config/a", "1", *ask).error
+        assert "no such agent reports below" in cli("put", URL, "config/a", "1", *ask).error
 
 
 def test_status_shows_all_agents_of_a_store(cli: Command, agent: blocking.DataSync) -> None:

@@ -181,6 +181,17 @@ def test_the_clock_of_an_agent_may_differ(run: Run, memory_url: str, wrong: floa
     run(main())
 
 
+def test_a_prefix_where_nobody_reports_is_named(run: Run, memory_url: str) -> None:
+    async def main() -> None:
+        async with DataSync(memory_url) as ctl:
+            error = await not_applied(ctl.put("config/a", b"1", confirm=Reports("nowhere/")))
+            assert str(error) == (
+                "written, but absent (config/a: no agent reports below 'nowhere/'); see reports()"
+            )
+
+    run(main())
+
+
 def test_who_is_not_there_holds_nobody_up(run: Run, memory_url: str) -> None:
     async def main() -> None:
         async with DataSync(memory_url) as ctl:
@@ -333,6 +344,11 @@ def test_what_cannot_be_asked_is_said_before_anything_is_written(
         Reports(STATUS, agents=[])
     with pytest.raises(UsageError, match="positive number of seconds"):
         Reports(STATUS, timeout=0)
+    with pytest.raises(UsageError, match="takes a prefix as 'status/', got NoneType"):
+        Reports(None)  # type: ignore[arg-type]
+    for agents in ([""], ["vpp1", 3], 3):
+        with pytest.raises(UsageError, match="a list of names, got"):
+            Reports(STATUS, agents=agents)  # type: ignore[arg-type]
 
     async def main() -> None:
         source = named(memory_url)

@@ -84,16 +84,19 @@ class _Question:
         if (answered or enough) and not self.done.done():
             self.done.set_result(None)
 
-    def outcomes(self, keys: Iterable[str]) -> dict[str, KeyOutcome]:
+    def outcomes(self, keys: Iterable[str], prefix: str) -> dict[str, KeyOutcome]:
         """The worst by key, but for those that were accepted; where any agent is enough, that of
         the one that came furthest.
+
+        prefix: where the agents report.
         """
         by_agent = {
             agent: {key: self._said(agent, key) for key in keys}
             for agent in (*self.agents, *self.absent)
         }
         if not by_agent:
-            return {key: KeyOutcome(Verdict.ABSENT, "no agent reports there") for key in keys}
+            nobody = KeyOutcome(Verdict.ABSENT, f"no agent reports below {prefix!r}")
+            return dict.fromkeys(keys, nobody)
         if self.any:
             best = min(by_agent.values(), key=lambda said: max(map(_rank, said.values())))
             by_agent = {"": best}
@@ -188,7 +191,7 @@ class Asking:
             if asked:
                 self._tidy_later(number, asked)
 
-        outcomes = question.outcomes(written)
+        outcomes = question.outcomes(written, self._place.prefix)
         if trouble is not None:
             outcomes = {key: KeyOutcome(Verdict.OVERDUE, trouble) for key in written}
         worst = max((said.verdict for said in outcomes.values()), key=rank_of, default=_ACCEPTED)
@@ -275,7 +278,10 @@ class Asking:
         if isinstance(reports.agents, str):
             return sorted(alive), {}
         names = list(dict.fromkeys(reports.agents))
-        absent = {name: trouble.get(name, "no such agent reports there") for name in names}
+        absent = {
+            name: trouble.get(name, f"no such agent reports below {self._place.prefix!r}")
+            for name in names
+        }
         return [name for name in names if not absent[name]], {
             name: why for name, why in absent.items() if why
         }
