@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from datasync.documents import BadFile, entries
@@ -54,6 +56,9 @@ def test_tables_are_values_or_with_flatten_a_key_a_leaf() -> None:
         ("a = " + "[" * 101 + "]" * 101, 1, 1, "nested too deeply"),
         ("a = " + "1" * 5000, 1, 1, "too many digits"),
         (".".join("x" * 200) + " = 1", 1, 1, "nested too deeply"),
+        ("a = 1\n" + "x." * 100_000 + "x = 1", 2, 1, "nested too deeply"),
+        ("a = {" + "'x' . " * 100_000 + "x = 1}", 1, 6, "nested too deeply"),
+        ('["' + '"."'.join("x" * 100_000) + '"]', 1, 2, "nested too deeply"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(text: str, line: int, column: int, says: str) -> None:
@@ -64,3 +69,18 @@ def test_a_mistake_is_named_with_its_place(text: str, line: int, column: int, sa
     if says == "nested too deeply":
         with pytest.raises(BadFile, match=says):
             read(text, "/")
+
+
+def test_each_key_has_its_place() -> None:
+    text = "a = 1\n  'b' = 2\n\n\"c d\" = '''\ne = 3\n'''\n[[f]]\n[ g.h ]\na = 4\n"
+    found = {entry.key: (entry.line, entry.column) for entry in entries("toml", "f", text.encode())}
+    assert found == {"a": (1, 1), "b": (2, 4), "c d": (4, 2), "f": (7, 3), "g": (8, 3)}
+
+
+def test_many_keys_and_long_texts_cost_each_what_it_is() -> None:
+    """It took minutes: each key was looked for from the beginning of the file on."""
+    many = "".join(f"key{number} = 1\n" for number in range(20_000))
+    texts = "".join(f"text{number} = '{'a.' * 900} {'x' * 10_000}'\n" for number in range(100))
+    before = time.process_time()
+    assert len(read(many + texts)) == 20_100
+    assert time.process_time() - before < 20

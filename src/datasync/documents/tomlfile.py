@@ -28,6 +28,13 @@ from datasync.documents.records import Record
 __all__ = ["toml_entries", "toml_records"]
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+_BEGINS = re.compile(
+    r"""^[ \t]*\[{0,2}[ \t]*(?:"(?P<basic>[^"\n]*)"|'(?P<literal>[^'\n]*)'|(?P<bare>[\w-]+))""",
+    re.MULTILINE,
+)
+_DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)++""")
+_MOST_DOTS = 1000
+"""In a key: tomllib takes the square of their number."""
 
 
 class _Float(str):
@@ -44,8 +51,9 @@ def toml_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
     Raises `BadFile`.
     """
     text = document(name, data)
-    for key, value in _table(name, text).items():
-        line, column = _place(text, key)
+    table, places = _table(name, text), _places(text)
+    for key, value in table.items():
+        line, column = places.get(key, (1, 1))
         try:
             for leaf, inner in _leaves(key, value, flatten):
                 yield Entry(leaf, _raw(inner), line, column, is_mapping(inner))
@@ -62,6 +70,11 @@ def toml_records(name: str, data: bytes) -> Iterator[Record]:
 
 
 def _table(name: str, text: str) -> dict[str, Any]:
+    for found in _DOTTED.finditer(text):
+        if found[0].count(".") > _MOST_DOTS:
+            at = found.start()
+            line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+            raise BadFile(name, line, column, "nested too deeply")
     try:
         return tomllib.loads(text, parse_float=_Float)
     except tomllib.TOMLDecodeError as error:
@@ -83,17 +96,16 @@ def _bad(name: str, text: str, message: str) -> BadFile:
     return BadFile(name, line, column, problem[:1].lower() + problem[1:])
 
 
-def _place(text: str, key: str) -> tuple[int, int]:
-    """Where a key or a table of that name begins, which tomllib does not tell: the first line that
-    can be it."""
-    begins = re.compile(
-        rf"""^[ \t]*\[{{0,2}}[ \t]*["']?({re.escape(key)})(?![\w-])""", re.MULTILINE
-    )
-    found = begins.search(text)
-    if found is None:
-        return 1, 1
-    at = found.start(1)
-    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+def _places(text: str) -> dict[str, tuple[int, int]]:
+    """Line and column where each key and table at the top begins, which tomllib does not tell: the
+    first line that can be it."""
+    places: dict[str, tuple[int, int]] = {}
+    line, counted = 1, 0
+    for found in _BEGINS.finditer(text):
+        at = found.start(found.lastgroup or 0)
+        line, counted = line + text.count("\n", counted, at), at
+        places.setdefault(found[found.lastgroup or 0], (line, at - text.rfind("\n", 0, at)))
+    return places
 
 
 def _leaves(key: str, value: Any, flatten: str | None, depth: int = 0) -> Iterator[tuple[str, Any]]:
