@@ -14,6 +14,7 @@ import pytest
 from yarl import URL
 
 from datasync import DataSync, HistoryLost, Refused, open_url
+from datasync.restsync._bodies import read_state
 from datasync.restsync._limits import Limits
 from datasync.serving import cursors
 from datasync.testing.contract import eventually
@@ -312,3 +313,17 @@ def test_lists_that_nobody_goes_on_with_keep_no_more_than_a_few_snapshots(
                 assert (await it.ask("GET", f"/v1/keys?limit=2&cursor={cursor}")).status == status
 
     run(main())
+
+
+def test_a_large_state_is_taken_apart_in_portions() -> None:
+    async def main() -> None:
+        items = [{"key": f"a/{number}", "value": "1"} for number in range(10_000)]
+        body = json.dumps({"items": items}).encode()
+        turns, reading = 0, asyncio.create_task(read_state(body, Limits()))
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert await reading == [(f"a/{number}", b"1") for number in range(10_000)]
+        assert turns >= 10
+
+    asyncio.run(main())

@@ -192,7 +192,7 @@ class Keys:
         patience = self._patience(exchange.query("confirm"))
         needs_json(exchange)
         _unconditional(exchange)
-        items = read_state(await exchange.body(self._limits.state), self._limits)
+        items = await read_state(await exchange.body(self._limits.state), self._limits)
         self._begin()
         try:
             with _trace(exchange):
