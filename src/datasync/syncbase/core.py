@@ -51,7 +51,7 @@ class Core:
         """In the order of registration; those that stand aside too."""
         self.coverage = Coverage(self.layers)
         self.slowest = 0.0
-        """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE behind it."""
+        """Seconds: the longest that a watch was ever given for a RESYNC and a CHANGE after it."""
         self.delivery = Delivery(self.mirror, clock, wall, rng, self.coverage)
         self.effects = self.delivery.effects
         self.requests: deque[Request] = deque()
@@ -118,7 +118,7 @@ class Core:
         what a session brings of it is left aside.
         """
         self.confirmer.forget_unwatched()
-        self._wanted = None  # only here is it said, in the loop, that a view was released
+        self._wanted = None  # the only place where the loop hears that a view was released
         needed = self._needed()
         for layer in self.layers:
             self._narrow(layer, needed)
@@ -204,8 +204,8 @@ class Core:
         return list(complete.union(added)), resume, added
 
     def widening(self, layer: Layer) -> tuple[list[str], list[str]]:
-        """What a session has to cover by now: all its scopes,
-        and those of which nothing is known yet.
+        """What a session has to cover by now: all its scopes, and those that nothing is known of
+        yet.
         """
         needed = self._needed()
         # what is not needed now, that session will not follow: if it is registered again, it has to
@@ -247,10 +247,11 @@ class Core:
             layer.history_changed |= error.changed
         elif layer.ready:
             layer.fault = layer.fault or "reconnected"
-            # G8: behind an unexpected error nobody knows what has been taken over
+            # G8: after an unexpected error nobody knows what has been taken over
             if self._resync_always or not isinstance(error, DataSyncError):
                 layer.position = None
-        self._pump_waiting()  # who needs more than is known does not wait for an optional source
+        # what needs more than is known does not wait for an optional source
+        self._pump_waiting()
 
     def frame(self, layer: Layer, frame: Frame) -> None:
         """Take over the next frame of the layer's session."""
@@ -266,7 +267,7 @@ class Core:
             layer.position = frame.position
             if frame.revision > layer.revision:
                 layer.revision = frame.revision
-                # G1: a RESYNC tells how far what it shows is known, also where the last commits did
+                # G1: a RESYNC tells how far what it shows is known, even where the last commits did
                 # not concern us
                 self.delivery.latest = layer
             if layer.confirmations.active and layer.revisions:  # else it tells nothing of any key
@@ -276,8 +277,6 @@ class Core:
                 f"{layer.name}: {type(frame).__name__} in the wrong place; a session must follow "
                 "source.py"
             )
-
-    # -- within ------------------------------------------------------------------------------------
 
     def commit(self, layer: Layer, frame: Commit) -> None:
         """Take over a commit; what `frame` does with one."""
@@ -317,6 +316,8 @@ class Core:
             for onlooker in self.onlookers:
                 onlooker.committed((*diffs, *same), revision)
 
+    # -- within ------------------------------------------------------------------------------------
+
     def _distribute(
         self, diffs: list[Diff], same: list[Diff], revision: int, source: str, tally: Tally | None
     ) -> None:
@@ -355,7 +356,7 @@ class Core:
                     mixed.add(sub)
                 elif tally is not None and diff[0] in sub.mailbox.open:
                     # G7: it was not applied, and this does not change that
-                    tally.note_keys(sub.mailbox.opened([diff[0]]))
+                    tally.note_keys(sub.said_of([diff[0]]))
         if tally is not None:
             tally.expected += len(parts)
         for sub in sorted(parts, key=_by_order):
@@ -410,7 +411,7 @@ class Core:
             if self.started:
                 self._round("start", (), tally)
         else:
-            # to ask each watch costs less than to look at so many keys
+            # asking each watch costs less than looking at more keys than there are watches
             few = len(staging.records) <= len(self.subscribers)
             if not (few or tally is not None or self._have_accepted(layer.staging_scopes)):
                 diffs = ()

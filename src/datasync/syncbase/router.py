@@ -31,12 +31,11 @@ class Router(Generic[W]):
     __slots__ = ("_by_directory", "_keys", "_lengths", "_prefixes")
 
     def __init__(self) -> None:
-        # the watches of a scope are the keys of a dict, for one of many on the same scope may leave
-        # it
+        # the watches of a scope are the keys of a dict, since one of many may leave it
         self._prefixes: dict[str, dict[W, None]] = {}
         self._keys: dict[str, dict[W, None]] = {}
         self._lengths: set[int] = set()
-        """Those of the prefixes, of such as are gone too: they find nothing."""
+        """The lengths of all prefixes, also of those that are gone: they find nothing."""
         self._by_directory: Directories[tuple[W, ...]] = Directories()
 
     def add(self, scope: str, watch: W) -> None:
@@ -80,8 +79,8 @@ class Router(Generic[W]):
 
     def _walk(self, directory: str) -> tuple[W, ...]:
         watches: set[W] = set()
-        # by the lengths that there are: to try what ends at each slash would cost the square of the
-        # length of a key of slashes
+        # only the lengths that occur: trying what ends at each slash would take quadratic time for
+        # a key that is all slashes
         for length in self._lengths:
             watches.update(self._prefixes.get(directory[:length], ()))
         found = _in_order(watches)
