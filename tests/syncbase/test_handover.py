@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from datasync import ChangeEvent, DataSync, ResyncEvent
-from datasync.errors import Disconnected
+from datasync.errors import Disconnected, HistoryLost
 from datasync.source import Commit, Frame, Session, SnapshotBegin, SnapshotEnd
 from datasync.syncbase.handover import Handover
 from datasync.testing import EXACT, FaultySource, run_simulated
@@ -128,6 +128,46 @@ async def followed(
     async with sync:
         await sync.ready(60)
         yield source, sync, always
+
+
+class Unproven(SlowlyWidened):
+    """Can never prove that nothing is missing behind a position, as a topic of Kafka whose settings
+    the user may not read.
+    """
+
+    async def open(
+        self, scopes: Sequence[str], resume: Any | None = None, added: Sequence[str] = ()
+    ) -> Session:
+        if resume is not None:
+            raise HistoryLost("nothing tells whether something is missing; take a snapshot")
+        return await super().open(scopes, added=added)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_is_watched_though_no_session_can_resume(kind: str) -> None:
+    """G8: what the one that is followed has shown is not shown again, and nothing is missed."""
+
+    async def main() -> None:
+        source = Unproven({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
+        sync = DataSync(source)
+        always = Shown(sync, "always", "a/")
+        async with sync:
+            await sync.ready(60)
+            for turn, prefix in enumerate(("b/", "c/"), 1):
+                added = Shown(sync, f"added {turn}", "a/", prefix)
+                await writes(source, 20, 0.1)
+                source.write({"a/2": b"%d" % turn, f"{prefix}2": b"1"})
+                await sync.ready(60)
+                await asyncio.sleep(5)
+                shared = {"a/1": b"19", "a/2": b"%d" % turn}
+                assert always.values == shared
+                assert added.values == shared | {
+                    key: b for key, b in source.values.items() if key.startswith(prefix)
+                }
+            assert always.resyncs == 1
+            assert sync.status().sources[0].reconnects == 0
+
+    run_simulated(main())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -433,7 +433,7 @@ class Feed:
 
         Returns it when it takes over.
         """
-        attempt = 0
+        attempt, unproven = 0, False
         while True:
             await self._wider.wait()
             # all watches registered in this turn of the loop share the session
@@ -449,10 +449,19 @@ class Feed:
                 if not added:
                     self._drain()
                     continue
-                return None if line.session.exclusive else await self._succeed(line, scopes, added)
+                if line.session.exclusive:
+                    return None
+                return await self._succeed(line, scopes, added, resumes=not unproven)
             except Exception as error:
                 if line.retired:
                     raise
+                if isinstance(error, HistoryLost) and not unproven:
+                    # G8: the source cannot prove that nothing is missing after the position of a
+                    # session that goes on: the next one begins with a snapshot of all scopes
+                    unproven = True
+                    self._wider.set()
+                    continue
+                unproven = False
                 if not isinstance(error, DataSyncError):
                     log.exception(
                         "%s: unexpected error while more is to be watched", self.source.name
@@ -461,12 +470,14 @@ class Feed:
                 self._wider.set()
                 await self._postpone(attempt, "cannot watch more", error)
 
-    async def _succeed(self, line: Line, scopes: Sequence[str], added: Sequence[str]) -> Line:
+    async def _succeed(
+        self, line: Line, scopes: Sequence[str], added: Sequence[str], *, resumes: bool
+    ) -> Line:
         """G9: let the session that is followed go on until another one, which covers `scopes`,
-        can take over.
+        can take over. Where it `resumes`, and the source can, only what was added is read.
         """
         layer = self.layer
-        resume = layer.position if layer.can_resume and layer.has_revisions else None
+        resume = layer.position if resumes and layer.can_resume and layer.has_revisions else None
         handover = Handover(layer, scopes, scopes if resume is None else added)
 
         def follow(frame: Frame) -> None:

@@ -115,6 +115,32 @@ def test_a_user_without_read_hears_so_at_the_start_and_later_it_is_shown(
     assert "s3cret" not in caplog.text
 
 
+def test_who_may_not_read_the_settings_watches_more_while_running(strict: Strict) -> None:
+    """G8: for how long tombstones are kept is not known, so no position is proven:
+    the topic is read again.
+    """
+
+    async def main() -> None:
+        topic = topics.new_name()
+        await topics.make(strict.inner, topic, partitions=2)
+        await strict.allow(topic, "Describe", "Read", "Write")
+        async with DataSync(strict.url_of(topic), **QUICK) as sync:
+            one = sync.view("a/")
+            await sync.ready(60)
+            await sync.put("a/1", b"1")
+            await sync.put("b/1", b"1")
+            await eventually(lambda: dict(one) == {"a/1": b"1"})
+            other = sync.view("b/")
+            await sync.ready(60)
+            assert dict(other) == {"b/1": b"1"}
+            await sync.put("a/1", b"2")
+            await sync.put("b/1", b"2")
+            await eventually(lambda: (one["a/1"], other["b/1"]) == (b"2", b"2"))
+            assert sync.status().sources[0].reconnects == 0
+
+    asyncio.run(main())
+
+
 def test_a_doctor_hears_what_a_user_may_do(strict: Strict) -> None:
     async def permissions(topic: str) -> list[tuple[Severity, str]]:
         source = open_url(strict.url_of(topic))
