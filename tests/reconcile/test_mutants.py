@@ -54,9 +54,9 @@ MISTAKES = [
     ),
     Mistake(
         "taken down while others stand on it",
-        "facts.py",
-        "return has_leaving(node) if verb is Verb.UPDATE else node.leaning > 0",
-        "return has_leaving(node) if verb is Verb.UPDATE else verb is Verb.CREATE and node.leaning",
+        "planner.py",
+        "if has_leaving(node) if verb is Verb.UPDATE else node.leaning:",
+        "if has_leaving(node) if verb is Verb.UPDATE else verb is Verb.CREATE and node.leaning:",
     ),
     Mistake(
         "the last of those that others chose among goes too early",
@@ -150,9 +150,9 @@ MISTAKES = [
     ),
     Mistake(
         "an object changes before the parts have gone that it is to have no more",
-        "facts.py",
-        "return has_leaving(node) if verb is Verb.UPDATE else node.leaning > 0",
-        "return verb is not Verb.UPDATE and node.leaning > 0",
+        "planner.py",
+        "if has_leaving(node) if verb is Verb.UPDATE else node.leaning:",
+        "if verb is not Verb.UPDATE and node.leaning:",
     ),
     Mistake(
         "after a cancelled operation nothing is read",

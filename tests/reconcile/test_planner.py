@@ -896,34 +896,6 @@ def test_deriving_ends_somewhere() -> None:
     assert plan.graph.nodes == {}
 
 
-def test_objects_that_were_found_to_stand_on_each_other_are_taken_down_all_the_same() -> None:
-    plan = planner(can_retrieve=True)
-    kind = plan.graph.node("a").kind
-    assert kind is not None
-    plan.unread(kind, "not yet")
-    there = {
-        "a": value(0, "c"),
-        "b": value(0, "a"),
-        "c": value(0, "b"),
-        "base": value(),
-        "user": value(0, "a"),
-        "under": value(0, "base"),
-    }
-    there["a"] = value(0, "c", "base")
-    plan.read(plan.begin_reading(), {kind: {key: Seen(its, 1) for key, its in there.items()}})
-    ops = plan.start()
-    assert [op.key for op in ops] == ["user", "under"]
-    plan.done(ops[1])
-    plan.failed(ops[0], "busy", 0.0)
-    (op,) = plan.start()
-    assert (op.verb, op.key) == (Verb.RETRIEVE, "user")
-    plan.retrieved(op, Seen(there["user"], 1))
-    assert plan.start() == []  # what fails still stands on it
-    plan.due(1.0)
-    assert carry_out(plan) == ["delete user", "delete a", "delete c", "delete base", "delete b"]
-    assert plan.graph.nodes == {}
-
-
 def test_a_part_that_is_left_alone_holds_up_nobody() -> None:
     plan = planner(can_retrieve=True)
     plan.put("if", Value(0, parts=(("if/x", value()),)))
@@ -938,15 +910,3 @@ def test_a_part_that_is_left_alone_holds_up_nobody() -> None:
     plan.read(plan.begin_reading(), {op.node.kind: there})
     assert carry_out(plan) == ["delete if"]
     assert state(plan, "if/x") is State.UNMANAGED
-
-
-def test_what_has_become_a_part_of_what_stands_on_it_is_taken_down_with_it() -> None:
-    plan = planner()
-    plan.put("if/x", value(0))
-    plan.put("if", value(0, "if/x"))
-    carry_out(plan)
-    plan.delete("if/x")
-    plan.put("if", Value(1, parts=(("if/x", value(1)),)))
-    plan.delete("if")
-    assert carry_out(plan) == ["delete if", "delete if/x"]
-    assert plan.graph.nodes == {}

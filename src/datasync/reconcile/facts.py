@@ -21,7 +21,6 @@ __all__ = [
     "is_stored",
     "is_stuck",
     "is_uncertain",
-    "is_stood_on",
     "is_wanted",
     "key_of",
     "state_of",
@@ -60,11 +59,6 @@ def forget_family(node: Node) -> None:
 def has_leaving(node: Node) -> bool:
     """Whether parts have to go before it changes."""
     return node.family is not None and bool(node.family.leaving)
-
-
-def is_stood_on(node: Node, verb: Verb) -> bool:
-    """Whether others have to go before that is done to it."""
-    return has_leaving(node) if verb is Verb.UPDATE else node.leaning > 0
 
 
 def is_uncertain(node: Node) -> bool:

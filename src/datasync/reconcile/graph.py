@@ -460,17 +460,6 @@ class Graph:
                     rest.append(user)
         return node not in stands
 
-    def ring(self, nodes: set[Node]) -> set[Node]:
-        """Those of the nodes on which nothing stands but each other."""
-        left = set(nodes)
-        rest = list(nodes)
-        while rest:
-            node = rest.pop()
-            if node in left and any(node in user.leans and user not in left for user in node.users):
-                left.remove(node)
-                rest += [slot for slot in node.leans if isinstance(slot, Node) and slot in left]
-        return left
-
     def is_leaned_on(self, node: Node) -> bool:
         """Whether anything may stand on it."""
         return bool(node.users) or any(choice.users for choice in self.choices_of(node))

@@ -24,10 +24,10 @@ from typing import Any
 
 from datasync.reconcile.discovery import Discovery
 from datasync.reconcile.facts import (
+    has_leaving,
     is_at_rest,
     is_right,
     is_still,
-    is_stood_on,
     is_stuck,
     is_uncertain,
     key_of,
@@ -75,10 +75,6 @@ class Planner(Discovery):
         """Those that stay as they are until what they are to need has come."""
         self._blocked: dict[Node, None] = {}
         """Those that may have been all that others stand on."""
-        self._held_up: dict[Node, None] = {}
-        """Those that were to go, and on which others stood."""
-        self._may_be_ring = False
-        """Whether they may stand on each other alone, as it was not seen before."""
 
     # -- a turn ------------------------------------------------------------------------------------
 
@@ -94,7 +90,7 @@ class Planner(Discovery):
         nothing is decided by half, for operations start only once all have decided.
         """
         yield from self._start_all()
-        while not self.running and (self._blocked or self._may_be_ring):
+        while not self.running and self._blocked:
             yield self._free_one()
             if not self._dirty:
                 break
@@ -148,23 +144,15 @@ class Planner(Discovery):
 
     def _free_one(self) -> Operation | None:
         """Where all that some stand on is to go, and some of it stands on them in turn, everybody
-        waits for everybody: begin with one of which there are others. The same for those that hold
-        up each other, as they were found."""
+        waits for everybody: begin with one of which there are others."""
         for node in sorted(self._blocked, key=key_of):
             verb = self._verb(node)
             if verb is None or not node.blocks:
                 del self._blocked[node]
-            elif not is_stood_on(node, verb) and self.graph.has_others(node):
+            elif self.graph.has_others(node):
                 op = self._begin(node, verb, freed=True)
                 if op is not None:
                     return op
-        self._may_be_ring = False
-        for node in [one for one in self._held_up if one.next is not Verb.DELETE]:
-            del self._held_up[node]
-        going = {node for node in self._held_up if self._verb(node) is Verb.DELETE}
-        for node in sorted(self.graph.ring(going), key=key_of):
-            if not node.blocks or self.graph.has_others(node):
-                return self._begin(node, Verb.DELETE, freed=True)
         return None
 
     def _take_from_queues(self) -> bool:
@@ -340,10 +328,7 @@ class Planner(Discovery):
 
         slots: tuple[Slot, ...] = ()
         if verb is not Verb.RETRIEVE:
-            if is_stood_on(node, verb) and not freed:
-                if verb is Verb.DELETE:
-                    self._held_up[node] = None
-                    self._may_be_ring = True
+            if has_leaving(node) if verb is Verb.UPDATE else node.leaning:
                 return None  # the last of them wakes it
             if verb is not Verb.CREATE:
                 # what others have come to stand on since it was looked at
@@ -549,8 +534,6 @@ class Planner(Discovery):
             self._compare(op.node)
 
     def _settle(self, op: Operation) -> None:
-        if op.node.have is ABSENT and self._held_up:
-            self._may_be_ring = True
         self.outlook.forget()
         self._wake(op.node)
 
