@@ -16,6 +16,7 @@ import msgspec
 
 from datasync.source import Source
 from datasync.testing.chaos.agent import opened
+from datasync.testing.chaos.judge import LATENCY
 from datasync.testing.chaos.process import Process
 from datasync.testing.chaos.store import Begin, Store
 from datasync.testing.simulation.agents import PLACE, SCOPE, Reader, Writer, asked_of
@@ -82,7 +83,7 @@ class Agents:
             return
         process = rng.choice(self._processes)
         if process.running and self._may_ask:
-            await process.kill()
+            await self._kill(process)
             await asyncio.sleep(rng.choice([0.0, seconds]))
             self._revive(process)
 
@@ -92,7 +93,7 @@ class Agents:
         await self._writer.heard()
         for process in self._processes:
             if process.running:
-                await process.kill()
+                await self._kill(process)
 
     def go_on(self) -> None:
         """Let them live again."""
@@ -113,7 +114,9 @@ class Agents:
         recorder.trace = [*self.trace]
         recorder.quiet()
         recorder.stored(self._source.name, *state)
-        return all(violation.validator != "rest" for violation in check(recorder.trace))
+        return all(
+            violation.validator != "rest" for violation in check(recorder.trace, latency=LATENCY)
+        )
 
     def began(self, begin: Begin) -> None:
         """Another history of the store begins."""
@@ -150,6 +153,10 @@ class Agents:
         command = [sys.executable, "-m", module, self._store.url, name, path]
         command += ["singly"] if self._store.singly else []
         return Process(command, number, self._directory)
+
+    async def _kill(self, process: Process) -> None:
+        await process.kill()
+        self.recorder.agent_ended(_NAMES[self._processes.index(process)])
 
     def _draw(self) -> random.Random:
         return random.Random(self._rng.random())

@@ -11,9 +11,10 @@ from datasync.testing.chaos.store import Log
 from datasync.testing.trace import records as t
 from datasync.testing.trace.checker import check
 
-__all__ = ["judge"]
+__all__ = ["LATENCY", "judge"]
 
-_LATENCY = 60.0
+LATENCY = 60.0
+"""Seconds that anything may take on a machine that has much else to do."""
 
 Values = Mapping[str, bytes | None]
 
@@ -27,7 +28,7 @@ def judge(
     unexpected: Sequence[str],
 ) -> list[str]:
     """All that does not hold, a line each. `logs`: that of each history, in order."""
-    lines = [str(violation) for violation in check(trace, latency=_LATENCY)]
+    lines = [str(violation) for violation in check(trace, latency=LATENCY)]
     lines += (f"honest-writes: {line}" for line in _honest(can, logs, acknowledged, undone))
     if can.revisions and can.order == "total":
         lines += (f"fresh: {line}" for line in _fresh(trace, acknowledged))

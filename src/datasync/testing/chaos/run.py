@@ -15,7 +15,7 @@ from datasync.sync import DataSync
 from datasync.terminal.process import records_to
 from datasync.testing.chaos.agents import Agents
 from datasync.testing.chaos.application import Application
-from datasync.testing.chaos.judge import judge
+from datasync.testing.chaos.judge import LATENCY, judge
 from datasync.testing.chaos.schedule import Step
 from datasync.testing.chaos.store import Begin, Log, Store
 from datasync.testing.trace.checker import check
@@ -125,7 +125,7 @@ class _Round:
             [*application.unexpected, *self._said],
         )
         reports = self._reports
-        findings += (f"reports: {violation}" for violation in check(reports))
+        findings += (f"reports: {violation}" for violation in check(reports, latency=LATENCY))
         events = sum(isinstance(record, Delivered) for record in recorder.trace)
         return Outcome(findings, recorder.trace, reports, self._steps, application.writes, events)
 

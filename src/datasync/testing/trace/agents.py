@@ -98,8 +98,9 @@ class AgentTrace:
         if isinstance(record, t.AgentStarted):
             self.lives[record.life] = Life(record)
         else:
-            life = self.lives[record.life]
-            life.ended, life.ended_by = record.at, record.seq
+            for life in self.lives.values():
+                if life.name == record.life or not (record.life or life.ended < math.inf):
+                    life.ended, life.ended_by = record.at, record.seq
 
     def life_of(self, instance: str) -> Life | None:
         """The one that reports as this instance."""

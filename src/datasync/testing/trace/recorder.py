@@ -142,8 +142,8 @@ class Recorder:
             t.AgentStarted, agent=agent, life=life, instance=instance, since=since, ahead=ahead
         )
 
-    def agent_ended(self, agent: str, life: str) -> None:
-        """That life is over."""
+    def agent_ended(self, agent: str, life: str = "") -> None:
+        """That life is over, or each that it has."""
         self._note(t.AgentEnded, agent=agent, life=life)
 
     def agent_said(

@@ -293,10 +293,10 @@ class AgentStarted(Entry, tag="agent-started"):
 
 
 class AgentEnded(Entry, tag="agent-ended"):
-    """That life has ended, in order or not."""
+    """That life has ended, in order or not; all of them where none is named."""
 
     agent: str
-    life: str
+    life: str = ""
 
 
 class AgentSaid(Entry, tag="agent-said"):
