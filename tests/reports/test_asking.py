@@ -186,7 +186,8 @@ def test_a_prefix_where_nobody_reports_is_named(run: Run, memory_url: str) -> No
         async with DataSync(memory_url) as ctl:
             error = await not_applied(ctl.put("config/a", b"1", confirm=Reports("nowhere/")))
             assert str(error) == (
-                "written, but absent (config/a: no agent reports below 'nowhere/'); see reports()"
+                "written, but absent (config/a: no agent reports below 'nowhere/'); see the reports of"
+                " the agents"
             )
 
     run(main())
