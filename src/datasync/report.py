@@ -94,8 +94,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     more_scopes: how many more these are.
     watches: those of its watches that do not just follow.
     open: the keys that are not simply applied.
-    behind: seconds that its clock is behind the one of who reads, by when that saw it report; 0
-        where nobody saw it.
+    behind: seconds by which its clock is behind that of the reader, who has seen it report; 0 until
+        then.
     """
 
     agent: str

@@ -179,7 +179,7 @@ class Url:
         )
 
     def __str__(self) -> str:
-        # G11: behind a colon that is encoded, as the rest may be, stands a password
+        # G11: what follows a colon is a password, also where the colon was percent-encoded
         user = f"{self.user.partition(':')[0]}@" if self.user else ""
         path = "/..." if _SECRET_IN_PATH.search(self.path) else self.path
         return printable(

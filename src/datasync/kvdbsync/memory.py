@@ -207,7 +207,7 @@ class MemorySource(Source):
         self._sessions.append(session)
 
     def widened(self, session: MemorySession, added: Scopes) -> None:
-        """A session covers more: show it what there is, behind whatever is on its way to it."""
+        """A session covers more: show it what there is, after whatever is on its way to it."""
         self._send([(session, self._snapshot(added, same_history=True))])
 
     def left(self, session: MemorySession) -> None:
@@ -296,7 +296,7 @@ class MemorySource(Source):
 
     def _send(self, parts: Sequence[tuple[MemorySession, Part]]) -> None:
         """Push to each session its part. Handlers run meanwhile, and may
-        write: that goes out behind."""
+        write: that goes out after."""
         self._outbox.append(parts)
         if self._sending:
             return
@@ -420,7 +420,7 @@ class MemorySession(PushSession):
     """Pushes the commits of the store into one engine.
 
     A snapshot of many keys it does not push: its iterator yields that, step by step, and what comes
-    about meanwhile is due behind it.
+    about meanwhile is due after it.
     """
 
     def __init__(self, source: MemorySource, scopes: Scopes, due: Iterable[Part]) -> None:
@@ -510,7 +510,7 @@ class MemorySession(PushSession):
             self._bring()
 
     async def caught_up(self) -> None:
-        """G1: behind a snapshot that is on its way there may be commits that were acknowledged."""
+        """G1: after a snapshot that is on its way there may be commits that were acknowledged."""
         await self._level.wait()
 
     async def aclose(self) -> None:

@@ -31,7 +31,7 @@ log = logger("datasync.reports")
 LEASE = 30.0
 """Seconds for which a report is good."""
 _RENEW = LEASE / 3
-"""Seconds behind a report at which the next one is due as a sign of life, at the latest."""
+"""Seconds after a report by which the next one is due, as a sign of life."""
 _SPREAD = 0.2
 """By what share of that it may be earlier: two agents by one name that always look, and write, at
 the same moment would never find each other."""
@@ -267,7 +267,7 @@ class Reporter:
         self._records, self._digest = records, digest  # of all of it, or it is read again
 
     def _look_for_rival(self, there: Progress | None) -> None:
-        """Behind our first report nobody else writes there, unless two have one name."""
+        """After our first report nobody else writes there, unless two have one name."""
         if self._before is None or there is None or there.instance == self._instance:
             return
         if self._rivals.see(there, self._engine.now()):

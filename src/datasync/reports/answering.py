@@ -209,7 +209,7 @@ class Answering:
 
     def _forget(self, number: str) -> None:
         """The ticket is gone. Who wrote it, or swept it, has deleted the answers that were there
-        then: ours may have come behind that. It has no TTL of its own, which would cost a lease
+        then: ours may have come after that. It has no TTL of its own, which would cost a lease
         for each answer where there are such, and a round trip before it.
         """
         asked = self._open.pop(number, None)
@@ -286,7 +286,7 @@ class Answering:
 
     @property
     def _in_order(self) -> bool:
-        """Whether each ticket comes with the write that it asks for, or behind it."""
+        """Whether each ticket comes with the write that it asks for, or after it."""
         return self._layer is not None and self._layer.revisions and not self._elsewhere
 
     def _asked_of(self, whole: str, asked: _Asked) -> tuple[str | None, bool | None]:

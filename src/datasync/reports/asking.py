@@ -318,7 +318,7 @@ class Asking:
     async def _leave(
         self, operations: Sequence[Operation], number: str, ticket: Ticket, question: _Question
     ) -> tuple[Committed, str | None]:
-        """Write, and leave the ticket: together where one revision tells of both, else behind it.
+        """Write, and leave the ticket: together where one revision tells of both, else after it.
         What went wrong with the ticket.
         """
         can, key = self._target.capabilities, self._place.ticket(number)

@@ -142,7 +142,7 @@ class Ticket(
     keys: those that were written, whole, each with the digest of its value; None for a delete.
     timeout: seconds that the writer waits.
     deadline: until when, by the writer's clock, in seconds since the epoch.
-    revisions: those of the keys, where the ticket lies behind the write and each has its own.
+    revisions: those of the keys, where the ticket is written after them and each has its own.
     agents: who is asked; None for all.
     """
 
@@ -171,7 +171,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="format", tag="datasync.answ
 
 
 class Digest:
-    """The XOR of the SHA-256 of each record: of its key, as far as it goes on behind the name of
+    """The XOR of the SHA-256 of each record: of its key, as far as it goes on after the name of
     the agent and a slash, a zero byte, and its value.
 
     It can be kept up to date record by record, in any order.

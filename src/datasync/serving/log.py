@@ -82,7 +82,7 @@ class CommitLog:
         self.floor = 0
         """Who has seen less than this cannot go on."""
         self._begun = 0
-        """What is less than this was before the snapshot that the log begins behind."""
+        """What is less than this was before the snapshot that the log begins after."""
         self._history = history
         self._source_position = ""
         self._entries: list[Entry] = []
@@ -134,13 +134,13 @@ class CommitLog:
         return f"{self._history}.{seq}{of_source}"
 
     def seq_of(self, position: str) -> int:
-        """The number in a position. Raises `HistoryLost` where one cannot go on behind it."""
+        """The number in a position. Raises `HistoryLost` where one cannot go on after it."""
         number = number_of(position)
         if parts_of(position)[0] != self._history or number is None or number > self.seq:
             raise HistoryLost("the position belongs to another run of the server; take a snapshot")
         if number < self.floor:
             raise HistoryLost(
-                "the server does not keep what came behind the position any more; take a snapshot"
+                "the server does not keep what came after the position any more; take a snapshot"
             )
         return number
 
@@ -154,7 +154,7 @@ class CommitLog:
         return "" if ours else of_source
 
     def read(self, seq: int, limit: int) -> list[Entry]:
-        """The next entries behind `seq`, which is not below the floor: about `limit` bytes of
+        """The next entries after `seq`, which is not below the floor: about `limit` bytes of
         them."""
         entries: list[Entry] = []
         for index in range(seq - self.floor, len(self._entries)):
@@ -166,7 +166,7 @@ class CommitLog:
         return entries
 
     def between(self, seq: int, until: int) -> list[Entry]:
-        """All entries behind `seq`, which is not below the floor, up to `until`."""
+        """All entries after `seq`, which is not below the floor, up to `until`."""
         return self._entries[seq - self.floor : until - self.floor]
 
     def bookmark(self, revision: int, encode: Encode[T]) -> T:
@@ -180,7 +180,7 @@ class CommitLog:
     def encoded(
         self, seq: int, entries: Sequence[Entry], scopes: Scopes, encode: Encode[T]
     ) -> tuple[list[T], tuple[int, int] | None]:
-        """The frames of `entries`, read behind `seq`, and what the last of them
+        """The frames of `entries`, read after `seq`, and what the last of them
         says: its number and revision.
 
         Until the next commit comes, all who stand at the same position and

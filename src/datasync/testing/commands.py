@@ -78,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser, drawn: str, failed: str) -> Non
     parser.add_argument(
         "--seed", type=int, metavar="S", help=f"draws the {drawn} (default: drawn, and printed)"
     )
-    parser.add_argument("--go-on", action="store_true", help=f"go on behind {failed}")
+    parser.add_argument("--go-on", action="store_true", help=f"go on after {failed}")
 
 
 def until_signalled(name: str, main: Coroutine[Any, Any, int]) -> int:

@@ -194,7 +194,7 @@ class _Reading:
                 newest = self._newest = self._bound(key, revision)
             if in_order:
                 if key <= last:  # pages that are linked in a circle, or a bit that flipped
-                    raise damaged(f"the key {key!r} is not in its place, behind {last!r}")
+                    raise damaged(f"the key {key!r} is not in its place, after {last!r}")
                 last = key
 
         self._last = last

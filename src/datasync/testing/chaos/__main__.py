@@ -28,7 +28,7 @@ _SHOWN, _WIDE = 20, 400
 
 class Settings(NamedTuple):
     """How long, from which seed, from which round on. `seconds` of faults are in a
-    round. With `on`, it goes on behind a round that failed. The trace of such a round is
+    round. With `on`, it goes on after a round that failed. The trace of such a round is
     written to the directory `keep`."""
 
     minutes: float

@@ -137,7 +137,7 @@ class Application:
             case "widen" if free:
                 actor.widen(rng.choice(free))
                 if rng.random() < 0.5:
-                    # the write that shows it may come before or behind its snapshot
+                    # the write that shows it may come before or after its snapshot
                     self._begin_write(rng, confirm=True)
             case "narrow" if len(actor.prefixes) > 1:
                 actor.narrow(rng.choice(actor.prefixes))

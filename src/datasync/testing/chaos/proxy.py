@@ -1,4 +1,4 @@
-"""A TCP proxy: it cuts connections, at once or behind a frame, or keeps
+"""A TCP proxy: it cuts connections, at once or after a frame, or keeps
 them and passes nothing on."""
 
 from __future__ import annotations

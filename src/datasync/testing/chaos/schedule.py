@@ -25,7 +25,7 @@ WATCHES = {
 
 
 class Step(NamedTuple):
-    """`at` seconds behind the beginning of the round, `kind` ("fault", "renewal", "application",
+    """`at` seconds after the beginning of the round, `kind` ("fault", "renewal", "application",
     "agents") `what` begins, and takes some `seconds`. `seed` draws what is left open.
     """
 

@@ -127,7 +127,7 @@ class Registering(Base):
         async with store.open() as sync:
             for number in range(ROUNDS):
                 probe = store.probe(sync, f"watch {number}", f"{number}/")
-                # the write is a part of its first RESYNC, or comes behind it: its
+                # the write is a part of its first RESYNC, or comes after it: its
                 # watch has a say in both cases
                 await sync.put(f"{number}/key", b"1", confirm=True)
                 assert probe.state == {f"{number}/key": b"1"}

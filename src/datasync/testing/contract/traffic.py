@@ -109,7 +109,7 @@ class Traffic:
 
 
 def explain(probe: Probe, traffic: Traffic, capabilities: Capabilities) -> None:
-    """Assert that what the probe saw behind its last RESYNC is a part of the log
+    """Assert that what the probe saw after its last RESYNC is a part of the log
     without a gap or a repetition."""
     prefixes = probe.prefixes
     assert probe.state == part(traffic.state, prefixes)

@@ -18,7 +18,7 @@ class MutedSource(ForwardingSource):
     _left: int | None = None
 
     def mute_behind(self, commits: int) -> None:
-        """Become mute behind that many more commits: the last of them is done, and not
+        """Become mute after that many more commits: the last of them is done, and not
         acknowledged."""
         self._left = commits
 

@@ -89,7 +89,7 @@ class FaultySession(Session):
         self._wakeup.set()
 
     def cut(self, after: int, error: BaseException) -> None:
-        """End with `error` behind `after` more frames."""
+        """End with `error` after `after` more frames."""
         self._cut = (after, error)
         if not after:
             self._break(error)
@@ -199,7 +199,7 @@ class FaultySession(Session):
         store = self._store
         while True:
             if self._due:
-                self._hurried = len(store.log)  # a snapshot stands behind all that it holds
+                self._hurried = len(store.log)  # a snapshot stands after all that it holds
             frame = None if self._fresh else self._step()
             if frame is not None:
                 yield frame

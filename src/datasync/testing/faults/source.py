@@ -35,7 +35,7 @@ class FaultySource(FaultyStore, Source):
 
         source = FaultySource({"config/a": b"1"}) sync = datasync.DataSync(source)
         source.write({"config/a": b"2", "config/b": None})     # a commit by somebody else
-        source.disconnect(after=3)                             # the session breaks behind three
+        source.disconnect(after=3)                             # the session breaks after three
         more frames
 
     It behaves as its `capabilities` say, and can imitate any source by them. Faults stay

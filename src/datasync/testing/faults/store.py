@@ -68,7 +68,7 @@ class Follower(Protocol):
         """There may be something new."""
 
     def cut(self, after: int, error: BaseException) -> None:
-        """End with `error` behind `after` more frames."""
+        """End with `error` after `after` more frames."""
 
     def resync(self, reply: Reply | None) -> None:
         """Hand over everything again."""
@@ -270,7 +270,7 @@ class FaultyStore:
         self.disconnect()
 
     def compact(self) -> None:
-        """Forget how it came to the present state: nobody can resume behind an older position."""
+        """Forget how it came to the present state: nobody can resume after an older position."""
         self._compacted = len(self.log)
 
     def progress(self) -> None:
@@ -288,7 +288,7 @@ class FaultyStore:
     # -- the faults --------------------------------------------------------------------------------
 
     def disconnect(self, error: BaseException | None = None, *, after: int = 0) -> None:
-        """Break all sessions with `error` (a `Disconnected`), each behind `after` more frames; what
+        """Break all sessions with `error` (a `Disconnected`), each after `after` more frames; what
         it had not handed over is lost with it. With `after`, the next session where none is open.
         """
         error = error or Disconnected(f"{self.name}: connection reset")

@@ -21,7 +21,7 @@ class Hangs(BaseException):
 
 class Settings(NamedTuple):
     """How long, from which seed, from which case on. `cases`: how many at most. With `on`,
-    it goes on behind a finding."""
+    it goes on after a finding."""
 
     minutes: float
     seed: int

@@ -60,7 +60,7 @@ class _Framed(Lies):
 
 
 class KafkaLies(_Framed):
-    """Damages the answers of Kafka behind the number of their request; now and then that too."""
+    """Damages the answers of Kafka after the number of their request; now and then that too."""
 
     header = 4
 

@@ -209,7 +209,7 @@ class Writer:
             await sync.aclose()
 
     def doom(self, commits: int) -> None:
-        """Let it write no more behind so many commits to a store, of which it never hears."""
+        """Let it write no more after so many commits to a store, of which it never hears."""
         self._rng.choice(self._sources).mute_behind(commits)
 
     def ask(

@@ -288,7 +288,7 @@ class _Run:
             self._soon(lambda: self._start_publishing(source, changes))
 
     def _put_beside_a_closing(self, _: FaultySource) -> None:
-        """Close a watch, or narrow it, in the moments behind writes that wait for it."""
+        """Close a watch, or narrow it, in the moments after writes that wait for it."""
         if not self._alive:
             return
         source, actor = self._sources[-1], self._rng.choice(self._alive)

@@ -136,7 +136,7 @@ class AgentTrace:
         self._written.setdefault(kept.key, []).append((kept.at, kept.raw))
 
     def was_overtaken(self, key: str, raw: bytes | None, until: float) -> bool:
-        """Whether another value came behind that one by then, or another history of the store."""
+        """Whether another value came after that one by then, or another history of the store."""
         # a key that was not there may be deleted as well, and nothing tells of that
         stood = 0.0 if raw is None else math.inf
         for at, there in self._written.get(key, ()):
@@ -271,7 +271,7 @@ def _keep(
 
 
 def records_in(values: Mapping[str, bytes], root: str) -> Iterator[tuple[str, bytes]]:
-    """The keys below `root`, as they go on behind it, with their values."""
+    """The keys below `root`, as they go on after it, with their values."""
     for key, raw in values.items():
         if key.startswith(root):
             yield key.removeprefix(root), raw

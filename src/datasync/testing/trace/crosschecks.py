@@ -22,7 +22,7 @@ Lines = Iterator[tuple[str, str]]
 
 
 def bookmarkable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
-    """Behind a bookmark, or a snapshot, nothing comes that is as old as it, and nothing goes back.
+    """After a bookmark, or a snapshot, nothing comes that is as old as it, and nothing goes back.
     Where each key is ordered for itself, revisions of different keys tell nothing."""
     for opened, frames in index.sessions.values():
         can = index.sources[opened.source].capabilities
@@ -41,15 +41,15 @@ def _out_of_order(frames: Sequence[t.SessionFrame]) -> Iterator[str]:
 
         if frame.kind == "commit":
             if at <= reached:
-                yield f"commit {at} comes behind the bookmark {reached}"
+                yield f"commit {at} comes after the bookmark {reached}"
             if at <= newest:
-                yield f"commit {at} comes behind commit {newest}"
+                yield f"commit {at} comes after commit {newest}"
             newest = max(newest, at)
         elif frame.kind in ("progress", "end"):
             if at < reached:
-                yield f"the bookmark {at} comes behind {reached}"
+                yield f"the bookmark {at} comes after {reached}"
             if frame.kind == "progress" and at < newest:
-                yield f"the bookmark {at} comes behind commit {newest}"
+                yield f"the bookmark {at} comes after commit {newest}"
             reached = max(reached, at)
 
 
@@ -85,7 +85,7 @@ def resumable(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             for known in ways
         ]
         if first.revision not in expected:
-            behind = f"went on behind revision {opened.resume} with {first.revision}"
+            behind = f"went on after revision {opened.resume} with {first.revision}"
             yield where, f"{behind}, next was {expected[-1]}"
 
 
@@ -245,7 +245,7 @@ def _followed(index: TraceIndex, until: float) -> Iterator[Scopes]:
 
 
 def fresh(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
-    """The first RESYNC behind a registration, or a wider scope, holds all that was
+    """The first RESYNC after a registration, or a wider scope, holds all that was
     acknowledged before it (G1)."""
     source = index.exact
     if source is None:
@@ -258,7 +258,7 @@ def fresh(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
         for record in asked:
             before, known = known, Scopes(record.scopes)
 
-            # one that shows less was made before, and is only received behind it
+            # one that shows less was made before, and is only received after it
             event = next(
                 (e for e in watch.events if e.entry.seq > record.seq and _shows(e, known)), None
             )

@@ -86,7 +86,7 @@ class History:
     def touched(
         self, scopes: Scopes, after: int, position: int
     ) -> Iterator[tuple[int, list[str], bool]]:
-        """The commits behind `after` up to `position` that write under these scopes: their
+        """The commits past `after` up to `position` that write under these scopes: their
         position, those keys, and whether any of them then differs from before."""
         for number in range(after + 1, position + 1):
             keys = [key for key, _ in self.commits[number - 1] if key in scopes]
@@ -94,7 +94,7 @@ class History:
                 yield number, keys, not all(self.is_same(key, number) for key in keys)
 
     def written_in(self, key: str, after: int, position: int) -> int | None:
-        """The last position behind `after`, up to `position`, at which the key was written."""
+        """The last position past `after`, up to `position`, at which the key was written."""
         last = None
         for cell in self.cells.get(key, ()):
             if after < cell[0] <= position:

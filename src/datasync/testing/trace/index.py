@@ -79,7 +79,7 @@ class DeliveredEvent:
         return self.entry.at + self.timeout
 
     def hear(self, report: t.Reported) -> None:
-        """The first report counts, whatever comes behind it."""
+        """The first report counts, whatever comes after it."""
         if self.report is not None:
             return
         self.report = report

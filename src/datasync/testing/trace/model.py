@@ -14,7 +14,7 @@ __all__ = ["Position", "WatchModel"]
 
 
 class Position(msgspec.Struct):
-    """Where an event stands in the log of a source that foretells it: behind `base`, which the
+    """Where an event stands in the log of a source that foretells it: after `base`, which the
     watch has accepted, up to `position`. `number` counts the histories, `seen` is how far in this
     one anything was shown; `entered` says that the event would be the first of it."""
 
@@ -53,7 +53,7 @@ class WatchModel:
         self.open: dict[str, t.Said] = {}
         """Keys of which it has taken over the value, and not applied it, to what it said last."""
         self.refused_late: dict[str, int] = {}
-        """Dirty for all that is taken over behind that record, and only perhaps for what was
+        """Dirty for all that is taken over after that record, and only perhaps for what was
         before."""
         self.said: dict[str, list[tuple[int, t.Said | None]]] = {}
         """By key each record from which on it is open or refused, or (None) neither."""

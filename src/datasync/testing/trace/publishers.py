@@ -236,7 +236,7 @@ def _settled_in_time(source: SourceLog, answer: t.Answered, watch: WatchTrace, a
 
         deleted = all(history.value(key, position + 1) is None for key in keys)
         if deleted and not any(event.entry.seq > answer.seq for event in watch.events):
-            # it was shown nothing more, which would tell this delete from one behind it that found
+            # it was shown nothing more, which would tell this delete from one after it that found
             # nothing to delete, and was told the revision of this one
             return
 

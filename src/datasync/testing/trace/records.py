@@ -102,7 +102,7 @@ class Stored(Entry, tag="stored"):
 
 class SessionOpened(Entry, tag="open"):
     """The engine opened a session. `resume` is the revision it continues
-    behind, None without one."""
+    after, None without one."""
 
     source: str
     session: int

@@ -41,7 +41,7 @@ _FORGOTTEN = 30.0 + 2 * 10.0
 """Seconds after which a rival that reports no more is named no more."""
 _RENEW = 10.0
 _KEPT = 60.0 + 2 * 10.0
-"""Seconds behind its time after which a ticket is swept."""
+"""Seconds past its time after which a ticket is swept."""
 
 
 def answered(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
@@ -214,7 +214,7 @@ def progress(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             if life is not None and life.ended < newest:
                 yield agent.name, f"reports as {instance}, which has ended"
             elif last is not None and told["time"] < last["time"]:
-                yield agent.name, f"reports of {told['time']} behind {last['time']}"
+                yield agent.name, f"reports of {told['time']} after {last['time']}"
             elif last is not None and (back := _goes_back(last, told)):
                 yield agent.name, back
             before[instance] = told
@@ -225,7 +225,7 @@ def _goes_back(before: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     for old, new in zip(before["layers"], told["layers"], strict=True):
         was, now = old.get("revision", 0), new.get("revision", 0)
         if old.get("history") == new.get("history") and now < was:
-            return f"has settled {now} of {new['name']} behind {was}"
+            return f"has settled {now} of {new['name']} after {was}"
     return ""
 
 
@@ -364,7 +364,7 @@ def _ended(agent: AgentTrace, stored: t.Stored) -> Lines:
 
 
 def _quiet(agent: AgentTrace, quiet: t.Quiet, stored: t.Stored) -> Lines:
-    """Behind the end of all else there are its signs of life alone."""
+    """After the end of all else only its signs of life come."""
     signs = [kept for kept in agent.progress if kept.at > quiet.at]
     living = [life for life in agent.lives.values() if life.ended_by > stored.seq]
     if len(signs) > len(living) * ((stored.at - quiet.at) / _RENEW + 2):

@@ -31,7 +31,7 @@ class SessionListener(Protocol):
     def session_opened(
         self, source: str, scopes: Sequence[str], resume: int | None, added: Sequence[str]
     ) -> int:
-        """A session was opened, behind the revision `resume`; returns its number."""
+        """A session was opened, after the revision `resume`; returns its number."""
 
     def frame(self, source: str, session: int, kind: str, **carried: Any) -> None:
         """A session hands over a frame."""

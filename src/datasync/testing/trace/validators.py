@@ -220,7 +220,8 @@ def open_keys(model: WatchModel, shown: t.OpenShown) -> Iterator[str]:
 def ordered(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
     """Revisions grow from event to event; nothing in an event is newer than it."""
     if not event.is_resync and at.position <= at.base:
-        yield f"is not behind revision {at.history.revision(at.base)}, which the watch has accepted"
+        accepted = at.history.revision(at.base)
+        yield f"does not come after revision {accepted}, which the watch has accepted"
     for _, key, raw, revision in model.shown(event):
         if raw is not None and revision > event.entry.revision:
             yield f"{key!r} has revision {revision}"
@@ -306,7 +307,7 @@ def reliable(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
 
 
 def first_change(model: WatchModel, event: DeliveredEvent, at: Position) -> Lines:
-    """The first CHANGE behind a RESYNC is the next of the log (G2)."""
+    """The first CHANGE after a RESYNC is the next of the log (G2)."""
     if model.first_change:
         yield from _wrong_count(model, event, at)
 
@@ -383,7 +384,7 @@ def _begins_beyond(model: WatchModel, at: Position) -> bool:
 
 
 def _snapshot_between(model: WatchModel, event: DeliveredEvent, at: Position) -> bool:
-    """Whether a snapshot came in between: behind the last event, or behind commits
+    """Whether a snapshot came in between: after the last event, or after commits
     that the watch was given since."""
     base, entry = at.history.revision(at.base), event.entry
     return any(
