@@ -63,6 +63,9 @@ class _Connector(aiohttp.TCPConnector):
         self._open: set[asyncio.Transport] = set()
 
     async def connect(self, *args: Any, **more: Any) -> Any:
+        # G12: aiohttp sends a read again whose connection was cut
+        if self.closed:
+            raise aiohttp.ClientConnectionError("closed")
         connection = await super().connect(*args, **more)
         transport = connection.transport
         if transport is not None and transport not in self._open:
@@ -118,7 +121,9 @@ class _Lane:
         """Cut what is under way, and close the connections: none goes on sending
         what a server does not read."""
         self._connector.abort()
-        await self.session.close()
+        # the connector alone: sending a read again, aiohttp may ask a closed session for the one it
+        # no longer has
+        await self._connector.close()
 
 
 class Calls:
