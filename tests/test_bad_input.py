@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datasync import Backoff, DataSync, open_url
-from datasync.errors import BadPrefix, BadUrl, UsageError
+from datasync.errors import BadKey, BadPrefix, BadUrl, UsageError
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,16 @@ def test_times(name: str, value: Any) -> None:
 def test_waits_that_could_not_be_waited(given: dict[str, Any], wrong: str) -> None:
     with pytest.raises(UsageError, match=wrong):
         Backoff(**given)
+
+
+def test_names_that_are_none() -> None:
+    sync = DataSync("memory://")
+    with pytest.raises(UsageError, match=r"^after= takes a name or a list of names, got 3$"):
+        sync.watch("w", "a/", after=3)  # type: ignore[call-overload]
+    with pytest.raises(BadKey, match=r"^keys= takes a list; write keys=\[3\]$"):
+        sync.watch("w", keys=3)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"^write_to= takes a name or a list of names, got 3$"):
+        DataSync("memory://", write_to=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["retry", "reconnect"])

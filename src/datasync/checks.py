@@ -3,10 +3,10 @@ process or a remote one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from datasync.capabilities import Capabilities
-from datasync.errors import BadKey, BadPrefix, UnsupportedOption
+from datasync.errors import BadKey, BadPrefix, UnsupportedOption, UsageError
 from datasync.scopes import Scopes, is_prefix
 from datasync.source import Check, Delete, Operation, Put, Source
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_options",
     "check_prefix",
     "is_utf8",
+    "names_of",
     "takes_everything",
 ]
 
@@ -27,6 +28,15 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def names_of(given: str | Iterable[str], option: str) -> list[str]:
+    """What an option names, be it one or several. Raises `UsageError` for what is no list."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{option} takes a name or a list of names, got {given!r}")
+    return list(given)
 
 
 def check_key(key: str, rooted: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from datasync.checks import names_of
 from datasync.errors import UsageError
 from datasync.source import Source
 from datasync.texts import logger
@@ -52,7 +53,7 @@ def targets_of(names: Sequence[str], write_to: str | Sequence[str] | None) -> li
     decided. Raises `UsageError`."""
     if write_to is None:
         return [0] if len(names) == 1 else []
-    chosen = [write_to] if isinstance(write_to, str) else list(write_to)
+    chosen = names_of(write_to, "write_to=")
     for name in chosen:
         if name not in names:
             raise UsageError(

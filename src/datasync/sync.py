@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import msgspec
 
+from datasync.checks import names_of
 from datasync.errors import (
     AlreadyRegistered,
     NotReady,
@@ -667,7 +668,7 @@ class DataSync:
         scopes = scopes_of(prefixes, given["keys"], self._keys)
         check_shown(kinds or (), scopes, repr(name))
 
-        others = [self._find(other) for other in ([after] if isinstance(after, str) else after)]
+        others = [self._find(other) for other in names_of(after, "after=")]
         watch = self._made(name, scopes, types, handler, options, after=others)
         self._watches[name] = watch
         self._engine.add(watch._sub)

@@ -7,6 +7,7 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     ItemsView,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -207,7 +208,7 @@ class _Stream(AsyncIterator[Event[T]]):
 
 def scopes_of(prefixes: Sequence[str], keys: Sequence[str], space: KeySpace) -> Sequence[str]:
     """The scopes of a watch, checked. Raises `BadPrefix`, `BadKey`, `AlreadyRegistered`."""
-    if isinstance(keys, str):
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
         raise BadKey(f"keys= takes a list; write keys=[{keys!r}]")
     for prefix in prefixes:
         space.check_prefix(prefix)
