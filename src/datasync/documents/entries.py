@@ -15,6 +15,7 @@ __all__ = [
     "DEEPEST",
     "BadFile",
     "Entry",
+    "Place",
     "decoded_base64",
     "document",
     "is_mapping",
@@ -49,6 +50,22 @@ class Entry(NamedTuple):
     line: int
     column: int
     mapping: bool = False
+
+
+class Place:
+    """Lines and columns of a text, counted on from one offset to the next."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._line, self._start, self._seen = 1, 0, 0  # the line that begins at `start`
+
+    def of(self, at: int) -> tuple[int, int]:
+        """The line and the column of an offset, which is never before the last one."""
+        self._line += self._text.count("\n", self._seen, at)
+        # to look no further back keeps a file on one line from costing its length for each entry
+        self._start = max(self._start, self._text.rfind("\n", self._seen, at) + 1)
+        self._seen = at
+        return self._line, at - self._start + 1
 
 
 def document(name: str, data: bytes) -> str:

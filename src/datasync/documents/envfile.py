@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from datasync.documents.entries import BadFile, Entry, document, text_bytes
+from datasync.documents.entries import BadFile, Entry, Place, document, text_bytes
 from datasync.documents.records import Record
 
 __all__ = ["env_entries", "env_records"]
@@ -32,11 +32,9 @@ def env_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[
     """The entries of a `.env` file. Nothing in it is nested: `flatten` changes nothing. Raises
     `BadFile`."""
     text = document(name, data)
-    at = 0
-    line, counted = 1, 0  # the line of the text at `counted`, counted on from entry to entry
+    at, place = 0, Place(text)
     while (at := _after(_BLANK, text, at)) < len(text):
-        line, counted = line + text.count("\n", counted, at), at
-        column = at - text.rfind("\n", 0, at)
+        line, column = place.of(at)
         found = _NAME.match(text, at)
         if found is None or text[found.end() : found.end() + 1] != "=":
             raise BadFile(name, line, column, "expected NAME=value")
@@ -44,7 +42,7 @@ def env_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator[
         try:
             value, at = _value(text, begin)
         except ValueError as error:
-            raise BadFile(name, line, begin - text.rfind("\n", 0, begin), str(error)) from None
+            raise BadFile(name, *place.of(begin), str(error)) from None
         yield Entry(found[1], text_bytes(value), line, column + found.start(1) - found.start())
 
 

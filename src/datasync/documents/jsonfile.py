@@ -20,6 +20,7 @@ from datasync.documents.entries import (
     DEEPEST,
     BadFile,
     Entry,
+    Place,
     decoded_base64,
     document,
     is_mapping,
@@ -58,23 +59,7 @@ class _Problem(Exception):
 
     def in_file(self, name: str, text: str) -> BadFile:
         """The error of the file of that name, which holds the text."""
-        return BadFile(name, *_Place(text).of(self.offset), self.problem)
-
-
-class _Place:
-    """Lines and columns of a text, counted on from one offset to the next."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._line, self._start, self._seen = 1, 0, 0  # the line that begins at `start`
-
-    def of(self, at: int) -> tuple[int, int]:
-        """The line and the column of an offset, which is never before the last one."""
-        self._line += self._text.count("\n", self._seen, at)
-        # to look no further back keeps a file on one line from costing its length for each entry
-        self._start = max(self._start, self._text.rfind("\n", self._seen, at) + 1)
-        self._seen = at
-        return self._line, at - self._start + 1
+        return BadFile(name, *Place(text).of(self.offset), self.problem)
 
 
 def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -107,7 +92,7 @@ def json_entries(name: str, data: bytes, flatten: str | None = None) -> Iterator
         yield from others
         return
 
-    place = _Place(text)
+    place = Place(text)
     try:
         for member in _object(text, 0, "a mapping of keys to values"):
             for key, at, begin, end, value in _leaves(text, member, flatten):
@@ -121,7 +106,7 @@ def json_records(name: str, data: bytes) -> Iterator[Record]:
     """The elements of a JSON file that is a list, or the one object that it is. Raises
     `BadFile`."""
     text = document(name, data)
-    place = _Place(text)
+    place = Place(text)
     try:
         begin = _skip(text, 0)
         value, end = _value(text, begin)

@@ -18,6 +18,7 @@ from datasync.documents.entries import (
     DEEPEST,
     BadFile,
     Entry,
+    Place,
     decoded_base64,
     document,
     is_mapping,
@@ -72,9 +73,7 @@ def toml_records(name: str, data: bytes) -> Iterator[Record]:
 def _table(name: str, text: str) -> dict[str, Any]:
     for found in _DOTTED.finditer(text):
         if found[0].count(".") > _MOST_DOTS:
-            at = found.start()
-            line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-            raise BadFile(name, line, column, "nested too deeply")
+            raise BadFile(name, *Place(text).of(found.start()), "nested too deeply")
     try:
         return tomllib.loads(text, parse_float=_Float)
     except tomllib.TOMLDecodeError as error:
@@ -92,7 +91,7 @@ def _bad(name: str, text: str, message: str) -> BadFile:
     if found is not None and found[2]:
         line, column = int(found[2]), int(found[3])
     else:
-        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+        line, column = Place(text).of(len(text))
     return BadFile(name, line, column, problem[:1].lower() + problem[1:])
 
 
@@ -100,11 +99,10 @@ def _places(text: str) -> dict[str, tuple[int, int]]:
     """Line and column where each key and table at the top begins, which tomllib does not tell: the
     first line that can be it."""
     places: dict[str, tuple[int, int]] = {}
-    line, counted = 1, 0
+    place = Place(text)
     for found in _BEGINS.finditer(text):
-        at = found.start(found.lastgroup or 0)
-        line, counted = line + text.count("\n", counted, at), at
-        places.setdefault(found[found.lastgroup or 0], (line, at - text.rfind("\n", 0, at)))
+        group = found.lastgroup or 0
+        places.setdefault(found[group], place.of(found.start(group)))
     return places
 
 

@@ -19,6 +19,7 @@ from datasync.documents.entries import (
     DEEPEST,
     BadFile,
     Entry,
+    Place,
     decoded_base64,
     document,
     text_bytes,
@@ -140,11 +141,8 @@ def _documents(name: str, data: bytes) -> Iterator[tuple[Any, _Composer]]:
         with _places(name):
             yield from _begun(_SafeLoader(text))
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
         problem = "a character that YAML does not allow"
-        raise BadFile(
-            name, before.count("\n") + 1, len(before) - before.rfind("\n"), problem
-        ) from None
+        raise BadFile(name, *Place(text).of(error.position), problem) from None
 
 
 def _begun(loader: _SafeLoader) -> Iterator[tuple[Any, _Composer]]:
