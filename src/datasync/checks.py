@@ -17,6 +17,7 @@ __all__ = [
     "check_prefix",
     "is_utf8",
     "names_of",
+    "read_only",
     "takes_everything",
 ]
 
@@ -82,13 +83,18 @@ def takes_everything(can: Capabilities) -> bool:
     return can.writable and can.ttl and can.cas and can.transactions
 
 
+def read_only(source: Source) -> UnsupportedOption:
+    """The error of a write to a source that takes none."""
+    return UnsupportedOption(f"{source.name} takes no writes; {source.instead_of_writing}")
+
+
 def check_options(source: Source, operations: Sequence[Operation]) -> None:
     """Raise `UnsupportedOption` where the source lacks what the operations ask for."""
     can = source.capabilities
     if takes_everything(can):
         return
     if not can.writable:
-        raise UnsupportedOption(f"{source.name} takes no writes; {source.instead_of_writing}")
+        raise read_only(source)
 
     writes = 0
     for operation in operations:

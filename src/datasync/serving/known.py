@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from datasync.capabilities import Capabilities
-from datasync.errors import NotReady, UnsupportedOption
+from datasync.checks import read_only
+from datasync.errors import NotReady
 from datasync.frames import Commit, Frame, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from datasync.source import (
     ROW_BYTES,
@@ -77,7 +78,7 @@ class Known(Source):
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
         if self._commit is None:
-            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
+            raise read_only(self)
         return await self._commit(operations, reply)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasync.capabilities import Capabilities
-from datasync.checks import check_prefix
-from datasync.errors import BadPrefix, BadUrl, Disconnected, NotReady, UnsupportedOption, WrongLoop
+from datasync.checks import check_prefix, read_only
+from datasync.errors import BadPrefix, BadUrl, Disconnected, NotReady, WrongLoop
 from datasync.kvdbsync.files.contents import Contents, Look
 from datasync.kvdbsync.files.follower import Follower
 from datasync.kvdbsync.files.place import Place
@@ -127,7 +127,7 @@ class FilesSource(SharedSource):
         return session
 
     async def commit(self, operations: Sequence[Operation], *, reply: bool = False) -> Committed:
-        raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
+        raise read_only(self)
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         raw = (await self._known()).get(key)

@@ -27,6 +27,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from datasync.capabilities import Capabilities
+from datasync.checks import read_only
 from datasync.errors import (
     BadKey,
     BadStore,
@@ -186,7 +187,7 @@ class SqliteSource(Source):
                 f"{self.name} has no way back from its watches; leave out reply"
             )
         if self._settings.immutable:
-            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
+            raise read_only(self)
         return await self._write(operations, sum(map(_validated_size, operations)))
 
     async def delete_raw(self, key: bytes) -> bool:
@@ -264,7 +265,7 @@ class SqliteSource(Source):
         `Disconnected`, `OutcomeUnknown`.
         """
         if self._settings.immutable:
-            raise UnsupportedOption(f"{self.name} takes no writes; {self.instead_of_writing}")
+            raise read_only(self)
         if not await asyncio.to_thread(check_backup, self._library, backup, self._path):
             await make_from(self._library, backup, self._path)
             try:
