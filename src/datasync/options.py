@@ -10,7 +10,7 @@ import msgspec
 
 from datasync.errors import UsageError
 
-__all__ = ["DEFAULT_NOTIF_TIMEOUT", "Backoff", "Options", "WatchOptions"]
+__all__ = ["DEFAULT_NOTIF_TIMEOUT", "Backoff", "Options", "WatchOptions", "check_seconds"]
 
 DEFAULT_NOTIF_TIMEOUT = 2.0
 """How long a handler may take to report on a CHANGE before it is overdue (Go:
@@ -18,11 +18,10 @@ DefaultNotifTimeout).
 """
 
 
-def _check_seconds(options: msgspec.Struct, *names: str) -> None:
-    for name in names:
-        given = getattr(options, name)
-        if not isinstance(given, int | float) or not given > 0:
-            raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+def check_seconds(option: str, given: object) -> None:
+    """Raise `UsageError` unless what an option is given is a positive number of seconds."""
+    if not (isinstance(given, int | float) and given > 0):
+        raise UsageError(f"{option} must be a positive number of seconds, got {given!r}")
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -42,7 +41,8 @@ class Backoff(msgspec.Struct, frozen=True):
     jitter: float = 0.25
 
     def __post_init__(self) -> None:
-        _check_seconds(self, "initial", "maximum")
+        check_seconds("initial", self.initial)
+        check_seconds("maximum", self.maximum)
         for name, least, most in (("factor", 1, float("inf")), ("jitter", 0, 1)):
             given = getattr(self, name)
             if not isinstance(given, int | float) or not least <= given <= most:
@@ -78,7 +78,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"codec={self.codec!r} is unknown; use 'json' or 'proto'")
         if self.recovery not in ("auto", "resync"):
             raise UsageError(f"recovery={self.recovery!r} is unknown; use 'auto' or 'resync'")
-        _check_seconds(self, *_SECONDS)
+        for name in _SECONDS:
+            check_seconds(name, getattr(self, name))
         for name in _COUNTS:
             given = getattr(self, name)
             if not isinstance(given, int) or given < 1:

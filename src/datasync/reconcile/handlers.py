@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Union, get_args, get_origin
 
 from datasync.errors import UsageError
+from datasync.options import check_seconds
 from datasync.reconcile.kind import Found, Kind
 from datasync.reconcile.needs import Needs
 from datasync.reconcile.operations import Seen, Verb
@@ -45,10 +46,7 @@ class Handlers:
         self.timeout: float = getattr(kind, "timeout", Kind.timeout)
         if not isinstance(self.limit, int) or self.limit < 1:
             raise UsageError(f"limit of {self.name} must be an integer >= 1, got {self.limit!r}")
-        if not isinstance(self.timeout, int | float) or self.timeout <= 0:
-            raise UsageError(
-                f"timeout of {self.name} must be a positive number of seconds, got {self.timeout!r}"
-            )
+        check_seconds(f"timeout of {self.name}", self.timeout)
         for name in _RULES:
             if inspect.iscoroutinefunction(getattr(kind, name, None)):
                 raise UsageError(f"{name!r} of {self.name} is async; only what does I/O may be")

@@ -33,6 +33,7 @@ from datasync import (
     Watch,
     WatchClosed,
 )
+from datasync.options import check_seconds
 from datasync.reconcile.changes import Changes
 from datasync.reconcile.drawing import DrawnGraph, drawn
 from datasync.reconcile.handlers import Handlers
@@ -104,8 +105,8 @@ class Reconciler:
             ("refresh_interval", refresh_interval),
             ("close_timeout", close_timeout),
         ):
-            if given is not None and not (isinstance(given, int | float) and given > 0):
-                raise UsageError(f"{name} must be a positive number of seconds, got {given!r}")
+            if given is not None:
+                check_seconds(name, given)
         if on_close not in ("leave", "delete"):
             raise UsageError(f"on_close must be 'leave' or 'delete', got {on_close!r}")
         rng = random.Random()  # noqa: S311 - no secret
