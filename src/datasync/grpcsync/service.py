@@ -39,6 +39,7 @@ from datasync.grpcsync.wire import (
 from datasync.serving.cursors import Cursor, Cursors
 from datasync.serving.followed import STREAM
 from datasync.serving.hub import Hub, Subscription
+from datasync.serving.incoming import Incoming
 from datasync.source import ROW_BYTES, Item, Source
 from datasync.tasks import end_tasks
 from datasync.traceparent import carrying
@@ -80,7 +81,7 @@ class DataSyncService:
         self._source: Source = hub.source
         self._cursors = Cursors()
         self._streams: dict[str, Subscription[Sequence[bytes]]] = {}
-        self._coming = 0
+        self._incoming = Incoming(_COMING)
 
     def methods(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By name."""
@@ -204,16 +205,14 @@ class DataSyncService:
                     raise BadValue("keys and values differ in number; send a value for each key")
                 trace = trace or request.traceparent
                 more = request.ByteSize() + ROW_BYTES * len(request.keys)
-                size += more
-                self._coming += more
-                if self._coming > _COMING:
-                    # G9: nobody else may send a state as long as this one is kept
+                if not self._incoming.takes(more):
                     text = (
                         f"the states that clients are sending are larger than {_COMING:,} bytes; "
                         "send it again later"
                     )
                     fail(context, _Code.RESOURCE_EXHAUSTED, text)
                     return None
+                size += more
                 items += zip(request.keys, request.values, strict=True)
 
             for key, _ in items:
@@ -222,7 +221,8 @@ class DataSyncService:
                 committed = await self._source.replace(items)
 
             del items
-            self._coming, size = self._coming - size, 0  # it is the source that keeps them now
+            self._incoming.give_back(size)  # it is the source that keeps them now
+            size = 0
             return reply_of(0, committed, await committed.verdict())
         except TimeoutError:
             fail(
@@ -234,7 +234,7 @@ class DataSyncService:
         except DataSyncError as error:
             return pb.CommitReply(error=error_of(error))
         finally:
-            self._coming -= size
+            self._incoming.give_back(size)
 
     async def get(self, request: pb.GetRequest, context: Any) -> pb.GetReply | None:
         """One value."""

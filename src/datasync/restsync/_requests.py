@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl
 from datasync.restsync._limits import Limits
 from datasync.restsync._problems import MARK, STREAMED, Problem, json_of
 from datasync.restsync._unsent import PART, Answers
+from datasync.serving.incoming import Incoming
 
 __all__ = [
-    "ABORT", "JSON", "STREAMS", "Bodies", "Exchange", "Query", "Receive", "Send", "flag",
+    "ABORT", "JSON", "STREAMS", "Exchange", "Query", "Receive", "Send", "flag",
     "header_text", "is_said_to_be_json", "needs_json", "not_allowed", "number",
 ]  # fmt: skip
 
@@ -34,40 +35,13 @@ _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 learns nothing of the keys."""
 
 
-class Bodies:
-    """The large bodies of requests that are not answered yet.
-
-    most: bytes that they may have together.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.size = 0
-        self._most = most
-
-    def grow(self, size: int) -> None:
-        """So many bytes more. Raises `Problem` where there is no room for them."""
-        if self.size + size > self._most:
-            raise Problem(
-                429,
-                "TooManyWrites",
-                f"what clients are sending is larger than {self._most:,} bytes together; send it "
-                "again later",
-                ((b"retry-after", b"1"),),
-            )
-        self.size += size
-
-    def end(self, size: int) -> None:
-        """A request is answered, whose body had so many of them."""
-        self.size -= size
-
-
 class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_bodies",
         "_body_read",
         "_held",
+        "_incoming",
         "_receive",
         "_send",
         "_unsent",
@@ -85,7 +59,7 @@ class Exchange:
         send: Send,
         limits: Limits,
         unsent: Answers,
-        bodies: Bodies,
+        incoming: Incoming,
     ) -> None:
         self.scope = scope
         self.limits = limits
@@ -99,7 +73,7 @@ class Exchange:
         self._body_read = False
         self._held = 0
         """Bytes of the body that count among those of all."""
-        self._bodies = bodies
+        self._incoming = incoming
         self._receive = receive
         self._send = send
         self._unsent = unsent
@@ -148,7 +122,8 @@ class Exchange:
             if size > limit:
                 raise self._too_large(limit)
             if size > PART:  # G9: nor can many clients use up the memory together
-                self._bodies.grow(size - self._held)
+                if not self._incoming.takes(size - self._held):
+                    raise self._no_room()
                 self._held = size
 
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -162,9 +137,18 @@ class Exchange:
             close,
         )
 
+    def _no_room(self) -> Problem:
+        most = self._incoming.most
+        return Problem(
+            429,
+            "TooManyWrites",
+            f"what clients are sending is larger than {most:,} bytes together; send it again later",
+            ((b"retry-after", b"1"),),
+        )
+
     def body_done(self) -> None:
         """Give back the room of the body, which is kept no more."""
-        self._bodies.end(self._held)
+        self._incoming.give_back(self._held)
         self._held = 0
 
     async def gone(self) -> None:

@@ -24,10 +24,11 @@ from datasync.restsync._overview import StatusOf, overview, shown
 from datasync.restsync._panels import PANEL, PanelAnswers
 from datasync.restsync._paths import KEY, below, path_of
 from datasync.restsync._problems import PROBLEM, Problem, problem_of
-from datasync.restsync._requests import Bodies, Exchange, Receive, Send, not_allowed
+from datasync.restsync._requests import Exchange, Receive, Send, not_allowed
 from datasync.restsync._unsent import Answers
 from datasync.serving.access import WANTS_TOKEN
 from datasync.serving.hub import Hub
+from datasync.serving.incoming import Incoming
 from datasync.texts import logger
 
 __all__ = ["RestApp"]
@@ -94,7 +95,7 @@ class RestApp:
         self.limits = limits
 
         self._unsent = Answers(limits.unsent, limits.stalled)
-        self._bodies = Bodies(limits.bodies)
+        self._incoming = Incoming(limits.bodies)
         self._started = time.time()
         self._requests = Requests()
         self._keys = Keys(hub.source, limits)
@@ -134,7 +135,7 @@ class RestApp:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here, only http")
 
-        exchange = Exchange(scope, receive, send, self.limits, self._unsent, self._bodies)
+        exchange = Exchange(scope, receive, send, self.limits, self._unsent, self._incoming)
         path = path_of(scope)
 
         try:
