@@ -106,6 +106,10 @@ class AgentTrace:
         """The one that reports as this instance."""
         return next((life for life in self.lives.values() if life.instance == instance), None)
 
+    def living_at(self, record: t.Record) -> list[Life]:
+        """The lives that had not ended by that record."""
+        return [life for life in self.lives.values() if life.ended_by > record.seq]
+
     @property
     def progress_key(self) -> str:
         """Where its progress lies."""

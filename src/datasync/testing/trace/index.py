@@ -142,6 +142,8 @@ class TraceIndex:
     def __init__(self, trace: t.Trace, latency: float = 0.0) -> None:
         self.trace = trace
         self.latency = max(latency, SLACK)
+        self.tells_late = latency > SLACK
+        """It is of a real machine, where the store tells later of what was written."""
 
         self.sources: dict[str, SourceLog] = {}
         self.watches: dict[str, WatchTrace] = {}

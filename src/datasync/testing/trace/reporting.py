@@ -48,10 +48,8 @@ def answered(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     """Who writes hears what agents said of this very value: nothing is called accepted that was
     not, and no verdict is about another value."""
     agents = agents_of(index)
-    # on a real machine the store tells later of what was written
-    late = math.inf if index.latency > SLACK else _LATE
-    for heard in (record for record in index.trace if isinstance(record, t.AgentsHeard)):
-        about = f"the write of {', '.join(sorted(heard.values))} that asked {heard.agents}"
+    late = math.inf if index.tells_late else _LATE
+    for about, heard in _heard(index):
         if heard.at > heard.since + heard.timeout + _SLOW:
             yield about, f"was answered after {heard.at - heard.since:.1f} s"
         accepted = {key: raw for key, raw in heard.values.items() if key not in heard.outcomes}
@@ -62,8 +60,16 @@ def answered(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
             if agent is None:  # of nobody by that name, of nobody at all, or nobody was asked
                 if verdict not in ("absent", "overdue"):
                     yield about, f"hears that {key!r} is {verdict}, and of no agent"
-            elif not _is_true(agent, key, heard.values[key], verdict, reason, heard.at, late):
+            elif not _is_true(agent, key, heard, late):
                 yield about, f"hears that {key!r} is {verdict} ({reason}) at {name}, which is wrong"
+
+
+def _heard(index: TraceIndex) -> Iterator[tuple[str, t.AgentsHeard]]:
+    """What writers heard of agents, each with what it is about."""
+    for record in index.trace:
+        if isinstance(record, t.AgentsHeard):
+            keys = ", ".join(sorted(record.values))
+            yield f"the write of {keys} that asked {record.agents}", record
 
 
 def _accepted_by(
@@ -79,17 +85,15 @@ def _accepted_by(
     return bool(by) if isinstance(heard.agents, str) else by.issuperset(heard.agents)
 
 
-def _is_true(
-    agent: AgentTrace, key: str, raw: bytes | None, verdict: str, reason: str, at: float,
-    late: float,
-) -> bool:  # fmt: skip
+def _is_true(agent: AgentTrace, key: str, heard: t.AgentsHeard, late: float) -> bool:
+    raw, (verdict, reason, _) = heard.values[key], heard.outcomes[key]
     match verdict:
         case "refused" | "pending" | "failed":
-            return agent.has_said(key, digest_of(raw), verdict, reason, at)
+            return agent.has_said(key, digest_of(raw), verdict, reason, heard.at)
         case "unwatched":
             return key not in agent.scopes
         case "superseded":
-            return agent.was_overtaken(key, raw, at + late)
+            return agent.was_overtaken(key, raw, heard.at + late)
         case _:
             return verdict in ("overdue", "absent")
 
@@ -99,10 +103,9 @@ def present(index: TraceIndex, _: dict[str, WatchModel]) -> Lines:
     sign of life is older than it promised, by what the writer could see; nobody waits for one that
     has been gone for longer; and where all is well each one answers in time."""
     agents = agents_of(index)
-    if index.latency > SLACK:  # on a real machine the store tells late of what was written
+    if index.tells_late:
         return
-    for heard in (record for record in index.trace if isinstance(record, t.AgentsHeard)):
-        about = f"the write of {', '.join(sorted(heard.values))} that asked {heard.agents}"
+    for about, heard in _heard(index):
         for verdict, reason, name in heard.outcomes.values():
             if verdict == "absent":
                 asked = [agents[name]] if name else agents.values()
@@ -321,7 +324,7 @@ def _reported(agent: AgentTrace, last: Kept, stored: t.Stored, followed: t.Store
     """What it says of itself is so. Of two by one name that live it is enough that they say so."""
     root = f"{agent.entry.place}open/{agent.name}/"
     told, found = last.told, dict(records_in(stored.values, root))
-    living = [life for life in agent.lives.values() if life.ended_by > stored.seq]
+    living = agent.living_at(stored)
     if len(living) > 1:
         if told.get("rival") is None:
             yield agent.name, f"knows of no rival at the end: {last.raw!r}"
@@ -369,7 +372,7 @@ def _ended(agent: AgentTrace, stored: t.Stored) -> Lines:
 def _quiet(agent: AgentTrace, quiet: t.Quiet, stored: t.Stored) -> Lines:
     """After the end of all else only its signs of life come."""
     signs = [kept for kept in agent.progress if kept.at > quiet.at]
-    living = [life for life in agent.lives.values() if life.ended_by > stored.seq]
+    living = agent.living_at(stored)
     if len(signs) > len(living) * ((stored.at - quiet.at) / _RENEW + 2):
         yield agent.name, f"reports {len(signs)} times, though nothing happens"
     for all_kept in agent.records.values() if len(living) == 1 else ():
