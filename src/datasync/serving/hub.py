@@ -228,7 +228,10 @@ class Hub:
         """Those who ask for the same share it: whether two are equal is asked at each commit, and
         costs as much as there are scopes in them unless they are one."""
         asked = frozenset(names)
-        return self._in_use.setdefault(asked, Scopes(asked))
+        scopes = self._in_use.get(asked)
+        if scopes is None:
+            scopes = self._in_use[asked] = Scopes(asked)
+        return scopes
 
     async def prove(self, resume: str) -> None:
         """G3: a watcher of an earlier run of this server, or from before its source took another

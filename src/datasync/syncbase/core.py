@@ -324,8 +324,7 @@ class Core:
         """Bring each watch its part of one commit; each has one vote."""
         delivery, router = self.delivery, self._router
         delivery.seq += 1
-        subs = router.match_all(diffs)
-        if subs and not same:
+        if not same and (subs := router.match_all(diffs)):
             if tally is not None and len(subs) > 1:
                 tally.expected += len(subs) - 1  # the last one casts the vote that is held
             for sub in subs:
