@@ -119,10 +119,10 @@ async def writes(source: FaultySource, count: int, every: float) -> dict[bytes, 
 
 @contextlib.asynccontextmanager
 async def followed(
-    kind: str, b: bytes = b"-"
+    kind: str, b: bytes = b"-", make: type[SlowlyWidened] = SlowlyWidened
 ) -> AsyncIterator[tuple[SlowlyWidened, DataSync, Shown]]:
     """A source with a/1 and b/1, and a DataSync with one watch, of a/, that has had its RESYNC."""
-    source = SlowlyWidened({"a/1": b"-", "b/1": b}, capabilities=KINDS[kind])
+    source = make({"a/1": b"-", "b/1": b}, capabilities=KINDS[kind])
     sync = DataSync(source)
     always = Shown(sync, "always", "a/")
     async with sync:
@@ -148,11 +148,7 @@ def test_more_is_watched_though_no_session_can_resume(kind: str) -> None:
     """G8: what the one that is followed has shown is not shown again, and nothing is missed."""
 
     async def main() -> None:
-        source = Unproven({"a/1": b"-", "b/1": b"-"}, capabilities=KINDS[kind])
-        sync = DataSync(source)
-        always = Shown(sync, "always", "a/")
-        async with sync:
-            await sync.ready(60)
+        async with followed(kind, make=Unproven) as (source, sync, always):
             for turn, prefix in enumerate(("b/", "c/"), 1):
                 added = Shown(sync, f"added {turn}", "a/", prefix)
                 await writes(source, 20, 0.1)
